@@ -1,0 +1,171 @@
+"""The burst plugin ``mock``: the shape of every plugin that can be told what to bring up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+
+from fluxburst import (
+    Burst,
+    BurstPlugin,
+    BurstState,
+    ByteSize,
+    Duration,
+    FluxBurst,
+    NodeType,
+    hookimpl,
+)
+from fluxburst.errors import BurstError, CapacityError, QuotaError
+from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.handles.protocol import Instance
+from fluxburst_mock.cloud import Cloud, Machines, cloud_of
+from fluxburst_mock.failures import Failure, FailureKind, Injector, SimulatedCrash
+
+GIB = 2**30
+SLOWNESS = 10
+
+
+def _node_types() -> list[NodeType]:
+    return [
+        NodeType("small", cores=8, memory=ByteSize(32 * GIB), price=0.40, max_nodes=64),
+        NodeType("large", cores=32, memory=ByteSize(128 * GIB), price=1.50, max_nodes=32),
+        NodeType("gpu", cores=16, gpus=4, memory=ByteSize(128 * GIB), price=6.00, max_nodes=16),
+    ]
+
+
+@dataclass
+class BurstParameters:
+    """Parameters of the mock plugin."""
+
+    node_types: list[NodeType] = field(
+        default_factory=_node_types,
+        metadata={"help": "what it supplies: name, cores, gpus, memory, price, max_nodes"},
+    )
+    boot_delay: Duration = field(
+        default=Duration(30.0), metadata={"help": "how long nodes take to join"}
+    )
+    failures: list[Failure] = field(
+        default_factory=list,
+        metadata={"help": "how to fail: kind, times (0: always), probability"},
+    )
+    seed: int = field(default=0, metadata={"help": "seed of the failures' probabilities"})
+
+
+class MockBurst(BurstPlugin):
+    """Supplies nodes to an embedded instance; on a live one its nodes exist in name only."""
+
+    _param_dataclass = BurstParameters
+    name = "mock"
+
+    params: BurstParameters
+
+    def __init__(self, dataclass: BurstParameters) -> None:
+        super().__init__(dataclass)
+        self._injector = Injector(self.params.failures, self.params.seed)
+        self._instance: Instance | None = None
+
+    @hookimpl
+    def fluxburst_configure(self, client: FluxBurst) -> None:
+        """Learn which instance to supply."""
+        self._instance = client.instance
+
+    @property
+    def instance(self) -> Instance:
+        """The instance it supplies.
+
+        Raises:
+            BurstError: if it was not loaded by a client, and so has none.
+        """
+        if self._instance is None:
+            raise BurstError("is not loaded by a client, so has no instance", plugin=self.name)
+        return self._instance
+
+    @property
+    def cloud(self) -> Cloud:
+        """The cloud its machines are in."""
+        return cloud_of(self.instance)
+
+    def node_types(self) -> Sequence[NodeType]:
+        """Return what the parameters say."""
+        return self.params.node_types
+
+    def create(self, burst: Burst) -> Burst:
+        """Make machines whose brokers join after the boot delay, or find them."""
+        machines = self.cloud.machines.get(burst.name)
+        if machines is None:
+            machines = self._make(burst)
+        return replace(burst, state=BurstState.STARTING, hostnames=machines.hostnames)
+
+    def delete(self, burst: Burst) -> None:
+        """Take machines away; their nodes leave the instance."""
+        if burst.name in self.cloud.machines and self._injector.strikes(FailureKind.DELETE_FAILS):
+            raise BurstError("the cloud did not delete it", plugin=self.name, burst=burst.name)
+        hostnames = self.cloud.take(burst.name, self.instance.now())
+        if isinstance(self.instance, EmbeddedInstance):
+            self.instance.remove_nodes(hostnames)
+
+    def list_bursts(self) -> Collection[str]:
+        """Return what the cloud lists."""
+        if self._injector.strikes(FailureKind.LIST_FAILS):
+            raise BurstError("the cloud does not answer", plugin=self.name)
+        return [name for name, machines in self.cloud.machines.items() if machines.listed]
+
+    def refresh(self, burst: Burst) -> Burst:
+        """Say when it is ready on an instance that its nodes cannot join."""
+        machines = self.cloud.machines.get(burst.name)
+        joins_here = isinstance(self.instance, EmbeddedInstance)
+        if machines is None or joins_here or self.instance.now() < machines.joining_at:
+            return burst
+        return replace(burst, state=BurstState.READY)
+
+    def _make(self, burst: Burst) -> Machines:
+        if self._injector.strikes(FailureKind.NO_CAPACITY):
+            raise CapacityError(
+                f"no {burst.node_type!r} machines now", plugin=self.name, burst=burst.name
+            )
+        if self._injector.strikes(FailureKind.QUOTA):
+            raise QuotaError(
+                f"quota of {burst.node_type!r} machines", plugin=self.name, burst=burst.name
+            )
+        partial = self._injector.strikes(FailureKind.PARTIAL)
+        count = burst.nodes // 2 if partial else burst.nodes
+        machines = Machines(
+            node_type=self._node_type(burst.node_type),
+            hostnames=tuple(f"{burst.name}-{number}" for number in range(count)),
+            since=self.instance.now(),
+            joining_at=self.instance.now() + self._boot_delay(),
+            listed=not self._injector.strikes(FailureKind.UNLISTED),
+        )
+        self.cloud.make(burst.name, machines)
+        if partial:
+            raise BurstError(
+                f"got {count} of {burst.nodes} machines", plugin=self.name, burst=burst.name
+            )
+        self._let_join(burst.name, machines)
+        if self._injector.strikes(FailureKind.CRASH):
+            raise SimulatedCrash(burst.name)
+        return machines
+
+    def _boot_delay(self) -> float:
+        if self._injector.strikes(FailureKind.NEVER_JOINS):
+            return math.inf
+        slow = self._injector.strikes(FailureKind.SLOW)
+        return self.params.boot_delay * (SLOWNESS if slow else 1)
+
+    def _let_join(self, name: str, machines: Machines) -> None:
+        instance, cloud = self.instance, self.cloud
+        if not isinstance(instance, EmbeddedInstance) or math.isinf(machines.joining_at):
+            return
+
+        def join() -> None:
+            if cloud.machines.get(name) is machines:
+                instance.add_nodes(machines.hostnames, machines.node_type)
+
+        instance.at(machines.joining_at, join)
+
+    def _node_type(self, name: str) -> NodeType:
+        for node_type in self.params.node_types:
+            if node_type.name == name:
+                return node_type
+        raise BurstError(f"there is no node type {name!r}", plugin=self.name)

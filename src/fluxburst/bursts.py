@@ -1,0 +1,82 @@
+"""Bursts as plain data: one piece of extra capacity, and the request that asks for some."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+class BurstState(str, enum.Enum):
+    """Where a burst is in its life. A burst only moves down this list."""
+
+    REQUESTED = "requested"
+    """Planned; nothing has been asked of the provider yet."""
+
+    STARTING = "starting"
+    """The provider was asked and is bringing machines up."""
+
+    JOINING = "joining"
+    """Machines are up; their brokers are connecting, not all nodes are up in the instance."""
+
+    READY = "ready"
+    """Every node is up in the instance."""
+
+    DRAINING = "draining"
+    """No new job may start on the nodes; the running ones are waited for."""
+
+    ENDING = "ending"
+    """The provider was asked to take the machines away."""
+
+    ENDED = "ended"
+    """Nothing is left."""
+
+    FAILED = "failed"
+    """It did not come up, or broke; ``error`` says why. Nothing is left unless that says so."""
+
+
+@dataclass(frozen=True)
+class Burst:
+    """One piece of extra capacity.
+
+    Attributes:
+        name: Unique within an instance; decides what ``create`` and ``delete`` act on.
+        plugin: Name of the burst plugin that supplies it.
+        node_type: Name of the node type, one of the plugin's; empty where the plugin has none.
+        nodes: How many nodes.
+        jobs: Ids of the jobs it is brought up for; empty for capacity asked for by hand.
+        state: Where it is in its life.
+        hostnames: Hostnames of its nodes as the instance will know them, once they are known.
+        price: What one node costs an hour, in the currency of the plugin's prices.
+        error: Why it failed, for a person.
+    """
+
+    name: str
+    plugin: str
+    node_type: str
+    nodes: int
+    jobs: tuple[int, ...] = ()
+    state: BurstState = BurstState.REQUESTED
+    hostnames: tuple[str, ...] = ()
+    price: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class BurstRequest:
+    """What one plugin is asked to bring up in one run.
+
+    Attributes:
+        bursts: What the plan worked out for the accepted jobs; empty for a plugin that sizes
+            its bursts itself, and for a request by hand.
+        jobs: The accepted jobs, by id.
+        request_burst: Capacity is asked for by hand: ``nodes`` and ``tasks`` say how much.
+        nodes: Nodes asked for by hand, or None.
+        tasks: Tasks to make room for by hand, or None.
+    """
+
+    bursts: tuple[Burst, ...] = ()
+    jobs: Mapping[int, object] = field(default_factory=dict)
+    request_burst: bool = False
+    nodes: int | None = None
+    tasks: int | None = None

@@ -1,0 +1,541 @@
+"""FluxBurst: the order of the phases, and no policy of its own."""
+
+from __future__ import annotations
+
+import importlib
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from fluxburst import ordering, parameters, selectors
+from fluxburst.bursts import Burst, BurstRequest, BurstState
+from fluxburst.config import Config
+from fluxburst.errors import (
+    BurstError,
+    BurstErrors,
+    ConfigError,
+    FluxburstError,
+    ParameterError,
+    Problem,
+    RequestError,
+    UnknownPluginError,
+)
+from fluxburst.handles.embedded import EmbeddedInstance, default_recording
+from fluxburst.handles.live import LiveInstance
+from fluxburst.handles.protocol import Instance
+from fluxburst.hookspecs import hookimpl
+from fluxburst.jobs import Job, JobState, Mark
+from fluxburst.manager import Manager, Offer
+from fluxburst.nodes import Node
+from fluxburst.plan import Plan
+from fluxburst.planner import Planner
+from fluxburst.plugins import COMING_STATES, BurstPlugin
+
+T = TypeVar("T")
+
+
+class _Selector:
+    """A user's selector, as a hook implementation that answers first."""
+
+    def __init__(self, function: Callable[[Job], Any]) -> None:
+        self._function = function
+
+    @hookimpl(tryfirst=True)
+    def fluxburst_select_job(self, job: Job) -> bool:
+        return bool(self._function(job))
+
+
+class _Ordering:
+    """A user's ordering, as a hook implementation that answers first."""
+
+    def __init__(self, function: ordering.Ordering) -> None:
+        self._function = function
+
+    @hookimpl(tryfirst=True)
+    def fluxburst_order_plugins(self, plugins: Mapping[str, BurstPlugin]) -> Sequence[str]:
+        names = []
+        for item in self._function(plugins):
+            if not isinstance(item, tuple) or len(item) != 2:
+                raise RequestError(f"the ordering must yield (name, plugin), it yielded {item!r}")
+            if item[0] not in plugins:
+                raise UnknownPluginError(
+                    str(item[0]), list(plugins), why="named by the ordering, not loaded"
+                )
+            names.append(item[0])
+        return names
+
+
+class _Votes:
+    """The hooks that a plan asks, bound to a client."""
+
+    def __init__(self, client: FluxBurst) -> None:
+        self._client = client
+        self._hooks = client.hooks
+
+    def select(self, job: Job) -> bool:
+        return self._hooks.select_job(job, self._client)
+
+    def order(self, job: Job) -> Sequence[str]:
+        return self._hooks.order_plugins(self._client.plugins, job, self._client)
+
+    def schedule(self, job: Job, plugin: BurstPlugin) -> bool:
+        return self._hooks.schedule_job(job, plugin, self._client)
+
+
+class FluxBurst:
+    """A burst client: it looks at an instance's queue and has plugins bring capacity up.
+
+    Args:
+        handle: A ``flux.Flux``, or any :class:`~fluxburst.handles.protocol.Instance`; by default
+            the instance that this process runs in, connected to on first use.
+        mock: Run on an embedded instance, without Flux.
+        validate: Ask each plugin to validate itself when it is loaded.
+        config: Selector, ordering, blocked packages and parameters from a configuration file.
+        block: Names of packages that are not to take part, besides those of ``config``.
+
+    Attributes:
+        instance: The instance that jobs wait in.
+        plugins: The loaded burst plugins by name, in the order they were loaded.
+        hooks: The hooks of this client.
+
+    Raises:
+        ConfigError: if ``config`` names a selector or an ordering that there is not.
+    """
+
+    def __init__(
+        self,
+        handle: Any = None,
+        mock: bool = False,
+        validate: bool = True,
+        *,
+        config: Config | None = None,
+        block: Iterable[str] = (),
+    ) -> None:
+        self.config = config or Config()
+        self.validate = validate
+        self.instance: Instance = _instance(handle, mock)
+        self.plugins: OrderedDict[str, BurstPlugin] = OrderedDict()
+        self._seen_nodes: tuple[Node, ...] | None = None
+        self._selector: _Selector | None = None
+        self._ordering: _Ordering | None = None
+        self.hooks = Manager([*self.config.block, *block])
+        self.hooks.configure(self)
+        self.hooks.discover()
+        try:
+            if self.config.selector is not None:
+                self.set_selector(selectors.from_config(self.config.selector, self))
+            if self.config.ordering is not None:
+                self.set_ordering(ordering.from_config(self.config.ordering))
+        except RequestError as error:
+            raise ConfigError(self.config.source, str(error)) from error
+
+    def __repr__(self) -> str:
+        return f"<FluxBurst plugins={list(self.plugins)}>"
+
+    # --- plugins, selector, ordering -------------------------------------------------------
+
+    @property
+    def choices(self) -> str:
+        """The names of the burst plugins on offer, separated by ``|``."""
+        return "|".join(self.hooks.offers)
+
+    def load(self, name: str, dataclass: Any = None, **kwargs: Any) -> BurstPlugin:
+        """Load a burst plugin.
+
+        Args:
+            name: Its name, one of :attr:`choices`.
+            dataclass: An object of its parameters; by default they come from config and
+                environment alone. It is not changed.
+            kwargs: Passed on to the plugin's factory.
+
+        Raises:
+            UnknownPluginError: if no package that takes part offers it.
+            ParameterError: if the parameters cannot be used.
+            BurstError: if the plugin refuses them, or could not be made.
+        """
+        offer = self._offer(name)
+        kind = type(dataclass) if dataclass is not None else _parameters_of(offer)
+        if offer.type.parameters is not None:
+            kind = offer.type.parameters
+        params = parameters.build(
+            name,
+            kind,
+            config=self.config.plugins.get(name),
+            config_source=self.config.source_of(name),
+            given=dataclass,
+        )
+        plugin = self._make(offer, params, kwargs)
+        self._add(name, plugin, offer.package.distribution)
+        return plugin
+
+    def set_selector(self, func: Callable[[Job], Any]) -> None:
+        """Select jobs by a function from a job to whether it is a candidate for bursting."""
+        self.reset_selector()
+        self._selector = _Selector(func)
+        self.hooks.register(self._selector, _name_of(func))
+
+    def reset_selector(self) -> None:
+        """Select jobs as by default: those flagged burstable."""
+        self.hooks.unregister(self._selector)
+        self._selector = None
+
+    def set_ordering(self, func: ordering.Ordering) -> None:
+        """Order plugins by a function from the loaded plugins to (name, plugin) in order.
+
+        It is called for each job; names it leaves out are not offered the job.
+        """
+        self.hooks.unregister(self._ordering)
+        self._ordering = _Ordering(func)
+        self.hooks.register(self._ordering, _name_of(func))
+
+    def iter_plugins(self) -> Iterator[tuple[str, BurstPlugin]]:
+        """Yield the loaded plugins by name, in the order they are offered jobs."""
+        for name in self.hooks.order_plugins(self.plugins, None, self):
+            yield name, self.plugins[name]
+
+    # --- looking ---------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Return the time of the instance's clock, in seconds since the epoch."""
+        return self.instance.now()
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return the instance's nodes; while a plan is made, as they were at its start."""
+        return self.instance.nodes() if self._seen_nodes is None else self._seen_nodes
+
+    def list_jobs(self) -> list[int]:
+        """Return the ids of all active jobs of the instance, of all users."""
+        return self.instance.job_ids()
+
+    def select_jobs(self) -> dict[int, Job]:
+        """Return the jobs that are candidates for bursting, by id.
+
+        Raises:
+            HookError: if a package failed at selecting.
+        """
+        return self._planned(lambda planner, jobs: planner.selected(jobs))
+
+    def plan(self) -> Plan:
+        """Decide on every pending job, and change nothing.
+
+        Raises:
+            UnknownPluginError: if the ordering names a plugin that is not loaded.
+            InstanceError: if the instance cannot be asked.
+        """
+        return self._planned(lambda planner, jobs: planner.plan(jobs))
+
+    def _planned(self, make: Callable[[Planner, Sequence[Job]], T]) -> T:
+        jobs = self.instance.pending_jobs()
+        self._seen_nodes = self.instance.nodes()
+        try:
+            planner = Planner(_Votes(self), self.plugins, self.instance.name, self._seen_nodes)
+            return make(planner, jobs)
+        finally:
+            self._seen_nodes = None
+
+    # --- acting ----------------------------------------------------------------------------
+
+    def apply(self, plan: Plan) -> list[Burst]:
+        """Do what a plan says: mark its jobs, then have each plugin bring its capacity up.
+
+        Returns:
+            The bursts that came up or are coming.
+
+        Raises:
+            UnknownPluginError: if a plugin of the plan is not loaded; nothing was done.
+            BurstErrors: for all that failed; the rest was done. The jobs of failed bursts are
+                free again.
+        """
+        for name in plan.assignments:
+            self._loaded(name)
+        for decision in plan.failures:
+            if decision.error is not None:
+                self.hooks.phase_failed("plan", None, decision.error, self)
+        self._forget_ended_jobs()
+        errors: list[FluxburstError] = []
+        bursts: list[Burst] = []
+        for name, assigned in plan.assignments.items():
+            plugin = self.plugins[name]
+            jobs = self._give(plugin, {jobid: plan.jobs[jobid] for jobid in assigned}, plan)
+            planned = tuple(burst for burst in plan.bursts if burst.plugin == name)
+            if jobs:
+                bursts += self._run(plugin, BurstRequest(planned, jobs), errors)
+        unmatched = [plan.jobs[jobid] for jobid in plan.unmatched]
+        if unmatched:
+            self.hooks.jobs_unmatched(unmatched, self)
+        if errors:
+            raise BurstErrors(errors, bursts)
+        return bursts
+
+    def run_burst(
+        self, request_burst: bool = False, nodes: int | None = None, tasks: int | None = None
+    ) -> list[Job]:
+        """Run one burst cycle: plan, and apply the plan.
+
+        Args:
+            request_burst: Have each plugin bring up ``nodes`` nodes, or room for ``tasks``
+                tasks, instead; jobs are looked at, but none is given away.
+            nodes: How many nodes.
+            tasks: How many tasks.
+
+        Returns:
+            The selected jobs that no plugin took.
+
+        Raises:
+            BurstErrors: for all that failed; the rest was done.
+        """
+        plan = self.plan()
+        if request_burst:
+            self._request(list(self.plugins), nodes, tasks)
+        else:
+            self.apply(plan)
+        return [plan.jobs[jobid] for jobid in plan.unmatched]
+
+    def request_burst(self, name: str, nodes: int | None, tasks: int | None) -> list[Burst]:
+        """Have one plugin bring up capacity by hand.
+
+        Raises:
+            UnknownPluginError: if it is not loaded.
+            BurstErrors: if it fails.
+        """
+        self._loaded(name)
+        return self._request([name], nodes, tasks)
+
+    def run_unburst(self, names: Collection[str] | None = None) -> list[str]:
+        """Take bursts down: all, or the named ones.
+
+        Returns:
+            The names that are gone.
+
+        Raises:
+            RequestError: if a name is not that of a burst.
+            BurstErrors: for all that could not be taken down; the rest was.
+        """
+        errors: list[FluxburstError] = []
+        chosen = self._bursts_to_take_down(names, errors)
+        gone: list[str] = []
+        for name, bursts in chosen.items():
+            plugin = self.plugins[name]
+            before = dict(plugin.bursts)
+            try:
+                gone += self.hooks.unburst_plugin(plugin, bursts, self)
+            except FluxburstError as error:
+                gone += [burst.name for burst in getattr(error, "bursts", ())]
+                errors.append(error)
+                self.hooks.phase_failed("unburst", plugin, error, self)
+            self._forget_jobs(plugin, gone)
+            self._tell_changes(plugin, before)
+        if errors:
+            raise BurstErrors(errors)
+        return gone
+
+    def refresh_bursts(self) -> list[Burst]:
+        """Look at what has become of the bursts of this client; return all of them.
+
+        A burst is ready when all its nodes are up in the instance. A plugin that does not name
+        the hosts of its bursts says itself when they are ready.
+        """
+        up = {node.hostname for node in self.nodes() if node.up}
+        for plugin in self.plugins.values():
+            before = dict(plugin.bursts)
+            for name, burst in before.items():
+                if burst.state in COMING_STATES:
+                    plugin.bursts[name] = _joined(plugin.refresh(burst), up)
+            self._tell_changes(plugin, before)
+        return [burst for plugin in self.plugins.values() for burst in plugin.bursts.values()]
+
+    def wait_for_jobs(
+        self, jobids: Iterable[int] | None = None, states: Iterable[str] | None = None
+    ) -> None:
+        """Wait until jobs are in one of the states, or have ended.
+
+        Args:
+            jobids: Which; by default all active jobs. Ids that the instance does not know count
+                as ended.
+            states: Names of states (RFC 21), by default ``INACTIVE``.
+
+        Raises:
+            RequestError: if a state is not one.
+        """
+        wanted = JobState(0)
+        for state in states or ["INACTIVE"]:
+            if state.upper() not in JobState.__members__:
+                known = ", ".join(JobState.__members__)
+                raise RequestError(f"{state!r} is not a job state [choose from {known}]")
+            wanted |= JobState[state.upper()]
+        chosen = self.list_jobs() if jobids is None else list(jobids)
+        self.instance.wait_for_jobs(chosen, wanted)
+
+    # --- the steps of these ----------------------------------------------------------------
+
+    def _offer(self, name: str) -> Offer:
+        if name not in self.hooks.offers:
+            why = next(
+                (
+                    f"{package.distribution}: {package.problem}"
+                    for package in self.hooks.packages
+                    if package.problem and name in (package.name, *package.name.split("_", 1))
+                ),
+                "",
+            )
+            raise UnknownPluginError(name, list(self.hooks.offers), why=why)
+        return self.hooks.offers[name]
+
+    def _make(self, offer: Offer, params: Any, kwargs: Mapping[str, Any]) -> BurstPlugin:
+        name = offer.type.name
+        try:
+            plugin = offer.type.factory(params, **kwargs)
+        except FluxburstError:
+            raise
+        except Exception as error:
+            raise BurstError(
+                f"could not be made: {type(error).__name__}: {error}", plugin=name
+            ) from error
+        if not isinstance(plugin, BurstPlugin) or not hasattr(plugin, "jobs"):
+            raise BurstError(
+                "must be a fluxburst.BurstPlugin whose __init__ calls super().__init__(), "
+                f"it is a {type(plugin).__qualname__}",
+                plugin=name,
+            )
+        plugin.name = name
+        if self.validate and not plugin.validate():
+            raise BurstError("its validate() refused the parameters", plugin=name)
+        return plugin
+
+    def _add(self, name: str, plugin: BurstPlugin, distribution: str) -> None:
+        self.hooks.unregister(self.plugins.get(name))
+        self.hooks.register(plugin, distribution)
+        self.plugins[name] = plugin
+
+    def _loaded(self, name: str) -> BurstPlugin:
+        if name not in self.plugins:
+            raise UnknownPluginError(name, list(self.plugins), why="not loaded")
+        return self.plugins[name]
+
+    def _give(self, plugin: BurstPlugin, jobs: Mapping[int, Job], plan: Plan) -> dict[int, Job]:
+        """Mark jobs as given to a plugin, before anything is brought up for them."""
+        burst_of = {job: b.name for b in plan.bursts if b.plugin == plugin.name for job in b.jobs}
+        marks = {jobid: Mark(plugin.name, burst_of.get(jobid, "")) for jobid in jobs}
+        ended = self.instance.set_marks(marks)
+        given = {jobid: job for jobid, job in jobs.items() if jobid not in ended}
+        plugin.jobs.update(given)
+        for job in given.values():
+            self.hooks.job_scheduled(job, plugin, self)
+        return given
+
+    def _run(
+        self, plugin: BurstPlugin, request: BurstRequest, errors: list[FluxburstError]
+    ) -> Sequence[Burst]:
+        plugin.planned = request.bursts
+        before = dict(plugin.bursts)
+        failed: Iterable[Burst] = ()
+        try:
+            return self.hooks.run_plugin(plugin, request, self)
+        except FluxburstError as error:
+            done: Sequence[Burst] = getattr(error, "bursts", ())
+            names = {burst.name for burst in done}
+            failed = [burst for burst in request.bursts if burst.name not in names]
+            errors.append(error)
+            self.hooks.phase_failed("run", plugin, error, self)
+            if not request.bursts:
+                self._take_back(plugin, list(request.jobs))
+            return done
+        finally:
+            plugin.planned = ()
+            self._take_back(plugin, [job for burst in failed for job in burst.jobs])
+            self._tell_changes(plugin, before)
+
+    def _take_back(self, plugin: BurstPlugin, jobs: Collection[int]) -> None:
+        """Free jobs that were given to a plugin which could not bring capacity up for them."""
+        if jobs:
+            self.instance.set_marks(dict.fromkeys(jobs))
+        for jobid in jobs:
+            plugin.jobs.pop(jobid, None)
+
+    def _request(self, names: Sequence[str], nodes: int | None, tasks: int | None) -> list[Burst]:
+        errors: list[FluxburstError] = []
+        bursts: list[Burst] = []
+        request = BurstRequest(request_burst=True, nodes=nodes, tasks=tasks)
+        for name in names:
+            bursts += self._run(self.plugins[name], request, errors)
+        if errors:
+            raise BurstErrors(errors, bursts)
+        return bursts
+
+    def _bursts_to_take_down(
+        self, names: Collection[str] | None, errors: list[FluxburstError]
+    ) -> dict[str, list[Burst]]:
+        chosen: dict[str, list[Burst]] = {}
+        for plugin in self.plugins.values():
+            known = {
+                name: burst
+                for name, burst in plugin.bursts.items()
+                if burst.state is not BurstState.ENDED
+            }
+            try:
+                for name in plugin.list_bursts():
+                    known.setdefault(name, Burst(name, plugin.name, "", 0))
+            except FluxburstError as error:
+                errors.append(error)
+            chosen[plugin.name] = [
+                burst for name, burst in known.items() if names is None or name in names
+            ]
+        found = {burst.name for bursts in chosen.values() for burst in bursts}
+        unknown = sorted(set(names or ()) - found)
+        if unknown:
+            raise RequestError(f"there is no burst {', '.join(map(repr, unknown))}")
+        return {name: bursts for name, bursts in chosen.items() if bursts or names is None}
+
+    def _forget_ended_jobs(self) -> None:
+        if any(plugin.jobs for plugin in self.plugins.values()):
+            active = set(self.instance.job_ids())
+            for plugin in self.plugins.values():
+                for jobid in plugin.jobs.keys() - active:
+                    del plugin.jobs[jobid]
+
+    def _forget_jobs(self, plugin: BurstPlugin, gone: Collection[str]) -> None:
+        for name in gone:
+            burst = plugin.bursts.get(name)
+            for jobid in burst.jobs if burst else ():
+                plugin.jobs.pop(jobid, None)
+
+    def _tell_changes(self, plugin: BurstPlugin, before: Mapping[str, Burst]) -> None:
+        for name, burst in plugin.bursts.items():
+            if burst != before.get(name):
+                self.hooks.burst_changed(burst, before.get(name), self)
+
+
+def _instance(handle: Any, mock: bool) -> Instance:
+    if handle is None:
+        return EmbeddedInstance(default_recording()) if mock else LiveInstance()
+    return handle if hasattr(handle, "pending_jobs") else LiveInstance(handle)
+
+
+def _parameters_of(offer: Offer) -> type:
+    """Return the dataclass of a plugin's parameters, also where only its module has it."""
+    if offer.type.parameters is not None:
+        return offer.type.parameters
+    for name in (offer.module, f"{offer.module}.plugin"):
+        try:
+            kind = getattr(importlib.import_module(name), "BurstParameters", None)
+        except ImportError:
+            continue
+        if isinstance(kind, type):
+            return kind
+    reason = "the plugin does not say which dataclass it takes: pass an object to load()"
+    raise ParameterError(offer.type.name, [Problem("parameters", "nowhere", reason)])
+
+
+def _joined(burst: Burst, up: Collection[str]) -> Burst:
+    """Return the burst with its state as the instance's nodes show it."""
+    if burst.state not in COMING_STATES or not burst.hostnames:
+        return burst
+    joined = sum(hostname in up for hostname in burst.hostnames)
+    if joined == burst.nodes:
+        return replace(burst, state=BurstState.READY)
+    return replace(burst, state=BurstState.JOINING) if joined else burst
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__qualname__", type(function).__qualname__))

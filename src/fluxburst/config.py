@@ -1,0 +1,104 @@
+"""The configuration file: TOML, strict, each message naming the file."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fluxburst.errors import ConfigError, did_you_mean
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+VARIABLE = "FLUXBURST_CONFIG"
+BLOCK_VARIABLE = "FLUXBURST_BLOCK"
+_KEYS = ("block", "ordering", "plugins", "selector")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a configuration file says.
+
+    Attributes:
+        source: The file it came from; empty where there is none.
+        block: Names of packages that are not to take part.
+        selector: The selector's description; None for the default.
+        ordering: The ordering's name; None for the default.
+        plugins: For each burst plugin to load, in order, its parameters.
+    """
+
+    source: str = ""
+    block: tuple[str, ...] = ()
+    selector: Any = None
+    ordering: Any = None
+    plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def source_of(self, plugin: str) -> str:
+        """Return what to call a plugin's table in messages."""
+        return f"{self.source} [plugins.{plugin}]"
+
+
+def usual_places(environ: Mapping[str, str] | None = None) -> list[Path]:
+    """Return where a configuration file is looked for, the first that exists being used."""
+    environ = os.environ if environ is None else environ
+    home = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/")) / ".config")
+    return [home / "fluxburst" / "fluxburst.toml", Path("/etc/fluxburst/fluxburst.toml")]
+
+
+def find(explicit: Path | None, environ: Mapping[str, str] | None = None) -> Config:
+    """Load the configuration: the file named, ``FLUXBURST_CONFIG``'s, or one of the usual places.
+
+    Raises:
+        ConfigError: if a file that was named is not there, or any cannot be used.
+    """
+    environ = os.environ if environ is None else environ
+    if explicit is not None:
+        return load(explicit)
+    if environ.get(VARIABLE):
+        return load(Path(environ[VARIABLE]))
+    for place in usual_places(environ):
+        if place.is_file():
+            return load(place)
+    return Config()
+
+
+def blocked_by_environment(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Return the names in ``FLUXBURST_BLOCK``, which are separated by commas."""
+    environ = os.environ if environ is None else environ
+    return tuple(n.strip() for n in environ.get(BLOCK_VARIABLE, "").split(",") if n.strip())
+
+
+def load(path: Path) -> Config:
+    """Read one configuration file.
+
+    Raises:
+        ConfigError: if it cannot be read, is not TOML, or has a key or a type it must not have.
+    """
+    source = str(path)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(source, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(source, "is not UTF-8 text") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(source, f"is not TOML: {error}") from error
+    for key in content:
+        if key not in _KEYS:
+            raise ConfigError(source, f"unknown key {key!r}{did_you_mean(key, _KEYS)}")
+    block = content.get("block", [])
+    if not isinstance(block, list) or not all(isinstance(name, str) for name in block):
+        raise ConfigError(source, f"'block' must be a list of names, got {block!r}")
+    plugins = content.get("plugins", {})
+    if not isinstance(plugins, dict):
+        raise ConfigError(source, "'plugins' must be a table of tables, [plugins.NAME]")
+    for name, table in plugins.items():
+        if not isinstance(table, dict):
+            raise ConfigError(source, f"'plugins.{name}' must be a table, [plugins.{name}]")
+    return Config(source, tuple(block), content.get("selector"), content.get("ordering"), plugins)

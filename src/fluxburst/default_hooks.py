@@ -1,0 +1,58 @@
+"""The built-in answer of each phase, as ordinary hook implementations that are asked last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from fluxburst.bursts import Burst, BurstRequest
+from fluxburst.hookspecs import hookimpl
+from fluxburst.jobs import Job
+from fluxburst.plugins import LIVE_STATES, BurstPlugin
+from fluxburst.selectors import is_burstable
+
+if TYPE_CHECKING:
+    from fluxburst.client import FluxBurst
+
+
+@hookimpl(trylast=True)
+def fluxburst_select_job(job: Job) -> bool:
+    """Select what is flagged burstable."""
+    return is_burstable(job)
+
+
+@hookimpl(trylast=True)
+def fluxburst_order_plugins(plugins: Mapping[str, BurstPlugin]) -> Sequence[str]:
+    """Offer to all plugins, as loaded."""
+    return list(plugins)
+
+
+@hookimpl(trylast=True)
+def fluxburst_schedule_job(job: Job, plugin: BurstPlugin) -> bool:
+    """Let the plugin say. What flux-burst's plugins answered was taken for its truth."""
+    return bool(plugin.schedule(job))
+
+
+@hookimpl(trylast=True)
+def fluxburst_run_plugin(plugin: BurstPlugin, request: BurstRequest) -> Sequence[Burst]:
+    """Let the plugin run; one that returns nothing does not name its bursts."""
+    bursts = plugin.run(
+        request_burst=request.request_burst, nodes=request.nodes, tasks=request.tasks
+    )
+    return bursts or ()
+
+
+@hookimpl(trylast=True)
+def fluxburst_unburst_plugin(
+    plugin: BurstPlugin, bursts: Sequence[Burst], client: FluxBurst
+) -> Sequence[str]:
+    """Let the plugin take all of it down, or burst by burst where only some are meant."""
+    names = [burst.name for burst in bursts]
+    others = [
+        name
+        for name, burst in plugin.bursts.items()
+        if burst.state in LIVE_STATES and name not in names
+    ]
+    if not others and hasattr(plugin, "unburst"):
+        return plugin.unburst() or names
+    return [gone for name in names for gone in plugin.cleanup(name) or [name]]

@@ -1,0 +1,184 @@
+"""One tree of exceptions, which carry data; the command line turns them into text and a status.
+
+Everything raised on purpose is a :class:`FluxburstError`. A :class:`RequestError` says that the
+request itself is wrong (exit status 2); everything else says that something failed (exit status 1).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fluxburst.bursts import Burst
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known name closest to ``name``, or ``""``."""
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+class FluxburstError(Exception):
+    """The root of every error that fluxburst raises on purpose."""
+
+
+class RequestError(FluxburstError):
+    """The request itself is wrong: nothing was changed, and a person must correct it."""
+
+
+class ConfigError(RequestError):
+    """A configuration cannot be used; ``source`` is the file or variable it came from."""
+
+    def __init__(self, source: str, problem: str) -> None:
+        super().__init__(f"{source}: {problem}")
+        self.source = source
+        self.problem = problem
+
+
+class UnknownPluginError(RequestError):
+    """A burst plugin was named that no installed package offers, or that is not loaded.
+
+    ``known`` are the names that could have been meant.
+    """
+
+    def __init__(self, name: str, known: Sequence[str], *, why: str = "") -> None:
+        choices = f"choose from {', '.join(known)}" if known else "none is available"
+        super().__init__(
+            f"unknown burst plugin {name!r}{why and f' ({why})'}"
+            f"{did_you_mean(name, known)} [{choices}]"
+        )
+        self.name = name
+        self.known = tuple(known)
+
+
+class JobspecError(RequestError):
+    """A jobspec does not follow RFC 14 or RFC 25, so its resources cannot be counted."""
+
+    def __init__(self, job: int | None, problem: str) -> None:
+        where = "jobspec" if job is None else f"job {job}: jobspec"
+        super().__init__(f"{where}: {problem}")
+        self.job = job
+        self.problem = problem
+
+
+class FormatError(RequestError):
+    """A text does not follow its format (an idset, a hostlist, a duration, a byte size, an R)."""
+
+    def __init__(self, text: object, expected: str) -> None:
+        super().__init__(f"{text!r} is not {expected}")
+        self.text = text
+        self.expected = expected
+
+
+class RecordingError(RequestError):
+    """A recorded queue cannot be read or written; ``line`` counts from 1, 0 for the whole file."""
+
+    def __init__(self, path: str, problem: str, *, line: int = 0) -> None:
+        super().__init__(f"{path}{f', line {line}' if line else ''}: {problem}")
+        self.path = path
+        self.line = line
+        self.problem = problem
+
+
+class FluxUnavailableError(RequestError):
+    """A live instance was asked for, and there is no Flux to talk to, or not one that fits."""
+
+
+class FluxVersionError(FluxUnavailableError):
+    """The running Flux is older than the oldest supported, or does not match its binding."""
+
+    def __init__(self, problem: str, *, broker: str, binding: str) -> None:
+        super().__init__(f"{problem} (running Flux: {broker}, Python binding: {binding})")
+        self.broker = broker
+        self.binding = binding
+
+
+class InstanceError(FluxburstError):
+    """The instance did not do what was asked of it, or went away while being asked."""
+
+
+class HookError(FluxburstError):
+    """A hook implementation raised, or answered with something that is not an answer.
+
+    ``distribution`` is the package to blame, ``subject`` the job, burst or plugin it was asked
+    about (empty where there is none). The original error is the ``__cause__``.
+    """
+
+    def __init__(self, hook: str, distribution: str, problem: str, *, subject: str = "") -> None:
+        about = f" for {subject}" if subject else ""
+        super().__init__(f"{distribution}: {hook}{about}: {problem}")
+        self.hook = hook
+        self.distribution = distribution
+        self.problem = problem
+        self.subject = subject
+
+
+class HookAnswerError(HookError, RequestError):
+    """A hook implementation answered with something that is not an answer: the package is wrong."""
+
+
+class BurstError(FluxburstError):
+    """A burst plugin could not do its work. ``burst`` is empty where no single one is meant."""
+
+    def __init__(self, message: str, *, plugin: str = "", burst: str = "") -> None:
+        super().__init__(message)
+        self.plugin = plugin
+        self.burst = burst
+
+    def __str__(self) -> str:
+        where = ", ".join(
+            part
+            for part in (
+                self.plugin and f"plugin {self.plugin}",
+                self.burst and f"burst {self.burst}",
+            )
+            if part
+        )
+        return f"{where}: {super().__str__()}" if where else super().__str__()
+
+
+class CapacityError(BurstError):
+    """The provider has no machines of this kind now: try the next plugin."""
+
+
+class QuotaError(BurstError):
+    """The provider would exceed a quota of this account: try the next plugin."""
+
+
+class AuthError(BurstError):
+    """The provider does not accept these credentials: a person must act."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with one parameter: which field, where its value came from, and why."""
+
+    field: str
+    source: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.field} (from {self.source}): {self.reason}"
+
+
+class ParameterError(BurstError, RequestError):
+    """The parameters of a burst plugin cannot be used; ``problems`` holds all of them at once."""
+
+    def __init__(self, plugin: str, problems: Sequence[Problem]) -> None:
+        super().__init__("; ".join(str(problem) for problem in problems), plugin=plugin)
+        self.problems = tuple(problems)
+
+
+class BurstErrors(FluxburstError):  # noqa: N818 - it is several
+    """Everything that failed in one run, unburst or cleanup; what did not fail went on.
+
+    ``bursts`` are those that did come up (or did go down) all the same.
+    """
+
+    def __init__(self, errors: Sequence[FluxburstError], bursts: Sequence[Burst] = ()) -> None:
+        super().__init__("; ".join(str(error) for error in errors))
+        self.errors = tuple(errors)
+        self.bursts = tuple(bursts)

@@ -1,0 +1,484 @@
+"""An instance in memory: nodes, a queue, a scheduler and a virtual clock, and no Flux.
+
+Time passes only when it is told to (:meth:`EmbeddedInstance.wait`,
+:meth:`EmbeddedInstance.advance`), and nothing starts or ends while it stands still.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fluxburst.errors import FormatError, InstanceError, RequestError
+from fluxburst.fluids import parse_fluid
+from fluxburst.jobs import ACTIVE, PENDING, Job, JobState, Mark, queue_order
+from fluxburst.jobspec import Chunk, chunks_of, task_count
+from fluxburst.nodes import Node, NodeType
+from fluxburst.quantities import parse_duration
+from fluxburst.recordings import Recording
+
+START_TIME = 1_700_000_000.0
+DEFAULT_RUN_SECONDS = 60.0
+URGENCY_HOLD, URGENCY_DEFAULT, URGENCY_EXPEDITE = 0, 16, 31
+PRIORITY_MAX = 2**32 - 1
+
+COMPLETED, FAILED, CANCELED, TIMEOUT = 1, 2, 4, 8
+"""Job results with their numbers (``FLUX_JOB_RESULT_*``)."""
+
+
+@dataclass
+class _Share:
+    """What one job has of one node."""
+
+    cores: int = 0
+    gpus: int = 0
+    memory: int = 0
+
+
+Allocation = dict[int, _Share]
+
+
+@dataclass
+class _Record:
+    """One job and what the instance alone knows of it."""
+
+    job: Job
+    allocation: Allocation = field(default_factory=dict)
+    ends: float = math.inf
+    """When the scheduler expects it to end, for backfill."""
+
+
+def default_recording() -> Recording:
+    """Return a small queue: one node up, and one burstable job that needs four."""
+    spec = {
+        "version": 1,
+        "resources": [
+            {
+                "type": "node",
+                "count": 4,
+                "exclusive": True,
+                "with": [
+                    {
+                        "type": "slot",
+                        "count": 1,
+                        "label": "task",
+                        "with": [{"type": "core", "count": 1}],
+                    }
+                ],
+            }
+        ],
+        "tasks": [{"command": ["hostname"], "slot": "task", "count": {"per_slot": 1}}],
+        "attributes": {"system": {"duration": 0, "cwd": "/tmp", "burstable": 1}},  # noqa: S108
+    }
+    job = Job(
+        id=17839985524736,
+        userid=1000,
+        urgency=URGENCY_DEFAULT,
+        priority=URGENCY_DEFAULT,
+        state=int(JobState.SCHED),
+        name="hostname",
+        ntasks=4,
+        nnodes=4,
+        duration=0.0,
+        t_submit=START_TIME,
+        spec=spec,
+    )
+    return Recording((job,), (Node(0, "lead", cores=4, free_cores=4),))
+
+
+class EmbeddedInstance:
+    """A Flux instance in memory.
+
+    Args:
+        recording: The queue and the nodes to begin with; by default none.
+        queues: For each named queue, the properties its jobs' nodes must have; empty for an
+            instance without named queues.
+        name: What to call it.
+    """
+
+    def __init__(
+        self,
+        recording: Recording | None = None,
+        *,
+        queues: Mapping[str, Collection[str]] | None = None,
+        name: str = "embedded",
+    ) -> None:
+        recording = recording or Recording(())
+        self._name = name
+        self._queues = {queue: frozenset(needs) for queue, needs in (queues or {}).items()}
+        self._records = {job.id: _Record(Job(job)) for job in recording.jobs}
+        self._nodes = {node.rank: node for node in recording.nodes}
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._sequence = itertools.count()
+        submitted = [float(job.get("t_submit", START_TIME)) for job in recording.jobs]
+        self._now = max(submitted, default=START_TIME)
+        for job in recording.jobs:
+            self._wake_at_begin_time(job)
+
+    # --- what a client needs (see handles.protocol) ----------------------------------------
+
+    @property
+    def name(self) -> str:
+        """What tells this instance from others."""
+        return self._name
+
+    def now(self) -> float:
+        """Return the virtual time, in seconds since the epoch."""
+        return self._now
+
+    def pending_jobs(self) -> Sequence[Job]:
+        """Return copies of the pending jobs, in queue order."""
+        jobs = [Job(r.job) for r in self._records.values() if r.job.state & PENDING]
+        return sorted(jobs, key=queue_order)
+
+    def job_ids(self) -> list[int]:
+        """Return the ids of all active jobs."""
+        return [record.job.id for record in self._records.values() if record.job.state & ACTIVE]
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return every node, by rank."""
+        return tuple(self._nodes[rank] for rank in sorted(self._nodes))
+
+    def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:
+        """Put memos on jobs, or take them off; return the ids of jobs that are not active."""
+        inactive = []
+        for jobid, mark in marks.items():
+            record = self._records.get(jobid)
+            if record is None or not record.job.state & ACTIVE:
+                inactive.append(jobid)
+                continue
+            annotations = dict(record.job.get("annotations", {}))
+            memo = {**annotations.get("user", {})}
+            memo.pop("fluxburst", None)
+            if mark is not None:
+                memo["fluxburst"] = {"plugin": mark.plugin, "burst": mark.burst}
+            record.job["annotations"] = {**annotations, "user": memo}
+        return inactive
+
+    def wait_for_jobs(self, jobids: Collection[int], states: JobState) -> None:
+        """Let time pass until each job has reached one of the states, or has ended.
+
+        Raises:
+            InstanceError: if nothing is left to happen before that.
+        """
+        wanted = states | JobState.INACTIVE
+        waiting = [jobid for jobid in jobids if jobid in self._records]
+        while True:
+            waiting = [jobid for jobid in waiting if not self._records[jobid].job.state & wanted]
+            if not waiting:
+                return
+            if not self._step(math.inf):
+                raise InstanceError(
+                    f"{len(waiting)} jobs, the first being {waiting[0]}, will never get there: "
+                    "nothing is left to happen in the embedded instance"
+                )
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass to the next event, at most ``seconds``."""
+        self._step(self._now + seconds)
+
+    # --- what makes it an instance ---------------------------------------------------------
+
+    def submit(
+        self, spec: Mapping[str, Any], *, userid: int = 1000, urgency: int = URGENCY_DEFAULT
+    ) -> int:
+        """Submit a job; return its id.
+
+        Raises:
+            RequestError: if the jobspec cannot be counted, or its queue does not exist.
+        """
+        chunks = chunks_of(spec)
+        system = spec.get("attributes", {}).get("system", {})
+        queue = system.get("queue", "")
+        if self._queues and queue not in self._queues:
+            raise RequestError(f"there is no queue {queue!r}")
+        jobid = max(self._records, default=2**24) + 2**24
+        job = Job(
+            id=jobid,
+            userid=userid,
+            urgency=urgency,
+            state=int(JobState.DEPEND),
+            name=system.get("job", {}).get("name") or spec["tasks"][0]["command"][0],
+            ntasks=task_count(spec),
+            duration=float(system.get("duration", 0.0)),
+            t_submit=self._now,
+            spec=dict(spec),
+        )
+        nodes = sum(chunk.count for chunk in chunks if chunk.node)
+        if nodes:
+            job["nnodes"] = nodes
+        if queue:
+            job["queue"] = queue
+        self._records[jobid] = _Record(job)
+        self._wake_at_begin_time(job)
+        self._release()
+        return jobid
+
+    def job(self, jobid: int) -> Job:
+        """Return a job in any state, also one that has ended.
+
+        Raises:
+            InstanceError: if there is no such job.
+        """
+        if jobid not in self._records:
+            raise InstanceError(f"there is no job {jobid}")
+        return Job(self._records[jobid].job)
+
+    def set_urgency(self, jobid: int, urgency: int) -> None:
+        """Change a pending job's urgency; 0 holds it."""
+        job = self._records[jobid].job
+        job["urgency"] = urgency
+        if "priority" in job:
+            job["priority"] = _priority(urgency)
+
+    def cancel(self, jobid: int) -> None:
+        """Cancel an active job."""
+        self._end(self._records[jobid], CANCELED)
+
+    def add_nodes(
+        self, hostnames: Iterable[str], node_type: NodeType, properties: Collection[str] = ()
+    ) -> None:
+        """Bring nodes up: known ones by their hostname, others under new ranks."""
+        ranks = {node.hostname: rank for rank, node in self._nodes.items()}
+        for hostname in hostnames:
+            rank = ranks.get(hostname, max(self._nodes, default=-1) + 1)
+            self._nodes[rank] = Node(
+                rank=rank,
+                hostname=hostname,
+                cores=node_type.cores,
+                gpus=node_type.gpus,
+                free_cores=node_type.cores,
+                free_gpus=node_type.gpus,
+                memory=node_type.memory,
+                free_memory=node_type.memory,
+                properties=frozenset(properties),
+            )
+
+    def remove_nodes(self, hostnames: Collection[str]) -> None:
+        """Take nodes down; jobs that run on them fail, as they do when a broker is lost."""
+        lost = {rank for rank, node in self._nodes.items() if node.hostname in hostnames}
+        for record in list(self._records.values()):
+            if lost.intersection(record.allocation):
+                self._end(record, FAILED)
+        for rank in lost:
+            self._nodes[rank] = replace(self._nodes[rank], up=False)
+
+    def drain(self, hostnames: Collection[str], drained: bool = True) -> None:
+        """Set nodes aside, or take them back."""
+        for rank, node in self._nodes.items():
+            if node.hostname in hostnames:
+                self._nodes[rank] = replace(node, drained=drained)
+
+    def at(self, when: float, what: Callable[[], None]) -> None:
+        """Have something happen at a time, in seconds since the epoch."""
+        heapq.heappush(self._events, (when, next(self._sequence), what))
+
+    def advance(self, seconds: float) -> None:
+        """Let ``seconds`` pass, with everything that happens in them."""
+        until = self._now + seconds
+        while self._step(until):
+            pass
+        self._now = until
+
+    # --- time ------------------------------------------------------------------------------
+
+    def _step(self, until: float) -> bool:
+        """Pass to the next event before ``until``; False if there is none (and it is then)."""
+        self._schedule()
+        if not self._events or self._events[0][0] > until:
+            if math.isfinite(until):
+                self._now = until
+            return False
+        when, _, happen = heapq.heappop(self._events)
+        self._now = max(self._now, when)
+        happen()
+        self._schedule()
+        return True
+
+    def _release(self) -> None:
+        """Let jobs whose dependencies are met become schedulable."""
+        for record in list(self._records.values()):
+            job = record.job
+            if job.state is JobState.DEPEND:
+                met = self._dependencies_met(job)
+                if met is None:
+                    self._end(record, FAILED)
+                elif met:
+                    job["state"] = int(JobState.SCHED)
+                    job["priority"] = _priority(job.get("urgency", URGENCY_DEFAULT))
+                    job.pop("dependencies", None)
+
+    def _wake_at_begin_time(self, job: Job) -> None:
+        if job.state is JobState.DEPEND:
+            for dependency in job.attributes.get("dependencies", ()):
+                if dependency.get("scheme") == "begin-time":
+                    self.at(float(dependency["value"]), self._release)
+
+    def _dependencies_met(self, job: Job) -> bool | None:
+        """Whether a job depends on nothing any more; None if it can never be."""
+        answers = [self._dependency_met(d) for d in job.attributes.get("dependencies", ())]
+        return None if None in answers else all(answers)
+
+    def _dependency_met(self, dependency: Mapping[str, Any]) -> bool | None:
+        scheme, value = dependency.get("scheme"), str(dependency.get("value", ""))
+        if scheme == "begin-time":
+            return self._now >= float(value)
+        try:
+            other = self._records.get(parse_fluid(value))
+        except FormatError:
+            return False
+        if other is None:  # it ended before this instance was recorded
+            return True
+        if scheme == "after":
+            return bool(other.job.state & (JobState.RUN | JobState.INACTIVE))
+        if other.job.state is not JobState.INACTIVE:
+            return False
+        if scheme == "afterany":
+            return True
+        if scheme not in ("afterok", "afternotok"):
+            return False
+        succeeded = other.job.get("result") == COMPLETED
+        return True if succeeded is (scheme == "afterok") else None
+
+    # --- scheduling ------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        """Start what fits: first come, first served, with backfill.
+
+        The first job that does not fit gets a reservation at the time it is expected to; a job
+        behind it may only start if it ends by then (EASY backfill).
+        """
+        reserved_until: float | None = None
+        waiting = [r for r in self._records.values() if not r.job.not_startable]
+        for record in sorted(waiting, key=lambda r: queue_order(r.job)):
+            allocation = self._fit(record.job, self._nodes)
+            if reserved_until is None:
+                if allocation is None:
+                    reserved_until = self._expected_start(record.job)
+                else:
+                    self._start(record, allocation)
+            elif allocation is not None and self._now + _limit(record.job) <= reserved_until:
+                self._start(record, allocation)
+
+    def _expected_start(self, job: Job) -> float:
+        """Return when a job will fit if running ones end as expected; infinite for never."""
+        nodes = dict(self._nodes)
+        running = [r for r in self._records.values() if r.allocation]
+        for record in sorted(running, key=lambda r: r.ends):
+            _give_back(nodes, record.allocation)
+            if math.isfinite(record.ends) and self._fit(job, nodes) is not None:
+                return record.ends
+        return math.inf
+
+    def _fit(self, job: Job, nodes: Mapping[int, Node]) -> Allocation | None:
+        needs = self._queues.get(job.queue, frozenset())
+        usable = [
+            node
+            for _, node in sorted(nodes.items())
+            if node.usable and needs <= node.properties and (node.free_cores or node.free_gpus)
+        ]
+        allocation: Allocation = {}
+        for chunk in job.chunks:
+            if not _fit_chunk(chunk, usable, allocation):
+                return None
+        return allocation
+
+    def _start(self, record: _Record, allocation: Allocation) -> None:
+        job = record.job
+        for rank, share in allocation.items():
+            node = self._nodes[rank]
+            self._nodes[rank] = replace(
+                node,
+                free_cores=node.free_cores - share.cores,
+                free_gpus=node.free_gpus - share.gpus,
+                free_memory=None if node.free_memory is None else node.free_memory - share.memory,
+            )
+        record.allocation = allocation
+        record.ends = self._now + _limit(job)
+        job.update(
+            state=int(JobState.RUN),
+            t_run=self._now,
+            nodelist=",".join(self._nodes[rank].hostname for rank in sorted(allocation)),
+        )
+        seconds, result = _outcome(job)
+        self.at(self._now + seconds, lambda: self._end(record, result))
+        self._release()
+
+    def _end(self, record: _Record, result: int) -> None:
+        job = record.job
+        if not job.state & ACTIVE:
+            return
+        _give_back(self._nodes, record.allocation)
+        record.allocation = {}
+        job.update(
+            state=int(JobState.INACTIVE),
+            t_inactive=self._now,
+            result=result,
+            success=result == COMPLETED,
+        )
+        self._release()
+
+
+def _priority(urgency: int) -> int:
+    """Return the priority that Flux derives from an urgency (RFC 30)."""
+    return PRIORITY_MAX if urgency == URGENCY_EXPEDITE else urgency
+
+
+def _limit(job: Job) -> float:
+    """Return how long the scheduler must expect a job to run."""
+    return job.duration or math.inf
+
+
+def _outcome(job: Job) -> tuple[float, int]:
+    """Return how long a job runs once it has started, and how it ends."""
+    wanted = job.attributes.get("exec", {}).get("test", {}).get("run_duration")
+    seconds = parse_duration(str(wanted)) if wanted else (job.duration or DEFAULT_RUN_SECONDS)
+    return (seconds, COMPLETED) if seconds <= _limit(job) else (job.duration, TIMEOUT)
+
+
+def _give_back(nodes: dict[int, Node], allocation: Allocation) -> None:
+    for rank, share in allocation.items():
+        node = nodes[rank]
+        nodes[rank] = replace(
+            node,
+            free_cores=node.free_cores + share.cores,
+            free_gpus=node.free_gpus + share.gpus,
+            free_memory=None if node.free_memory is None else node.free_memory + share.memory,
+        )
+
+
+def _fit_chunk(chunk: Chunk, nodes: Sequence[Node], allocation: Allocation) -> bool:
+    """Add what ``chunk`` needs to ``allocation``; False if it does not fit."""
+    left = chunk.count
+    for node in nodes:
+        if not left:
+            break
+        units = min(left, _units_on(node, chunk, allocation.get(node.rank)))
+        if units:
+            share = allocation.setdefault(node.rank, _Share())
+            share.cores += node.cores if chunk.exclusive else chunk.cores * units
+            share.gpus += node.gpus if chunk.exclusive else chunk.gpus * units
+            share.memory += (node.memory or 0) if chunk.exclusive else chunk.memory * units
+            left -= units
+    return not left
+
+
+def _units_on(node: Node, chunk: Chunk, taken: _Share | None) -> int:
+    taken = taken or _Share()
+    if chunk.exclusive and not (node.idle and taken == _Share()):
+        return 0
+    limits = [
+        (have - used) // want
+        for have, used, want in (
+            (node.free_cores, taken.cores, chunk.cores),
+            (node.free_gpus, taken.gpus, chunk.gpus),
+            (node.free_memory, taken.memory, chunk.memory),
+        )
+        if want and have is not None
+    ]
+    fits = min(limits, default=1)
+    return min(fits, 1) if chunk.node else fits

@@ -1,0 +1,160 @@
+"""Every phase as a typed specification; no logic.
+
+A package takes part by defining functions with these names, marked with
+:data:`fluxburst.hookimpl`, in a module it names in the entry-point group ``fluxburst``. A
+function may leave out arguments that it does not need. Before and after a phase are
+``@hookimpl(wrapper=True)``; ``tryfirst=True`` and ``trylast=True`` move an implementation
+forward and back among the others.
+
+First-result hooks ask one implementation after the other until one answers something other than
+None; the one registered last is asked first, and what fluxburst itself would answer comes last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from fluxburst.bursts import Burst, BurstRequest
+from fluxburst.jobs import Job
+from fluxburst.plugins import BurstPlugin, PluginType
+
+if TYPE_CHECKING:
+    import click
+    from fluxburst.client import FluxBurst
+
+PROJECT = "fluxburst"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def fluxburst_register_plugins() -> Iterable[PluginType[Any]] | None:
+    """Offer burst plugins.
+
+    Collected: every package is asked, once, when it is registered. Two packages that offer the
+    same name are an error that names both; the first keeps it.
+
+    Returns:
+        The burst plugins this package offers; None for none.
+    """
+
+
+@hookspec
+def fluxburst_register_commands() -> Iterable[click.Command] | None:
+    """Add subcommands to the command line.
+
+    Collected: every package is asked, when a command is typed that is not built in.
+
+    Returns:
+        The commands this package adds; None for none.
+    """
+
+
+@hookspec(historic=True)
+def fluxburst_configure(client: FluxBurst) -> None:
+    """Learn of a client.
+
+    Called once for each client and package, also for packages registered later.
+    """
+
+
+@hookspec(firstresult=True)
+def fluxburst_select_job(job: Job, client: FluxBurst) -> bool | None:
+    """Decide whether a job is a candidate for bursting.
+
+    Asked for each pending job that waits for nothing but capacity. Built in: the job is flagged
+    ``burstable``.
+
+    Returns:
+        True to burst it, False not to; either ends the vote. None for no opinion.
+    """
+
+
+@hookspec(firstresult=True)
+def fluxburst_order_plugins(
+    plugins: Mapping[str, BurstPlugin], job: Job | None, client: FluxBurst
+) -> Sequence[str] | None:
+    """Decide to which burst plugins a job is offered, and in which order.
+
+    Built in: all of them, in the order they were loaded. ``job`` is None where the order is
+    asked for without a job (``client.iter_plugins()``).
+
+    Returns:
+        Names of loaded burst plugins; one that is left out is not offered the job. None for no
+        opinion.
+    """
+
+
+@hookspec(firstresult=True)
+def fluxburst_schedule_job(job: Job, plugin: BurstPlugin, client: FluxBurst) -> bool | None:
+    """Decide whether a burst plugin takes a job. Nothing may be brought up here.
+
+    Built in: ``plugin.schedule(job)``.
+
+    Returns:
+        True: it takes the job. False: it does not, and the next plugin is offered it. None for
+        no opinion.
+    """
+
+
+@hookspec(firstresult=True)
+def fluxburst_run_plugin(
+    plugin: BurstPlugin, request: BurstRequest, client: FluxBurst
+) -> Sequence[Burst] | None:
+    """Bring a plugin's capacity up.
+
+    Built in: ``plugin.run(request_burst=…, nodes=…, tasks=…)``.
+
+    Returns:
+        The bursts that came up or are coming. None for no opinion.
+
+    Raises:
+        BurstErrors: for what did not come up; its ``bursts`` are those that did.
+    """
+
+
+@hookspec(firstresult=True)
+def fluxburst_unburst_plugin(
+    plugin: BurstPlugin, bursts: Sequence[Burst], client: FluxBurst
+) -> Sequence[str] | None:
+    """Take bursts of a plugin down.
+
+    Built in: ``plugin.unburst()``, or ``plugin.cleanup(name)`` for each where only some of the
+    plugin's bursts are meant.
+
+    Returns:
+        The names that are gone. None for no opinion.
+
+    Raises:
+        BurstErrors: for what could not be taken down; its ``bursts`` are those that are gone.
+    """
+
+
+@hookspec
+def fluxburst_job_scheduled(job: Job, plugin: BurstPlugin, client: FluxBurst) -> None:
+    """Observe that a job was given to a plugin. Told when a plan is applied, not when made."""
+
+
+@hookspec
+def fluxburst_jobs_unmatched(jobs: Sequence[Job], client: FluxBurst) -> None:
+    """Observe the selected jobs that no plugin took. Told when a plan is applied."""
+
+
+@hookspec
+def fluxburst_burst_changed(burst: Burst, previous: Burst | None, client: FluxBurst) -> None:
+    """Observe that a burst is new (``previous`` is None) or has changed, usually its state."""
+
+
+@hookspec
+def fluxburst_phase_failed(
+    phase: str, plugin: BurstPlugin | None, error: Exception, client: FluxBurst
+) -> None:
+    """Observe a failure.
+
+    ``phase`` is ``select``, ``order``, ``schedule``, ``run`` or ``unburst``; ``plugin`` is None
+    where the failure is not of one plugin. Failures while planning are told when the plan is
+    applied.
+    """

@@ -1,0 +1,210 @@
+"""Jobs as plain data: the dict that users know, with read-only properties for a scheduler."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fluxburst.errors import JobspecError
+from fluxburst.jobspec import Chunk, chunks_of, task_count
+
+T = TypeVar("T")
+
+
+class JobState(enum.IntFlag):
+    """Job states with their numbers (RFC 21)."""
+
+    NEW = 1
+    DEPEND = 2
+    PRIORITY = 4
+    SCHED = 8
+    RUN = 16
+    CLEANUP = 32
+    INACTIVE = 64
+
+
+PENDING = JobState.DEPEND | JobState.PRIORITY | JobState.SCHED
+ACTIVE = PENDING | JobState.RUN | JobState.CLEANUP
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What lasts on a job that was given away: to which plugin, and in which burst.
+
+    ``burst`` is empty for a job that fits on nodes that are free already, and for a plugin that
+    does not name its bursts.
+    """
+
+    plugin: str
+    burst: str = ""
+
+
+class Job(dict[str, Any]):
+    """One job: what ``job-list`` says of it, with the jobspec under ``spec``.
+
+    It is a plain dict otherwise, and serialises to JSON as it is. ``job["info"]``, the copy with
+    underscores that flux-burst added, is made when it is asked for.
+    """
+
+    __slots__ = ("_chunks",)
+    _chunks: tuple[Chunk, ...]
+
+    def __missing__(self, key: str) -> Any:
+        if key == "info":
+            return {f"_{name}": value for name, value in self.items() if name != "spec"}
+        raise KeyError(key)
+
+    @property
+    def id(self) -> int:
+        """The job's id, as an integer (RFC 19 calls its text forms FLUIDs)."""
+        return int(self["id"])
+
+    @property
+    def state(self) -> JobState:
+        """The state that the instance reported."""
+        return JobState(self.get("state", JobState.NEW))
+
+    @property
+    def user(self) -> int:
+        """The numeric id of the user who submitted it."""
+        return int(self.get("userid", -1))
+
+    @property
+    def queue(self) -> str:
+        """The queue's name, empty where the instance has no named queues."""
+        return str(self.get("queue") or self.attributes.get("queue") or "")
+
+    @property
+    def bank(self) -> str:
+        """The accounting bank, or empty."""
+        return str(self.get("bank") or self.attributes.get("bank") or "")
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """The jobspec.
+
+        Raises:
+            JobspecError: if there is none.
+        """
+        spec = self.get("spec")
+        if not isinstance(spec, Mapping):
+            raise JobspecError(self.id, "is missing or not an object")
+        return spec
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """The jobspec's system attributes.
+
+        Raises:
+            JobspecError: if the jobspec lacks ``attributes``.
+        """
+        attributes = self.spec.get("attributes")
+        if not isinstance(attributes, Mapping):
+            raise JobspecError(self.id, "lacks 'attributes'")
+        system = attributes.get("system", {})
+        if not isinstance(system, Mapping):
+            raise JobspecError(self.id, "attributes.system is not an object")
+        return system
+
+    @property
+    def chunks(self) -> tuple[Chunk, ...]:
+        """What it asks for, part by part; counted once.
+
+        Raises:
+            JobspecError: if the jobspec's resources cannot be counted.
+        """
+        try:
+            return self._chunks
+        except AttributeError:
+            self._chunks = self._counted(chunks_of)
+            return self._chunks
+
+    def _counted(self, count: Callable[[object], T]) -> T:
+        try:
+            return count(self.spec)
+        except JobspecError as error:
+            if error.job is not None:
+                raise
+            raise JobspecError(self.id, error.problem) from error
+
+    @property
+    def nodes(self) -> int | None:
+        """How many nodes of its own it needs, or None where it only asks for slots."""
+        nodes = sum(chunk.count for chunk in self.chunks if chunk.node)
+        return nodes or None
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks it runs."""
+        return self._counted(task_count)
+
+    @property
+    def cores(self) -> int:
+        """Cores asked for, over all nodes."""
+        return sum(chunk.count * chunk.cores for chunk in self.chunks)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs asked for, over all nodes."""
+        return sum(chunk.count * chunk.gpus for chunk in self.chunks)
+
+    @property
+    def memory(self) -> int:
+        """Bytes asked for, over all nodes."""
+        return sum(chunk.count * chunk.memory for chunk in self.chunks)
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether it needs whole nodes."""
+        return any(chunk.exclusive for chunk in self.chunks)
+
+    @property
+    def duration(self) -> float:
+        """The time limit in seconds; 0 for none."""
+        return float(self.get("duration") or self.attributes.get("duration") or 0.0)
+
+    @property
+    def command(self) -> list[str]:
+        """The command of the first task, with its arguments."""
+        tasks = self.spec.get("tasks") or [{}]
+        return list(tasks[0].get("command", ()))
+
+    @property
+    def burstable(self) -> bool | str:
+        """The flag ``attributes.system.burstable``: a plugin's name, or whether it is set.
+
+        ``0``, ``false`` and ``null`` say no, as does leaving it out.
+        """
+        flag = self.attributes.get("burstable")
+        return flag if isinstance(flag, str) and flag else bool(flag)
+
+    @property
+    def mark(self) -> Mark | None:
+        """To whom it was given, as its memo says; None if it was not, or the memo is not ours."""
+        annotations = self.get("annotations")
+        user = annotations.get("user") if isinstance(annotations, Mapping) else None
+        mark = user.get("fluxburst") if isinstance(user, Mapping) else None
+        if not isinstance(mark, Mapping) or not isinstance(mark.get("plugin"), str):
+            return None
+        return Mark(mark["plugin"], str(mark.get("burst") or ""))
+
+    @property
+    def not_startable(self) -> str:
+        """Why more nodes would not let it start, or empty: it waits for capacity only."""
+        state = self.state
+        if state is JobState.DEPEND:
+            waits = self.get("dependencies")
+            on = f" on {', '.join(map(str, waits))}" if isinstance(waits, list) and waits else ""
+            return f"waits{on or ' on a dependency'}"
+        if state is not JobState.SCHED:
+            return f"is in state {state.name or int(state)}, not SCHED"
+        if not self.get("priority"):
+            return "is held (urgency 0)" if not self.get("urgency") else "has priority 0"
+        return ""
+
+
+def queue_order(job: Job) -> tuple[int, int]:
+    """Sort key: the order in which the scheduler considers jobs, by priority and then by age."""
+    return -int(job.get("priority") or 0), job.id

@@ -1,0 +1,462 @@
+"""Discovery, blocking, registration and blame: the one place that talks to pluggy.
+
+Every hook has one typed method here, so that nobody else touches the plugin manager. Each
+implementation is registered behind a guard that knows its distribution: what it raises becomes a
+:class:`~fluxburst.errors.HookError` with that name on it, and an answer of the wrong type does too.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import logging
+import pkgutil
+import types
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from fluxburst import default_hooks, hookspecs
+from fluxburst.bursts import Burst, BurstRequest
+from fluxburst.errors import FluxburstError, HookAnswerError, HookError, did_you_mean
+from fluxburst.hookspecs import PROJECT
+from fluxburst.jobs import Job
+from fluxburst.plugins import BurstPlugin, PluginType
+
+if TYPE_CHECKING:
+    import click
+    from fluxburst.client import FluxBurst
+
+GROUP = "fluxburst"
+LEGACY_PREFIX = "fluxburst_"
+CORE = "fluxburst"
+
+_log = logging.getLogger(__name__)
+
+_TOLD = frozenset(
+    {
+        "fluxburst_configure",
+        "fluxburst_job_scheduled",
+        "fluxburst_jobs_unmatched",
+        "fluxburst_burst_changed",
+        "fluxburst_phase_failed",
+    }
+)
+"""Hooks that are told, not asked: what one of them raises is recorded and stops nobody."""
+
+
+def _is_list_of(kind: type) -> Callable[[Any], bool]:
+    return lambda answer: (
+        isinstance(answer, Sequence)
+        and not isinstance(answer, str)
+        and all(isinstance(item, kind) for item in answer)
+    )
+
+
+def _is_bool(answer: object) -> bool:
+    return isinstance(answer, bool)
+
+
+_ANSWERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "fluxburst_select_job": ("True, False or None", _is_bool),
+    "fluxburst_schedule_job": ("True, False or None", _is_bool),
+    "fluxburst_order_plugins": ("a list of plugin names or None", _is_list_of(str)),
+    "fluxburst_run_plugin": ("a list of Burst or None", _is_list_of(Burst)),
+    "fluxburst_unburst_plugin": ("a list of burst names or None", _is_list_of(str)),
+    "fluxburst_register_plugins": ("a list of PluginType or None", _is_list_of(PluginType)),
+}
+"""For each hook that is asked, what an answer other than None must be."""
+
+
+@dataclass
+class Package:
+    """An installed package that takes part, or would.
+
+    Attributes:
+        name: The name of its entry point, or of its module where it has none.
+        distribution: The distribution it was installed as.
+        version: That distribution's version; empty where it is not known.
+        plugins: The burst plugins it offers.
+        hooks: The hooks it implements.
+        problem: Why it does not take part; empty where it does.
+        blocked: It was asked not to take part.
+    """
+
+    name: str
+    distribution: str
+    version: str = ""
+    plugins: tuple[str, ...] = ()
+    hooks: tuple[str, ...] = ()
+    problem: str = ""
+    blocked: bool = False
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A burst plugin on offer, and the package that offers it."""
+
+    type: PluginType[Any]
+    package: Package
+    module: str = ""
+
+
+@dataclass(frozen=True)
+class _Guarded:
+    """The guarded hook implementations of one registered object."""
+
+    distribution: str
+    proxy: types.ModuleType
+    functions: Mapping[str, Sequence[Callable[..., Any]]]
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("-", "_")
+
+
+class Manager:
+    """The hooks of one client.
+
+    Attributes:
+        packages: Every package found, also those that do not take part, with the reason.
+        offers: The burst plugins on offer, by name.
+        observer_errors: The latest errors of observers, newest last.
+    """
+
+    def __init__(self, block: Iterable[str] = ()) -> None:
+        self._pm = pluggy.PluginManager(PROJECT)
+        self._pm.add_hookspecs(hookspecs)
+        self._hook: Any = self._pm.hook
+        self._registered: dict[int, _Guarded] = {}
+        self._answered_by = CORE
+        self._blocked = {_plain(name) for name in block}
+        self.packages: list[Package] = []
+        self.offers: dict[str, Offer] = {}
+        self.observer_errors: deque[HookError] = deque(maxlen=100)
+        self.register(default_hooks, CORE)
+
+    # --- discovery --------------------------------------------------------------------------
+
+    def discover(self) -> None:
+        """Find and register every installed package; one that fails costs itself only."""
+        found = {
+            (entry.dist.name if entry.dist else entry.value, entry.name): entry
+            for entry in importlib.metadata.entry_points(group=GROUP)
+        }
+        for (distribution, name), entry in sorted(found.items()):
+            version = entry.dist.version if entry.dist else ""
+            module = entry.value.partition(":")[0].strip()
+            self._admit(Package(name, distribution, version), module, entry.load)
+        modules = {entry.value.partition(":")[0].partition(".")[0] for entry in found.values()}
+        for info in sorted(pkgutil.iter_modules(), key=lambda info: info.name):
+            if info.name.startswith(LEGACY_PREFIX) and info.name not in modules:
+                load = functools.partial(importlib.import_module, info.name)
+                self._admit(Package(info.name, info.name), info.name, load, legacy=True)
+
+    def _admit(
+        self, package: Package, module: str, load: Callable[[], Any], *, legacy: bool = False
+    ) -> None:
+        self.packages.append(package)
+        names = {package.name, package.distribution, module}
+        if {_plain(name) for name in names} & self._blocked:
+            package.blocked, package.problem = True, "blocked by name"
+            return
+        try:
+            loaded = load()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a package may raise anything when imported
+            package.problem = f"cannot be imported: {type(error).__name__}: {error}"
+            _log.warning("%s %s", package.distribution, package.problem, exc_info=error)
+            return
+        try:
+            offered = [_legacy_type(loaded, module)] if legacy else None
+            self.add(package, loaded, offered, module=module)
+        except FluxburstError as error:
+            package.problem = str(error)
+            _log.warning("%s", error, exc_info=error)
+
+    def add(
+        self,
+        package: Package,
+        plugin: object,
+        offered: Sequence[PluginType[Any]] | None = None,
+        *,
+        module: str = "",
+    ) -> None:
+        """Register a package's hooks and the burst plugins it offers.
+
+        Raises:
+            HookError: if a hook is unknown or has unknown arguments, or a plugin's name is taken;
+                then nothing of the package is registered.
+        """
+        guarded = self._guard(plugin, package.distribution)
+        if offered is None:
+            offered = list(_collect(guarded, "fluxburst_register_plugins"))
+        for kind in offered:
+            taken = self.offers.get(kind.name)
+            if taken is not None:
+                raise HookError(
+                    "fluxburst_register_plugins",
+                    package.distribution,
+                    f"the plugin name {kind.name!r} is already taken by "
+                    f"{taken.package.distribution}; uninstall or block one of the two",
+                )
+        self._register(plugin, guarded)
+        package.hooks = tuple(sorted(guarded.functions))
+        package.plugins = tuple(kind.name for kind in offered)
+        for kind in offered:
+            self.offers[kind.name] = Offer(kind, package, module)
+
+    # --- registration and blame -------------------------------------------------------------
+
+    def register(self, plugin: object, distribution: str) -> None:
+        """Register an object's hook implementations, to the blame of a distribution.
+
+        Raises:
+            HookError: if a hook is unknown or has unknown arguments.
+        """
+        self._register(plugin, self._guard(plugin, distribution))
+
+    def unregister(self, plugin: object) -> None:
+        """Take an object's hook implementations out again; an unknown object is ignored."""
+        guarded = self._registered.pop(id(plugin), None)
+        if guarded is not None:
+            self._pm.unregister(guarded.proxy)
+
+    def _register(self, plugin: object, guarded: _Guarded) -> None:
+        try:
+            self._pm.register(guarded.proxy, name=f"{guarded.distribution}:{id(plugin)}")
+        except pluggy.PluginValidationError as error:
+            if self._pm.is_registered(guarded.proxy):
+                self._pm.unregister(guarded.proxy)
+            hint = str(error).splitlines()[-1]
+            raise HookError(
+                "registration", guarded.distribution, f"does not fit a hook: {hint}"
+            ) from error
+        self._registered[id(plugin)] = guarded
+
+    def _guard(self, plugin: object, distribution: str) -> _Guarded:
+        """Put a guard before each hook implementation of ``plugin``."""
+        known = [name for name in vars(hookspecs) if name.startswith("fluxburst_")]
+        proxy = types.ModuleType(f"{distribution} (guarded)")
+        functions: dict[str, list[Callable[..., Any]]] = {}
+        for name in dir(plugin):
+            options = self._pm.parse_hookimpl_opts(plugin, name)
+            if options is None:
+                continue
+            hook = options.get("specname") or name
+            if hook not in known and not options.get("optionalhook"):
+                raise HookError(
+                    hook, distribution, f"there is no such hook{did_you_mean(hook, known)}"
+                )
+            function = getattr(plugin, name)
+            if options.get("wrapper") or options.get("hookwrapper"):
+                guarded = _guard_wrapper(function, hook, distribution)
+            elif hook in _TOLD:
+                guarded = self._guard_observer(function, hook, distribution)
+            else:
+                guarded = self._guard_answer(function, hook, distribution)
+            setattr(proxy, name, guarded)
+            functions.setdefault(hook, []).append(guarded)
+        return _Guarded(distribution, proxy, functions)
+
+    def _guard_observer(
+        self, function: Callable[..., Any], hook: str, distribution: str
+    ) -> Callable[..., None]:
+        @functools.wraps(function)
+        def guarded(*arguments: Any) -> None:
+            try:
+                function(*arguments)
+            except Exception as error:  # noqa: BLE001 - a hook may raise anything
+                failure = _blame(error, hook, distribution)
+                self.observer_errors.append(failure)
+                _log.warning("%s", failure, exc_info=error)
+
+        return guarded
+
+    def _guard_answer(
+        self, function: Callable[..., Any], hook: str, distribution: str
+    ) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def guarded(*arguments: Any) -> Any:
+            try:
+                answer = function(*arguments)
+            except FluxburstError:
+                raise
+            except Exception as error:
+                raise _blame(error, hook, distribution) from error
+            if answer is not None:
+                self._answered_by = distribution
+            return _checked(answer, hook, distribution)
+
+        return guarded
+
+    # --- one typed method for each hook -----------------------------------------------------
+
+    def configure(self, client: FluxBurst) -> None:
+        """Tell every package of the client, also those registered later."""
+        self._hook.fluxburst_configure.call_historic(kwargs={"client": client})
+
+    def commands(self) -> list[click.Command]:
+        """Return the subcommands that packages add; a package that fails adds none."""
+        commands: list[click.Command] = []
+        for guarded in self._registered.values():
+            try:
+                commands += _collect(guarded, "fluxburst_register_commands")
+            except FluxburstError as error:
+                _log.warning("%s", error, exc_info=error)
+        return commands
+
+    def select_job(self, job: Job, client: FluxBurst) -> bool:
+        """Ask whether a job is a candidate for bursting.
+
+        Raises:
+            HookError: if a package failed at it, or answered with something else.
+        """
+        try:
+            return bool(self._hook.fluxburst_select_job(job=job, client=client))
+        except HookError as error:
+            raise _about(error, f"job {job.id}") from error.__cause__
+
+    def order_plugins(
+        self, plugins: Mapping[str, BurstPlugin], job: Job | None, client: FluxBurst
+    ) -> Sequence[str]:
+        """Ask to which burst plugins a job is offered, in order.
+
+        Raises:
+            HookError: if a package failed at it, answered with something else, or named a plugin
+                that is not loaded.
+        """
+        try:
+            names: Sequence[str] = self._hook.fluxburst_order_plugins(
+                plugins=plugins, job=job, client=client
+            )
+        except HookError as error:
+            raise _about(error, f"job {job.id}" if job else "") from error.__cause__
+        for name in names:
+            if name not in plugins:
+                raise HookAnswerError(
+                    "fluxburst_order_plugins",
+                    self._answered_by,
+                    f"named the plugin {name!r}, which is not loaded{did_you_mean(name, plugins)}",
+                    subject=f"job {job.id}" if job else "",
+                )
+        return names
+
+    def schedule_job(self, job: Job, plugin: BurstPlugin, client: FluxBurst) -> bool:
+        """Ask whether a burst plugin takes a job.
+
+        Raises:
+            HookError: if a package failed at it, or answered with something else.
+        """
+        try:
+            return bool(self._hook.fluxburst_schedule_job(job=job, plugin=plugin, client=client))
+        except HookError as error:
+            raise _about(error, f"job {job.id}, plugin {plugin.name}") from error.__cause__
+
+    def run_plugin(
+        self, plugin: BurstPlugin, request: BurstRequest, client: FluxBurst
+    ) -> Sequence[Burst]:
+        """Have a plugin bring its capacity up.
+
+        Raises:
+            BurstErrors: for what did not come up.
+            HookError: if a package failed at it in another way.
+        """
+        try:
+            bursts: Sequence[Burst] | None = self._hook.fluxburst_run_plugin(
+                plugin=plugin, request=request, client=client
+            )
+        except HookError as error:
+            raise _about(error, f"plugin {plugin.name}") from error.__cause__
+        return bursts or ()
+
+    def unburst_plugin(
+        self, plugin: BurstPlugin, bursts: Sequence[Burst], client: FluxBurst
+    ) -> Sequence[str]:
+        """Have bursts of a plugin taken down; return the names that are gone.
+
+        Raises:
+            BurstErrors: for what could not be taken down.
+            HookError: if a package failed at it in another way.
+        """
+        try:
+            gone: Sequence[str] | None = self._hook.fluxburst_unburst_plugin(
+                plugin=plugin, bursts=bursts, client=client
+            )
+        except HookError as error:
+            raise _about(error, f"plugin {plugin.name}") from error.__cause__
+        return gone or ()
+
+    def job_scheduled(self, job: Job, plugin: BurstPlugin, client: FluxBurst) -> None:
+        """Tell that a job was given to a plugin."""
+        self._hook.fluxburst_job_scheduled(job=job, plugin=plugin, client=client)
+
+    def jobs_unmatched(self, jobs: Sequence[Job], client: FluxBurst) -> None:
+        """Tell which selected jobs no plugin took."""
+        self._hook.fluxburst_jobs_unmatched(jobs=jobs, client=client)
+
+    def burst_changed(self, burst: Burst, previous: Burst | None, client: FluxBurst) -> None:
+        """Tell that a burst is new or has changed."""
+        self._hook.fluxburst_burst_changed(burst=burst, previous=previous, client=client)
+
+    def phase_failed(
+        self, phase: str, plugin: BurstPlugin | None, error: Exception, client: FluxBurst
+    ) -> None:
+        """Tell of a failure."""
+        self._hook.fluxburst_phase_failed(phase=phase, plugin=plugin, error=error, client=client)
+
+
+def _legacy_type(module: Any, name: str) -> PluginType[Any]:
+    """Wrap a module that follows flux-burst's convention: ``fluxburst_<name>`` with ``init``."""
+    init = getattr(module, "init", None)
+    if not callable(init):
+        raise HookError(
+            "registration",
+            name,
+            f"has neither an entry point in the group {GROUP!r} nor a function init(dataclass)",
+        )
+    return PluginType(name.removeprefix(LEGACY_PREFIX), None, init)
+
+
+def _guard_wrapper(
+    function: Callable[..., Any], hook: str, distribution: str
+) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def guarded(*arguments: Any) -> Generator[Any, Any, Any]:
+        try:
+            answer = yield from function(*arguments)
+        except FluxburstError:
+            raise
+        except Exception as error:
+            raise _blame(error, hook, distribution) from error
+        return _checked(answer, hook, distribution)
+
+    return guarded
+
+
+def _blame(error: Exception, hook: str, distribution: str) -> HookError:
+    failure = HookError(hook, distribution, f"{type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
+
+
+def _checked(answer: Any, hook: str, distribution: str) -> Any:
+    expected, is_answer = _ANSWERS.get(hook, ("", None))
+    if answer is None or is_answer is None or is_answer(answer):
+        return answer
+    raise HookAnswerError(
+        hook, distribution, f"answered {answer!r} ({type(answer).__name__}), expected {expected}"
+    )
+
+
+def _about(error: HookError, subject: str) -> HookError:
+    """Return the error with what the hook was asked about."""
+    return type(error)(error.hook, error.distribution, error.problem, subject=subject)
+
+
+def _collect(guarded: _Guarded, hook: str) -> list[Any]:
+    """Ask one package's implementations of a collected hook."""
+    return [item for function in guarded.functions.get(hook, ()) for item in function() or ()]

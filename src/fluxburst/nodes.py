@@ -1,0 +1,69 @@
+"""Nodes as plain data: what an instance has, and what a burst plugin can supply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fluxburst.quantities import ByteSize
+
+
+@dataclass(frozen=True)
+class NodeType:
+    """A shape of node that a burst plugin can supply.
+
+    Attributes:
+        name: Unique within the plugin.
+        cores: Cores of one node.
+        gpus: GPUs of one node.
+        memory: Bytes of one node; None where it is not known, and then it is not counted.
+        price: What one node costs an hour.
+        max_nodes: How many at most at any time; None for no limit.
+    """
+
+    name: str
+    cores: int
+    gpus: int = 0
+    memory: ByteSize | None = None
+    price: float = 0.0
+    max_nodes: int | None = None
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node that the instance knows.
+
+    Attributes:
+        rank: Its broker rank.
+        hostname: Its hostname.
+        cores: Cores in all.
+        gpus: GPUs in all.
+        free_cores: Cores that no job has.
+        free_gpus: GPUs that no job has.
+        memory: Bytes in all; None where it is not known (Flux's R does not say).
+        free_memory: Bytes that no job has; None where it is not known.
+        up: Its broker is connected.
+        drained: It is set aside: no new job starts on it.
+        properties: Its properties (RFC 20).
+    """
+
+    rank: int
+    hostname: str
+    cores: int
+    gpus: int = 0
+    free_cores: int = 0
+    free_gpus: int = 0
+    memory: int | None = None
+    free_memory: int | None = None
+    up: bool = True
+    drained: bool = False
+    properties: frozenset[str] = frozenset()
+
+    @property
+    def usable(self) -> bool:
+        """Whether a job could be started on it, if it has room."""
+        return self.up and not self.drained
+
+    @property
+    def idle(self) -> bool:
+        """Whether no job has any of it."""
+        return self.free_cores == self.cores and self.free_gpus == self.gpus

@@ -1,0 +1,438 @@
+"""How many nodes of which type a set of jobs needs: pure functions over plain data.
+
+First-fit decreasing, and within it the tightest fit. Nodes that are alike are counted, not
+listed: a pool holds *how many* nodes have so much left, so a step costs what the number of
+different remainders costs, not what the number of nodes does.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from fluxburst.jobspec import Chunk
+from fluxburst.nodes import Node, NodeType
+from fluxburst.quantities import format_bytes
+
+
+class Room(NamedTuple):
+    """What is left on a node. Sorts from the tightest to the widest.
+
+    ``untouched`` is 1 while no job is on the node: only then can it be taken exclusively.
+    """
+
+    cores: float
+    memory: float
+    untouched: int
+
+
+@dataclass(frozen=True)
+class Demand:
+    """One job to be placed: its id, what it asks for, and its rank in the queue (low first)."""
+
+    job: int
+    chunks: tuple[Chunk, ...]
+    turn: int = 0
+
+
+class Pool:
+    """Nodes with room, counted by what they have left."""
+
+    def __init__(self) -> None:
+        self._counts: dict[int, dict[Room, int]] = {}
+        self._order: dict[int, list[Room]] = {}
+
+    def copy(self) -> Pool:
+        """Return a pool that can be changed without changing this one."""
+        other = Pool()
+        other._counts = {gpus: dict(rooms) for gpus, rooms in self._counts.items()}
+        other._order = {gpus: list(rooms) for gpus, rooms in self._order.items()}
+        return other
+
+    def restore(self, other: Pool) -> None:
+        """Become what ``other`` is; ``other`` must not be used afterwards."""
+        self._counts, self._order = other._counts, other._order
+
+    def add(self, gpus: int, room: Room, count: int) -> None:
+        """Put ``count`` nodes in (or take them out, where it is negative)."""
+        counts = self._counts.setdefault(gpus, {})
+        before = counts.get(room, 0)
+        if before + count:
+            counts[room] = before + count
+            if not before:
+                insort(self._order.setdefault(gpus, []), room)
+        else:
+            del counts[room]
+            order = self._order[gpus]
+            del order[bisect_left(order, room)]
+
+    def add_node(self, node: Node) -> None:
+        """Put in what a node of the instance has left."""
+        memory = math.inf if node.free_memory is None else node.free_memory
+        if node.usable and (node.free_cores or node.free_gpus):
+            self.add(node.free_gpus, Room(node.free_cores, memory, int(node.idle)), 1)
+
+    def add_type(self, node_type: NodeType, count: int) -> None:
+        """Put in ``count`` empty nodes of a type."""
+        if count:
+            self.add(node_type.gpus, whole(node_type), count)
+
+    def fitting(self, chunk: Chunk) -> Iterator[tuple[int, Room, int]]:
+        """Yield (GPUs, room, nodes) of what has room for one ``chunk``, fewest GPUs first.
+
+        The pool may only be changed once the caller has stopped asking for more.
+        """
+        start = Room(chunk.cores, chunk.memory, 0)
+        for gpus, order in sorted(self._order.items()):
+            if gpus < chunk.gpus:
+                continue
+            for position in range(bisect_left(order, start), len(order)):
+                room = order[position]
+                if room.memory >= chunk.memory and room.untouched >= chunk.exclusive:
+                    yield gpus, room, self._counts[gpus][room]
+
+
+def whole(node_type: NodeType) -> Room:
+    """Return the room of an empty node of this type."""
+    return Room(node_type.cores, math.inf if node_type.memory is None else node_type.memory, 1)
+
+
+class Taking(NamedTuple):
+    """A step of a placement: so many ``nodes`` with this room each get ``units`` of a chunk."""
+
+    gpus: int
+    room: Room
+    nodes: int
+    units: int
+
+
+def _units_that_fit(chunk: Chunk, gpus: int, room: Room) -> int:
+    if chunk.node or chunk.count == 1:
+        return 1
+    limits = [
+        have // want
+        for have, want in (
+            (room.cores, chunk.cores),
+            (gpus, chunk.gpus),
+            (room.memory, chunk.memory),
+        )
+        if want
+    ]
+    return int(min(limits, default=chunk.count))
+
+
+def _take(chunk: Chunk, units: int, gpus: int, room: Room, nodes: int) -> tuple[list[Taking], int]:
+    """Place up to ``units`` on ``nodes`` alike; return the steps and the units left over."""
+    each = _units_that_fit(chunk, gpus, room)
+    full = min(nodes, units // each)
+    steps = [Taking(gpus, room, full, each)] if full else []
+    units -= full * each
+    if units and full < nodes:
+        steps.append(Taking(gpus, room, 1, units))
+        units = 0
+    return steps, units
+
+
+def _left(chunk: Chunk, taking: Taking) -> tuple[int, Room] | None:
+    """Return what a node has left after a step, or None where that is nothing."""
+    if chunk.exclusive:
+        return None
+    cores = taking.room.cores - chunk.cores * taking.units
+    gpus = taking.gpus - chunk.gpus * taking.units
+    memory = taking.room.memory - chunk.memory * taking.units
+    return (gpus, Room(cores, memory, 0)) if cores or gpus else None
+
+
+def _place(chunk: Chunk, units: int, pool: Pool) -> tuple[list[Taking], int]:
+    steps: list[Taking] = []
+    for gpus, room, nodes in pool.fitting(chunk):
+        taken, units = _take(chunk, units, gpus, room, nodes)
+        steps += taken
+        if not units:
+            break
+    return steps, units
+
+
+def pool_of(nodes: Iterable[Node]) -> Pool:
+    """Return what the nodes of an instance have left."""
+    pool = Pool()
+    for node in nodes:
+        pool.add_node(node)
+    return pool
+
+
+@functools.lru_cache(maxsize=1)
+def _pool_of_snapshot(nodes: tuple[Node, ...]) -> Pool:
+    return pool_of(nodes)
+
+
+def fits_now(chunks: Sequence[Chunk], nodes: tuple[Node, ...]) -> bool:
+    """Whether a job would fit on what these nodes have left, if it came first."""
+    pool = _pool_of_snapshot(nodes).copy()
+    for chunk in chunks:
+        steps, short = _place(chunk, chunk.count, pool)
+        if short:
+            return False
+        _commit(chunk, steps, pool)
+    return True
+
+
+def _commit(chunk: Chunk, steps: Iterable[Taking], pool: Pool) -> None:
+    for taking in steps:
+        pool.add(taking.gpus, taking.room, -taking.nodes)
+        left = _left(chunk, taking)
+        if left is not None:
+            pool.add(*left, taking.nodes)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What became of the demands of one call.
+
+    Attributes:
+        placed: For each job that uses new nodes, their type.
+        existing: The jobs that fit on nodes that are free or coming already.
+        unplaced: For each job that was not placed, why.
+    """
+
+    placed: Mapping[int, str]
+    existing: tuple[int, ...]
+    unplaced: Mapping[int, str]
+
+
+class Supply:
+    """The new nodes of one type: those opened so far, what they have left, how many may follow."""
+
+    def __init__(self, node_type: NodeType, available: float) -> None:
+        self.node_type = node_type
+        self.room = whole(node_type)
+        self.available = available
+        self.opened = 0
+        self.pool = Pool()
+
+    def copy(self) -> Supply:
+        """Return a supply that can be changed without changing this one."""
+        other = Supply(self.node_type, self.available)
+        other.opened = self.opened
+        other.pool = self.pool.copy()
+        return other
+
+    def open(self, count: int) -> None:
+        """Open ``count`` more nodes."""
+        self.opened += count
+        self.available -= count
+        self.pool.add_type(self.node_type, count)
+
+    def fits(self, chunk: Chunk) -> bool:
+        """Whether an empty node has room for one ``chunk``."""
+        return (
+            self.room.cores >= chunk.cores
+            and self.node_type.gpus >= chunk.gpus
+            and self.room.memory >= chunk.memory
+        )
+
+
+def could_fit(chunks: Sequence[Chunk], node_types: Sequence[NodeType]) -> bool:
+    """Whether some node type, if there were enough of it, has room for every chunk."""
+    return any(
+        all(supply.fits(chunk) for chunk in chunks)
+        for supply in (Supply(node_type, math.inf) for node_type in node_types)
+    )
+
+
+def _share(chunk: Chunk, units: int, node_type: NodeType, nodes: int) -> float:
+    """How much of ``nodes`` new nodes the units use, in the dimension they use most of."""
+    used = max(
+        chunk.cores / node_type.cores if node_type.cores else 0.0,
+        chunk.gpus / node_type.gpus if node_type.gpus else 0.0,
+        chunk.memory / node_type.memory if node_type.memory else 0.0,
+    )
+    return 1.0 if chunk.exclusive else min(1.0, max(used * units / nodes, 1e-9))
+
+
+class Packer:
+    """Places the jobs of one plugin, first on existing nodes, then on as few new ones as it can.
+
+    It may be called several times; nodes opened in an earlier call are filled up in a later one.
+
+    Args:
+        node_types: What the plugin can supply.
+        existing: Nodes that are free or coming; shared between the packers of several plugins.
+        in_use: For each node type, how many of its nodes there are already.
+    """
+
+    def __init__(
+        self, node_types: Sequence[NodeType], existing: Pool, in_use: Mapping[str, int]
+    ) -> None:
+        self.existing = existing
+        self.supplies = [
+            Supply(
+                node_type,
+                math.inf
+                if node_type.max_nodes is None
+                else max(0, node_type.max_nodes - in_use.get(node_type.name, 0)),
+            )
+            for node_type in node_types
+        ]
+        self._later = {"cores": 0, "gpus": 0}
+        self._hopeless: dict[tuple[Chunk, ...], str] = {}
+
+    @property
+    def new_nodes(self) -> dict[str, int]:
+        """For each node type that is needed, how many new nodes."""
+        return {s.node_type.name: s.opened for s in self.supplies if s.opened}
+
+    def pack(self, demands: Sequence[Demand]) -> Packing:
+        """Place each demand wholly or not at all.
+
+        Largest first, which packs best. Where the limits do not let all of them in, again in
+        queue order, so that it is the last in the queue that are left out, not the smallest.
+        """
+        before = self.existing.copy(), [supply.copy() for supply in self.supplies]
+        packing = self._pack_in_order(sorted(demands, key=self._size(), reverse=True))
+        if any(
+            self._could_ever_fit(demand) for demand in demands if demand.job in packing.unplaced
+        ):
+            self.existing.restore(before[0])
+            self.supplies = before[1]
+            packing = self._pack_in_order(sorted(demands, key=lambda demand: demand.turn))
+        return packing
+
+    def _size(self) -> Callable[[Demand], tuple[float, float, int]]:
+        """Return the key to sort by: GPUs, then the share of the largest node, then the count."""
+        cores = max((s.node_type.cores for s in self.supplies), default=0) or 1
+        memory = max((s.node_type.memory or 0 for s in self.supplies), default=0) or math.inf
+
+        def share(chunk: Chunk) -> float:
+            return max(chunk.cores / cores, chunk.memory / memory, chunk.exclusive)
+
+        def size(demand: Demand) -> tuple[float, float, int]:
+            chunks = demand.chunks
+            if len(chunks) == 1:
+                return chunks[0].gpus, share(chunks[0]), chunks[0].count
+            return (
+                max((chunk.gpus for chunk in chunks), default=0),
+                max((share(chunk) for chunk in chunks), default=0),
+                sum(chunk.count for chunk in chunks),
+            )
+
+        return size
+
+    def _could_ever_fit(self, demand: Demand) -> bool:
+        return any(all(supply.fits(c) for c in demand.chunks) for supply in self.supplies)
+
+    def _pack_in_order(self, demands: Sequence[Demand]) -> Packing:
+        placed: dict[int, str] = {}
+        existing: list[int] = []
+        unplaced: dict[int, str] = {}
+        self._hopeless.clear()
+        self._later = {
+            "cores": sum(c.cores * c.count for d in demands for c in d.chunks),
+            "gpus": sum(c.gpus * c.count for d in demands for c in d.chunks),
+        }
+        for demand in demands:
+            for chunk in demand.chunks:
+                self._later["cores"] -= chunk.cores * chunk.count
+                self._later["gpus"] -= chunk.gpus * chunk.count
+            why = self._hopeless.get(demand.chunks)
+            if why is None:
+                node_type, why = self._place_job(demand.chunks)
+                if why:
+                    self._hopeless[demand.chunks] = why
+                elif node_type:
+                    placed[demand.job] = node_type
+                else:
+                    existing.append(demand.job)
+            if why:
+                unplaced[demand.job] = why
+        return Packing(placed, tuple(existing), unplaced)
+
+    def _place_job(self, chunks: tuple[Chunk, ...]) -> tuple[str, str]:
+        """Place one job; return the type of its new nodes (empty for none), or why not."""
+        if len(chunks) == 1:
+            return self._place_chunk(chunks[0], self.supplies)
+        before = self.existing.copy(), [supply.copy() for supply in self.supplies]
+        chosen = ""
+        for chunk in chunks:
+            same = [s for s in self.supplies if not chosen or s.node_type.name == chosen]
+            node_type, why = self._place_chunk(chunk, same)
+            if why:
+                self.existing.restore(before[0])
+                self.supplies = before[1]
+                return "", why
+            chosen = chosen or node_type
+        return chosen, ""
+
+    def _place_chunk(self, chunk: Chunk, supplies: Sequence[Supply]) -> tuple[str, str]:
+        steps, rest = _place(chunk, chunk.count, self.existing)
+        if not rest:
+            _commit(chunk, steps, self.existing)
+            return "", ""
+        best: tuple[tuple[float, float], Supply, list[Taking], int] | None = None
+        for supply in supplies:
+            if not supply.fits(chunk):
+                continue
+            opened_steps, short = _place(chunk, rest, supply.pool)
+            new = self._new_nodes_for(chunk, short, supply)
+            if new > supply.available:
+                continue
+            key = self._cost(chunk, short, supply.node_type, new)
+            if best is None or key < best[0]:
+                best = key, supply, opened_steps, new
+        if best is None:
+            return "", _why_not(chunk, rest, supplies)
+        _, supply, opened_steps, new = best
+        _commit(chunk, steps, self.existing)
+        _commit(chunk, opened_steps, supply.pool)
+        if new:
+            placed = sum(taking.nodes * taking.units for taking in opened_steps)
+            supply.open(new)
+            steps, _ = _take(chunk, rest - placed, supply.node_type.gpus, supply.room, new)
+            _commit(chunk, steps, supply.pool)
+        return supply.node_type.name, ""
+
+    @staticmethod
+    def _new_nodes_for(chunk: Chunk, units: int, supply: Supply) -> int:
+        if not units:
+            return 0
+        return -(-units // _units_that_fit(chunk, supply.node_type.gpus, supply.room))
+
+    def _cost(
+        self, chunk: Chunk, units: int, node_type: NodeType, nodes: int
+    ) -> tuple[float, float]:
+        """Estimate what the job adds to the bill, and how much of the new nodes lies idle.
+
+        Jobs still to come will fill a node that this one opens, so it bears its share of the
+        price; the last jobs bear all of it.
+        """
+        if not nodes:
+            return 0.0, 0.0
+        share = _share(chunk, units, node_type, nodes)
+        if chunk.gpus:
+            later = self._later["gpus"] / (node_type.gpus * nodes)
+        else:
+            later = self._later["cores"] / (node_type.cores * nodes) if node_type.cores else 0.0
+        return nodes * node_type.price * share / min(1.0, share + later), nodes * (1.0 - share)
+
+
+def _why_not(chunk: Chunk, units: int, supplies: Sequence[Supply]) -> str:
+    want = ", ".join(
+        text
+        for text in (
+            f"{chunk.cores} cores",
+            chunk.gpus and f"{chunk.gpus} GPUs",
+            chunk.memory and format_bytes(chunk.memory),
+        )
+        if text
+    )
+    limits = [
+        f"{Packer._new_nodes_for(chunk, units, s)} more of {s.node_type.name!r} needed, "
+        f"{s.available:.0f} left of {s.node_type.max_nodes}"
+        for s in supplies
+        if s.fits(chunk)
+    ]
+    return "; ".join(limits) if limits else f"no node type has room for {want} on one node"

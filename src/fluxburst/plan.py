@@ -1,0 +1,115 @@
+"""The outcome of select, order and schedule, as plain data. Making one changes nothing."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fluxburst.bursts import Burst
+from fluxburst.errors import FluxburstError
+from fluxburst.jobs import Job
+
+
+class Outcome(str, enum.Enum):
+    """What a plan decides on one job."""
+
+    ASSIGNED = "assigned"
+    """Selected, and a plugin takes it."""
+
+    UNMATCHED = "unmatched"
+    """Selected, but no plugin takes it, or none has room for it."""
+
+    GIVEN = "given"
+    """Given to a plugin earlier: it is not given again."""
+
+    NOT_SELECTED = "not selected"
+    """No candidate for bursting."""
+
+    NOT_STARTABLE = "not startable"
+    """It waits for something else than capacity: it is held, or depends on another job."""
+
+    FAILED = "failed"
+    """Deciding on it failed; ``reasons`` say where."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a plan decides on one job, and why.
+
+    Attributes:
+        id: The job's id.
+        outcome: What is decided.
+        plugin: The plugin that takes it, or took it earlier; empty for none.
+        reasons: Why, step by step.
+        error: What failed, for ``Outcome.FAILED``.
+    """
+
+    id: int
+    outcome: Outcome
+    plugin: str = ""
+    reasons: tuple[str, ...] = ()
+    error: FluxburstError | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one pass would do.
+
+    Attributes:
+        decisions: One for each pending job, in queue order.
+        bursts: What would be brought up.
+        assignments: For each loaded plugin, the jobs it takes.
+        jobs: The selected jobs, by id.
+    """
+
+    decisions: tuple[Decision, ...]
+    bursts: tuple[Burst, ...]
+    assignments: Mapping[str, tuple[int, ...]]
+    jobs: Mapping[int, Job] = field(compare=False, repr=False)
+
+    @property
+    def selected(self) -> tuple[int, ...]:
+        """The ids of the selected jobs; each is either assigned or unmatched."""
+        return tuple(self.jobs)
+
+    @property
+    def unmatched(self) -> tuple[int, ...]:
+        """The ids of the selected jobs that no plugin takes."""
+        return tuple(d.id for d in self.decisions if d.id in self.jobs and not d.plugin)
+
+    @property
+    def failures(self) -> tuple[Decision, ...]:
+        """The decisions that failed."""
+        return tuple(d for d in self.decisions if d.outcome is Outcome.FAILED)
+
+    def burst_of(self, job: int) -> str:
+        """Return the name of the burst that is brought up for a job; empty if none is."""
+        return next((burst.name for burst in self.bursts if job in burst.jobs), "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain data for JSON, in the schema that the user guide documents."""
+        return {
+            "selected": list(self.selected),
+            "assignments": {plugin: list(jobs) for plugin, jobs in self.assignments.items()},
+            "unmatched": list(self.unmatched),
+            "decisions": [
+                {
+                    "id": decision.id,
+                    "outcome": decision.outcome.value,
+                    "plugin": decision.plugin or None,
+                    "reasons": list(decision.reasons),
+                }
+                for decision in self.decisions
+            ],
+            "bursts": [
+                {
+                    "plugin": burst.plugin,
+                    "node_type": burst.node_type,
+                    "nodes": burst.nodes,
+                    "jobs": list(burst.jobs),
+                }
+                for burst in self.bursts
+            ],
+        }

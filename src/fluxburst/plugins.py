@@ -1,0 +1,270 @@
+"""What a burst plugin is: three methods and a list of node types, or less, or more."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Generic, TypeVar
+
+from fluxburst import parameters
+from fluxburst.bursts import Burst, BurstState
+from fluxburst.errors import BurstError, BurstErrors, CapacityError, FluxburstError, RequestError
+from fluxburst.jobs import Job
+from fluxburst.jobspec import Chunk
+from fluxburst.nodes import NodeType
+from fluxburst.packing import Demand, Packer, Pool, could_fit
+
+P = TypeVar("P")
+
+LIVE_STATES = frozenset(
+    {
+        BurstState.REQUESTED,
+        BurstState.STARTING,
+        BurstState.JOINING,
+        BurstState.READY,
+        BurstState.DRAINING,
+        BurstState.ENDING,
+    }
+)
+COMING_STATES = frozenset({BurstState.REQUESTED, BurstState.STARTING, BurstState.JOINING})
+
+
+@dataclass
+class BurstParameters:
+    """Parameters of a burst plugin that needs none; others define a dataclass of their own."""
+
+
+@dataclass(frozen=True)
+class PluginType(Generic[P]):
+    """What a package registers for each burst plugin it offers.
+
+    Attributes:
+        name: The name users load it by.
+        parameters: Its dataclass of parameters; None where it is only known to the factory.
+        factory: Makes the plugin from its parameters.
+    """
+
+    name: str
+    parameters: type[P] | None
+    factory: Callable[[P], BurstPlugin]
+
+
+def burst_name(instance: str, plugin: str, node_type: str, jobs: Collection[int]) -> str:
+    """Return the name of the burst that brings up one node type for these jobs.
+
+    The same jobs give the same name, so that asking twice finds what the first time made.
+    """
+    text = "\n".join([instance, plugin, node_type, *map(str, sorted(jobs))])
+    return f"{plugin.replace('_', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+class BurstPlugin:
+    """The base of burst plugins.
+
+    A plugin that can be told exactly what to bring up implements :meth:`node_types`,
+    :meth:`create`, :meth:`delete` and :meth:`list_bursts`, and inherits the rest. One that
+    decides by itself overrides :meth:`schedule`, :meth:`run` and :meth:`unburst` instead.
+
+    Attributes:
+        name: The name it was loaded by.
+        params: Its parameters.
+        jobs: The jobs it has been given, by id. While a plan is made it also holds those that
+            the plan would give it; they are taken out again.
+        bursts: What it knows to have brought up, by name, in their latest state.
+        planned: What the plan being applied asks it to bring up.
+    """
+
+    _param_dataclass: ClassVar[type[Any]] = BurstParameters
+    name: str = ""
+
+    def __init__(self, dataclass: Any, **kwargs: Any) -> None:
+        self.set_params(dataclass)
+        self.jobs: dict[int, Job] = {}
+        self.bursts: dict[str, Burst] = {}
+        self.planned: tuple[Burst, ...] = ()
+
+    def set_params(self, dc: Any) -> None:
+        """Take parameters, with the environment's on top; ``dc`` itself is not changed.
+
+        Raises:
+            ParameterError: if it is not of this plugin's dataclass, or a value is wrong.
+        """
+        self.params = parameters.build(self.name, self._param_dataclass, given=dc)
+
+    def validate(self) -> bool:
+        """Check what can be checked before anything is brought up; False refuses the plugin."""
+        return True
+
+    # --- what a plugin supplies: implement these -------------------------------------------
+
+    def node_types(self) -> Sequence[NodeType]:
+        """Return what it can supply; empty for a plugin that sizes its bursts itself."""
+        return ()
+
+    def create(self, burst: Burst) -> Burst:
+        """Bring a burst up, or find it: a second call for the same name adopts what is there.
+
+        Returns:
+            The burst as it is now, with its state and, once they are known, its hostnames.
+
+        Raises:
+            BurstError: or one of its kinds. Nothing may be left behind that :meth:`delete` of
+                the same name does not find.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not implement create()")
+
+    def delete(self, burst: Burst) -> None:
+        """Take a burst down; one that is not there is a success.
+
+        Raises:
+            BurstError: if it may still be there.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not implement delete()")
+
+    def list_bursts(self) -> Collection[str]:
+        """Return the names of the bursts that exist out there now.
+
+        Raises:
+            BurstError: if that cannot be told.
+        """
+        return [name for name, burst in self.bursts.items() if burst.state in LIVE_STATES]
+
+    def refresh(self, burst: Burst) -> Burst:
+        """Return a burst as it is now. Called while waiting for it to come up."""
+        return burst
+
+    # --- what the client calls: inherit or override these ----------------------------------
+
+    def schedule(self, job: Job) -> bool:
+        """Decide whether to take a job. By default: every part of it fits on some node type."""
+        return could_fit(job.chunks, self.node_types())
+
+    def run(
+        self, request_burst: bool = False, nodes: int | None = None, tasks: int | None = None
+    ) -> Sequence[Burst]:
+        """Bring up what is planned, or what is asked for by hand.
+
+        Args:
+            request_burst: Capacity is asked for by hand.
+            nodes: How many nodes by hand.
+            tasks: Room for how many tasks by hand.
+
+        Returns:
+            The bursts, in the state they are in now.
+
+        Raises:
+            BurstErrors: for those that did not come up, once all have been tried; what was left
+                of them has been deleted.
+        """
+        wanted = (self.by_hand(nodes, tasks),) if request_burst else self.planned
+        done: list[Burst] = []
+        errors: list[FluxburstError] = []
+        for burst in wanted:
+            try:
+                done.append(self._bring_up(burst))
+            except BurstError as error:
+                errors.append(error)
+        if errors:
+            raise BurstErrors(errors, done)
+        return done
+
+    def unburst(self) -> Sequence[str]:
+        """Take all bursts down.
+
+        Returns:
+            The names that are gone.
+
+        Raises:
+            BurstErrors: for those that could not be taken down, once all have been tried.
+        """
+        known = {n for n, burst in self.bursts.items() if burst.state is not BurstState.ENDED}
+        try:
+            known |= set(self.list_bursts())
+        except BurstError as error:
+            return self._take_down(known, [_as_burst_error(error, self.name, "")])
+        return self._take_down(known)
+
+    def cleanup(self, name: str | None = None) -> Sequence[str]:
+        """Take one burst down, or all of them. Otherwise as :meth:`unburst`."""
+        return self.unburst() if name is None else self._take_down({name})
+
+    def by_hand(self, nodes: int | None, tasks: int | None) -> Burst:
+        """Size a burst that was asked for by hand: the cheapest type that has room.
+
+        Raises:
+            RequestError: if neither nodes nor tasks are given, or one is below 1.
+            CapacityError: if no type can supply it.
+        """
+        if (nodes is None and tasks is None) or min(nodes or 1, tasks or 1) < 1:
+            raise RequestError("a burst by hand needs a number of nodes or of tasks, at least 1")
+        if nodes is None:
+            assert tasks is not None
+            chunk = Chunk(tasks, 1)
+        else:
+            chunk = Chunk(nodes, -(-(tasks or nodes) // nodes), node=True, exclusive=True)
+        packer = Packer(self.node_types(), Pool(), self.in_use())
+        packing = packer.pack([Demand(0, (chunk,))])
+        if packing.unplaced:
+            raise CapacityError(packing.unplaced[0], plugin=self.name)
+        (node_type, count), *_ = packer.new_nodes.items()
+        names = {*self.bursts, *self.list_bursts()}
+        number = next(n for n in range(1, len(names) + 2) if f"{self.name}-{n}" not in names)
+        prices = {t.name: t.price for t in self.node_types()}
+        return Burst(f"{self.name}-{number}", self.name, node_type, count, price=prices[node_type])
+
+    def in_use(self) -> dict[str, int]:
+        """Return how many nodes of each type there are, or will be, in bursts that live."""
+        counts: dict[str, int] = {}
+        for burst in self.bursts.values():
+            if burst.state in LIVE_STATES:
+                counts[burst.node_type] = counts.get(burst.node_type, 0) + burst.nodes
+        return counts
+
+    def _bring_up(self, burst: Burst) -> Burst:
+        self.bursts[burst.name] = burst
+        try:
+            created = self.create(burst)
+        except Exception as error:
+            failure = _as_burst_error(error, self.name, burst.name)
+            self.bursts[burst.name] = replace(
+                burst, state=BurstState.FAILED, error=self._give_up(burst, failure)
+            )
+            raise failure from error
+        self.bursts[burst.name] = created
+        return created
+
+    def _give_up(self, burst: Burst, failure: BurstError) -> str:
+        """Delete what a failed creation left; return what to say of it."""
+        try:
+            self.delete(burst)
+        except Exception as error:  # noqa: BLE001 - both are said: something may still cost money
+            return f"{failure}; and it could not be deleted: {error}"
+        return str(failure)
+
+    def _take_down(
+        self, names: Collection[str], before: Sequence[FluxburstError] = ()
+    ) -> Sequence[str]:
+        gone: list[Burst] = []
+        errors = list(before)
+        for name in sorted(names):
+            burst = self.bursts.get(name) or Burst(name, self.name, "", 0)
+            try:
+                self.delete(burst)
+            except Exception as error:  # noqa: BLE001 - a provider's library may raise anything
+                errors.append(_as_burst_error(error, self.name, name))
+                continue
+            self.bursts[name] = replace(burst, state=BurstState.ENDED)
+            gone.append(self.bursts[name])
+        if errors:
+            raise BurstErrors(errors, gone)
+        return [burst.name for burst in gone]
+
+
+def _as_burst_error(error: Exception, plugin: str, burst: str) -> BurstError:
+    if isinstance(error, BurstError):
+        error.plugin, error.burst = error.plugin or plugin, error.burst or burst
+        return error
+    converted = BurstError(f"{type(error).__name__}: {error}", plugin=plugin, burst=burst)
+    converted.__cause__ = error
+    return converted

@@ -1,0 +1,83 @@
+"""Durations and byte sizes: the two kinds of number that people write with a unit."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import NewType
+
+from fluxburst.errors import FormatError
+
+Duration = NewType("Duration", float)
+"""Seconds. As text a Flux Standard Duration (RFC 23): ``90``, ``2ms``, ``1.5h``, ``inf``."""
+
+ByteSize = NewType("ByteSize", int)
+"""Bytes. As text a number with an optional unit: ``512``, ``4GB`` (10^9), ``4GiB`` (2^30)."""
+
+_SECONDS = {"ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(
+    r"(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|0[xX][0-9a-fA-F.]+(?:[pP][+-]?\d+)?)"
+    r"(?P<unit>ms|s|m|h|d|)"
+)
+_BYTES = {"": 1, "B": 1}
+for _power, _letter in enumerate("KMGTPE", start=1):
+    _BYTES[f"{_letter}B"] = 1000**_power
+    _BYTES[f"{_letter}iB"] = _BYTES[_letter] = 1024**_power
+_SIZE = re.compile(r"(?P<number>\d+\.?\d*|\.\d+)\s*(?P<unit>[A-Za-z]*)")
+
+
+def parse_duration(text: str) -> Duration:
+    """Read a Flux Standard Duration (RFC 23) as seconds.
+
+    Raises:
+        FormatError: if the text is not one.
+    """
+    if text.lower() in ("inf", "infinity"):
+        return Duration(math.inf)
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise FormatError(text, "a Flux Standard Duration (RFC 23), such as 30s, 5m, 1.5h or 2d")
+    number = match["number"]
+    value = float.fromhex(number) if number[:2].lower() == "0x" else float(number)
+    return Duration(value * _SECONDS[match["unit"]])
+
+
+def format_duration(seconds: float) -> str:
+    """Write seconds for a person: the two largest units that say it, such as ``1h30m``."""
+    if math.isinf(seconds):
+        return "inf"
+    if seconds < 60:
+        return f"{seconds:.3g}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "m"), (rest, "s")]
+    while parts[0][0] == 0:
+        parts.pop(0)
+    return "".join(f"{value}{unit}" for value, unit in parts[:2] if value)
+
+
+def parse_bytes(text: str) -> ByteSize:
+    """Read a byte size. ``K`` and ``KiB`` are 1024 bytes, ``KB`` 1000, and so on up to ``E``.
+
+    Raises:
+        FormatError: if the text is not one, or is not a whole number of bytes.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    units = {unit.lower(): factor for unit, factor in _BYTES.items()}
+    if match is None or match["unit"].lower() not in units:
+        raise FormatError(text, "a byte size, such as 512MiB, 4GiB or 16GB")
+    factor = units[match["unit"].lower()]
+    whole = match["number"].isdigit()
+    return ByteSize(
+        int(match["number"]) * factor if whole else int(float(match["number"]) * factor)
+    )
+
+
+def format_bytes(size: int) -> str:
+    """Write a byte size for a person, in the largest binary unit that keeps it at 1 or more."""
+    for unit in "EPTGMK":
+        factor = _BYTES[f"{unit}iB"]
+        if size >= factor:
+            return f"{size / factor:.4g}{unit}iB"
+    return f"{size}B"
