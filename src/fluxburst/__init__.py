@@ -4,21 +4,44 @@ For users: :class:`~fluxburst.client.FluxBurst`. For plugin authors: :data:`hook
 :class:`BurstPlugin`, :class:`PluginType`, :class:`NodeType`, :class:`Burst`,
 :class:`BurstState`, and the errors in :mod:`fluxburst.errors`.
 
-Importing this imports neither Flux nor any plugin.
+Importing this imports neither Flux nor any plugin; each name's module is imported when the name
+is first used, so that a command line that only prints its help does not pay for the rest.
 """
 
+from __future__ import annotations
+
+import importlib
 import logging
+from typing import TYPE_CHECKING, Any
 
-from fluxburst.bursts import Burst, BurstRequest, BurstState
-from fluxburst.client import FluxBurst
-from fluxburst.hookspecs import hookimpl
-from fluxburst.jobs import Job
-from fluxburst.nodes import Node, NodeType
-from fluxburst.plan import Decision, Outcome, Plan
-from fluxburst.plugins import BurstParameters, BurstPlugin, PluginType
-from fluxburst.quantities import ByteSize, Duration
+if TYPE_CHECKING:
+    from fluxburst.bursts import Burst, BurstRequest, BurstState
+    from fluxburst.client import FluxBurst
+    from fluxburst.hookspecs import hookimpl
+    from fluxburst.jobs import Job
+    from fluxburst.nodes import Node, NodeType
+    from fluxburst.plan import Decision, Outcome, Plan
+    from fluxburst.plugins import BurstParameters, BurstPlugin, PluginType
+    from fluxburst.quantities import ByteSize, Duration
 
-logging.getLogger(__name__).addHandler(logging.NullHandler())
+_MODULES = {
+    "Burst": "bursts",
+    "BurstParameters": "plugins",
+    "BurstPlugin": "plugins",
+    "BurstRequest": "bursts",
+    "BurstState": "bursts",
+    "ByteSize": "quantities",
+    "Decision": "plan",
+    "Duration": "quantities",
+    "FluxBurst": "client",
+    "Job": "jobs",
+    "Node": "nodes",
+    "NodeType": "nodes",
+    "Outcome": "plan",
+    "Plan": "plan",
+    "PluginType": "plugins",
+    "hookimpl": "hookspecs",
+}
 
 __all__ = [
     "Burst",
@@ -38,3 +61,17 @@ __all__ = [
     "PluginType",
     "hookimpl",
 ]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'fluxburst' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"fluxburst.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_MODULES]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from fluxburst import ordering, parameters, selectors
+from fluxburst import ordering, parameters, recordings, selectors
 from fluxburst.bursts import Burst, BurstRequest, BurstState
 from fluxburst.config import Config
 from fluxburst.errors import (
@@ -21,7 +21,7 @@ from fluxburst.errors import (
     RequestError,
     UnknownPluginError,
 )
-from fluxburst.handles.embedded import EmbeddedInstance, default_recording
+from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.handles.live import LiveInstance
 from fluxburst.handles.protocol import Instance
 from fluxburst.hookspecs import hookimpl
@@ -89,7 +89,8 @@ class FluxBurst:
     Args:
         handle: A ``flux.Flux``, or any :class:`~fluxburst.handles.protocol.Instance`; by default
             the instance that this process runs in, connected to on first use.
-        mock: Run on an embedded instance, without Flux.
+        mock: Run without Flux, on an embedded instance with one node up and one burstable job
+            that needs four.
         validate: Ask each plugin to validate itself when it is loaded.
         config: Selector, ordering, blocked packages and parameters from a configuration file.
         block: Names of packages that are not to take part, besides those of ``config``.
@@ -508,7 +509,7 @@ class FluxBurst:
 
 def _instance(handle: Any, mock: bool) -> Instance:
     if handle is None:
-        return EmbeddedInstance(default_recording()) if mock else LiveInstance()
+        return EmbeddedInstance(recordings.load(recordings.ONE_JOB)) if mock else LiveInstance()
     return handle if hasattr(handle, "pending_jobs") else LiveInstance(handle)
 
 

@@ -29,6 +29,7 @@ from fluxburst.plugins import BurstPlugin, PluginType
 
 if TYPE_CHECKING:
     import click
+
     from fluxburst.client import FluxBurst
 
 GROUP = "fluxburst"
@@ -168,14 +169,15 @@ class Manager:
             loaded = load()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a package may raise anything when imported
             package.problem = f"cannot be imported: {type(error).__name__}: {error}"
-            _log.warning("%s %s", package.distribution, package.problem, exc_info=error)
+            _log.info("%s %s", package.distribution, package.problem)
+            _log.debug("%s", package.distribution, exc_info=error)
             return
         try:
             offered = [_legacy_type(loaded, module)] if legacy else None
             self.add(package, loaded, offered, module=module)
         except FluxburstError as error:
             package.problem = str(error)
-            _log.warning("%s", error, exc_info=error)
+            _log.info("%s", error)
 
     def add(
         self,
@@ -272,7 +274,8 @@ class Manager:
             except Exception as error:  # noqa: BLE001 - a hook may raise anything
                 failure = _blame(error, hook, distribution)
                 self.observer_errors.append(failure)
-                _log.warning("%s", failure, exc_info=error)
+                _log.warning("%s", failure)
+                _log.debug("%s", distribution, exc_info=error)
 
         return guarded
 
@@ -306,7 +309,7 @@ class Manager:
             try:
                 commands += _collect(guarded, "fluxburst_register_commands")
             except FluxburstError as error:
-                _log.warning("%s", error, exc_info=error)
+                _log.warning("%s", error)
         return commands
 
     def select_job(self, job: Job, client: FluxBurst) -> bool:

@@ -32,8 +32,12 @@ RECORDED_ATTRIBUTES = (
 )
 """The system attributes that a recording keeps. All others may hold what is nobody's business."""
 
-BUNDLED = Path(__file__).parent / "data" / "queue.jsonl"
+_DATA = Path(__file__).parent / "data"
+BUNDLED = _DATA / "queue.jsonl"
 """300 pending jobs of a Flux 0.88.0 with one node up and sixteen down; the demo runs on it."""
+
+ONE_JOB = _DATA / "one-job.jsonl"
+"""One node up, and one burstable job that needs four."""
 
 
 @dataclass(frozen=True)

@@ -52,44 +52,6 @@ class _Record:
     """When the scheduler expects it to end, for backfill."""
 
 
-def default_recording() -> Recording:
-    """Return a small queue: one node up, and one burstable job that needs four."""
-    spec = {
-        "version": 1,
-        "resources": [
-            {
-                "type": "node",
-                "count": 4,
-                "exclusive": True,
-                "with": [
-                    {
-                        "type": "slot",
-                        "count": 1,
-                        "label": "task",
-                        "with": [{"type": "core", "count": 1}],
-                    }
-                ],
-            }
-        ],
-        "tasks": [{"command": ["hostname"], "slot": "task", "count": {"per_slot": 1}}],
-        "attributes": {"system": {"duration": 0, "cwd": "/tmp", "burstable": 1}},  # noqa: S108
-    }
-    job = Job(
-        id=17839985524736,
-        userid=1000,
-        urgency=URGENCY_DEFAULT,
-        priority=URGENCY_DEFAULT,
-        state=int(JobState.SCHED),
-        name="hostname",
-        ntasks=4,
-        nnodes=4,
-        duration=0.0,
-        t_submit=START_TIME,
-        spec=spec,
-    )
-    return Recording((job,), (Node(0, "lead", cores=4, free_cores=4),))
-
-
 class EmbeddedInstance:
     """A Flux instance in memory.
 
@@ -114,6 +76,7 @@ class EmbeddedInstance:
         self._nodes = {node.rank: node for node in recording.nodes}
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = itertools.count()
+        self._changed = True
         submitted = [float(job.get("t_submit", START_TIME)) for job in recording.jobs]
         self._now = max(submitted, default=START_TIME)
         for job in recording.jobs:
@@ -234,6 +197,7 @@ class EmbeddedInstance:
         job["urgency"] = urgency
         if "priority" in job:
             job["priority"] = _priority(urgency)
+        self._changed = True
 
     def cancel(self, jobid: int) -> None:
         """Cancel an active job."""
@@ -257,6 +221,7 @@ class EmbeddedInstance:
                 free_memory=node_type.memory,
                 properties=frozenset(properties),
             )
+        self._changed = True
 
     def remove_nodes(self, hostnames: Collection[str]) -> None:
         """Take nodes down; jobs that run on them fail, as they do when a broker is lost."""
@@ -272,6 +237,7 @@ class EmbeddedInstance:
         for rank, node in self._nodes.items():
             if node.hostname in hostnames:
                 self._nodes[rank] = replace(node, drained=drained)
+        self._changed = True
 
     def at(self, when: float, what: Callable[[], None]) -> None:
         """Have something happen at a time, in seconds since the epoch."""
@@ -301,6 +267,7 @@ class EmbeddedInstance:
 
     def _release(self) -> None:
         """Let jobs whose dependencies are met become schedulable."""
+        self._changed = True
         for record in list(self._records.values()):
             job = record.job
             if job.state is JobState.DEPEND:
@@ -352,6 +319,9 @@ class EmbeddedInstance:
         The first job that does not fit gets a reservation at the time it is expected to; a job
         behind it may only start if it ends by then (EASY backfill).
         """
+        if not self._changed:
+            return
+        self._changed = False
         reserved_until: float | None = None
         waiting = [r for r in self._records.values() if not r.job.not_startable]
         for record in sorted(waiting, key=lambda r: queue_order(r.job)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,6 +55,14 @@ class Failure:
     probability: float = 1.0
 
 
+@dataclass
+class _Left:
+    """How many times a failure may still strike."""
+
+    failure: Failure
+    times: float
+
+
 class SimulatedCrash(BaseException):
     """Stands for the death of the process: no handler of errors may catch it."""
 
@@ -62,18 +71,15 @@ class Injector:
     """Decides whether to fail now. The same seed gives the same decisions."""
 
     def __init__(self, failures: Sequence[Failure], seed: int) -> None:
-        self._left = [[failure, failure.times] for failure in failures]
-        self._random = random.Random(seed)
+        self._left = [_Left(failure, failure.times or math.inf) for failure in failures]
+        self._random = random.Random(seed)  # noqa: S311 - repeatable, not secret
 
     def strikes(self, kind: FailureKind) -> bool:
         """Whether to fail in this way, this time; counts it if so."""
-        for entry in self._left:
-            failure, left = entry
-            assert isinstance(failure, Failure)
-            if failure.kind is not kind or (failure.times and left == 0):
+        for left in self._left:
+            if left.failure.kind is not kind or not left.times:
                 continue
-            if self._random.random() < failure.probability:
-                if failure.times:
-                    entry[1] = left - 1
+            if self._random.random() < left.failure.probability:
+                left.times -= 1
                 return True
         return False
