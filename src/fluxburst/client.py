@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,8 +15,6 @@ from fluxburst.errors import (
     BurstErrors,
     ConfigError,
     FluxburstError,
-    ParameterError,
-    Problem,
     RequestError,
     UnknownPluginError,
 )
@@ -155,13 +152,10 @@ class FluxBurst:
             ParameterError: if the parameters cannot be used.
             BurstError: if the plugin refuses them, or could not be made.
         """
-        offer = self._offer(name)
-        kind = type(dataclass) if dataclass is not None else _parameters_of(offer)
-        if offer.type.parameters is not None:
-            kind = offer.type.parameters
+        offer = self.hooks.offer(name)
         params = parameters.build(
             name,
-            kind,
+            offer.parameters(dataclass),
             config=self.config.plugins.get(name),
             config_source=self.config.source_of(name),
             given=dataclass,
@@ -288,7 +282,7 @@ class FluxBurst:
         """
         plan = self.plan()
         if request_burst:
-            self._request(list(self.plugins), nodes, tasks)
+            self.request_bursts(nodes, tasks)
         else:
             self.apply(plan)
         return [plan.jobs[jobid] for jobid in plan.unmatched]
@@ -300,8 +294,11 @@ class FluxBurst:
             UnknownPluginError: if it is not loaded.
             BurstErrors: if it fails.
         """
-        self._loaded(name)
-        return self._request([name], nodes, tasks)
+        return self._request([self._loaded(name).name], nodes, tasks)
+
+    def request_bursts(self, nodes: int | None, tasks: int | None) -> list[Burst]:
+        """Have each loaded plugin bring up capacity by hand. Otherwise as :meth:`request_burst`."""
+        return self._request(list(self.plugins), nodes, tasks)
 
     def run_unburst(self, names: Collection[str] | None = None) -> list[str]:
         """Take bursts down: all, or the named ones.
@@ -315,21 +312,26 @@ class FluxBurst:
         """
         errors: list[FluxburstError] = []
         chosen = self._bursts_to_take_down(names, errors)
-        gone: list[str] = []
+        ended: list[Burst] = []
         for name, bursts in chosen.items():
             plugin = self.plugins[name]
             before = dict(plugin.bursts)
             try:
-                gone += self.hooks.unburst_plugin(plugin, bursts, self)
+                gone = list(self.hooks.unburst_plugin(plugin, bursts, self))
             except FluxburstError as error:
-                gone += [burst.name for burst in getattr(error, "bursts", ())]
+                gone = [burst.name for burst in getattr(error, "bursts", ())]
                 errors.append(error)
                 self.hooks.phase_failed("unburst", plugin, error, self)
-            self._forget_jobs(plugin, gone)
+            for burst in bursts:
+                if burst.name in gone:
+                    ended.append(replace(burst, state=BurstState.ENDED))
+                    plugin.bursts[burst.name] = ended[-1]
+                    for jobid in burst.jobs:
+                        plugin.jobs.pop(jobid, None)
             self._tell_changes(plugin, before)
         if errors:
-            raise BurstErrors(errors)
-        return gone
+            raise BurstErrors(errors, ended)
+        return [burst.name for burst in ended]
 
     def refresh_bursts(self) -> list[Burst]:
         """Look at what has become of the bursts of this client; return all of them.
@@ -370,23 +372,10 @@ class FluxBurst:
 
     # --- the steps of these ----------------------------------------------------------------
 
-    def _offer(self, name: str) -> Offer:
-        if name not in self.hooks.offers:
-            why = next(
-                (
-                    f"{package.distribution}: {package.problem}"
-                    for package in self.hooks.packages
-                    if package.problem and name in (package.name, *package.name.split("_", 1))
-                ),
-                "",
-            )
-            raise UnknownPluginError(name, list(self.hooks.offers), why=why)
-        return self.hooks.offers[name]
-
     def _make(self, offer: Offer, params: Any, kwargs: Mapping[str, Any]) -> BurstPlugin:
-        name = offer.type.name
+        name = offer.plugin_type.name
         try:
-            plugin = offer.type.factory(params, **kwargs)
+            plugin = offer.plugin_type.factory(params, **kwargs)
         except FluxburstError:
             raise
         except Exception as error:
@@ -495,12 +484,6 @@ class FluxBurst:
                 for jobid in plugin.jobs.keys() - active:
                     del plugin.jobs[jobid]
 
-    def _forget_jobs(self, plugin: BurstPlugin, gone: Collection[str]) -> None:
-        for name in gone:
-            burst = plugin.bursts.get(name)
-            for jobid in burst.jobs if burst else ():
-                plugin.jobs.pop(jobid, None)
-
     def _tell_changes(self, plugin: BurstPlugin, before: Mapping[str, Burst]) -> None:
         for name, burst in plugin.bursts.items():
             if burst != before.get(name):
@@ -511,21 +494,6 @@ def _instance(handle: Any, mock: bool) -> Instance:
     if handle is None:
         return EmbeddedInstance(recordings.load(recordings.ONE_JOB)) if mock else LiveInstance()
     return handle if hasattr(handle, "pending_jobs") else LiveInstance(handle)
-
-
-def _parameters_of(offer: Offer) -> type:
-    """Return the dataclass of a plugin's parameters, also where only its module has it."""
-    if offer.type.parameters is not None:
-        return offer.type.parameters
-    for name in (offer.module, f"{offer.module}.plugin"):
-        try:
-            kind = getattr(importlib.import_module(name), "BurstParameters", None)
-        except ImportError:
-            continue
-        if isinstance(kind, type):
-            return kind
-    reason = "the plugin does not say which dataclass it takes: pass an object to load()"
-    raise ParameterError(offer.type.name, [Problem("parameters", "nowhere", reason)])
 
 
 def _joined(burst: Burst, up: Collection[str]) -> Burst:

@@ -22,7 +22,15 @@ import pluggy
 
 from fluxburst import default_hooks, hookspecs
 from fluxburst.bursts import Burst, BurstRequest
-from fluxburst.errors import FluxburstError, HookAnswerError, HookError, did_you_mean
+from fluxburst.errors import (
+    FluxburstError,
+    HookAnswerError,
+    HookError,
+    ParameterError,
+    Problem,
+    UnknownPluginError,
+    did_you_mean,
+)
 from fluxburst.hookspecs import PROJECT
 from fluxburst.jobs import Job
 from fluxburst.plugins import BurstPlugin, PluginType
@@ -100,9 +108,32 @@ class Package:
 class Offer:
     """A burst plugin on offer, and the package that offers it."""
 
-    type: PluginType[Any]
+    plugin_type: PluginType[Any]
     package: Package
     module: str = ""
+
+    def parameters(self, given: object = None) -> type:
+        """Return the dataclass of its parameters.
+
+        A plugin of flux-burst's convention does not register one: it is that of ``given``, or
+        else ``BurstParameters`` of its module or of the module's ``plugin``.
+
+        Raises:
+            ParameterError: if there is none to be found.
+        """
+        if self.plugin_type.parameters is not None:
+            return self.plugin_type.parameters
+        if given is not None:
+            return type(given)
+        for name in (self.module, f"{self.module}.plugin"):
+            try:
+                kind = getattr(importlib.import_module(name), "BurstParameters", None)
+            except ImportError:
+                continue
+            if isinstance(kind, type):
+                return kind
+        reason = "the plugin does not say which dataclass it takes: pass an object to load()"
+        raise ParameterError(self.plugin_type.name, [Problem("parameters", "nowhere", reason)])
 
 
 @dataclass(frozen=True)
@@ -210,6 +241,23 @@ class Manager:
         package.plugins = tuple(kind.name for kind in offered)
         for kind in offered:
             self.offers[kind.name] = Offer(kind, package, module)
+
+    def offer(self, name: str) -> Offer:
+        """Return the burst plugin of this name.
+
+        Raises:
+            UnknownPluginError: if no package that takes part offers it, with the reason if one
+                that does not take part has its name.
+        """
+        if name in self.offers:
+            return self.offers[name]
+        like_it = (name, f"{LEGACY_PREFIX}{name}")
+        problems = [
+            f"{package.distribution}: {package.problem}"
+            for package in self.packages
+            if package.problem and package.name in like_it
+        ]
+        raise UnknownPluginError(name, list(self.offers), why="; ".join(problems))
 
     # --- registration and blame -------------------------------------------------------------
 

@@ -325,14 +325,14 @@ class EmbeddedInstance:
         reserved_until: float | None = None
         waiting = [r for r in self._records.values() if not r.job.not_startable]
         for record in sorted(waiting, key=lambda r: queue_order(r.job)):
+            ends = self._now + _limit(record.job)
+            if reserved_until is not None and ends > reserved_until:
+                continue
             allocation = self._fit(record.job, self._nodes)
-            if reserved_until is None:
-                if allocation is None:
-                    reserved_until = self._expected_start(record.job)
-                else:
-                    self._start(record, allocation)
-            elif allocation is not None and self._now + _limit(record.job) <= reserved_until:
+            if allocation is not None:
                 self._start(record, allocation)
+            elif reserved_until is None:
+                reserved_until = self._expected_start(record.job)
 
     def _expected_start(self, job: Job) -> float:
         """Return when a job will fit if running ones end as expected; infinite for never."""

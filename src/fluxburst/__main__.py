@@ -1,0 +1,5 @@
+"""``python -m fluxburst``."""
+
+from fluxburst.cli import main
+
+main()

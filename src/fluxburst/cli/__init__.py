@@ -1,0 +1,10 @@
+"""The command line: commands, and no logic of their own.
+
+Modules are imported when a command runs, so that help and completion answer at once.
+"""
+
+from __future__ import annotations
+
+from fluxburst.cli.app import cli, main
+
+__all__ = ["cli", "main"]

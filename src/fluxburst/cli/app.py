@@ -1,0 +1,300 @@
+"""The group of commands, the options that all of them take, and what an error exits with."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from fluxburst.client import FluxBurst
+    from fluxburst.config import Config
+    from fluxburst.handles.protocol import Instance
+    from fluxburst.manager import Manager
+
+OK, FAILED, WRONG_REQUEST = 0, 1, 2
+"""Exit statuses: done, something failed, the request itself is wrong."""
+
+_COMMANDS = {
+    "demo": ("demo", "Show a burst from queue to capacity and back, on this machine alone."),
+    "jobs": ("queue", "Show the jobs that are candidates for bursting."),
+    "params": ("packages", "Show the parameters of a burst plugin and where they come from."),
+    "plan": ("queue", "Show what a run would do, and why. Changes nothing."),
+    "plugins": ("packages", "Show the installed packages that take part, or would."),
+    "record": ("queue", "Record the queue and nodes of a live instance to FILE."),
+    "run": ("queue", "Run one burst cycle: plan, mark the jobs, bring the capacity up."),
+    "unburst": ("queue", "Take bursts down."),
+}
+"""For each built-in command: its module here, and its help in the list of commands."""
+
+
+@dataclass
+class Settings:
+    """What the options that every command takes were set to."""
+
+    config: Path | None = None
+    plugins: list[str] = field(default_factory=list)
+    block: list[str] = field(default_factory=list)
+    mock: str | None = None
+    json: bool = False
+    verbose: int = 0
+    quiet: bool = False
+
+    def load_config(self) -> Config:
+        """Return the configuration that these settings name, or the one in the usual places."""
+        from fluxburst import config
+
+        return config.find(self.config)
+
+    def blocked(self) -> list[str]:
+        """Return the packages blocked by option and environment."""
+        from fluxburst import config
+
+        return [*self.block, *config.blocked_by_environment()]
+
+    def instance(self) -> Instance:
+        """Return the instance to work on."""
+        from fluxburst import recordings
+        from fluxburst.handles.embedded import EmbeddedInstance
+        from fluxburst.handles.live import LiveInstance
+
+        if self.mock is None:
+            return LiveInstance()
+        path = Path(self.mock) if self.mock else recordings.BUNDLED
+        return EmbeddedInstance(recordings.load(path))
+
+    def manager(self) -> Manager:
+        """Return the hooks of the installed packages, without a client."""
+        from fluxburst.manager import Manager
+
+        manager = Manager([*self.load_config().block, *self.blocked()])
+        manager.discover()
+        return manager
+
+    def client(self, *, plugins: bool = True) -> FluxBurst:
+        """Return a client, with the plugins loaded that are named here or in the config."""
+        from fluxburst.client import FluxBurst
+        from fluxburst.errors import RequestError
+
+        config = self.load_config()
+        client = FluxBurst(self.instance(), config=config, block=self.blocked())
+        names = list(dict.fromkeys(self.plugins or config.plugins))
+        if plugins and not names:
+            offered = client.choices.replace("|", ", ") or "none; install a fluxburst_* package"
+            raise RequestError(
+                "no burst plugin is named: use --plugin NAME, or [plugins.NAME] in the config "
+                f"[on offer: {offered}]"
+            )
+        for name in names if plugins else ():
+            client.load(name)
+        return client
+
+
+def settings_of(context: click.Context) -> Settings:
+    """Return the settings of this run of the command line."""
+    return context.find_root().ensure_object(Settings)
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep an option, whether it stood before or after the command."""
+    settings = settings_of(context)
+    name = parameter.name or ""
+    if isinstance(value, tuple):
+        getattr(settings, name).extend(value)
+    elif value not in (None, False, 0):
+        setattr(settings, name, value)
+
+
+def _global_options(*, hidden: bool) -> list[click.Option]:
+    def option(*names: str, **attributes: Any) -> click.Option:
+        return click.Option(
+            list(names), expose_value=False, callback=_remember, hidden=hidden, **attributes
+        )
+
+    return [
+        option(
+            "--config",
+            type=click.Path(path_type=Path),
+            help="Configuration file (TOML); by default the first there is of $FLUXBURST_CONFIG, "
+            "~/.config/fluxburst/fluxburst.toml, /etc/fluxburst/fluxburst.toml.",
+        ),
+        option("--plugin", "plugins", multiple=True, help="Burst plugin to load; repeatable."),
+        option("--block", multiple=True, help="Package that is not to take part; repeatable."),
+        option(
+            "--mock",
+            metavar="[=FILE]",
+            help="Work without Flux, on a recorded queue: FILE's, or the one that is bundled.",
+        ),
+        option("--json", is_flag=True, help="Print JSON, for programs."),
+        option("-v", "--verbose", count=True, help="Say more; twice, for debugging."),
+        option("-q", "--quiet", is_flag=True, help="Say nothing but the result and errors."),
+    ]
+
+
+def _with_mock_value(arguments: Sequence[str]) -> list[str]:
+    """Give a bare ``--mock`` the empty value, which otherwise only ``--mock=FILE`` would have."""
+    end = list(arguments).index("--") if "--" in arguments else len(arguments)
+    return [
+        "--mock=" if argument == "--mock" and position < end else argument
+        for position, argument in enumerate(arguments)
+    ]
+
+
+class Command(click.Command):
+    """A command that takes the global options as well."""
+
+    def __init__(self, *arguments: Any, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.params += _global_options(hidden=True)
+        self.epilog = self.epilog or "The options of 'fluxburst --help' may stand here as well."
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, with a bare ``--mock`` understood."""
+        return super().parse_args(ctx, _with_mock_value(args))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run, once all options are known."""
+        set_up_logging(settings_of(ctx))
+        return super().invoke(ctx)
+
+
+class Application(click.Group):
+    """The group of commands: built-in ones by name, those of packages once one is asked for."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, with a bare ``--mock`` understood."""
+        return super().parse_args(ctx, _with_mock_value(args))
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the built-in commands."""
+        return sorted(_COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name][1]) for name in sorted(_COMMANDS)])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command; packages are only asked for one that is not built in."""
+        if cmd_name in _COMMANDS:
+            module = importlib.import_module(f"fluxburst.cli.{_COMMANDS[cmd_name][0]}")
+            command: click.Command = getattr(module, cmd_name)
+            return command
+        if ctx.resilient_parsing:
+            return None
+        for command in settings_of(ctx).manager().commands():
+            if command.name == cmd_name:
+                return _adopted(command)
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, with the nearest name if there is none."""
+        from fluxburst.errors import did_you_mean
+
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            raise click.UsageError(
+                error.message.rstrip(".") + did_you_mean(args[0], _COMMANDS), ctx
+            ) from error
+
+
+def _adopted(command: click.Command) -> click.Command:
+    """Let a package's command take the global options too, save those it has itself."""
+    own = {name for parameter in command.params for name in parameter.opts}
+    command.params += [o for o in _global_options(hidden=True) if not own.intersection(o.opts)]
+    return command
+
+
+def set_up_logging(settings: Settings) -> None:
+    """Send the library's log lines to standard error."""
+    level = logging.WARNING - 10 * min(settings.verbose, 2)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("fluxburst: %(levelname)s: %(message)s"))
+    logger = logging.getLogger("fluxburst")
+    logger.handlers = [handler]
+    logger.setLevel(logging.ERROR if settings.quiet else level)
+
+
+cli = Application(
+    "fluxburst",
+    help="Extend a Flux instance with capacity from somewhere else, and take it down again.",
+    epilog="Installed packages may add commands; 'fluxburst plugins' lists the packages.",
+    params=_global_options(hidden=False),
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+)
+
+
+def _print_version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"fluxburst {version('fluxburst')}")
+        context.exit()
+
+
+cli.params.append(
+    click.Option(
+        ["--version"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_print_version,
+        help="Print the version.",
+    )
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 something failed, 2 the request is wrong."""
+    from fluxburst.errors import FluxburstError
+
+    try:
+        status = cli.main(
+            list(sys.argv[1:] if arguments is None else arguments),
+            prog_name="fluxburst",
+            standalone_mode=False,
+        )
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("fluxburst: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(FAILED)
+    except FluxburstError as error:
+        for line in lines_of(error):
+            click.echo(f"fluxburst: {line}", err=True)
+        sys.exit(status_of(error))
+    sys.exit(status if isinstance(status, int) else OK)
+
+
+def lines_of(error: BaseException) -> list[str]:
+    """Return what to print of an error: a line for each thing that is wrong."""
+    from fluxburst.errors import BurstErrors, ParameterError
+
+    if isinstance(error, BurstErrors):
+        return [line for inner in error.errors for line in lines_of(inner)]
+    if isinstance(error, ParameterError):
+        return [f"plugin {error.plugin}: {problem}" for problem in error.problems]
+    return [" ".join(str(error).split("\n"))]
+
+
+def status_of(error: BaseException) -> int:
+    """Return what to exit with."""
+    from fluxburst.errors import BurstErrors, RequestError
+
+    if isinstance(error, BurstErrors):
+        return max((status_of(inner) for inner in error.errors), default=FAILED)
+    return WRONG_REQUEST if isinstance(error, RequestError) else FAILED

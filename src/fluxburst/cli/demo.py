@@ -1,0 +1,189 @@
+"""``fluxburst demo``: a burst from queue to capacity and back, with no Flux and no cloud."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from fluxburst import recordings
+from fluxburst.bursts import Burst, BurstState
+from fluxburst.cli.app import Command, settings_of
+from fluxburst.cli.output import burst_table, console, print_json, table
+from fluxburst.client import FluxBurst
+from fluxburst.errors import UnknownPluginError
+from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.hookspecs import hookimpl
+from fluxburst.jobs import JobState
+from fluxburst.plan import Outcome, Plan
+
+PLUGIN = "mock"
+STEP_SECONDS = 120
+FRAME_SECONDS = 0.04
+
+
+class CostMeter:
+    """Adds up what bursts cost, by being told of their changes."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+        self._cost: dict[str, float] = {}
+
+    @hookimpl
+    def fluxburst_burst_changed(self, burst: Burst, client: FluxBurst) -> None:
+        """Note when a burst begins and ends to cost."""
+        now = client.now()
+        if burst.state is BurstState.ENDED:
+            started = self._since.pop(burst.name, now)
+            self._cost[burst.name] = _cost(burst, now - started)
+        else:
+            self._since.setdefault(burst.name, now)
+
+    def cost(self, burst: Burst, now: float) -> float:
+        """Return what a burst has cost until now."""
+        if burst.name in self._cost:
+            return self._cost[burst.name]
+        return _cost(burst, now - self._since.get(burst.name, now))
+
+
+def _cost(burst: Burst, seconds: float) -> float:
+    return burst.nodes * burst.price * seconds / 3600
+
+
+@click.command(cls=Command)
+@click.pass_context
+def demo(context: click.Context) -> None:
+    """Show a burst from queue to capacity and back, on this machine alone.
+
+    A recorded queue of 300 jobs waits in an embedded instance with one node; the mock plugin
+    supplies more, for make-believe money, on a virtual clock.
+    """
+    settings = settings_of(context)
+    instance = EmbeddedInstance(recordings.load(recordings.BUNDLED))
+    client = FluxBurst(instance, block=settings.blocked())
+    try:
+        client.load(PLUGIN)
+    except UnknownPluginError as error:
+        raise click.UsageError(f"the demo needs the mock plugin: {error}") from error
+    meter = CostMeter()
+    client.hooks.register(meter, "demo")
+    if settings.json:
+        made = client.plan()
+        _act(client, made, lambda: None)
+        print_json(_summary(client, made, meter))
+        return
+    _show(client, meter, console())
+
+
+def _act(client: FluxBurst, made: Plan, frame: Callable[[], None]) -> None:
+    """Burst, let the jobs run to their ends, and take everything down."""
+    instance = client.instance
+    assert isinstance(instance, EmbeddedInstance)
+    given = [jobid for jobs in made.assignments.values() for jobid in jobs]
+    client.apply(made)
+    frame()
+    while any(instance.job(jobid).state is not JobState.INACTIVE for jobid in given):
+        instance.advance(STEP_SECONDS)
+        client.refresh_bursts()
+        frame()
+    client.run_unburst()
+    frame()
+
+
+def _show(client: FluxBurst, meter: CostMeter, out: Console) -> None:
+    started = client.now()
+    made = client.plan()
+    out.print(_phases(made))
+    out.print()
+    if out.is_terminal:
+        with Live(console=out, auto_refresh=False) as live:
+
+            def frame() -> None:
+                live.update(_picture(client, made, meter, started), refresh=True)
+                time.sleep(FRAME_SECONDS)
+
+            _act(client, made, frame)
+    else:
+        _act(client, made, lambda: None)
+        out.print(_picture(client, made, meter, started))
+    summary = _summary(client, made, meter)
+    out.print(
+        f"\n[bold]{summary['finished']} jobs[/] that had no room here finished on "
+        f"[bold]{summary['nodes']} nodes[/] that were brought up for them, for "
+        f"[bold]${summary['cost']:.2f}[/] of make-believe money. All nodes are down again."
+    )
+    out.print(
+        "Why each job was or was not given away: [bold]fluxburst plan --mock --plugin mock[/]"
+    )
+
+
+def _phases(made: Plan) -> Table:
+    """Show what each phase made of the queue."""
+    outcomes = Counter(decision.outcome for decision in made.decisions)
+    nodes = sum(burst.nodes for burst in made.bursts)
+    rows = [
+        ("instance", f"{len(made.decisions)} jobs pending on a Flux with one node"),
+        (
+            "select",
+            f"{len(made.selected)} flagged burstable and waiting for nodes only "
+            f"({outcomes[Outcome.NOT_STARTABLE]} are held or wait for another job)",
+        ),
+        ("order", "offered to the plugins in the order they were loaded: mock"),
+        (
+            "schedule",
+            f"{outcomes[Outcome.ASSIGNED]} taken, {len(made.unmatched)} not: they ask for "
+            "another plugin, or there is no room within the limits",
+        ),
+        ("run", f"{nodes} nodes in {len(made.bursts)} bursts"),
+    ]
+    return table("A burst, phase by phase", ["phase", "outcome"], rows)
+
+
+def _picture(client: FluxBurst, made: Plan, meter: CostMeter, started: float) -> RenderableType:
+    bursts = client.refresh_bursts()
+    now = client.now()
+    cost = sum(meter.cost(burst, now) for burst in bursts)
+    elapsed = timedelta(seconds=round(now - started))
+    return Group(
+        burst_table(bursts, "Bursts"),
+        *_bars(client, made),
+        Text(f"\nclock {elapsed}    cost ${cost:.2f}", style="bold"),
+    )
+
+
+def _bars(client: FluxBurst, made: Plan) -> list[RenderableType]:
+    instance = client.instance
+    assert isinstance(instance, EmbeddedInstance)
+    bars = Table.grid(padding=(0, 2))
+    for burst in made.bursts:
+        states = Counter(instance.job(jobid).state for jobid in burst.jobs)
+        done, running = states[JobState.INACTIVE], states[JobState.RUN]
+        bars.add_row(
+            burst.node_type,
+            ProgressBar(total=len(burst.jobs), completed=done, width=40),
+            f"{done} of {len(burst.jobs)} jobs done, {running} running",
+        )
+    return [bars]
+
+
+def _summary(client: FluxBurst, made: Plan, meter: CostMeter) -> dict[str, object]:
+    instance = client.instance
+    assert isinstance(instance, EmbeddedInstance)
+    now = client.now()
+    given = [jobid for jobs in made.assignments.values() for jobid in jobs]
+    return {
+        "selected": len(made.selected),
+        "given": len(given),
+        "finished": sum(instance.job(jobid).state is JobState.INACTIVE for jobid in given),
+        "nodes": sum(burst.nodes for burst in made.bursts),
+        "bursts": len(made.bursts),
+        "cost": round(sum(meter.cost(burst, now) for burst in client.refresh_bursts()), 2),
+    }

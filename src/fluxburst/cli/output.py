@@ -1,0 +1,88 @@
+"""Tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from fluxburst.bursts import Burst, BurstState
+
+WIDTH_OF_A_FILE = 160
+"""How wide tables are where the output is no terminal, and so has no width."""
+
+STATE_STYLES = {
+    BurstState.READY: "green",
+    BurstState.FAILED: "red",
+    BurstState.ENDED: "dim",
+}
+
+
+def console() -> Console:
+    """Return a console on standard output."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE, highlight=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return str(value)
+
+
+def shown(value: Any) -> str:
+    """Write a value for a person: JSON for what is nested, the bare text otherwise."""
+    plain = _plain(value) if not isinstance(value, (list, dict, int, float, type(None))) else value
+    if isinstance(plain, str):
+        return plain
+    if isinstance(plain, list) and len(plain) > 1:
+        return "\n".join(json.dumps(item, default=_plain) for item in plain)
+    return json.dumps(plain, default=_plain)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    click.echo(json.dumps(value, indent=2, default=_plain))
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """Make a table; columns whose name ends in ``#`` hold numbers."""
+    made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for column in columns:
+        number = column.endswith("#")
+        made.add_column(column.rstrip("#"), justify="right" if number else "left")
+    for row in rows:
+        made.add_row(*[str(cell) for cell in row])
+    return made
+
+
+def burst_table(bursts: Iterable[Burst], title: str = "Bursts") -> Table:
+    """Make a table of bursts."""
+    return table(
+        title,
+        ["burst", "plugin", "node type", "nodes#", "jobs#", "price/h#", "state"],
+        [
+            (
+                burst.name,
+                burst.plugin,
+                burst.node_type,
+                burst.nodes,
+                len(burst.jobs),
+                f"{burst.nodes * burst.price:.2f}",
+                f"[{STATE_STYLES.get(burst.state, 'yellow')}]{burst.state.value}[/]",
+            )
+            for burst in bursts
+        ],
+    )

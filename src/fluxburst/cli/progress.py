@@ -1,0 +1,40 @@
+"""Watching bursts come up: live on a terminal, silent elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from rich.live import Live
+
+from fluxburst.bursts import Burst
+from fluxburst.cli.output import burst_table, console
+from fluxburst.client import FluxBurst
+from fluxburst.plugins import COMING_STATES
+
+POLL_SECONDS = 1.0
+
+
+def _until_up(client: FluxBurst, seconds: float) -> Iterator[list[Burst]]:
+    """Yield the client's bursts as they change, until none is coming or the time is up."""
+    until = client.now() + seconds
+    bursts = client.refresh_bursts()
+    yield bursts
+    while any(burst.state in COMING_STATES for burst in bursts) and client.now() < until:
+        client.instance.wait(min(POLL_SECONDS, until - client.now()))
+        bursts = client.refresh_bursts()
+        yield bursts
+
+
+def follow(client: FluxBurst, seconds: float, *, quiet: bool) -> list[Burst]:
+    """Wait at most ``seconds`` for the client's bursts to come up; return them as they are.
+
+    The seconds are those of the instance's clock.
+    """
+    if quiet or not sys.stdout.isatty():
+        return list(_until_up(client, seconds))[-1]
+    bursts: list[Burst] = []
+    with Live(console=console(), transient=True, auto_refresh=False) as live:
+        for bursts in _until_up(client, seconds):
+            live.update(burst_table(bursts), refresh=True)
+    return bursts

@@ -1,0 +1,244 @@
+"""Commands about the queue: ``jobs``, ``plan``, ``run``, ``unburst`` and ``record``."""
+
+from __future__ import annotations
+
+import pwd
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from fluxburst import recordings
+from fluxburst.bursts import Burst, BurstState
+from fluxburst.cli.app import (
+    FAILED,
+    OK,
+    Command,
+    Settings,
+    lines_of,
+    settings_of,
+    status_of,
+)
+from fluxburst.cli.output import burst_table, console, print_json, table
+from fluxburst.cli.progress import follow
+from fluxburst.errors import BurstErrors, FormatError, HookError, RequestError
+from fluxburst.fluids import format_f58
+from fluxburst.jobs import Job
+from fluxburst.plan import Outcome, Plan
+from fluxburst.quantities import format_bytes, format_duration, parse_duration
+
+JOB_COLUMNS = ["job", "name", "user", "queue", "nodes#", "cores#", "GPUs#", "memory#", "limit#"]
+
+
+def _user_name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
+
+
+def _job_row(job: Job) -> tuple[object, ...]:
+    return (
+        format_f58(job.id),
+        job.get("name", ""),
+        _user_name(job.user),
+        job.queue or "-",
+        job.nodes or "-",
+        job.cores,
+        job.gpus or "-",
+        format_bytes(job.memory) if job.memory else "-",
+        format_duration(job.duration) if job.duration else "-",
+    )
+
+
+@click.command(cls=Command)
+@click.pass_context
+def jobs(context: click.Context) -> None:
+    """Show the jobs that are candidates for bursting."""
+    settings = settings_of(context)
+    selected = settings.client(plugins=False).select_jobs().values()
+    if settings.json:
+        print_json(
+            [
+                {
+                    "id": job.id,
+                    "name": job.get("name"),
+                    "user": job.user,
+                    "queue": job.queue or None,
+                    "nodes": job.nodes,
+                    "tasks": job.tasks,
+                    "cores": job.cores,
+                    "gpus": job.gpus,
+                    "memory": job.memory,
+                    "duration": job.duration,
+                    "exclusive": job.exclusive,
+                    "burstable": job.burstable,
+                }
+                for job in selected
+            ]
+        )
+        return
+    console().print(table("Selected jobs", JOB_COLUMNS, [_job_row(job) for job in selected]))
+
+
+@click.command(cls=Command)
+@click.pass_context
+def plan(context: click.Context) -> int:
+    """Show what a run would do, and why. Changes nothing."""
+    settings = settings_of(context)
+    made = settings.client().plan()
+    if settings.json:
+        print_json(made.to_dict())
+    else:
+        print_plan(made)
+    return _report_failures(made)
+
+
+def print_plan(made: Plan) -> None:
+    """Print a plan as tables."""
+    out = console()
+    outcomes = Counter(decision.outcome for decision in made.decisions)
+    out.print(table("Decisions", ["outcome", "jobs#"], [(o.value, outcomes[o]) for o in Outcome]))
+    out.print(burst_table(made.bursts, "Bursts it would bring up"))
+    rows = [
+        (format_f58(decision.id), decision.plugin or "-", "; ".join(decision.reasons))
+        for decision in made.decisions
+        if decision.id in made.jobs
+    ]
+    out.print(table("Selected jobs", ["job", "plugin", "why"], rows))
+
+
+def _report_failures(made: Plan) -> int:
+    """Say on standard error what failed while planning, each thing once."""
+    errors = [decision.error for decision in made.failures if decision.error is not None]
+    counted = Counter(
+        f"{error.distribution}: {error.hook}: {error.problem}"
+        if isinstance(error, HookError)
+        else str(error)
+        for error in errors
+    )
+    for line, count in counted.items():
+        click.echo(f"fluxburst: {line}{f' ({count} jobs)' if count > 1 else ''}", err=True)
+    return max((status_of(error) for error in errors), default=OK)
+
+
+@click.command(cls=Command)
+@click.option("--nodes", type=click.IntRange(min=1), help="Bring up this many nodes, by hand.")
+@click.option("--tasks", type=click.IntRange(min=1), help="Bring up room for so many tasks.")
+@click.option(
+    "--wait",
+    default="10m",
+    show_default=True,
+    metavar="DURATION",
+    help="How long to wait for the bursts to be ready; 0 not to.",
+)
+@click.pass_context
+def run(context: click.Context, nodes: int | None, tasks: int | None, wait: str) -> int:
+    """Run one burst cycle: plan, mark the jobs, bring the capacity up.
+
+    With --nodes or --tasks, each plugin brings up that much instead, whatever the queue holds.
+    """
+    settings = settings_of(context)
+    seconds = _seconds(wait)
+    client = settings.client()
+    made = client.plan()
+    failures: BurstErrors | None = None
+    try:
+        if nodes or tasks:
+            client.request_bursts(nodes, tasks)
+        else:
+            client.apply(made)
+    except BurstErrors as error:
+        failures = error
+    bursts = follow(client, seconds, quiet=settings.quiet or settings.json)
+    _print_run(settings, made, bursts, failures)
+    status = _report_failures(made) if not (nodes or tasks) else OK
+    for line in lines_of(failures) if failures else ():
+        click.echo(f"fluxburst: {line}", err=True)
+    late = [b.name for b in bursts if b.state not in (BurstState.READY, BurstState.FAILED)]
+    if late and seconds:
+        click.echo(f"fluxburst: not ready after {wait}: {', '.join(late)}", err=True)
+        status = max(status, FAILED)
+    return max(status, status_of(failures) if failures else OK)
+
+
+def _seconds(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except FormatError as error:
+        raise click.BadParameter(str(error), param_hint="--wait") from error
+
+
+def _print_run(
+    settings: Settings, made: Plan, bursts: Sequence[Burst], failures: BurstErrors | None
+) -> None:
+    if settings.json:
+        print_json(
+            {
+                **made.to_dict(),
+                "bursts": [
+                    {
+                        "name": burst.name,
+                        "plugin": burst.plugin,
+                        "node_type": burst.node_type,
+                        "nodes": burst.nodes,
+                        "jobs": list(burst.jobs),
+                        "state": burst.state.value,
+                        "hostnames": list(burst.hostnames),
+                        "error": burst.error or None,
+                    }
+                    for burst in bursts
+                ],
+                "errors": lines_of(failures) if failures else [],
+            }
+        )
+        return
+    out = console()
+    assigned = sum(len(ids) for ids in made.assignments.values())
+    out.print(f"{len(made.selected)} jobs selected, {assigned} given, {len(made.unmatched)} not.")
+    if bursts:
+        out.print(burst_table(bursts))
+
+
+@click.command(cls=Command)
+@click.argument("names", nargs=-1, metavar="[NAME…]")
+@click.option("--all", "everything", is_flag=True, help="Take all bursts down.")
+@click.pass_context
+def unburst(context: click.Context, names: tuple[str, ...], everything: bool) -> None:
+    """Take the named bursts down, or --all of them."""
+    if bool(names) == everything:
+        raise click.UsageError("name the bursts to take down, or give --all", context)
+    settings = settings_of(context)
+    client = settings.client()
+    gone: list[str] = []
+    try:
+        gone = client.run_unburst(None if everything else names)
+    except BurstErrors as error:
+        gone = [burst.name for burst in error.bursts]
+        raise
+    finally:
+        if settings.json:
+            print_json({"gone": gone})
+        elif not settings.quiet:
+            console().print(f"Gone: {', '.join(gone)}" if gone else "Nothing was taken down.")
+
+
+@click.command(cls=Command)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Overwrite FILE.")
+@click.pass_context
+def record(context: click.Context, file: Path, force: bool) -> None:
+    """Record the queue and the nodes of the instance to FILE, for --mock=FILE.
+
+    Environments, files, arguments of commands and memos are left out.
+    """
+    settings = settings_of(context)
+    if file.exists() and not force:
+        raise RequestError(f"{file} exists already; give --force to overwrite it")
+    instance = settings.instance()
+    pending = instance.pending_jobs()
+    nodes = instance.nodes()
+    recordings.save(file, pending, nodes)
+    if not settings.quiet:
+        console().print(f"Recorded {len(pending)} jobs and {len(nodes)} nodes to {file}.")
