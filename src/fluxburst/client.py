@@ -15,8 +15,10 @@ from fluxburst.errors import (
     BurstErrors,
     ConfigError,
     FluxburstError,
+    OrderingError,
     RequestError,
     UnknownPluginError,
+    did_you_mean,
 )
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.handles.live import LiveInstance
@@ -51,16 +53,17 @@ class _Ordering:
 
     @hookimpl(tryfirst=True)
     def fluxburst_order_plugins(self, plugins: Mapping[str, BurstPlugin]) -> Sequence[str]:
-        names = []
-        for item in self._function(plugins):
-            if not isinstance(item, tuple) or len(item) != 2:
-                raise RequestError(f"the ordering must yield (name, plugin), it yielded {item!r}")
-            if item[0] not in plugins:
-                raise UnknownPluginError(
-                    str(item[0]), list(plugins), why="named by the ordering, not loaded"
-                )
-            names.append(item[0])
-        return names
+        return [self._name(item, plugins) for item in self._function(plugins)]
+
+    def _name(self, item: Any, plugins: Mapping[str, BurstPlugin]) -> str:
+        which = f"the ordering {name_of(self._function)}"
+        if not isinstance(item, tuple) or len(item) != 2 or not isinstance(item[0], str):
+            raise OrderingError(f"{which} must yield (name, plugin), it yielded {item!r}")
+        name = item[0]
+        if name not in plugins:
+            nearest = did_you_mean(name, plugins)
+            raise OrderingError(f"{which} names the plugin {name!r}, which is not loaded{nearest}")
+        return name
 
 
 class _Votes:
@@ -168,7 +171,7 @@ class FluxBurst:
         """Select jobs by a function from a job to whether it is a candidate for bursting."""
         self.reset_selector()
         self._selector = _Selector(func)
-        self.hooks.register(self._selector, _name_of(func))
+        self.hooks.register(self._selector, name_of(func))
 
     def reset_selector(self) -> None:
         """Select jobs as by default: those flagged burstable."""
@@ -182,7 +185,7 @@ class FluxBurst:
         """
         self.hooks.unregister(self._ordering)
         self._ordering = _Ordering(func)
-        self.hooks.register(self._ordering, _name_of(func))
+        self.hooks.register(self._ordering, name_of(func))
 
     def iter_plugins(self) -> Iterator[tuple[str, BurstPlugin]]:
         """Yield the loaded plugins by name, in the order they are offered jobs."""
@@ -215,7 +218,7 @@ class FluxBurst:
         """Decide on every pending job, and change nothing.
 
         Raises:
-            UnknownPluginError: if the ordering names a plugin that is not loaded.
+            OrderingError: if the ordering that was set names a plugin that is not loaded.
             InstanceError: if the instance cannot be asked.
         """
         return self._planned(lambda planner, jobs: planner.plan(jobs))
@@ -493,7 +496,9 @@ class FluxBurst:
 def _instance(handle: Any, mock: bool) -> Instance:
     if handle is None:
         return EmbeddedInstance(recordings.load(recordings.ONE_JOB)) if mock else LiveInstance()
-    return handle if hasattr(handle, "pending_jobs") else LiveInstance(handle)
+    # Looked for on the class: a flux.Flux answers to every attribute, and fails when it is called.
+    is_instance = hasattr(type(handle), "pending_jobs")
+    return handle if is_instance else LiveInstance(handle)
 
 
 def _joined(burst: Burst, up: Collection[str]) -> Burst:
@@ -506,5 +511,6 @@ def _joined(burst: Burst, up: Collection[str]) -> Burst:
     return replace(burst, state=BurstState.JOINING) if joined else burst
 
 
-def _name_of(function: Callable[..., Any]) -> str:
+def name_of(function: Callable[..., Any]) -> str:
+    """Return what to call a user's function in messages."""
     return str(getattr(function, "__qualname__", type(function).__qualname__))

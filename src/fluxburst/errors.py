@@ -54,6 +54,10 @@ class UnknownPluginError(RequestError):
         self.known = tuple(known)
 
 
+class OrderingError(RequestError):
+    """The ordering that was set yields something that is not a loaded plugin with its name."""
+
+
 class JobspecError(RequestError):
     """A jobspec does not follow RFC 14 or RFC 25, so its resources cannot be counted."""
 
@@ -175,10 +179,16 @@ class ParameterError(BurstError, RequestError):
 class BurstErrors(FluxburstError):  # noqa: N818 - it is several
     """Everything that failed in one run, unburst or cleanup; what did not fail went on.
 
-    ``bursts`` are those that did come up (or did go down) all the same.
+    ``errors`` holds no other :class:`BurstErrors`: theirs are taken in. ``bursts`` are those that
+    did come up (or did go down) all the same.
     """
 
+    errors: tuple[FluxburstError, ...]
+
     def __init__(self, errors: Sequence[FluxburstError], bursts: Sequence[Burst] = ()) -> None:
-        super().__init__("; ".join(str(error) for error in errors))
-        self.errors = tuple(errors)
+        flat: list[FluxburstError] = []
+        for error in errors:
+            flat += error.errors if isinstance(error, BurstErrors) else [error]
+        super().__init__("; ".join(str(error) for error in flat))
+        self.errors = tuple(flat)
         self.bursts = tuple(bursts)

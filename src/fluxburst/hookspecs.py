@@ -23,6 +23,7 @@ from fluxburst.plugins import BurstPlugin, PluginType
 
 if TYPE_CHECKING:
     import click
+
     from fluxburst.client import FluxBurst
 
 PROJECT = "fluxburst"
@@ -154,7 +155,6 @@ def fluxburst_phase_failed(
 ) -> None:
     """Observe a failure.
 
-    ``phase`` is ``select``, ``order``, ``schedule``, ``run`` or ``unburst``; ``plugin`` is None
-    where the failure is not of one plugin. Failures while planning are told when the plan is
-    applied.
+    ``phase`` is ``plan``, ``run`` or ``unburst``; ``plugin`` is None where the failure is not of
+    one plugin. Failures while planning are told when the plan is applied.
     """

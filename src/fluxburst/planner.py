@@ -15,7 +15,7 @@ from fluxburst.errors import (
     FluxburstError,
     InstanceError,
     JobspecError,
-    UnknownPluginError,
+    OrderingError,
 )
 from fluxburst.jobs import Job
 from fluxburst.nodes import Node, NodeType
@@ -97,7 +97,7 @@ class Planner:
         """Decide on each job. Plugins are as before afterwards.
 
         Raises:
-            UnknownPluginError: if the ordering that was set names a plugin that is not loaded.
+            OrderingError: if the ordering that was set names a plugin that is not loaded.
             InstanceError: if the instance goes away meanwhile.
         """
         with _jobs_unchanged(self._plugins):
@@ -196,7 +196,7 @@ class Planner:
                 if candidate.offers is None:
                     candidate.offers = iter(self._names_for(candidate))
                 taker = self._first_taker(candidate, candidate.offers)
-            except (UnknownPluginError, InstanceError):
+            except (OrderingError, InstanceError):
                 raise
             except FluxburstError as error:
                 self._fail(candidate.job, error)

@@ -196,7 +196,8 @@ class BurstPlugin:
             RequestError: if neither nodes nor tasks are given, or one is below 1.
             CapacityError: if no type can supply it.
         """
-        if (nodes is None and tasks is None) or min(nodes or 1, tasks or 1) < 1:
+        asked = [number for number in (nodes, tasks) if number is not None]
+        if not asked or min(asked) < 1:
             raise RequestError("a burst by hand needs a number of nodes or of tasks, at least 1")
         if nodes is None:
             assert tasks is not None

@@ -224,13 +224,20 @@ def set_up_logging(settings: Settings) -> None:
     logger.setLevel(logging.ERROR if settings.quiet else level)
 
 
+@click.pass_context
+def _print_help(context: click.Context) -> None:
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
 cli = Application(
     "fluxburst",
+    callback=_print_help,
+    invoke_without_command=True,
     help="Extend a Flux instance with capacity from somewhere else, and take it down again.",
     epilog="Installed packages may add commands; 'fluxburst plugins' lists the packages.",
     params=_global_options(hidden=False),
     context_settings={"help_option_names": ["-h", "--help"]},
-    no_args_is_help=True,
 )
 
 
@@ -265,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             standalone_mode=False,
         )
     except click.ClickException as error:
-        error.show()
+        click.echo(f"fluxburst: {error.format_message()}", err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("fluxburst: interrupted", err=True)

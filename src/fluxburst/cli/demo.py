@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import click
@@ -67,20 +67,30 @@ def demo(context: click.Context) -> None:
     supplies more, for make-believe money, on a virtual clock.
     """
     settings = settings_of(context)
+    if settings.json:
+        print_json(run_silently(settings.blocked()))
+    else:
+        show(console(), settings.blocked())
+
+
+def _client(meter: CostMeter, block: Sequence[str]) -> FluxBurst:
     instance = EmbeddedInstance(recordings.load(recordings.BUNDLED))
-    client = FluxBurst(instance, block=settings.blocked())
+    client = FluxBurst(instance, block=block)
     try:
         client.load(PLUGIN)
     except UnknownPluginError as error:
         raise click.UsageError(f"the demo needs the mock plugin: {error}") from error
-    meter = CostMeter()
     client.hooks.register(meter, "demo")
-    if settings.json:
-        made = client.plan()
-        _act(client, made, lambda: None)
-        print_json(_summary(client, made, meter))
-        return
-    _show(client, meter, console())
+    return client
+
+
+def run_silently(block: Sequence[str] = ()) -> dict[str, object]:
+    """Run the demo without showing it; return what came of it."""
+    meter = CostMeter()
+    client = _client(meter, block)
+    made = client.plan()
+    _act(client, made, lambda: None)
+    return _summary(client, made, meter)
 
 
 def _act(client: FluxBurst, made: Plan, frame: Callable[[], None]) -> None:
@@ -98,7 +108,10 @@ def _act(client: FluxBurst, made: Plan, frame: Callable[[], None]) -> None:
     frame()
 
 
-def _show(client: FluxBurst, meter: CostMeter, out: Console) -> None:
+def show(out: Console, block: Sequence[str] = ()) -> None:
+    """Run the demo and show it, live on a terminal."""
+    meter = CostMeter()
+    client = _client(meter, block)
     started = client.now()
     made = client.plan()
     out.print(_phases(made))

@@ -211,17 +211,18 @@ def unburst(context: click.Context, names: tuple[str, ...], everything: bool) ->
         raise click.UsageError("name the bursts to take down, or give --all", context)
     settings = settings_of(context)
     client = settings.client()
-    gone: list[str] = []
+    failures: BurstErrors | None = None
     try:
         gone = client.run_unburst(None if everything else names)
     except BurstErrors as error:
+        failures = error
         gone = [burst.name for burst in error.bursts]
-        raise
-    finally:
-        if settings.json:
-            print_json({"gone": gone})
-        elif not settings.quiet:
-            console().print(f"Gone: {', '.join(gone)}" if gone else "Nothing was taken down.")
+    if settings.json:
+        print_json({"gone": gone, "errors": lines_of(failures) if failures else []})
+    elif not settings.quiet:
+        console().print(f"Gone: {', '.join(gone)}" if gone else "Nothing was taken down.")
+    if failures:
+        raise failures
 
 
 @click.command(cls=Command)

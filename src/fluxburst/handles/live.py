@@ -188,10 +188,11 @@ class LiveInstance:
         time.sleep(min(seconds, POLL_SECONDS))
 
     def _list(self, states: JobState, attributes: list[str]) -> list[dict[str, Any]]:
+        handle = self.handle
         everyone = importlib.import_module("flux.constants").FLUX_USERID_UNKNOWN
         job_list = importlib.import_module("flux.job.list").job_list
         request = job_list(
-            self.handle, max_entries=0, attrs=attributes, userid=everyone, states=int(states)
+            handle, max_entries=0, attrs=attributes, userid=everyone, states=int(states)
         )
         records: list[dict[str, Any]] = request.get_jobs()
         return records

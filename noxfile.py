@@ -1,0 +1,178 @@
+"""Sessions: what is checked, and how. ``nox -s tests`` is the one that decides."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import nox
+
+ROOT = Path(__file__).parent
+PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
+WHEELS = ROOT / "dist"
+RESULTS = ROOT / ".nox" / "results"
+TEST_TOOLS = ["pytest>=8", "hypothesis>=6.100"]
+LINT_TOOLS = ["ruff==0.17.6"]
+TYPING_TOOLS = ["mypy==2.4.1", "pytest>=8", "hypothesis>=6.100", "nox"]
+
+nox.options.sessions = ["lint", "typing", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+
+def _supported_pythons() -> list[str]:
+    """Read the supported Pythons from the classifiers of pyproject.toml."""
+    text = (ROOT / "pyproject.toml").read_text()
+    return re.findall(r'"Programming Language :: Python :: (3\.\d+)"', text)
+
+
+def _put_pyenv_first() -> None:
+    """Let the Pythons that pyenv has installed be found: its shims only answer for some."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = [str(path) for path in sorted(root.glob("versions/*/bin"))]
+    os.environ["PATH"] = os.pathsep.join([*found, os.environ["PATH"]])
+
+
+def _works(python: str) -> bool:
+    command = shutil.which(f"python{python}")
+    if command is None:
+        return False
+    return subprocess.run([command, "-c", ""], capture_output=True, check=False).returncode == 0
+
+
+def _flux_version() -> str:
+    """Return the version of the Flux on PATH, empty where there is none."""
+    if shutil.which("flux") is None:
+        return ""
+    done = subprocess.run(["flux", "version"], capture_output=True, text=True, check=False)
+    match = re.search(r"libflux-core:\s*(\S+)", done.stdout)
+    return match[1] if match else ""
+
+
+_put_pyenv_first()
+FLUX = _flux_version()
+SUPPORTED = _supported_pythons()
+PRESENT = [python for python in SUPPORTED if _works(python)]
+NEWEST = PRESENT[-1] if PRESENT else None
+
+
+@functools.cache
+def _wheels() -> dict[str, str]:
+    """Build a wheel of each distribution, once a run; return their paths by name."""
+    shutil.rmtree(WHEELS, ignore_errors=True)
+    for source in [ROOT, *(ROOT / "plugins" / name for name in PLUGINS)]:
+        command = ["pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(WHEELS), str(source)]
+        subprocess.run([sys.executable, "-m", *command], check=True)
+    return {wheel.name.split("-")[0]: str(wheel) for wheel in sorted(WHEELS.glob("*.whl"))}
+
+
+def _wheel_of(plugin: str) -> str:
+    return _wheels()[f"fluxburst_{plugin.replace('-', '_')}"]
+
+
+def _pytest(session: nox.Session, *paths: str) -> None:
+    """Run tests, keep their counts for the summary, and have it printed at the end."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    file = RESULTS / f"{re.sub(r'[^0-9A-Za-z.]+', '-', session.name).strip('-')}.xml"
+    file.unlink(missing_ok=True)
+    session.notify("summary")
+    session.run("pytest", "-q", f"--junitxml={file}", *paths, *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the wheels of all distributions into dist/."""
+    for name, wheel in _wheels().items():
+        session.log(f"{name}: {wheel}")
+
+
+@nox.session(python=PRESENT or False)
+@nox.parametrize("what", ["core", *PLUGINS, "all"])
+def tests(session: nox.Session, what: str) -> None:
+    """Run the tests on built wheels: the core alone, each plugin, and all together."""
+    core = f"{_wheels()['fluxburst']}{'[flux]' if FLUX else ''}"
+    plugins = {"core": [], "all": PLUGINS}.get(what, [what])
+    session.install(*TEST_TOOLS, core, *(_wheel_of(name) for name in plugins))
+    paths = [f"plugins/{name}/tests" for name in plugins]
+    _pytest(session, *(["tests", *paths] if what in ("core", "all") else paths))
+
+
+@nox.session(python=PRESENT[:1] or False)
+def minimums(session: nox.Session) -> None:
+    """Run the tests with the lowest versions allowed, on the oldest Python."""
+    session.install(*TEST_TOOLS)
+    lowest = re.findall(r'^    "([a-z]+)>=([0-9.]+)"', (ROOT / "pyproject.toml").read_text(), re.M)
+    session.install(
+        _wheels()["fluxburst"],
+        *(_wheel_of(name) for name in PLUGINS),
+        *(f"{name}=={version}" for name, version in lowest),
+    )
+    _pytest(session, "tests", *(f"plugins/{name}/tests" for name in PLUGINS))
+
+
+@nox.session(python=False)
+def summary(session: nox.Session) -> None:
+    """Say what the tests ran with, what had to be left out, and how many were skipped."""
+    counts: collections.Counter[str] = collections.Counter()
+    reasons: collections.Counter[str] = collections.Counter()
+    for file in sorted(RESULTS.glob("*.xml")):
+        for case in ElementTree.parse(file).iter("testcase"):
+            kinds = {child.tag for child in case}
+            skipped = case.find("skipped")
+            if skipped is not None:
+                counts["skipped"] += 1
+                reasons[skipped.get("message", "")] += 1
+            else:
+                counts["failed" if kinds & {"failure", "error"} else "passed"] += 1
+        file.unlink()
+    absent = [python for python in SUPPORTED if python not in PRESENT]
+    print(f"\nPythons: {', '.join(PRESENT)}; left out, not on this machine: {_or_none(absent)}")
+    print(f"Flux: {FLUX or 'left out, no flux on PATH: what needs a live one was skipped'}")
+    for reason, count in reasons.items():
+        print(f"skipped {count}: {reason}")
+    print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
+
+
+def _or_none(names: list[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+@nox.session(python=NEWEST or False)
+def docs(session: nox.Session) -> None:
+    """Draw the picture of the demo anew, and check that the documentation tells the truth."""
+    session.install(*TEST_TOOLS, _wheels()["fluxburst"], *(_wheel_of(name) for name in PLUGINS))
+    session.run("python", "docs/draw_demo.py", "docs/demo.svg")
+    _pytest(session, "tests/test_docs.py")
+
+
+@nox.session(python=NEWEST or False)
+def bench(session: nox.Session) -> None:
+    """Measure speed beside the peers', each from PyPI in an environment of its own."""
+    extra = "[flux]" if FLUX else ""
+    session.install(f"{_wheels()['fluxburst']}{extra}", *(_wheel_of(name) for name in PLUGINS))
+    session.run("python", "benchmarks/planning.py", *session.posargs)
+    if FLUX:
+        session.run("python", "benchmarks/cycle.py", *session.posargs)
+    else:
+        session.warn("left out: the burst cycle on a live Flux (no flux on PATH)")
+
+
+@nox.session(python=NEWEST or False)
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install(*LINT_TOOLS)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python=NEWEST or False)
+def typing(session: nox.Session) -> None:
+    """Check types."""
+    session.install(*TYPING_TOOLS, _wheels()["fluxburst"])
+    session.run("mypy")

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+MakePackage = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Keep the environment and the configuration of whoever runs the tests out of them."""
+    for name in list(os.environ):
+        if name.startswith("FLUXBURST_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+
+
+@pytest.fixture
+def make_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakePackage]:
+    """Install a package: a module and, unless it is to have none, an entry point for it."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+    made: list[str] = []
+
+    def make(module: str, source: str, *, entry_point: bool = True, distribution: str = "") -> str:
+        distribution = distribution or module.replace("_", "-")
+        (site / f"{module}.py").write_text(textwrap.dedent(source))
+        if entry_point:
+            info = site / f"{distribution.replace('-', '_')}-1.2.3.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text(
+                f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2.3\n"
+            )
+            name = module.removeprefix("fluxburst_")
+            (info / "entry_points.txt").write_text(f"[fluxburst]\n{name} = {module}\n")
+        made.append(module)
+        importlib.invalidate_caches()
+        return distribution
+
+    yield make
+    for module in made:
+        sys.modules.pop(module, None)

@@ -1,0 +1,67 @@
+"""A live Flux of one broker on this machine, for tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class Flux:
+    """A running instance: its URI, and its commands."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which processes find the instance."""
+        return {**os.environ, "FLUX_URI": self.uri}
+
+    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run a flux command and return what it printed."""
+        done = subprocess.run(
+            ["flux", *arguments],
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise AssertionError(f"flux {' '.join(arguments)}: {done.stderr}")
+        return done.stdout.strip()
+
+
+@contextmanager
+def running_flux(config: Mapping[str, str] | None = None) -> Iterator[Flux]:
+    """Start an instance with configuration files (name to content), and end it."""
+    with tempfile.TemporaryDirectory(prefix="fluxburst-") as directory:
+        for name, content in (config or {}).items():
+            (Path(directory) / name).write_text(content)
+        process = subprocess.Popen(
+            [
+                "flux",
+                "start",
+                f"--config-path={directory}",
+                "sh",
+                "-c",
+                'echo "$FLUX_URI"; exec sleep inf',
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        uri = process.stdout.readline().strip()
+        try:
+            if not uri:
+                raise AssertionError(f"flux did not start: {process.communicate()[1]}")
+            yield Flux(uri)
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+from fluxburst import Burst, BurstParameters, BurstPlugin, BurstState, FluxBurst, Job, NodeType
+from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.nodes import Node
+from fluxburst.recordings import Recording
+
+
+class Elsewhere(BurstPlugin):
+    """A burst plugin of one node type whose nodes are up at once; it notes what it is asked."""
+
+    def __init__(self, name: str, *types: NodeType, fails: Exception | None = None) -> None:
+        super().__init__(BurstParameters())
+        self.name = name
+        self.types = types or (NodeType("node", cores=8),)
+        self.fails = fails
+        self.created: list[str] = []
+        self.deleted: list[str] = []
+
+    def node_types(self) -> tuple[NodeType, ...]:
+        return self.types
+
+    def create(self, burst: Burst) -> Burst:
+        self.created.append(burst.name)
+        if self.fails is not None:
+            raise self.fails
+        return replace(burst, state=BurstState.READY)
+
+    def delete(self, burst: Burst) -> None:
+        self.deleted.append(burst.name)
+
+
+def spec(
+    nodes: int | None = 1, cores: int = 1, *, exclusive: bool = False, **system: Any
+) -> dict[str, Any]:
+    """Return a jobspec: so many nodes with so many cores each, or slots where nodes is None."""
+    slot: dict[str, Any] = {
+        "type": "slot",
+        "count": 1,
+        "label": "task",
+        "with": [{"type": "core", "count": cores}],
+    }
+    if nodes is not None:
+        slot = {"type": "node", "count": nodes, "with": [slot]}
+        if exclusive:
+            slot["exclusive"] = True
+    return {
+        "version": 1,
+        "resources": [slot],
+        "tasks": [{"command": ["hostname"], "slot": "task", "count": {"per_slot": 1}}],
+        "attributes": {"system": {"duration": 0.0, **system}},
+    }
+
+
+def job(jobid: int, jobspec: Any = None, **record: Any) -> Job:
+    """Return a pending job that waits for capacity only."""
+    return Job(
+        {
+            "id": jobid,
+            "userid": 1000,
+            "urgency": 16,
+            "priority": 16,
+            "state": 8,
+            "t_submit": 1000.0,
+            "spec": spec(burstable=1) if jobspec is None else jobspec,
+            **record,
+        }
+    )
+
+
+def client_with(
+    *plugins: BurstPlugin, jobs: tuple[Job, ...] = (), nodes: tuple[Node, ...] = ()
+) -> FluxBurst:
+    """Return a client on an embedded instance with these plugins loaded, by their own names."""
+    client = FluxBurst(EmbeddedInstance(Recording(jobs, nodes)))
+    for plugin in plugins:
+        client.hooks.register(plugin, f"fluxburst-{plugin.name}")
+        client.plugins[plugin.name] = plugin
+    return client
+
+
+def flux_available() -> bool:
+    """Whether there is a live Flux to test with, and a binding to talk to it."""
+    if shutil.which("flux") is None:
+        return False
+    probe = [sys.executable, "-c", "import flux, flux.job"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0

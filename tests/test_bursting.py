@@ -1,0 +1,385 @@
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import pytest
+from support import Elsewhere, client_with, job, spec
+
+from fluxburst import (
+    Burst,
+    BurstParameters,
+    BurstPlugin,
+    BurstRequest,
+    BurstState,
+    FluxBurst,
+    Job,
+    NodeType,
+    hookimpl,
+)
+from fluxburst.errors import (
+    BurstError,
+    BurstErrors,
+    CapacityError,
+    HookError,
+    RequestError,
+    UnknownPluginError,
+)
+from fluxburst.jobs import Mark
+
+
+class Witness:
+    """Observers that note what they are told."""
+
+    def __init__(self) -> None:
+        self.scheduled: list[tuple[int, str]] = []
+        self.unmatched: list[int] = []
+        self.changes: list[tuple[str, str | None, str]] = []
+        self.failures: list[tuple[str, str]] = []
+
+    @hookimpl
+    def fluxburst_job_scheduled(self, job: Job, plugin: BurstPlugin) -> None:
+        self.scheduled.append((job.id, plugin.name))
+
+    @hookimpl
+    def fluxburst_jobs_unmatched(self, jobs: Sequence[Job]) -> None:
+        self.unmatched += [job.id for job in jobs]
+
+    @hookimpl
+    def fluxburst_burst_changed(self, burst: Burst, previous: Burst | None) -> None:
+        before = previous.state.value if previous else None
+        self.changes.append((burst.name, before, burst.state.value))
+
+    @hookimpl
+    def fluxburst_phase_failed(self, phase: str, error: Exception) -> None:
+        self.failures.append((phase, str(error)))
+
+
+def watched(client: FluxBurst) -> Witness:
+    witness = Witness()
+    client.hooks.register(witness, "witness")
+    return witness
+
+
+def marks(client: FluxBurst) -> dict[int, Mark | None]:
+    return {j.id: j.mark for j in client.instance.pending_jobs()}
+
+
+def test_run_burst_brings_up_what_is_planned_and_returns_the_unmatched_jobs() -> None:
+    cloud = Elsewhere("cloud")
+    client = client_with(cloud, jobs=(job(1), job(2, spec(1, 99, burstable=1))))
+    witness = watched(client)
+    plan = client.plan()
+    assert [j.id for j in client.run_burst()] == [2]
+    (burst,) = plan.bursts
+    assert cloud.created == [burst.name]
+    assert list(cloud.jobs) == [1]
+    assert marks(client) == {1: Mark("cloud", burst.name), 2: None}
+    assert witness.scheduled == [(1, "cloud")]
+    assert witness.unmatched == [2]
+    assert witness.changes == [(burst.name, None, "ready")]
+
+
+def test_a_job_is_marked_before_anything_is_brought_up_for_it() -> None:
+    seen: list[Mark | None] = []
+
+    class Checks(Elsewhere):
+        def create(self, burst: Burst) -> Burst:
+            seen.extend(marks(client).values())
+            return super().create(burst)
+
+    client = client_with(Checks("cloud"), jobs=(job(1),))
+    client.run_burst()
+    assert [mark.plugin for mark in seen if mark] == ["cloud"]
+
+
+def test_a_second_run_gives_nothing_again() -> None:
+    cloud = Elsewhere("cloud")
+    client = client_with(cloud, jobs=(job(1), job(2)))
+    client.run_burst()
+    assert client.run_burst() == []
+    assert len(cloud.created) == 1
+
+
+def test_another_client_does_not_give_a_job_again() -> None:
+    first, second = Elsewhere("cloud"), Elsewhere("cloud")
+    client = client_with(first, jobs=(job(1),))
+    client.run_burst()
+    other = FluxBurst(client.instance)
+    other.plugins["cloud"] = second
+    assert other.select_jobs() == {}
+    assert other.run_burst() == []
+    assert second.created == []
+    assert other.plan().decisions[0].reasons == (f"was given to cloud in burst {first.created[0]}",)
+
+
+def test_a_job_that_fits_on_free_nodes_is_planned_anew_once_they_are_taken() -> None:
+    cloud = Elsewhere("cloud")
+    client = client_with(cloud, jobs=(job(1, spec(1, 8, burstable=1)),))
+    client.instance.add_nodes(["lead"], NodeType("lead", cores=8))  # type: ignore[attr-defined]
+    client.run_burst()
+    assert (cloud.created, marks(client)) == ([], {1: Mark("cloud", "")})
+    assert client.run_burst() == []
+    assert cloud.created == []
+    client.instance.drain(["lead"])  # type: ignore[attr-defined]
+    client.run_burst()
+    assert len(cloud.created) == 1
+
+
+def test_jobs_of_a_burst_that_failed_are_free_again_and_nothing_is_left_of_it() -> None:
+    cloud = Elsewhere("cloud", fails=CapacityError("no machines now"))
+    client = client_with(cloud, jobs=(job(1),))
+    witness = watched(client)
+    with pytest.raises(BurstErrors) as caught:
+        client.run_burst()
+    assert cloud.deleted == cloud.created
+    assert cloud.jobs == {}
+    assert marks(client) == {1: None}
+    assert "plugin cloud, burst cloud-" in str(caught.value)
+    assert "no machines now" in str(caught.value)
+    assert witness.failures[0][0] == "run"
+    assert [b.state for b in client.refresh_bursts()] == [BurstState.FAILED]
+
+
+def test_a_plugin_that_fails_does_not_keep_the_others_from_running() -> None:
+    bad = Elsewhere("bad", NodeType("n", cores=8, max_nodes=1), fails=RuntimeError("API changed"))
+    good = Elsewhere("good")
+    jobs = tuple(job(n, spec(1, 8, burstable=1)) for n in (1, 2))
+    client = client_with(bad, good, jobs=jobs)
+    with pytest.raises(BurstErrors) as caught:
+        client.run_burst()
+    assert len(good.created) == 1
+    assert list(good.jobs) == [2]
+    assert [burst.plugin for burst in caught.value.bursts] == ["good"]
+    (error,) = caught.value.errors
+    assert "RuntimeError: API changed" in str(error)
+
+
+def test_a_burst_that_failed_and_could_not_be_deleted_says_both() -> None:
+    class Stuck(Elsewhere):
+        def delete(self, burst: Burst) -> None:
+            raise BurstError("will not go")
+
+    stuck = Stuck("stuck", fails=CapacityError("half of it"))
+    client = client_with(stuck, jobs=(job(1),))
+    with pytest.raises(BurstErrors):
+        client.run_burst()
+    (burst,) = stuck.bursts.values()
+    assert "half of it; and it could not be deleted: will not go" in burst.error
+    assert burst.state is BurstState.FAILED
+
+
+def test_a_plugin_without_node_types_is_run_with_its_jobs() -> None:
+    ran: list[tuple[bool, list[int]]] = []
+
+    class Old(BurstPlugin):
+        name = "old"
+
+        def schedule(self, job: Job) -> bool:
+            return True
+
+        def run(  # type: ignore[override]
+            self, request_burst: bool = False, nodes: object = None, tasks: object = None
+        ) -> None:
+            ran.append((request_burst, list(self.jobs)))
+
+    client = client_with(Old(BurstParameters()), jobs=(job(1), job(2)))
+    assert client.run_burst() == []
+    assert ran == [(False, [1, 2])]
+    assert marks(client) == {1: Mark("old"), 2: Mark("old")}
+    client.run_burst()
+    assert ran == [(False, [1, 2])]
+
+
+def test_a_package_can_run_a_plugin_in_its_own_way() -> None:
+    requests: list[BurstRequest] = []
+
+    class Runs:
+        @hookimpl
+        def fluxburst_run_plugin(
+            self, plugin: BurstPlugin, request: BurstRequest
+        ) -> Sequence[Burst]:
+            requests.append(request)
+            return request.bursts
+
+    cloud = Elsewhere("cloud")
+    client = client_with(cloud, jobs=(job(1),))
+    client.hooks.register(Runs(), "fluxburst-runs")
+    client.run_burst()
+    assert cloud.created == []
+    assert list(requests[0].jobs) == [1]
+    assert requests[0].bursts[0].jobs == (1,)
+
+
+def test_a_run_hook_that_raises_or_answers_wrongly_frees_the_jobs_and_is_named() -> None:
+    for answer in (OSError("boom"), "done"):
+
+        class Runs:
+            @hookimpl
+            def fluxburst_run_plugin(self, answer: object = answer) -> object:
+                if isinstance(answer, Exception):
+                    raise answer
+                return answer
+
+        client = client_with(Elsewhere("cloud"), jobs=(job(1),))
+        client.hooks.register(Runs(), "fluxburst-runs")
+        with pytest.raises(BurstErrors) as caught:
+            client.run_burst()
+        (error,) = caught.value.errors
+        assert isinstance(error, HookError)
+        assert error.distribution == "fluxburst-runs"
+        assert error.subject == "plugin cloud"
+        assert marks(client) == {1: None}
+
+
+def test_capacity_by_hand_needs_no_job() -> None:
+    cloud = Elsewhere("cloud")
+    client = client_with(cloud)
+    assert client.run_burst(request_burst=True, nodes=3, tasks=6) == []
+    (burst,) = cloud.bursts.values()
+    assert (burst.name, burst.nodes, burst.jobs) == ("cloud-1", 3, ())
+    (again,) = client.request_burst("cloud", 2, None)
+    assert (again.name, again.nodes) == ("cloud-2", 2)
+
+
+def test_capacity_by_hand_gives_no_job_away() -> None:
+    client = client_with(Elsewhere("cloud"), jobs=(job(1),))
+    client.run_burst(request_burst=True, nodes=1)
+    assert marks(client) == {1: None}
+
+
+def test_capacity_by_hand_is_sized_by_tasks_and_chooses_the_cheapest_type() -> None:
+    types = (
+        NodeType("small", cores=4, price=0.5),
+        NodeType("large", cores=64, price=4.0),
+    )
+    cloud = Elsewhere("cloud", *types)
+    client = client_with(cloud)
+    (burst,) = client.request_burst("cloud", None, 10)
+    assert (burst.node_type, burst.nodes) == ("small", 3)
+    (burst,) = client.request_burst("cloud", 2, 20)
+    assert (burst.node_type, burst.nodes) == ("large", 2)
+
+
+@pytest.mark.parametrize(("nodes", "tasks"), [(None, None), (0, None), (None, 0), (-1, 5)])
+def test_capacity_by_hand_needs_a_number(nodes: int | None, tasks: int | None) -> None:
+    client = client_with(cloud := Elsewhere("cloud"))
+    with pytest.raises((RequestError, BurstErrors), match="at least 1"):
+        client.request_burst("cloud", nodes, tasks)
+    assert cloud.created == []
+
+
+def test_capacity_by_hand_of_a_plugin_that_is_not_loaded_is_refused() -> None:
+    with pytest.raises(UnknownPluginError, match="'clout'"):
+        client_with(Elsewhere("cloud")).request_burst("clout", 1, 1)
+
+
+def test_run_unburst_takes_all_bursts_of_all_plugins_down() -> None:
+    one, two = Elsewhere("one"), Elsewhere("two")
+    client = client_with(one, two, jobs=(job(1),))
+    client.run_burst()
+    client.request_burst("two", 1, None)
+    names = [*one.created, *two.created]
+    witness = watched(client)
+    assert client.run_unburst() == names
+    assert [*one.deleted, *two.deleted] == names
+    assert witness.changes == [(name, "ready", "ended") for name in names]
+    assert one.jobs == {}
+    assert client.run_unburst() == []
+
+
+def test_run_unburst_takes_down_what_only_the_provider_knows_of() -> None:
+    class Remembers(Elsewhere):
+        def list_bursts(self) -> Collection[str]:
+            return ["forgotten"]
+
+    cloud = Remembers("cloud")
+    assert client_with(cloud).run_unburst() == ["forgotten"]
+    assert cloud.deleted == ["forgotten"]
+
+
+def test_an_error_in_one_plugin_does_not_keep_the_others_from_being_taken_down() -> None:
+    class Stuck(Elsewhere):
+        def delete(self, burst: Burst) -> None:
+            raise OSError("will not go")
+
+    stuck, cloud = Stuck("stuck"), Elsewhere("cloud")
+    client = client_with(stuck, cloud)
+    client.run_burst(request_burst=True, nodes=1)
+    with pytest.raises(BurstErrors, match="will not go") as caught:
+        client.run_unburst()
+    assert cloud.deleted == ["cloud-1"]
+    assert [burst.name for burst in caught.value.bursts] == ["cloud-1"]
+    assert stuck.bursts["stuck-1"].state is BurstState.READY
+
+
+def test_a_plugin_that_cannot_be_asked_is_an_error_and_its_known_bursts_still_go() -> None:
+    class Mute(Elsewhere):
+        def list_bursts(self) -> Collection[str]:
+            raise BurstError("does not answer")
+
+    mute = Mute("mute")
+    client = client_with(mute)
+    mute.bursts["mute-1"] = Burst("mute-1", "mute", "node", 1, state=BurstState.READY)
+    with pytest.raises(BurstErrors, match="does not answer"):
+        client.run_unburst()
+    assert mute.deleted == ["mute-1"]
+
+
+def test_named_bursts_only_are_taken_down() -> None:
+    cloud = Elsewhere("cloud")
+    client = client_with(cloud)
+    client.request_burst("cloud", 1, None)
+    client.request_burst("cloud", 1, None)
+    assert client.run_unburst(["cloud-2"]) == ["cloud-2"]
+    assert cloud.bursts["cloud-1"].state is BurstState.READY
+    with pytest.raises(RequestError, match="there is no burst 'cloud-9'"):
+        client.run_unburst(["cloud-1", "cloud-9"])
+    assert cloud.bursts["cloud-1"].state is BurstState.READY
+
+
+def test_a_package_can_take_bursts_down_in_its_own_way() -> None:
+    class Spares:
+        @hookimpl
+        def fluxburst_unburst_plugin(self, bursts: Sequence[Burst]) -> Sequence[str]:
+            return []
+
+    cloud = Elsewhere("cloud")
+    client = client_with(cloud)
+    client.hooks.register(Spares(), "fluxburst-spares")
+    client.request_burst("cloud", 1, None)
+    assert client.run_unburst() == []
+    assert cloud.deleted == []
+
+
+def test_a_plugin_forgets_jobs_that_have_ended() -> None:
+    cloud = Elsewhere("cloud")
+    client = client_with(cloud, jobs=(job(1),))
+    client.run_burst()
+    client.instance.cancel(1)  # type: ignore[attr-defined]
+    client.run_burst()
+    assert cloud.jobs == {}
+
+
+def test_a_plan_for_a_plugin_that_is_not_loaded_is_refused_and_nothing_is_done() -> None:
+    cloud = Elsewhere("cloud")
+    client = client_with(cloud, jobs=(job(1),))
+    plan = client.plan()
+    del client.plugins["cloud"]
+    with pytest.raises(UnknownPluginError):
+        client.apply(plan)
+    assert marks(client) == {1: None}
+
+
+def test_failures_of_planning_are_told_when_the_plan_is_applied() -> None:
+    client = client_with(Elsewhere("cloud"), jobs=(job(1, {"attributes": {}}),))
+    client.set_selector(lambda job: True)
+    witness = watched(client)
+    client.plan()
+    assert witness.failures == []
+    client.run_burst()
+    assert witness.failures == [("plan", "job 1: jobspec: lacks 'resources'")]
+
+
+def test_waiting_for_a_state_that_is_none_is_refused() -> None:
+    with pytest.raises(RequestError, match="'DONE' is not a job state"):
+        client_with().wait_for_jobs(states=["DONE"])

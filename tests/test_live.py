@@ -1,0 +1,172 @@
+"""What is only true of a live Flux, and of its absence."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from live import Flux, running_flux
+from support import Elsewhere, flux_available
+
+from fluxburst import FluxBurst
+from fluxburst.errors import FluxUnavailableError, FluxVersionError, InstanceError
+from fluxburst.handles.live import LiveInstance, check_versions
+from fluxburst.jobs import Mark
+
+needs_flux = pytest.mark.skipif(not flux_available(), reason="no live Flux")
+
+
+@pytest.fixture
+def flux() -> Iterator[Flux]:
+    with running_flux() as running:
+        running("queue", "stop", "--all")
+        yield running
+
+
+def client_of(flux: Flux) -> FluxBurst:
+    import flux as bindings
+
+    return FluxBurst(bindings.Flux(flux.uri))
+
+
+def command_line(flux: Flux, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fluxburst", *arguments],
+        env=flux.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.flux
+@needs_flux
+def test_jobs_given_by_one_process_are_not_given_by_the_next(flux: Flux, tmp_path: Path) -> None:
+    flux("submit", "--cc=1-5", "--setattr=burstable", "hostname")
+    flux("submit", "--cc=1-5", "hostname")
+    client = client_of(flux)
+    cloud = Elsewhere("cloud")
+    client.plugins["cloud"] = cloud
+    client.set_selector(lambda job: bool(job.burstable))
+    assert client.run_burst() == []
+    assert len(cloud.jobs) == 5
+    script = """
+from support import Elsewhere
+from fluxburst import FluxBurst
+client = FluxBurst()
+client.plugins["cloud"] = cloud = Elsewhere("cloud")
+print(len(client.run_burst()), len(cloud.jobs), len(cloud.created))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**flux.environment, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["0", "0", "0"]
+
+
+@pytest.mark.flux
+@needs_flux
+def test_marks_show_in_flux_jobs(flux: Flux) -> None:
+    jobid = flux("submit", "hostname")
+    client = client_of(flux)
+    client.instance.set_marks({j.id: Mark("gke", "b1") for j in client.instance.pending_jobs()})
+    shown = flux("jobs", "-no", "{annotations.user.fluxburst}", jobid)
+    assert "gke" in shown
+    assert "b1" in shown
+
+
+@pytest.mark.flux
+@needs_flux
+def test_a_recording_of_a_live_instance_plans_like_the_instance(flux: Flux, tmp_path: Path) -> None:
+    flux("submit", "--cc=1-3", "--setattr=burstable", "-n", "2", "hostname", "--token=s3cret")
+    flux("submit", "--env=SECRET=s3cret", "-N1", "hostname")
+    file = tmp_path / "queue.jsonl"
+    done = command_line(flux, "record", str(file))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "s3cret" not in file.read_text()
+    assert command_line(flux, "record", str(file)).returncode == 2
+    live = json.loads(command_line(flux, "jobs", "--json").stdout)
+    recorded = json.loads(command_line(flux, "jobs", "--json", f"--mock={file}").stdout)
+    assert live == recorded
+    assert [job["cores"] for job in live] == [2, 2, 2]
+
+
+@pytest.mark.flux
+@needs_flux
+def test_a_broker_that_goes_away_is_one_clear_error() -> None:
+    with running_flux() as flux:
+        flux("queue", "stop", "--all")
+        flux("submit", "--setattr=burstable", "hostname")
+        client = client_of(flux)
+        client.plugins["cloud"] = cloud = Elsewhere("cloud")
+        plan = client.plan()
+    with pytest.raises(InstanceError, match="the Flux instance was asked"):
+        client.apply(plan)
+    with pytest.raises(InstanceError, match="the Flux instance was asked"):
+        client.plan()
+    assert (cloud.created, cloud.jobs) == ([], {})
+
+
+@pytest.mark.flux
+@needs_flux
+def test_outside_of_an_instance_the_command_line_says_what_to_do(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "FLUX_URI"}
+    done = subprocess.run(
+        [sys.executable, "-m", "fluxburst", "jobs"],
+        env={**environment, "FLUX_URI": f"local://{tmp_path}/nothing"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("fluxburst: no Flux answers")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("broker", ["0.87.0", "0.49.3-12-gabcdef", "unknown"])
+def test_a_flux_that_is_too_old_is_refused_by_name(broker: str) -> None:
+    with pytest.raises(FluxVersionError, match=r"too old: 0\.88\.0 is the oldest") as caught:
+        check_versions(broker, "0.88.0")
+    assert broker in str(caught.value)
+
+
+def test_a_binding_that_does_not_match_is_refused_with_both_versions() -> None:
+    with pytest.raises(FluxVersionError) as caught:
+        check_versions("0.90.1", "0.88.0")
+    assert "running Flux: 0.90.1, Python binding: 0.88.0" in str(caught.value)
+    assert "flux-python==0.90.1" in str(caught.value)
+
+
+@pytest.mark.parametrize(("broker", "binding"), [("0.88.0", "0.88.0"), ("0.88.0-3-gab", "0.88.1")])
+def test_versions_that_match_are_accepted(broker: str, binding: str) -> None:
+    check_versions(broker, binding)
+
+
+def test_no_binding_is_said_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "flux", None)
+    with pytest.raises(FluxUnavailableError, match=r"install fluxburst\[flux\]"):
+        FluxBurst().plan()
+
+
+def test_nothing_of_flux_is_imported_before_a_live_instance_is_used() -> None:
+    script = """
+import sys
+import fluxburst
+from fluxburst import FluxBurst
+assert not [m for m in sys.modules if m.startswith("fluxburst_")]
+client = FluxBurst()
+assert "flux" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_an_unused_live_instance_needs_no_flux() -> None:
+    LiveInstance()

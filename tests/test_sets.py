@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from fluxburst.errors import FormatError
+from fluxburst.sets import MAX_EXPANSION, format_idset, parse_hostlist, parse_idset
+
+unhurried = settings(deadline=None)
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"still busy after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+# --- idsets (RFC 22) -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("", ()),
+        ("[]", ()),
+        ("0", (0,)),
+        ("1,2,3,5,6,42", (1, 2, 3, 5, 6, 42)),
+        ("1-3,5-6,42", (1, 2, 3, 5, 6, 42)),
+        ("[1-3,5-6,42]", (1, 2, 3, 5, 6, 42)),
+        ("7-7", (7,)),
+        ("10-12", (10, 11, 12)),
+        ("4294967294", (4294967294,)),
+    ],
+)
+def test_an_idset_expands_to_its_ids(text: str, ids: tuple[int, ...]) -> None:
+    assert parse_idset(text) == ids
+
+
+MALFORMED_IDSETS = [
+    "[1", "1]", "[[1]]", "-1", "1-", "-", ",", "1,", ",1", "1,,2", "1--2", "1-2-3", "5-3",
+    " 1", "1 ", "1, 2", "1\n", "a", "1.0", "0x1", "+1", "1_0", "٣", "²", "1;2", "[1],[2]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", MALFORMED_IDSETS)
+def test_a_malformed_idset_is_refused_with_what_was_expected(text: str) -> None:
+    with pytest.raises(FormatError, match="idset") as caught:
+        parse_idset(text)
+    assert caught.value.text == text
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.xfail(strict=True, reason="an idset out of order or with repeats is accepted")
+@pytest.mark.parametrize("text", ["3,1", "0-3,2", "1,1", "1-3,3", "5,1-2"])
+def test_an_idset_that_is_not_ascending_and_unique_is_refused(text: str) -> None:
+    with pytest.raises(FormatError):
+        parse_idset(text)
+
+
+@pytest.mark.xfail(strict=True, reason="leading zeroes in an idset are accepted")
+@pytest.mark.parametrize("text", ["01", "00", "01-02", "1,02"])
+def test_an_idset_with_leading_zeroes_is_refused(text: str) -> None:
+    with pytest.raises(FormatError):
+        parse_idset(text)
+
+
+@pytest.mark.xfail(strict=True, reason="int() raises ValueError above 4300 digits")
+@pytest.mark.parametrize("text", ["9" * 5000, "1-" + "9" * 5000])
+def test_an_idset_of_absurdly_long_numbers_is_refused(text: str) -> None:
+    with pytest.raises(FormatError):
+        parse_idset(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["0-99999999999999", f"1-{10**300}", f"0-{MAX_EXPANSION}", "0-600000,700000-1300000"]
+)
+def test_a_huge_idset_is_refused_without_being_expanded(text: str) -> None:
+    with at_most(0.5), pytest.raises(FormatError):
+        parse_idset(text)
+
+
+def test_the_largest_idset_that_is_allowed_is_expanded() -> None:
+    assert len(parse_idset(f"0-{MAX_EXPANSION - 1}")) == MAX_EXPANSION
+
+
+@given(st.sets(st.integers(0, 300) | st.integers(0, 2**40)))
+@unhurried
+def test_what_is_written_as_an_idset_is_read_back(ids: set[int]) -> None:
+    assert parse_idset(format_idset(ids)) == tuple(sorted(ids))
+    assert parse_idset(f"[{format_idset(ids)}]") == tuple(sorted(ids))
+
+
+@given(st.sets(st.integers(0, 60)))
+@unhurried
+def test_an_idset_is_written_canonically(ids: set[int]) -> None:
+    text = format_idset(ids)
+    assert re.fullmatch(r"((0|[1-9]\d*)(-[1-9]\d*)?(,|$))*", text)
+    bounds = [tuple(map(int, part.split("-"))) for part in text.split(",") if part]
+    for before, after in zip(bounds, bounds[1:], strict=False):
+        assert before[-1] + 1 < after[0], "ranges are ascending, and neighbours are merged"
+
+
+@given(st.lists(st.integers(0, 50)))
+@unhurried
+def test_order_and_repeats_do_not_change_how_an_idset_is_written(ids: list[int]) -> None:
+    assert format_idset(ids) == format_idset(sorted(set(ids)))
+
+
+def test_short_runs_are_written_as_flux_writes_them() -> None:
+    assert format_idset([5, 1, 2, 3]) == "1-3,5"
+    assert format_idset([0, 1]) == "0-1"
+    assert format_idset([]) == ""
+
+
+@given(st.text("0123456789-,[] ", max_size=12) | st.text(max_size=8))
+@example("1-2,")
+@unhurried
+def test_any_text_is_an_idset_or_a_format_error(text: str) -> None:
+    try:
+        ids = parse_idset(text)
+    except FormatError:
+        return
+    assert list(ids) == sorted(set(ids))
+    assert all(type(member) is int and member >= 0 for member in ids)
+
+
+@given(st.sets(st.integers(0, 200)))
+@unhurried
+def test_idsets_are_written_and_read_as_flux_does(ids: set[int]) -> None:
+    idset = pytest.importorskip("flux.idset")
+    text = str(idset.IDset(",".join(map(str, sorted(ids)))))
+    assert format_idset(ids) == text.removeprefix("[").removesuffix("]")
+    assert parse_idset(text) == tuple(idset.IDset(text))
+
+
+@pytest.mark.xfail(strict=True, reason="unordered, repeated and zero-padded idsets are accepted")
+@given(st.text("0123-,[]", max_size=7))
+@example("3,1")
+@unhurried
+def test_the_same_texts_are_idsets_as_for_flux(text: str) -> None:
+    idset = pytest.importorskip("flux.idset")
+    theirs: tuple[int, ...] | None
+    ours: tuple[int, ...] | None
+    try:
+        theirs = tuple(idset.IDset(text))
+    except ValueError:
+        theirs = None
+    try:
+        ours = parse_idset(text)
+    except FormatError:
+        ours = None
+    assert ours == theirs
+
+
+# --- hostlists (RFC 29) --------------------------------------------------------------------
+
+
+RFC29_VECTORS = [
+    ("", ""),
+    ("foox,fooy,fooz", "foox,fooy,fooz"),
+    ("[1-3,5-6]", "1,2,3,5,6"),
+    ("foo[1-5]", "foo1,foo2,foo3,foo4,foo5"),
+    ("foo[0-4]-eth2", "foo0-eth2,foo1-eth2,foo2-eth2,foo3-eth2,foo4-eth2"),
+    ("foo1,foo1,foo1", "foo1,foo1,foo1"),
+    ("[00-02]", "00,01,02"),
+    pytest.param(
+        "[00-2]",
+        "00,01,02",
+        marks=pytest.mark.xfail(
+            strict=True, reason="zeroes are lost where a range's ends are not equally long"
+        ),
+    ),
+    ("foo[1,1,2,1]", "foo1,foo1,foo2,foo1"),
+]
+
+
+@pytest.mark.parametrize(("text", "hosts"), RFC29_VECTORS)
+def test_the_test_vectors_of_rfc_29_hold(text: str, hosts: str) -> None:
+    assert ",".join(parse_hostlist(text)) == hosts
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts"),
+    [
+        ("lead0,burst[0-2]", ("lead0", "burst0", "burst1", "burst2")),
+        ("n[001-003]", ("n001", "n002", "n003")),
+        ("n[008-011]", ("n008", "n009", "n010", "n011")),
+        ("n[5,4,10-12]", ("n5", "n4", "n10", "n11", "n12")),
+        ("n[9-11]", ("n9", "n10", "n11")),
+        ("n[0]", ("n0",)),
+        ("a.b-c_d", ("a.b-c_d",)),
+        (" a , b ", ("a", "b")),
+        ("rack[1-2]node", ("rack1node", "rack2node")),
+        ("b,a,b", ("b", "a", "b")),
+    ],
+)
+def test_a_hostlist_expands_in_its_order(text: str, hosts: tuple[str, ...]) -> None:
+    assert parse_hostlist(text) == hosts
+
+
+@pytest.mark.xfail(strict=True, reason="zeroes are lost where a range's ends differ in length")
+@pytest.mark.parametrize(
+    ("text", "hosts"),
+    [
+        ("n[08-100]", tuple(f"n{number:02d}" for number in range(8, 101))),
+        ("n[000-2]", ("n000", "n001", "n002")),
+    ],
+)
+def test_the_width_of_the_first_number_pads_the_range(text: str, hosts: tuple[str, ...]) -> None:
+    assert parse_hostlist(text) == hosts
+
+
+MALFORMED_HOSTLISTS = [
+    "n[1", "n]1", "n1]", "n[]", "n[[1]]", "n[1]]", "n[a]", "n[1-]", "n[-1]", "n[2-1]", "n[1,]",
+    "n[,1]", "n[1--2]", "n[ 1]", "a b", "n[1 -2]", "é", "n[٣]", "n[1.5]", "[", "]", "[]", "a[1][",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", MALFORMED_HOSTLISTS)
+def test_a_malformed_hostlist_is_refused_with_what_was_expected(text: str) -> None:
+    with pytest.raises(FormatError, match="hostlist") as caught:
+        parse_hostlist(text)
+    assert caught.value.text == text
+
+
+@pytest.mark.xfail(strict=True, reason="RFC 29 allows any printable ASCII but brackets and comma")
+@pytest.mark.parametrize("name", ["n+1", "a:b", "a/b", "host!", "user@host", "%x"])
+def test_a_host_name_may_hold_any_printable_character(name: str) -> None:
+    assert parse_hostlist(f"{name}[1-2]") == (f"{name}1", f"{name}2")
+
+
+@pytest.mark.xfail(strict=True, reason="an empty hostlist expression within a list is refused")
+@pytest.mark.parametrize("text", ["a,,b", "a,b,", ",a,b"])
+def test_an_empty_hostlist_expression_is_an_empty_list(text: str) -> None:
+    assert parse_hostlist(text) == ("a", "b")
+
+
+@pytest.mark.xfail(strict=True, reason="int() raises ValueError above 4300 digits")
+@pytest.mark.parametrize("text", [f"n[{'1' * 5000}]", f"n[1-{'9' * 5000}]"])
+def test_a_hostlist_of_absurdly_long_numbers_is_refused(text: str) -> None:
+    with pytest.raises(FormatError):
+        parse_hostlist(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["n[0-99999999999]", f"n[0-{MAX_EXPANSION}]", "n[1-2],m[0-99999999999]", f"n[0-{10**300}]x"],
+)
+def test_a_huge_hostlist_is_refused_without_being_expanded(text: str) -> None:
+    with at_most(0.5), pytest.raises(FormatError):
+        parse_hostlist(text)
+
+
+@pytest.mark.xfail(strict=True, reason="brackets multiply before the limit is looked at")
+def test_a_huge_product_of_ranges_is_refused_without_being_expanded() -> None:
+    with at_most(0.5), pytest.raises(FormatError):
+        parse_hostlist("n[0-9999][0-9999]")
+
+
+@st.composite
+def hostlists(draw: st.DrawFn) -> tuple[str, tuple[str, ...]]:
+    # Single-bracket expressions, and what they expand to.
+    letters = st.text("abcxyz.-_", min_size=1, max_size=4).filter(lambda name: name[0] != "-")
+    parts: list[str] = []
+    hosts: list[str] = []
+    for _ in range(draw(st.integers(1, 4))):
+        prefix = draw(letters)
+        if draw(st.booleans()):
+            parts.append(prefix)
+            hosts.append(prefix)
+            continue
+        suffix = draw(st.just("") | st.just("-eth0"))
+        ranges: list[str] = []
+        width = draw(st.sampled_from([0, 3]))
+        for _ in range(draw(st.integers(1, 3))):
+            first = draw(st.integers(0, 400))
+            last = first + draw(st.integers(0, 5))
+            one = draw(st.booleans())
+            ranges.append(f"{first:0{width}d}" if one else f"{first:0{width}d}-{last:0{width}d}")
+            members = [first] if one else range(first, last + 1)
+            hosts += [f"{prefix}{member:0{width}d}{suffix}" for member in members]
+        parts.append(f"{prefix}[{','.join(ranges)}]{suffix}")
+    return ",".join(parts), tuple(hosts)
+
+
+@given(hostlists())
+@unhurried
+def test_a_hostlist_means_what_it_was_made_of(case: tuple[str, tuple[str, ...]]) -> None:
+    text, hosts = case
+    assert parse_hostlist(text) == hosts
+
+
+@given(hostlists())
+@unhurried
+def test_hostlists_are_read_as_flux_does(case: tuple[str, tuple[str, ...]]) -> None:
+    hostlist = pytest.importorskip("flux.hostlist")
+    text, _ = case
+    assert parse_hostlist(text) == tuple(hostlist.Hostlist(text))
+
+
+@given(st.lists(st.from_regex(r"[a-z]{1,3}[0-9]{0,3}", fullmatch=True), max_size=12))
+@unhurried
+def test_a_hostlist_that_flux_wrote_is_read_back(hosts: list[str]) -> None:
+    hostlist = pytest.importorskip("flux.hostlist")
+    assert parse_hostlist(str(hostlist.Hostlist(hosts))) == tuple(hosts)
+
+
+@given(st.text("ab01-,[] .", max_size=14) | st.text(max_size=8))
+@unhurried
+def test_any_text_is_a_hostlist_or_a_format_error(text: str) -> None:
+    try:
+        hosts = parse_hostlist(text)
+    except FormatError:
+        return
+    assert all(re.fullmatch(r"[!-~]+", host) for host in hosts)
