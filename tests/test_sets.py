@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 import signal
 from collections.abc import Iterator
@@ -41,7 +42,6 @@ def at_most(seconds: float) -> Iterator[None]:
         ("1,2,3,5,6,42", (1, 2, 3, 5, 6, 42)),
         ("1-3,5-6,42", (1, 2, 3, 5, 6, 42)),
         ("[1-3,5-6,42]", (1, 2, 3, 5, 6, 42)),
-        ("7-7", (7,)),
         ("10-12", (10, 11, 12)),
         ("4294967294", (4294967294,)),
     ],
@@ -110,7 +110,7 @@ def test_an_idset_is_written_canonically(ids: set[int]) -> None:
     text = format_idset(ids)
     assert re.fullmatch(r"((0|[1-9]\d*)(-[1-9]\d*)?(,|$))*", text)
     bounds = [tuple(map(int, part.split("-"))) for part in text.split(",") if part]
-    for before, after in zip(bounds, bounds[1:], strict=False):
+    for before, after in itertools.pairwise(bounds):
         assert before[-1] + 1 < after[0], "ranges are ascending, and neighbours are merged"
 
 

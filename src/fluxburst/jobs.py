@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -82,29 +82,29 @@ class Job(dict[str, Any]):
         return str(self.get("bank") or self.attributes.get("bank") or "")
 
     @property
-    def spec(self) -> Mapping[str, Any]:
+    def spec(self) -> dict[str, Any]:
         """The jobspec.
 
         Raises:
             JobspecError: if there is none.
         """
         spec = self.get("spec")
-        if not isinstance(spec, Mapping):
+        if not isinstance(spec, dict):
             raise JobspecError(self.id, "is missing or not an object")
         return spec
 
     @property
-    def attributes(self) -> Mapping[str, Any]:
+    def attributes(self) -> dict[str, Any]:
         """The jobspec's system attributes.
 
         Raises:
             JobspecError: if the jobspec lacks ``attributes``.
         """
         attributes = self.spec.get("attributes")
-        if not isinstance(attributes, Mapping):
+        if not isinstance(attributes, dict):
             raise JobspecError(self.id, "lacks 'attributes'")
         system = attributes.get("system", {})
-        if not isinstance(system, Mapping):
+        if not isinstance(system, dict):
             raise JobspecError(self.id, "attributes.system is not an object")
         return system
 
@@ -184,25 +184,24 @@ class Job(dict[str, Any]):
     def mark(self) -> Mark | None:
         """To whom it was given, as its memo says; None if it was not, or the memo is not ours."""
         annotations = self.get("annotations")
-        user = annotations.get("user") if isinstance(annotations, Mapping) else None
-        mark = user.get("fluxburst") if isinstance(user, Mapping) else None
-        if not isinstance(mark, Mapping) or not isinstance(mark.get("plugin"), str):
+        user = annotations.get("user") if isinstance(annotations, dict) else None
+        mark = user.get("fluxburst") if isinstance(user, dict) else None
+        if not isinstance(mark, dict) or not isinstance(mark.get("plugin"), str):
             return None
         return Mark(mark["plugin"], str(mark.get("burst") or ""))
 
     @property
     def not_startable(self) -> str:
         """Why more nodes would not let it start, or empty: it waits for capacity only."""
-        state = self.state
-        if state is JobState.DEPEND:
+        if self.get("state") == JobState.SCHED:
+            if self.get("priority"):
+                return ""
+            return "has priority 0" if self.get("urgency") else "is held (urgency 0)"
+        if self.get("state") == JobState.DEPEND:
             waits = self.get("dependencies")
             on = f" on {', '.join(map(str, waits))}" if isinstance(waits, list) and waits else ""
             return f"waits{on or ' on a dependency'}"
-        if state is not JobState.SCHED:
-            return f"is in state {state.name or int(state)}, not SCHED"
-        if not self.get("priority"):
-            return "is held (urgency 0)" if not self.get("urgency") else "has priority 0"
-        return ""
+        return f"is in state {self.state.name or int(self.state)}, not SCHED"
 
 
 def queue_order(job: Job) -> tuple[int, int]:

@@ -5,6 +5,7 @@ Where a count is a range, the minimum counts: it is what the job needs to start.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from fluxburst.sets import parse_idset
 Vertex = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Chunk:
     """One part of a request.
 
@@ -48,7 +49,7 @@ def minimum_count(count: object) -> int:
     """
     if type(count) is int and count >= 0:
         return count
-    if isinstance(count, Mapping):
+    if isinstance(count, dict):
         minimum = count.get("min")
         if type(minimum) is int and minimum > 0:
             return minimum
@@ -80,7 +81,7 @@ def _vertices(parent: Vertex, key: str) -> Sequence[Vertex]:
 
 
 def _type_and_count(vertex: object) -> tuple[str, int]:
-    if not isinstance(vertex, Mapping) or not isinstance(vertex.get("type"), str):
+    if not isinstance(vertex, dict) or not isinstance(vertex.get("type"), str):
         raise JobspecError(None, f"{vertex!r} is not a resource with a type")
     if "count" not in vertex:
         raise JobspecError(None, f"resource {vertex['type']!r} lacks a count")
@@ -88,12 +89,16 @@ def _type_and_count(vertex: object) -> tuple[str, int]:
     return vertex["type"], count if type(count) is int and count > 0 else minimum_count(count)
 
 
-def _memory(vertex: Vertex, count: int) -> int:
-    unit = vertex.get("unit", "B")
+@functools.lru_cache(maxsize=64)
+def _bytes_of(unit: str) -> int:
     try:
-        return count * parse_bytes(f"1{unit}")
+        return parse_bytes(f"1{unit}")
     except FormatError as error:
         raise JobspecError(None, f"memory has the unknown unit {unit!r}") from error
+
+
+def _memory(vertex: Vertex, count: int) -> int:
+    return count * _bytes_of(str(vertex.get("unit", "B")))
 
 
 def _within(vertex: Vertex) -> tuple[int, int, int]:
@@ -147,7 +152,7 @@ def resources_of(jobspec: object) -> Sequence[Vertex]:
     Raises:
         JobspecError: if it is not a jobspec with at least one.
     """
-    if not isinstance(jobspec, Mapping):
+    if not isinstance(jobspec, dict):
         raise JobspecError(None, "is missing or not an object")
     if not jobspec.get("resources"):
         raise JobspecError(None, "lacks 'resources'")
@@ -198,11 +203,11 @@ def task_count(jobspec: object) -> int:
         JobspecError: if its tasks do not follow RFC 14.
     """
     slots = list(_slot_contents(resources_of(jobspec), 1))
-    assert isinstance(jobspec, Mapping)
+    assert isinstance(jobspec, dict)
     tasks = 0
     for task in _vertices(jobspec, "tasks"):
-        counts = task.get("count") if isinstance(task, Mapping) else None
-        if not isinstance(counts, Mapping):
+        counts = task.get("count") if isinstance(task, dict) else None
+        if not isinstance(counts, dict):
             raise JobspecError(None, f"task {task!r} lacks a count")
         own = [(count, slot) for label, count, slot in slots if label == task.get("slot")]
         tasks += _tasks_of(counts, own)
@@ -215,7 +220,7 @@ def _tasks_of(counts: Mapping[str, Any], slots: Sequence[tuple[int, Vertex]]) ->
     if "per_slot" in counts:
         return minimum_count(counts["per_slot"]) * sum(count for count, _ in slots)
     per = counts.get("per_resource")
-    if not isinstance(per, Mapping):
+    if not isinstance(per, dict):
         raise JobspecError(None, "a task's count needs one of per_slot, per_resource, total")
     below = sum(
         count * resource_counts({"resources": _vertices(slot, "with")}).get(per.get("type", ""), 0)

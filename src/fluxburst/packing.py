@@ -8,11 +8,12 @@ different remainders costs, not what the number of nodes does.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from fluxburst.jobspec import Chunk
 from fluxburst.nodes import Node, NodeType
@@ -30,8 +31,7 @@ class Room(NamedTuple):
     untouched: int
 
 
-@dataclass(frozen=True)
-class Demand:
+class Demand(NamedTuple):
     """One job to be placed: its id, what it asks for, and its rank in the queue (low first)."""
 
     job: int
@@ -45,29 +45,33 @@ class Pool:
     def __init__(self) -> None:
         self._counts: dict[int, dict[Room, int]] = {}
         self._order: dict[int, list[Room]] = {}
+        self._gpus: list[int] = []
 
     def copy(self) -> Pool:
         """Return a pool that can be changed without changing this one."""
         other = Pool()
         other._counts = {gpus: dict(rooms) for gpus, rooms in self._counts.items()}
         other._order = {gpus: list(rooms) for gpus, rooms in self._order.items()}
+        other._gpus = list(self._gpus)
         return other
 
     def restore(self, other: Pool) -> None:
         """Become what ``other`` is; ``other`` must not be used afterwards."""
-        self._counts, self._order = other._counts, other._order
+        self._counts, self._order, self._gpus = other._counts, other._order, other._gpus
 
     def add(self, gpus: int, room: Room, count: int) -> None:
         """Put ``count`` nodes in (or take them out, where it is negative)."""
-        counts = self._counts.setdefault(gpus, {})
+        if gpus not in self._counts:
+            self._counts[gpus], self._order[gpus] = {}, []
+            insort(self._gpus, gpus)
+        counts, order = self._counts[gpus], self._order[gpus]
         before = counts.get(room, 0)
         if before + count:
             counts[room] = before + count
             if not before:
-                insort(self._order.setdefault(gpus, []), room)
+                insort(order, room)
         else:
             del counts[room]
-            order = self._order[gpus]
             del order[bisect_left(order, room)]
 
     def add_node(self, node: Node) -> None:
@@ -87,9 +91,8 @@ class Pool:
         The pool may only be changed once the caller has stopped asking for more.
         """
         start = Room(chunk.cores, chunk.memory, 0)
-        for gpus, order in sorted(self._order.items()):
-            if gpus < chunk.gpus:
-                continue
+        for gpus in self._gpus[bisect_left(self._gpus, chunk.gpus) :]:
+            order = self._order[gpus]
             for position in range(bisect_left(order, start), len(order)):
                 room = order[position]
                 if room.memory >= chunk.memory and room.untouched >= chunk.exclusive:
@@ -111,7 +114,7 @@ class Taking(NamedTuple):
 
 
 def _units_that_fit(chunk: Chunk, gpus: int, room: Room) -> int:
-    if chunk.node or chunk.count == 1:
+    if chunk.node or chunk.exclusive or chunk.count == 1:
         return 1
     limits = [
         have // want
@@ -279,7 +282,6 @@ class Packer:
             for node_type in node_types
         ]
         self._later = {"cores": 0, "gpus": 0}
-        self._hopeless: dict[tuple[Chunk, ...], str] = {}
 
     @property
     def new_nodes(self) -> dict[str, int]:
@@ -302,22 +304,26 @@ class Packer:
             packing = self._pack_in_order(sorted(demands, key=lambda demand: demand.turn))
         return packing
 
-    def _size(self) -> Callable[[Demand], tuple[float, float, int]]:
-        """Return the key to sort by: GPUs, then the share of the largest node, then the count."""
+    def _size(self) -> Callable[[Demand], tuple[Any, ...]]:
+        """Return the key to sort by: GPUs, then the share of the largest node, then the count.
+
+        What asks for the same comes to lie together.
+        """
         cores = max((s.node_type.cores for s in self.supplies), default=0) or 1
         memory = max((s.node_type.memory or 0 for s in self.supplies), default=0) or math.inf
 
         def share(chunk: Chunk) -> float:
             return max(chunk.cores / cores, chunk.memory / memory, chunk.exclusive)
 
-        def size(demand: Demand) -> tuple[float, float, int]:
+        def size(demand: Demand) -> tuple[Any, ...]:
             chunks = demand.chunks
             if len(chunks) == 1:
-                return chunks[0].gpus, share(chunks[0]), chunks[0].count
+                return chunks[0].gpus, share(chunks[0]), chunks[0].count, chunks
             return (
                 max((chunk.gpus for chunk in chunks), default=0),
                 max((share(chunk) for chunk in chunks), default=0),
                 sum(chunk.count for chunk in chunks),
+                chunks,
             )
 
         return size
@@ -329,27 +335,81 @@ class Packer:
         placed: dict[int, str] = {}
         existing: list[int] = []
         unplaced: dict[int, str] = {}
-        self._hopeless.clear()
         self._later = {
             "cores": sum(c.cores * c.count for d in demands for c in d.chunks),
             "gpus": sum(c.gpus * c.count for d in demands for c in d.chunks),
         }
-        for demand in demands:
-            for chunk in demand.chunks:
-                self._later["cores"] -= chunk.cores * chunk.count
-                self._later["gpus"] -= chunk.gpus * chunk.count
-            why = self._hopeless.get(demand.chunks)
-            if why is None:
-                node_type, why = self._place_job(demand.chunks)
+        for chunks, group in itertools.groupby(demands, key=lambda demand: demand.chunks):
+            jobs = [demand.job for demand in group]
+            for chunk in chunks:
+                self._later["cores"] -= chunk.cores * chunk.count * len(jobs)
+                self._later["gpus"] -= chunk.gpus * chunk.count * len(jobs)
+            for count, node_type, why in self._place_alike(chunks, len(jobs)):
+                these, jobs = jobs[:count], jobs[count:]
                 if why:
-                    self._hopeless[demand.chunks] = why
+                    unplaced.update(dict.fromkeys(these, why))
                 elif node_type:
-                    placed[demand.job] = node_type
+                    placed.update(dict.fromkeys(these, node_type))
                 else:
-                    existing.append(demand.job)
-            if why:
-                unplaced[demand.job] = why
+                    existing += these
         return Packing(placed, tuple(existing), unplaced)
+
+    def _place_alike(self, chunks: tuple[Chunk, ...], jobs: int) -> Iterator[tuple[int, str, str]]:
+        """Place jobs that all ask for the same; yield (how many, type of new nodes, why not)."""
+        if len(chunks) == 1 and chunks[0].count == 1:
+            yield from self._place_units(replace(chunks[0], count=jobs, node=False))
+            return
+        for placed in range(jobs):
+            node_type, why = self._place_job(chunks)
+            if why:
+                yield jobs - placed, "", why
+                return
+            yield 1, node_type, ""
+
+    def _place_units(self, chunk: Chunk) -> Iterator[tuple[int, str, str]]:
+        """Place jobs of one unit each: on existing nodes, on opened ones, then on new ones."""
+        units = chunk.count
+        steps, left = _place(chunk, units, self.existing)
+        _commit(chunk, steps, self.existing)
+        yield units - left, "", ""
+        fitting = [supply for supply in self.supplies if supply.fits(chunk)]
+        for supply in fitting:
+            units = left
+            steps, left = _place(chunk, units, supply.pool)
+            _commit(chunk, steps, supply.pool)
+            yield units - left, supply.node_type.name, ""
+        while left:
+            cheapest = self._cheapest_for_units(chunk, left, fitting)
+            if cheapest is None:
+                yield left, "", _why_not(chunk, 1, self.supplies)
+                return
+            supply, nodes, units = cheapest
+            supply.open(nodes)
+            steps, _ = _take(chunk, units, supply.node_type.gpus, supply.room, nodes)
+            _commit(chunk, steps, supply.pool)
+            left -= units
+            yield units, supply.node_type.name, ""
+
+    def _cheapest_for_units(
+        self, chunk: Chunk, units: int, supplies: Sequence[Supply]
+    ) -> tuple[Supply, int, int] | None:
+        """Return the type that is cheapest for a unit, with the nodes and units to place there.
+
+        Only full nodes are opened while there are units to fill them, so that the last units
+        choose anew.
+        """
+        best: tuple[tuple[float, float], Supply, int, int] | None = None
+        for supply in supplies:
+            each = _units_that_fit(chunk, supply.node_type.gpus, supply.room)
+            nodes = int(min(max(1, units // each), supply.available))
+            if not nodes:
+                continue
+            there = min(units, nodes * each)
+            cost, idle = self._cost(chunk, there, supply.node_type, nodes, waiting=units - there)
+            key = cost / there, idle / there
+            if best is None or key < best[0]:
+                best = key, supply, nodes, there
+        return best[1:] if best else None
 
     def _place_job(self, chunks: tuple[Chunk, ...]) -> tuple[str, str]:
         """Place one job; return the type of its new nodes (empty for none), or why not."""
@@ -402,20 +462,21 @@ class Packer:
         return -(-units // _units_that_fit(chunk, supply.node_type.gpus, supply.room))
 
     def _cost(
-        self, chunk: Chunk, units: int, node_type: NodeType, nodes: int
+        self, chunk: Chunk, units: int, node_type: NodeType, nodes: int, waiting: int = 0
     ) -> tuple[float, float]:
-        """Estimate what the job adds to the bill, and how much of the new nodes lies idle.
+        """Estimate what units add to the bill, and how much of the new nodes lies idle.
 
-        Jobs still to come will fill a node that this one opens, so it bears its share of the
-        price; the last jobs bear all of it.
+        What is still to come (``waiting`` units more, and the jobs behind) will fill a node that
+        these open, so they bear their share of its price; the last bear all of it.
         """
         if not nodes:
             return 0.0, 0.0
         share = _share(chunk, units, node_type, nodes)
         if chunk.gpus:
-            later = self._later["gpus"] / (node_type.gpus * nodes)
+            later = (self._later["gpus"] + waiting * chunk.gpus) / (node_type.gpus * nodes)
         else:
-            later = self._later["cores"] / (node_type.cores * nodes) if node_type.cores else 0.0
+            cores = self._later["cores"] + waiting * chunk.cores
+            later = cores / (node_type.cores * nodes) if node_type.cores else 0.0
         return nodes * node_type.price * share / min(1.0, share + later), nodes * (1.0 - share)
 
 

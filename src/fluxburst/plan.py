@@ -34,7 +34,7 @@ class Outcome(str, enum.Enum):
     """Deciding on it failed; ``reasons`` say where."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What a plan decides on one job, and why.
 

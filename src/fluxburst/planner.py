@@ -5,6 +5,7 @@ A job that a plugin accepts but has no room for, because of its limits, is offer
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,7 +41,7 @@ class Votes(Protocol):
         ...
 
 
-@dataclass
+@dataclass(slots=True)
 class _Candidate:
     """A selected job on its way through the plugins."""
 
@@ -60,6 +61,22 @@ def _jobs_unchanged(plugins: Mapping[str, BurstPlugin]) -> Iterator[None]:
         for name, plugin in plugins.items():
             plugin.jobs.clear()
             plugin.jobs.update(before[name])
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep the garbage collector from walking all jobs again and again while a plan is made.
+
+    A plan allocates much and nearly all of it stays: with 15 000 jobs the collector took a third
+    of the time and freed nothing.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Planner:
@@ -100,7 +117,7 @@ class Planner:
             OrderingError: if the ordering that was set names a plugin that is not loaded.
             InstanceError: if the instance goes away meanwhile.
         """
-        with _jobs_unchanged(self._plugins):
+        with _jobs_unchanged(self._plugins), _collector_paused():
             free = self._set_aside_given(jobs)
             found = [self._select(turn, job) for turn, job in enumerate(free)]
             candidates = [candidate for candidate in found if candidate is not None]

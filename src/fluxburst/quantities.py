@@ -23,6 +23,7 @@ _BYTES = {"": 1, "B": 1}
 for _power, _letter in enumerate("KMGTPE", start=1):
     _BYTES[f"{_letter}B"] = 1000**_power
     _BYTES[f"{_letter}iB"] = _BYTES[_letter] = 1024**_power
+_BYTES_FOLDED = {unit.lower(): factor for unit, factor in _BYTES.items()}
 _SIZE = re.compile(r"(?P<number>\d+\.?\d*|\.\d+)\s*(?P<unit>[A-Za-z]*)")
 
 
@@ -64,10 +65,9 @@ def parse_bytes(text: str) -> ByteSize:
         FormatError: if the text is not one, or is not a whole number of bytes.
     """
     match = _SIZE.fullmatch(text.strip())
-    units = {unit.lower(): factor for unit, factor in _BYTES.items()}
-    if match is None or match["unit"].lower() not in units:
+    if match is None or match["unit"].lower() not in _BYTES_FOLDED:
         raise FormatError(text, "a byte size, such as 512MiB, 4GiB or 16GB")
-    factor = units[match["unit"].lower()]
+    factor = _BYTES_FOLDED[match["unit"].lower()]
     whole = match["number"].isdigit()
     return ByteSize(
         int(match["number"]) * factor if whole else int(float(match["number"]) * factor)
