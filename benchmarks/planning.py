@@ -18,12 +18,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fluxburst_mock.plugin import BurstParameters
 from peers import run_peer
 
 from fluxburst import ByteSize, FluxBurst, Job, NodeType
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.recordings import Recording
+from fluxburst_mock.plugin import BurstParameters
 
 JOBS = 15_000
 RUNS = 5

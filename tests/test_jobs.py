@@ -331,7 +331,7 @@ def test_a_job_without_attributes_says_which_job_it_is(
 @pytest.mark.parametrize("name", ["chunks", "nodes", "tasks", "cores", "gpus", "memory"])
 def test_resources_that_cannot_be_counted_are_refused_by_job(name: str) -> None:
     job = guide_job(spec={"attributes": {}, "resources": [{"type": "core"}]})
-    with pytest.raises(JobspecError, match="job 12420793761792: jobspec: .*lacks a count"):
+    with pytest.raises(JobspecError, match=r"job 12420793761792: jobspec: .*lacks a count"):
         getattr(job, name)
 
 
@@ -370,4 +370,4 @@ def test_no_jobspec_makes_the_flags_of_a_job_fail_otherwise(spec: Any, system: A
             try:
                 getattr(job, name)
             except JobspecError as error:
-                assert error.job == job.id
+                assert error.job == job.id  # noqa: PT017

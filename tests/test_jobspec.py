@@ -337,17 +337,17 @@ Tree = tuple[Vertex, int, list[Any]]
 def trees(draw: st.DrawFn, allowed: tuple[str, ...] = ("rack", "slot", "node", "socket")) -> Tree:
     # A vertex, the minimum of its count, and the same of everything below it.
     kind = draw(st.sampled_from(allowed))
-    below = {
+    ranks: dict[str, tuple[str, ...]] = {
         "rack": ("rack", "slot", "node"),
-        "slot": tuple(k for k in allowed if k in ("node", "socket")),
-        "node": tuple(k for k in ("slot", "socket") if k in allowed or k == "socket"),
+        "slot": ("node", "socket"),
+        "node": ("slot", "socket"),
         "socket": (),
-    }[kind]
-    if "rack" not in allowed:
-        below = tuple(k for k in below if k != "rack")
+    }
+    below = tuple(k for k in ranks[kind] if k in allowed)
     children: list[Any] = [(leaf, low, []) for leaf, low in draw(leaves())]
-    if below and draw(st.booleans()):
-        children += draw(st.lists(trees(allowed=below), min_size=1, max_size=2))
+    nested = draw(st.booleans())
+    if below and nested:
+        children += draw(st.lists(trees(below), min_size=1, max_size=2))
     if not children:
         children = [(core(1), 1, [])]
     count, low = draw(counts())

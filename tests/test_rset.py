@@ -86,15 +86,15 @@ def test_what_is_not_an_r_is_refused(value: object) -> None:
         parse_r(value)
 
 
-@given(
-    json_values
-    | st.fixed_dictionaries({"execution": json_values})
-    | st.builds(
-        lambda lite, hosts: {"execution": {"R_lite": lite, "nodelist": hosts}},
-        json_values | st.lists(st.fixed_dictionaries({"rank": json_values, "children": json_values})),
-        json_values | st.lists(st.text("ab[0-3],", max_size=6), max_size=3),
-    )
-)  # fmt: skip
+rank_entries = st.fixed_dictionaries({"rank": json_values, "children": json_values})
+almost_r = st.builds(
+    lambda lite, hosts: {"execution": {"R_lite": lite, "nodelist": hosts}},
+    json_values | st.lists(rank_entries, max_size=3),
+    json_values | st.lists(st.text("ab[0-3],", max_size=6), max_size=3),
+)
+
+
+@given(json_values | st.fixed_dictionaries({"execution": json_values}) | almost_r)
 @unhurried
 def test_any_json_is_an_r_or_a_format_error(value: object) -> None:
     try:

@@ -371,13 +371,15 @@ class Packer:
         units = chunk.count
         steps, left = _place(chunk, units, self.existing)
         _commit(chunk, steps, self.existing)
-        yield units - left, "", ""
+        if left < units:
+            yield units - left, "", ""
         fitting = [supply for supply in self.supplies if supply.fits(chunk)]
         for supply in fitting:
             units = left
             steps, left = _place(chunk, units, supply.pool)
             _commit(chunk, steps, supply.pool)
-            yield units - left, supply.node_type.name, ""
+            if left < units:
+                yield units - left, supply.node_type.name, ""
         while left:
             cheapest = self._cheapest_for_units(chunk, left, fitting)
             if cheapest is None:

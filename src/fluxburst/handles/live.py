@@ -1,8 +1,9 @@
 """A live Flux instance, through flux-python.
 
 Requests of one kind are sent for all jobs before the first answer is waited for, and jobspecs
-are kept by job id, so that a pass costs what the requests themselves do. flux-python is imported
-when a live instance is first used, never before.
+are kept by job id. On a first pass over a long queue they come from the job manager's journal,
+which tells all of them in one stream, unless it has a longer history to tell than that is worth.
+flux-python is imported when a live instance is first used, never before.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import importlib.metadata
 import json
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from fluxburst.errors import FluxUnavailableError, FluxVersionError, InstanceError
+from fluxburst.handles.rpc import Requests
 from fluxburst.jobs import ACTIVE, PENDING, Job, JobState, Mark, queue_order
 from fluxburst.nodes import Node
 from fluxburst.rset import nodes_from_status
@@ -26,6 +28,18 @@ OLDEST = (0, 88, 0)
 
 LOOKUP_CURRENT = 2
 """``FLUX_JOB_LOOKUP_CURRENT``: the jobspec with later updates applied."""
+
+END_OF_HISTORY = -1
+"""The job id of the journal's answer between what was and what happens now."""
+
+JOURNAL_FROM = 100
+"""From so many unknown jobspecs on, the journal is thought of."""
+
+JOURNAL_FACTOR = 2
+"""The journal is read where it tells of at most this many jobs for each jobspec wanted.
+
+One lookup costs the broker about three times what one job of the journal does.
+"""
 
 POLL_SECONDS = 1.0
 
@@ -118,15 +132,15 @@ class LiveInstance:
     def pending_jobs(self) -> Sequence[Job]:
         """Return the pending jobs of all users with their jobspecs, in queue order.
 
-        One streaming request lists them; the jobspecs of those not seen before are asked for
+        One streaming request lists them; the jobspecs of those not seen before are fetched
         together.
         """
         with _asking("its pending jobs"):
             records = self._list(PENDING, ["all"])
             self._fetch_specs([record["id"] for record in records])
-        # A job that ended meanwhile has no jobspec to be had, and is no longer pending.
+        # A job that ended meanwhile may have no jobspec any more; it is no longer pending, either.
         jobs = [
-            Job({**record, "spec": self._specs[record["id"]]})
+            Job(record, spec=self._specs[record["id"]])
             for record in records
             if record["id"] in self._specs
         ]
@@ -140,81 +154,97 @@ class LiveInstance:
     def nodes(self) -> tuple[Node, ...]:
         """Return every node, by rank, as ``resource.status`` and ``sched-status`` report them."""
         with _asking("its nodes"):
-            status = self.handle.rpc("resource.status", {}, nodeid=0)
-            sched = self.handle.rpc("resource.sched-status", {}, nodeid=0)
-            return nodes_from_status(status.get(), sched.get())
+            status = self._requests.ask("resource.status", {}, nodeid=0)
+            sched = self._requests.ask("resource.sched-status", {}, nodeid=0)
+            return nodes_from_status(status, sched)
 
     def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:
         """Put memos on jobs, or take them off; return the ids of jobs that are not active.
 
         The memos are events of the jobs' eventlogs (RFC 21) and outlast every process.
         """
+        payloads = [
+            {"id": jobid, "volatile": False, "memo": {"fluxburst": _memo(mark)}}
+            for jobid, mark in marks.items()
+        ]
         inactive: list[int] = []
         with _asking("to put memos on jobs"):
-            sent = [
-                (
-                    jobid,
-                    self.handle.rpc(
-                        "job-manager.memo",
-                        {"id": jobid, "volatile": False, "memo": {"fluxburst": _memo(mark)}},
-                    ),
-                )
-                for jobid, mark in marks.items()
-            ]
-            for jobid, future in sent:
-                try:
-                    future.get()
-                except FileNotFoundError:
+            answers = self._requests.ask_all("job-manager.memo", payloads)
+            for jobid, answer in zip(marks, answers, strict=True):
+                if isinstance(answer, FileNotFoundError):
                     inactive.append(jobid)
+                elif isinstance(answer, OSError):
+                    raise answer
         return inactive
 
     def wait_for_jobs(self, jobids: Collection[int], states: JobState) -> None:
         """Return once each job has reached one of the states, or has ended; unknown ids have."""
+        payloads = [{"id": jobid, "attrs": [], "state": int(states)} for jobid in jobids]
         with _asking("about the ends of jobs"):
-            sent = [
-                self.handle.rpc(
-                    "job-list.list-id", {"id": jobid, "attrs": [], "state": int(states)}
-                )
-                for jobid in jobids
-            ]
-            for future in sent:
-                try:
-                    future.get()
-                except FileNotFoundError:
-                    continue
+            for answer in self._requests.ask_all("job-list.list-id", payloads, patience=None):
+                if isinstance(answer, OSError) and not isinstance(answer, FileNotFoundError):
+                    raise answer
 
     def wait(self, seconds: float) -> None:
         """Let time pass: ``seconds``, but no more than a poll interval."""
         time.sleep(min(seconds, POLL_SECONDS))
 
+    @property
+    def _requests(self) -> Requests:
+        return Requests(self.handle)
+
     def _list(self, states: JobState, attributes: list[str]) -> list[dict[str, Any]]:
-        handle = self.handle
-        everyone = importlib.import_module("flux.constants").FLUX_USERID_UNKNOWN
-        job_list = importlib.import_module("flux.job.list").job_list
-        request = job_list(
-            handle, max_entries=0, attrs=attributes, userid=everyone, states=int(states)
-        )
-        records: list[dict[str, Any]] = request.get_jobs()
-        return records
+        """Return job-list's records of all jobs in these states (RFC 43)."""
+        payload = {
+            "max_entries": 0,
+            "attrs": attributes,
+            "since": 0.0,
+            "constraint": {"states": [int(states)]},
+        }
+        answers = self._requests.stream("job-list.list", payload)
+        return [record for answer in answers for record in answer["jobs"]]
 
     def _fetch_specs(self, pending: Collection[int]) -> None:
+        """Make the jobspecs of pending jobs known, and forget all others."""
         self._specs = {jobid: self._specs[jobid] for jobid in pending if jobid in self._specs}
-        sent = [
-            (
-                jobid,
-                self.handle.rpc(
-                    "job-info.lookup",
-                    {"id": jobid, "keys": ["jobspec"], "flags": LOOKUP_CURRENT},
-                ),
-            )
-            for jobid in pending
-            if jobid not in self._specs
-        ]
-        for jobid, future in sent:
-            try:
-                self._specs[jobid] = json.loads(future.get()["jobspec"])
-            except FileNotFoundError:
+        wanted = [jobid for jobid in pending if jobid not in self._specs]
+        if len(wanted) >= JOURNAL_FROM:
+            stats = self._requests.ask("job-list.job-stats", {})
+            if stats["job_states"]["total"] <= JOURNAL_FACTOR * len(wanted):
+                self._specs.update(self._specs_of_journal(set(wanted)))
+                wanted = [jobid for jobid in wanted if jobid not in self._specs]
+        self._specs.update(self._looked_up(wanted))
+
+    def _looked_up(self, wanted: Collection[int]) -> Iterator[tuple[int, Any]]:
+        payloads = [{"id": i, "keys": ["jobspec"], "flags": LOOKUP_CURRENT} for i in wanted]
+        answers = self._requests.ask_all("job-info.lookup", payloads)
+        for jobid, answer in zip(wanted, answers, strict=True):
+            if isinstance(answer, FileNotFoundError):
                 continue
+            if isinstance(answer, OSError):
+                raise answer
+            yield jobid, json.loads(answer["jobspec"])
+
+    def _specs_of_journal(self, wanted: Collection[int]) -> Iterator[tuple[int, Any]]:
+        topic = "job-manager.events-journal"
+        for answer in self._requests.stream(topic, {"full": True}, cancel=f"{topic}-cancel"):
+            if answer["id"] == END_OF_HISTORY:
+                return
+            if answer["id"] in wanted and "jobspec" in answer:
+                yield answer["id"], _updated(answer["jobspec"], answer["events"])
+
+
+def _updated(spec: dict[str, Any], events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a jobspec with the updates of the job's ``jobspec-update`` events (RFC 21)."""
+    for event in events:
+        if event["name"] == "jobspec-update":
+            for path, value in event["context"].items():
+                *parents, last = path.split(".")
+                target = spec
+                for parent in parents:
+                    target = target.setdefault(parent, {})
+                target[last] = value
+    return spec
 
 
 def _binding_version() -> str:
