@@ -1,9 +1,10 @@
 """One cold burst cycle on a live Flux, beside the raw requests it needs and beside flux-burst.
 
-Starts an instance, makes 5 000 jobs pend in it, half of them burstable, and measures in turn,
-each in a process of its own: the raw requests (list the jobs, get the jobspecs in one of two
-ways, ask for the nodes, put a memo on each burstable job), fluxburst's ``run_burst()`` with the mock plugin, and
-flux-burst 0.0.15's ``run_burst()`` with its job listing mended. Marks are taken off in between.
+Makes 5 000 jobs pend in an instance, half of them burstable, and measures one of: the raw
+requests with flux-python (list the jobs, get the jobspecs in one of two ways, ask for the nodes,
+put a memo on each burstable job), fluxburst's ``run_burst()`` with the mock plugin, and
+flux-burst 0.0.15's ``run_burst()`` with its job listing mended. Each measurement has an instance
+and a process of its own, so that none profits or suffers from what another left behind.
 """
 
 from __future__ import annotations
@@ -20,11 +21,6 @@ from peers import run_peer
 
 JOBS = 5_000
 RUNS = 3
-MEASURES = {
-    "raw, by lookups": "raw_lookups",
-    "raw, by journal": "raw_journal",
-    "fluxburst": "ours",
-}
 
 
 def submit() -> None:
@@ -44,14 +40,6 @@ def submit() -> None:
     futures = [flux.job.submit_async(handle, specs[number % 2]) for number in range(JOBS)]
     for future in futures:
         flux.job.submit_get_id(future)
-
-
-def clear() -> None:
-    """Take the marks off all jobs."""
-    from fluxburst.handles.live import LiveInstance
-
-    instance = LiveInstance()
-    instance.set_marks({job.id: None for job in instance.pending_jobs() if job.mark})
 
 
 def raw(jobspecs: Callable[[Any, list[int]], dict[int, Any]]) -> dict[str, Any]:
@@ -90,12 +78,13 @@ def looked_up(handle: Any, jobids: list[int]) -> dict[int, Any]:
     return {jobid: json.loads(futures.pop().get()["jobspec"]) for jobid in jobids}
 
 
-def from_journal(handle: Any, jobids: list[int]) -> dict[int, Any]:
-    """Read the jobspecs from the job manager's journal, in one stream."""
+def from_journal(_: Any, jobids: list[int]) -> dict[int, Any]:
+    """Read the jobspecs from the job manager's journal, in one stream of its own connection."""
+    import flux
     import flux.constants
 
     streaming = flux.constants.FLUX_RPC_STREAMING
-    future = handle.rpc("job-manager.events-journal", {"full": True}, flags=streaming)
+    future = flux.Flux().rpc("job-manager.events-journal", {"full": True}, flags=streaming)
     specs = {}
     while (answer := future.get())["id"] != -1:
         specs[answer["id"]] = answer["jobspec"]
@@ -116,52 +105,47 @@ def ours() -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start, "selected": len(plugin.jobs)}
 
 
-def measured(what: str) -> dict[str, Any]:
-    """Run one of the functions above in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, __file__, what], stdout=subprocess.PIPE, text=True, check=True
-    )
-    result: dict[str, Any] = json.loads(done.stdout or "{}")
+def theirs() -> dict[str, Any]:
+    """Time one cold ``run_burst()`` of flux-burst."""
+    result: dict[str, Any] = run_peer("flux-burst")
     return result
 
 
-def compare() -> None:
-    """Measure in turn, and print."""
-    measured("submit")
-    times: dict[str, list[float]] = {name: [] for name in [*MEASURES, "flux-burst 0.0.15"]}
-    selected: dict[str, int] = {}
-    for _ in range(RUNS):
-        for name in times:
-            result = measured(MEASURES[name]) if name in MEASURES else run_peer("flux-burst")
-            times[name].append(result["seconds"])
-            selected[name] = result["selected"]
-            measured("clear")
-    base = statistics.median(times["fluxburst"])
-    print(f"\none cold cycle on {JOBS} pending jobs of a live Flux, median of {RUNS}")
-    print(f"{'':20}{'seconds':>9}{'ratio':>8}{'selected':>10}")
-    for name, seconds in times.items():
-        median = statistics.median(seconds)
-        print(f"{name:20}{median:9.3f}{median / base:8.2f}{selected[name]:10}")
+STEPS: dict[str, Callable[[], dict[str, Any]]] = {
+    "raw, by lookups": lambda: raw(looked_up),
+    "raw, by journal": lambda: raw(from_journal),
+    "fluxburst": ours,
+    "flux-burst 0.0.15": theirs,
+}
+
+
+def in_an_instance(step: str) -> dict[str, Any]:
+    """Run one step in an instance of its own."""
+    command = ["flux", "start", sys.executable, __file__, step]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
 
 
 def main() -> None:
-    """Start an instance and compare in it; or run one measurement, where one is named."""
-    if len(sys.argv) < 2 or sys.argv[1] not in STEPS:
-        subprocess.run(["flux", "start", sys.executable, __file__, "compare"], check=True)
+    """Measure one step, where one is named; otherwise all of them in turn, and print."""
+    if len(sys.argv) > 1 and sys.argv[1] in STEPS:
+        submit()
+        print(json.dumps(STEPS[sys.argv[1]]()))
         return
-    result = STEPS[sys.argv[1]]()
-    if result is not None:
-        print(json.dumps(result))
-
-
-STEPS: dict[str, Callable[[], dict[str, Any] | None]] = {
-    "submit": submit,
-    "clear": clear,
-    "raw_lookups": lambda: raw(looked_up),
-    "raw_journal": lambda: raw(from_journal),
-    "ours": ours,
-    "compare": compare,
-}
+    results: dict[str, list[dict[str, Any]]] = {step: [] for step in STEPS}
+    for _ in range(RUNS):
+        for step, collected in results.items():
+            collected.append(in_an_instance(step))
+    medians = {
+        step: statistics.median(result["seconds"] for result in collected)
+        for step, collected in results.items()
+    }
+    print(f"\none cold cycle on {JOBS} pending jobs of a live Flux, median of {RUNS}")
+    print(f"{'':20}{'seconds':>9}{'ratio':>8}{'selected':>10}")
+    for step, seconds in medians.items():
+        ratio = seconds / medians["fluxburst"]
+        print(f"{step:20}{seconds:9.3f}{ratio:8.2f}{results[step][0]['selected']:10}")
 
 
 if __name__ == "__main__":
