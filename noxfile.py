@@ -20,7 +20,7 @@ WHEELS = ROOT / "dist"
 RESULTS = ROOT / ".nox" / "results"
 TEST_TOOLS = ["pytest>=8", "hypothesis>=6.100"]
 LINT_TOOLS = ["ruff==0.17.6"]
-TYPING_TOOLS = ["mypy==2.4.1", "pytest>=8", "hypothesis>=6.100", "nox"]
+TYPING_TOOLS = ["mypy==2.4.1", "pytest>=8", "hypothesis>=6.100", "nox", "tomli"]
 
 nox.options.sessions = ["lint", "typing", "tests"]
 nox.options.reuse_existing_virtualenvs = True

@@ -96,7 +96,7 @@ def test_any_text_is_a_duration_or_a_format_error(text: str) -> None:
     assert seconds >= 0
 
 
-@given(st.floats(1e-6, 1e9).map(repr), st.sampled_from(["", "ms", "s", "m", "h", "d"]))
+@given(st.floats(1e-6, 1e8).map(repr), st.sampled_from(["", "ms", "s", "m", "h", "d"]))
 @unhurried
 def test_durations_are_read_as_flux_does(number: str, unit: str) -> None:
     util = pytest.importorskip("flux.util")

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from fluxburst import ordering, parameters, recordings, selectors
 from fluxburst.bursts import Burst, BurstRequest, BurstState
-from fluxburst.config import Config
+from fluxburst.config import Config, blocked_by_environment
+from fluxburst.config import find as find_config
 from fluxburst.errors import (
     BurstError,
     BurstErrors,
@@ -29,7 +30,7 @@ from fluxburst.manager import Manager, Offer
 from fluxburst.nodes import Node
 from fluxburst.plan import Plan
 from fluxburst.planner import Planner
-from fluxburst.plugins import COMING_STATES, BurstPlugin
+from fluxburst.plugins import COMING_STATES, BurstPlugin, as_burst_error
 
 T = TypeVar("T")
 
@@ -92,7 +93,8 @@ class FluxBurst:
         mock: Run without Flux, on an embedded instance with one node up and one burstable job
             that needs four.
         validate: Ask each plugin to validate itself when it is loaded.
-        config: Selector, ordering, blocked packages and parameters from a configuration file.
+        config: Selector, ordering, blocked packages and parameters; by default those of the
+            configuration file in the usual places, if there is one.
         block: Names of packages that are not to take part, besides those of ``config``.
 
     Attributes:
@@ -101,7 +103,8 @@ class FluxBurst:
         hooks: The hooks of this client.
 
     Raises:
-        ConfigError: if ``config`` names a selector or an ordering that there is not.
+        ConfigError: if the configuration cannot be read, or names a selector or an ordering that
+            there is not.
     """
 
     def __init__(
@@ -113,14 +116,14 @@ class FluxBurst:
         config: Config | None = None,
         block: Iterable[str] = (),
     ) -> None:
-        self.config = config or Config()
+        self.config = find_config() if config is None else config
         self.validate = validate
         self.instance: Instance = _instance(handle, mock)
         self.plugins: OrderedDict[str, BurstPlugin] = OrderedDict()
         self._seen_nodes: tuple[Node, ...] | None = None
         self._selector: _Selector | None = None
         self._ordering: _Ordering | None = None
-        self.hooks = Manager([*self.config.block, *block])
+        self.hooks = Manager([*self.config.block, *blocked_by_environment(), *block])
         self.hooks.configure(self)
         self.hooks.discover()
         try:
@@ -247,9 +250,8 @@ class FluxBurst:
         """
         for name in plan.assignments:
             self._loaded(name)
-        for decision in plan.failures:
-            if decision.error is not None:
-                self.hooks.phase_failed("plan", None, decision.error, self)
+        for failure in plan.failures:
+            self.hooks.phase_failed("plan", None, failure, self)
         self._forget_ended_jobs()
         errors: list[FluxburstError] = []
         bursts: list[Burst] = []
@@ -329,12 +331,22 @@ class FluxBurst:
                 if burst.name in gone:
                     ended.append(replace(burst, state=BurstState.ENDED))
                     plugin.bursts[burst.name] = ended[-1]
-                    for jobid in burst.jobs:
-                        plugin.jobs.pop(jobid, None)
             self._tell_changes(plugin, before)
+        self._free_jobs_of(ended)
         if errors:
             raise BurstErrors(errors, ended)
         return [burst.name for burst in ended]
+
+    def _free_jobs_of(self, ended: Sequence[Burst]) -> None:
+        """Take the marks off jobs that still wait for bursts that are gone."""
+        names = {(burst.plugin, burst.name) for burst in ended}
+        waiting: dict[str, list[int]] = {}
+        for job in self.instance.pending_jobs() if names else ():
+            mark = job.mark
+            if mark is not None and (mark.plugin, mark.burst) in names:
+                waiting.setdefault(mark.plugin, []).append(job.id)
+        for name, jobs in waiting.items():
+            self._take_back(self.plugins[name], jobs)
 
     def refresh_bursts(self) -> list[Burst]:
         """Look at what has become of the bursts of this client; return all of them.
@@ -347,7 +359,7 @@ class FluxBurst:
             before = dict(plugin.bursts)
             for name, burst in before.items():
                 if burst.state in COMING_STATES:
-                    plugin.bursts[name] = _joined(plugin.refresh(burst), up)
+                    plugin.bursts[name] = _joined(_refreshed(plugin, burst), up)
             self._tell_changes(plugin, before)
         return [burst for plugin in self.plugins.values() for burst in plugin.bursts.values()]
 
@@ -423,10 +435,14 @@ class FluxBurst:
         plugin.planned = request.bursts
         before = dict(plugin.bursts)
         failed: Iterable[Burst] = ()
+        done: Sequence[Burst]
         try:
-            return self.hooks.run_plugin(plugin, request, self)
+            done = self.hooks.run_plugin(plugin, request, self)
+            for burst in done:
+                plugin.bursts[burst.name] = burst
+            return done
         except FluxburstError as error:
-            done: Sequence[Burst] = getattr(error, "bursts", ())
+            done = getattr(error, "bursts", ())
             names = {burst.name for burst in done}
             failed = [burst for burst in request.bursts if burst.name not in names]
             errors.append(error)
@@ -469,8 +485,8 @@ class FluxBurst:
             try:
                 for name in plugin.list_bursts():
                     known.setdefault(name, Burst(name, plugin.name, "", 0))
-            except FluxburstError as error:
-                errors.append(error)
+            except Exception as error:  # noqa: BLE001 - a provider's library may raise anything
+                errors.append(as_burst_error(error, plugin.name))
             chosen[plugin.name] = [
                 burst for name, burst in known.items() if names is None or name in names
             ]
@@ -499,6 +515,14 @@ def _instance(handle: Any, mock: bool) -> Instance:
     # Looked for on the class: a flux.Flux answers to every attribute, and fails when it is called.
     is_instance = hasattr(type(handle), "pending_jobs")
     return handle if is_instance else LiveInstance(handle)
+
+
+def _refreshed(plugin: BurstPlugin, burst: Burst) -> Burst:
+    """Return a burst as its plugin sees it; a plugin that cannot tell leaves a note on it."""
+    try:
+        return replace(plugin.refresh(burst), error="")
+    except Exception as error:  # noqa: BLE001 - a provider's library may raise anything
+        return replace(burst, error=str(as_burst_error(error, plugin.name, burst.name)))
 
 
 def _joined(burst: Burst, up: Collection[str]) -> Burst:

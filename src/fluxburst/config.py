@@ -51,7 +51,7 @@ def usual_places(environ: Mapping[str, str] | None = None) -> list[Path]:
     return [home / "fluxburst" / "fluxburst.toml", Path("/etc/fluxburst/fluxburst.toml")]
 
 
-def find(explicit: Path | None, environ: Mapping[str, str] | None = None) -> Config:
+def find(explicit: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
     """Load the configuration: the file named, ``FLUXBURST_CONFIG``'s, or one of the usual places.
 
     Raises:

@@ -11,18 +11,25 @@ import enum
 import json
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import cattrs
-from cattrs.errors import BaseValidationError
+from cattrs.errors import BaseValidationError, StructureHandlerNotFoundError
 from cattrs.gen import make_dict_structure_fn
 
 from fluxburst.errors import FormatError, did_you_mean
 from fluxburst.quantities import ByteSize, Duration, parse_bytes, parse_duration
 
-CONVERSION_ERRORS = (BaseValidationError, FormatError, ValueError, TypeError, KeyError)
+CONVERSION_ERRORS = (
+    BaseValidationError,
+    StructureHandlerNotFoundError,
+    FormatError,
+    ValueError,
+    TypeError,
+    KeyError,
+)
 """What :func:`convert` raises; :func:`reasons` puts it into words."""
 
 _TRUE = ("1", "true", "yes", "on")
@@ -47,14 +54,14 @@ def type_name(kind: Any) -> str:
         Any: "anything",
         type(None): "none",
     }
-    if origin in (Union, types.UnionType):
+    if _is_union(kind):
         return " or ".join(type_name(argument) for argument in arguments)
     if origin is Literal:
         return "one of " + ", ".join(str(argument) for argument in arguments)
-    if origin in (list, tuple, set, frozenset):
-        return f"list of {type_name(arguments[0])}"
-    if origin is not None and issubclass(origin, Mapping):
-        return f"table of {type_name(arguments[1])}"
+    if _is_list(kind):
+        return f"list of {type_name(arguments[0])}" if arguments else "list"
+    if _is_table(kind) and not dataclasses.is_dataclass(kind):
+        return f"table of {type_name(arguments[1])}" if arguments else "table"
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return "one of " + ", ".join(str(member.value) for member in kind)
     return simple.get(kind) or str(getattr(kind, "__name__", kind))
@@ -160,12 +167,26 @@ def _text_literal(value: Any, kind: Any) -> Any:
     return _literal(value, kind)
 
 
+_COLLECTIONS: Mapping[Any, type] = {
+    list: list,
+    tuple: tuple,
+    set: set,
+    frozenset: frozenset,
+    Sequence: list,
+}
+"""Types that are written as lists, and what is made of the list."""
+
+
 def _is_list(kind: Any) -> bool:
-    return get_origin(kind) in (list, tuple, set, frozenset)
+    return (get_origin(kind) or kind) in _COLLECTIONS
+
+
+def _is_union(kind: Any) -> bool:
+    return get_origin(kind) in (Union, types.UnionType)
 
 
 def _is_table(kind: Any) -> bool:
-    origin = get_origin(kind)
+    origin = get_origin(kind) or kind
     return dataclasses.is_dataclass(kind) or (
         isinstance(origin, type) and issubclass(origin, Mapping)
     )
@@ -181,15 +202,45 @@ def _is_literal(kind: Any) -> bool:
 
 def _listed(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
     """Read a list: a list of values, or (from text) JSON or values between commas."""
-    element, collection = get_args(kind)[0], get_origin(kind)
-    assert collection is not None
+    arguments, collection = get_args(kind), _COLLECTIONS[get_origin(kind) or kind]
+    fixed = collection is tuple and arguments and Ellipsis not in arguments
 
     def structure(value: Any, _: Any) -> Any:
         if isinstance(value, str) and converter is _TEXT:
             value = _json(value, kind) if value.lstrip().startswith("[") else _commas(value)
         if not isinstance(value, (list, tuple, set, frozenset)):
             raise _expect(kind)
-        return collection([converter.structure(item, element) for item in value])
+        if fixed and len(value) != len(arguments):
+            raise _ExpectationError(f"expected {len(arguments)} values")
+        elements = arguments if fixed else [(arguments or (Any,))[0]] * len(value)
+        return collection(
+            [
+                converter.structure(item, element)
+                for item, element in zip(value, elements, strict=True)
+            ]
+        )
+
+    return structure
+
+
+def _any_of(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
+    """Read a union: as the first of its types that fits; empty text is none."""
+    members = get_args(kind)
+    optional = type(None) in members
+    others = [member for member in members if member is not type(None)]
+
+    def structure(value: Any, _: Any) -> Any:
+        empty = isinstance(value, str) and converter is _TEXT and not value.strip()
+        if optional and (value is None or empty):
+            return None
+        if len(others) == 1:
+            return converter.structure(value, others[0])
+        for member in others:
+            try:
+                return converter.structure(value, member)
+            except CONVERSION_ERRORS:
+                continue
+        raise _expect(kind)
 
     return structure
 
@@ -216,7 +267,7 @@ def _table(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
         if not isinstance(value, Mapping):
             raise _expect(kind)
         if not dataclasses.is_dataclass(kind):
-            element = get_args(kind)[1]
+            element = (*get_args(kind), Any, Any)[1]
             return {str(k): converter.structure(item, element) for k, item in value.items()}
         return _strict_dataclass(converter, typing.cast(type, kind), value)
 
@@ -248,6 +299,7 @@ def _make_converter(text: bool) -> cattrs.Converter:
     converter.register_structure_hook_func(_is_enum, _enum)
     converter.register_structure_hook_func(_is_literal, _text_literal if text else _literal)
     converter.register_structure_hook_factory(_is_list, lambda kind: _listed(converter, kind))
+    converter.register_structure_hook_factory(_is_union, lambda kind: _any_of(converter, kind))
     converter.register_structure_hook_factory(_is_table, lambda kind: _table(converter, kind))
     return converter
 
@@ -267,12 +319,6 @@ def convert(value: Any, kind: Any, *, text: bool) -> Any:
     Raises:
         Exception: one of :data:`CONVERSION_ERRORS`.
     """
-    if get_origin(kind) in (Union, types.UnionType) and type(None) in get_args(kind):
-        if value is None or (text and value.strip() == ""):
-            return None
-        rest = tuple(argument for argument in get_args(kind) if argument is not type(None))
-        if len(rest) == 1:
-            return convert(value, rest[0], text=text)
     return (_TEXT if text else _TYPED).structure(value, kind)
 
 
@@ -285,6 +331,8 @@ def reasons(error: BaseException) -> Iterator[str]:
                 yield f"{'.'.join(map(str, where))}: {reason}" if where else reason
     elif isinstance(error, KeyError):
         yield f"lacks {error.args[0]!r}"
+    elif isinstance(error, StructureHandlerNotFoundError):
+        yield f"its type, {type_name(error.type_)}, is not one that parameters can have"
     elif isinstance(error, FormatError):
         yield f"expected {error.expected}"
     else:

@@ -58,6 +58,10 @@ _TOLD = frozenset(
 """Hooks that are told, not asked: what one of them raises is recorded and stops nobody."""
 
 
+_COLLECTED = frozenset({"fluxburst_register_plugins", "fluxburst_register_commands"})
+"""Hooks that every package is asked for itself."""
+
+
 def _is_list_of(kind: type) -> Callable[[Any], bool]:
     return lambda answer: (
         isinstance(answer, Sequence)
@@ -125,14 +129,16 @@ class Offer:
             return self.plugin_type.parameters
         if given is not None:
             return type(given)
-        for name in (self.module, f"{self.module}.plugin"):
+        why = "the plugin does not say which dataclass it takes"
+        for name in (self.module, f"{self.module}.plugin") if self.module else ():
             try:
                 kind = getattr(importlib.import_module(name), "BurstParameters", None)
-            except ImportError:
+            except Exception as error:  # noqa: BLE001 - a package may raise anything when imported
+                why = f"{name} cannot be imported ({type(error).__name__}: {error})"
                 continue
             if isinstance(kind, type):
                 return kind
-        reason = "the plugin does not say which dataclass it takes: pass an object to load()"
+        reason = f"{why}: pass an object to load()"
         raise ParameterError(self.plugin_type.name, [Problem("parameters", "nowhere", reason)])
 
 
@@ -302,7 +308,10 @@ class Manager:
                     hook, distribution, f"there is no such hook{did_you_mean(hook, known)}"
                 )
             function = getattr(plugin, name)
-            if options.get("wrapper") or options.get("hookwrapper"):
+            wraps = options.get("wrapper") or options.get("hookwrapper")
+            if wraps and hook in _COLLECTED:
+                raise HookError(hook, distribution, "is collected, so it cannot be wrapped")
+            if wraps:
                 guarded = _guard_wrapper(function, hook, distribution)
             elif hook in _TOLD:
                 guarded = self._guard_observer(function, hook, distribution)
@@ -320,10 +329,7 @@ class Manager:
             try:
                 function(*arguments)
             except Exception as error:  # noqa: BLE001 - a hook may raise anything
-                failure = _blame(error, hook, distribution)
-                self.observer_errors.append(failure)
-                _log.warning("%s", failure)
-                _log.debug("%s", distribution, exc_info=error)
+                self._record(_blame(error, hook, distribution))
 
         return guarded
 
@@ -443,21 +449,33 @@ class Manager:
 
     def job_scheduled(self, job: Job, plugin: BurstPlugin, client: FluxBurst) -> None:
         """Tell that a job was given to a plugin."""
-        self._hook.fluxburst_job_scheduled(job=job, plugin=plugin, client=client)
+        self._tell("job_scheduled", job=job, plugin=plugin, client=client)
 
     def jobs_unmatched(self, jobs: Sequence[Job], client: FluxBurst) -> None:
         """Tell which selected jobs no plugin took."""
-        self._hook.fluxburst_jobs_unmatched(jobs=jobs, client=client)
+        self._tell("jobs_unmatched", jobs=jobs, client=client)
 
     def burst_changed(self, burst: Burst, previous: Burst | None, client: FluxBurst) -> None:
         """Tell that a burst is new or has changed."""
-        self._hook.fluxburst_burst_changed(burst=burst, previous=previous, client=client)
+        self._tell("burst_changed", burst=burst, previous=previous, client=client)
 
     def phase_failed(
         self, phase: str, plugin: BurstPlugin | None, error: Exception, client: FluxBurst
     ) -> None:
         """Tell of a failure."""
-        self._hook.fluxburst_phase_failed(phase=phase, plugin=plugin, error=error, client=client)
+        self._tell("phase_failed", phase=phase, plugin=plugin, error=error, client=client)
+
+    def _tell(self, hook: str, **arguments: object) -> None:
+        """Call observers; what a wrapper around them raises is recorded like their own errors."""
+        try:
+            getattr(self._hook, f"fluxburst_{hook}")(**arguments)
+        except HookError as error:
+            self._record(error)
+
+    def _record(self, error: HookError) -> None:
+        self.observer_errors.append(error)
+        _log.warning("%s", error)
+        _log.debug("%s", error.distribution, exc_info=error)
 
 
 def _legacy_type(module: Any, name: str) -> PluginType[Any]:

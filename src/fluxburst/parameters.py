@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import os
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -106,12 +106,29 @@ def _types(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
-def _is_secret(field: dataclasses.Field[Any]) -> bool:
-    return bool(field.metadata.get("secret"))
+def _is_secret(field: dataclasses.Field[Any], kind: Any) -> bool:
+    """Whether a field's value must not be shown: it is secret, or holds something that is."""
+    if field.metadata.get("secret"):
+        return True
+    return any(
+        _is_secret(inner, _types(part)[inner.name])
+        for part in (kind, *_parts(kind))
+        if dataclasses.is_dataclass(part) and isinstance(part, type)
+        for inner in dataclasses.fields(part)
+    )
 
 
-def _problems_of(field: dataclasses.Field[Any], given: _Given, error: Exception) -> list[Problem]:
-    shown = "" if _is_secret(field) else f", got {given.value!r}"
+def _parts(kind: Any) -> Iterator[Any]:
+    """Yield the types that a type is made of: those in its brackets, and in theirs."""
+    for argument in typing.get_args(kind):
+        yield argument
+        yield from _parts(argument)
+
+
+def _problems_of(
+    field: dataclasses.Field[Any], kind: Any, given: _Given, error: Exception
+) -> list[Problem]:
+    shown = "" if _is_secret(field, kind) else f", got {given.value!r}"
     return [Problem(field.name, given.source, f"{reason}{shown}") for reason in reasons(error)]
 
 
@@ -139,12 +156,10 @@ def build(
     """
     config = config or {}
     environ = os.environ if environ is None else environ
+    if given is not None:
+        check_type(plugin, kind, given)
     if not dataclasses.is_dataclass(kind):
         raise ParameterError(plugin, [Problem(kind.__name__, "the plugin", "is not a dataclass")])
-    if given is not None and not isinstance(given, kind):
-        got = f"{type(given).__module__}.{type(given).__qualname__}"
-        reason = f"expected an object of {kind.__module__}.{kind.__qualname__}, got {got}"
-        raise ParameterError(plugin, [Problem("parameters", "the object passed to load", reason)])
     fields = [field for field in dataclasses.fields(kind) if field.init]
     problems = _unknown_keys(config, config_source, [field.name for field in fields])
     values: dict[str, Any] = {}
@@ -162,7 +177,7 @@ def build(
         try:
             values[field.name] = convert(source.value, _types(kind)[field.name], text=source.text)
         except CONVERSION_ERRORS as error:
-            problems += _problems_of(field, source, error)
+            problems += _problems_of(field, _types(kind)[field.name], source, error)
     if problems:
         raise ParameterError(plugin, problems)
     try:
@@ -171,6 +186,18 @@ def build(
         raise ParameterError(
             plugin, [Problem("parameters", "their combination", str(error))]
         ) from error
+
+
+def check_type(plugin: str, kind: type, given: object) -> None:
+    """Check that an object of parameters is of the plugin's dataclass.
+
+    Raises:
+        ParameterError: if it is not.
+    """
+    if not isinstance(given, kind):
+        got = f"{type(given).__module__}.{type(given).__qualname__}"
+        reason = f"expected an object of {kind.__module__}.{kind.__qualname__}, got {got}"
+        raise ParameterError(plugin, [Problem("parameters", "the object passed to load", reason)])
 
 
 def _unknown_keys(config: Mapping[str, Any], source: str, names: list[str]) -> list[Problem]:
@@ -201,7 +228,7 @@ def describe(
         value, origin = default, "default" if _has_default(field) else ""
         if source is not None:
             value, origin = source.value, source.source
-        secret = _is_secret(field)
+        secret = _is_secret(field, _types(kind)[field.name])
         described.append(
             Value(
                 field=field.name,

@@ -62,12 +62,14 @@ class Plan:
         bursts: What would be brought up.
         assignments: For each loaded plugin, the jobs it takes.
         jobs: The selected jobs, by id.
+        errors: What failed that is not of one job: plugins that could not be asked.
     """
 
     decisions: tuple[Decision, ...]
     bursts: tuple[Burst, ...]
     assignments: Mapping[str, tuple[int, ...]]
     jobs: Mapping[int, Job] = field(compare=False, repr=False)
+    errors: tuple[FluxburstError, ...] = field(default=(), compare=False)
 
     @property
     def selected(self) -> tuple[int, ...]:
@@ -80,9 +82,9 @@ class Plan:
         return tuple(d.id for d in self.decisions if d.id in self.jobs and not d.plugin)
 
     @property
-    def failures(self) -> tuple[Decision, ...]:
-        """The decisions that failed."""
-        return tuple(d for d in self.decisions if d.outcome is Outcome.FAILED)
+    def failures(self) -> tuple[FluxburstError, ...]:
+        """Everything that failed while the plan was made, job by job and plugin by plugin."""
+        return (*self.errors, *(d.error for d in self.decisions if d.error is not None))
 
     def burst_of(self, job: int) -> str:
         """Return the name of the burst that is brought up for a job; empty if none is."""

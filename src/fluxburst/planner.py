@@ -13,6 +13,7 @@ from typing import Protocol
 
 from fluxburst.bursts import Burst
 from fluxburst.errors import (
+    BurstError,
     FluxburstError,
     InstanceError,
     JobspecError,
@@ -22,7 +23,7 @@ from fluxburst.jobs import Job
 from fluxburst.nodes import Node, NodeType
 from fluxburst.packing import Demand, Packer, Pool, could_fit, pool_of
 from fluxburst.plan import Decision, Outcome, Plan
-from fluxburst.plugins import COMING_STATES, BurstPlugin, burst_name
+from fluxburst.plugins import COMING_STATES, BurstPlugin, as_burst_error, burst_name
 
 
 class Votes(Protocol):
@@ -99,7 +100,8 @@ class Planner:
         self._votes = votes
         self._plugins = plugins
         self._instance = instance
-        self._types = {name: tuple(plugin.node_types()) for name, plugin in plugins.items()}
+        self._unusable: dict[str, BurstError] = {}
+        self._types = {name: self._types_of(plugin) for name, plugin in plugins.items()}
         self._existing = _existing(nodes, plugins, self._types)
         self._packers = {
             name: Packer(types, self._existing, plugins[name].in_use())
@@ -132,6 +134,7 @@ class Planner:
                 for name, jobs in self._accepted.items()
             },
             jobs=selected,
+            errors=tuple(self._unusable.values()),
         )
 
     def selected(self, jobs: Sequence[Job]) -> dict[int, Job]:
@@ -154,6 +157,13 @@ class Planner:
 
     def _fail(self, job: Job, error: FluxburstError) -> None:
         self._decisions[job.id] = Decision(job.id, Outcome.FAILED, "", (str(error),), error)
+
+    def _types_of(self, plugin: BurstPlugin) -> tuple[NodeType, ...]:
+        try:
+            return tuple(plugin.node_types())
+        except Exception as error:  # noqa: BLE001 - a provider's library may raise anything
+            self._unusable[plugin.name] = as_burst_error(error, plugin.name)
+            return ()
 
     # --- the steps -------------------------------------------------------------------------
 
@@ -229,6 +239,9 @@ class Planner:
         job = candidate.job
         for name in offers:
             plugin = self._plugins[name]
+            if name in self._unusable:
+                candidate.reasons.append(f"{name} cannot be asked: {self._unusable[name]}")
+                continue
             if self._votes.schedule(job, plugin):
                 plugin.jobs[job.id] = job
                 return name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar
@@ -56,7 +57,12 @@ def burst_name(instance: str, plugin: str, node_type: str, jobs: Collection[int]
     The same jobs give the same name, so that asking twice finds what the first time made.
     """
     text = "\n".join([instance, plugin, node_type, *map(str, sorted(jobs))])
-    return f"{plugin.replace('_', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return f"{_as_hostname(plugin)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _as_hostname(plugin: str) -> str:
+    """Return a plugin's name as providers and hostnames take it."""
+    return plugin.lower().replace("_", "-")
 
 
 class BurstPlugin:
@@ -85,12 +91,13 @@ class BurstPlugin:
         self.planned: tuple[Burst, ...] = ()
 
     def set_params(self, dc: Any) -> None:
-        """Take parameters, with the environment's on top; ``dc`` itself is not changed.
+        """Take parameters; the client has put config and environment into them already.
 
         Raises:
-            ParameterError: if it is not of this plugin's dataclass, or a value is wrong.
+            ParameterError: if they are not of this plugin's dataclass.
         """
-        self.params = parameters.build(self.name, self._param_dataclass, given=dc)
+        parameters.check_type(self.name, self._param_dataclass, dc)
+        self.params = dc
 
     def validate(self) -> bool:
         """Check what can be checked before anything is brought up; False refuses the plugin."""
@@ -181,8 +188,8 @@ class BurstPlugin:
         known = {n for n, burst in self.bursts.items() if burst.state is not BurstState.ENDED}
         try:
             known |= set(self.list_bursts())
-        except BurstError as error:
-            return self._take_down(known, [_as_burst_error(error, self.name, "")])
+        except Exception as error:  # noqa: BLE001 - a provider's library may raise anything
+            return self._take_down(known, [as_burst_error(error, self.name)])
         return self._take_down(known)
 
     def cleanup(self, name: str | None = None) -> Sequence[str]:
@@ -210,9 +217,10 @@ class BurstPlugin:
             raise CapacityError(packing.unplaced[0], plugin=self.name)
         (node_type, count), *_ = packer.new_nodes.items()
         names = {*self.bursts, *self.list_bursts()}
-        number = next(n for n in range(1, len(names) + 2) if f"{self.name}-{n}" not in names)
+        stem = _as_hostname(self.name)
+        name = next(n for i in itertools.count(1) if (n := f"{stem}-{i}") not in names)
         prices = {t.name: t.price for t in self.node_types()}
-        return Burst(f"{self.name}-{number}", self.name, node_type, count, price=prices[node_type])
+        return Burst(name, self.name, node_type, count, price=prices[node_type])
 
     def in_use(self) -> dict[str, int]:
         """Return how many nodes of each type there are, or will be, in bursts that live."""
@@ -227,7 +235,7 @@ class BurstPlugin:
         try:
             created = self.create(burst)
         except Exception as error:
-            failure = _as_burst_error(error, self.name, burst.name)
+            failure = as_burst_error(error, self.name, burst.name)
             self.bursts[burst.name] = replace(
                 burst, state=BurstState.FAILED, error=self._give_up(burst, failure)
             )
@@ -253,7 +261,7 @@ class BurstPlugin:
             try:
                 self.delete(burst)
             except Exception as error:  # noqa: BLE001 - a provider's library may raise anything
-                errors.append(_as_burst_error(error, self.name, name))
+                errors.append(as_burst_error(error, self.name, name))
                 continue
             self.bursts[name] = replace(burst, state=BurstState.ENDED)
             gone.append(self.bursts[name])
@@ -262,7 +270,8 @@ class BurstPlugin:
         return [burst.name for burst in gone]
 
 
-def _as_burst_error(error: Exception, plugin: str, burst: str) -> BurstError:
+def as_burst_error(error: Exception, plugin: str, burst: str = "") -> BurstError:
+    """Return what a plugin raised as a :class:`BurstError` that names plugin and burst."""
     if isinstance(error, BurstError):
         error.plugin, error.burst = error.plugin or plugin, error.burst or burst
         return error

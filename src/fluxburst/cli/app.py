@@ -52,12 +52,6 @@ class Settings:
 
         return config.find(self.config)
 
-    def blocked(self) -> list[str]:
-        """Return the packages blocked by option and environment."""
-        from fluxburst import config
-
-        return [*self.block, *config.blocked_by_environment()]
-
     def instance(self) -> Instance:
         """Return the instance to work on."""
         from fluxburst import recordings
@@ -71,9 +65,11 @@ class Settings:
 
     def manager(self) -> Manager:
         """Return the hooks of the installed packages, without a client."""
+        from fluxburst import config
         from fluxburst.manager import Manager
 
-        manager = Manager([*self.load_config().block, *self.blocked()])
+        blocked = [*self.load_config().block, *config.blocked_by_environment(), *self.block]
+        manager = Manager(blocked)
         manager.discover()
         return manager
 
@@ -83,7 +79,7 @@ class Settings:
         from fluxburst.errors import RequestError
 
         config = self.load_config()
-        client = FluxBurst(self.instance(), config=config, block=self.blocked())
+        client = FluxBurst(self.instance(), config=config, block=self.block)
         names = list(dict.fromkeys(self.plugins or config.plugins))
         if plugins and not names:
             offered = client.choices.replace("|", ", ") or "none; install a fluxburst_* package"

@@ -19,6 +19,7 @@ from fluxburst.bursts import Burst, BurstState
 from fluxburst.cli.app import Command, settings_of
 from fluxburst.cli.output import burst_table, console, print_json, table
 from fluxburst.client import FluxBurst
+from fluxburst.config import Config
 from fluxburst.errors import UnknownPluginError
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.hookspecs import hookimpl
@@ -68,14 +69,14 @@ def demo(context: click.Context) -> None:
     """
     settings = settings_of(context)
     if settings.json:
-        print_json(run_silently(settings.blocked()))
+        print_json(run_silently(settings.block))
     else:
-        show(console(), settings.blocked())
+        show(console(), settings.block)
 
 
 def _client(meter: CostMeter, block: Sequence[str]) -> FluxBurst:
     instance = EmbeddedInstance(recordings.load(recordings.BUNDLED))
-    client = FluxBurst(instance, block=block)
+    client = FluxBurst(instance, config=Config(), block=block)
     try:
         client.load(PLUGIN)
     except UnknownPluginError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pwd
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -111,7 +111,7 @@ def print_plan(made: Plan) -> None:
 
 def _report_failures(made: Plan) -> int:
     """Say on standard error what failed while planning, each thing once."""
-    errors = [decision.error for decision in made.failures if decision.error is not None]
+    errors = made.failures
     counted = Counter(
         f"{error.distribution}: {error.hook}: {error.problem}"
         if isinstance(error, HookError)
@@ -152,8 +152,12 @@ def run(context: click.Context, nodes: int | None, tasks: int | None, wait: str)
     except BurstErrors as error:
         failures = error
     bursts = follow(client, seconds, quiet=settings.quiet or settings.json)
-    _print_run(settings, made, bursts, failures)
-    status = _report_failures(made) if not (nodes or tasks) else OK
+    given = {
+        name: [jobid for jobid in jobs if jobid in client.plugins[name].jobs]
+        for name, jobs in made.assignments.items()
+    }
+    _print_run(settings, made, given, bursts, failures)
+    status = OK if nodes or tasks else _report_failures(made)
     for line in lines_of(failures) if failures else ():
         click.echo(f"fluxburst: {line}", err=True)
     late = [b.name for b in bursts if b.state not in (BurstState.READY, BurstState.FAILED)]
@@ -171,12 +175,20 @@ def _seconds(text: str) -> float:
 
 
 def _print_run(
-    settings: Settings, made: Plan, bursts: Sequence[Burst], failures: BurstErrors | None
+    settings: Settings,
+    made: Plan,
+    given: Mapping[str, Sequence[int]],
+    bursts: Sequence[Burst],
+    failures: BurstErrors | None,
 ) -> None:
+    """Print what was planned, what was really given, and what became of the bursts."""
+    taken = {jobid for ids in given.values() for jobid in ids}
     if settings.json:
         print_json(
             {
                 **made.to_dict(),
+                "assignments": given,
+                "unmatched": [jobid for jobid in made.selected if jobid not in taken],
                 "bursts": [
                     {
                         "name": burst.name,
@@ -195,8 +207,8 @@ def _print_run(
         )
         return
     out = console()
-    assigned = sum(len(ids) for ids in made.assignments.values())
-    out.print(f"{len(made.selected)} jobs selected, {assigned} given, {len(made.unmatched)} not.")
+    left = len(made.selected) - len(taken)
+    out.print(f"{len(made.selected)} jobs selected, {len(taken)} given, {left} not.")
     if bursts:
         out.print(burst_table(bursts))
 
