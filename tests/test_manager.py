@@ -94,7 +94,7 @@ def test_a_package_with_one_unknown_hook_registers_none_of_its_hooks(
         """,
     )
     client = FluxBurst(mock=True)
-    assert not client.hooks.select_job(job(1, {"attributes": {}}), client)
+    assert not client.hooks.select_job(job(1, {"attributes": {}}))
 
 
 def test_two_packages_with_one_plugin_name_are_an_error_that_names_both(
@@ -199,7 +199,7 @@ def test_an_error_in_a_hook_names_hook_distribution_and_job_and_chains_the_cause
     client = client_with()
     client.hooks.register(Raises(), "fluxburst-broken")
     with pytest.raises(HookError) as caught:
-        client.hooks.select_job(job(17), client)
+        client.hooks.select_job(job(17))
     assert str(caught.value) == (
         "fluxburst-broken: fluxburst_select_job for job 17: ZeroDivisionError: division by zero"
     )
@@ -215,7 +215,7 @@ def test_an_answer_of_the_wrong_type_names_who_gave_it_and_what_was_expected() -
     client = client_with()
     client.hooks.register(AnswersText(), "fluxburst-broken")
     with pytest.raises(HookAnswerError, match=r"fluxburst-broken.*'yes' \(str\), expected True"):
-        client.hooks.select_job(job(17), client)
+        client.hooks.select_job(job(17))
 
 
 def test_a_wrapper_is_blamed_for_what_it_raises_itself() -> None:
@@ -228,7 +228,7 @@ def test_a_wrapper_is_blamed_for_what_it_raises_itself() -> None:
     client = client_with()
     client.hooks.register(Wrapper(), "fluxburst-wrapper")
     with pytest.raises(HookError, match=r"fluxburst-wrapper.*LookupError: after"):
-        client.hooks.select_job(job(1), client)
+        client.hooks.select_job(job(1))
 
 
 def test_a_wrapper_is_not_blamed_for_what_it_wraps() -> None:
@@ -241,7 +241,7 @@ def test_a_wrapper_is_not_blamed_for_what_it_wraps() -> None:
     client.hooks.register(Raises(), "fluxburst-broken")
     client.hooks.register(Wrapper(), "fluxburst-wrapper")
     with pytest.raises(HookError, match=r"^fluxburst-broken"):
-        client.hooks.select_job(job(1), client)
+        client.hooks.select_job(job(1))
 
 
 def test_a_wrapper_can_change_the_answer() -> None:
@@ -252,7 +252,7 @@ def test_a_wrapper_can_change_the_answer() -> None:
 
     client = client_with()
     client.hooks.register(Invert(), "fluxburst-invert")
-    assert not client.hooks.select_job(job(1), client)
+    assert not client.hooks.select_job(job(1))
 
 
 def test_one_observers_error_stops_neither_the_others_nor_the_caller() -> None:
@@ -272,7 +272,7 @@ def test_one_observers_error_stops_neither_the_others_nor_the_caller() -> None:
     client.hooks.register(Good(), "fluxburst-good")
     client.hooks.register(Bad(), "fluxburst-bad")
     client.hooks.register(another := Good(), "fluxburst-good")
-    client.hooks.jobs_unmatched([job(1)], client)
+    client.hooks.jobs_unmatched([job(1)])
     assert told == [1, 1]
     client.hooks.unregister(another)
     assert [str(error) for error in client.hooks.observer_errors] == [

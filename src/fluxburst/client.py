@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from fluxburst import ordering, parameters, recordings, selectors
-from fluxburst.bursts import Burst, BurstRequest, BurstState
+from fluxburst.bursts import Burst
 from fluxburst.config import Config, blocked_by_environment
 from fluxburst.config import find as find_config
 from fluxburst.errors import (
     BurstError,
-    BurstErrors,
     ConfigError,
     FluxburstError,
     OrderingError,
@@ -21,16 +19,17 @@ from fluxburst.errors import (
     UnknownPluginError,
     did_you_mean,
 )
+from fluxburst.executor import Executor
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.handles.live import LiveInstance
 from fluxburst.handles.protocol import Instance
 from fluxburst.hookspecs import hookimpl
-from fluxburst.jobs import Job, JobState, Mark
+from fluxburst.jobs import Job, JobState
 from fluxburst.manager import Manager, Offer
 from fluxburst.nodes import Node
 from fluxburst.plan import Plan
 from fluxburst.planner import Planner
-from fluxburst.plugins import COMING_STATES, BurstPlugin, as_burst_error
+from fluxburst.plugins import BurstPlugin
 
 T = TypeVar("T")
 
@@ -65,23 +64,6 @@ class _Ordering:
             nearest = did_you_mean(name, plugins)
             raise OrderingError(f"{which} names the plugin {name!r}, which is not loaded{nearest}")
         return name
-
-
-class _Votes:
-    """The hooks that a plan asks, bound to a client."""
-
-    def __init__(self, client: FluxBurst) -> None:
-        self._client = client
-        self._hooks = client.hooks
-
-    def select(self, job: Job) -> bool:
-        return self._hooks.select_job(job, self._client)
-
-    def order(self, job: Job) -> Sequence[str]:
-        return self._hooks.order_plugins(self._client.plugins, job, self._client)
-
-    def schedule(self, job: Job, plugin: BurstPlugin) -> bool:
-        return self._hooks.schedule_job(job, plugin, self._client)
 
 
 class FluxBurst:
@@ -124,6 +106,7 @@ class FluxBurst:
         self._selector: _Selector | None = None
         self._ordering: _Ordering | None = None
         self.hooks = Manager([*self.config.block, *blocked_by_environment(), *block])
+        self._executor = Executor(self.hooks, self.plugins, self.instance)
         self.hooks.configure(self)
         self.hooks.discover()
         try:
@@ -192,7 +175,7 @@ class FluxBurst:
 
     def iter_plugins(self) -> Iterator[tuple[str, BurstPlugin]]:
         """Yield the loaded plugins by name, in the order they are offered jobs."""
-        for name in self.hooks.order_plugins(self.plugins, None, self):
+        for name in self.hooks.order_plugins(self.plugins, None):
             yield name, self.plugins[name]
 
     # --- looking ---------------------------------------------------------------------------
@@ -230,7 +213,7 @@ class FluxBurst:
         jobs = self.instance.pending_jobs()
         self._seen_nodes = self.instance.nodes()
         try:
-            planner = Planner(_Votes(self), self.plugins, self.instance.name, self._seen_nodes)
+            planner = Planner(self.hooks, self.plugins, self.instance.name, self._seen_nodes)
             return make(planner, jobs)
         finally:
             self._seen_nodes = None
@@ -250,23 +233,7 @@ class FluxBurst:
         """
         for name in plan.assignments:
             self._loaded(name)
-        for failure in plan.failures:
-            self.hooks.phase_failed("plan", None, failure, self)
-        self._forget_ended_jobs()
-        errors: list[FluxburstError] = []
-        bursts: list[Burst] = []
-        for name, assigned in plan.assignments.items():
-            plugin = self.plugins[name]
-            jobs = self._give(plugin, {jobid: plan.jobs[jobid] for jobid in assigned}, plan)
-            planned = tuple(burst for burst in plan.bursts if burst.plugin == name)
-            if jobs:
-                bursts += self._run(plugin, BurstRequest(planned, jobs), errors)
-        unmatched = [plan.jobs[jobid] for jobid in plan.unmatched]
-        if unmatched:
-            self.hooks.jobs_unmatched(unmatched, self)
-        if errors:
-            raise BurstErrors(errors, bursts)
-        return bursts
+        return self._executor.apply(plan)
 
     def run_burst(
         self, request_burst: bool = False, nodes: int | None = None, tasks: int | None = None
@@ -299,11 +266,11 @@ class FluxBurst:
             UnknownPluginError: if it is not loaded.
             BurstErrors: if it fails.
         """
-        return self._request([self._loaded(name).name], nodes, tasks)
+        return self._executor.request([self._loaded(name)], nodes, tasks)
 
     def request_bursts(self, nodes: int | None, tasks: int | None) -> list[Burst]:
         """Have each loaded plugin bring up capacity by hand. Otherwise as :meth:`request_burst`."""
-        return self._request(list(self.plugins), nodes, tasks)
+        return self._executor.request(list(self.plugins.values()), nodes, tasks)
 
     def run_unburst(self, names: Collection[str] | None = None) -> list[str]:
         """Take bursts down: all, or the named ones.
@@ -315,38 +282,7 @@ class FluxBurst:
             RequestError: if a name is not that of a burst.
             BurstErrors: for all that could not be taken down; the rest was.
         """
-        errors: list[FluxburstError] = []
-        chosen = self._bursts_to_take_down(names, errors)
-        ended: list[Burst] = []
-        for name, bursts in chosen.items():
-            plugin = self.plugins[name]
-            before = dict(plugin.bursts)
-            try:
-                gone = list(self.hooks.unburst_plugin(plugin, bursts, self))
-            except FluxburstError as error:
-                gone = [burst.name for burst in getattr(error, "bursts", ())]
-                errors.append(error)
-                self.hooks.phase_failed("unburst", plugin, error, self)
-            for burst in bursts:
-                if burst.name in gone:
-                    ended.append(replace(burst, state=BurstState.ENDED))
-                    plugin.bursts[burst.name] = ended[-1]
-            self._tell_changes(plugin, before)
-        self._free_jobs_of(ended)
-        if errors:
-            raise BurstErrors(errors, ended)
-        return [burst.name for burst in ended]
-
-    def _free_jobs_of(self, ended: Sequence[Burst]) -> None:
-        """Take the marks off jobs that still wait for bursts that are gone."""
-        names = {(burst.plugin, burst.name) for burst in ended}
-        waiting: dict[str, list[int]] = {}
-        for job in self.instance.pending_jobs() if names else ():
-            mark = job.mark
-            if mark is not None and (mark.plugin, mark.burst) in names:
-                waiting.setdefault(mark.plugin, []).append(job.id)
-        for name, jobs in waiting.items():
-            self._take_back(self.plugins[name], jobs)
+        return self._executor.take_down(names)
 
     def refresh_bursts(self) -> list[Burst]:
         """Look at what has become of the bursts of this client; return all of them.
@@ -354,14 +290,7 @@ class FluxBurst:
         A burst is ready when all its nodes are up in the instance. A plugin that does not name
         the hosts of its bursts says itself when they are ready.
         """
-        up = {node.hostname for node in self.nodes() if node.up}
-        for plugin in self.plugins.values():
-            before = dict(plugin.bursts)
-            for name, burst in before.items():
-                if burst.state in COMING_STATES:
-                    plugin.bursts[name] = _joined(_refreshed(plugin, burst), up)
-            self._tell_changes(plugin, before)
-        return [burst for plugin in self.plugins.values() for burst in plugin.bursts.values()]
+        return self._executor.refresh()
 
     def wait_for_jobs(
         self, jobids: Iterable[int] | None = None, states: Iterable[str] | None = None
@@ -418,96 +347,6 @@ class FluxBurst:
             raise UnknownPluginError(name, list(self.plugins), why="not loaded")
         return self.plugins[name]
 
-    def _give(self, plugin: BurstPlugin, jobs: Mapping[int, Job], plan: Plan) -> dict[int, Job]:
-        """Mark jobs as given to a plugin, before anything is brought up for them."""
-        burst_of = {job: b.name for b in plan.bursts if b.plugin == plugin.name for job in b.jobs}
-        marks = {jobid: Mark(plugin.name, burst_of.get(jobid, "")) for jobid in jobs}
-        ended = self.instance.set_marks(marks)
-        given = {jobid: job for jobid, job in jobs.items() if jobid not in ended}
-        plugin.jobs.update(given)
-        for job in given.values():
-            self.hooks.job_scheduled(job, plugin, self)
-        return given
-
-    def _run(
-        self, plugin: BurstPlugin, request: BurstRequest, errors: list[FluxburstError]
-    ) -> Sequence[Burst]:
-        plugin.planned = request.bursts
-        before = dict(plugin.bursts)
-        failed: Iterable[Burst] = ()
-        done: Sequence[Burst]
-        try:
-            done = self.hooks.run_plugin(plugin, request, self)
-            for burst in done:
-                plugin.bursts[burst.name] = burst
-            return done
-        except FluxburstError as error:
-            done = getattr(error, "bursts", ())
-            names = {burst.name for burst in done}
-            failed = [burst for burst in request.bursts if burst.name not in names]
-            errors.append(error)
-            self.hooks.phase_failed("run", plugin, error, self)
-            if not request.bursts:
-                self._take_back(plugin, list(request.jobs))
-            return done
-        finally:
-            plugin.planned = ()
-            self._take_back(plugin, [job for burst in failed for job in burst.jobs])
-            self._tell_changes(plugin, before)
-
-    def _take_back(self, plugin: BurstPlugin, jobs: Collection[int]) -> None:
-        """Free jobs that were given to a plugin which could not bring capacity up for them."""
-        if jobs:
-            self.instance.set_marks(dict.fromkeys(jobs))
-        for jobid in jobs:
-            plugin.jobs.pop(jobid, None)
-
-    def _request(self, names: Sequence[str], nodes: int | None, tasks: int | None) -> list[Burst]:
-        errors: list[FluxburstError] = []
-        bursts: list[Burst] = []
-        request = BurstRequest(request_burst=True, nodes=nodes, tasks=tasks)
-        for name in names:
-            bursts += self._run(self.plugins[name], request, errors)
-        if errors:
-            raise BurstErrors(errors, bursts)
-        return bursts
-
-    def _bursts_to_take_down(
-        self, names: Collection[str] | None, errors: list[FluxburstError]
-    ) -> dict[str, list[Burst]]:
-        chosen: dict[str, list[Burst]] = {}
-        for plugin in self.plugins.values():
-            known = {
-                name: burst
-                for name, burst in plugin.bursts.items()
-                if burst.state is not BurstState.ENDED
-            }
-            try:
-                for name in plugin.list_bursts():
-                    known.setdefault(name, Burst(name, plugin.name, "", 0))
-            except Exception as error:  # noqa: BLE001 - a provider's library may raise anything
-                errors.append(as_burst_error(error, plugin.name))
-            chosen[plugin.name] = [
-                burst for name, burst in known.items() if names is None or name in names
-            ]
-        found = {burst.name for bursts in chosen.values() for burst in bursts}
-        unknown = sorted(set(names or ()) - found)
-        if unknown:
-            raise RequestError(f"there is no burst {', '.join(map(repr, unknown))}")
-        return {name: bursts for name, bursts in chosen.items() if bursts or names is None}
-
-    def _forget_ended_jobs(self) -> None:
-        if any(plugin.jobs for plugin in self.plugins.values()):
-            active = set(self.instance.job_ids())
-            for plugin in self.plugins.values():
-                for jobid in plugin.jobs.keys() - active:
-                    del plugin.jobs[jobid]
-
-    def _tell_changes(self, plugin: BurstPlugin, before: Mapping[str, Burst]) -> None:
-        for name, burst in plugin.bursts.items():
-            if burst != before.get(name):
-                self.hooks.burst_changed(burst, before.get(name), self)
-
 
 def _instance(handle: Any, mock: bool) -> Instance:
     if handle is None:
@@ -515,24 +354,6 @@ def _instance(handle: Any, mock: bool) -> Instance:
     # Looked for on the class: a flux.Flux answers to every attribute, and fails when it is called.
     is_instance = hasattr(type(handle), "pending_jobs")
     return handle if is_instance else LiveInstance(handle)
-
-
-def _refreshed(plugin: BurstPlugin, burst: Burst) -> Burst:
-    """Return a burst as its plugin sees it; a plugin that cannot tell leaves a note on it."""
-    try:
-        return replace(plugin.refresh(burst), error="")
-    except Exception as error:  # noqa: BLE001 - a provider's library may raise anything
-        return replace(burst, error=str(as_burst_error(error, plugin.name, burst.name)))
-
-
-def _joined(burst: Burst, up: Collection[str]) -> Burst:
-    """Return the burst with its state as the instance's nodes show it."""
-    if burst.state not in COMING_STATES or not burst.hostnames:
-        return burst
-    joined = sum(hostname in up for hostname in burst.hostnames)
-    if joined == burst.nodes:
-        return replace(burst, state=BurstState.READY)
-    return replace(burst, state=BurstState.JOINING) if joined else burst
 
 
 def name_of(function: Callable[..., Any]) -> str:

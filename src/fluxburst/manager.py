@@ -170,6 +170,7 @@ class Manager:
         self._hook: Any = self._pm.hook
         self._registered: dict[int, _Guarded] = {}
         self._answered_by = CORE
+        self._client: FluxBurst | None = None
         self._blocked = {_plain(name) for name in block}
         self.packages: list[Package] = []
         self.offers: dict[str, Offer] = {}
@@ -353,7 +354,11 @@ class Manager:
     # --- one typed method for each hook -----------------------------------------------------
 
     def configure(self, client: FluxBurst) -> None:
-        """Tell every package of the client, also those registered later."""
+        """Make this the client that hooks are called for, and tell every package of it.
+
+        Packages that are registered later are told, too.
+        """
+        self._client = client
         self._hook.fluxburst_configure.call_historic(kwargs={"client": client})
 
     def commands(self) -> list[click.Command]:
@@ -366,20 +371,18 @@ class Manager:
                 _log.warning("%s", error)
         return commands
 
-    def select_job(self, job: Job, client: FluxBurst) -> bool:
+    def select_job(self, job: Job) -> bool:
         """Ask whether a job is a candidate for bursting.
 
         Raises:
             HookError: if a package failed at it, or answered with something else.
         """
         try:
-            return bool(self._hook.fluxburst_select_job(job=job, client=client))
+            return bool(self._hook.fluxburst_select_job(job=job, client=self._client))
         except HookError as error:
             raise _about(error, f"job {job.id}") from error.__cause__
 
-    def order_plugins(
-        self, plugins: Mapping[str, BurstPlugin], job: Job | None, client: FluxBurst
-    ) -> Sequence[str]:
+    def order_plugins(self, plugins: Mapping[str, BurstPlugin], job: Job | None) -> Sequence[str]:
         """Ask to which burst plugins a job is offered, in order.
 
         Raises:
@@ -388,7 +391,7 @@ class Manager:
         """
         try:
             names: Sequence[str] = self._hook.fluxburst_order_plugins(
-                plugins=plugins, job=job, client=client
+                plugins=plugins, job=job, client=self._client
             )
         except HookError as error:
             raise _about(error, f"job {job.id}" if job else "") from error.__cause__
@@ -402,20 +405,20 @@ class Manager:
                 )
         return names
 
-    def schedule_job(self, job: Job, plugin: BurstPlugin, client: FluxBurst) -> bool:
+    def schedule_job(self, job: Job, plugin: BurstPlugin) -> bool:
         """Ask whether a burst plugin takes a job.
 
         Raises:
             HookError: if a package failed at it, or answered with something else.
         """
         try:
-            return bool(self._hook.fluxburst_schedule_job(job=job, plugin=plugin, client=client))
+            return bool(
+                self._hook.fluxburst_schedule_job(job=job, plugin=plugin, client=self._client)
+            )
         except HookError as error:
             raise _about(error, f"job {job.id}, plugin {plugin.name}") from error.__cause__
 
-    def run_plugin(
-        self, plugin: BurstPlugin, request: BurstRequest, client: FluxBurst
-    ) -> Sequence[Burst]:
+    def run_plugin(self, plugin: BurstPlugin, request: BurstRequest) -> Sequence[Burst]:
         """Have a plugin bring its capacity up.
 
         Raises:
@@ -424,15 +427,13 @@ class Manager:
         """
         try:
             bursts: Sequence[Burst] | None = self._hook.fluxburst_run_plugin(
-                plugin=plugin, request=request, client=client
+                plugin=plugin, request=request, client=self._client
             )
         except HookError as error:
             raise _about(error, f"plugin {plugin.name}") from error.__cause__
         return bursts or ()
 
-    def unburst_plugin(
-        self, plugin: BurstPlugin, bursts: Sequence[Burst], client: FluxBurst
-    ) -> Sequence[str]:
+    def unburst_plugin(self, plugin: BurstPlugin, bursts: Sequence[Burst]) -> Sequence[str]:
         """Have bursts of a plugin taken down; return the names that are gone.
 
         Raises:
@@ -441,34 +442,32 @@ class Manager:
         """
         try:
             gone: Sequence[str] | None = self._hook.fluxburst_unburst_plugin(
-                plugin=plugin, bursts=bursts, client=client
+                plugin=plugin, bursts=bursts, client=self._client
             )
         except HookError as error:
             raise _about(error, f"plugin {plugin.name}") from error.__cause__
         return gone or ()
 
-    def job_scheduled(self, job: Job, plugin: BurstPlugin, client: FluxBurst) -> None:
+    def job_scheduled(self, job: Job, plugin: BurstPlugin) -> None:
         """Tell that a job was given to a plugin."""
-        self._tell("job_scheduled", job=job, plugin=plugin, client=client)
+        self._tell("job_scheduled", job=job, plugin=plugin)
 
-    def jobs_unmatched(self, jobs: Sequence[Job], client: FluxBurst) -> None:
+    def jobs_unmatched(self, jobs: Sequence[Job]) -> None:
         """Tell which selected jobs no plugin took."""
-        self._tell("jobs_unmatched", jobs=jobs, client=client)
+        self._tell("jobs_unmatched", jobs=jobs)
 
-    def burst_changed(self, burst: Burst, previous: Burst | None, client: FluxBurst) -> None:
+    def burst_changed(self, burst: Burst, previous: Burst | None) -> None:
         """Tell that a burst is new or has changed."""
-        self._tell("burst_changed", burst=burst, previous=previous, client=client)
+        self._tell("burst_changed", burst=burst, previous=previous)
 
-    def phase_failed(
-        self, phase: str, plugin: BurstPlugin | None, error: Exception, client: FluxBurst
-    ) -> None:
+    def phase_failed(self, phase: str, plugin: BurstPlugin | None, error: Exception) -> None:
         """Tell of a failure."""
-        self._tell("phase_failed", phase=phase, plugin=plugin, error=error, client=client)
+        self._tell("phase_failed", phase=phase, plugin=plugin, error=error)
 
     def _tell(self, hook: str, **arguments: object) -> None:
         """Call observers; what a wrapper around them raises is recorded like their own errors."""
         try:
-            getattr(self._hook, f"fluxburst_{hook}")(**arguments)
+            getattr(self._hook, f"fluxburst_{hook}")(client=self._client, **arguments)
         except HookError as error:
             self._record(error)
 

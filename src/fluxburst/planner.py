@@ -27,18 +27,18 @@ from fluxburst.plugins import COMING_STATES, BurstPlugin, as_burst_error, burst_
 
 
 class Votes(Protocol):
-    """The hooks that a plan asks, bound to a client."""
+    """The hooks that a plan asks."""
 
-    def select(self, job: Job) -> bool:
+    def select_job(self, job: Job) -> bool:
         """Whether a job is a candidate for bursting."""
         ...
 
-    def order(self, job: Job) -> Sequence[str]:
-        """To which plugins it is offered, in order."""
+    def order_plugins(self, plugins: Mapping[str, BurstPlugin], job: Job | None) -> Sequence[str]:
+        """To which plugins a job is offered, in order."""
         ...
 
-    def schedule(self, job: Job, plugin: BurstPlugin) -> bool:
-        """Whether a plugin takes it."""
+    def schedule_job(self, job: Job, plugin: BurstPlugin) -> bool:
+        """Whether a plugin takes a job."""
         ...
 
 
@@ -191,7 +191,7 @@ class Planner:
             self._decide(job, Outcome.NOT_STARTABLE, job.not_startable)
             return None
         try:
-            wanted = self._votes.select(job)
+            wanted = self._votes.select_job(job)
             if not wanted:
                 flagged = bool(job.burstable)
                 why = "the selector said no" if flagged else "is not flagged burstable"
@@ -207,7 +207,7 @@ class Planner:
 
     def _names_for(self, candidate: _Candidate) -> list[str]:
         """Return the plugins a job is offered to, in order."""
-        names = self._votes.order(candidate.job)
+        names = self._votes.order_plugins(self._plugins, candidate.job)
         wanted = candidate.job.burstable
         if not isinstance(wanted, str):
             return list(names)
@@ -242,7 +242,7 @@ class Planner:
             if name in self._unusable:
                 candidate.reasons.append(f"{name} cannot be asked: {self._unusable[name]}")
                 continue
-            if self._votes.schedule(job, plugin):
+            if self._votes.schedule_job(job, plugin):
                 plugin.jobs[job.id] = job
                 return name
             candidate.reasons.append(self._why_declined(job, name))
