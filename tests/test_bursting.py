@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from support import Elsewhere, client_with, job, spec
@@ -16,10 +18,12 @@ from fluxburst import (
     NodeType,
     hookimpl,
 )
+from fluxburst.config import Config
 from fluxburst.errors import (
     BurstError,
     BurstErrors,
     CapacityError,
+    ConfigError,
     HookError,
     RequestError,
     UnknownPluginError,
@@ -383,3 +387,67 @@ def test_failures_of_planning_are_told_when_the_plan_is_applied() -> None:
 def test_waiting_for_a_state_that_is_none_is_refused() -> None:
     with pytest.raises(RequestError, match="'DONE' is not a job state"):
         client_with().wait_for_jobs(states=["DONE"])
+
+
+def test_jobs_that_wait_for_a_burst_that_is_taken_down_are_free_again() -> None:
+    cloud = Elsewhere("cloud")
+    client = client_with(cloud, jobs=(job(1),))
+    client.run_burst()
+    client.run_unburst()
+    assert marks(client) == {1: None}
+    client.run_burst()
+    assert len(cloud.created) == 2
+
+
+def test_bursts_that_a_package_brought_up_itself_are_known_and_can_be_taken_down() -> None:
+    class Runs:
+        @hookimpl
+        def fluxburst_run_plugin(self, request: BurstRequest) -> Sequence[Burst]:
+            return [replace(burst, state=BurstState.READY) for burst in request.bursts]
+
+    cloud = Elsewhere("cloud")
+    client = client_with(cloud, jobs=(job(1),))
+    client.hooks.register(Runs(), "fluxburst-runs")
+    (burst,) = client.apply(client.plan())
+    assert client.refresh_bursts() == [burst]
+    assert client.run_unburst() == [burst.name]
+    assert cloud.deleted == [burst.name]
+
+
+@pytest.mark.parametrize("method", ["node_types", "list_bursts", "refresh"])
+def test_a_plugin_that_raises_where_it_is_asked_costs_itself_only(method: str) -> None:
+    def fails(*_: object) -> None:
+        raise OSError("no route")
+
+    bad, good = Elsewhere("bad"), Elsewhere("good")
+    client = client_with(bad, good, jobs=(job(1),))
+    if method == "node_types":
+        setattr(bad, method, fails)
+        plan = client.plan()
+        assert plan.assignments == {"bad": (), "good": (1,)}
+        assert "bad cannot be asked: plugin bad: OSError: no route" in plan.decisions[0].reasons
+        assert [str(error) for error in plan.failures] == ["plugin bad: OSError: no route"]
+        return
+    bad.bursts["b"] = Burst("b", "bad", "node", 1, state=BurstState.STARTING)
+    good.bursts["g"] = Burst("g", "good", "node", 1, state=BurstState.READY)
+    setattr(bad, method, fails)
+    if method == "refresh":
+        bursts = {burst.name: burst for burst in client.refresh_bursts()}
+        assert bursts["b"].state is BurstState.STARTING
+        assert "OSError: no route" in bursts["b"].error
+    else:
+        with pytest.raises(BurstErrors, match="plugin bad: OSError: no route"):
+            client.run_unburst()
+        assert (bad.deleted, good.deleted) == (["b"], ["g"])
+
+
+def test_a_client_reads_the_usual_configuration_and_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fluxburst.toml").write_text('ordering = "by_price"\nblock = ["one"]\n')
+    monkeypatch.setenv("FLUXBURST_CONFIG", str(tmp_path / "fluxburst.toml"))
+    assert FluxBurst(mock=True).config.ordering == "by_price"
+    monkeypatch.setenv("FLUXBURST_CONFIG", str(tmp_path / "nothing.toml"))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        FluxBurst(mock=True)
+    assert FluxBurst(mock=True, config=Config()).config.ordering is None

@@ -295,3 +295,43 @@ def test_configure_is_called_once_for_each_client_also_for_packages_that_come_la
 
 def test_unregistering_what_is_not_registered_is_no_error() -> None:
     Manager().unregister(object())
+
+
+def test_a_collected_hook_cannot_be_wrapped(make_package: MakePackage) -> None:
+    make_package(
+        "fluxburst_wraps",
+        """
+        from fluxburst import hookimpl
+
+        @hookimpl(wrapper=True)
+        def fluxburst_register_plugins():
+            return (yield)
+        """,
+    )
+    assert "cannot be wrapped" in package(discovered(), "fluxburst-wraps").problem
+
+
+def test_a_wrapper_around_observers_that_raises_stops_nobody() -> None:
+    class Wrapper:
+        @hookimpl(wrapper=True)
+        def fluxburst_jobs_unmatched(self, jobs):  # type: ignore[no-untyped-def]
+            yield
+            raise LookupError("after")
+
+    client = client_with()
+    client.hooks.register(Wrapper(), "fluxburst-wrapper")
+    client.hooks.jobs_unmatched([job(1)])
+    (error,) = client.hooks.observer_errors
+    assert error.distribution == "fluxburst-wrapper"
+
+
+def test_the_import_that_hides_an_old_plugins_dataclass_is_named(
+    make_package: MakePackage,
+) -> None:
+    make_package(
+        "fluxburst_old",
+        "def init(dataclass): ...\ndef __getattr__(name): raise AttributeError(name)\n",
+        entry_point=False,
+    )
+    with pytest.raises(ParameterError, match=r"fluxburst_old\.plugin cannot be imported"):
+        FluxBurst(mock=True).load("old")

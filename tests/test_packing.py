@@ -276,9 +276,6 @@ def test_where_limits_bind_the_later_of_two_alike_is_left_out(world: World) -> N
         assert all(job.job in packing.unplaced for job in alike if job.turn > out.turn)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="on existing nodes it is the order of the list that counts, not the turn"
-)
 @given(worlds(parts=1), st.randoms(use_true_random=False))
 @example(
     World((SMALL,), (free(0, 64),), tuple(reversed(demands(Chunk(1, 40), Chunk(1, 40))))), None
@@ -304,9 +301,6 @@ def test_without_limits_a_job_is_placed_exactly_if_a_type_has_room_for_it(world:
         assert (job.job in packing.placed) == fits == could_fit(job.chunks, types)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the type is chosen for a job's first part, and the others may not fit it"
-)
 @given(worlds())
 @example(World((SMALL, GPU), (), tuple(demands([Chunk(1, 4), Chunk(1, 1, gpus=1)]))))
 @unhurried
@@ -433,20 +427,17 @@ def test_an_exclusive_job_leaves_nothing_for_others() -> None:
     assert packer.new_nodes == {"large": 2}
 
 
-@pytest.mark.xfail(strict=True, reason="two parts that each need a node of their own share one")
 def test_two_parts_that_need_nodes_of_their_own_do_not_share_one() -> None:
     packer = Packer([LARGE], Pool(), {})
     packer.pack(demands([Chunk(1, 1, node=True), Chunk(1, 2, node=True)]))
     assert packer.new_nodes == {"large": 2}
 
 
-@pytest.mark.xfail(strict=True, reason="ValueError: infinity // memory is not a number")
 def test_parts_of_memory_alone_fit_where_memory_is_not_known() -> None:
     packer = Packer([SMALL], Pool(), {})
     assert packer.pack(demands(Chunk(2, 0, memory=5))).placed == {0: "small"}
 
 
-@pytest.mark.xfail(strict=True, reason="ValueError: infinity // memory is not a number")
 def test_parts_of_memory_alone_fit_now_where_memory_is_not_known() -> None:
     assert fits_now((Chunk(2, 0, memory=5),), (free(0, 4),))
 

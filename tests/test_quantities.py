@@ -55,16 +55,12 @@ def test_what_is_not_a_duration_is_refused_with_what_was_expected(text: str) -> 
     assert caught.value.text == text
 
 
-@pytest.mark.xfail(
-    strict=True, reason="hexadecimal text that float.fromhex refuses is not a FormatError"
-)
 @pytest.mark.parametrize("text", ["0x.", "0x.s", "0x1.2.3", "0x1p99999", "0x..1h"])
 def test_malformed_hexadecimal_is_not_a_duration(text: str) -> None:
     with pytest.raises(FormatError):
         parse_duration(text)
 
 
-@pytest.mark.xfail(strict=True, reason="digits of other scripts are accepted")
 @pytest.mark.parametrize("text", ["٣", "٣s", "1٣m"])
 def test_digits_of_other_scripts_are_not_a_duration(text: str) -> None:
     with pytest.raises(FormatError):
@@ -114,7 +110,6 @@ def test_a_duration_is_written_in_its_two_largest_units(seconds: float, text: st
     assert format_duration(seconds) == text
 
 
-@pytest.mark.xfail(strict=True, reason="just below a minute is written as 60s")
 def test_just_below_a_minute_is_written_as_a_minute() -> None:
     assert format_duration(59.99) == "1m"
 
@@ -167,21 +162,18 @@ def test_what_is_not_a_byte_size_is_refused_with_what_was_expected(text: str) ->
     assert caught.value.text == text
 
 
-@pytest.mark.xfail(strict=True, reason="a fraction of a byte is cut off instead of refused")
 @pytest.mark.parametrize("text", ["1.5", "0.5B", "1.0005KB", "0.1KiB", "0.0001"])
 def test_a_size_that_is_not_a_whole_number_of_bytes_is_refused(text: str) -> None:
     with pytest.raises(FormatError):
         parse_bytes(text)
 
 
-@pytest.mark.xfail(strict=True, reason="a number that is too long is not a FormatError")
 @pytest.mark.parametrize("text", ["9" * 5000, "9" * 400 + ".5", "9" * 400 + ".0GB"])
 def test_an_absurdly_long_number_is_not_a_byte_size(text: str) -> None:
     with pytest.raises(FormatError):
         parse_bytes(text)
 
 
-@pytest.mark.xfail(strict=True, reason="a fraction goes through a float and loses bytes")
 @given(st.integers(0, 999_999), st.sampled_from([("MB", 10**6), ("TB", 10**12), ("EB", 10**18)]))
 @example(1_100_000, ("EB", 10**18))
 @unhurried
@@ -190,7 +182,6 @@ def test_a_fraction_of_a_unit_is_exact_to_the_byte(millionths: int, unit: tuple[
     assert parse_bytes(text) == millionths * unit[1] // 10**6
 
 
-@pytest.mark.xfail(strict=True, reason="a fraction goes through a float and loses bytes")
 def test_a_thousandth_of_a_kilobyte_is_a_byte() -> None:
     assert parse_bytes("1.001KB") == 1001
 

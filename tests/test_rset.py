@@ -177,7 +177,6 @@ def test_nodes_written_as_a_status_are_read_back(nodes: tuple[Node, ...]) -> Non
     assert read == nodes
 
 
-@pytest.mark.xfail(strict=True, reason="hosts are written in the given order, read by rank")
 @given(node_lists())
 @example((Node(1, "b", 1), Node(0, "a", 1)))
 @unhurried

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from fluxburst.errors import FormatError
@@ -64,21 +64,18 @@ def test_a_malformed_idset_is_refused_with_what_was_expected(text: str) -> None:
     assert repr(text) in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="an idset out of order or with repeats is accepted")
 @pytest.mark.parametrize("text", ["3,1", "0-3,2", "1,1", "1-3,3", "5,1-2"])
 def test_an_idset_that_is_not_ascending_and_unique_is_refused(text: str) -> None:
     with pytest.raises(FormatError):
         parse_idset(text)
 
 
-@pytest.mark.xfail(strict=True, reason="leading zeroes in an idset are accepted")
 @pytest.mark.parametrize("text", ["01", "00", "01-02", "1,02"])
 def test_an_idset_with_leading_zeroes_is_refused(text: str) -> None:
     with pytest.raises(FormatError):
         parse_idset(text)
 
 
-@pytest.mark.xfail(strict=True, reason="int() raises ValueError above 4300 digits")
 @pytest.mark.parametrize("text", ["9" * 5000, "1-" + "9" * 5000])
 def test_an_idset_of_absurdly_long_numbers_is_refused(text: str) -> None:
     with pytest.raises(FormatError):
@@ -147,12 +144,12 @@ def test_idsets_are_written_and_read_as_flux_does(ids: set[int]) -> None:
     assert parse_idset(text) == tuple(idset.IDset(text))
 
 
-@pytest.mark.xfail(strict=True, reason="unordered, repeated and zero-padded idsets are accepted")
 @given(st.text("0123-,[]", max_size=7))
 @example("3,1")
 @unhurried
 def test_the_same_texts_are_idsets_as_for_flux(text: str) -> None:
     idset = pytest.importorskip("flux.idset")
+    assume("" not in text.strip("[]").split(","))  # Flux takes empty ranges, RFC 22 does not
     theirs: tuple[int, ...] | None
     ours: tuple[int, ...] | None
     try:
@@ -180,9 +177,6 @@ RFC29_VECTORS = [
     pytest.param(
         "[00-2]",
         "00,01,02",
-        marks=pytest.mark.xfail(
-            strict=True, reason="zeroes are lost where a range's ends are not equally long"
-        ),
     ),
     ("foo[1,1,2,1]", "foo1,foo1,foo2,foo1"),
 ]
@@ -212,7 +206,6 @@ def test_a_hostlist_expands_in_its_order(text: str, hosts: tuple[str, ...]) -> N
     assert parse_hostlist(text) == hosts
 
 
-@pytest.mark.xfail(strict=True, reason="zeroes are lost where a range's ends differ in length")
 @pytest.mark.parametrize(
     ("text", "hosts"),
     [
@@ -237,19 +230,16 @@ def test_a_malformed_hostlist_is_refused_with_what_was_expected(text: str) -> No
     assert caught.value.text == text
 
 
-@pytest.mark.xfail(strict=True, reason="RFC 29 allows any printable ASCII but brackets and comma")
 @pytest.mark.parametrize("name", ["n+1", "a:b", "a/b", "host!", "user@host", "%x"])
 def test_a_host_name_may_hold_any_printable_character(name: str) -> None:
     assert parse_hostlist(f"{name}[1-2]") == (f"{name}1", f"{name}2")
 
 
-@pytest.mark.xfail(strict=True, reason="an empty hostlist expression within a list is refused")
 @pytest.mark.parametrize("text", ["a,,b", "a,b,", ",a,b"])
 def test_an_empty_hostlist_expression_is_an_empty_list(text: str) -> None:
     assert parse_hostlist(text) == ("a", "b")
 
 
-@pytest.mark.xfail(strict=True, reason="int() raises ValueError above 4300 digits")
 @pytest.mark.parametrize("text", [f"n[{'1' * 5000}]", f"n[1-{'9' * 5000}]"])
 def test_a_hostlist_of_absurdly_long_numbers_is_refused(text: str) -> None:
     with pytest.raises(FormatError):
@@ -265,7 +255,6 @@ def test_a_huge_hostlist_is_refused_without_being_expanded(text: str) -> None:
         parse_hostlist(text)
 
 
-@pytest.mark.xfail(strict=True, reason="brackets multiply before the limit is looked at")
 def test_a_huge_product_of_ranges_is_refused_without_being_expanded() -> None:
     with at_most(0.5), pytest.raises(FormatError):
         parse_hostlist("n[0-9999][0-9999]")

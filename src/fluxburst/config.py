@@ -63,7 +63,11 @@ def find(explicit: Path | None = None, environ: Mapping[str, str] | None = None)
     if environ.get(VARIABLE):
         return load(Path(environ[VARIABLE]))
     for place in usual_places(environ):
-        if place.is_file():
+        try:
+            there = place.is_file()
+        except OSError as error:
+            raise ConfigError(str(place), f"cannot be read: {error.strerror}") from error
+        if there:
             return load(place)
     return Config()
 
@@ -87,7 +91,7 @@ def load(path: Path) -> Config:
         raise ConfigError(source, f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(source, "is not UTF-8 text") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(source, f"is not TOML: {error}") from error
     for key in content:
         if key not in _KEYS:

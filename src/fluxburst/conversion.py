@@ -29,6 +29,8 @@ CONVERSION_ERRORS = (
     ValueError,
     TypeError,
     KeyError,
+    ArithmeticError,
+    RuntimeError,
 )
 """What :func:`convert` raises; :func:`reasons` puts it into words."""
 
@@ -119,7 +121,8 @@ def _byte_size(value: Any, _: Any) -> ByteSize:
 
 def _enum(value: Any, kind: type[enum.Enum]) -> enum.Enum:
     for member in kind:
-        if value is member or value == member.value or str(member.value) == value:
+        same = value == member.value and type(value) is type(member.value)
+        if value is member or same or str(member.value) == value:
             return member
         if isinstance(value, str) and value.lower() == member.name.lower():
             return member
@@ -263,7 +266,8 @@ def _table(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
         if isinstance(value, str) and converter is _TEXT:
             value = _json(value, kind)
         if dataclasses.is_dataclass(kind) and isinstance(value, typing.cast(type, kind)):
-            return value
+            fields = dataclasses.fields(typing.cast(type, kind))
+            value = {field.name: getattr(value, field.name) for field in fields if field.init}
         if not isinstance(value, Mapping):
             raise _expect(kind)
         if not dataclasses.is_dataclass(kind):
@@ -335,5 +339,7 @@ def reasons(error: BaseException) -> Iterator[str]:
         yield f"its type, {type_name(error.type_)}, is not one that parameters can have"
     elif isinstance(error, FormatError):
         yield f"expected {error.expected}"
+    elif isinstance(error, RecursionError):
+        yield "is nested too deeply"
     else:
         yield str(error)

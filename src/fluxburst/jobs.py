@@ -53,7 +53,12 @@ class Job(dict[str, Any]):
 
     def __missing__(self, key: str) -> Any:
         if key == "info":
-            return {f"_{name}": value for name, value in self.items() if name != "spec"}
+            renamed = {"state": "state_id", "result": "result_id"}
+            return {
+                f"_{renamed.get(name, name)}": value
+                for name, value in self.items()
+                if name != "spec"
+            }
         raise KeyError(key)
 
     @property
@@ -162,14 +167,29 @@ class Job(dict[str, Any]):
 
     @property
     def duration(self) -> float:
-        """The time limit in seconds; 0 for none."""
-        return float(self.get("duration") or self.attributes.get("duration") or 0.0)
+        """The time limit in seconds; 0 for none.
+
+        Raises:
+            JobspecError: if it is not a number.
+        """
+        duration = self.get("duration") or self.attributes.get("duration") or 0.0
+        if not isinstance(duration, (int, float)):
+            raise JobspecError(self.id, f"its duration is {duration!r}, not a number of seconds")
+        return float(duration)
 
     @property
     def command(self) -> list[str]:
-        """The command of the first task, with its arguments."""
+        """The command of the first task, with its arguments; empty where there is none.
+
+        Raises:
+            JobspecError: if it is not a list.
+        """
         tasks = self.spec.get("tasks") or [{}]
-        return list(tasks[0].get("command", ()))
+        first = tasks[0] if isinstance(tasks, list) else None
+        command = first.get("command", []) if isinstance(first, dict) else None
+        if not isinstance(command, list):
+            raise JobspecError(self.id, "its first task has no command that is a list")
+        return list(command)
 
     @property
     def burstable(self) -> bool | str:

@@ -6,15 +6,23 @@ Where a count is a range, the minimum counts: it is what the job needs to start.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from fluxburst.errors import FormatError, JobspecError
 from fluxburst.quantities import parse_bytes
-from fluxburst.sets import parse_idset
+from fluxburst.sets import idset_minimum
 
 Vertex = Mapping[str, Any]
+
+_RANGE = re.compile(
+    r"(?P<min>[1-9][0-9]{0,17})(?:-(?P<max>[1-9][0-9]{0,17})|\+)"
+    r"(?::(?P<operand>[1-9][0-9]{0,17})(?::(?P<operator>[+*^]))?)?"
+)
+"""A range of RFC 45: ``2-8``, ``2+``, ``2-8:2``, ``2-8:2:*``."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -49,28 +57,55 @@ def minimum_count(count: object) -> int:
     """
     if type(count) is int and count >= 0:
         return count
-    if isinstance(count, dict):
-        minimum = count.get("min")
-        if type(minimum) is int and minimum > 0:
-            return minimum
-    if isinstance(count, str):
-        try:
-            return _minimum_of_text(count.strip())
-        except (ValueError, FormatError):
-            pass
+    try:
+        if isinstance(count, dict):
+            return _range_minimum(**count)
+        if isinstance(count, str):
+            return _text_minimum(count.strip())
+    except (ValueError, TypeError, FormatError):
+        pass
     raise JobspecError(None, f"{count!r} is not a count (RFC 14)")
 
 
-def _minimum_of_text(text: str) -> int:
+def _range_minimum(min: object, **rest: object) -> int:
+    """Check a range of RFC 14, whose keys are the arguments, and return its minimum.
+
+    Raises:
+        ValueError: if it is not one.
+    """
+    operator = rest.get("operator", "+")
+    smallest_operand = 1 if operator == "+" else 2
+    smallest = 2 if operator == "^" else 1
+    valid = (
+        rest.keys() <= {"max", "operator", "operand"}
+        and ("operator" in rest) == ("operand" in rest)
+        and operator in ("+", "*", "^")
+        and _at_least(smallest, min)
+        and ("max" not in rest or _at_least(min, rest["max"]))
+        and ("operand" not in rest or _at_least(smallest_operand, rest["operand"]))
+    )
+    if not valid:
+        raise ValueError(min)
+    assert isinstance(min, int)
+    return min
+
+
+def _at_least(smallest: object, number: object) -> bool:
+    return isinstance(smallest, int) and type(number) is int and number >= smallest
+
+
+def _text_minimum(text: str) -> int:
     inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    bounds = inner.split(":")[0]
-    if "," not in bounds and ("+" in bounds or ":" in inner):
-        minimum = int(bounds.split("-")[0].removesuffix("+"))
-    else:
-        minimum = parse_idset(bounds)[0] if bounds else 0
-    if minimum < 1:
-        raise ValueError(text)
-    return minimum
+    match = _RANGE.fullmatch(inner)
+    if match is None:
+        minimum = idset_minimum(inner)
+        if minimum < 1:
+            raise ValueError(text)
+        return minimum
+    numbers = {key: int(match[key]) for key in ("min", "max", "operand") if match[key]}
+    if "operand" in numbers:
+        return _range_minimum(**numbers, operator=match["operator"] or "+")
+    return _range_minimum(**numbers)
 
 
 def _vertices(parent: Vertex, key: str) -> Sequence[Vertex]:
@@ -92,6 +127,8 @@ def _type_and_count(vertex: object) -> tuple[str, int]:
 @functools.lru_cache(maxsize=64)
 def _bytes_of(unit: str) -> int:
     try:
+        if not unit.isalpha():
+            raise FormatError(unit, "a unit")
         return parse_bytes(f"1{unit}")
     except FormatError as error:
         raise JobspecError(None, f"memory has the unknown unit {unit!r}") from error
@@ -120,9 +157,18 @@ def _within(vertex: Vertex) -> tuple[int, int, int]:
     return cores, gpus, memory
 
 
+@contextmanager
+def _depth_limited() -> Iterator[None]:
+    try:
+        yield
+    except RecursionError as error:
+        raise JobspecError(None, "is nested too deeply") from error
+
+
 def _holds_node(vertex: Vertex) -> bool:
     return any(
-        child.get("type") == "node" or _holds_node(child) for child in _vertices(vertex, "with")
+        _type_and_count(child)[0] == "node" or _holds_node(child)
+        for child in _vertices(vertex, "with")
     )
 
 
@@ -136,10 +182,8 @@ def _chunks(vertices: Sequence[Vertex], times: int, in_slot: bool) -> Iterator[C
             yield Chunk(count, *_within(vertex), node=True, exclusive=exclusive)
         elif kind == "slot" and not _holds_node(vertex):
             yield Chunk(count, *_within(vertex))
-        elif kind == "core":
-            yield Chunk(count, 1)
-        elif kind == "gpu":
-            yield Chunk(count, 0, gpus=1)
+        elif kind in ("core", "gpu"):
+            yield Chunk(count, *_within({"with": [{**vertex, "count": 1}]}))
         elif kind == "memory":
             yield Chunk(1, 0, memory=_memory(vertex, count))
         else:
@@ -165,7 +209,8 @@ def chunks_of(jobspec: object) -> tuple[Chunk, ...]:
     Raises:
         JobspecError: if its resources do not follow RFC 14.
     """
-    return tuple(_chunks(resources_of(jobspec), 1, False))
+    with _depth_limited():
+        return tuple(_chunks(resources_of(jobspec), 1, False))
 
 
 def resource_counts(jobspec: object) -> dict[str, int]:
@@ -184,7 +229,8 @@ def resource_counts(jobspec: object) -> dict[str, int]:
             counts[kind] = counts.get(kind, 0) + count * times
             add(_vertices(vertex, "with"), count * times)
 
-    add(resources_of(jobspec), 1)
+    with _depth_limited():
+        add(resources_of(jobspec), 1)
     return counts
 
 
@@ -202,7 +248,8 @@ def task_count(jobspec: object) -> int:
     Raises:
         JobspecError: if its tasks do not follow RFC 14.
     """
-    slots = list(_slot_contents(resources_of(jobspec), 1))
+    with _depth_limited():
+        slots = list(_slot_contents(resources_of(jobspec), 1))
     assert isinstance(jobspec, dict)
     tasks = 0
     for task in _vertices(jobspec, "tasks"):
@@ -210,6 +257,8 @@ def task_count(jobspec: object) -> int:
         if not isinstance(counts, dict):
             raise JobspecError(None, f"task {task!r} lacks a count")
         own = [(count, slot) for label, count, slot in slots if label == task.get("slot")]
+        if not own:
+            raise JobspecError(None, f"a task is for slot {task.get('slot')!r}, which is not there")
         tasks += _tasks_of(counts, own)
     return tasks
 
@@ -220,10 +269,12 @@ def _tasks_of(counts: Mapping[str, Any], slots: Sequence[tuple[int, Vertex]]) ->
     if "per_slot" in counts:
         return minimum_count(counts["per_slot"]) * sum(count for count, _ in slots)
     per = counts.get("per_resource")
-    if not isinstance(per, dict):
+    if not isinstance(per, dict) or not isinstance(per.get("type"), str):
         raise JobspecError(None, "a task's count needs one of per_slot, per_resource, total")
     below = sum(
-        count * resource_counts({"resources": _vertices(slot, "with")}).get(per.get("type", ""), 0)
+        count * resource_counts({"resources": _vertices(slot, "with")}).get(per["type"], 0)
         for count, slot in slots
     )
+    if not below:
+        raise JobspecError(None, f"a task counts {per['type']!r}, of which its slot has none")
     return minimum_count(per.get("count")) * below

@@ -123,7 +123,7 @@ def _units_that_fit(chunk: Chunk, gpus: int, room: Room) -> int:
             (gpus, chunk.gpus),
             (room.memory, chunk.memory),
         )
-        if want
+        if want and have != math.inf
     ]
     return int(min(limits, default=chunk.count))
 
@@ -184,11 +184,17 @@ def fits_now(chunks: Sequence[Chunk], nodes: tuple[Node, ...]) -> bool:
     return True
 
 
-def _commit(chunk: Chunk, steps: Iterable[Taking], pool: Pool) -> None:
+Held = list[tuple["Pool", int, Room, int]]
+"""What nodes have left, kept out of their pools while other parts of the same job are placed."""
+
+
+def _commit(chunk: Chunk, steps: Iterable[Taking], pool: Pool, held: Held | None = None) -> None:
     for taking in steps:
         pool.add(taking.gpus, taking.room, -taking.nodes)
         left = _left(chunk, taking)
-        if left is not None:
+        if left is not None and held is not None:
+            held.append((pool, *left, taking.nodes))
+        elif left is not None:
             pool.add(*left, taking.nodes)
 
 
@@ -318,12 +324,13 @@ class Packer:
         def size(demand: Demand) -> tuple[Any, ...]:
             chunks = demand.chunks
             if len(chunks) == 1:
-                return chunks[0].gpus, share(chunks[0]), chunks[0].count, chunks
+                return chunks[0].gpus, share(chunks[0]), chunks[0].count, chunks, -demand.turn
             return (
                 max((chunk.gpus for chunk in chunks), default=0),
                 max((share(chunk) for chunk in chunks), default=0),
                 sum(chunk.count for chunk in chunks),
                 chunks,
+                -demand.turn,
             )
 
         return size
@@ -417,22 +424,43 @@ class Packer:
         """Place one job; return the type of its new nodes (empty for none), or why not."""
         if len(chunks) == 1:
             return self._place_chunk(chunks[0], self.supplies)
-        before = self.existing.copy(), [supply.copy() for supply in self.supplies]
+        fitting = [
+            position
+            for position, supply in enumerate(self.supplies)
+            if all(supply.fits(chunk) for chunk in chunks)
+        ]
+        fitting.sort(key=lambda position: self.supplies[position].node_type.price)
+        why = ""
+        for choice in [[position] for position in fitting] or [[]]:
+            before = self.existing.copy(), [supply.copy() for supply in self.supplies]
+            node_type, why = self._place_parts(chunks, [self.supplies[i] for i in choice])
+            if not why:
+                return node_type, ""
+            self.existing.restore(before[0])
+            self.supplies = before[1]
+        return "", why
+
+    def _place_parts(
+        self, chunks: tuple[Chunk, ...], supplies: Sequence[Supply]
+    ) -> tuple[str, str]:
+        """Place the parts of one job, each on nodes that no other part of it is on."""
+        held: Held = []
         chosen = ""
         for chunk in chunks:
-            same = [s for s in self.supplies if not chosen or s.node_type.name == chosen]
-            node_type, why = self._place_chunk(chunk, same)
+            node_type, why = self._place_chunk(chunk, supplies, held)
             if why:
-                self.existing.restore(before[0])
-                self.supplies = before[1]
                 return "", why
             chosen = chosen or node_type
+        for pool, gpus, room, nodes in held:
+            pool.add(gpus, room, nodes)
         return chosen, ""
 
-    def _place_chunk(self, chunk: Chunk, supplies: Sequence[Supply]) -> tuple[str, str]:
+    def _place_chunk(
+        self, chunk: Chunk, supplies: Sequence[Supply], held: Held | None = None
+    ) -> tuple[str, str]:
         steps, rest = _place(chunk, chunk.count, self.existing)
         if not rest:
-            _commit(chunk, steps, self.existing)
+            _commit(chunk, steps, self.existing, held)
             return "", ""
         best: tuple[tuple[float, float], Supply, list[Taking], int] | None = None
         for supply in supplies:
@@ -448,13 +476,13 @@ class Packer:
         if best is None:
             return "", _why_not(chunk, rest, supplies)
         _, supply, opened_steps, new = best
-        _commit(chunk, steps, self.existing)
-        _commit(chunk, opened_steps, supply.pool)
+        _commit(chunk, steps, self.existing, held)
+        _commit(chunk, opened_steps, supply.pool, held)
         if new:
             placed = sum(taking.nodes * taking.units for taking in opened_steps)
             supply.open(new)
             steps, _ = _take(chunk, rest - placed, supply.node_type.gpus, supply.room, new)
-            _commit(chunk, steps, supply.pool)
+            _commit(chunk, steps, supply.pool, held)
         return supply.node_type.name, ""
 
     @staticmethod

@@ -94,7 +94,8 @@ def _given_for(
             return _Given(environ[variable], f"environment variable {variable}", text=True)
     if given is not None:
         value = getattr(given, field.name)
-        if not _has_default(field) or value != _default(field):
+        default = _default(field)
+        if not _has_default(field) or type(value) is not type(default) or value != default:
             return _Given(value, "the object passed to load")
     if field.name in config:
         return _Given(config[field.name], config_source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from fractions import Fraction
 from typing import NewType
 
 from fluxburst.errors import FormatError
@@ -16,15 +17,20 @@ ByteSize = NewType("ByteSize", int)
 
 _SECONDS = {"ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(
-    r"(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|0[xX][0-9a-fA-F.]+(?:[pP][+-]?\d+)?)"
-    r"(?P<unit>ms|s|m|h|d|)"
+    r"(?P<number>"
+    r"0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)(?:[pP][+-]?\d+)?"
+    r"|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+    r")(?P<unit>ms|s|m|h|d|)",
+    re.ASCII,
 )
 _BYTES = {"": 1, "B": 1}
 for _power, _letter in enumerate("KMGTPE", start=1):
     _BYTES[f"{_letter}B"] = 1000**_power
     _BYTES[f"{_letter}iB"] = _BYTES[_letter] = 1024**_power
 _BYTES_FOLDED = {unit.lower(): factor for unit, factor in _BYTES.items()}
-_SIZE = re.compile(r"(?P<number>\d+\.?\d*|\.\d+)\s*(?P<unit>[A-Za-z]*)")
+_SIZE = re.compile(
+    r"(?P<number>\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})\s*(?P<unit>[A-Za-z]*)", re.ASCII
+)
 
 
 def parse_duration(text: str) -> Duration:
@@ -35,11 +41,15 @@ def parse_duration(text: str) -> Duration:
     """
     if text.lower() in ("inf", "infinity"):
         return Duration(math.inf)
+    expected = "a Flux Standard Duration (RFC 23), such as 30s, 5m, 1.5h or 2d"
     match = _DURATION.fullmatch(text)
     if match is None:
-        raise FormatError(text, "a Flux Standard Duration (RFC 23), such as 30s, 5m, 1.5h or 2d")
+        raise FormatError(text, expected)
     number = match["number"]
-    value = float.fromhex(number) if number[:2].lower() == "0x" else float(number)
+    try:
+        value = float.fromhex(number) if number[:2].lower() == "0x" else float(number)
+    except OverflowError as error:
+        raise FormatError(text, expected) from error
     return Duration(value * _SECONDS[match["unit"]])
 
 
@@ -47,8 +57,9 @@ def format_duration(seconds: float) -> str:
     """Write seconds for a person: the two largest units that say it, such as ``1h30m``."""
     if math.isinf(seconds):
         return "inf"
-    if seconds < 60:
-        return f"{seconds:.3g}s"
+    short = f"{seconds:.3g}"
+    if float(short) < 60:
+        return f"{short}s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
@@ -65,13 +76,13 @@ def parse_bytes(text: str) -> ByteSize:
         FormatError: if the text is not one, or is not a whole number of bytes.
     """
     match = _SIZE.fullmatch(text.strip())
+    expected = "a byte size, such as 512MiB, 4GiB or 16GB"
     if match is None or match["unit"].lower() not in _BYTES_FOLDED:
-        raise FormatError(text, "a byte size, such as 512MiB, 4GiB or 16GB")
-    factor = _BYTES_FOLDED[match["unit"].lower()]
-    whole = match["number"].isdigit()
-    return ByteSize(
-        int(match["number"]) * factor if whole else int(float(match["number"]) * factor)
-    )
+        raise FormatError(text, expected)
+    size = Fraction(match["number"]) * _BYTES_FOLDED[match["unit"].lower()]
+    if size.denominator != 1:
+        raise FormatError(text, f"{expected}, and a whole number of bytes")
+    return ByteSize(int(size))
 
 
 def format_bytes(size: int) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fluxburst.errors import FormatError, RecordingError
+from fluxburst.fluids import LARGEST
 from fluxburst.jobs import Job
 from fluxburst.nodes import Node
 from fluxburst.rset import nodes_from_status, status_from_nodes
@@ -61,18 +62,19 @@ def load(path: Path) -> Recording:
     """
     jobs: list[Job] = []
     nodes: tuple[Node, ...] = ()
-    for number, line in enumerate(_read(path).splitlines(), start=1):
+    recorded_nodes = False
+    for number, line in enumerate(_read(path).split("\n"), start=1):
         if not line.strip():
             continue
         record = _parse(line, path, number)
         if "resources" in record:
-            nodes = _nodes(record["resources"], path, number)
+            nodes, recorded_nodes = _nodes(record["resources"], path, number), True
         else:
             jobs.append(_job(record, path, number))
-    if not jobs and not nodes:
+    if not jobs and not recorded_nodes:
         raise RecordingError(str(path), "holds no jobs; is it a recording?")
     beside = path.with_name("resources.json")
-    if not nodes and beside.is_file():
+    if not recorded_nodes and beside.is_file():
         nodes = _nodes(_parse(_read(beside), beside, 0), beside, 0)
     ids = [job.id for job in jobs]
     if len(set(ids)) < len(ids):
@@ -106,9 +108,9 @@ def _read(path: Path) -> str:
 def _parse(text: str, path: Path, line: int) -> Mapping[str, Any]:
     try:
         record = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordingError(
-            str(path), f"is not JSON or was cut off ({error.msg})", line=line
+            str(path), f"is not JSON or was cut off ({error})", line=line
         ) from error
     if not isinstance(record, dict):
         raise RecordingError(str(path), "is not a JSON object", line=line)
@@ -130,6 +132,8 @@ def _job(record: Mapping[str, Any], path: Path, line: int) -> Job:
         raise RecordingError(
             str(path), "has no 'job' with an integer 'id'; is it a recording?", line=line
         )
+    if not 0 <= job["id"] <= LARGEST:
+        raise RecordingError(str(path), f"{job['id']} is no job id", line=line)
     if type(job.get("state")) is not int:
         raise RecordingError(str(path), f"job {job['id']} has no integer 'state'", line=line)
     return Job({**job, "spec": record.get("jobspec")})
@@ -141,5 +145,17 @@ def _without_secrets(job: Job) -> dict[str, Any]:
     spec["attributes"] = {
         "system": {k: job.attributes[k] for k in RECORDED_ATTRIBUTES if k in job.attributes}
     }
-    spec["tasks"] = [{**task, "command": task["command"][:1]} for task in spec.get("tasks", ())]
+    tasks = spec.get("tasks")
+    spec["tasks"] = [
+        _task_without_secrets(task) for task in (tasks if isinstance(tasks, list) else ())
+    ]
     return {"job": record, "jobspec": spec}
+
+
+def _task_without_secrets(task: object) -> dict[str, Any]:
+    """Keep of a task which program it runs, and how often."""
+    if not isinstance(task, dict):
+        return {}
+    kept = {key: task[key] for key in ("slot", "count") if key in task}
+    command = task.get("command")
+    return {**kept, "command": command[:1] if isinstance(command, list) else []}

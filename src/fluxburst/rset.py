@@ -97,6 +97,8 @@ def status_from_nodes(nodes: tuple[Node, ...]) -> dict[str, Any]:
     Which cores are allocated is not kept, only how many.
     """
 
+    nodes = tuple(sorted(nodes, key=lambda node: node.rank))
+
     def rset(chosen: list[tuple[Node, int, int]]) -> dict[str, Any]:
         lite = [
             {

@@ -133,17 +133,24 @@ class Not:
 
 
 def _user_id(user: str | int) -> int:
-    if isinstance(user, int) or user.isdigit():
+    if isinstance(user, int) or (user.isascii() and user.isdigit()):
         return int(user)
     try:
         return pwd.getpwnam(user).pw_uid
-    except KeyError:
+    except (KeyError, ValueError):
         raise RequestError(f"selector 'user': there is no user {user!r} here") from None
 
 
-def _texts(value: Any, name: str) -> list[Any]:
+def _names(value: Any, name: str) -> list[str]:
     values = value if isinstance(value, list) else [value]
-    if not values or not all(isinstance(v, (str, int)) for v in values):
+    if not values or not all(isinstance(v, str) for v in values):
+        raise RequestError(f"selector {name!r}: expected a name or a list of names, got {value!r}")
+    return values
+
+
+def _users(value: Any, name: str) -> list[str | int]:
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(isinstance(v, str) or type(v) is int for v in values):
         raise RequestError(f"selector {name!r}: expected a name or a list of names, got {value!r}")
     return values
 
@@ -167,9 +174,9 @@ _BARE: Mapping[str, Callable[[Surroundings], Selector]] = {
 }
 _WITH_VALUE: Mapping[str, Callable[[Any, str, Surroundings], Selector]] = {
     "waited": _waited,
-    "user": lambda value, name, around: FromUsers(_texts(value, name)),
-    "queue": lambda value, name, around: InQueues(_texts(value, name)),
-    "bank": lambda value, name, around: InBanks(_texts(value, name)),
+    "user": lambda value, name, around: FromUsers(_users(value, name)),
+    "queue": lambda value, name, around: InQueues(_names(value, name)),
+    "bank": lambda value, name, around: InBanks(_names(value, name)),
     "all": lambda value, name, around: AllOf(_many(value, name, around)),
     "any": lambda value, name, around: AnyOf(_many(value, name, around)),
     "not": lambda value, name, around: Not(from_config(value, around)),
@@ -194,5 +201,5 @@ def from_config(value: Any, around: Surroundings) -> Selector:
         raise RequestError(f"a selector is a name or a table with one name, got {value!r}")
     name, argument = next(iter(value.items()))
     if name not in _WITH_VALUE:
-        raise RequestError(f"selector {name!r} is not known{did_you_mean(name, _WITH_VALUE)}")
+        raise RequestError(f"selector {name!r} is not known{did_you_mean(str(name), _WITH_VALUE)}")
     return _WITH_VALUE[name](argument, name, around)

@@ -7,24 +7,34 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from fluxburst.errors import FormatError
 
-_RANGE = re.compile(r"(\d+)(?:-(\d+))?", re.ASCII)
-_HOSTNAME = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
+_RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?", re.ASCII)
+_NAME = r"[^\[\],\x00-\x20\x7f-\U0010ffff]*"  # printable ASCII, save what has a meaning here
+_HOST = re.compile(rf"(?P<prefix>{_NAME})(?:\[(?P<ranges>[^\[\]]+)\](?P<suffix>{_NAME}))?")
+_IDSET = "an idset (RFC 22), such as 0-3,7"
+_HOSTLIST = "a hostlist (RFC 29), such as lead,node[1-8]"
+
 MAX_EXPANSION = 1_000_000
 """More members than this in one notation are taken for a mistake (or an attack) and refused."""
 
 
-def _ranges(text: str, whole: str, expected: str) -> Iterator[tuple[int, int, int]]:
-    """Yield (first, last, zero-padded width) for each comma-separated range of ``text``."""
-    size = 0
+def _ranges(text: str, whole: str, expected: str) -> Iterator[tuple[str, str]]:
+    """Yield the first and the last number of each comma-separated range of ``text``."""
     for part in text.split(","):
         match = _RANGE.fullmatch(part)
-        if match is None:
+        if match is None or int(match[2] or match[1]) < int(match[1]):
             raise FormatError(whole, expected)
-        first, last = match[1], match[2] or match[1]
-        size += int(last) - int(first) + 1
-        if int(last) < int(first) or size > MAX_EXPANSION:
-            raise FormatError(whole, expected)
-        yield int(first), int(last), len(first) if len(first) == len(last) else 0
+        yield match[1], match[2] or match[1]
+
+
+def _idset_ranges(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of an idset; RFC 22 wants them in ascending order, without leading zeros."""
+    inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    previous = -1
+    for first, last in _ranges(inner, text, _IDSET) if inner else ():
+        if int(first) <= previous or first != str(int(first)) or last != str(int(last)):
+            raise FormatError(text, _IDSET)
+        previous = int(last)
+        yield int(first), int(last)
 
 
 def parse_idset(text: str) -> tuple[int, ...]:
@@ -33,16 +43,22 @@ def parse_idset(text: str) -> tuple[int, ...]:
     Raises:
         FormatError: if the text is not an idset.
     """
-    expected = "an idset (RFC 22), such as 0-3,7"
-    inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    if not inner:
-        return ()
-    ids = {
-        member
-        for first, last, _ in _ranges(inner, text, expected)
-        for member in range(first, last + 1)
-    }
-    return tuple(sorted(ids))
+    ranges = list(_idset_ranges(text))
+    if sum(last - first + 1 for first, last in ranges) > MAX_EXPANSION:
+        raise FormatError(text, _IDSET)
+    return tuple(member for first, last in ranges for member in range(first, last + 1))
+
+
+def idset_minimum(text: str) -> int:
+    """Return the smallest id of an idset that is not empty, without expanding it.
+
+    Raises:
+        FormatError: if the text is not an idset, or an empty one.
+    """
+    ranges = list(_idset_ranges(text))
+    if not ranges:
+        raise FormatError(text, _IDSET)
+    return ranges[0][0]
 
 
 def _runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -63,17 +79,13 @@ def format_idset(ids: Iterable[int]) -> str:
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in _runs(ordered))
 
 
-def _split_outside_brackets(text: str, expected: str) -> Iterator[str]:
+def _split_outside_brackets(text: str) -> Iterator[str]:
     depth = start = 0
     for position, letter in enumerate(text):
         depth += (letter == "[") - (letter == "]")
-        if depth not in (0, 1):
-            raise FormatError(text, expected)
         if letter == "," and depth == 0:
             yield text[start:position]
             start = position + 1
-    if depth:
-        raise FormatError(text, expected)
     yield text[start:]
 
 
@@ -83,30 +95,24 @@ def parse_hostlist(text: str) -> tuple[str, ...]:
     Raises:
         FormatError: if the text is not a hostlist.
     """
-    expected = "a hostlist (RFC 29), such as lead,node[1-8]"
-    if not text.strip():
-        return ()
     hosts: list[str] = []
-    for part in _split_outside_brackets(text.strip(), expected):
-        hosts.extend(_expand_host(part.strip(), text, expected))
-        if len(hosts) > MAX_EXPANSION:
-            raise FormatError(text, expected)
+    for part in _split_outside_brackets(text.strip()):
+        if part.strip():
+            hosts.extend(_expand_host(part.strip(), text, MAX_EXPANSION - len(hosts)))
     return tuple(hosts)
 
 
-def _expand_host(part: str, whole: str, expected: str) -> list[str]:
-    prefix, bracket, rest = part.partition("[")
-    if not bracket:
-        if not _HOSTNAME.fullmatch(part):
-            raise FormatError(whole, expected)
+def _expand_host(part: str, whole: str, most: int) -> list[str]:
+    match = _HOST.fullmatch(part)
+    if match is None:
+        raise FormatError(whole, _HOSTLIST)
+    if match["ranges"] is None:
         return [part]
-    inside, _, suffix = rest.partition("]")
-    tails = _expand_host(suffix, whole, expected) if suffix else [""]
-    if (prefix and not _HOSTNAME.fullmatch(prefix)) or not inside:
-        raise FormatError(whole, expected)
+    ranges = list(_ranges(match["ranges"], whole, _HOSTLIST))
+    if sum(int(last) - int(first) + 1 for first, last in ranges) > most:
+        raise FormatError(whole, _HOSTLIST)
     return [
-        f"{prefix}{number:0{width}d}{tail}"
-        for first, last, width in _ranges(inside, whole, expected)
-        for number in range(first, last + 1)
-        for tail in tails
+        f"{match['prefix']}{number:0{len(first)}d}{match['suffix']}"
+        for first, last in ranges
+        for number in range(int(first), int(last) + 1)
     ]
