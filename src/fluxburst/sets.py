@@ -17,13 +17,18 @@ MAX_EXPANSION = 1_000_000
 """More members than this in one notation are taken for a mistake (or an attack) and refused."""
 
 
-def _ranges(text: str, whole: str, expected: str) -> Iterator[tuple[str, str]]:
-    """Yield the first and the last number of each comma-separated range of ``text``."""
+def _ranges(text: str, whole: str, expected: str) -> Iterator[tuple[str, str | None]]:
+    """Yield each comma-separated range of ``text``: its first number, and its last if it has one."""
     for part in text.split(","):
         match = _RANGE.fullmatch(part)
         if match is None or int(match[2] or match[1]) < int(match[1]):
             raise FormatError(whole, expected)
-        yield match[1], match[2] or match[1]
+        yield match[1], match[2]
+
+
+def _is_number(text: str) -> bool:
+    """Whether a number of an idset is written as RFC 22 wants it, without leading zeros."""
+    return text == str(int(text))
 
 
 def _idset_ranges(text: str) -> Iterator[tuple[int, int]]:
@@ -31,10 +36,11 @@ def _idset_ranges(text: str) -> Iterator[tuple[int, int]]:
     inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     previous = -1
     for first, last in _ranges(inner, text, _IDSET) if inner else ():
-        if int(first) <= previous or first != str(int(first)) or last != str(int(last)):
+        wrong = int(first) <= previous or not _is_number(first)
+        if wrong or (last is not None and (not _is_number(last) or last == first)):
             raise FormatError(text, _IDSET)
-        previous = int(last)
-        yield int(first), int(last)
+        previous = int(last or first)
+        yield int(first), previous
 
 
 def parse_idset(text: str) -> tuple[int, ...]:
@@ -108,11 +114,13 @@ def _expand_host(part: str, whole: str, most: int) -> list[str]:
         raise FormatError(whole, _HOSTLIST)
     if match["ranges"] is None:
         return [part]
-    ranges = list(_ranges(match["ranges"], whole, _HOSTLIST))
-    if sum(int(last) - int(first) + 1 for first, last in ranges) > most:
+    ranges = [
+        (first, int(last or first)) for first, last in _ranges(match["ranges"], whole, _HOSTLIST)
+    ]
+    if sum(last - int(first) + 1 for first, last in ranges) > most:
         raise FormatError(whole, _HOSTLIST)
     return [
         f"{match['prefix']}{number:0{len(first)}d}{match['suffix']}"
         for first, last in ranges
-        for number in range(int(first), int(last) + 1)
+        for number in range(int(first), last + 1)
     ]
