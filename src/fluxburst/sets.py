@@ -18,7 +18,7 @@ MAX_EXPANSION = 1_000_000
 
 
 def _ranges(text: str, whole: str, expected: str) -> Iterator[tuple[str, str | None]]:
-    """Yield each comma-separated range of ``text``: its first number, and its last if it has one."""
+    """Yield each comma-separated range: its first number, and its last if it has one."""
     for part in text.split(","):
         match = _RANGE.fullmatch(part)
         if match is None or int(match[2] or match[1]) < int(match[1]):
