@@ -332,3 +332,8 @@ def test_an_instance_that_goes_away_under_a_selector_stops_the_plan() -> None:
     client.set_selector(asks)
     with pytest.raises(InstanceError, match="the broker is gone"):
         client.plan()
+
+
+def test_a_malformed_job_does_not_keep_the_others_from_being_selected() -> None:
+    client = client_with(jobs=(job(1, {"resources": []}), job(2)))
+    assert list(client.select_jobs()) == [2]

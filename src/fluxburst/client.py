@@ -195,8 +195,10 @@ class FluxBurst:
     def select_jobs(self) -> dict[int, Job]:
         """Return the jobs that are candidates for bursting, by id.
 
+        Jobs that cannot be judged are left out; :meth:`plan` says why.
+
         Raises:
-            HookError: if a package failed at selecting.
+            InstanceError: if the instance cannot be asked.
         """
         return self._planned(lambda planner, jobs: planner.selected(jobs))
 

@@ -138,19 +138,13 @@ class Planner:
         )
 
     def selected(self, jobs: Sequence[Job]) -> dict[int, Job]:
-        """Return the jobs that would be selected, by id.
+        """Return the jobs that would be selected, by id; those that cannot be judged are not.
 
         Raises:
-            FluxburstError: if a package failed at selecting.
+            InstanceError: if the instance goes away meanwhile.
         """
-        chosen = {}
-        for turn, job in enumerate(self._set_aside_given(jobs)):
-            if self._select(turn, job) is not None:
-                chosen[job.id] = job
-            decision = self._decisions.get(job.id)
-            if decision is not None and decision.error is not None:
-                raise decision.error
-        return chosen
+        found = [self._select(turn, job) for turn, job in enumerate(self._set_aside_given(jobs))]
+        return {candidate.job.id: candidate.job for candidate in found if candidate is not None}
 
     def _decide(self, job: Job, outcome: Outcome, *reasons: str, plugin: str = "") -> None:
         self._decisions[job.id] = Decision(job.id, outcome, plugin, reasons)

@@ -54,10 +54,11 @@ def _job_row(job: Job) -> tuple[object, ...]:
 
 @click.command(cls=Command)
 @click.pass_context
-def jobs(context: click.Context) -> None:
+def jobs(context: click.Context) -> int:
     """Show the jobs that are candidates for bursting."""
     settings = settings_of(context)
-    selected = settings.client(plugins=False).select_jobs().values()
+    made = settings.client(plugins=False).plan()
+    selected = made.jobs.values()
     if settings.json:
         print_json(
             [
@@ -78,8 +79,9 @@ def jobs(context: click.Context) -> None:
                 for job in selected
             ]
         )
-        return
-    console().print(table("Selected jobs", JOB_COLUMNS, [_job_row(job) for job in selected]))
+    else:
+        console().print(table("Selected jobs", JOB_COLUMNS, [_job_row(job) for job in selected]))
+    return _report_failures(made)
 
 
 @click.command(cls=Command)
