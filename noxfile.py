@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
 WHEELS = ROOT / "dist"
 RESULTS = ROOT / ".nox" / "results"
-TEST_TOOLS = ["pytest>=8", "hypothesis>=6.100"]
+TEST_TOOLS = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
 LINT_TOOLS = ["ruff==0.17.6"]
 TYPING_TOOLS = ["mypy==2.4.1", "pytest>=8", "hypothesis>=6.100", "nox", "tomli"]
 
@@ -82,7 +82,8 @@ def _pytest(session: nox.Session, *paths: str) -> None:
     file = RESULTS / f"{re.sub(r'[^0-9A-Za-z.]+', '-', session.name).strip('-')}.xml"
     file.unlink(missing_ok=True)
     session.notify("summary")
-    session.run("pytest", "-q", f"--junitxml={file}", *paths, *session.posargs)
+    parallel = ["-n", "auto", "--dist", "loadfile"]
+    session.run("pytest", "-q", *parallel, f"--junitxml={file}", *paths, *session.posargs)
 
 
 @nox.session

@@ -1,32 +1,15 @@
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import at_most
 
 from fluxburst.errors import FluxburstError, FormatError
 from fluxburst.fluids import format_f58, parse_fluid
 
 unhurried = settings(deadline=None)
 ids = st.integers(0, 2**64 - 1)
-
-
-@contextmanager
-def at_most(seconds: float) -> Iterator[None]:
-    def stop(*_: object) -> None:
-        raise TimeoutError(f"still busy after {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 # The examples of RFC 19: its F58 forms beside the hexadecimal forms of the same ids.

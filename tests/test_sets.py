@@ -2,32 +2,16 @@ from __future__ import annotations
 
 import itertools
 import re
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from support import at_most
 
 from fluxburst.errors import FormatError
 from fluxburst.sets import MAX_EXPANSION, format_idset, parse_hostlist, parse_idset
 
 unhurried = settings(deadline=None)
-
-
-@contextmanager
-def at_most(seconds: float) -> Iterator[None]:
-    def stop(*_: object) -> None:
-        raise TimeoutError(f"still busy after {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 # --- idsets (RFC 22) -----------------------------------------------------------------------

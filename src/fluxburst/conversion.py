@@ -300,6 +300,7 @@ def _make_converter(text: bool) -> cattrs.Converter:
     }
     for kind, hook in scalars.items():
         converter.register_structure_hook(kind, hook)
+    converter.register_structure_hook(enum.Enum, _enum)  # cattrs below 26 asks this one first
     converter.register_structure_hook_func(_is_enum, _enum)
     converter.register_structure_hook_func(_is_literal, _text_literal if text else _literal)
     converter.register_structure_hook_factory(_is_list, lambda kind: _listed(converter, kind))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
+import inspect
 import logging
 import pkgutil
 import types
@@ -60,6 +61,9 @@ _TOLD = frozenset(
 
 _COLLECTED = frozenset({"fluxburst_register_plugins", "fluxburst_register_commands"})
 """Hooks that every package is asked for itself."""
+
+
+_FUNCTIONS = (types.FunctionType, types.MethodType, staticmethod, classmethod)
 
 
 def _is_list_of(kind: type) -> Callable[[Any], bool]:
@@ -300,6 +304,9 @@ class Manager:
         proxy = types.ModuleType(f"{distribution} (guarded)")
         functions: dict[str, list[Callable[..., Any]]] = {}
         for name in dir(plugin):
+            # Older versions of pluggy evaluate properties to look for hooks in them.
+            if not isinstance(inspect.getattr_static(plugin, name, None), _FUNCTIONS):
+                continue
             options = self._pm.parse_hookimpl_opts(plugin, name)
             if options is None:
                 continue
