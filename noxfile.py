@@ -100,6 +100,8 @@ def tests(session: nox.Session, what: str) -> None:
     core = f"{_wheels()['fluxburst']}{'[flux]' if FLUX else ''}"
     plugins = {"core": [], "all": PLUGINS}.get(what, [what])
     session.install(*TEST_TOOLS, core, *(_wheel_of(name) for name in plugins))
+    if what == "all":
+        session.install("--no-deps", "./docs/example_plugin")
     paths = [f"plugins/{name}/tests" for name in plugins]
     _pytest(session, *(["tests", *paths] if what in ("core", "all") else paths))
 

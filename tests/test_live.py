@@ -170,3 +170,60 @@ assert "flux" not in sys.modules
 
 def test_an_unused_live_instance_needs_no_flux() -> None:
     LiveInstance()
+
+
+FEW_FILES = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+import sys
+from fluxburst.handles import live
+from fluxburst.jobs import JobState, Mark
+live.JOURNAL_FROM = int(sys.argv[1])
+instance = live.LiveInstance()
+jobs = instance.pending_jobs()
+assert instance.set_marks({job.id: Mark("gke") for job in jobs}) == []
+instance.wait_for_jobs([job.id for job in jobs], JobState.SCHED)
+print(len(jobs), sum(job.burstable is True for job in jobs))
+"""
+
+
+@pytest.mark.flux
+@needs_flux
+@pytest.mark.parametrize("journal_from", ["1", "1000000"], ids=["journal", "lookups"])
+def test_a_long_queue_needs_few_file_descriptors(flux: Flux, journal_from: str) -> None:
+    flux("submit", "--cc=1-300", "--setattr=burstable", "hostname")
+    done = subprocess.run(
+        [sys.executable, "-c", FEW_FILES, journal_from],
+        env=flux.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout.split(), done.stderr) == (["300", "300"], "")
+
+
+@pytest.mark.flux
+@needs_flux
+@pytest.mark.parametrize("journal_from", [1, 1_000_000], ids=["journal", "lookups"])
+def test_jobspecs_come_with_their_updates(
+    flux: Flux, journal_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fluxburst.handles.live.JOURNAL_FROM", journal_from)
+    jobid = flux("submit", "-t", "60s", "hostname")
+    flux("update", jobid, "duration=2h")
+    (job,) = client_of(flux).instance.pending_jobs()
+    assert job["spec"]["attributes"]["system"]["duration"] == 7200.0
+    assert job.duration == 7200.0
+
+
+@pytest.mark.flux
+@needs_flux
+def test_the_same_handle_can_be_used_after_the_journal_was_read(
+    flux: Flux, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fluxburst.handles.live.JOURNAL_FROM", 1)
+    instance = client_of(flux).instance
+    for number in range(1, 4):
+        flux("submit", "hostname")
+        assert len(instance.pending_jobs()) == number
+        assert instance.set_marks({j.id: Mark("gke") for j in instance.pending_jobs()}) == []

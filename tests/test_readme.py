@@ -17,15 +17,15 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
-def mock_is_installed() -> bool:
+def needs(name: str) -> pytest.MarkDecorator:
     try:
-        distribution("fluxburst-mock")
+        distribution(name)
     except PackageNotFoundError:
-        return False
-    return True
+        return pytest.mark.skip(reason=f"{name} is not installed")
+    return pytest.mark.skipif(False, reason="")
 
 
-needs_mock = pytest.mark.skipif(not mock_is_installed(), reason="fluxburst-mock is not installed")
+needs_mock = needs("fluxburst-mock")
 
 
 def test_the_first_two_commands_are_one_line_each_and_alone_in_their_blocks() -> None:
@@ -40,6 +40,21 @@ def test_the_plugin_in_forty_lines_is_the_example_plugin() -> None:
     source = (ROOT / "docs" / "example_plugin" / "fluxburst_example.py").read_text()
     assert source in blocks("python")
     assert len(source.splitlines()) <= 40
+
+
+@needs("fluxburst-example")
+def test_the_plugin_in_forty_lines_takes_part_once_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fluxburst import FluxBurst
+
+    monkeypatch.setenv("FLUXBURST_EXAMPLE_DIRECTORY", str(tmp_path))
+    client = FluxBurst(mock=True)
+    client.load("example")
+    assert client.run_burst() == []
+    (file,) = tmp_path.glob("*.json")
+    assert client.run_unburst() == [file.stem]
+    assert list(tmp_path.iterdir()) == []
 
 
 @needs_mock
