@@ -1,8 +1,7 @@
 """Discovery, blocking, registration and blame: the one place that talks to pluggy.
 
 Every hook has one typed method here, so that nobody else touches the plugin manager. Each
-implementation is registered behind a guard that knows its distribution: what it raises becomes a
-:class:`~fluxburst.errors.HookError` with that name on it, and an answer of the wrong type does too.
+implementation is registered behind a guard (:mod:`fluxburst.guards`) that knows its distribution.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import logging
 import pkgutil
 import types
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,14 @@ from fluxburst.errors import (
     UnknownPluginError,
     did_you_mean,
 )
+from fluxburst.guards import (
+    COLLECTED,
+    TOLD,
+    about,
+    guard_answer,
+    guard_observer,
+    guard_wrapper,
+)
 from fluxburst.hookspecs import PROJECT
 from fluxburst.jobs import Job
 from fluxburst.plugins import BurstPlugin, PluginType
@@ -47,46 +54,7 @@ CORE = "fluxburst"
 
 _log = logging.getLogger(__name__)
 
-_TOLD = frozenset(
-    {
-        "fluxburst_configure",
-        "fluxburst_job_scheduled",
-        "fluxburst_jobs_unmatched",
-        "fluxburst_burst_changed",
-        "fluxburst_phase_failed",
-    }
-)
-"""Hooks that are told, not asked: what one of them raises is recorded and stops nobody."""
-
-
-_COLLECTED = frozenset({"fluxburst_register_plugins", "fluxburst_register_commands"})
-"""Hooks that every package is asked for itself."""
-
-
 _FUNCTIONS = (types.FunctionType, types.MethodType, staticmethod, classmethod)
-
-
-def _is_list_of(kind: type) -> Callable[[Any], bool]:
-    return lambda answer: (
-        isinstance(answer, Sequence)
-        and not isinstance(answer, str)
-        and all(isinstance(item, kind) for item in answer)
-    )
-
-
-def _is_bool(answer: object) -> bool:
-    return isinstance(answer, bool)
-
-
-_ANSWERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "fluxburst_select_job": ("True, False or None", _is_bool),
-    "fluxburst_schedule_job": ("True, False or None", _is_bool),
-    "fluxburst_order_plugins": ("a list of plugin names or None", _is_list_of(str)),
-    "fluxburst_run_plugin": ("a list of Burst or None", _is_list_of(Burst)),
-    "fluxburst_unburst_plugin": ("a list of burst names or None", _is_list_of(str)),
-    "fluxburst_register_plugins": ("a list of PluginType or None", _is_list_of(PluginType)),
-}
-"""For each hook that is asked, what an answer other than None must be."""
 
 
 @dataclass
@@ -317,46 +285,20 @@ class Manager:
                 )
             function = getattr(plugin, name)
             wraps = options.get("wrapper") or options.get("hookwrapper")
-            if wraps and hook in _COLLECTED:
+            if wraps and hook in COLLECTED:
                 raise HookError(hook, distribution, "is collected, so it cannot be wrapped")
             if wraps:
-                guarded = _guard_wrapper(function, hook, distribution)
-            elif hook in _TOLD:
-                guarded = self._guard_observer(function, hook, distribution)
+                guarded = guard_wrapper(function, hook, distribution)
+            elif hook in TOLD:
+                guarded = guard_observer(function, hook, distribution, self._record)
             else:
-                guarded = self._guard_answer(function, hook, distribution)
+                guarded = guard_answer(function, hook, distribution, self._note)
             setattr(proxy, name, guarded)
             functions.setdefault(hook, []).append(guarded)
         return _Guarded(distribution, proxy, functions)
 
-    def _guard_observer(
-        self, function: Callable[..., Any], hook: str, distribution: str
-    ) -> Callable[..., None]:
-        @functools.wraps(function)
-        def guarded(*arguments: Any) -> None:
-            try:
-                function(*arguments)
-            except Exception as error:  # noqa: BLE001 - a hook may raise anything
-                self._record(_blame(error, hook, distribution))
-
-        return guarded
-
-    def _guard_answer(
-        self, function: Callable[..., Any], hook: str, distribution: str
-    ) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def guarded(*arguments: Any) -> Any:
-            try:
-                answer = function(*arguments)
-            except FluxburstError:
-                raise
-            except Exception as error:
-                raise _blame(error, hook, distribution) from error
-            if answer is not None:
-                self._answered_by = distribution
-            return _checked(answer, hook, distribution)
-
-        return guarded
+    def _note(self, distribution: str) -> None:
+        self._answered_by = distribution
 
     # --- one typed method for each hook -----------------------------------------------------
 
@@ -387,7 +329,7 @@ class Manager:
         try:
             return bool(self._hook.fluxburst_select_job(job=job, client=self._client))
         except HookError as error:
-            raise _about(error, f"job {job.id}") from error.__cause__
+            raise about(error, f"job {job.id}") from error.__cause__
 
     def order_plugins(self, plugins: Mapping[str, BurstPlugin], job: Job | None) -> Sequence[str]:
         """Ask to which burst plugins a job is offered, in order.
@@ -401,7 +343,7 @@ class Manager:
                 plugins=plugins, job=job, client=self._client
             )
         except HookError as error:
-            raise _about(error, f"job {job.id}" if job else "") from error.__cause__
+            raise about(error, f"job {job.id}" if job else "") from error.__cause__
         for name in names:
             if name not in plugins:
                 raise HookAnswerError(
@@ -423,7 +365,7 @@ class Manager:
                 self._hook.fluxburst_schedule_job(job=job, plugin=plugin, client=self._client)
             )
         except HookError as error:
-            raise _about(error, f"job {job.id}, plugin {plugin.name}") from error.__cause__
+            raise about(error, f"job {job.id}, plugin {plugin.name}") from error.__cause__
 
     def run_plugin(self, plugin: BurstPlugin, request: BurstRequest) -> Sequence[Burst]:
         """Have a plugin bring its capacity up.
@@ -437,7 +379,7 @@ class Manager:
                 plugin=plugin, request=request, client=self._client
             )
         except HookError as error:
-            raise _about(error, f"plugin {plugin.name}") from error.__cause__
+            raise about(error, f"plugin {plugin.name}") from error.__cause__
         return bursts or ()
 
     def unburst_plugin(self, plugin: BurstPlugin, bursts: Sequence[Burst]) -> Sequence[str]:
@@ -452,7 +394,7 @@ class Manager:
                 plugin=plugin, bursts=bursts, client=self._client
             )
         except HookError as error:
-            raise _about(error, f"plugin {plugin.name}") from error.__cause__
+            raise about(error, f"plugin {plugin.name}") from error.__cause__
         return gone or ()
 
     def job_scheduled(self, job: Job, plugin: BurstPlugin) -> None:
@@ -494,42 +436,6 @@ def _legacy_type(module: Any, name: str) -> PluginType[Any]:
             f"has neither an entry point in the group {GROUP!r} nor a function init(dataclass)",
         )
     return PluginType(name.removeprefix(LEGACY_PREFIX), None, init)
-
-
-def _guard_wrapper(
-    function: Callable[..., Any], hook: str, distribution: str
-) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def guarded(*arguments: Any) -> Generator[Any, Any, Any]:
-        try:
-            answer = yield from function(*arguments)
-        except FluxburstError:
-            raise
-        except Exception as error:
-            raise _blame(error, hook, distribution) from error
-        return _checked(answer, hook, distribution)
-
-    return guarded
-
-
-def _blame(error: Exception, hook: str, distribution: str) -> HookError:
-    failure = HookError(hook, distribution, f"{type(error).__name__}: {error}")
-    failure.__cause__ = error
-    return failure
-
-
-def _checked(answer: Any, hook: str, distribution: str) -> Any:
-    expected, is_answer = _ANSWERS.get(hook, ("", None))
-    if answer is None or is_answer is None or is_answer(answer):
-        return answer
-    raise HookAnswerError(
-        hook, distribution, f"answered {answer!r} ({type(answer).__name__}), expected {expected}"
-    )
-
-
-def _about(error: HookError, subject: str) -> HookError:
-    """Return the error with what the hook was asked about."""
-    return type(error)(error.hook, error.distribution, error.problem, subject=subject)
 
 
 def _collect(guarded: _Guarded, hook: str) -> list[Any]:

@@ -1,0 +1,124 @@
+"""Guards before hook implementations: they know whose it is, and blame it by name.
+
+What an implementation raises becomes a :class:`~fluxburst.errors.HookError` with its distribution
+on it, and an answer of the wrong type does too. fluxburst's own errors pass as they are.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+from fluxburst.bursts import Burst
+from fluxburst.errors import FluxburstError, HookAnswerError, HookError
+from fluxburst.plugins import PluginType
+
+TOLD = frozenset(
+    {
+        "fluxburst_configure",
+        "fluxburst_job_scheduled",
+        "fluxburst_jobs_unmatched",
+        "fluxburst_burst_changed",
+        "fluxburst_phase_failed",
+    }
+)
+"""Hooks that are told, not asked: what one of them raises is recorded and stops nobody."""
+
+
+COLLECTED = frozenset({"fluxburst_register_plugins", "fluxburst_register_commands"})
+"""Hooks that every package is asked for itself."""
+
+
+def _is_list_of(kind: type) -> Callable[[Any], bool]:
+    return lambda answer: (
+        isinstance(answer, Sequence)
+        and not isinstance(answer, str)
+        and all(isinstance(item, kind) for item in answer)
+    )
+
+
+def _is_bool(answer: object) -> bool:
+    return isinstance(answer, bool)
+
+
+_ANSWERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "fluxburst_select_job": ("True, False or None", _is_bool),
+    "fluxburst_schedule_job": ("True, False or None", _is_bool),
+    "fluxburst_order_plugins": ("a list of plugin names or None", _is_list_of(str)),
+    "fluxburst_run_plugin": ("a list of Burst or None", _is_list_of(Burst)),
+    "fluxburst_unburst_plugin": ("a list of burst names or None", _is_list_of(str)),
+    "fluxburst_register_plugins": ("a list of PluginType or None", _is_list_of(PluginType)),
+}
+"""For each hook that is asked, what an answer other than None must be."""
+
+
+def guard_answer(
+    function: Callable[..., Any], hook: str, distribution: str, note: Callable[[str], None]
+) -> Callable[..., Any]:
+    """Guard an implementation that is asked; ``note`` is told who gave an answer."""
+
+    @functools.wraps(function)
+    def guarded(*arguments: Any) -> Any:
+        try:
+            answer = function(*arguments)
+        except FluxburstError:
+            raise
+        except Exception as error:
+            raise _blame(error, hook, distribution) from error
+        if answer is not None:
+            note(distribution)
+        return _checked(answer, hook, distribution)
+
+    return guarded
+
+
+def guard_observer(
+    function: Callable[..., Any], hook: str, distribution: str, record: Callable[[HookError], None]
+) -> Callable[..., None]:
+    """Guard an implementation that is told: what it raises is recorded and stops nobody."""
+
+    @functools.wraps(function)
+    def guarded(*arguments: Any) -> None:
+        try:
+            function(*arguments)
+        except Exception as error:  # noqa: BLE001 - a hook may raise anything
+            record(_blame(error, hook, distribution))
+
+    return guarded
+
+
+def guard_wrapper(function: Callable[..., Any], hook: str, distribution: str) -> Callable[..., Any]:
+    """Guard a wrapper, for what it raises itself and for what it makes of the answer."""
+
+    @functools.wraps(function)
+    def guarded(*arguments: Any) -> Generator[Any, Any, Any]:
+        try:
+            answer = yield from function(*arguments)
+        except FluxburstError:
+            raise
+        except Exception as error:
+            raise _blame(error, hook, distribution) from error
+        return _checked(answer, hook, distribution)
+
+    return guarded
+
+
+def _blame(error: Exception, hook: str, distribution: str) -> HookError:
+    failure = HookError(hook, distribution, f"{type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
+
+
+def _checked(answer: Any, hook: str, distribution: str) -> Any:
+    expected, is_answer = _ANSWERS.get(hook, ("", None))
+    if answer is None or is_answer is None or is_answer(answer):
+        return answer
+    raise HookAnswerError(
+        hook, distribution, f"answered {answer!r} ({type(answer).__name__}), expected {expected}"
+    )
+
+
+def about(error: HookError, subject: str) -> HookError:
+    """Return the error with what the hook was asked about."""
+    return type(error)(error.hook, error.distribution, error.problem, subject=subject)
