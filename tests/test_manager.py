@@ -335,3 +335,22 @@ def test_the_import_that_hides_an_old_plugins_dataclass_is_named(
     )
     with pytest.raises(ParameterError, match=r"fluxburst_old\.plugin cannot be imported"):
         FluxBurst(mock=True).load("old")
+
+
+def test_what_is_collected_may_come_from_a_generator(make_package: MakePackage) -> None:
+    make_package("fluxburst_cloud", OFFERS_CLOUD.replace("return [", "yield from ["))
+    assert "cloud" in discovered().offers
+
+
+def test_an_answer_that_is_no_command_is_left_out(make_package: MakePackage) -> None:
+    make_package(
+        "fluxburst_wrong",
+        """
+        from fluxburst import hookimpl
+
+        @hookimpl
+        def fluxburst_register_commands():
+            return ["greet"]
+        """,
+    )
+    assert discovered().commands() == []

@@ -337,3 +337,14 @@ def test_an_instance_that_goes_away_under_a_selector_stops_the_plan() -> None:
 def test_a_malformed_job_does_not_keep_the_others_from_being_selected() -> None:
     client = client_with(jobs=(job(1, {"resources": []}), job(2)))
     assert list(client.select_jobs()) == [2]
+
+
+def test_a_package_that_exits_costs_the_job_only() -> None:
+    class Exits:
+        @hookimpl
+        def fluxburst_select_job(self, job: Job) -> bool:
+            raise SystemExit(3)
+
+    client = client_with(jobs=(job(1),))
+    client.hooks.register(Exits(), "fluxburst-exits")
+    assert "fluxburst-exits" in decision(client.plan(), 1).reasons[0]

@@ -11,6 +11,7 @@ from fluxburst.bursts import Burst
 from fluxburst.config import Config, blocked_by_environment
 from fluxburst.config import find as find_config
 from fluxburst.errors import (
+    FAILURES,
     BurstError,
     ConfigError,
     FluxburstError,
@@ -324,7 +325,7 @@ class FluxBurst:
             plugin = offer.plugin_type.factory(params, **kwargs)
         except FluxburstError:
             raise
-        except Exception as error:
+        except FAILURES as error:
             raise BurstError(
                 f"could not be made: {type(error).__name__}: {error}", plugin=name
             ) from error

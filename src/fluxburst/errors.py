@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from fluxburst.bursts import Burst
 
 
+FAILURES = (Exception, SystemExit)
+"""What is taken for a failure at the border of a package; only Ctrl-C and the like pass it."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name closest to ``name``, or ``""``."""
     matches = difflib.get_close_matches(name, list(known), n=1)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from fluxburst.bursts import Burst, BurstRequest, BurstState
-from fluxburst.errors import BurstErrors, FluxburstError, RequestError
+from fluxburst.errors import FAILURES, BurstErrors, FluxburstError, RequestError
 from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import Job, Mark
 from fluxburst.manager import Manager
@@ -148,7 +148,7 @@ class Executor:
             try:
                 for name in plugin.list_bursts():
                     known.setdefault(name, Burst(name, plugin.name, "", 0))
-            except Exception as error:  # noqa: BLE001 - a provider's library may raise anything
+            except FAILURES as error:  # a provider's library may raise anything
                 errors.append(as_burst_error(error, plugin.name))
             chosen[plugin.name] = [
                 burst for name, burst in known.items() if names is None or name in names
@@ -203,7 +203,7 @@ def _refreshed(plugin: BurstPlugin, burst: Burst) -> Burst:
     """Return a burst as its plugin sees it; a plugin that cannot tell leaves a note on it."""
     try:
         return replace(plugin.refresh(burst), error="")
-    except Exception as error:  # noqa: BLE001 - a provider's library may raise anything
+    except FAILURES as error:  # a provider's library may raise anything
         return replace(burst, error=str(as_burst_error(error, plugin.name, burst.name)))
 
 

@@ -7,11 +7,11 @@ on it, and an answer of the wrong type does too. fluxburst's own errors pass as 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 from fluxburst.bursts import Burst
-from fluxburst.errors import FluxburstError, HookAnswerError, HookError
+from fluxburst.errors import FAILURES, FluxburstError, HookAnswerError, HookError
 from fluxburst.plugins import PluginType
 
 TOLD = frozenset(
@@ -24,7 +24,6 @@ TOLD = frozenset(
     }
 )
 """Hooks that are told, not asked: what one of them raises is recorded and stops nobody."""
-
 
 COLLECTED = frozenset({"fluxburst_register_plugins", "fluxburst_register_commands"})
 """Hooks that every package is asked for itself."""
@@ -42,12 +41,20 @@ def _is_bool(answer: object) -> bool:
     return isinstance(answer, bool)
 
 
+def _is_list_of_commands(answer: object) -> bool:
+    """Whether these are click's commands; click itself is the command line's to import."""
+    return isinstance(answer, list) and all(
+        hasattr(item, "params") and callable(getattr(item, "make_context", None)) for item in answer
+    )
+
+
 _ANSWERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "fluxburst_select_job": ("True, False or None", _is_bool),
     "fluxburst_schedule_job": ("True, False or None", _is_bool),
     "fluxburst_order_plugins": ("a list of plugin names or None", _is_list_of(str)),
     "fluxburst_run_plugin": ("a list of Burst or None", _is_list_of(Burst)),
     "fluxburst_unburst_plugin": ("a list of burst names or None", _is_list_of(str)),
+    "fluxburst_register_commands": ("a list of click commands or None", _is_list_of_commands),
     "fluxburst_register_plugins": ("a list of PluginType or None", _is_list_of(PluginType)),
 }
 """For each hook that is asked, what an answer other than None must be."""
@@ -62,9 +69,11 @@ def guard_answer(
     def guarded(*arguments: Any) -> Any:
         try:
             answer = function(*arguments)
+            if hook in COLLECTED and isinstance(answer, Iterable):
+                answer = list(answer)
         except FluxburstError:
             raise
-        except Exception as error:
+        except FAILURES as error:
             raise _blame(error, hook, distribution) from error
         if answer is not None:
             note(distribution)
@@ -82,7 +91,7 @@ def guard_observer(
     def guarded(*arguments: Any) -> None:
         try:
             function(*arguments)
-        except Exception as error:  # noqa: BLE001 - a hook may raise anything
+        except FAILURES as error:
             record(_blame(error, hook, distribution))
 
     return guarded
@@ -97,14 +106,14 @@ def guard_wrapper(function: Callable[..., Any], hook: str, distribution: str) ->
             answer = yield from function(*arguments)
         except FluxburstError:
             raise
-        except Exception as error:
+        except FAILURES as error:
             raise _blame(error, hook, distribution) from error
         return _checked(answer, hook, distribution)
 
     return guarded
 
 
-def _blame(error: Exception, hook: str, distribution: str) -> HookError:
+def _blame(error: BaseException, hook: str, distribution: str) -> HookError:
     failure = HookError(hook, distribution, f"{type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure

@@ -23,6 +23,7 @@ import pluggy
 from fluxburst import default_hooks, hookspecs
 from fluxburst.bursts import Burst, BurstRequest
 from fluxburst.errors import (
+    FAILURES,
     FluxburstError,
     HookAnswerError,
     HookError,
@@ -105,7 +106,7 @@ class Offer:
         for name in (self.module, f"{self.module}.plugin") if self.module else ():
             try:
                 kind = getattr(importlib.import_module(name), "BurstParameters", None)
-            except Exception as error:  # noqa: BLE001 - a package may raise anything when imported
+            except FAILURES as error:  # a package may raise anything when imported
                 why = f"{name} cannot be imported ({type(error).__name__}: {error})"
                 continue
             if isinstance(kind, type):
@@ -177,7 +178,7 @@ class Manager:
             return
         try:
             loaded = load()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a package may raise anything when imported
+        except FAILURES as error:  # a package may raise anything when imported
             package.problem = f"cannot be imported: {type(error).__name__}: {error}"
             _log.info("%s %s", package.distribution, package.problem)
             _log.debug("%s", package.distribution, exc_info=error)

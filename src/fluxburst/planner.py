@@ -13,6 +13,7 @@ from typing import Protocol
 
 from fluxburst.bursts import Burst
 from fluxburst.errors import (
+    FAILURES,
     BurstError,
     FluxburstError,
     InstanceError,
@@ -155,7 +156,7 @@ class Planner:
     def _types_of(self, plugin: BurstPlugin) -> tuple[NodeType, ...]:
         try:
             return tuple(plugin.node_types())
-        except Exception as error:  # noqa: BLE001 - a provider's library may raise anything
+        except FAILURES as error:  # a provider's library may raise anything
             self._unusable[plugin.name] = as_burst_error(error, plugin.name)
             return ()
 

@@ -10,7 +10,14 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from fluxburst import parameters
 from fluxburst.bursts import Burst, BurstState
-from fluxburst.errors import BurstError, BurstErrors, CapacityError, FluxburstError, RequestError
+from fluxburst.errors import (
+    FAILURES,
+    BurstError,
+    BurstErrors,
+    CapacityError,
+    FluxburstError,
+    RequestError,
+)
 from fluxburst.jobs import Job
 from fluxburst.jobspec import Chunk
 from fluxburst.nodes import NodeType
@@ -188,7 +195,7 @@ class BurstPlugin:
         known = {n for n, burst in self.bursts.items() if burst.state is not BurstState.ENDED}
         try:
             known |= set(self.list_bursts())
-        except Exception as error:  # noqa: BLE001 - a provider's library may raise anything
+        except FAILURES as error:  # a provider's library may raise anything
             return self._take_down(known, [as_burst_error(error, self.name)])
         return self._take_down(known)
 
@@ -234,7 +241,7 @@ class BurstPlugin:
         self.bursts[burst.name] = burst
         try:
             created = self.create(burst)
-        except Exception as error:
+        except FAILURES as error:
             failure = as_burst_error(error, self.name, burst.name)
             self.bursts[burst.name] = replace(
                 burst, state=BurstState.FAILED, error=self._give_up(burst, failure)
@@ -247,7 +254,7 @@ class BurstPlugin:
         """Delete what a failed creation left; return what to say of it."""
         try:
             self.delete(burst)
-        except Exception as error:  # noqa: BLE001 - both are said: something may still cost money
+        except FAILURES as error:  # both are said: something may still cost money
             return f"{failure}; and it could not be deleted: {error}"
         return str(failure)
 
@@ -260,7 +267,7 @@ class BurstPlugin:
             burst = self.bursts.get(name) or Burst(name, self.name, "", 0)
             try:
                 self.delete(burst)
-            except Exception as error:  # noqa: BLE001 - a provider's library may raise anything
+            except FAILURES as error:  # a provider's library may raise anything
                 errors.append(as_burst_error(error, self.name, name))
                 continue
             self.bursts[name] = replace(burst, state=BurstState.ENDED)
@@ -270,7 +277,7 @@ class BurstPlugin:
         return [burst.name for burst in gone]
 
 
-def as_burst_error(error: Exception, plugin: str, burst: str = "") -> BurstError:
+def as_burst_error(error: BaseException, plugin: str, burst: str = "") -> BurstError:
     """Return what a plugin raised as a :class:`BurstError` that names plugin and burst."""
     if isinstance(error, BurstError):
         error.plugin, error.burst = error.plugin or plugin, error.burst or burst
