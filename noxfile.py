@@ -58,14 +58,15 @@ def _flux_version() -> str:
 _put_pyenv_first()
 FLUX = _flux_version()
 SUPPORTED = _supported_pythons()
-PRESENT = [python for python in SUPPORTED if _works(python)]
-NEWEST = PRESENT[-1] if PRESENT else None
+PRESENT = [python for python in SUPPORTED if _works(python)] or [sys.executable]
+NEWEST = PRESENT[-1]
 
 
 @functools.cache
 def _wheels() -> dict[str, str]:
     """Build a wheel of each distribution, once a run; return their paths by name."""
     shutil.rmtree(WHEELS, ignore_errors=True)
+    shutil.rmtree(RESULTS, ignore_errors=True)
     for source in [ROOT, *(ROOT / "plugins" / name for name in PLUGINS)]:
         command = ["pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(WHEELS), str(source)]
         subprocess.run([sys.executable, "-m", *command], check=True)
@@ -86,6 +87,14 @@ def _pytest(session: nox.Session, *paths: str) -> None:
     session.run("pytest", "-q", *parallel, f"--junitxml={file}", *paths, *session.posargs)
 
 
+def _install(session: nox.Session, plugins: list[str]) -> None:
+    """Install the wheels as they are now, also over those of the same version from before."""
+    wheels = [_wheels()["fluxburst"], *(_wheel_of(name) for name in plugins)]
+    flux = [f"flux-python=={FLUX}", "ply"] if FLUX else []
+    session.install(*TEST_TOOLS, *wheels, *flux)
+    session.install("--force-reinstall", "--no-deps", *wheels)
+
+
 @nox.session
 def build(session: nox.Session) -> None:
     """Build the wheels of all distributions into dist/."""
@@ -93,25 +102,25 @@ def build(session: nox.Session) -> None:
         session.log(f"{name}: {wheel}")
 
 
-@nox.session(python=PRESENT or False)
+@nox.session(python=PRESENT)
 @nox.parametrize("what", ["core", *PLUGINS, "all"])
 def tests(session: nox.Session, what: str) -> None:
     """Run the tests on built wheels: the core alone, each plugin, and all together."""
-    core = f"{_wheels()['fluxburst']}{'[flux]' if FLUX else ''}"
     plugins = {"core": [], "all": PLUGINS}.get(what, [what])
-    session.install(*TEST_TOOLS, core, *(_wheel_of(name) for name in plugins))
+    _install(session, plugins)
     if what == "all":
         session.install("--no-deps", "./docs/example_plugin")
     paths = [f"plugins/{name}/tests" for name in plugins]
     _pytest(session, *(["tests", *paths] if what in ("core", "all") else paths))
 
 
-@nox.session(python=PRESENT[:1] or False)
+@nox.session(python=PRESENT[:1])
 def minimums(session: nox.Session) -> None:
     """Run the tests with the lowest versions allowed, on the oldest Python."""
     session.install(*TEST_TOOLS)
     lowest = re.findall(r'^    "([a-z]+)>=([0-9.]+)"', (ROOT / "pyproject.toml").read_text(), re.M)
     session.install(
+        "--force-reinstall",
         _wheels()["fluxburst"],
         *(_wheel_of(name) for name in PLUGINS),
         *(f"{name}=={version}" for name, version in lowest),
@@ -124,7 +133,9 @@ def summary(session: nox.Session) -> None:
     """Say what the tests ran with, what had to be left out, and how many were skipped."""
     counts: collections.Counter[str] = collections.Counter()
     reasons: collections.Counter[str] = collections.Counter()
+    ran: set[str] = set()
     for file in sorted(RESULTS.glob("*.xml")):
+        ran.update(re.findall(r"3\.\d+", file.name))
         for case in ElementTree.parse(file).iter("testcase"):
             kinds = {child.tag for child in case}
             skipped = case.find("skipped")
@@ -135,7 +146,7 @@ def summary(session: nox.Session) -> None:
                 counts["failed" if kinds & {"failure", "error"} else "passed"] += 1
         file.unlink()
     absent = [python for python in SUPPORTED if python not in PRESENT]
-    print(f"\nPythons: {', '.join(PRESENT)}; left out, not on this machine: {_or_none(absent)}")
+    print(f"\nPythons: {', '.join(sorted(ran))}; not on this machine: {_or_none(absent)}")
     print(f"Flux: {FLUX or 'left out, no flux on PATH: what needs a live one was skipped'}")
     for reason, count in reasons.items():
         print(f"skipped {count}: {reason}")
@@ -146,19 +157,18 @@ def _or_none(names: list[str]) -> str:
     return ", ".join(names) or "none"
 
 
-@nox.session(python=NEWEST or False)
+@nox.session(python=NEWEST)
 def docs(session: nox.Session) -> None:
     """Draw the picture of the demo anew, and check that the documentation tells the truth."""
-    session.install(*TEST_TOOLS, _wheels()["fluxburst"], *(_wheel_of(name) for name in PLUGINS))
+    _install(session, PLUGINS)
     session.run("python", "docs/draw_demo.py", "docs/demo.svg")
     _pytest(session, "tests/test_docs.py")
 
 
-@nox.session(python=NEWEST or False)
+@nox.session(python=NEWEST)
 def bench(session: nox.Session) -> None:
     """Measure speed beside the peers', each from PyPI in an environment of its own."""
-    extra = "[flux]" if FLUX else ""
-    session.install(f"{_wheels()['fluxburst']}{extra}", *(_wheel_of(name) for name in PLUGINS))
+    _install(session, PLUGINS)
     session.run("python", "benchmarks/planning.py", *session.posargs)
     if FLUX:
         session.run("python", "benchmarks/cycle.py", *session.posargs)
@@ -166,7 +176,7 @@ def bench(session: nox.Session) -> None:
         session.warn("left out: the burst cycle on a live Flux (no flux on PATH)")
 
 
-@nox.session(python=NEWEST or False)
+@nox.session(python=NEWEST)
 def lint(session: nox.Session) -> None:
     """Check style and format."""
     session.install(*LINT_TOOLS)
@@ -174,7 +184,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", ".")
 
 
-@nox.session(python=NEWEST or False)
+@nox.session(python=NEWEST)
 def typing(session: nox.Session) -> None:
     """Check types."""
     session.install(*TYPING_TOOLS, _wheels()["fluxburst"])

@@ -165,11 +165,13 @@ def test_a_burst_that_failed_and_could_not_be_deleted_says_both() -> None:
 
     stuck = Stuck("stuck", fails=CapacityError("half of it"))
     client = client_with(stuck, jobs=(job(1),))
-    with pytest.raises(BurstErrors):
+    with pytest.raises(BurstErrors) as caught:
         client.run_burst()
     (burst,) = stuck.bursts.values()
-    assert "half of it; and it could not be deleted: will not go" in burst.error
-    assert burst.state is BurstState.FAILED
+    assert "half of it; and what there is of it could not be deleted" in burst.error
+    assert "will not go" in str(caught.value)
+    assert burst.state is BurstState.ENDING
+    assert stuck.in_use() == {"node": 1}
 
 
 def test_a_plugin_without_node_types_is_run_with_its_jobs() -> None:
@@ -451,3 +453,128 @@ def test_a_client_reads_the_usual_configuration_and_the_environment(
     with pytest.raises(ConfigError, match="cannot be read"):
         FluxBurst(mock=True)
     assert FluxBurst(mock=True, config=Config()).config.ordering is None
+
+
+def test_all_marks_of_a_plugin_that_has_nothing_left_are_taken_off() -> None:
+    cloud = Elsewhere("cloud")
+    client = client_with(cloud, jobs=(job(1), job(2), job(3)))
+    client.instance.set_marks({1: Mark("cloud", "never-begun"), 2: Mark("cloud"), 3: Mark("gke")})
+    client.run_unburst()
+    assert marks(client) == {1: None, 2: None, 3: Mark("gke")}
+
+
+def test_a_plugin_that_could_not_be_emptied_keeps_its_marks() -> None:
+    class Stuck(Elsewhere):
+        def delete(self, burst: Burst) -> None:
+            raise OSError("will not go")
+
+    client = client_with(Stuck("stuck"), jobs=(job(1),))
+    client.run_burst()
+    before = marks(client)
+    with pytest.raises(BurstErrors):
+        client.run_unburst()
+    assert marks(client) == before
+
+
+def test_an_interrupt_frees_the_jobs_of_bursts_that_were_not_begun() -> None:
+    class Interrupted(Elsewhere):
+        def create(self, burst: Burst) -> Burst:
+            raise KeyboardInterrupt
+
+    types = (NodeType("small", cores=8), NodeType("gpu", cores=8, gpus=1, price=9.0))
+    gpu = {"type": "gpu", "count": 1}
+    wants_gpu = spec(1, 8, burstable=1)
+    wants_gpu["resources"][0]["with"][0]["with"].append(gpu)
+    jobs = (job(1, spec(1, 8, burstable=1)), job(2, wants_gpu))
+    client = client_with(Interrupted("cloud", *types), jobs=jobs)
+    assert len(client.plan().bursts) == 2
+    with pytest.raises(KeyboardInterrupt):
+        client.run_burst()
+    left = [mark for mark in marks(client).values() if mark]
+    assert len(left) == 1
+    assert left[0].burst in client.plugins["cloud"].bursts
+
+
+def test_a_job_that_fits_on_a_coming_burst_is_marked_with_it() -> None:
+    class Slow(Elsewhere):
+        def create(self, burst: Burst) -> Burst:
+            self.created.append(burst.name)
+            return replace(burst, state=BurstState.STARTING)
+
+    slow = Slow("slow", NodeType("node", cores=16))
+    client = client_with(slow, jobs=(job(1, spec(1, 8, burstable=1)),))
+    client.run_burst()
+    second = client.instance.submit(spec(1, 8, burstable=1))  # type: ignore[attr-defined]
+    client.run_burst()
+    assert len(slow.created) == 1
+    assert marks(client)[second] == Mark("slow", slow.created[0])
+
+
+def test_a_plan_that_is_applied_late_leaves_out_what_was_given_or_started_since() -> None:
+    one, two = Elsewhere("cloud"), Elsewhere("cloud")
+    first = client_with(one, jobs=(job(1), job(2), job(3)))
+    second = FluxBurst(first.instance)
+    second.plugins["cloud"] = two
+    late = second.plan()
+    first.instance.set_marks({1: Mark("cloud", "another")})
+    first.instance.cancel(2)  # type: ignore[attr-defined]
+    second.apply(late)
+    assert list(two.jobs) == [3]
+    assert marks(first)[1] == Mark("cloud", "another")
+    first.instance.set_marks({3: Mark("cloud", "another")})
+    late = replace(late, assignments={"cloud": (1, 2, 3)})
+    two.created.clear()
+    second.apply(late)
+    assert two.created == []
+
+
+@pytest.mark.parametrize("answer", [None, "done", Burst("another", "cloud", "node", 1)])
+def test_a_create_that_answers_wrongly_is_an_error_and_what_it_made_is_deleted(
+    answer: object,
+) -> None:
+    class Wrong(Elsewhere):
+        def create(self, burst: Burst) -> Burst:
+            return answer  # type: ignore[return-value]
+
+    wrong = Wrong("cloud")
+    client = client_with(wrong, jobs=(job(1),))
+    with pytest.raises(BurstErrors, match="not the burst as it is now"):
+        client.run_burst()
+    assert len(wrong.deleted) == 1
+    assert marks(client) == {1: None}
+    assert client.plan().bursts
+
+
+def test_a_burst_counts_as_gone_only_if_the_plugin_says_so() -> None:
+    class Forgetful(Elsewhere):
+        asked = 0
+
+        def list_bursts(self) -> Collection[str]:
+            self.asked += 1
+            return ["b-1"] if self.asked == 1 else []
+
+    client = client_with(Forgetful("cloud"))
+    assert client.run_unburst() == []
+
+
+def test_an_unknown_name_is_not_denied_while_a_plugin_cannot_be_asked() -> None:
+    class Mute(Elsewhere):
+        def list_bursts(self) -> Collection[str]:
+            raise BurstError("does not answer")
+
+    with pytest.raises(BurstErrors, match="does not answer"):
+        client_with(Mute("mute")).run_unburst(["b-1"])
+
+
+def test_one_name_may_be_given_as_text() -> None:
+    cloud = Elsewhere("cloud")
+    client = client_with(cloud)
+    client.request_burst("cloud", 1, None)
+    assert client.run_unburst("cloud-1") == ["cloud-1"]
+    client.wait_for_jobs(states="inactive")
+
+
+@pytest.mark.parametrize("setter", ["set_selector", "set_ordering"])
+def test_what_is_no_function_is_refused(setter: str) -> None:
+    with pytest.raises(RequestError, match="is a function, not 'burstable'"):
+        getattr(client_with(), setter)("burstable")

@@ -398,3 +398,59 @@ def test_a_closed_pipe_is_no_traceback() -> None:
         check=False,
     )
     assert "Traceback" not in done.stderr
+
+
+def test_names_of_jobs_are_shown_as_they_are_and_move_no_cursor(run: Run, tmp_path: Path) -> None:
+    record = json.loads(BUNDLED.read_text().splitlines()[4])
+    record["job"]["name"] = "[/x] a\x1b[2Jb"
+    record["jobspec"]["attributes"]["system"]["burstable"] = "[/y]"
+    file = write(tmp_path / "queue.jsonl", json.dumps(record))
+    status, out, err = run("jobs", f"--mock={file}")
+    assert (status, err) == (0, "")
+    assert "[/x] a" in out
+    assert "\x1b" not in out
+    assert "asks for plugin '[/y]'" in run("plan", f"--mock={file}", "--plugin", "cloud")[1]
+
+
+def test_brackets_in_a_source_are_shown(run: Run, tmp_path: Path) -> None:
+    config = write(tmp_path / "c.toml", "[plugins.cloud]\nsize = 8\n")
+    assert "[plugins.cloud]" in run("params", "cloud", "--config", config)[1]
+
+
+def test_a_failed_deletion_after_a_failed_creation_is_said(
+    run: Run, make_package: MakePackage
+) -> None:
+    make_package(
+        "fluxburst_bad",
+        CLOUD.replace('"cloud"', '"bad"')
+        .replace("return replace(burst, state=BurstState.READY)", "raise OSError('half of it')")
+        .replace("pass\n", "raise OSError('will not go')\n"),
+    )
+    status, _, err = run("run", "--mock", "--plugin", "bad")
+    assert status == 1
+    assert "half of it" in err
+    assert "it may cost money" in err
+    assert "will not go" in err
+
+
+def test_a_full_disk_is_one_line() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m fluxburst jobs --mock > /dev/full"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_output_that_cannot_show_every_letter_shows_the_rest() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fluxburst", "jobs", "--mock"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from support import client_with, job
@@ -354,3 +355,34 @@ def test_an_answer_that_is_no_command_is_left_out(make_package: MakePackage) -> 
         """,
     )
     assert discovered().commands() == []
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "x|y", "-x", "ünï"])
+def test_a_plugins_name_is_made_of_letters_digits_and_dashes(
+    make_package: MakePackage, name: str
+) -> None:
+    make_package("fluxburst_odd", OFFERS_CLOUD.replace('"cloud"', repr(name)))
+    manager = discovered()
+    assert "needs a name of letters" in package(manager, "fluxburst-odd").problem
+    assert name not in manager.offers
+
+
+def test_a_distribution_that_was_half_removed_costs_itself_only(
+    make_package: MakePackage, tmp_path: Path
+) -> None:
+    make_package("fluxburst_cloud", OFFERS_CLOUD)
+    make_package("fluxburst_gone", "import a_module_that_is_not_there")
+    (tmp_path / "site" / "fluxburst_gone-1.2.3.dist-info" / "METADATA").unlink()
+    manager = discovered()
+    assert "cloud" in manager.offers
+    assert any("a_module_that_is_not_there" in p.problem for p in manager.packages)
+
+
+def test_an_object_that_cannot_be_looked_into_costs_itself_only(
+    make_package: MakePackage,
+) -> None:
+    make_package("fluxburst_cloud", OFFERS_CLOUD)
+    make_package("fluxburst_odd", "def __dir__(): raise RuntimeError('no')")
+    manager = discovered()
+    assert "cloud" in manager.offers
+    assert "RuntimeError: no" in package(manager, "fluxburst-odd").problem

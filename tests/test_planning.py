@@ -348,3 +348,55 @@ def test_a_package_that_exits_costs_the_job_only() -> None:
     client = client_with(jobs=(job(1),))
     client.hooks.register(Exits(), "fluxburst-exits")
     assert "fluxburst-exits" in decision(client.plan(), 1).reasons[0]
+
+
+def test_a_job_with_constraints_does_not_count_on_nodes_that_may_not_match() -> None:
+    constrained = spec(1, 1, burstable=1, constraints={"properties": ["gpu"]})
+    plan = client_with(Elsewhere("cloud"), jobs=(job(1, constrained), job(2)), nodes=(NODE,)).plan()
+    assert [burst.jobs for burst in plan.bursts] == [(1,)]
+    assert plan.assignments == {"cloud": (1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("types", "reason"),
+    [
+        (["x"], "'x', which is not a NodeType"),
+        ([NodeType("a", 4), NodeType("a", 64)], "two of the name 'a'"),
+        ([NodeType("a", -4)], "a negative or endless number"),
+        ([NodeType("a", 4, price=float("nan"))], "a negative or endless number"),
+        (None, "TypeError"),
+    ],
+)
+def test_a_plugin_that_supplies_nonsense_is_not_offered_jobs(types: object, reason: str) -> None:
+    bad, good = Elsewhere("bad"), Elsewhere("good")
+    bad.types = types  # type: ignore[assignment]
+    client = client_with(bad, good, jobs=(job(1),))
+    for ordering in (None, by_price):
+        if ordering:
+            client.set_ordering(ordering)
+        plan = client.plan()
+        assert plan.assignments == {"bad": (), "good": (1,)}
+        assert reason in str(plan.failures[0])
+
+
+def test_a_plugin_that_fails_to_schedule_is_blamed_by_its_distribution() -> None:
+    class Fails(Elsewhere):
+        def schedule(self, job: Job) -> bool:
+            raise RuntimeError("boom")
+
+    plan = client_with(Fails("cloud"), jobs=(job(1),)).plan()
+    assert (
+        plan.decisions[0].reasons[0].startswith("fluxburst-cloud: fluxburst_schedule_job for job 1")
+    )
+
+
+def test_a_wrapper_that_does_not_yield_once_is_a_hook_error() -> None:
+    class Wrapper:
+        @hookimpl(wrapper=True)
+        def fluxburst_select_job(self, job):  # type: ignore[no-untyped-def]
+            yield
+            yield
+
+    client = client_with(jobs=(job(1),))
+    client.hooks.register(Wrapper(), "fluxburst-wrapper")
+    assert decision(client.plan(), 1).outcome is Outcome.FAILED

@@ -421,3 +421,12 @@ def test_a_file_is_left_as_it_is_if_a_job_cannot_be_saved(tmp_path: Path) -> Non
     with pytest.raises(FluxburstError):
         recordings.save(path, [job(spec=None)], NODES)
     assert path.read_text(encoding="utf-8") == "precious\n"
+
+
+@pytest.mark.parametrize("key", ["priority", "t_submit", "userid", "duration", "urgency"])
+@pytest.mark.parametrize("value", ["x", None, [], True, float("nan"), float("inf")])
+def test_what_must_be_a_number_of_a_job_is_checked(tmp_path: Path, key: str, value: object) -> None:
+    path = tmp_path / "q"
+    path.write_text(json.dumps({"job": {"id": 1, "state": 8, key: value}, "jobspec": {}}))
+    with pytest.raises(RecordingError, match=f"line 1: job 1: '{key}' is not a number"):
+        recordings.load(path)

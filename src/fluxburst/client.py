@@ -28,9 +28,9 @@ from fluxburst.hookspecs import hookimpl
 from fluxburst.jobs import Job, JobState
 from fluxburst.manager import Manager, Offer
 from fluxburst.nodes import Node
-from fluxburst.plan import Plan
+from fluxburst.plan import Plan, still_valid
 from fluxburst.planner import Planner
-from fluxburst.plugins import BurstPlugin
+from fluxburst.plugins import BurstPlugin, as_burst_error
 
 T = TypeVar("T")
 
@@ -155,7 +155,12 @@ class FluxBurst:
         return plugin
 
     def set_selector(self, func: Callable[[Job], Any]) -> None:
-        """Select jobs by a function from a job to whether it is a candidate for bursting."""
+        """Select jobs by a function from a job to whether it is a candidate for bursting.
+
+        Raises:
+            RequestError: if it is not a function.
+        """
+        _check_callable(func, "selector")
         self.reset_selector()
         self._selector = _Selector(func)
         self.hooks.register(self._selector, name_of(func))
@@ -169,7 +174,11 @@ class FluxBurst:
         """Order plugins by a function from the loaded plugins to (name, plugin) in order.
 
         It is called for each job; names it leaves out are not offered the job.
+
+        Raises:
+            RequestError: if it is not a function.
         """
+        _check_callable(func, "ordering")
         self.hooks.unregister(self._ordering)
         self._ordering = _Ordering(func)
         self.hooks.register(self._ordering, name_of(func))
@@ -226,6 +235,8 @@ class FluxBurst:
     def apply(self, plan: Plan) -> list[Burst]:
         """Do what a plan says: mark its jobs, then have each plugin bring its capacity up.
 
+        Jobs that have started, were given away or were held since the plan was made are left out.
+
         Returns:
             The bursts that came up or are coming.
 
@@ -236,7 +247,7 @@ class FluxBurst:
         """
         for name in plan.assignments:
             self._loaded(name)
-        return self._executor.apply(plan)
+        return self._executor.apply(still_valid(plan, self.instance.pending_jobs()))
 
     def run_burst(
         self, request_burst: bool = False, nodes: int | None = None, tasks: int | None = None
@@ -259,7 +270,7 @@ class FluxBurst:
         if request_burst:
             self.request_bursts(nodes, tasks)
         else:
-            self.apply(plan)
+            self._executor.apply(plan)
         return [plan.jobs[jobid] for jobid in plan.unmatched]
 
     def request_burst(self, name: str, nodes: int | None, tasks: int | None) -> list[Burst]:
@@ -285,7 +296,7 @@ class FluxBurst:
             RequestError: if a name is not that of a burst.
             BurstErrors: for all that could not be taken down; the rest was.
         """
-        return self._executor.take_down(names)
+        return self._executor.take_down([names] if isinstance(names, str) else names)
 
     def refresh_bursts(self) -> list[Burst]:
         """Look at what has become of the bursts of this client; return all of them.
@@ -309,7 +320,7 @@ class FluxBurst:
             RequestError: if a state is not one.
         """
         wanted = JobState(0)
-        for state in states or ["INACTIVE"]:
+        for state in [states] if isinstance(states, str) else states or ["INACTIVE"]:
             if state.upper() not in JobState.__members__:
                 known = ", ".join(JobState.__members__)
                 raise RequestError(f"{state!r} is not a job state [choose from {known}]")
@@ -336,7 +347,13 @@ class FluxBurst:
                 plugin=name,
             )
         plugin.name = name
-        if self.validate and not plugin.validate():
+        try:
+            valid = not self.validate or plugin.validate()
+        except FluxburstError:
+            raise
+        except FAILURES as error:
+            raise as_burst_error(error, name) from error
+        if not valid:
             raise BurstError("its validate() refused the parameters", plugin=name)
         return plugin
 
@@ -357,6 +374,11 @@ def _instance(handle: Any, mock: bool) -> Instance:
     # Looked for on the class: a flux.Flux answers to every attribute, and fails when it is called.
     is_instance = hasattr(type(handle), "pending_jobs")
     return handle if is_instance else LiveInstance(handle)
+
+
+def _check_callable(function: object, what: str) -> None:
+    if not callable(function):
+        raise RequestError(f"a {what} is a function, not {function!r}")
 
 
 def name_of(function: Callable[..., Any]) -> str:

@@ -46,13 +46,21 @@ def fluxburst_run_plugin(plugin: BurstPlugin, request: BurstRequest) -> Sequence
 def fluxburst_unburst_plugin(
     plugin: BurstPlugin, bursts: Sequence[Burst], client: FluxBurst
 ) -> Sequence[str]:
-    """Let the plugin take all of it down, or burst by burst where only some are meant."""
+    """Let the plugin take all of it down, or burst by burst where only some are meant.
+
+    A plugin of flux-burst's kind returns nothing, which is taken for all of them.
+    """
     names = [burst.name for burst in bursts]
     others = [
         name
         for name, burst in plugin.bursts.items()
         if burst.state in LIVE_STATES and name not in names
     ]
-    if not others and hasattr(plugin, "unburst"):
-        return plugin.unburst() or names
-    return [gone for name in names for gone in plugin.cleanup(name) or [name]]
+    if not others:
+        gone = plugin.unburst()
+        return names if gone is None else gone
+    ended: list[str] = []
+    for name in names:
+        gone = plugin.cleanup(name)
+        ended += [name] if gone is None else gone
+    return ended

@@ -6,7 +6,8 @@ fails keeps no other from running, or from being taken down; all that failed is 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from fluxburst.bursts import Burst, BurstRequest, BurstState
@@ -16,6 +17,8 @@ from fluxburst.jobs import Job, Mark
 from fluxburst.manager import Manager
 from fluxburst.plan import Plan
 from fluxburst.plugins import COMING_STATES, BurstPlugin, as_burst_error
+
+_log = logging.getLogger(__name__)
 
 
 class Executor:
@@ -71,9 +74,13 @@ class Executor:
         """Take bursts down: all, or the named ones. See :meth:`FluxBurst.run_unburst`."""
         errors: list[FluxburstError] = []
         ended: list[Burst] = []
+        emptied: set[str] = set()
         for name, bursts in self._bursts_to_take_down(names, errors).items():
+            problems = len(errors)
             ended += self._unburst(self._plugins[name], bursts, errors)
-        self._free_jobs_of(ended)
+            if names is None and len(errors) == problems:
+                emptied.add(name)
+        self._free_jobs_of(ended, emptied)
         if errors:
             raise BurstErrors(errors, ended)
         return [burst.name for burst in ended]
@@ -94,8 +101,10 @@ class Executor:
     def _give(self, plugin: BurstPlugin, jobs: Mapping[int, Job], plan: Plan) -> dict[int, Job]:
         """Mark jobs as given to a plugin, before anything is brought up for them."""
         burst_of = {job: b.name for b in plan.bursts if b.plugin == plugin.name for job in b.jobs}
+        burst_of.update({job: name for job, name in plan.riding.items() if job in jobs})
         marks = {jobid: Mark(plugin.name, burst_of.get(jobid, "")) for jobid in jobs}
         ended = self._instance.set_marks(marks)
+        _log.info("plugin %s: given %d jobs", plugin.name, len(marks) - len(ended))
         given = {jobid: job for jobid, job in jobs.items() if jobid not in ended}
         plugin.jobs.update(given)
         for job in given.values():
@@ -105,28 +114,32 @@ class Executor:
     def _run(
         self, plugin: BurstPlugin, request: BurstRequest, errors: list[FluxburstError]
     ) -> Sequence[Burst]:
+        """Have a plugin run; free the jobs of what did not come up, also when interrupted."""
         plugin.planned = request.bursts
         before = dict(plugin.bursts)
-        failed: Iterable[Burst] = ()
-        done: Sequence[Burst]
+        done: Sequence[Burst] = ()
+        begun = request.bursts
         try:
             done = self._hooks.run_plugin(plugin, request)
-            for burst in done:
-                plugin.bursts[burst.name] = burst
-            return done
+            plugin.bursts.update({burst.name: burst for burst in done})
+            begun = tuple(done)
         except FluxburstError as error:
-            done = getattr(error, "bursts", ())
-            names = {burst.name for burst in done}
-            failed = [burst for burst in request.bursts if burst.name not in names]
+            done = begun = getattr(error, "bursts", ())
             errors.append(error)
             self._hooks.phase_failed("run", plugin, error)
             if not request.bursts:
                 self._take_back(plugin, list(request.jobs))
-            return done
+        except BaseException:
+            # Interrupted: what was begun may be there, what was not begun is not.
+            begun = tuple(burst for burst in request.bursts if burst.name in plugin.bursts)
+            raise
         finally:
             plugin.planned = ()
+            names = {burst.name for burst in begun}
+            failed = [burst for burst in request.bursts if burst.name not in names]
             self._take_back(plugin, [job for burst in failed for job in burst.jobs])
             self._tell_changes(plugin, before)
+        return done
 
     def _take_back(self, plugin: BurstPlugin, jobs: Collection[int]) -> None:
         """Free jobs that were given to a plugin which could not bring capacity up for them."""
@@ -155,6 +168,8 @@ class Executor:
             ]
         found = {burst.name for bursts in chosen.values() for burst in bursts}
         unknown = sorted(set(names or ()) - found)
+        if unknown and errors:  # it may be one of a plugin that could not be asked
+            raise BurstErrors(errors)
         if unknown:
             raise RequestError(f"there is no burst {', '.join(map(repr, unknown))}")
         return {name: bursts for name, bursts in chosen.items() if bursts or names is None}
@@ -175,13 +190,16 @@ class Executor:
         self._tell_changes(plugin, before)
         return ended
 
-    def _free_jobs_of(self, ended: Sequence[Burst]) -> None:
-        """Take the marks off jobs that still wait for bursts that are gone."""
+    def _free_jobs_of(self, ended: Sequence[Burst], emptied: Collection[str]) -> None:
+        """Take the marks off jobs that still wait for bursts that are gone.
+
+        Of a plugin that has nothing left out there, no mark means anything any more.
+        """
         names = {(burst.plugin, burst.name) for burst in ended}
         waiting: dict[str, list[int]] = {}
-        for job in self._instance.pending_jobs() if names else ():
+        for job in self._instance.pending_jobs() if names or emptied else ():
             mark = job.mark
-            if mark is not None and (mark.plugin, mark.burst) in names:
+            if mark and (mark.plugin in emptied or (mark.plugin, mark.burst) in names):
                 waiting.setdefault(mark.plugin, []).append(job.id)
         for name, jobs in waiting.items():
             self._take_back(self._plugins[name], jobs)
@@ -196,6 +214,7 @@ class Executor:
     def _tell_changes(self, plugin: BurstPlugin, before: Mapping[str, Burst]) -> None:
         for name, burst in plugin.bursts.items():
             if burst != before.get(name):
+                _log.info("burst %s: %s", name, f"{burst.state.value} {burst.error}".strip())
                 self._hooks.burst_changed(burst, before.get(name))
 
 

@@ -126,8 +126,3 @@ def _checked(answer: Any, hook: str, distribution: str) -> Any:
     raise HookAnswerError(
         hook, distribution, f"answered {answer!r} ({type(answer).__name__}), expected {expected}"
     )
-
-
-def about(error: HookError, subject: str) -> HookError:
-    """Return the error with what the hook was asked about."""
-    return type(error)(error.hook, error.distribution, error.problem, subject=subject)

@@ -166,6 +166,11 @@ class Job(dict[str, Any]):
         return any(chunk.exclusive for chunk in self.chunks)
 
     @property
+    def constrained(self) -> bool:
+        """Whether it may only run on nodes that match something (RFC 31); a queue may ask so."""
+        return bool(self.attributes.get("constraints"))
+
+    @property
     def duration(self) -> float:
         """The time limit in seconds; 0 for none.
 

@@ -12,6 +12,7 @@ import importlib.metadata
 import inspect
 import logging
 import pkgutil
+import re
 import types
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +36,6 @@ from fluxburst.errors import (
 from fluxburst.guards import (
     COLLECTED,
     TOLD,
-    about,
     guard_answer,
     guard_observer,
     guard_wrapper,
@@ -55,6 +55,7 @@ CORE = "fluxburst"
 
 _log = logging.getLogger(__name__)
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
 _FUNCTIONS = (types.FunctionType, types.MethodType, staticmethod, classmethod)
 
 
@@ -155,11 +156,11 @@ class Manager:
     def discover(self) -> None:
         """Find and register every installed package; one that fails costs itself only."""
         found = {
-            (entry.dist.name if entry.dist else entry.value, entry.name): entry
+            (_distribution(entry), entry.name): entry
             for entry in importlib.metadata.entry_points(group=GROUP)
         }
         for (distribution, name), entry in sorted(found.items()):
-            version = entry.dist.version if entry.dist else ""
+            version = (entry.dist.version if entry.dist else None) or ""
             module = entry.value.partition(":")[0].strip()
             self._admit(Package(name, distribution, version), module, entry.load)
         modules = {entry.value.partition(":")[0].partition(".")[0] for entry in found.values()}
@@ -186,9 +187,10 @@ class Manager:
         try:
             offered = [_legacy_type(loaded, module)] if legacy else None
             self.add(package, loaded, offered, module=module)
-        except FluxburstError as error:
-            package.problem = str(error)
-            _log.info("%s", error)
+        except FAILURES as error:  # a package may hold anything
+            ours = isinstance(error, FluxburstError)
+            package.problem = str(error) if ours else f"{type(error).__name__}: {error}"
+            _log.info("%s %s", package.distribution, package.problem)
 
     def add(
         self,
@@ -208,6 +210,12 @@ class Manager:
         if offered is None:
             offered = list(_collect(guarded, "fluxburst_register_plugins"))
         for kind in offered:
+            if not _is_plugin_type(kind):
+                raise HookError(
+                    "fluxburst_register_plugins",
+                    package.distribution,
+                    f"{kind!r} needs a name of letters, digits, - and _, and a factory",
+                )
             taken = self.offers.get(kind.name)
             if taken is not None:
                 raise HookError(
@@ -327,10 +335,7 @@ class Manager:
         Raises:
             HookError: if a package failed at it, or answered with something else.
         """
-        try:
-            return bool(self._hook.fluxburst_select_job(job=job, client=self._client))
-        except HookError as error:
-            raise about(error, f"job {job.id}") from error.__cause__
+        return bool(self._ask("select_job", f"job {job.id}", job=job))
 
     def order_plugins(self, plugins: Mapping[str, BurstPlugin], job: Job | None) -> Sequence[str]:
         """Ask to which burst plugins a job is offered, in order.
@@ -339,19 +344,15 @@ class Manager:
             HookError: if a package failed at it, answered with something else, or named a plugin
                 that is not loaded.
         """
-        try:
-            names: Sequence[str] = self._hook.fluxburst_order_plugins(
-                plugins=plugins, job=job, client=self._client
-            )
-        except HookError as error:
-            raise about(error, f"job {job.id}" if job else "") from error.__cause__
+        subject = f"job {job.id}" if job else ""
+        names: Sequence[str] = self._ask("order_plugins", subject, plugins=plugins, job=job) or ()
         for name in names:
             if name not in plugins:
                 raise HookAnswerError(
                     "fluxburst_order_plugins",
                     self._answered_by,
                     f"named the plugin {name!r}, which is not loaded{did_you_mean(name, plugins)}",
-                    subject=f"job {job.id}" if job else "",
+                    subject=subject,
                 )
         return names
 
@@ -361,12 +362,8 @@ class Manager:
         Raises:
             HookError: if a package failed at it, or answered with something else.
         """
-        try:
-            return bool(
-                self._hook.fluxburst_schedule_job(job=job, plugin=plugin, client=self._client)
-            )
-        except HookError as error:
-            raise about(error, f"job {job.id}, plugin {plugin.name}") from error.__cause__
+        subject = f"job {job.id}, plugin {plugin.name}"
+        return bool(self._ask("schedule_job", subject, job=job, plugin=plugin))
 
     def run_plugin(self, plugin: BurstPlugin, request: BurstRequest) -> Sequence[Burst]:
         """Have a plugin bring its capacity up.
@@ -375,13 +372,8 @@ class Manager:
             BurstErrors: for what did not come up.
             HookError: if a package failed at it in another way.
         """
-        try:
-            bursts: Sequence[Burst] | None = self._hook.fluxburst_run_plugin(
-                plugin=plugin, request=request, client=self._client
-            )
-        except HookError as error:
-            raise about(error, f"plugin {plugin.name}") from error.__cause__
-        return bursts or ()
+        subject = f"plugin {plugin.name}"
+        return self._ask("run_plugin", subject, plugin=plugin, request=request) or ()
 
     def unburst_plugin(self, plugin: BurstPlugin, bursts: Sequence[Burst]) -> Sequence[str]:
         """Have bursts of a plugin taken down; return the names that are gone.
@@ -390,13 +382,22 @@ class Manager:
             BurstErrors: for what could not be taken down.
             HookError: if a package failed at it in another way.
         """
+        subject = f"plugin {plugin.name}"
+        return self._ask("unburst_plugin", subject, plugin=plugin, bursts=bursts) or ()
+
+    def _ask(self, hook: str, subject: str, **arguments: Any) -> Any:
+        """Call a hook whose first result counts; what goes wrong says what it was asked about."""
+        name = f"fluxburst_{hook}"
         try:
-            gone: Sequence[str] | None = self._hook.fluxburst_unburst_plugin(
-                plugin=plugin, bursts=bursts, client=self._client
-            )
+            return getattr(self._hook, name)(client=self._client, **arguments)
         except HookError as error:
-            raise about(error, f"plugin {plugin.name}") from error.__cause__
-        return gone or ()
+            # The built-in answer asks the plugin itself: then it is the plugin's package to blame.
+            asked = self._registered.get(id(arguments.get("plugin")))
+            core = error.distribution == CORE and asked is not None
+            whose = asked.distribution if core and asked else error.distribution
+            raise type(error)(name, whose, error.problem, subject=subject) from error.__cause__
+        except RuntimeError as error:  # what pluggy says of a wrapper that yields never or twice
+            raise HookError(name, "a wrapper", str(error), subject=subject) from error
 
     def job_scheduled(self, job: Job, plugin: BurstPlugin) -> None:
         """Tell that a job was given to a plugin."""
@@ -420,11 +421,25 @@ class Manager:
             getattr(self._hook, f"fluxburst_{hook}")(client=self._client, **arguments)
         except HookError as error:
             self._record(error)
+        except RuntimeError as error:  # what pluggy says of a wrapper that yields never or twice
+            self._record(HookError(f"fluxburst_{hook}", "a wrapper", str(error)))
 
     def _record(self, error: HookError) -> None:
         self.observer_errors.append(error)
         _log.warning("%s", error)
         _log.debug("%s", error.distribution, exc_info=error)
+
+
+def _distribution(entry: importlib.metadata.EntryPoint) -> str:
+    """Return whose an entry point is; a half-removed distribution has no name any more."""
+    name: str | None = entry.dist.name if entry.dist else None
+    return name or entry.value
+
+
+def _is_plugin_type(kind: PluginType[Any]) -> bool:
+    named = isinstance(kind.name, str) and _NAME.fullmatch(kind.name) is not None
+    typed = kind.parameters is None or isinstance(kind.parameters, type)
+    return named and typed and callable(kind.factory)
 
 
 def _legacy_type(module: Any, name: str) -> PluginType[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fluxburst.quantities import ByteSize
@@ -67,3 +69,22 @@ class Node:
     def idle(self) -> bool:
         """Whether no job has any of it."""
         return self.free_cores == self.cores and self.free_gpus == self.gpus
+
+
+def check_node_types(node_types: Sequence[NodeType]) -> None:
+    """Check what a burst plugin says it can supply.
+
+    Raises:
+        ValueError: if it is not a list of node types with names of their own and numbers that
+            can be counted with.
+    """
+    names: set[str] = set()
+    for node_type in node_types:
+        if not isinstance(node_type, NodeType):
+            raise ValueError(f"node_types() answered {node_type!r}, which is not a NodeType")
+        if node_type.name in names:
+            raise ValueError(f"node_types() has two of the name {node_type.name!r}")
+        names.add(node_type.name)
+        numbers = (node_type.cores, node_type.gpus, node_type.memory or 0, node_type.max_nodes or 0)
+        if min(numbers) < 0 or not 0 <= node_type.price < math.inf:
+            raise ValueError(f"node type {node_type.name!r} has a negative or endless number")

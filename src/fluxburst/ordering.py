@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 
-from fluxburst.errors import RequestError, did_you_mean
+from fluxburst.errors import FAILURES, RequestError, did_you_mean
 from fluxburst.plugins import BurstPlugin
 
 Plugins = Mapping[str, BurstPlugin]
@@ -22,10 +22,10 @@ def as_loaded(plugins: Plugins) -> Iterable[tuple[str, BurstPlugin]]:
 
 def _lowest_price(plugin: BurstPlugin) -> float:
     """Return the price of a core hour on the plugin's cheapest node type."""
-    return min(
-        (node_type.price / max(node_type.cores, 1) for node_type in plugin.node_types()),
-        default=math.inf,
-    )
+    try:
+        return min(kind.price / max(kind.cores, 1) for kind in plugin.node_types())
+    except FAILURES:  # it has none, or cannot be asked: the planner asks again, and says so
+        return math.inf
 
 
 def by_price(plugins: Plugins) -> Iterable[tuple[str, BurstPlugin]]:

@@ -32,11 +32,15 @@ class Room(NamedTuple):
 
 
 class Demand(NamedTuple):
-    """One job to be placed: its id, what it asks for, and its rank in the queue (low first)."""
+    """One job to be placed: its id, what it asks for, and its rank in the queue (low first).
+
+    One that is constrained (RFC 31) is not placed on existing nodes: they may not match.
+    """
 
     job: int
     chunks: tuple[Chunk, ...]
     turn: int = 0
+    constrained: bool = False
 
 
 class Pool:
@@ -324,12 +328,18 @@ class Packer:
         def size(demand: Demand) -> tuple[Any, ...]:
             chunks = demand.chunks
             if len(chunks) == 1:
-                return chunks[0].gpus, share(chunks[0]), chunks[0].count, chunks, -demand.turn
+                return (
+                    chunks[0].gpus,
+                    share(chunks[0]),
+                    chunks[0].count,
+                    *_alike(demand),
+                    -demand.turn,
+                )
             return (
                 max((chunk.gpus for chunk in chunks), default=0),
                 max((share(chunk) for chunk in chunks), default=0),
                 sum(chunk.count for chunk in chunks),
-                chunks,
+                *_alike(demand),
                 -demand.turn,
             )
 
@@ -346,7 +356,9 @@ class Packer:
             "cores": sum(c.cores * c.count for d in demands for c in d.chunks),
             "gpus": sum(c.gpus * c.count for d in demands for c in d.chunks),
         }
-        for chunks, group in itertools.groupby(demands, key=lambda demand: demand.chunks):
+        shared = self.existing
+        for (chunks, constrained), group in itertools.groupby(demands, key=_alike):
+            self.existing = Pool() if constrained else shared
             jobs = [demand.job for demand in group]
             for chunk in chunks:
                 self._later["cores"] -= chunk.cores * chunk.count * len(jobs)
@@ -359,6 +371,7 @@ class Packer:
                     placed.update(dict.fromkeys(these, node_type))
                 else:
                     existing += these
+        self.existing = shared
         return Packing(placed, tuple(existing), unplaced)
 
     def _place_alike(self, chunks: tuple[Chunk, ...], jobs: int) -> Iterator[tuple[int, str, str]]:
@@ -508,6 +521,10 @@ class Packer:
             cores = self._later["cores"] + waiting * chunk.cores
             later = cores / (node_type.cores * nodes) if node_type.cores else 0.0
         return nodes * node_type.price * share / min(1.0, share + later), nodes * (1.0 - share)
+
+
+def _alike(demand: Demand) -> tuple[tuple[Chunk, ...], bool]:
+    return demand.chunks, demand.constrained
 
 
 def _why_not(chunk: Chunk, units: int, supplies: Sequence[Supply]) -> str:

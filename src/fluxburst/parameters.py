@@ -24,6 +24,7 @@ from fluxburst.errors import ParameterError, Problem, did_you_mean
 T = TypeVar("T")
 
 PREFIX = "FLUXBURST_"
+MASK = "********"
 RESERVED = frozenset({"BLOCK", "CONFIG", "STATE_DIR"})
 """Fields with these names are read from ``FLUXBURST_<PLUGIN>_<FIELD>`` only."""
 
@@ -181,12 +182,22 @@ def build(
             problems += _problems_of(field, _types(kind)[field.name], source, error)
     if problems:
         raise ParameterError(plugin, problems)
+    return _made(plugin, kind, values)
+
+
+def _made(plugin: str, kind: type[T], values: Mapping[str, Any]) -> T:
+    """Make the object; what its own checks refuse is a problem too, without the secrets in it."""
     try:
         return kind(**values)
-    except (ValueError, TypeError) as error:
-        raise ParameterError(
-            plugin, [Problem("parameters", "their combination", str(error))]
-        ) from error
+    except CONVERSION_ERRORS as error:
+        text = str(error)
+        types_of_fields = typing.get_type_hints(kind)
+        for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+            value = values.get(field.name)
+            if _is_secret(field, types_of_fields[field.name]) and value not in (None, ""):
+                text = text.replace(str(value), MASK)
+        problem = Problem("parameters", "their combination", text)
+        raise ParameterError(plugin, [problem]) from error
 
 
 def check_type(plugin: str, kind: type, given: object) -> None:
@@ -246,4 +257,4 @@ def describe(
 
 
 def _masked(value: Any, secret: bool) -> Any:
-    return "********" if secret and value not in (None, "") else value
+    return MASK if secret and value not in (None, "") else value

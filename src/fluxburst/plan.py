@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fluxburst.bursts import Burst
@@ -63,6 +63,7 @@ class Plan:
         assignments: For each loaded plugin, the jobs it takes.
         jobs: The selected jobs, by id.
         errors: What failed that is not of one job: plugins that could not be asked.
+        riding: For each job that fits on nodes of a burst that is coming, that burst's name.
     """
 
     decisions: tuple[Decision, ...]
@@ -70,6 +71,7 @@ class Plan:
     assignments: Mapping[str, tuple[int, ...]]
     jobs: Mapping[int, Job] = field(compare=False, repr=False)
     errors: tuple[FluxburstError, ...] = field(default=(), compare=False)
+    riding: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def selected(self) -> tuple[int, ...]:
@@ -85,10 +87,6 @@ class Plan:
     def failures(self) -> tuple[FluxburstError, ...]:
         """Everything that failed while the plan was made, job by job and plugin by plugin."""
         return (*self.errors, *(d.error for d in self.decisions if d.error is not None))
-
-    def burst_of(self, job: int) -> str:
-        """Return the name of the burst that is brought up for a job; empty if none is."""
-        return next((burst.name for burst in self.bursts if job in burst.jobs), "")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data for JSON, in the schema that the user guide documents."""
@@ -115,3 +113,24 @@ class Plan:
                 for burst in self.bursts
             ],
         }
+
+
+def still_valid(plan: Plan, pending: Iterable[Job]) -> Plan:
+    """Return the plan without the jobs that no longer wait for capacity, or were given away.
+
+    A burst that was for such jobs alone is left out, too.
+    """
+    waiting = {job.id for job in pending if job.mark is None and not job.not_startable}
+    assigned = {job for jobs in plan.assignments.values() for job in jobs}
+    # A job that was marked before, and is planned anew, waits with its mark on.
+    gone = {job for job in assigned - waiting if plan.jobs[job].mark is None}
+    if not gone:
+        return plan
+    return replace(
+        plan,
+        assignments={
+            name: tuple(job for job in jobs if job not in gone)
+            for name, jobs in plan.assignments.items()
+        },
+        bursts=tuple(burst for burst in plan.bursts if not gone.issuperset(burst.jobs)),
+    )

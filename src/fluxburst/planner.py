@@ -21,8 +21,8 @@ from fluxburst.errors import (
     OrderingError,
 )
 from fluxburst.jobs import Job
-from fluxburst.nodes import Node, NodeType
-from fluxburst.packing import Demand, Packer, Pool, could_fit, pool_of
+from fluxburst.nodes import Node, NodeType, check_node_types
+from fluxburst.packing import Demand, Packer, Pool, could_fit, fits_now, pool_of
 from fluxburst.plan import Decision, Outcome, Plan
 from fluxburst.plugins import COMING_STATES, BurstPlugin, as_burst_error, burst_name
 
@@ -102,10 +102,19 @@ class Planner:
         self._plugins = plugins
         self._instance = instance
         self._unusable: dict[str, BurstError] = {}
+        self._in_use: dict[str, dict[str, int]] = {}
         self._types = {name: self._types_of(plugin) for name, plugin in plugins.items()}
+        self._nodes = tuple(nodes)
+        self._coming = [
+            burst.name
+            for plugin in plugins.values()
+            for burst in plugin.bursts.values()
+            if burst.state in COMING_STATES
+        ]
+        self._riding: dict[int, str] = {}
         self._existing = _existing(nodes, plugins, self._types)
         self._packers = {
-            name: Packer(types, self._existing, plugins[name].in_use())
+            name: Packer(types, self._existing, self._in_use[name])
             for name, types in self._types.items()
             if types
         }
@@ -136,6 +145,7 @@ class Planner:
             },
             jobs=selected,
             errors=tuple(self._unusable.values()),
+            riding=self._riding,
         )
 
     def selected(self, jobs: Sequence[Job]) -> dict[int, Job]:
@@ -155,10 +165,13 @@ class Planner:
 
     def _types_of(self, plugin: BurstPlugin) -> tuple[NodeType, ...]:
         try:
-            return tuple(plugin.node_types())
+            types = tuple(plugin.node_types())
+            check_node_types(types)
+            self._in_use[plugin.name] = plugin.in_use()
         except FAILURES as error:  # a provider's library may raise anything
             self._unusable[plugin.name] = as_burst_error(error, plugin.name)
             return ()
+        return types
 
     # --- the steps -------------------------------------------------------------------------
 
@@ -258,7 +271,7 @@ class Planner:
                 for candidate in candidates:
                     self._assign(candidate, name, f"{name} accepts it")
                 continue
-            packing = packer.pack([Demand(c.job.id, c.job.chunks, c.turn) for c in candidates])
+            packing = packer.pack([_demand(c.job, c.turn) for c in candidates])
             for candidate in candidates:
                 job = candidate.job.id
                 if job in packing.unplaced:
@@ -270,9 +283,15 @@ class Planner:
                     self._bursting.setdefault((name, node_type), []).append(job)
                     self._assign(candidate, name, f"{name} accepts it on new {node_type!r} nodes")
                 else:
+                    self._note_ride(candidate.job)
                     why = f"{name} accepts it; it fits on nodes that are free or coming"
                     self._assign(candidate, name, why)
         return sorted(left_over, key=lambda candidate: candidate.turn)
+
+    def _note_ride(self, job: Job) -> None:
+        """Note on which burst a job rides that fits, but not on what is free by now."""
+        if self._coming and not fits_now(job.chunks, self._nodes):
+            self._riding[job.id] = self._coming[-1]
 
     def _assign(self, candidate: _Candidate, name: str, why: str) -> None:
         self._accepted[name][candidate.turn] = candidate.job.id
@@ -291,10 +310,14 @@ class Planner:
             )
 
 
+def _demand(job: Job, turn: int = 0) -> Demand:
+    return Demand(job.id, job.chunks, turn, job.constrained)
+
+
 def _packs(packer: Packer, job: Job) -> bool:
     """Whether a job fits on existing nodes, which then are taken."""
     try:
-        return not packer.pack([Demand(job.id, job.chunks)]).unplaced
+        return not packer.pack([_demand(job)]).unplaced
     except JobspecError:
         return False
 

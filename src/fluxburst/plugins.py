@@ -241,22 +241,26 @@ class BurstPlugin:
         self.bursts[burst.name] = burst
         try:
             created = self.create(burst)
+            if not isinstance(created, Burst) or created.name != burst.name:
+                raise BurstError(f"create() answered {created!r}, not the burst as it is now")
         except FAILURES as error:
             failure = as_burst_error(error, self.name, burst.name)
-            self.bursts[burst.name] = replace(
-                burst, state=BurstState.FAILED, error=self._give_up(burst, failure)
-            )
+            left = self._give_up(burst)
+            if left:
+                failure.args = (f"{failure.args[0]}; {left}",)
+            state = BurstState.ENDING if left else BurstState.FAILED
+            self.bursts[burst.name] = replace(burst, state=state, error=str(failure))
             raise failure from error
         self.bursts[burst.name] = created
         return created
 
-    def _give_up(self, burst: Burst, failure: BurstError) -> str:
-        """Delete what a failed creation left; return what to say of it."""
+    def _give_up(self, burst: Burst) -> str:
+        """Delete what a failed creation left; return what may be left even so."""
         try:
             self.delete(burst)
-        except FAILURES as error:  # both are said: something may still cost money
-            return f"{failure}; and it could not be deleted: {error}"
-        return str(failure)
+        except FAILURES as error:  # said, not raised: the first failure is the cause
+            return f"and what there is of it could not be deleted, it may cost money: {error}"
+        return ""
 
     def _take_down(
         self, names: Collection[str], before: Sequence[FluxburstError] = ()

@@ -8,6 +8,7 @@ resources may instead lie beside it in ``resources.json``.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,9 @@ RECORDED_ATTRIBUTES = (
     "queue",
 )
 """The system attributes that a recording keeps. All others may hold what is nobody's business."""
+
+NUMBERS = ("duration", "priority", "t_submit", "urgency", "userid")
+"""What must be a number of a recorded job, where it is there."""
 
 _DATA = Path(__file__).parent / "data"
 BUNDLED = _DATA / "queue.jsonl"
@@ -136,6 +140,11 @@ def _job(record: Mapping[str, Any], path: Path, line: int) -> Job:
         raise RecordingError(str(path), f"{job['id']} is no job id", line=line)
     if type(job.get("state")) is not int:
         raise RecordingError(str(path), f"job {job['id']} has no integer 'state'", line=line)
+    for key in NUMBERS:
+        value = job.get(key, 0)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not math.isfinite(value):
+            raise RecordingError(str(path), f"job {job['id']}: {key!r} is not a number", line=line)
     return Job({**job, "spec": record.get("jobspec")})
 
 

@@ -42,13 +42,16 @@ def is_burstable(job: Job) -> bool:
 
 @dataclass(frozen=True)
 class AsksMoreThanFree:
-    """Select jobs that do not fit on what is free in the instance now."""
+    """Select jobs that do not fit on what is free in the instance now.
+
+    A job with constraints counts as not fitting: what is free may not match them.
+    """
 
     around: Surroundings
 
     def __call__(self, job: Job) -> bool:
         """Answer for one job."""
-        return not fits_now(job.chunks, self.around.nodes())
+        return job.constrained or not fits_now(job.chunks, self.around.nodes())
 
 
 @dataclass(frozen=True)

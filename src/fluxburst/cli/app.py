@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -261,6 +262,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 something failed, 2 the request is wrong."""
     from fluxburst.errors import FluxburstError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a name is better with a ? than not at all
     try:
         status = cli.main(
             list(sys.argv[1:] if arguments is None else arguments),
@@ -276,6 +280,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(FAILED)
+    except OSError as error:
+        click.echo(f"fluxburst: cannot write: {error.strerror or error}", err=True)
+        sys.exit(FAILED)
     except FluxburstError as error:
         for line in lines_of(error):
             click.echo(f"fluxburst: {line}", err=True)
@@ -288,7 +295,7 @@ def lines_of(error: BaseException) -> list[str]:
     from fluxburst.errors import BurstErrors, ParameterError
 
     if isinstance(error, BurstErrors):
-        return [line for inner in error.errors for line in lines_of(inner)]
+        return list(dict.fromkeys(line for inner in error.errors for line in lines_of(inner)))
     if isinstance(error, ParameterError):
         return [f"plugin {error.plugin}: {problem}" for problem in error.problems]
     return [" ".join(str(error).split("\n"))]

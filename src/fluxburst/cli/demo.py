@@ -20,7 +20,7 @@ from fluxburst.cli.app import Command, settings_of
 from fluxburst.cli.output import burst_table, console, print_json, table
 from fluxburst.client import FluxBurst
 from fluxburst.config import Config
-from fluxburst.errors import UnknownPluginError
+from fluxburst.errors import InstanceError, UnknownPluginError
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.hookspecs import hookimpl
 from fluxburst.jobs import JobState
@@ -29,6 +29,7 @@ from fluxburst.plan import Outcome, Plan
 PLUGIN = "mock"
 STEP_SECONDS = 120
 FRAME_SECONDS = 0.04
+LONGEST_SECONDS = 2 * 86400
 
 
 class CostMeter:
@@ -101,7 +102,12 @@ def _act(client: FluxBurst, made: Plan, frame: Callable[[], None]) -> None:
     given = [jobid for jobs in made.assignments.values() for jobid in jobs]
     client.apply(made)
     frame()
+    until = client.now() + LONGEST_SECONDS
     while any(instance.job(jobid).state is not JobState.INACTIVE for jobid in given):
+        if client.now() > until:
+            raise InstanceError(
+                "the demo's jobs do not end: is a FLUXBURST_ variable set for the mock plugin?"
+            )
         instance.advance(STEP_SECONDS)
         client.refresh_bursts()
         frame()

@@ -14,6 +14,7 @@ import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fluxburst.bursts import Burst, BurstState
 
@@ -62,10 +63,16 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
     made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for column in columns:
         number = column.endswith("#")
-        made.add_column(column.rstrip("#"), justify="right" if number else "left")
+        first = column == columns[0]
+        made.add_column(column.rstrip("#"), justify="right" if number else "left", no_wrap=first)
     for row in rows:
-        made.add_row(*[str(cell) for cell in row])
+        made.add_row(*[cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row])
     return made
+
+
+def printable(value: object) -> str:
+    """Return a text without what would move a terminal's cursor: job names are anybody's."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(value))
 
 
 def burst_table(bursts: Iterable[Burst], title: str = "Bursts") -> Table:
@@ -81,7 +88,7 @@ def burst_table(bursts: Iterable[Burst], title: str = "Bursts") -> Table:
                 burst.nodes,
                 len(burst.jobs),
                 f"{burst.nodes * burst.price:.2f}",
-                f"[{STATE_STYLES.get(burst.state, 'yellow')}]{burst.state.value}[/]",
+                Text(burst.state.value, style=STATE_STYLES.get(burst.state, "yellow")),
             )
             for burst in bursts
         ],

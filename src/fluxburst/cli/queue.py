@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from fluxburst import recordings
-from fluxburst.bursts import Burst, BurstState
+from fluxburst.bursts import Burst
 from fluxburst.cli.app import (
     FAILED,
     OK,
@@ -22,10 +22,12 @@ from fluxburst.cli.app import (
 )
 from fluxburst.cli.output import burst_table, console, print_json, table
 from fluxburst.cli.progress import follow
-from fluxburst.errors import BurstErrors, FormatError, HookError, RequestError
+from fluxburst.client import FluxBurst
+from fluxburst.errors import BurstErrors, FluxburstError, FormatError, HookError, RequestError
 from fluxburst.fluids import format_f58
 from fluxburst.jobs import Job
 from fluxburst.plan import Outcome, Plan
+from fluxburst.plugins import COMING_STATES, LIVE_STATES
 from fluxburst.quantities import format_bytes, format_duration, parse_duration
 
 JOB_COLUMNS = ["job", "name", "user", "queue", "nodes#", "cores#", "GPUs#", "memory#", "limit#"]
@@ -153,7 +155,14 @@ def run(context: click.Context, nodes: int | None, tasks: int | None, wait: str)
             client.apply(made)
     except BurstErrors as error:
         failures = error
-    bursts = follow(client, seconds, quiet=settings.quiet or settings.json)
+    except (KeyboardInterrupt, FluxburstError):
+        _name_what_may_be_there(client)
+        raise
+    try:
+        bursts = follow(client, seconds, quiet=settings.quiet or settings.json)
+    except FluxburstError:
+        _name_what_may_be_there(client)
+        raise
     given = {
         name: [jobid for jobid in jobs if jobid in client.plugins[name].jobs]
         for name, jobs in made.assignments.items()
@@ -162,11 +171,20 @@ def run(context: click.Context, nodes: int | None, tasks: int | None, wait: str)
     status = OK if nodes or tasks else _report_failures(made)
     for line in lines_of(failures) if failures else ():
         click.echo(f"fluxburst: {line}", err=True)
-    late = [b.name for b in bursts if b.state not in (BurstState.READY, BurstState.FAILED)]
-    if late and seconds:
-        click.echo(f"fluxburst: not ready after {wait}: {', '.join(late)}", err=True)
-        status = max(status, FAILED)
+    for burst in bursts if seconds else ():
+        if burst.state in COMING_STATES:
+            why = f" ({burst.error})" if burst.error else ""
+            click.echo(f"fluxburst: {burst.name} is not ready after {wait}{why}", err=True)
+            status = max(status, FAILED)
     return max(status, status_of(failures) if failures else OK)
+
+
+def _name_what_may_be_there(client: FluxBurst) -> None:
+    """Say which bursts were brought up, where the instance can no longer be asked about them."""
+    for plugin in client.plugins.values():
+        for burst in plugin.bursts.values():
+            if burst.state in LIVE_STATES:
+                click.echo(f"fluxburst: {burst.name} was brought up and may be there", err=True)
 
 
 def _seconds(text: str) -> float:
@@ -234,7 +252,8 @@ def unburst(context: click.Context, names: tuple[str, ...], everything: bool) ->
     if settings.json:
         print_json({"gone": gone, "errors": lines_of(failures) if failures else []})
     elif not settings.quiet:
-        console().print(f"Gone: {', '.join(gone)}" if gone else "Nothing was taken down.")
+        text = f"Gone: {', '.join(gone)}" if gone else "Nothing was taken down."
+        console().print(text, markup=False)
     if failures:
         raise failures
 
@@ -249,11 +268,17 @@ def record(context: click.Context, file: Path, force: bool) -> None:
     Environments, files, arguments of commands and memos are left out.
     """
     settings = settings_of(context)
-    if file.exists() and not force:
+    try:
+        there = file.exists()
+    except OSError as error:
+        raise RequestError(f"{file} cannot be written: {error.strerror}") from error
+    if there and not force:
         raise RequestError(f"{file} exists already; give --force to overwrite it")
     instance = settings.instance()
     pending = instance.pending_jobs()
     nodes = instance.nodes()
     recordings.save(file, pending, nodes)
     if not settings.quiet:
-        console().print(f"Recorded {len(pending)} jobs and {len(nodes)} nodes to {file}.")
+        console().print(
+            f"Recorded {len(pending)} jobs and {len(nodes)} nodes to {file}.", markup=False
+        )

@@ -18,7 +18,7 @@ from fluxburst.fluids import parse_fluid
 from fluxburst.jobs import ACTIVE, PENDING, Job, JobState, Mark, queue_order
 from fluxburst.jobspec import Chunk, chunks_of, task_count
 from fluxburst.nodes import Node, NodeType
-from fluxburst.quantities import parse_duration
+from fluxburst.quantities import Duration, parse_duration
 from fluxburst.recordings import Recording
 
 START_TIME = 1_700_000_000.0
@@ -281,13 +281,13 @@ class EmbeddedInstance:
 
     def _wake_at_begin_time(self, job: Job) -> None:
         if job.state is JobState.DEPEND:
-            for dependency in job.attributes.get("dependencies", ()):
+            for dependency in _dependencies(job):
                 if dependency.get("scheme") == "begin-time":
                     self.at(float(dependency["value"]), self._release)
 
     def _dependencies_met(self, job: Job) -> bool | None:
         """Whether a job depends on nothing any more; None if it can never be."""
-        answers = [self._dependency_met(d) for d in job.attributes.get("dependencies", ())]
+        answers = [self._dependency_met(dependency) for dependency in _dependencies(job)]
         return None if None in answers else all(answers)
 
     def _dependency_met(self, dependency: Mapping[str, Any]) -> bool | None:
@@ -393,6 +393,12 @@ class EmbeddedInstance:
         self._release()
 
 
+def _dependencies(job: Job) -> list[Mapping[str, Any]]:
+    """Return what a job depends on (RFC 26); what is malformed is nothing."""
+    found = job.attributes.get("dependencies")
+    return [d for d in found if isinstance(d, dict)] if isinstance(found, list) else []
+
+
 def _priority(urgency: int) -> int:
     """Return the priority that Flux derives from an urgency (RFC 30)."""
     return PRIORITY_MAX if urgency == URGENCY_EXPEDITE else urgency
@@ -405,8 +411,10 @@ def _limit(job: Job) -> float:
 
 def _outcome(job: Job) -> tuple[float, int]:
     """Return how long a job runs once it has started, and how it ends."""
-    wanted = job.attributes.get("exec", {}).get("test", {}).get("run_duration")
-    seconds = parse_duration(str(wanted)) if wanted else (job.duration or DEFAULT_RUN_SECONDS)
+    try:
+        seconds = parse_duration(str(job.attributes["exec"]["test"]["run_duration"]))
+    except (KeyError, TypeError, FormatError):
+        seconds = Duration(job.duration or DEFAULT_RUN_SECONDS)
     return (seconds, COMPLETED) if seconds <= _limit(job) else (job.duration, TIMEOUT)
 
 

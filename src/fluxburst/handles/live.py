@@ -140,7 +140,7 @@ class LiveInstance:
             self._fetch_specs([record["id"] for record in records])
         # A job that ended meanwhile may have no jobspec any more; it is no longer pending, either.
         jobs = [
-            Job(record, spec=self._specs[record["id"]])
+            Job(record, spec=_as_listed(self._specs[record["id"]], record))
             for record in records
             if record["id"] in self._specs
         ]
@@ -244,6 +244,15 @@ def _updated(spec: dict[str, Any], events: Iterable[Mapping[str, Any]]) -> dict[
                 for parent in parents:
                     target = target.setdefault(parent, {})
                 target[last] = value
+    return spec
+
+
+def _as_listed(spec: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a jobspec fetched earlier with what ``flux update`` may have changed since."""
+    system = spec.get("attributes", {}).get("system", {})
+    for key in ("duration", "queue"):
+        if key in record and record[key] != system.get(key):
+            system[key] = record[key]
     return spec
 
 
