@@ -160,7 +160,7 @@ class Manager:
             for entry in importlib.metadata.entry_points(group=GROUP)
         }
         for (distribution, name), entry in sorted(found.items()):
-            version = (entry.dist.version if entry.dist else None) or ""
+            version = _metadata(entry, "Version")
             module = entry.value.partition(":")[0].strip()
             self._admit(Package(name, distribution, version), module, entry.load)
         modules = {entry.value.partition(":")[0].partition(".")[0] for entry in found.values()}
@@ -432,8 +432,14 @@ class Manager:
 
 def _distribution(entry: importlib.metadata.EntryPoint) -> str:
     """Return whose an entry point is; a half-removed distribution has no name any more."""
-    name: str | None = entry.dist.name if entry.dist else None
-    return name or entry.value
+    return _metadata(entry, "Name") or entry.value
+
+
+def _metadata(entry: importlib.metadata.EntryPoint, field: str) -> str:
+    """Return a field of an entry point's distribution, empty where it is not known."""
+    # Not dist.name and dist.version: without METADATA they warn, and later versions will raise.
+    metadata = entry.dist.metadata if entry.dist else None
+    return metadata[field] if metadata is not None and field in metadata else ""
 
 
 def _is_plugin_type(kind: PluginType[Any]) -> bool:
