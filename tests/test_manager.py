@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import client_with, job
+from support import Elsewhere, client_with, job
 
 from fluxburst import FluxBurst, Job, hookimpl
 from fluxburst.errors import HookAnswerError, HookError, ParameterError, UnknownPluginError
@@ -386,3 +387,39 @@ def test_an_object_that_cannot_be_looked_into_costs_itself_only(
     manager = discovered()
     assert "cloud" in manager.offers
     assert "RuntimeError: no" in package(manager, "fluxburst-odd").problem
+
+
+def test_an_installed_package_takes_part_in_every_phase(make_package: MakePackage) -> None:
+    make_package(
+        "fluxburst_site",
+        """
+        from dataclasses import replace
+        from fluxburst import BurstState, hookimpl
+
+        ran = []
+
+        @hookimpl
+        def fluxburst_select_job(job):
+            return job.id == 2
+
+        @hookimpl
+        def fluxburst_order_plugins(plugins):
+            return sorted(plugins, reverse=True)
+
+        @hookimpl
+        def fluxburst_schedule_job(job, plugin):
+            return plugin.name == "b"
+
+        @hookimpl
+        def fluxburst_run_plugin(plugin, request):
+            ran.append((plugin.name, list(request.jobs)))
+            return [replace(burst, state=BurstState.READY) for burst in request.bursts]
+        """,
+    )
+    make_package("fluxburst_broken", "import a_module_that_is_not_there")
+    plugins = [Elsewhere(name) for name in ("a", "b", "c")]
+    client = client_with(*plugins, jobs=(job(1), job(2)))
+    assert list(client.iter_plugins())[0] == ("c", plugins[2])
+    assert client.run_burst() == []
+    assert sys.modules["fluxburst_site"].ran == [("b", [2])]
+    assert plugins[1].created == []

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from fluxburst.bursts import Burst, BurstRequest
 from fluxburst.hookspecs import hookimpl
 from fluxburst.jobs import Job
 from fluxburst.plugins import LIVE_STATES, BurstPlugin
 from fluxburst.selectors import is_burstable
-
-if TYPE_CHECKING:
-    from fluxburst.client import FluxBurst
 
 
 @hookimpl(trylast=True)
@@ -43,9 +39,7 @@ def fluxburst_run_plugin(plugin: BurstPlugin, request: BurstRequest) -> Sequence
 
 
 @hookimpl(trylast=True)
-def fluxburst_unburst_plugin(
-    plugin: BurstPlugin, bursts: Sequence[Burst], client: FluxBurst
-) -> Sequence[str]:
+def fluxburst_unburst_plugin(plugin: BurstPlugin, bursts: Sequence[Burst]) -> Sequence[str]:
     """Let the plugin take all of it down, or burst by burst where only some are meant.
 
     A plugin of flux-burst's kind returns nothing, which is taken for all of them.
