@@ -419,7 +419,7 @@ def test_an_installed_package_takes_part_in_every_phase(make_package: MakePackag
     make_package("fluxburst_broken", "import a_module_that_is_not_there")
     plugins = [Elsewhere(name) for name in ("a", "b", "c")]
     client = client_with(*plugins, jobs=(job(1), job(2)))
-    assert list(client.iter_plugins())[0] == ("c", plugins[2])
+    assert next(iter(client.iter_plugins())) == ("c", plugins[2])
     assert client.run_burst() == []
     assert sys.modules["fluxburst_site"].ran == [("b", [2])]
     assert plugins[1].created == []
