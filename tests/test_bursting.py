@@ -578,3 +578,22 @@ def test_one_name_may_be_given_as_text() -> None:
 def test_what_is_no_function_is_refused(setter: str) -> None:
     with pytest.raises(RequestError, match="is a function, not 'burstable'"):
         getattr(client_with(), setter)("burstable")
+
+
+def test_bursts_that_a_package_brought_up_before_it_failed_are_known_and_can_be_taken_down() -> (
+    None
+):
+    class Half:
+        @hookimpl
+        def fluxburst_run_plugin(self, plugin: BurstPlugin) -> Sequence[Burst]:
+            up = Burst("half-1", plugin.name, "node", 1, state=BurstState.READY)
+            raise BurstErrors([CapacityError("no more machines")], [up])
+
+    cloud = Elsewhere("cloud")
+    client = client_with(cloud, jobs=(job(1),))
+    client.hooks.register(Half(), "fluxburst-half")
+    with pytest.raises(BurstErrors, match="no more machines"):
+        client.run_burst()
+    assert marks(client) == {1: None}
+    assert client.run_unburst() == ["half-1"]
+    assert cloud.deleted == ["half-1"]

@@ -120,9 +120,7 @@ class Executor:
         done: Sequence[Burst] = ()
         begun = request.bursts
         try:
-            done = self._hooks.run_plugin(plugin, request)
-            plugin.bursts.update({burst.name: burst for burst in done})
-            begun = tuple(done)
+            done = begun = tuple(self._hooks.run_plugin(plugin, request))
         except FluxburstError as error:
             done = begun = getattr(error, "bursts", ())
             errors.append(error)
@@ -135,6 +133,9 @@ class Executor:
             raise
         finally:
             plugin.planned = ()
+            # What a package brought up in its own way is known to nobody else, least of all when
+            # the rest failed.
+            plugin.bursts.update({burst.name: burst for burst in done})
             names = {burst.name for burst in begun}
             failed = [burst for burst in request.bursts if burst.name not in names]
             self._take_back(plugin, [job for burst in failed for job in burst.jobs])

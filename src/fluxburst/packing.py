@@ -326,19 +326,10 @@ class Packer:
             return max(chunk.cores / cores, chunk.memory / memory, chunk.exclusive)
 
         def size(demand: Demand) -> tuple[Any, ...]:
-            chunks = demand.chunks
-            if len(chunks) == 1:
-                return (
-                    chunks[0].gpus,
-                    share(chunks[0]),
-                    chunks[0].count,
-                    *_alike(demand),
-                    -demand.turn,
-                )
             return (
-                max((chunk.gpus for chunk in chunks), default=0),
-                max((share(chunk) for chunk in chunks), default=0),
-                sum(chunk.count for chunk in chunks),
+                max((chunk.gpus for chunk in demand.chunks), default=0),
+                max((share(chunk) for chunk in demand.chunks), default=0),
+                sum(chunk.count for chunk in demand.chunks),
                 *_alike(demand),
                 -demand.turn,
             )
