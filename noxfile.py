@@ -20,7 +20,7 @@ WHEELS = ROOT / "dist"
 RESULTS = ROOT / ".nox" / "results"
 TEST_TOOLS = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
 LINT_TOOLS = ["ruff==0.17.6"]
-TYPING_TOOLS = ["mypy==2.4.1", "pytest>=8", "hypothesis>=6.100", "nox", "tomli"]
+TYPING_TOOLS = ["mypy==2.4.1", "pytest>=8", "hypothesis>=6.100", "nox", "tomli", "types-psutil"]
 
 nox.options.sessions = ["lint", "typing", "tests"]
 nox.options.reuse_existing_virtualenvs = True
@@ -32,11 +32,16 @@ def _supported_pythons() -> list[str]:
     return re.findall(r'"Programming Language :: Python :: (3\.\d+)"', text)
 
 
-def _put_pyenv_first() -> None:
-    """Let the Pythons that pyenv has installed be found: its shims only answer for some."""
+def _complete_path() -> None:
+    """Let everything on the machine be found.
+
+    The Pythons that pyenv has installed come first, since its shims only answer for some; daemons
+    come last, in directories that are often off the PATH of ordinary users.
+    """
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    found = [str(path) for path in sorted(root.glob("versions/*/bin"))]
-    os.environ["PATH"] = os.pathsep.join([*found, os.environ["PATH"]])
+    pythons = [str(path) for path in sorted(root.glob("versions/*/bin"))]
+    daemons = ["/usr/local/sbin", "/usr/sbin", "/sbin"]
+    os.environ["PATH"] = os.pathsep.join([*pythons, os.environ["PATH"], *daemons])
 
 
 def _works(python: str) -> bool:
@@ -46,20 +51,27 @@ def _works(python: str) -> bool:
     return subprocess.run([command, "-c", ""], capture_output=True, check=False).returncode == 0
 
 
-def _flux_version() -> str:
-    """Return the version of the Flux on PATH, empty where there is none."""
-    if shutil.which("flux") is None:
+def _version_of(programs: list[str], option: str, pattern: str) -> str:
+    """Return the version that the first of the programs tells, empty unless all are on PATH."""
+    if not all(map(shutil.which, programs)):
         return ""
-    done = subprocess.run(["flux", "version"], capture_output=True, text=True, check=False)
-    match = re.search(r"libflux-core:\s*(\S+)", done.stdout)
+    done = subprocess.run([programs[0], option], capture_output=True, text=True, check=False)
+    match = re.search(pattern, done.stdout + done.stderr)
     return match[1] if match else ""
 
 
-_put_pyenv_first()
-FLUX = _flux_version()
+_complete_path()
+FLUX = _version_of(["flux"], "version", r"libflux-core:\s*(\S+)")
+PARTS = {
+    "Flux": FLUX,
+    "Slurm": _version_of(["slurmctld", "slurmd", "munged", "srun"], "-V", r"(\d\S+)"),
+    "sshd": _version_of(["ssh", "sshd"], "-V", r"OpenSSH_([^\s,]+)"),
+}
+NEEDS_PARTS = "flux or slurm or ssh"  # the marks of tests that need one
 SUPPORTED = _supported_pythons()
 PRESENT = [python for python in SUPPORTED if _works(python)] or [sys.executable]
 NEWEST = PRESENT[-1]
+BETWEEN = PRESENT[1:-1]
 
 
 @functools.cache
@@ -77,14 +89,16 @@ def _wheel_of(plugin: str) -> str:
     return _wheels()[f"fluxburst_{plugin.replace('-', '_')}"]
 
 
-def _pytest(session: nox.Session, *paths: str) -> None:
+def _pytest(session: nox.Session, *paths: str, marks: str = "") -> None:
     """Run tests, keep their counts for the summary, and have it printed at the end."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    file = RESULTS / f"{re.sub(r'[^0-9A-Za-z.]+', '-', session.name).strip('-')}.xml"
+    name = re.sub(r"[^0-9A-Za-z.]+", "-", f"{session.name} {marks}").strip("-")
+    file = RESULTS / f"{name}.xml"
     file.unlink(missing_ok=True)
     session.notify("summary")
     parallel = ["-n", "auto", "--dist", "loadfile"]
-    session.run("pytest", "-q", *parallel, f"--junitxml={file}", *paths, *session.posargs)
+    chosen = [*paths, "-m", marks] if marks else paths
+    session.run("pytest", "-q", *parallel, f"--junitxml={file}", *chosen, *session.posargs)
 
 
 def _install(session: nox.Session, plugins: list[str]) -> None:
@@ -105,25 +119,52 @@ def build(session: nox.Session) -> None:
 @nox.session(python=PRESENT)
 @nox.parametrize("what", ["core", *PLUGINS, "all"])
 def tests(session: nox.Session, what: str) -> None:
-    """Run the tests on built wheels: the core alone, each plugin, and all together."""
+    """Run the tests on built wheels: the core alone, each plugin, and all together.
+
+    What plugins test with a live Flux, Slurm or sshd takes long, and depends little on the Python:
+    it is run on the oldest and the newest only.
+    """
     plugins = {"core": [], "all": PLUGINS}.get(what, [what])
     _install(session, plugins)
     if what == "all":
         session.install("--no-deps", "./docs/example_plugin")
+    core = ["tests"] if what in ("core", "all") else []
     paths = [f"plugins/{name}/tests" for name in plugins]
-    _pytest(session, *(["tests", *paths] if what in ("core", "all") else paths))
+    if session.python not in BETWEEN:
+        _pytest(session, *core, *paths)
+        return
+    if core:
+        _pytest(session, *core)
+    if paths:
+        _pytest(session, *paths, marks=f"not ({NEEDS_PARTS})")
+
+
+def _lowest_versions() -> list[str]:
+    """Pin each dependency to the lowest version that suits all of the distributions."""
+    lowest: dict[tuple[str, str], str] = {}
+    for file in [ROOT / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")]:
+        for dependency in nox.project.load_toml(file)["project"]["dependencies"]:
+            match = re.fullmatch(r"([\w-]+)>=([0-9.]+)(.*)", dependency)
+            if match and not match[1].startswith("fluxburst"):
+                name, version, marker = match.groups()
+                other = lowest.get((name, marker), version)
+                lowest[name, marker] = max(other, version, key=_in_order)
+    return [f"{name}=={version}{marker}" for (name, marker), version in lowest.items()]
+
+
+def _in_order(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
 
 
 @nox.session(python=PRESENT[:1])
 def minimums(session: nox.Session) -> None:
     """Run the tests with the lowest versions allowed, on the oldest Python."""
     session.install(*TEST_TOOLS)
-    lowest = re.findall(r'^    "([a-z]+)>=([0-9.]+)"', (ROOT / "pyproject.toml").read_text(), re.M)
     session.install(
         "--force-reinstall",
         _wheels()["fluxburst"],
         *(_wheel_of(name) for name in PLUGINS),
-        *(f"{name}=={version}" for name, version in lowest),
+        *_lowest_versions(),
     )
     _pytest(session, "tests", *(f"plugins/{name}/tests" for name in PLUGINS))
 
@@ -147,7 +188,12 @@ def summary(session: nox.Session) -> None:
         file.unlink()
     absent = [python for python in SUPPORTED if python not in PRESENT]
     print(f"\nPythons: {', '.join(sorted(ran))}; not on this machine: {_or_none(absent)}")
-    print(f"Flux: {FLUX or 'left out, no flux on PATH: what needs a live one was skipped'}")
+    there = [f"{part} {version}" for part, version in PARTS.items() if version]
+    left_out = [part for part, version in PARTS.items() if not version]
+    print(f"live: {_or_none(there)}; left out, with the tests that need them: {_or_none(left_out)}")
+    if ran & set(BETWEEN):
+        where = " and ".join([PRESENT[0], NEWEST])
+        print(f"plugins' tests marked {NEEDS_PARTS}: on Python {where} only, to save time")
     for reason, count in reasons.items():
         print(f"skipped {count}: {reason}")
     print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")

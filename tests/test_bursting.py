@@ -124,7 +124,7 @@ def test_a_job_that_fits_on_free_nodes_is_planned_anew_once_they_are_taken() -> 
     assert (cloud.created, marks(client)) == ([], {1: Mark("cloud", "")})
     assert client.run_burst() == []
     assert cloud.created == []
-    client.instance.drain(["lead"])  # type: ignore[attr-defined]
+    client.instance.drain([0], "testing")
     client.run_burst()
     assert len(cloud.created) == 1
 
@@ -361,7 +361,7 @@ def test_a_plugin_forgets_jobs_that_have_ended() -> None:
     cloud = Elsewhere("cloud")
     client = client_with(cloud, jobs=(job(1),))
     client.run_burst()
-    client.instance.cancel(1)  # type: ignore[attr-defined]
+    client.instance.cancel_jobs([1], "testing")
     client.run_burst()
     assert cloud.jobs == {}
 
@@ -517,7 +517,7 @@ def test_a_plan_that_is_applied_late_leaves_out_what_was_given_or_started_since(
     second.plugins["cloud"] = two
     late = second.plan()
     first.instance.set_marks({1: Mark("cloud", "another")})
-    first.instance.cancel(2)  # type: ignore[attr-defined]
+    first.instance.cancel_jobs([2], "testing")
     second.apply(late)
     assert list(two.jobs) == [3]
     assert marks(first)[1] == Mark("cloud", "another")

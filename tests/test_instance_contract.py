@@ -60,10 +60,10 @@ class EmbeddedWorld:
         self._instance.advance(0)
 
     def cancel(self, jobid: int) -> None:
-        self._instance.cancel(jobid)
+        self._instance.cancel_jobs([jobid], "testing")
 
     def drain(self) -> None:
-        self._instance.drain(["node0"])
+        self._instance.drain([0], "testing")
 
     def memo(self, jobid: int, key: str, value: str) -> None:
         record = self._instance._records[jobid].job

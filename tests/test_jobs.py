@@ -95,6 +95,22 @@ def test_a_job_serialises_to_json_as_it_is() -> None:
     assert json.loads(json.dumps(job)) == dict(job)
 
 
+@pytest.mark.parametrize("constraint", [{}, {"properties": ["gpu"]}, {"no such": "operator"}])
+def test_the_constraint_is_that_of_the_jobspec(constraint: object) -> None:
+    assert with_attributes({"constraints": constraint}).constraint == constraint
+
+
+@pytest.mark.parametrize("system", [{}, {"constraints": None}])
+def test_a_job_without_constraints_has_none(system: object) -> None:
+    assert with_attributes(system).constraint is None
+
+
+@pytest.mark.parametrize("constraint", [[], "", "gpu", 0, False, ["gpu"]])
+def test_constraints_that_are_not_an_object_are_malformed(constraint: object) -> None:
+    with pytest.raises(JobspecError, match=r"job 12420793761792: .*constraints is not an object"):
+        _ = with_attributes({"constraints": constraint}).constraint
+
+
 def test_info_is_the_copy_with_underscores() -> None:
     info = guide_job()["info"]
     assert info["_id"] == 12420793761792

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -8,9 +9,20 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from fluxburst.constraints import ALL_ALIKE, ANYTHING, Constraint, Kinds, compiled
 from fluxburst.jobspec import Chunk
 from fluxburst.nodes import Node, NodeType
-from fluxburst.packing import Demand, Packer, Packing, Pool, could_fit, fits_now, pool_of
+from fluxburst.packing import (
+    NO_MATCH,
+    Demand,
+    Packer,
+    Packing,
+    Pool,
+    could_fit,
+    fits_now,
+    pool_of,
+    why_unfit,
+)
 from fluxburst.quantities import ByteSize
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -18,6 +30,26 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 SMALL = NodeType("small", 4, price=1.0)
 LARGE = NodeType("large", 16, price=4.0)
 GPU = NodeType("gpu", 8, gpus=4, price=10.0)
+
+CONSTRAINTS = [
+    compiled(constraint)
+    for constraint in (
+        {"properties": ["a"]},
+        {"properties": ["^a"]},
+        {"or": [{"properties": ["a", "b"]}, {"hostlist": ["n[0-1]"]}]},
+        {"not": [{"ranks": ["0"]}]},
+    )
+]
+KINDS = Kinds(CONSTRAINTS)
+A = KINDS.wanted(CONSTRAINTS[0])
+
+
+def on(node: Node, constraint: Constraint) -> bool:
+    return constraint.matches(properties=node.properties, hostname=node.hostname, rank=node.rank)
+
+
+def asked_by(job: Demand) -> Constraint:
+    return next((c for c in CONSTRAINTS if KINDS.wanted(c) == job.wanted), ANYTHING)
 
 
 def demands(*jobs: Sequence[Chunk] | Chunk) -> list[Demand]:
@@ -27,8 +59,8 @@ def demands(*jobs: Sequence[Chunk] | Chunk) -> list[Demand]:
     ]
 
 
-def free(rank: int, cores: int, gpus: int = 0, **more: int | bool) -> Node:
-    given: dict[str, int | bool] = {"free_cores": cores, "free_gpus": gpus, **more}
+def free(rank: int, cores: int, gpus: int = 0, **more: int | bool | frozenset[str]) -> Node:
+    given: dict[str, object] = {"free_cores": cores, "free_gpus": gpus, **more}
     return Node(rank, f"n{rank}", cores, gpus, **given)  # type: ignore[arg-type]
 
 
@@ -42,8 +74,11 @@ class World:
     jobs: tuple[Demand, ...]
     in_use: dict[str, int] = field(default_factory=dict)
 
-    def packer(self) -> Packer:
-        return Packer(self.types, pool_of(self.nodes), self.in_use)
+    def packer(self, kinds: Kinds = KINDS) -> Packer:
+        return Packer(self.types, pool_of(self.nodes, kinds), self.in_use, kinds)
+
+
+some_properties = st.sampled_from(["", "", "a", "b", "ab"])
 
 
 @st.composite
@@ -57,6 +92,7 @@ def node_types(draw: st.DrawFn) -> tuple[NodeType, ...]:
             memory=draw(memory),
             price=draw(st.sampled_from([0.0, 1.0, 2.5])),
             max_nodes=draw(st.none() | st.integers(0, 6)),
+            properties=tuple(draw(some_properties)),
         )
         for name in draw(st.sampled_from(["", "a", "ab", "abc"]))
     )
@@ -80,6 +116,7 @@ def instance_nodes(draw: st.DrawFn) -> tuple[Node, ...]:
                 free_memory=None if memory is None else draw(st.integers(0, memory)),
                 up=draw(st.sampled_from([True, True, True, False])),
                 drained=draw(st.sampled_from([False, False, False, True])),
+                properties=frozenset(draw(some_properties)),
             )
         )
     return tuple(found)
@@ -102,17 +139,24 @@ def some_chunks(draw: st.DrawFn, exclusive: bool = True) -> Chunk:
 
 
 @st.composite
-def worlds(draw: st.DrawFn, exclusive: bool = True, parts: int = 2) -> World:
+def worlds(
+    draw: st.DrawFn, exclusive: bool = True, parts: int = 2, constrained: bool = True
+) -> World:
     types = draw(node_types())
     chunk = some_chunks(exclusive=exclusive)
     few = draw(st.lists(st.lists(chunk, min_size=1, max_size=parts), min_size=1, max_size=4))
-    jobs = draw(st.lists(st.sampled_from(few), max_size=10))
+    jobs = demands(*draw(st.lists(st.sampled_from(few), max_size=10)))
+    bits = [0, *map(KINDS.wanted, CONSTRAINTS)] if constrained and draw(st.booleans()) else [0]
     return World(
         types,
         draw(instance_nodes()),
-        tuple(demands(*jobs)),
+        tuple(job._replace(wanted=draw(st.sampled_from(bits))) for job in jobs),
         {t.name: draw(st.integers(0, 2)) for t in types if draw(st.booleans())},
     )
+
+
+def asks_the_same(one: Demand, other: Demand) -> bool:
+    return (one.chunks, one.wanted) == (other.chunks, other.wanted)
 
 
 def usable(nodes: Sequence[Node]) -> list[Node]:
@@ -164,9 +208,13 @@ def check(world: World, packer: Packer, packing: Packing, jobs: Sequence[Demand]
     assert total(placed, "memory") <= sum(math.inf if m is None else m for m in memories)
 
     for job in placed:
-        own = packing.placed.get(job.job)
-        rooms = [(n.free_cores, n.free_gpus, n.free_memory) for n in here]
-        rooms += [(t.cores, t.gpus, t.memory) for t in new if t.name == own]
+        own, constraint = packing.placed.get(job.job), asked_by(job)
+        rooms = [(n.free_cores, n.free_gpus, n.free_memory) for n in here if on(n, constraint)]
+        rooms += [
+            (t.cores, t.gpus, t.memory)
+            for t in new
+            if t.name == own and constraint.matches(properties=t.properties)
+        ]
         for chunk in job.chunks:
             fitting = [room for room in rooms if fits_one(chunk, *room)]
             assert len(fitting) >= (chunk.count if chunk.node else 1), "each on a node of its own"
@@ -272,7 +320,7 @@ def test_a_job_that_fits_nowhere_is_unplaced_whatever_else_is_there(world: World
 def test_where_limits_bind_the_later_of_two_alike_is_left_out(world: World) -> None:
     packing = world.packer().pack(world.jobs)
     for out in (job for job in world.jobs if job.job in packing.unplaced):
-        alike = [job for job in world.jobs if job.chunks == out.chunks]
+        alike = [job for job in world.jobs if asks_the_same(job, out)]
         assert all(job.job in packing.unplaced for job in alike if job.turn > out.turn)
 
 
@@ -287,7 +335,7 @@ def test_the_order_of_the_list_does_not_matter(world: World, random: object) -> 
         random.shuffle(jobs)  # type: ignore[attr-defined]
     packing = world.packer().pack(jobs)
     for out in (job for job in jobs if job.job in packing.unplaced):
-        alike = [job for job in jobs if job.chunks == out.chunks]
+        alike = [job for job in jobs if asks_the_same(job, out)]
         assert all(job.job in packing.unplaced for job in alike if job.turn > out.turn)
 
 
@@ -297,8 +345,9 @@ def test_without_limits_a_job_is_placed_exactly_if_a_type_has_room_for_it(world:
     types = tuple(replace(t, max_nodes=None) for t in world.types)
     packing = replace(world, types=types, nodes=()).packer().pack(world.jobs)
     for job in world.jobs:
-        fits = any(fits_one(job.chunks[0], t.cores, t.gpus, t.memory) for t in types)
-        assert (job.job in packing.placed) == fits == could_fit(job.chunks, types)
+        matching = [t for t in types if asked_by(job).matches(properties=t.properties)]
+        fits = any(fits_one(job.chunks[0], t.cores, t.gpus, t.memory) for t in matching)
+        assert (job.job in packing.placed) == fits == could_fit(job.chunks, types, asked_by(job))
 
 
 @given(worlds())
@@ -308,7 +357,7 @@ def test_a_job_of_several_parts_is_placed_if_one_type_has_room_for_all(world: Wo
     types = tuple(replace(t, max_nodes=None) for t in world.types)
     packing = replace(world, types=types, nodes=()).packer().pack(world.jobs)
     for job in world.jobs:
-        assert (job.job in packing.placed) == could_fit(job.chunks, types)
+        assert (job.job in packing.placed) == could_fit(job.chunks, types, asked_by(job))
 
 
 # --- existing nodes first ------------------------------------------------------------------
@@ -322,7 +371,7 @@ def test_a_job_alone_uses_new_nodes_only_if_it_does_not_fit_on_existing_ones(
     for job in world.jobs[:3]:
         packer = world.packer()
         packing = packer.pack([job])
-        assert (job.job in packing.existing) == fits_now(job.chunks, world.nodes)
+        assert (job.job in packing.existing) == fits_now(job.chunks, world.nodes, asked_by(job))
         assert not (job.job in packing.existing and packer.new_nodes)
 
 
@@ -365,6 +414,162 @@ def test_memory_of_existing_nodes_counts_where_it_is_known() -> None:
     for nodes, here in (((known,), False), ((unknown,), True), ((known, unknown), True)):
         packing = Packer([SMALL], pool_of(nodes), {}).pack(demands(Chunk(1, 1, memory=11)))
         assert bool(packing.existing) == here
+
+
+# --- constraints ---------------------------------------------------------------------------
+
+
+def matching_any(jobs: Sequence[Demand], properties: object, node: Node | None = None) -> bool:
+    return any(
+        on(node, asked_by(job)) if node else asked_by(job).matches(properties=properties)  # type: ignore[arg-type]
+        for job in jobs
+    )
+
+
+@given(worlds())
+@settings(unhurried, max_examples=200)
+def test_of_nodes_that_match_never_more_is_taken_than_there_is(world: World) -> None:
+    packer = world.packer()
+    packing = packer.pack(world.jobs)
+    types = {t.name: t for t in world.types}
+    bits = {job.wanted for job in world.jobs}
+    for several in itertools.chain.from_iterable(
+        itertools.combinations(bits, size) for size in range(1, len(bits) + 1)
+    ):
+        jobs = [job for job in world.jobs if job.wanted in several]
+        here = [n for n in usable(world.nodes) if matching_any(jobs, (), n)]
+        new = [
+            (types[name], opened)
+            for name, opened in packer.new_nodes.items()
+            if matching_any(jobs, types[name].properties)
+        ]
+        on_existing = [job for job in jobs if job.job in packing.existing]
+        placed = [job for job in jobs if job.job not in packing.unplaced]
+        for dimension in ("cores", "gpus"):
+            free_here = sum(getattr(n, f"free_{dimension}") for n in here)
+            opened = sum(getattr(t, dimension) * count for t, count in new)
+            assert total(on_existing, dimension) <= free_here
+            assert total(placed, dimension) <= free_here + opened
+        assert whole_nodes(on_existing) <= len(idle(here))
+        assert whole_nodes(placed) <= len(idle(here)) + sum(count for _, count in new)
+
+
+@given(worlds(constrained=False))
+@unhurried
+def test_constraints_that_no_job_has_change_nothing(world: World) -> None:
+    told_apart, alike = world.packer(KINDS), world.packer(ALL_ALIKE)
+    assert told_apart.pack(world.jobs) == alike.pack(world.jobs)
+    assert told_apart.new_nodes == alike.new_nodes
+
+
+@given(worlds(parts=1))
+@unhurried
+def test_a_constraint_never_helps_a_job_alone(world: World) -> None:
+    for job in world.jobs[:3]:
+        if not world.packer().pack([job]).unplaced:
+            assert not world.packer().pack([job._replace(wanted=0)]).unplaced
+
+
+def wanting(wanted: int, *chunks: Chunk) -> list[Demand]:
+    return [job._replace(wanted=wanted) for job in demands(*chunks)]
+
+
+WITH_A = frozenset("a")
+SMALL_WITH_A = replace(SMALL, name="with-a", price=9.0, properties=("a",))
+
+
+def packer_of(types: Sequence[NodeType], *nodes: Node) -> Packer:
+    return Packer(types, pool_of(nodes, KINDS), {}, KINDS)
+
+
+def test_a_constrained_job_uses_existing_nodes_that_match_and_no_others() -> None:
+    packer = packer_of([SMALL, SMALL_WITH_A], free(0, 4), free(1, 4, properties=WITH_A))
+    packing = packer.pack(wanting(A, Chunk(1, 4), Chunk(1, 4)))
+    assert packing.existing == (0,)
+    assert packing.placed == {1: "with-a"}
+    assert packer.new_nodes == {"with-a": 1}
+
+
+def test_a_node_is_not_counted_for_a_constrained_job_and_for_another() -> None:
+    jobs = demands(Chunk(1, 4), Chunk(1, 4))
+    jobs[1] = jobs[1]._replace(wanted=A)
+    packer = packer_of([SMALL, SMALL_WITH_A], free(0, 4, properties=WITH_A))
+    packing = packer.pack(jobs)
+    assert packing.existing == (1,)
+    assert packing.placed == {0: "small"}
+
+
+def test_what_constrained_jobs_leave_of_a_node_is_for_the_others() -> None:
+    jobs = demands(Chunk(1, 3), Chunk(1, 1), Chunk(1, 1))
+    jobs[0] = jobs[0]._replace(wanted=A)
+    packer = packer_of([SMALL_WITH_A])
+    assert set(packer.pack(jobs).placed.values()) == {"with-a"}
+    assert packer.new_nodes == {"with-a": 2}
+    assert rooms(packer.supplies[0].pool) == [(3, 0, math.inf)]
+
+
+def test_a_large_job_leaves_the_nodes_that_match_to_a_small_one_that_needs_them() -> None:
+    jobs = demands(Chunk(1, 4), Chunk(1, 1))
+    jobs[1] = jobs[1]._replace(wanted=A)
+    packing = packer_of([SMALL], free(0, 4, properties=WITH_A)).pack(jobs)
+    assert packing.existing == (1,)
+    assert packing.placed == {0: "small"}
+
+
+def test_nodes_opened_for_others_are_used_if_they_match() -> None:
+    packer = packer_of([SMALL_WITH_A])
+    packer.pack(demands(Chunk(1, 1)))
+    assert packer.pack(wanting(A, Chunk(3, 1))).placed == {0: "with-a"}
+    assert packer.new_nodes == {"with-a": 1}
+
+
+def test_a_job_of_many_nodes_uses_only_those_that_match() -> None:
+    packer = packer_of([SMALL, SMALL_WITH_A], free(0, 4), free(1, 4, properties=WITH_A))
+    packing = packer.pack(wanting(A, Chunk(3, 1, node=True, exclusive=True)))
+    assert packing.placed == {0: "with-a"}
+    assert packer.new_nodes == {"with-a": 2}
+    assert rooms(packer.existing) == [(4, 0, math.inf)]
+
+
+@pytest.mark.parametrize(
+    "chunks", [(Chunk(1, 1),), (Chunk(2, 1, node=True),), (Chunk(1, 1), Chunk(1, 2))]
+)
+def test_a_job_that_no_type_matches_is_unplaced_and_says_so(chunks: tuple[Chunk, ...]) -> None:
+    packing = packer_of([SMALL, LARGE]).pack([Demand(0, chunks, wanted=A)])
+    assert packing.unplaced == {0: "no node type has what its constraints ask for"}
+    assert why_unfit(chunks, [SMALL, LARGE], CONSTRAINTS[0]) == NO_MATCH
+
+
+def test_that_the_types_that_match_are_too_small_is_said() -> None:
+    packing = packer_of([LARGE, SMALL_WITH_A]).pack(wanting(A, Chunk(1, 5)))
+    which = "no node type with what its constraints ask for has room for"
+    assert packing.unplaced == {0: f"{which} 5 cores on one node"}
+    assert why_unfit([Chunk(1, 5)], [LARGE, SMALL_WITH_A], CONSTRAINTS[0]) == f"{which} it"
+
+
+def test_that_the_types_that_match_are_used_up_is_said_of_them_alone() -> None:
+    packer = packer_of([SMALL, replace(SMALL_WITH_A, max_nodes=1)])
+    packing = packer.pack(wanting(A, Chunk(1, 4), Chunk(1, 4)))
+    assert packing.unplaced == {1: "1 more of 'with-a' needed, 0 left of 1"}
+
+
+def test_what_keeps_a_job_of_several_parts_out_is_said() -> None:
+    packer = Packer([SMALL, GPU], Pool(), {})
+    for parts, why in (
+        ([Chunk(1, 1), Chunk(1, 9)], "no node type has room for 9 cores on one node"),
+        ([Chunk(1, 1, memory=1), Chunk(1, 99, gpus=1)], "room for 99 cores, 1 GPUs on one node"),
+        ([Chunk(1, 8), Chunk(1, 4, gpus=5)], "room for 4 cores, 5 GPUs on one node"),
+    ):
+        assert why in packer.pack(demands(parts)).unplaced[0]
+    wide, long = NodeType("wide", 8), NodeType("long", 1, gpus=1)
+    packing = Packer([wide, long], Pool(), {}).pack(demands([Chunk(1, 8), Chunk(1, 1, gpus=1)]))
+    assert packing.unplaced == {0: "no node type has room for each of its parts"}
+
+
+def test_why_nothing_fits_is_empty_where_something_does() -> None:
+    assert why_unfit([Chunk(1, 4)], [LARGE, SMALL_WITH_A], CONSTRAINTS[0]) == ""
+    assert why_unfit([Chunk(1, 4)], [LARGE], ANYTHING) == ""
+    assert why_unfit([Chunk(1, 99)], [LARGE], ANYTHING) == "no node type has room for it"
 
 
 # --- sharing and whole nodes ---------------------------------------------------------------
@@ -574,6 +779,22 @@ def test_what_fits_now_agrees_with_filling_nodes_one_by_one(
 ) -> None:
     assert fits_now((chunk,), nodes) == fits_by_hand(chunk, nodes)
     assert fits_now((chunk,), nodes) == fits_by_hand(chunk, nodes), "asking changes nothing"
+
+
+@given(some_chunks(), instance_nodes(), st.sampled_from(CONSTRAINTS))
+@unhurried
+def test_only_on_nodes_that_match_does_a_job_fit_now(
+    chunk: Chunk, nodes: tuple[Node, ...], constraint: Constraint
+) -> None:
+    matching = [node for node in nodes if on(node, constraint)]
+    assert fits_now((chunk,), nodes, constraint) == fits_by_hand(chunk, matching)
+    assert fits_now((chunk,), nodes) == fits_by_hand(chunk, nodes)
+
+
+def test_what_fits_now_is_asked_of_the_nodes_as_they_are() -> None:
+    for cores in range(1, 200):
+        assert fits_now((Chunk(1, cores),), (free(0, cores),))
+        assert not fits_now((Chunk(1, cores + 1),), (free(0, cores),))
 
 
 def test_the_parts_of_a_job_fit_now_only_together() -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 from support import Elsewhere, client_with, job, spec
 
-from fluxburst import BurstPlugin, FluxBurst, Job, NodeType, Outcome, hookimpl
+from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, NodeType, Outcome, hookimpl
 from fluxburst.errors import InstanceError, OrderingError
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.nodes import Node
@@ -350,11 +353,225 @@ def test_a_package_that_exits_costs_the_job_only() -> None:
     assert "fluxburst-exits" in decision(client.plan(), 1).reasons[0]
 
 
-def test_a_job_with_constraints_does_not_count_on_nodes_that_may_not_match() -> None:
-    constrained = spec(1, 1, burstable=1, constraints={"properties": ["gpu"]})
-    plan = client_with(Elsewhere("cloud"), jobs=(job(1, constrained), job(2)), nodes=(NODE,)).plan()
-    assert [burst.jobs for burst in plan.bursts] == [(1,)]
+# --- constraints ---------------------------------------------------------------------------
+
+FAST = NodeType("fast", cores=8, price=2.0, properties=("fast",))
+FAST_NODE = replace(NODE, rank=1, hostname="racer", properties=frozenset({"fast"}))
+
+
+def constrained(jobid: int, constraint: Any, cores: int = 8, **record: Any) -> Job:
+    return job(jobid, spec(1, cores, burstable=1, constraints=constraint), **record)
+
+
+def fast(jobid: int, cores: int = 8, **record: Any) -> Job:
+    return constrained(jobid, {"properties": ["fast"]}, cores, **record)
+
+
+def test_a_job_with_constraints_counts_only_on_nodes_that_match() -> None:
+    client = client_with(Elsewhere("cloud", FAST), jobs=(fast(1),), nodes=(NODE,))
+    assert [burst.jobs for burst in client.plan().bursts] == [(1,)]
+    client = client_with(Elsewhere("cloud", FAST), jobs=(fast(1),), nodes=(NODE, FAST_NODE))
+    plan = client.plan()
+    assert plan.bursts == ()
+    assert plan.assignments == {"cloud": (1,)}
+
+
+def test_nodes_are_counted_once_for_jobs_with_constraints_and_without() -> None:
+    cloud = Elsewhere("cloud", NodeType("slow", cores=8, price=1.0), FAST)
+    jobs = (job(1, spec(1, 8, burstable=1)), fast(2), fast(3), job(4, spec(1, 8, burstable=1)))
+    plan = client_with(cloud, jobs=jobs, nodes=(NODE, FAST_NODE)).plan()
+    assert [(b.node_type, b.nodes) for b in plan.bursts] == [("fast", 1), ("slow", 1)]
+
+
+@pytest.mark.parametrize("field", ["hostname", "rank"])
+def test_hosts_and_ranks_are_those_of_existing_nodes_and_of_no_new_ones(field: str) -> None:
+    there = {"hostname": {"hostlist": ["racer"]}, "rank": {"ranks": ["1"]}}[field]
+    jobs = (constrained(1, there), constrained(2, {"not": [there]}), constrained(3, there))
+    cloud = Takes("cloud")
+    plan = client_with(cloud, jobs=jobs, nodes=(NODE, FAST_NODE)).plan()
     assert plan.assignments == {"cloud": (1, 2)}
+    assert plan.bursts == ()
+    assert decision(plan, 3).reasons == ("cloud: no node type has what its constraints ask for",)
+
+
+class Takes(Elsewhere):
+    """Takes every job, whether it fits or not."""
+
+    def schedule(self, job: Job) -> bool:
+        return True
+
+
+def test_a_job_that_no_node_type_matches_is_declined_and_says_so() -> None:
+    types = (NodeType("slow", cores=8), replace(FAST, cores=4))
+    jobs = (constrained(1, {"properties": ["gpu"]}), fast(2), fast(3, 9), fast(4, 4))
+    plan = client_with(Elsewhere("cloud", *types), jobs=jobs).plan()
+    assert plan.assignments == {"cloud": (4,)}
+    assert [decision(plan, n).reasons for n in (1, 2, 3)] == [
+        ("cloud declined: no node type has what its constraints ask for",),
+        ("cloud declined: no node type with what its constraints ask for has room for it",),
+        ("cloud declined: no node type has room for it",),
+    ]
+
+
+def test_what_one_plugin_does_not_match_goes_to_the_next() -> None:
+    plan = client_with(Takes("slow"), Elsewhere("racing", FAST), jobs=(fast(1),)).plan()
+    assert plan.assignments == {"slow": (), "racing": (1,)}
+    assert decision(plan, 1).reasons[0] == "slow: no node type has what its constraints ask for"
+
+
+@pytest.mark.parametrize(
+    ("constraint", "problem"),
+    [
+        ([], "attributes.system.constraints is not an object"),
+        ({"property": ["a"]}, "constraints: 'property' is not an operator; did you mean"),
+        ({"ranks": [0]}, "constraints: 'ranks' lists 0, which is not a text"),
+    ],
+)
+def test_malformed_constraints_cost_that_job_only(constraint: Any, problem: str) -> None:
+    jobs = (constrained(1, constraint), job(2), job(3, spec(constraints=constraint)))
+    plan = client_with(Elsewhere("cloud"), jobs=jobs).plan()
+    assert plan.assignments == {"cloud": (2,)}
+    assert decision(plan, 1).outcome is Outcome.FAILED
+    assert decision(plan, 1).reasons[0].startswith(f"job 1: jobspec: {problem}")
+    assert decision(plan, 3).outcome is Outcome.NOT_SELECTED
+
+
+def given_to_cloud(jobid: int, constraint: Any, burst: str = "") -> Job:
+    memo = {"fluxburst": {"plugin": "cloud", "burst": burst}}
+    return constrained(jobid, constraint, annotations={"user": memo})
+
+
+def test_a_job_given_earlier_keeps_only_nodes_free_that_it_matches() -> None:
+    plain = job(2, spec(1, 8, burstable=1))
+    for properties, free in (["fast"], NODE), (["^fast"], FAST_NODE):
+        given = given_to_cloud(1, {"properties": properties})
+        plan = client_with(
+            Elsewhere("cloud", FAST), jobs=(given, plain), nodes=(NODE, FAST_NODE)
+        ).plan()
+        assert decision(plan, 1).outcome is Outcome.GIVEN
+        assert plan.bursts == ()
+        plan = client_with(Elsewhere("cloud", FAST), jobs=(given, plain), nodes=(free,)).plan()
+        assert decision(plan, 1).outcome is not Outcome.GIVEN, "what it was to use is gone"
+
+
+def test_a_job_given_earlier_whose_nodes_are_gone_is_planned_in_its_turn() -> None:
+    jobs = (job(1, spec(1, 8, burstable=1)), given_to_cloud(2, {"properties": ["fast"]}), fast(3))
+    plan = client_with(Elsewhere("cloud", replace(FAST, max_nodes=2)), jobs=jobs).plan()
+    assert plan.assignments == {"cloud": (1, 2)}
+    assert plan.selected == (1, 2, 3)
+
+
+def test_a_job_given_earlier_with_malformed_constraints_stays_given_with_its_burst() -> None:
+    jobs = (given_to_cloud(1, {"x": []}, burst="cloud-1"), given_to_cloud(2, {"x": []}), job(3))
+    plan = client_with(Elsewhere("cloud"), jobs=jobs).plan()
+    outcomes = [found.outcome for found in plan.decisions]
+    assert outcomes == [Outcome.GIVEN, Outcome.FAILED, Outcome.ASSIGNED]
+
+
+def test_a_job_rides_on_a_burst_that_is_coming_if_what_is_free_does_not_match() -> None:
+    cloud = Elsewhere("cloud", FAST)
+    jobs = (fast(1), constrained(2, {"properties": ["^fast"]}), fast(3))
+    client = client_with(cloud, jobs=jobs, nodes=(NODE,))
+    cloud.bursts["cloud-1"] = Burst("cloud-1", "cloud", "fast", 1, state=BurstState.STARTING)
+    client.hooks.register(Answers(schedule=True), "fluxburst-third")
+    plan = client.plan()
+    assert plan.assignments == {"cloud": (1, 2, 3)}
+    assert plan.riding == {1: "cloud-1"}
+    assert [burst.jobs for burst in plan.bursts] == [(3,)]
+
+
+class MovesToQueue(Elsewhere):
+    """Moves its jobs to a queue whose nodes have a property; counts how often it is asked."""
+
+    requires: Any = MappingProxyType({"properties": ["fast"]})
+
+    def constraint_of(self, job: Job) -> Mapping[str, Any] | None:
+        if isinstance(self.requires, BaseException) and job.id == 2:
+            raise self.requires
+        return {} if isinstance(self.requires, BaseException) else self.requires
+
+
+def test_what_a_plugin_makes_of_constraints_decides_where_its_jobs_fit() -> None:
+    jobs = (constrained(1, {"properties": ["batch"]}), job(2, spec(1, 8, burstable=1)))
+    cloud = MovesToQueue("cloud", FAST)
+    plan = client_with(cloud, jobs=jobs, nodes=(NODE, FAST_NODE)).plan()
+    assert plan.assignments == {"cloud": (1, 2)}
+    assert [burst.nodes for burst in plan.bursts] == [1]
+    slow = MovesToQueue("slow")
+    plan = client_with(slow, jobs=jobs, nodes=(NODE, FAST_NODE)).plan()
+    assert plan.unmatched == (1, 2)
+
+
+def test_two_plugins_may_make_different_things_of_constraints() -> None:
+    jobs = tuple(job(n, spec(1, 8, burstable=1)) for n in (1, 2, 3))
+    limited = MovesToQueue("limited", replace(FAST, max_nodes=0))
+    nodes = (replace(NODE, properties=frozenset({"fast"})), replace(NODE, rank=1, hostname="b"))
+    plan = client_with(limited, Elsewhere("open"), jobs=jobs, nodes=nodes).plan()
+    assert plan.assignments == {"limited": (1,), "open": (2, 3)}
+    assert [(burst.plugin, burst.nodes) for burst in plan.bursts] == [("open", 1)]
+
+
+class MovesEverything(MovesToQueue, Takes):
+    """Takes every job, and moves it to its queue."""
+
+
+@pytest.mark.parametrize("kind", [MovesToQueue, MovesEverything])
+def test_a_plugin_whose_constraint_of_raises_for_one_job_costs_that_job_only(
+    kind: type[MovesToQueue],
+) -> None:
+    for error in (RuntimeError("no such queue"), SystemExit("no such queue")):
+        cloud = kind("cloud", FAST)
+        cloud.requires = error
+        plan = client_with(cloud, jobs=(job(1), job(2), job(3))).plan()
+        assert plan.assignments == {"cloud": (1, 3)}
+        assert decision(plan, 2).outcome is Outcome.FAILED
+        assert "cloud" in decision(plan, 2).reasons[0]
+        assert str(error) in decision(plan, 2).reasons[0]
+
+
+def test_a_plugin_that_declines_a_job_may_not_know_its_constraint() -> None:
+    class Declines(MovesToQueue):
+        requires = RuntimeError("no such queue")
+
+        def schedule(self, job: Job) -> bool:
+            return False
+
+    plan = client_with(Declines("cloud", FAST), jobs=(job(2),)).plan()
+    assert decision(plan, 2).reasons == ("cloud declined",)
+
+
+@pytest.mark.parametrize("answer", [{"x": []}, "fast", ["fast"]])
+def test_a_plugin_that_makes_nonsense_of_constraints_is_named(answer: Any) -> None:
+    class Nonsense(MovesEverything):
+        requires = answer
+
+    plan = client_with(Nonsense("cloud", FAST), jobs=(job(1),)).plan()
+    reason = decision(plan, 1).reasons[0]
+    assert reason.startswith("plugin cloud: constraint_of() for job 1: JobspecError: ")
+
+
+@pytest.mark.parametrize("kind", [MovesToQueue, MovesEverything])
+def test_an_instance_that_goes_away_under_constraint_of_stops_the_plan(
+    kind: type[MovesToQueue],
+) -> None:
+    cloud = kind("cloud", FAST)
+    cloud.requires = InstanceError("the broker is gone")
+    with pytest.raises(InstanceError, match="the broker is gone"):
+        client_with(cloud, jobs=(job(2),)).plan()
+
+
+def test_a_plugin_that_sizes_its_bursts_itself_sees_to_constraints_itself() -> None:
+    class Sizes(MovesEverything):
+        requires = RuntimeError("not to be asked")
+
+        def node_types(self) -> tuple[NodeType, ...]:
+            return ()
+
+    plan = client_with(Sizes("cloud"), jobs=(fast(1), job(2))).plan()
+    assert plan.assignments == {"cloud": (1, 2)}
+
+
+# --- plugins and packages that go wrong ----------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -364,6 +581,11 @@ def test_a_job_with_constraints_does_not_count_on_nodes_that_may_not_match() -> 
         ([NodeType("a", 4), NodeType("a", 64)], "two of the name 'a'"),
         ([NodeType("a", -4)], "a negative or endless number"),
         ([NodeType("a", 4, price=float("nan"))], "a negative or endless number"),
+        ([NodeType("a", 4, properties="gpu")], "properties that RFC 20 does not allow: 'gpu'"),  # type: ignore[arg-type]
+        ([NodeType("a", 4, properties=("b", "^c"))], "does not allow: ('b', '^c')"),
+        ([NodeType("a", 4, properties=("",))], "does not allow: ('',)"),
+        ([NodeType("a", 4, properties=(1,))], "does not allow: (1,)"),  # type: ignore[arg-type]
+        ([NodeType("a", 4, properties=None)], "does not allow: None"),  # type: ignore[arg-type]
         (None, "TypeError"),
     ],
 )

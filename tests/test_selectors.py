@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fluxburst.errors import RequestError
+from fluxburst.errors import JobspecError, RequestError
 from fluxburst.jobs import Job
 from fluxburst.nodes import Node
 from fluxburst.selectors import (
@@ -43,7 +43,7 @@ class Around:
 
 def job(cores: int = 1, burstable: Any = None, **changes: Any) -> Job:
     system = {} if burstable is None else {"burstable": burstable}
-    for name in ("queue", "bank"):
+    for name in ("queue", "bank", "constraints"):
         if name in changes:
             system[name] = changes.pop(name)
     resources = [
@@ -83,6 +83,14 @@ def test_jobs_that_ask_for_more_than_is_free_are_selected(cores: int, selected: 
 def test_nodes_that_are_down_or_drained_are_not_free() -> None:
     away = (Node(0, "a", 8, free_cores=8, up=False), Node(1, "b", 8, free_cores=8, drained=True))
     assert AsksMoreThanFree(Around(has=away))(job(1))
+
+
+def test_only_what_matches_a_jobs_constraints_is_free_to_it() -> None:
+    assert not AsksMoreThanFree(AROUND)(job(2, constraints={"hostlist": ["b"]}))
+    assert AsksMoreThanFree(AROUND)(job(3, constraints={"hostlist": ["b"]}))
+    assert AsksMoreThanFree(AROUND)(job(1, constraints={"properties": ["gpu"]}))
+    with pytest.raises(JobspecError, match=r"job 1: .*'host' is not an operator"):
+        AsksMoreThanFree(AROUND)(job(1, constraints={"host": ["b"]}))
 
 
 def test_what_is_free_is_asked_for_each_time() -> None:

@@ -48,7 +48,8 @@ class Burst:
         state: Where it is in its life.
         hostnames: Hostnames of its nodes as the instance will know them, once they are known.
         price: What one node costs an hour, in the currency of the plugin's prices.
-        error: Why it failed, for a person.
+        error: Why it failed, or what it waits for, for a person.
+        joined: How many of its nodes were up in the instance when that was last looked at.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Burst:
     hostnames: tuple[str, ...] = ()
     price: float = 0.0
     error: str = ""
+    joined: int = 0
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from fluxburst.config import find as find_config
 from fluxburst.errors import (
     FAILURES,
     BurstError,
+    BurstErrors,
     ConfigError,
     FluxburstError,
     OrderingError,
@@ -230,7 +231,28 @@ class FluxBurst:
         finally:
             self._seen_nodes = None
 
+    def adopt_bursts(self) -> None:
+        """Learn of the bursts that other processes brought up; changes nothing else.
+
+        Raises:
+            BurstErrors: for the plugins that could not be asked; those of the others are known.
+        """
+        _raise(self._executor.adopt())
+
     # --- acting ----------------------------------------------------------------------------
+
+    def reconcile(self) -> None:
+        """Compare what is out there with what was given away, and mend the difference.
+
+        Of plugins that can tell (:meth:`~fluxburst.BurstPlugin.adopt`): bursts of other processes
+        are adopted, those that lost nodes are taken down once no job runs on what is left of them,
+        and jobs that wait for a burst that failed or is not there are free again. A plugin that
+        cannot be asked is left alone, and nothing of its is presumed gone.
+
+        Raises:
+            BurstErrors: for all that failed; the rest was done.
+        """
+        _raise(self._executor.reconcile())
 
     def apply(self, plan: Plan) -> list[Burst]:
         """Do what a plan says: mark its jobs, then have each plugin bring its capacity up.
@@ -252,7 +274,7 @@ class FluxBurst:
     def run_burst(
         self, request_burst: bool = False, nodes: int | None = None, tasks: int | None = None
     ) -> list[Job]:
-        """Run one burst cycle: plan, and apply the plan.
+        """Run one burst cycle: reconcile, plan, and apply the plan.
 
         Args:
             request_burst: Have each plugin bring up ``nodes`` nodes, or room for ``tasks``
@@ -266,11 +288,18 @@ class FluxBurst:
         Raises:
             BurstErrors: for all that failed; the rest was done.
         """
+        errors = self._executor.reconcile()
         plan = self.plan()
-        if request_burst:
-            self.request_bursts(nodes, tasks)
-        else:
-            self._executor.apply(plan)
+        try:
+            if request_burst:
+                self.request_bursts(nodes, tasks)
+            else:
+                self._executor.apply(plan)
+        except BurstErrors as failures:
+            if not errors:
+                raise
+            raise BurstErrors([*errors, failures], failures.bursts) from failures
+        _raise(errors)
         return [plan.jobs[jobid] for jobid in plan.unmatched]
 
     def request_burst(self, name: str, nodes: int | None, tasks: int | None) -> list[Burst]:
@@ -366,6 +395,11 @@ class FluxBurst:
         if name not in self.plugins:
             raise UnknownPluginError(name, list(self.plugins), why="not loaded")
         return self.plugins[name]
+
+
+def _raise(errors: Sequence[FluxburstError]) -> None:
+    if errors:
+        raise BurstErrors(errors)
 
 
 def _instance(handle: Any, mock: bool) -> Instance:

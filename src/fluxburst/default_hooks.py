@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fluxburst.bursts import Burst, BurstRequest
+from fluxburst.bursts import Burst, BurstRequest, BurstState
 from fluxburst.hookspecs import hookimpl
 from fluxburst.jobs import Job
-from fluxburst.plugins import LIVE_STATES, BurstPlugin
+from fluxburst.plugins import BurstPlugin
 from fluxburst.selectors import is_burstable
 
 
@@ -48,7 +48,7 @@ def fluxburst_unburst_plugin(plugin: BurstPlugin, bursts: Sequence[Burst]) -> Se
     others = [
         name
         for name, burst in plugin.bursts.items()
-        if burst.state in LIVE_STATES and name not in names
+        if burst.state is not BurstState.ENDED and name not in names
     ]
     if not others:
         gone = plugin.unburst()

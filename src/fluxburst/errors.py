@@ -63,7 +63,7 @@ class OrderingError(RequestError):
 
 
 class JobspecError(RequestError):
-    """A jobspec does not follow RFC 14 or RFC 25, so its resources cannot be counted."""
+    """A jobspec does not follow RFC 14, 25 or 31, so what it asks for cannot be told."""
 
     def __init__(self, job: int | None, problem: str) -> None:
         where = "jobspec" if job is None else f"job {job}: jobspec"

@@ -7,16 +7,17 @@ fails keeps no other from running, or from being taken down; all that failed is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from fluxburst.bursts import Burst, BurstRequest, BurstState
-from fluxburst.errors import FAILURES, BurstErrors, FluxburstError, RequestError
+from fluxburst.errors import FAILURES, BurstError, BurstErrors, FluxburstError, RequestError
+from fluxburst.fluids import format_f58
 from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import Job, Mark
 from fluxburst.manager import Manager
 from fluxburst.plan import Plan
-from fluxburst.plugins import COMING_STATES, BurstPlugin, as_burst_error
+from fluxburst.plugins import COMING_STATES, LIVE_STATES, BurstPlugin, as_burst_error
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +47,8 @@ class Executor:
         bursts: list[Burst] = []
         for name, assigned in plan.assignments.items():
             plugin = self._plugins[name]
-            jobs = self._give(plugin, {jobid: plan.jobs[jobid] for jobid in assigned}, plan)
+            offered = {jobid: plan.jobs[jobid] for jobid in assigned}
+            jobs = self._give(plugin, offered, plan, errors)
             planned = tuple(burst for burst in plan.bursts if burst.plugin == name)
             if jobs:
                 bursts += self._run(plugin, BurstRequest(planned, jobs), errors)
@@ -94,18 +96,55 @@ class Executor:
                 if burst.state in COMING_STATES:
                     plugin.bursts[name] = _joined(_refreshed(plugin, burst), up)
             self._tell_changes(plugin, before)
+            now = [plugin.bursts[n] for n, b in before.items() if b.state in COMING_STATES]
+            self._end_failed(plugin, [b for b in now if b.state is BurstState.FAILED], [])
         return [burst for plugin in self._plugins.values() for burst in plugin.bursts.values()]
+
+    def adopt(self) -> list[FluxburstError]:
+        """Learn which bursts are out there. See :meth:`FluxBurst.adopt_bursts`."""
+        errors: list[FluxburstError] = []
+        for plugin, bursts in self._adopt(errors):
+            _log.debug("plugin %s: %d bursts are there", plugin.name, len(bursts))
+        return errors
+
+    def reconcile(self) -> list[FluxburstError]:
+        """Mend what is not as it was left. See :meth:`FluxBurst.reconcile`."""
+        errors: list[FluxburstError] = []
+        for plugin, bursts in self._adopt(errors):
+            failed = [burst for burst in bursts if burst.state is BurstState.FAILED]
+            idle = [burst for burst in failed if not self._busy(burst)]
+            self._end_failed(plugin, idle, errors)
+            sound = {burst.name for burst in bursts} - {burst.name for burst in failed}
+            self._take_back(
+                plugin,
+                [
+                    job.id
+                    for job, mark in self._given(plugin)
+                    if mark.burst and mark.burst not in sound
+                ],
+            )
+        return errors
 
     # --- the steps -------------------------------------------------------------------------
 
-    def _give(self, plugin: BurstPlugin, jobs: Mapping[int, Job], plan: Plan) -> dict[int, Job]:
+    def _give(
+        self,
+        plugin: BurstPlugin,
+        jobs: Mapping[int, Job],
+        plan: Plan,
+        errors: list[FluxburstError],
+    ) -> dict[int, Job]:
         """Mark jobs as given to a plugin, before anything is brought up for them."""
         burst_of = {job: b.name for b in plan.bursts if b.plugin == plugin.name for job in b.jobs}
         burst_of.update({job: name for job, name in plan.riding.items() if job in jobs})
-        marks = {jobid: Mark(plugin.name, burst_of.get(jobid, "")) for jobid in jobs}
-        ended = self._instance.set_marks(marks)
-        _log.info("plugin %s: given %d jobs", plugin.name, len(marks) - len(ended))
-        given = {jobid: job for jobid, job in jobs.items() if jobid not in ended}
+        marks = {
+            jobid: Mark(plugin.name, burst_of.get(jobid, ""), _queue_before(job, plugin))
+            for jobid, job in jobs.items()
+        }
+        left = {*self._instance.set_marks(marks)}
+        left |= self._move(plugin, [job for job in jobs.values() if job.id not in left], errors)
+        _log.info("plugin %s: given %d jobs", plugin.name, len(marks) - len(left))
+        given = {jobid: job for jobid, job in jobs.items() if jobid not in left}
         plugin.jobs.update(given)
         for job in given.values():
             self._hooks.job_scheduled(job, plugin)
@@ -142,12 +181,101 @@ class Executor:
             self._tell_changes(plugin, before)
         return done
 
+    def _move(
+        self, plugin: BurstPlugin, jobs: Sequence[Job], errors: list[FluxburstError]
+    ) -> set[int]:
+        """Move jobs to a plugin's queue; return those that could not be, which are free again."""
+        elsewhere = [job.id for job in jobs if plugin.queue and job.queue != plugin.queue]
+        refused = self._instance.move_jobs(elsewhere, plugin.queue) if elsewhere else {}
+        for jobid, why in refused.items():
+            problem = f"job {format_f58(jobid)} cannot be moved to queue {plugin.queue!r}: {why}"
+            errors.append(BurstError(problem, plugin=plugin.name))
+        self._take_back(plugin, list(refused))
+        return set(refused)
+
+    def _move_back(self, plugin: BurstPlugin, jobs: Collection[int]) -> None:
+        """Move jobs that were taken from another queue back to it."""
+        queues: dict[str, list[int]] = {}
+        for job, mark in self._given(plugin):
+            if job.id in jobs and mark.queue and job.queue != mark.queue:
+                queues.setdefault(mark.queue, []).append(job.id)
+        for queue, moving in queues.items():
+            for jobid, why in self._instance.move_jobs(moving, queue).items():
+                _log.warning("job %s stays in its queue: %s", format_f58(jobid), why)
+
+    def _given(self, plugin: BurstPlugin) -> Iterator[tuple[Job, Mark]]:
+        """Yield the pending jobs that a plugin was given, with their marks."""
+        for job in self._instance.pending_jobs():
+            mark = job.mark
+            if mark is not None and mark.plugin == plugin.name:
+                yield job, mark
+
     def _take_back(self, plugin: BurstPlugin, jobs: Collection[int]) -> None:
         """Free jobs that were given to a plugin which could not bring capacity up for them."""
         if jobs:
+            if plugin.queue:
+                self._move_back(plugin, jobs)
             self._instance.set_marks(dict.fromkeys(jobs))
         for jobid in jobs:
             plugin.jobs.pop(jobid, None)
+
+    def _adopt(self, errors: list[FluxburstError]) -> Iterator[tuple[BurstPlugin, list[Burst]]]:
+        """Yield each plugin that can tell, with its bursts as they are out there."""
+        for plugin in self._plugins.values():
+            try:
+                there = plugin.adopt()
+            except FAILURES as error:  # a provider's library may raise anything
+                failure = as_burst_error(error, plugin.name)
+                errors.append(failure)
+                self._hooks.phase_failed("adopt", plugin, failure)
+                continue
+            if there is not None:
+                yield plugin, self._adopted(plugin, there)
+
+    def _adopted(self, plugin: BurstPlugin, there: Sequence[Burst]) -> list[Burst]:
+        """Let a plugin know its bursts as they are out there."""
+        before = dict(plugin.bursts)
+        names = {burst.name for burst in there}
+        for name, burst in before.items():
+            if name not in names and burst.state in LIVE_STATES:
+                plugin.bursts[name] = replace(burst, state=BurstState.ENDED)
+        jobs: dict[str, list[int]] = {}
+        for job, mark in self._given(plugin) if there else ():
+            jobs.setdefault(mark.burst, []).append(job.id)
+        bursts = []
+        for burst in there:
+            known = before.get(burst.name)
+            given = known.jobs if known else tuple(jobs.get(burst.name, ()))
+            bursts.append(replace(burst, jobs=given))
+            plugin.bursts[burst.name] = bursts[-1]
+        self._tell_changes(plugin, before)
+        return bursts
+
+    def _busy(self, burst: Burst) -> bool:
+        """Whether jobs run on what is left of a burst."""
+        ranks = [n.rank for n in self._instance.nodes() if n.hostname in burst.hostnames]
+        return bool(ranks and self._instance.jobs_on(ranks))
+
+    def _end_failed(
+        self, plugin: BurstPlugin, failed: Sequence[Burst], errors: list[FluxburstError]
+    ) -> None:
+        """Take down what is left of bursts that failed, and free the jobs that wait for them."""
+        if not failed:
+            return
+        problems: list[FluxburstError] = []
+        gone = {burst.name for burst in self._unburst(plugin, failed, problems)}
+        errors += problems
+        for burst in failed:
+            left = "; what is left of it could not be taken down, it may cost money"
+            plugin.bursts[burst.name] = (
+                burst
+                if burst.name in gone
+                else replace(burst, state=BurstState.ENDING, error=burst.error + left)
+            )
+        names = {burst.name for burst in failed}
+        self._take_back(
+            plugin, [job.id for job, mark in self._given(plugin) if mark.burst in names]
+        )
 
     def _bursts_to_take_down(
         self, names: Collection[str] | None, errors: list[FluxburstError]
@@ -219,10 +347,19 @@ class Executor:
                 self._hooks.burst_changed(burst, before.get(name))
 
 
+def _queue_before(job: Job, plugin: BurstPlugin) -> str:
+    """Return the queue that a job is taken from, also where it was given away before."""
+    if not plugin.queue:
+        return ""
+    if job.mark is not None and job.mark.queue:
+        return job.mark.queue
+    return job.queue if job.queue != plugin.queue else ""
+
+
 def _refreshed(plugin: BurstPlugin, burst: Burst) -> Burst:
     """Return a burst as its plugin sees it; a plugin that cannot tell leaves a note on it."""
     try:
-        return replace(plugin.refresh(burst), error="")
+        return plugin.refresh(replace(burst, error=""))
     except FAILURES as error:  # a provider's library may raise anything
         return replace(burst, error=str(as_burst_error(error, plugin.name, burst.name)))
 
@@ -233,5 +370,5 @@ def _joined(burst: Burst, up: Collection[str]) -> Burst:
         return burst
     joined = sum(hostname in up for hostname in burst.hostnames)
     if joined == burst.nodes:
-        return replace(burst, state=BurstState.READY)
-    return replace(burst, state=BurstState.JOINING) if joined else burst
+        return replace(burst, state=BurstState.READY, joined=joined, error="")
+    return replace(burst, state=BurstState.JOINING, joined=joined) if joined else burst

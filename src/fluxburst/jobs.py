@@ -26,19 +26,29 @@ class JobState(enum.IntFlag):
 
 
 PENDING = JobState.DEPEND | JobState.PRIORITY | JobState.SCHED
-ACTIVE = PENDING | JobState.RUN | JobState.CLEANUP
+RUNNING = JobState.RUN | JobState.CLEANUP
+ACTIVE = PENDING | RUNNING
 
 
 @dataclass(frozen=True)
 class Mark:
     """What lasts on a job that was given away: to which plugin, and in which burst.
 
-    ``burst`` is empty for a job that fits on nodes that are free already, and for a plugin that
-    does not name its bursts.
+    Attributes:
+        plugin: The plugin's name.
+        burst: The burst's name; empty for a job that fits on nodes that are free already, and for
+            a plugin that does not name its bursts.
+        queue: The queue it was taken from, where the plugin has one of its own; else empty.
     """
 
     plugin: str
     burst: str = ""
+    queue: str = ""
+
+    def to_memo(self) -> dict[str, str]:
+        """Return it as it is kept in the job's memo, under ``fluxburst``."""
+        queue = {"queue": self.queue} if self.queue else {}
+        return {"plugin": self.plugin, "burst": self.burst, **queue}
 
 
 class Job(dict[str, Any]):
@@ -166,9 +176,16 @@ class Job(dict[str, Any]):
         return any(chunk.exclusive for chunk in self.chunks)
 
     @property
-    def constrained(self) -> bool:
-        """Whether it may only run on nodes that match something (RFC 31); a queue may ask so."""
-        return bool(self.attributes.get("constraints"))
+    def constraint(self) -> dict[str, Any] | None:
+        """What its nodes must match (RFC 31), or None; its queue may have added to it.
+
+        Raises:
+            JobspecError: if it is not an object.
+        """
+        constraint = self.attributes.get("constraints")
+        if constraint is None or isinstance(constraint, dict):
+            return constraint
+        raise JobspecError(self.id, "attributes.system.constraints is not an object")
 
     @property
     def duration(self) -> float:
@@ -213,7 +230,7 @@ class Job(dict[str, Any]):
         mark = user.get("fluxburst") if isinstance(user, dict) else None
         if not isinstance(mark, dict) or not isinstance(mark.get("plugin"), str):
             return None
-        return Mark(mark["plugin"], str(mark.get("burst") or ""))
+        return Mark(mark["plugin"], str(mark.get("burst") or ""), str(mark.get("queue") or ""))
 
     @property
     def not_startable(self) -> str:

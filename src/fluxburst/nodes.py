@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fluxburst.quantities import ByteSize
+
+_PROPERTY = re.compile(r"[^!&'\"^`|()]+")
+"""A property: any text without the characters that RFC 20 forbids."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,8 @@ class NodeType:
         memory: Bytes of one node; None where it is not known, and then it is not counted.
         price: What one node costs an hour.
         max_nodes: How many at most at any time; None for no limit.
+        properties: Properties (RFC 20) that its nodes will have in the instance. Jobs with
+            constraints are only given nodes that match them.
     """
 
     name: str
@@ -28,6 +34,7 @@ class NodeType:
     memory: ByteSize | None = None
     price: float = 0.0
     max_nodes: int | None = None
+    properties: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class Node:
         free_memory: Bytes that no job has; None where it is not known.
         up: Its broker is connected.
         drained: It is set aside: no new job starts on it.
+        drain_reason: Why, where somebody said so.
         properties: Its properties (RFC 20).
     """
 
@@ -59,6 +67,7 @@ class Node:
     up: bool = True
     drained: bool = False
     properties: frozenset[str] = frozenset()
+    drain_reason: str = ""
 
     @property
     def usable(self) -> bool:
@@ -75,8 +84,8 @@ def check_node_types(node_types: Sequence[NodeType]) -> None:
     """Check what a burst plugin says it can supply.
 
     Raises:
-        ValueError: if it is not a list of node types with names of their own and numbers that
-            can be counted with.
+        ValueError: if it is not a list of node types with names of their own, numbers that can be
+            counted with, and properties as RFC 20 allows them.
     """
     names: set[str] = set()
     for node_type in node_types:
@@ -88,3 +97,12 @@ def check_node_types(node_types: Sequence[NodeType]) -> None:
         numbers = (node_type.cores, node_type.gpus, node_type.memory or 0, node_type.max_nodes or 0)
         if min(numbers) < 0 or not 0 <= node_type.price < math.inf:
             raise ValueError(f"node type {node_type.name!r} has a negative or endless number")
+        if not _are_properties(node_type.properties):
+            what = f"properties that RFC 20 does not allow: {node_type.properties!r}"
+            raise ValueError(f"node type {node_type.name!r} has {what}")
+
+
+def _are_properties(names: object) -> bool:
+    return isinstance(names, (tuple, list)) and all(
+        isinstance(name, str) and _PROPERTY.fullmatch(name) for name in names
+    )

@@ -7,6 +7,7 @@ different remainders costs, not what the number of nodes does.
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import math
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from fluxburst.constraints import ALL_ALIKE, ANYTHING, Constraint, Kinds
 from fluxburst.jobspec import Chunk
 from fluxburst.nodes import Node, NodeType
 from fluxburst.quantities import format_bytes
@@ -24,23 +26,25 @@ class Room(NamedTuple):
     """What is left on a node. Sorts from the tightest to the widest.
 
     ``untouched`` is 1 while no job is on the node: only then can it be taken exclusively.
+    ``kind`` says which constraints the node matches (see :class:`~fluxburst.constraints.Kinds`).
     """
 
     cores: float
     memory: float
     untouched: int
+    kind: int = 0
 
 
 class Demand(NamedTuple):
     """One job to be placed: its id, what it asks for, and its rank in the queue (low first).
 
-    One that is constrained (RFC 31) is not placed on existing nodes: they may not match.
+    ``wanted`` is the bit of its constraint, which the kind of its nodes must have; 0 for none.
     """
 
     job: int
     chunks: tuple[Chunk, ...]
     turn: int = 0
-    constrained: bool = False
+    wanted: int = 0
 
 
 class Pool:
@@ -78,34 +82,38 @@ class Pool:
             del counts[room]
             del order[bisect_left(order, room)]
 
-    def add_node(self, node: Node) -> None:
+    def add_node(self, node: Node, kinds: Kinds = ALL_ALIKE) -> None:
         """Put in what a node of the instance has left."""
         memory = math.inf if node.free_memory is None else node.free_memory
         if node.usable and (node.free_cores or node.free_gpus):
-            self.add(node.free_gpus, Room(node.free_cores, memory, int(node.idle)), 1)
+            kind = kinds.of(node.properties, node.hostname, node.rank)
+            self.add(node.free_gpus, Room(node.free_cores, memory, int(node.idle), kind), 1)
 
-    def add_type(self, node_type: NodeType, count: int) -> None:
-        """Put in ``count`` empty nodes of a type."""
+    def add_type(self, node_type: NodeType, count: int, kinds: Kinds = ALL_ALIKE) -> None:
+        """Put in ``count`` empty nodes of a type, whose hostnames and ranks are not known yet."""
         if count:
-            self.add(node_type.gpus, whole(node_type), count)
+            self.add(node_type.gpus, whole(node_type, kinds), count)
 
-    def fitting(self, chunk: Chunk) -> Iterator[tuple[int, Room, int]]:
+    def fitting(self, chunk: Chunk, wanted: int = 0) -> Iterator[tuple[int, Room, int]]:
         """Yield (GPUs, room, nodes) of what has room for one ``chunk``, fewest GPUs first.
 
-        The pool may only be changed once the caller has stopped asking for more.
+        Only nodes whose kind has the bit ``wanted`` count. The pool may only be changed once the
+        caller has stopped asking for more.
         """
         start = Room(chunk.cores, chunk.memory, 0)
         for gpus in self._gpus[bisect_left(self._gpus, chunk.gpus) :]:
             order = self._order[gpus]
             for position in range(bisect_left(order, start), len(order)):
                 room = order[position]
-                if room.memory >= chunk.memory and room.untouched >= chunk.exclusive:
+                enough = room.memory >= chunk.memory and room.untouched >= chunk.exclusive
+                if enough and room.kind & wanted == wanted:
                     yield gpus, room, self._counts[gpus][room]
 
 
-def whole(node_type: NodeType) -> Room:
+def whole(node_type: NodeType, kinds: Kinds = ALL_ALIKE) -> Room:
     """Return the room of an empty node of this type."""
-    return Room(node_type.cores, math.inf if node_type.memory is None else node_type.memory, 1)
+    memory = math.inf if node_type.memory is None else node_type.memory
+    return Room(node_type.cores, memory, 1, kinds.of(node_type.properties))
 
 
 class Taking(NamedTuple):
@@ -151,12 +159,12 @@ def _left(chunk: Chunk, taking: Taking) -> tuple[int, Room] | None:
     cores = taking.room.cores - chunk.cores * taking.units
     gpus = taking.gpus - chunk.gpus * taking.units
     memory = taking.room.memory - chunk.memory * taking.units
-    return (gpus, Room(cores, memory, 0)) if cores or gpus else None
+    return (gpus, Room(cores, memory, 0, taking.room.kind)) if cores or gpus else None
 
 
-def _place(chunk: Chunk, units: int, pool: Pool) -> tuple[list[Taking], int]:
+def _place(chunk: Chunk, units: int, pool: Pool, wanted: int) -> tuple[list[Taking], int]:
     steps: list[Taking] = []
-    for gpus, room, nodes in pool.fitting(chunk):
+    for gpus, room, nodes in pool.fitting(chunk, wanted):
         taken, units = _take(chunk, units, gpus, room, nodes)
         steps += taken
         if not units:
@@ -164,24 +172,56 @@ def _place(chunk: Chunk, units: int, pool: Pool) -> tuple[list[Taking], int]:
     return steps, units
 
 
-def pool_of(nodes: Iterable[Node]) -> Pool:
+def pool_of(nodes: Iterable[Node], kinds: Kinds = ALL_ALIKE) -> Pool:
     """Return what the nodes of an instance have left."""
     pool = Pool()
     for node in nodes:
-        pool.add_node(node)
+        pool.add_node(node, kinds)
     return pool
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Snapshot:
+    """Nodes as the key of a cache: equal if they are the same tuple, not if all in it is equal.
+
+    To hash thousands of nodes takes a millisecond, for each job that is asked about.
+    """
+
+    nodes: tuple[Node, ...]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Snapshot) and other.nodes is self.nodes
+
+    def __hash__(self) -> int:
+        return id(self.nodes)
+
+
 @functools.lru_cache(maxsize=1)
-def _pool_of_snapshot(nodes: tuple[Node, ...]) -> Pool:
-    return pool_of(nodes)
+def _pools_of(snapshot: _Snapshot) -> dict[Constraint, Pool]:
+    """Return what was counted of these nodes so far: for each constraint, those that match."""
+    return {}
 
 
-def fits_now(chunks: Sequence[Chunk], nodes: tuple[Node, ...]) -> bool:
+def _matching(nodes: tuple[Node, ...], constraint: Constraint) -> Pool:
+    pools = _pools_of(_Snapshot(nodes))
+    if constraint not in pools:
+        pools[constraint] = pool_of(
+            node
+            for node in nodes
+            if constraint.matches(
+                properties=node.properties, hostname=node.hostname, rank=node.rank
+            )
+        )
+    return pools[constraint]
+
+
+def fits_now(
+    chunks: Sequence[Chunk], nodes: tuple[Node, ...], constraint: Constraint = ANYTHING
+) -> bool:
     """Whether a job would fit on what these nodes have left, if it came first."""
-    pool = _pool_of_snapshot(nodes).copy()
+    pool = _matching(nodes, constraint).copy()
     for chunk in chunks:
-        steps, short = _place(chunk, chunk.count, pool)
+        steps, short = _place(chunk, chunk.count, pool, 0)
         if short:
             return False
         _commit(chunk, steps, pool)
@@ -220,17 +260,16 @@ class Packing:
 class Supply:
     """The new nodes of one type: those opened so far, what they have left, how many may follow."""
 
-    def __init__(self, node_type: NodeType, available: float) -> None:
+    def __init__(self, node_type: NodeType, available: float, kinds: Kinds = ALL_ALIKE) -> None:
         self.node_type = node_type
-        self.room = whole(node_type)
+        self.room = whole(node_type, kinds)
         self.available = available
         self.opened = 0
         self.pool = Pool()
 
     def copy(self) -> Supply:
         """Return a supply that can be changed without changing this one."""
-        other = Supply(self.node_type, self.available)
-        other.opened = self.opened
+        other = copy.copy(self)
         other.pool = self.pool.copy()
         return other
 
@@ -238,23 +277,52 @@ class Supply:
         """Open ``count`` more nodes."""
         self.opened += count
         self.available -= count
-        self.pool.add_type(self.node_type, count)
+        if count:
+            self.pool.add(self.node_type.gpus, self.room, count)
 
-    def fits(self, chunk: Chunk) -> bool:
-        """Whether an empty node has room for one ``chunk``."""
-        return (
-            self.room.cores >= chunk.cores
-            and self.node_type.gpus >= chunk.gpus
-            and self.room.memory >= chunk.memory
-        )
+    def matches(self, wanted: int) -> bool:
+        """Whether its nodes match the constraint of this bit."""
+        return self.room.kind & wanted == wanted
+
+    def fits(self, chunk: Chunk, wanted: int) -> bool:
+        """Whether an empty node has room for one ``chunk``, and matches."""
+        return self.matches(wanted) and _has_room(self.node_type, chunk)
 
 
-def could_fit(chunks: Sequence[Chunk], node_types: Sequence[NodeType]) -> bool:
-    """Whether some node type, if there were enough of it, has room for every chunk."""
-    return any(
-        all(supply.fits(chunk) for chunk in chunks)
-        for supply in (Supply(node_type, math.inf) for node_type in node_types)
+def _has_room(node_type: NodeType, chunk: Chunk) -> bool:
+    """Whether an empty node of a type has room for one ``chunk``."""
+    return (
+        node_type.cores >= chunk.cores
+        and node_type.gpus >= chunk.gpus
+        and (node_type.memory is None or node_type.memory >= chunk.memory)
     )
+
+
+def could_fit(
+    chunks: Sequence[Chunk], node_types: Sequence[NodeType], constraint: Constraint = ANYTHING
+) -> bool:
+    """Whether some node type that matches, if there were enough of it, has room for every chunk."""
+    return any(
+        all(_has_room(node_type, chunk) for chunk in chunks)
+        and constraint.matches(properties=node_type.properties)
+        for node_type in node_types
+    )
+
+
+NO_MATCH = "no node type has what its constraints ask for"
+
+
+def why_unfit(
+    chunks: Sequence[Chunk], node_types: Sequence[NodeType], constraint: Constraint
+) -> str:
+    """Return why no node type could fit, or empty where one could."""
+    if not could_fit(chunks, node_types):
+        return "no node type has room for it"
+    if not could_fit((), node_types, constraint):
+        return NO_MATCH
+    if not could_fit(chunks, node_types, constraint):
+        return "no node type with what its constraints ask for has room for it"
+    return ""
 
 
 def _share(chunk: Chunk, units: int, node_type: NodeType, nodes: int) -> float:
@@ -276,10 +344,15 @@ class Packer:
         node_types: What the plugin can supply.
         existing: Nodes that are free or coming; shared between the packers of several plugins.
         in_use: For each node type, how many of its nodes there are already.
+        kinds: The constraints that nodes are told apart by, here as in ``existing``.
     """
 
     def __init__(
-        self, node_types: Sequence[NodeType], existing: Pool, in_use: Mapping[str, int]
+        self,
+        node_types: Sequence[NodeType],
+        existing: Pool,
+        in_use: Mapping[str, int],
+        kinds: Kinds = ALL_ALIKE,
     ) -> None:
         self.existing = existing
         self.supplies = [
@@ -288,6 +361,7 @@ class Packer:
                 math.inf
                 if node_type.max_nodes is None
                 else max(0, node_type.max_nodes - in_use.get(node_type.name, 0)),
+                kinds,
             )
             for node_type in node_types
         ]
@@ -301,8 +375,9 @@ class Packer:
     def pack(self, demands: Sequence[Demand]) -> Packing:
         """Place each demand wholly or not at all.
 
-        Largest first, which packs best. Where the limits do not let all of them in, again in
-        queue order, so that it is the last in the queue that are left out, not the smallest.
+        Those with constraints first, as they have less to choose from, and then the largest,
+        which packs best. Where the limits do not let all of them in, again in queue order, so
+        that it is the last in the queue that are left out, not the smallest.
         """
         before = self.existing.copy(), [supply.copy() for supply in self.supplies]
         packing = self._pack_in_order(sorted(demands, key=self._size(), reverse=True))
@@ -315,9 +390,10 @@ class Packer:
         return packing
 
     def _size(self) -> Callable[[Demand], tuple[Any, ...]]:
-        """Return the key to sort by: GPUs, then the share of the largest node, then the count.
+        """Return the key to sort by: whether it is constrained, then its size.
 
-        What asks for the same comes to lie together.
+        Its size is its GPUs, then the share of the largest node, then the count. What asks for the
+        same comes to lie together.
         """
         cores = max((s.node_type.cores for s in self.supplies), default=0) or 1
         memory = max((s.node_type.memory or 0 for s in self.supplies), default=0) or math.inf
@@ -327,6 +403,7 @@ class Packer:
 
         def size(demand: Demand) -> tuple[Any, ...]:
             return (
+                demand.wanted > 0,
                 max((chunk.gpus for chunk in demand.chunks), default=0),
                 max((share(chunk) for chunk in demand.chunks), default=0),
                 sum(chunk.count for chunk in demand.chunks),
@@ -337,7 +414,10 @@ class Packer:
         return size
 
     def _could_ever_fit(self, demand: Demand) -> bool:
-        return any(all(supply.fits(c) for c in demand.chunks) for supply in self.supplies)
+        return any(
+            all(supply.fits(chunk, demand.wanted) for chunk in demand.chunks)
+            for supply in self.supplies
+        )
 
     def _pack_in_order(self, demands: Sequence[Demand]) -> Packing:
         placed: dict[int, str] = {}
@@ -347,14 +427,12 @@ class Packer:
             "cores": sum(c.cores * c.count for d in demands for c in d.chunks),
             "gpus": sum(c.gpus * c.count for d in demands for c in d.chunks),
         }
-        shared = self.existing
-        for (chunks, constrained), group in itertools.groupby(demands, key=_alike):
-            self.existing = Pool() if constrained else shared
+        for (chunks, wanted), group in itertools.groupby(demands, key=_alike):
             jobs = [demand.job for demand in group]
             for chunk in chunks:
                 self._later["cores"] -= chunk.cores * chunk.count * len(jobs)
                 self._later["gpus"] -= chunk.gpus * chunk.count * len(jobs)
-            for count, node_type, why in self._place_alike(chunks, len(jobs)):
+            for count, node_type, why in self._place_alike(chunks, wanted, len(jobs)):
                 these, jobs = jobs[:count], jobs[count:]
                 if why:
                     unplaced.update(dict.fromkeys(these, why))
@@ -362,39 +440,40 @@ class Packer:
                     placed.update(dict.fromkeys(these, node_type))
                 else:
                     existing += these
-        self.existing = shared
         return Packing(placed, tuple(existing), unplaced)
 
-    def _place_alike(self, chunks: tuple[Chunk, ...], jobs: int) -> Iterator[tuple[int, str, str]]:
+    def _place_alike(
+        self, chunks: tuple[Chunk, ...], wanted: int, jobs: int
+    ) -> Iterator[tuple[int, str, str]]:
         """Place jobs that all ask for the same; yield (how many, type of new nodes, why not)."""
         if len(chunks) == 1 and chunks[0].count == 1:
-            yield from self._place_units(replace(chunks[0], count=jobs, node=False))
+            yield from self._place_units(replace(chunks[0], count=jobs, node=False), wanted)
             return
         for placed in range(jobs):
-            node_type, why = self._place_job(chunks)
+            node_type, why = self._place_job(chunks, wanted)
             if why:
                 yield jobs - placed, "", why
                 return
             yield 1, node_type, ""
 
-    def _place_units(self, chunk: Chunk) -> Iterator[tuple[int, str, str]]:
+    def _place_units(self, chunk: Chunk, wanted: int) -> Iterator[tuple[int, str, str]]:
         """Place jobs of one unit each: on existing nodes, on opened ones, then on new ones."""
         units = chunk.count
-        steps, left = _place(chunk, units, self.existing)
+        steps, left = _place(chunk, units, self.existing, wanted)
         _commit(chunk, steps, self.existing)
         if left < units:
             yield units - left, "", ""
-        fitting = [supply for supply in self.supplies if supply.fits(chunk)]
+        fitting = [supply for supply in self.supplies if supply.fits(chunk, wanted)]
         for supply in fitting:
             units = left
-            steps, left = _place(chunk, units, supply.pool)
+            steps, left = _place(chunk, units, supply.pool, wanted)
             _commit(chunk, steps, supply.pool)
             if left < units:
                 yield units - left, supply.node_type.name, ""
         while left:
             cheapest = self._cheapest_for_units(chunk, left, fitting)
             if cheapest is None:
-                yield left, "", _why_not(chunk, 1, self.supplies)
+                yield left, "", _why_not(chunk, wanted, 1, self.supplies)
                 return
             supply, nodes, units = cheapest
             supply.open(nodes)
@@ -424,34 +503,43 @@ class Packer:
                 best = key, supply, nodes, there
         return best[1:] if best else None
 
-    def _place_job(self, chunks: tuple[Chunk, ...]) -> tuple[str, str]:
+    def _place_job(self, chunks: tuple[Chunk, ...], wanted: int) -> tuple[str, str]:
         """Place one job; return the type of its new nodes (empty for none), or why not."""
         if len(chunks) == 1:
-            return self._place_chunk(chunks[0], self.supplies)
+            return self._place_chunk(chunks[0], wanted, self.supplies)
         fitting = [
             position
             for position, supply in enumerate(self.supplies)
-            if all(supply.fits(chunk) for chunk in chunks)
+            if all(supply.fits(chunk, wanted) for chunk in chunks)
         ]
         fitting.sort(key=lambda position: self.supplies[position].node_type.price)
         why = ""
         for choice in [[position] for position in fitting] or [[]]:
             before = self.existing.copy(), [supply.copy() for supply in self.supplies]
-            node_type, why = self._place_parts(chunks, [self.supplies[i] for i in choice])
+            node_type, why = self._place_parts(
+                chunks, wanted, [self.supplies[position] for position in choice]
+            )
             if not why:
                 return node_type, ""
             self.existing.restore(before[0])
             self.supplies = before[1]
-        return "", why
+        return "", why if fitting else self._why_no_type(chunks, wanted)
+
+    def _why_no_type(self, chunks: Sequence[Chunk], wanted: int) -> str:
+        """Return why no node type could run a job of several parts."""
+        for chunk in chunks:
+            if not any(supply.fits(chunk, wanted) for supply in self.supplies):
+                return _why_not(chunk, wanted, 1, self.supplies)
+        return "no node type has room for each of its parts"
 
     def _place_parts(
-        self, chunks: tuple[Chunk, ...], supplies: Sequence[Supply]
+        self, chunks: tuple[Chunk, ...], wanted: int, supplies: Sequence[Supply]
     ) -> tuple[str, str]:
         """Place the parts of one job, each on nodes that no other part of it is on."""
         held: Held = []
         chosen = ""
         for chunk in chunks:
-            node_type, why = self._place_chunk(chunk, supplies, held)
+            node_type, why = self._place_chunk(chunk, wanted, supplies, held)
             if why:
                 return "", why
             chosen = chosen or node_type
@@ -460,17 +548,17 @@ class Packer:
         return chosen, ""
 
     def _place_chunk(
-        self, chunk: Chunk, supplies: Sequence[Supply], held: Held | None = None
+        self, chunk: Chunk, wanted: int, supplies: Sequence[Supply], held: Held | None = None
     ) -> tuple[str, str]:
-        steps, rest = _place(chunk, chunk.count, self.existing)
+        steps, rest = _place(chunk, chunk.count, self.existing, wanted)
         if not rest:
             _commit(chunk, steps, self.existing, held)
             return "", ""
         best: tuple[tuple[float, float], Supply, list[Taking], int] | None = None
         for supply in supplies:
-            if not supply.fits(chunk):
+            if not supply.fits(chunk, wanted):
                 continue
-            opened_steps, short = _place(chunk, rest, supply.pool)
+            opened_steps, short = _place(chunk, rest, supply.pool, wanted)
             new = self._new_nodes_for(chunk, short, supply)
             if new > supply.available:
                 continue
@@ -478,7 +566,7 @@ class Packer:
             if best is None or key < best[0]:
                 best = key, supply, opened_steps, new
         if best is None:
-            return "", _why_not(chunk, rest, supplies)
+            return "", _why_not(chunk, wanted, rest, supplies)
         _, supply, opened_steps, new = best
         _commit(chunk, steps, self.existing, held)
         _commit(chunk, opened_steps, supply.pool, held)
@@ -514,11 +602,18 @@ class Packer:
         return nodes * node_type.price * share / min(1.0, share + later), nodes * (1.0 - share)
 
 
-def _alike(demand: Demand) -> tuple[tuple[Chunk, ...], bool]:
-    return demand.chunks, demand.constrained
+def _alike(demand: Demand) -> tuple[tuple[Chunk, ...], int]:
+    return demand.chunks, demand.wanted
 
 
-def _why_not(chunk: Chunk, units: int, supplies: Sequence[Supply]) -> str:
+def _none_matches(supplies: Sequence[Supply], wanted: int) -> bool:
+    """Whether constraints leave nothing of what there is to choose from."""
+    return bool(supplies) and not any(supply.matches(wanted) for supply in supplies)
+
+
+def _why_not(chunk: Chunk, wanted: int, units: int, supplies: Sequence[Supply]) -> str:
+    if _none_matches(supplies, wanted):
+        return NO_MATCH
     want = ", ".join(
         text
         for text in (
@@ -532,6 +627,7 @@ def _why_not(chunk: Chunk, units: int, supplies: Sequence[Supply]) -> str:
         f"{Packer._new_nodes_for(chunk, units, s)} more of {s.node_type.name!r} needed, "
         f"{s.available:.0f} left of {s.node_type.max_nodes}"
         for s in supplies
-        if s.fits(chunk)
+        if s.fits(chunk, wanted)
     ]
-    return "; ".join(limits) if limits else f"no node type has room for {want} on one node"
+    which = "no node type with what its constraints ask for" if wanted else "no node type"
+    return "; ".join(limits) if limits else f"{which} has room for {want} on one node"

@@ -6,12 +6,13 @@ A job that a plugin accepts but has no room for, because of its limits, is offer
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from fluxburst.bursts import Burst
+from fluxburst.constraints import ALL_ALIKE, Constraint, Kinds, compiled
 from fluxburst.errors import (
     FAILURES,
     BurstError,
@@ -20,9 +21,9 @@ from fluxburst.errors import (
     JobspecError,
     OrderingError,
 )
-from fluxburst.jobs import Job
+from fluxburst.jobs import Job, Mark
 from fluxburst.nodes import Node, NodeType, check_node_types
-from fluxburst.packing import Demand, Packer, Pool, could_fit, fits_now, pool_of
+from fluxburst.packing import Demand, Packer, Pool, fits_now, pool_of, why_unfit
 from fluxburst.plan import Decision, Outcome, Plan
 from fluxburst.plugins import COMING_STATES, BurstPlugin, as_burst_error, burst_name
 
@@ -51,6 +52,65 @@ class _Candidate:
     turn: int
     offers: Iterator[str] | None = None
     reasons: list[str] = field(default_factory=list)
+
+
+class _Constraints:
+    """What the nodes of jobs must match: by themselves, and once a plugin has accepted them.
+
+    All of a plan are gathered before nodes are counted, as it is by them that nodes are told apart.
+
+    Args:
+        plugins: The plugins that have a say in it; with the others jobs keep their own.
+    """
+
+    def __init__(self, plugins: Mapping[str, BurstPlugin]) -> None:
+        self._plugins = plugins
+        self._own: dict[int, Constraint] = {}
+        self._with: dict[str, dict[int, Constraint | BurstError]] = {name: {} for name in plugins}
+
+    def own(self, job: Job) -> Constraint:
+        """Return the constraint that a job has.
+
+        Raises:
+            JobspecError: if it is malformed.
+        """
+        found = self._own.get(job.id)
+        if found is None:
+            found = self._own[job.id] = compiled(job.constraint, job.id)
+        return found
+
+    def ask(self, job: Job) -> None:
+        """Ask each plugin which constraint a job would have with it."""
+        for name, plugin in self._plugins.items():
+            try:
+                self._with[name][job.id] = compiled(plugin.constraint_of(job))
+            except InstanceError:
+                raise
+            except FAILURES as error:  # a package may raise anything
+                why = f"constraint_of() for job {job.id}: {type(error).__name__}: {error}"
+                self._with[name][job.id] = BurstError(why, plugin=name)
+
+    def of(self, job: Job, plugin: str) -> Constraint:
+        """Return the constraint that a job will have with a plugin.
+
+        Raises:
+            BurstError: if the plugin could not tell.
+        """
+        found = self._with[plugin][job.id] if plugin in self._with else self._own[job.id]
+        if isinstance(found, BurstError):
+            raise found
+        return found
+
+    def kinds(self) -> Kinds:
+        """Return how nodes are told apart by all that were gathered."""
+        told = [*self._own.values()]
+        for answers in self._with.values():
+            told += [answer for answer in answers.values() if isinstance(answer, Constraint)]
+        return Kinds(told)
+
+
+def _changes_constraints(plugin: BurstPlugin) -> bool:
+    return getattr(plugin.constraint_of, "__func__", None) is not BurstPlugin.constraint_of
 
 
 @contextmanager
@@ -112,12 +172,15 @@ class Planner:
             if burst.state in COMING_STATES
         ]
         self._riding: dict[int, str] = {}
-        self._existing = _existing(nodes, plugins, self._types)
-        self._packers = {
-            name: Packer(types, self._existing, self._in_use[name])
-            for name, types in self._types.items()
-            if types
-        }
+        self._constraints = _Constraints(
+            {
+                name: plugin
+                for name, plugin in plugins.items()
+                if self._types[name] and _changes_constraints(plugin)
+            }
+        )
+        self._kinds = ALL_ALIKE
+        self._packers: dict[str, Packer] = {}
         self._decisions: dict[int, Decision] = {}
         self._accepted: dict[str, dict[int, int]] = {name: {} for name in plugins}
         self._bursting: dict[tuple[str, str], list[int]] = {}
@@ -130,9 +193,7 @@ class Planner:
             InstanceError: if the instance goes away meanwhile.
         """
         with _jobs_unchanged(self._plugins), _collector_paused():
-            free = self._set_aside_given(jobs)
-            found = [self._select(turn, job) for turn, job in enumerate(free)]
-            candidates = [candidate for candidate in found if candidate is not None]
+            candidates = self._candidates(jobs)
             selected = {candidate.job.id: candidate.job for candidate in candidates}
             while candidates:
                 candidates = self._pack(self._offer(candidates))
@@ -154,8 +215,7 @@ class Planner:
         Raises:
             InstanceError: if the instance goes away meanwhile.
         """
-        found = [self._select(turn, job) for turn, job in enumerate(self._set_aside_given(jobs))]
-        return {candidate.job.id: candidate.job for candidate in found if candidate is not None}
+        return {candidate.job.id: candidate.job for candidate in self._candidates(jobs)}
 
     def _decide(self, job: Job, outcome: Outcome, *reasons: str, plugin: str = "") -> None:
         self._decisions[job.id] = Decision(job.id, outcome, plugin, reasons)
@@ -175,43 +235,86 @@ class Planner:
 
     # --- the steps -------------------------------------------------------------------------
 
-    def _set_aside_given(self, jobs: Sequence[Job]) -> list[Job]:
-        """Take out what was given earlier, and keep the nodes free that it will use."""
-        rest: list[Job] = []
-        packer = Packer((), self._existing, {})
-        for job in jobs:
+    def _candidates(self, jobs: Sequence[Job]) -> list[_Candidate]:
+        """Return the selected jobs, in queue order, once what was given has its nodes.
+
+        Nodes are counted in between: they are told apart by the constraints of these jobs only,
+        however many others there are.
+        """
+        found: list[_Candidate] = []
+        given: list[tuple[_Candidate, Mark]] = []
+        for turn, job in enumerate(jobs):
             mark = job.mark
-            if mark is None:
-                rest.append(job)
-                continue
-            fits = _packs(packer, job)
+            if mark is not None:
+                given.append((_Candidate(job, turn), mark))
+            elif self._select(job):
+                found.append(_Candidate(job, turn))
+        existing = self._count_nodes([c.job for c in found] + [c.job for c, _ in given])
+        found += [c for c in self._set_aside(given, existing) if self._select(c.job)]
+        return sorted(found, key=lambda candidate: candidate.turn)
+
+    def _count_nodes(self, jobs: Collection[Job]) -> Pool:
+        """Return what is free or coming, with nodes told apart by what these jobs ask for."""
+        for job in jobs:
+            try:
+                self._constraints.own(job)
+            except JobspecError:
+                continue  # given earlier, and malformed: it is not counted
+            self._constraints.ask(job)
+        self._kinds = self._constraints.kinds()
+        existing = _existing(self._nodes, self._plugins, self._types, self._kinds)
+        self._packers = {
+            name: Packer(types, existing, self._in_use[name], self._kinds)
+            for name, types in self._types.items()
+            if types
+        }
+        return existing
+
+    def _set_aside(
+        self, given: Sequence[tuple[_Candidate, Mark]], existing: Pool
+    ) -> list[_Candidate]:
+        """Keep the nodes free that what was given earlier will use; return what has none."""
+        rest: list[_Candidate] = []
+        packer = Packer((), existing, {}, self._kinds)
+        for candidate, mark in given:
+            fits = self._packs(packer, candidate.job)
             if mark.burst or fits or mark.plugin not in self._packers:
                 where = f" in burst {mark.burst}" if mark.burst else ""
-                self._decide(
-                    job, Outcome.GIVEN, f"was given to {mark.plugin}{where}", plugin=mark.plugin
-                )
+                why = f"was given to {mark.plugin}{where}"
+                self._decide(candidate.job, Outcome.GIVEN, why, plugin=mark.plugin)
             else:
-                rest.append(job)
+                rest.append(candidate)
         return rest
 
-    def _select(self, turn: int, job: Job) -> _Candidate | None:
+    def _packs(self, packer: Packer, job: Job) -> bool:
+        """Whether a job fits on existing nodes, which then are taken."""
+        try:
+            wanted = self._kinds.wanted(self._constraints.own(job))
+            return not packer.pack([Demand(job.id, job.chunks, wanted=wanted)]).unplaced
+        except JobspecError:
+            return False
+
+    def _select(self, job: Job) -> bool:
+        """Decide on a job that is no candidate; whether it is one."""
         if job.not_startable:
             self._decide(job, Outcome.NOT_STARTABLE, job.not_startable)
-            return None
+            return False
         try:
             wanted = self._votes.select_job(job)
             if not wanted:
                 flagged = bool(job.burstable)
                 why = "the selector said no" if flagged else "is not flagged burstable"
                 self._decide(job, Outcome.NOT_SELECTED, why)
-                return None
-            job.chunks  # noqa: B018 - a jobspec that cannot be counted fails here, alone
+                return False
+            # A jobspec that cannot be counted, or matched, fails here, alone.
+            job.chunks  # noqa: B018
+            self._constraints.own(job)
         except InstanceError:
             raise
         except FluxburstError as error:
             self._fail(job, error)
-            return None
-        return _Candidate(job, turn)
+            return False
+        return True
 
     def _names_for(self, candidate: _Candidate) -> list[str]:
         """Return the plugins a job is offered to, in order."""
@@ -251,6 +354,7 @@ class Planner:
                 candidate.reasons.append(f"{name} cannot be asked: {self._unusable[name]}")
                 continue
             if self._votes.schedule_job(job, plugin):
+                self._constraints.of(job, name)  # what a plugin could not tell costs this job
                 plugin.jobs[job.id] = job
                 return name
             candidate.reasons.append(self._why_declined(job, name))
@@ -258,9 +362,11 @@ class Planner:
 
     def _why_declined(self, job: Job, name: str) -> str:
         types = self._types[name]
-        if types and not could_fit(job.chunks, types):
-            return f"{name} declined: no node type has room for it"
-        return f"{name} declined"
+        try:
+            why = why_unfit(job.chunks, types, self._constraints.of(job, name)) if types else ""
+        except BurstError:
+            why = ""
+        return f"{name} declined: {why}" if why else f"{name} declined"
 
     def _pack(self, accepted: Mapping[str, Sequence[_Candidate]]) -> list[_Candidate]:
         """Count the nodes for what was accepted; return what there is no room for."""
@@ -271,7 +377,12 @@ class Planner:
                 for candidate in candidates:
                     self._assign(candidate, name, f"{name} accepts it")
                 continue
-            packing = packer.pack([_demand(c.job, c.turn) for c in candidates])
+            packing = packer.pack(
+                [
+                    Demand(c.job.id, c.job.chunks, c.turn, self._wanted(c.job, name))
+                    for c in candidates
+                ]
+            )
             for candidate in candidates:
                 job = candidate.job.id
                 if job in packing.unplaced:
@@ -283,14 +394,18 @@ class Planner:
                     self._bursting.setdefault((name, node_type), []).append(job)
                     self._assign(candidate, name, f"{name} accepts it on new {node_type!r} nodes")
                 else:
-                    self._note_ride(candidate.job)
+                    self._note_ride(candidate.job, name)
                     why = f"{name} accepts it; it fits on nodes that are free or coming"
                     self._assign(candidate, name, why)
         return sorted(left_over, key=lambda candidate: candidate.turn)
 
-    def _note_ride(self, job: Job) -> None:
+    def _wanted(self, job: Job, name: str) -> int:
+        return self._kinds.wanted(self._constraints.of(job, name))
+
+    def _note_ride(self, job: Job, name: str) -> None:
         """Note on which burst a job rides that fits, but not on what is free by now."""
-        if self._coming and not fits_now(job.chunks, self._nodes):
+        constraint = self._constraints.of(job, name)
+        if self._coming and not fits_now(job.chunks, self._nodes, constraint):
             self._riding[job.id] = self._coming[-1]
 
     def _assign(self, candidate: _Candidate, name: str, why: str) -> None:
@@ -310,30 +425,19 @@ class Planner:
             )
 
 
-def _demand(job: Job, turn: int = 0) -> Demand:
-    return Demand(job.id, job.chunks, turn, job.constrained)
-
-
-def _packs(packer: Packer, job: Job) -> bool:
-    """Whether a job fits on existing nodes, which then are taken."""
-    try:
-        return not packer.pack([_demand(job)]).unplaced
-    except JobspecError:
-        return False
-
-
 def _existing(
     nodes: Sequence[Node],
     plugins: Mapping[str, BurstPlugin],
     types: Mapping[str, Sequence[NodeType]],
+    kinds: Kinds,
 ) -> Pool:
     """Return what is free in the instance, or coming in a burst."""
-    pool = pool_of(nodes)
+    pool = pool_of(nodes, kinds)
     up = {node.hostname for node in nodes if node.up}
     for name, plugin in plugins.items():
         by_name = {node_type.name: node_type for node_type in types[name]}
         for burst in plugin.bursts.values():
             if burst.state in COMING_STATES and burst.node_type in by_name:
                 missing = burst.nodes - len(up.intersection(burst.hostnames))
-                pool.add_type(by_name[burst.node_type], missing)
+                pool.add_type(by_name[burst.node_type], missing, kinds)
     return pool

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 from fluxburst import parameters
 from fluxburst.bursts import Burst, BurstState
+from fluxburst.constraints import compiled
 from fluxburst.errors import (
     FAILURES,
     BurstError,
@@ -116,6 +117,14 @@ class BurstPlugin:
         """Return what it can supply; empty for a plugin that sizes its bursts itself."""
         return ()
 
+    @property
+    def queue(self) -> str:
+        """The queue of its nodes; empty, as by default, for none.
+
+        Jobs are moved to it when they are given to this plugin, and back if it cannot run them.
+        """
+        return ""
+
     def create(self, burst: Burst) -> Burst:
         """Bring a burst up, or find it: a second call for the same name adopts what is there.
 
@@ -144,15 +153,43 @@ class BurstPlugin:
         """
         return [name for name, burst in self.bursts.items() if burst.state in LIVE_STATES]
 
+    def adopt(self) -> Sequence[Burst] | None:
+        """Return the bursts that exist out there now, whoever brought them up, as they are.
+
+        One that lost nodes is ``FAILED``, with the hostnames that it has left: it is taken down
+        once no job runs on these, and the jobs that still wait for it are free again, as are those
+        that wait for a burst that is not there. None, as by default, where only the process that
+        brought bursts up knows them.
+
+        Raises:
+            BurstError: if that cannot be told.
+        """
+        return None
+
     def refresh(self, burst: Burst) -> Burst:
-        """Return a burst as it is now. Called while waiting for it to come up."""
+        """Return a burst as it is now. Called while waiting for it to come up.
+
+        One that is returned as ``FAILED``, with its error, is taken down, and its jobs are free.
+        """
         return burst
 
     # --- what the client calls: inherit or override these ----------------------------------
 
     def schedule(self, job: Job) -> bool:
-        """Decide whether to take a job. By default: every part of it fits on some node type."""
-        return could_fit(job.chunks, self.node_types())
+        """Decide whether to take a job. By default: some node type could run it.
+
+        That is one that matches the job's constraints and has room for every part of it.
+        """
+        constraint = compiled(self.constraint_of(job), job.id)
+        return could_fit(job.chunks, self.node_types(), constraint)
+
+    def constraint_of(self, job: Job) -> Mapping[str, Any] | None:
+        """Return the constraint (RFC 31) that a job will have once this plugin has accepted it.
+
+        By default it is the one that the job has. A plugin that moves its jobs to a queue answers
+        with what that queue requires. It is also asked about jobs that it then does not accept.
+        """
+        return job.constraint
 
     def run(
         self, request_burst: bool = False, nodes: int | None = None, tasks: int | None = None

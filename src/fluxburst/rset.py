@@ -67,10 +67,15 @@ def nodes_from_status(resource: Mapping[str, Any], sched: Mapping[str, Any]) -> 
     try:
         everything = parse_r(sched["all"])
         allocated = parse_r(sched["allocated"])
-        down = set(parse_r(sched["down"])) | set(parse_idset(resource.get("offline") or ""))
-        aside = set(parse_idset(resource.get("exclude") or ""))
-        for ranks in resource.get("drain") or {}:
-            aside.update(parse_idset(ranks))
+        offline = set(parse_idset(resource.get("offline") or ""))
+        # The scheduler's "down" are all that it may not use, also those that are drained or torpid.
+        aside = set(parse_r(sched["down"])) - offline
+        aside.update(parse_idset(resource.get("exclude") or ""))
+        reasons = {
+            rank: str(drain.get("reason") or "")
+            for ranks, drain in (resource.get("drain") or {}).items()
+            for rank in parse_idset(ranks)
+        }
         properties = properties_of(sched["all"])
     except (KeyError, AttributeError, TypeError) as error:
         raise FormatError(sched, "an answer of resource.sched-status") from error
@@ -83,9 +88,10 @@ def nodes_from_status(resource: Mapping[str, Any], sched: Mapping[str, Any]) -> 
             gpus=len(has.gpus),
             free_cores=len(has.cores - allocated.get(rank, nothing).cores),
             free_gpus=len(has.gpus - allocated.get(rank, nothing).gpus),
-            up=rank not in down,
-            drained=rank in aside,
+            up=rank not in offline,
+            drained=rank in aside or rank in reasons,
             properties=properties.get(rank, frozenset()),
+            drain_reason=reasons.get(rank, ""),
         )
         for rank, has in sorted(everything.items())
     )
@@ -130,7 +136,9 @@ def status_from_nodes(nodes: tuple[Node, ...]) -> dict[str, Any]:
     return {
         "resource.status": {
             "offline": format_idset(node.rank for node in nodes if not node.up),
-            "drain": {str(node.rank): {} for node in nodes if node.drained},
+            "drain": {
+                str(node.rank): {"reason": node.drain_reason} for node in nodes if node.drained
+            },
             "exclude": "",
         },
         "sched.resource-status": {

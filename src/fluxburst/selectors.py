@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from fluxburst.constraints import compiled
 from fluxburst.errors import FormatError, RequestError, did_you_mean
 from fluxburst.jobs import Job
 from fluxburst.nodes import Node
@@ -42,16 +43,14 @@ def is_burstable(job: Job) -> bool:
 
 @dataclass(frozen=True)
 class AsksMoreThanFree:
-    """Select jobs that do not fit on what is free in the instance now.
-
-    A job with constraints counts as not fitting: what is free may not match them.
-    """
+    """Select jobs that do not fit on what is free in the instance now and matches them."""
 
     around: Surroundings
 
     def __call__(self, job: Job) -> bool:
         """Answer for one job."""
-        return job.constrained or not fits_now(job.chunks, self.around.nodes())
+        constraint = compiled(job.constraint, job.id)
+        return not fits_now(job.chunks, self.around.nodes(), constraint)
 
 
 @dataclass(frozen=True)

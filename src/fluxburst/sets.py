@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from fluxburst.errors import FormatError
 
 _RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?", re.ASCII)
+_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 _NAME = r"[^\[\],\x00-\x20\x7f-\U0010ffff]*"  # printable ASCII, save what has a meaning here
 _HOST = re.compile(rf"(?P<prefix>{_NAME})(?:\[(?P<ranges>[^\[\]]+)\](?P<suffix>{_NAME}))?")
 _IDSET = "an idset (RFC 22), such as 0-3,7"
 _HOSTLIST = "a hostlist (RFC 29), such as lead,node[1-8]"
+
+_NUMBERED = re.compile(r"(.*?)(\d{1,17})(\D*)", re.ASCII)
 
 MAX_EXPANSION = 1_000_000
 """More members than this in one notation are taken for a mistake (or an attack) and refused."""
@@ -67,6 +73,22 @@ def idset_minimum(text: str) -> int:
     return ranges[0][0]
 
 
+def idset_test(text: str) -> Callable[[int], bool]:
+    """Return what tells whether an id is in an idset (RFC 22), without expanding it.
+
+    Raises:
+        FormatError: if the text is not an idset.
+    """
+    ranges = list(_idset_ranges(text))
+    firsts = [first for first, _ in ranges]
+
+    def contains(member: int) -> bool:
+        position = bisect_right(firsts, member)
+        return position > 0 and member <= ranges[position - 1][1]
+
+    return contains
+
+
 def _runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
     start = previous = ids[0]
     for member in ids[1:]:
@@ -95,6 +117,65 @@ def _split_outside_brackets(text: str) -> Iterator[str]:
     yield text[start:]
 
 
+class _HostRange(NamedTuple):
+    """Hosts that differ in a number; ``first`` is as it is written, with its leading zeros."""
+
+    prefix: str
+    first: str
+    last: int
+    suffix: str
+
+    def contains(self, host: str) -> bool:
+        """Whether a host is one of them."""
+        if not (host.startswith(self.prefix) and host.endswith(self.suffix)):
+            return False
+        number = host[len(self.prefix) : len(host) - len(self.suffix)]
+        return (
+            _NUMBER.fullmatch(number) is not None
+            and int(self.first) <= int(number) <= self.last
+            and number == f"{int(number):0{len(self.first)}d}"
+        )
+
+
+def _host_parts(text: str) -> Iterator[str | list[_HostRange]]:
+    """Yield each part of a hostlist: a name, or the ranges in its brackets."""
+    for part in map(str.strip, _split_outside_brackets(text.strip())):
+        if not part:
+            continue
+        match = _HOST.fullmatch(part)
+        if match is None:
+            raise FormatError(text, _HOSTLIST)
+        if match["ranges"] is None:
+            yield part
+        else:
+            yield [
+                _HostRange(match["prefix"], first, int(last or first), match["suffix"])
+                for first, last in _ranges(match["ranges"], text, _HOSTLIST)
+            ]
+
+
+def hostlist_test(text: str) -> Callable[[str], bool]:
+    """Return what tells whether a host is in a hostlist (RFC 29), without expanding it.
+
+    Raises:
+        FormatError: if the text is not a hostlist.
+    """
+    names: set[str] = set()
+    ranges: list[_HostRange] = []
+    for part in _host_parts(text):
+        if isinstance(part, str):
+            names.add(part)
+            continue
+        for hosts in part:
+            if int(hosts.first) == hosts.last:
+                names.add(f"{hosts.prefix}{hosts.first}{hosts.suffix}")
+            else:
+                ranges.append(hosts)
+    if not ranges:
+        return names.__contains__
+    return lambda host: host in names or any(hosts.contains(host) for hosts in ranges)
+
+
 def parse_hostlist(text: str) -> tuple[str, ...]:
     """Expand a hostlist (RFC 29), such as ``lead,burst[0-2]``, in its order.
 
@@ -102,25 +183,46 @@ def parse_hostlist(text: str) -> tuple[str, ...]:
         FormatError: if the text is not a hostlist.
     """
     hosts: list[str] = []
-    for part in _split_outside_brackets(text.strip()):
-        if part.strip():
-            hosts.extend(_expand_host(part.strip(), text, MAX_EXPANSION - len(hosts)))
+    for part in _host_parts(text):
+        if isinstance(part, str):
+            hosts.append(part)
+        elif sum(r.last - int(r.first) + 1 for r in part) > MAX_EXPANSION - len(hosts):
+            raise FormatError(text, _HOSTLIST)
+        else:
+            hosts.extend(
+                f"{r.prefix}{number:0{len(r.first)}d}{r.suffix}"
+                for r in part
+                for number in range(int(r.first), r.last + 1)
+            )
     return tuple(hosts)
 
 
-def _expand_host(part: str, whole: str, most: int) -> list[str]:
-    match = _HOST.fullmatch(part)
-    if match is None:
-        raise FormatError(whole, _HOSTLIST)
-    if match["ranges"] is None:
-        return [part]
-    ranges = [
-        (first, int(last or first)) for first, last in _ranges(match["ranges"], whole, _HOSTLIST)
-    ]
-    if sum(last - int(first) + 1 for first, last in ranges) > most:
-        raise FormatError(whole, _HOSTLIST)
-    return [
-        f"{match['prefix']}{number:0{len(first)}d}{match['suffix']}"
-        for first, last in ranges
-        for number in range(int(first), last + 1)
-    ]
+def format_hostlist(hosts: Iterable[str]) -> str:
+    """Write hosts as a hostlist (RFC 29), in their order: runs of numbered names in brackets."""
+    parts: list[str] = []
+    for (prefix, suffix), numbers in itertools.groupby(map(_numbered, hosts), lambda n: n[0]):
+        run = [number for _, number in numbers]
+        if len(run) == 1 or not run[0]:
+            parts += [f"{prefix}{number}{suffix}" for number in run]
+        else:
+            parts.append(f"{prefix}[{_number_ranges(run)}]{suffix}")
+    return ",".join(parts)
+
+
+def _numbered(host: str) -> tuple[tuple[str, str], str]:
+    """Split a name into what stands before its last number, what after it, and the number."""
+    match = _NUMBERED.fullmatch(host)
+    return ((match[1], match[3]), match[2]) if match else ((host, ""), "")
+
+
+def _number_ranges(numbers: Sequence[str]) -> str:
+    """Write numbers in their order and width; consecutive ones of one width as a range."""
+    runs: list[list[str]] = []
+    for number in numbers:
+        previous = runs[-1][-1] if runs else ""
+        follows = previous and number == f"{int(previous) + 1:0{len(previous)}d}"
+        if follows and len(number) == len(previous):
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(run[0] if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

@@ -229,6 +229,30 @@ def test_what_fails_comes_from_config_and_environment(
     )
 
 
+def test_its_nodes_have_the_properties_of_their_type(tmp_path: Path) -> None:
+    from fluxburst.config import load as load_config
+
+    file = tmp_path / "fluxburst.toml"
+    file.write_text(
+        """
+        [plugins.mock]
+        node_types = [{ name = "racing", cores = 4, properties = ["fast", "ssd"] }]
+        """
+    )
+    instance = EmbeddedInstance(load(ONE_JOB))
+    (waiting,) = instance.pending_jobs()
+    waiting.attributes["constraints"] = {"properties": ["fast"]}
+    client = FluxBurst(instance, config=load_config(file))
+    client.load("mock")
+    (burst,) = client.plan().bursts
+    assert burst.node_type == "racing"
+    client.run_burst()
+    instance.advance(BOOT)
+    new = [node for node in client.nodes() if node.hostname.startswith("mock-")]
+    assert len(new) == burst.nodes
+    assert {node.properties for node in new} == {frozenset({"fast", "ssd"})}
+
+
 def test_a_failure_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLUXBURST_MOCK_FAILURES", '[{"kind": "lightning"}]')
     with pytest.raises(ParameterError, match="expected one of no_capacity, quota, partial"):

@@ -75,6 +75,14 @@ def printable(value: object) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(value))
 
 
+def _progress(burst: Burst) -> str:
+    """Write a burst's state; while its nodes join, how many have, and what it waits for."""
+    if burst.state is BurstState.JOINING:
+        return f"joining {burst.joined}/{burst.nodes}"
+    waits = burst.state is BurstState.REQUESTED and burst.error
+    return f"{burst.state.value}: {burst.error}" if waits else burst.state.value
+
+
 def burst_table(bursts: Iterable[Burst], title: str = "Bursts") -> Table:
     """Make a table of bursts."""
     return table(
@@ -88,7 +96,7 @@ def burst_table(bursts: Iterable[Burst], title: str = "Bursts") -> Table:
                 burst.nodes,
                 len(burst.jobs),
                 f"{burst.nodes * burst.price:.2f}",
-                Text(burst.state.value, style=STATE_STYLES.get(burst.state, "yellow")),
+                Text(_progress(burst), style=STATE_STYLES.get(burst.state, "yellow")),
             )
             for burst in bursts
         ],

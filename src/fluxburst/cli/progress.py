@@ -12,7 +12,8 @@ from fluxburst.cli.output import burst_table, console
 from fluxburst.client import FluxBurst
 from fluxburst.plugins import COMING_STATES
 
-POLL_SECONDS = 1.0
+FIRST_POLL_SECONDS, LAST_POLL_SECONDS, POLL_GROWTH = 0.1, 2.0, 1.2
+"""Nodes that come at once are seen at once; a provider that takes minutes is not asked in vain."""
 
 
 def _until_up(client: FluxBurst, seconds: float) -> Iterator[list[Burst]]:
@@ -20,8 +21,10 @@ def _until_up(client: FluxBurst, seconds: float) -> Iterator[list[Burst]]:
     until = client.now() + seconds
     bursts = client.refresh_bursts()
     yield bursts
+    pause = FIRST_POLL_SECONDS
     while any(burst.state in COMING_STATES for burst in bursts) and client.now() < until:
-        client.instance.wait(min(POLL_SECONDS, until - client.now()))
+        client.instance.wait(min(pause, until - client.now()))
+        pause = min(LAST_POLL_SECONDS, pause * POLL_GROWTH)
         bursts = client.refresh_bursts()
         yield bursts
 

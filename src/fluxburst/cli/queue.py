@@ -91,7 +91,9 @@ def jobs(context: click.Context) -> int:
 def plan(context: click.Context) -> int:
     """Show what a run would do, and why. Changes nothing."""
     settings = settings_of(context)
-    made = settings.client().plan()
+    client = settings.client()
+    client.adopt_bursts()
+    made = client.plan()
     if settings.json:
         print_json(made.to_dict())
     else:
@@ -146,15 +148,19 @@ def run(context: click.Context, nodes: int | None, tasks: int | None, wait: str)
     settings = settings_of(context)
     seconds = _seconds(wait)
     client = settings.client()
+    failed: list[FluxburstError] = []
+    try:
+        client.reconcile()
+    except BurstErrors as error:
+        failed.append(error)
     made = client.plan()
-    failures: BurstErrors | None = None
     try:
         if nodes or tasks:
             client.request_bursts(nodes, tasks)
         else:
             client.apply(made)
     except BurstErrors as error:
-        failures = error
+        failed.append(error)
     except (KeyboardInterrupt, FluxburstError):
         _name_what_may_be_there(client)
         raise
@@ -167,16 +173,29 @@ def run(context: click.Context, nodes: int | None, tasks: int | None, wait: str)
         name: [jobid for jobid in jobs if jobid in client.plugins[name].jobs]
         for name, jobs in made.assignments.items()
     }
+    failures = BurstErrors(failed) if failed else None
     _print_run(settings, made, given, bursts, failures)
     status = OK if nodes or tasks else _report_failures(made)
     for line in lines_of(failures) if failures else ():
         click.echo(f"fluxburst: {line}", err=True)
-    for burst in bursts if seconds else ():
+    if seconds and _report_bursts(bursts, wait, failures):
+        status = max(status, FAILED)
+    return max(status, status_of(failures) if failures else OK)
+
+
+def _report_bursts(bursts: Sequence[Burst], wait: str, failures: BurstErrors | None) -> bool:
+    """Say on standard error which bursts did not come up, unless that was said; whether any."""
+    told = {getattr(error, "burst", "") for error in failures.errors} if failures else set()
+    lines = []
+    for burst in bursts:
         if burst.state in COMING_STATES:
             why = f" ({burst.error})" if burst.error else ""
-            click.echo(f"fluxburst: {burst.name} is not ready after {wait}{why}", err=True)
-            status = max(status, FAILED)
-    return max(status, status_of(failures) if failures else OK)
+            lines.append(f"{burst.name} is not ready after {wait}{why}")
+        elif burst.error and burst.name not in told:
+            lines.append(f"{burst.name} failed: {burst.error}")
+    for line in lines:
+        click.echo(f"fluxburst: {line}", err=True)
+    return bool(lines)
 
 
 def _name_what_may_be_there(client: FluxBurst) -> None:

@@ -118,9 +118,56 @@ class EmbeddedInstance:
             memo = {**annotations.get("user", {})}
             memo.pop("fluxburst", None)
             if mark is not None:
-                memo["fluxburst"] = {"plugin": mark.plugin, "burst": mark.burst}
+                memo["fluxburst"] = mark.to_memo()
             record.job["annotations"] = {**annotations, "user": memo}
         return inactive
+
+    def attribute(self, name: str) -> str:
+        """Return a broker attribute: there is no broker, so none is set."""
+        return ""
+
+    def jobs_on(self, ranks: Collection[int]) -> list[int]:
+        """Return the ids of the jobs that have something of these nodes."""
+        chosen = set(ranks)
+        return [r.job.id for r in self._records.values() if chosen.intersection(r.allocation)]
+
+    def cancel_jobs(self, jobids: Collection[int], note: str) -> None:
+        """Cancel jobs; those that have ended, or are not known, are left as they are."""
+        for jobid in jobids:
+            if jobid in self._records:
+                self._end(self._records[jobid], CANCELED)
+
+    def move_jobs(self, jobids: Collection[int], queue: str) -> Mapping[int, str]:
+        """Move pending jobs to a queue; return those that could not be moved, with the reason."""
+        refused: dict[int, str] = {}
+        for jobid in jobids:
+            record = self._records.get(jobid)
+            if queue not in self._queues:
+                refused[jobid] = f"there is no queue {queue!r}"
+            elif record is None or not record.job.state & PENDING:
+                refused[jobid] = "it is not pending"
+            else:
+                record.job["queue"] = queue
+                record.job["spec"] = _in_queue(record.job.spec, queue)
+        self._changed = True
+        return refused
+
+    def drain(self, ranks: Collection[int], reason: str) -> None:
+        """Set nodes aside; those that are drained already keep their reason."""
+        for rank in ranks:
+            node = self._nodes[rank]
+            if not node.drained:
+                self._nodes[rank] = replace(node, drained=True, drain_reason=reason)
+
+    def undrain(self, ranks: Collection[int]) -> None:
+        """Take nodes back."""
+        for rank in ranks:
+            self._nodes[rank] = replace(self._nodes[rank], drained=False, drain_reason="")
+        self._changed = True
+
+    def disconnect(self, ranks: Collection[int]) -> None:
+        """Take nodes down: jobs that run on them fail."""
+        self.remove_nodes({self._nodes[rank].hostname for rank in ranks})
 
     def wait_for_jobs(self, jobids: Collection[int], states: JobState) -> None:
         """Let time pass until each job has reached one of the states, or has ended.
@@ -199,10 +246,6 @@ class EmbeddedInstance:
             job["priority"] = _priority(urgency)
         self._changed = True
 
-    def cancel(self, jobid: int) -> None:
-        """Cancel an active job."""
-        self._end(self._records[jobid], CANCELED)
-
     def add_nodes(
         self, hostnames: Iterable[str], node_type: NodeType, properties: Collection[str] = ()
     ) -> None:
@@ -231,13 +274,6 @@ class EmbeddedInstance:
                 self._end(record, FAILED)
         for rank in lost:
             self._nodes[rank] = replace(self._nodes[rank], up=False)
-
-    def drain(self, hostnames: Collection[str], drained: bool = True) -> None:
-        """Set nodes aside, or take them back."""
-        for rank, node in self._nodes.items():
-            if node.hostname in hostnames:
-                self._nodes[rank] = replace(node, drained=drained)
-        self._changed = True
 
     def at(self, when: float, what: Callable[[], None]) -> None:
         """Have something happen at a time, in seconds since the epoch."""
@@ -397,6 +433,13 @@ def _dependencies(job: Job) -> list[Mapping[str, Any]]:
     """Return what a job depends on (RFC 26); what is malformed is nothing."""
     found = job.attributes.get("dependencies")
     return [d for d in found if isinstance(d, dict)] if isinstance(found, list) else []
+
+
+def _in_queue(spec: Mapping[str, Any], queue: str) -> dict[str, Any]:
+    """Return a jobspec that asks for a queue."""
+    attributes = spec.get("attributes", {})
+    system = {**attributes.get("system", {}), "queue": queue}
+    return {**spec, "attributes": {**attributes, "system": system}}
 
 
 def _priority(urgency: int) -> int:

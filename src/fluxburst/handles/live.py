@@ -8,6 +8,7 @@ flux-python is imported when a live instance is first used, never before.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.metadata
 import json
@@ -19,9 +20,10 @@ from typing import Any
 
 from fluxburst.errors import FluxUnavailableError, FluxVersionError, InstanceError
 from fluxburst.handles.rpc import Requests
-from fluxburst.jobs import ACTIVE, PENDING, Job, JobState, Mark, queue_order
+from fluxburst.jobs import ACTIVE, PENDING, RUNNING, Job, JobState, Mark, queue_order
 from fluxburst.nodes import Node
 from fluxburst.rset import nodes_from_status
+from fluxburst.sets import format_idset
 
 OLDEST = (0, 88, 0)
 """The oldest Flux that is supported."""
@@ -41,7 +43,7 @@ JOURNAL_FACTOR = 2
 One lookup costs the broker about three times what one job of the journal does.
 """
 
-POLL_SECONDS = 1.0
+POLL_SECONDS = 2.0
 
 
 def _import_flux() -> Any:
@@ -114,7 +116,7 @@ class LiveInstance:
                     f"no Flux answers ({error.strerror or error}); run this inside a Flux "
                     "instance, or set FLUX_URI, or use an embedded instance (--mock)"
                 ) from error
-            check_versions(broker, _binding_version())
+            check_versions(broker, binding_version())
             self._opened = handle
         return self._opened
 
@@ -164,7 +166,7 @@ class LiveInstance:
         The memos are events of the jobs' eventlogs (RFC 21) and outlast every process.
         """
         payloads = [
-            {"id": jobid, "volatile": False, "memo": {"fluxburst": _memo(mark)}}
+            {"id": jobid, "volatile": False, "memo": {"fluxburst": mark and mark.to_memo()}}
             for jobid, mark in marks.items()
         ]
         inactive: list[int] = []
@@ -176,6 +178,70 @@ class LiveInstance:
                 elif isinstance(answer, OSError):
                     raise answer
         return inactive
+
+    def attribute(self, name: str) -> str:
+        """Return a broker attribute (flux-broker-attributes(7)), empty where it is not set."""
+        with _asking(f"for its attribute {name!r}"):
+            try:
+                return str(self.handle.attr_get(name))
+            except FileNotFoundError:
+                return ""
+
+    def jobs_on(self, ranks: Collection[int]) -> list[int]:
+        """Return the ids of the jobs that have something of these nodes: running or cleaning up."""
+        if not ranks:
+            return []
+        matching = {"ranks": [format_idset(ranks)]}
+        with _asking("which jobs are on its nodes"):
+            return [record["id"] for record in self._list(RUNNING, ["state"], matching)]
+
+    def cancel_jobs(self, jobids: Collection[int], note: str) -> None:
+        """Raise a fatal exception of type ``cancel`` (RFC 21) on jobs that have not ended."""
+        payloads = [
+            {"id": jobid, "severity": 0, "type": "cancel", "note": note} for jobid in jobids
+        ]
+        with _asking("to cancel jobs"):
+            for answer in self._requests.ask_all("job-manager.raise", payloads):
+                if isinstance(answer, OSError) and not isinstance(answer, FileNotFoundError):
+                    raise answer
+
+    def move_jobs(self, jobids: Collection[int], queue: str) -> Mapping[int, str]:
+        """Update the queue of pending jobs; return those that Flux refused, with its reason."""
+        payloads = [
+            {"id": jobid, "updates": {"attributes.system.queue": queue}} for jobid in jobids
+        ]
+        with _asking("to move jobs to another queue"):
+            answers = list(self._requests.ask_all("job-manager.update", payloads))
+        return {
+            jobid: answer.strerror or str(answer)
+            for jobid, answer in zip(jobids, answers, strict=True)
+            if isinstance(answer, OSError)
+        }
+
+    def drain(self, ranks: Collection[int], reason: str) -> None:
+        """Drain nodes; those that are drained already keep their reason."""
+        if ranks:
+            payload = {"targets": format_idset(ranks), "reason": reason, "mode": "update"}
+            with _asking("to drain nodes"):
+                self._requests.ask("resource.drain", payload, nodeid=0)
+
+    def undrain(self, ranks: Collection[int]) -> None:
+        """Undrain nodes, up or down; those that are not drained stay as they are."""
+        drained = {node.rank for node in self.nodes() if node.drained}
+        with _asking("to undrain nodes"):
+            if drained.intersection(ranks):
+                payload = {"targets": format_idset(drained.intersection(ranks))}
+                self._requests.ask("resource.undrain", payload, nodeid=0)
+
+    def disconnect(self, ranks: Collection[int]) -> None:
+        """Have rank 0, the parent of all burst nodes, disconnect them."""
+        with _asking("to disconnect nodes"):
+            for rank in ranks:
+                try:
+                    self._requests.ask("overlay.disconnect-subtree", {"rank": rank}, nodeid=0)
+                except OSError as error:
+                    if error.errno != errno.EINVAL:  # which means that it is offline
+                        raise
 
     def wait_for_jobs(self, jobids: Collection[int], states: JobState) -> None:
         """Return once each job has reached one of the states, or has ended; unknown ids have."""
@@ -193,13 +259,15 @@ class LiveInstance:
     def _requests(self) -> Requests:
         return Requests(self.handle)
 
-    def _list(self, states: JobState, attributes: list[str]) -> list[dict[str, Any]]:
+    def _list(
+        self, states: JobState, attributes: list[str], matching: Mapping[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
         """Return job-list's records of all jobs in these states (RFC 43)."""
         payload = {
             "max_entries": 0,
             "attrs": attributes,
             "since": 0.0,
-            "constraint": {"states": [int(states)]},
+            "constraint": {"and": [{"states": [int(states)]}, *([matching] if matching else [])]},
         }
         answers = self._requests.stream("job-list.list", payload)
         return [record for answer in answers for record in answer["jobs"]]
@@ -256,17 +324,17 @@ def _as_listed(spec: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any
     return spec
 
 
-def _binding_version() -> str:
+def binding_version() -> str:
+    """Return the version of Flux that its Python binding is for, empty where there is none."""
     try:
         return importlib.metadata.version("flux-python")
     except importlib.metadata.PackageNotFoundError:  # the bindings that Flux itself installed
-        core = importlib.import_module("_flux._core")
+        try:
+            core = importlib.import_module("_flux._core")
+        except ImportError:
+            return ""
         version: bytes = core.ffi.string(core.lib.flux_core_version_string())
         return version.decode()
-
-
-def _memo(mark: Mark | None) -> dict[str, str] | None:
-    return None if mark is None else {"plugin": mark.plugin, "burst": mark.burst}
 
 
 @contextmanager

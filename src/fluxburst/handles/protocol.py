@@ -40,6 +40,34 @@ class Instance(Protocol):
         """
         ...
 
+    def attribute(self, name: str) -> str:
+        """Return a broker attribute (flux-broker-attributes(7)) of the instance, empty for none."""
+        ...
+
+    def jobs_on(self, ranks: Collection[int]) -> list[int]:
+        """Return the ids of the jobs that have something of these nodes: running or cleaning up."""
+        ...
+
+    def cancel_jobs(self, jobids: Collection[int], note: str) -> None:
+        """Cancel jobs; those that have ended, or are not known, are left as they are."""
+        ...
+
+    def move_jobs(self, jobids: Collection[int], queue: str) -> Mapping[int, str]:
+        """Move pending jobs to a queue; return those that could not be moved, with the reason."""
+        ...
+
+    def drain(self, ranks: Collection[int], reason: str) -> None:
+        """Set nodes aside: no job is started on them. Those that are drained keep their reason."""
+        ...
+
+    def undrain(self, ranks: Collection[int]) -> None:
+        """Take nodes back, up or down; those that are not drained stay as they are."""
+        ...
+
+    def disconnect(self, ranks: Collection[int]) -> None:
+        """Take nodes down: jobs that run on them fail. Those that are down stay as they are."""
+        ...
+
     def wait_for_jobs(self, jobids: Collection[int], states: JobState) -> None:
         """Return once each job has reached one of the states, or has ended; unknown ids have."""
         ...

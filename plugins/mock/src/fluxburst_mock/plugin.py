@@ -40,7 +40,9 @@ class BurstParameters:
 
     node_types: list[NodeType] = field(
         default_factory=_node_types,
-        metadata={"help": "what it supplies: name, cores, gpus, memory, price, max_nodes"},
+        metadata={
+            "help": "what it supplies: name, cores, gpus, memory, price, max_nodes, properties"
+        },
     )
     boot_delay: Duration = field(
         default=Duration(30.0), metadata={"help": "how long nodes take to join"}
@@ -160,7 +162,8 @@ class MockBurst(BurstPlugin):
 
         def join() -> None:
             if cloud.machines.get(name) is machines:
-                instance.add_nodes(machines.hostnames, machines.node_type)
+                node_type = machines.node_type
+                instance.add_nodes(machines.hostnames, node_type, node_type.properties)
 
         instance.at(machines.joining_at, join)
 

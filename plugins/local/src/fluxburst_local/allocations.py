@@ -1,0 +1,170 @@
+"""Finding out what there is to burst onto: the enclosing Slurm or Flux allocation, or this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fluxburst.commands import CommandError, run
+from fluxburst.elastic import this_host
+from fluxburst.errors import RequestError
+from fluxburst.sets import parse_hostlist
+from fluxburst_local.brokers import clean_environment
+from fluxburst_local.parameters import LauncherName
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ALLOCATION_VARIABLES = ("SLURM_JOB_NODELIST", "SLURM_JOB_HOSTLIST", "SLURM_NODELIST")
+"""Where the hosts of the Slurm job that a process runs in are told."""
+
+LOOPBACK = "127.0.0.1"
+ENCLOSURE = Path("config") / "enclosure.toml"
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where an elastic instance is to be set up.
+
+    Attributes:
+        launcher: The launcher that reaches other nodes from here.
+        lead: This host.
+        address: Where others reach it.
+        others: The other hosts of the allocation, where each has a name of its own.
+        room: How many other nodes there are; None where that is not known.
+        cores: Cores of a node.
+    """
+
+    launcher: LauncherName
+    lead: str
+    address: str
+    others: tuple[str, ...]
+    room: int | None
+    cores: int
+
+
+def surroundings(flux: str, environ: Mapping[str, str] | None = None) -> Surroundings:
+    """Find out where this process runs: in a Flux instance, in a Slurm job, or in neither.
+
+    Raises:
+        RequestError: if the enclosing instance or Slurm does not answer.
+    """
+    environ = os.environ if environ is None else environ
+    if environ.get("FLUX_URI"):
+        return _in_flux(flux, environ["FLUX_URI"])
+    if environ.get("SLURM_JOB_ID"):
+        return _in_slurm(environ)
+    return Surroundings("process", this_host(), LOOPBACK, (), None, cores_here())
+
+
+def cores_here() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def allocated_hosts(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the hosts of the Slurm job that a process runs in; none for no job."""
+    return parse_hostlist(next(filter(None, map(environ.get, ALLOCATION_VARIABLES)), ""))
+
+
+@dataclass(frozen=True)
+class Enclosure:
+    """What an elastic instance was started in; the brokers keep it from the processes they run.
+
+    Attributes:
+        flux_uri: The enclosing Flux instance; empty for none.
+        slurm_job: The id of the enclosing Slurm job; empty for none.
+        slurm_conf: Slurm's configuration file; empty for the usual one.
+    """
+
+    flux_uri: str = ""
+    slurm_job: str = ""
+    slurm_conf: str = ""
+
+
+def note_enclosure(directory: Path, environ: Mapping[str, str] | None = None) -> None:
+    """Note in an elastic instance's configuration what its lead is being started in.
+
+    Raises:
+        RequestError: if it cannot be written.
+    """
+    environ = os.environ if environ is None else environ
+    names = {"flux_uri": "FLUX_URI", "slurm_job": "SLURM_JOB_ID", "slurm_conf": "SLURM_CONF"}
+    found = {name: environ[variable] for name, variable in names.items() if environ.get(variable)}
+    lines = [f"{name} = {json.dumps(value)}\n" for name, value in found.items()]
+    path = directory / ENCLOSURE
+    try:
+        new = path.with_suffix(".new")
+        new.write_text("# Written by fluxburst local start.\n[fluxburst]\n" + "".join(lines))
+        new.replace(path)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def enclosure(directory: Path) -> Enclosure:
+    """Return what an elastic instance was started in, as far as that was noted.
+
+    Raises:
+        RequestError: if the note cannot be read.
+    """
+    path = directory / ENCLOSURE
+    try:
+        return Enclosure(**tomllib.loads(path.read_text())["fluxburst"])
+    except FileNotFoundError:
+        return Enclosure()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"{path} cannot be used: {error}") from error
+
+
+def _in_flux(flux: str, uri: str) -> Surroundings:
+    environment = {**clean_environment(), "FLUX_URI": uri}
+    try:
+        hosts = parse_hostlist(run([flux, "getattr", "hostlist"], environment=environment).strip())
+        rank = int(run([flux, "getattr", "rank"], environment=environment))
+        listed = ["resource", "list", "--no-header", "--states=all", "--format={nnodes} {ncores}"]
+        nodes, cores = map(int, run([flux, *listed], environment=environment).split()[:2])
+    except CommandError as error:
+        raise RequestError(f"the enclosing Flux instance {uri} does not answer: {error}") from error
+    lead = hosts[rank]
+    others = (*hosts[:rank], *hosts[rank + 1 :])
+    apart = len(set(hosts)) == len(hosts)
+    together = len(set(hosts)) == 1
+    return Surroundings(
+        launcher="flux",
+        lead=lead,
+        address=LOOPBACK if together else lead,
+        others=others if apart else (),
+        room=len(others),
+        cores=max(1, cores // max(1, nodes)),
+    )
+
+
+def _in_slurm(environ: Mapping[str, str]) -> Surroundings:
+    lead = this_host()
+    others = tuple(host for host in allocated_hosts(environ) if host != lead)
+    cores = environ.get("SLURM_CPUS_ON_NODE") or environ.get("SLURM_JOB_CPUS_PER_NODE") or "1"
+    digits = cores.split("(")[0].split(",")[0]
+    return Surroundings(
+        launcher="srun" if others else "slurm",
+        lead=lead,
+        address=_slurm_address(lead),
+        others=others,
+        room=len(others) if others else None,
+        cores=int(digits) if digits.isdigit() else cores_here(),
+    )
+
+
+def _slurm_address(node: str) -> str:
+    """Return the address by which Slurm reaches a node."""
+    try:
+        said = run(["scontrol", "show", "node", node, "--oneliner"])
+    except CommandError as error:
+        raise RequestError(f"Slurm does not tell the address of node {node}: {error}") from error
+    words = dict(word.partition("=")[::2] for word in said.split())
+    return words.get("NodeAddr", node)

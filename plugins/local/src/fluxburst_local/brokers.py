@@ -1,0 +1,95 @@
+"""The brokers of burst nodes: their commands, their environment, and where their files are."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from fluxburst.elastic import broker_command, without_flux
+
+BURST_VARIABLE = "FLUXBURST_BURST"
+HOST_VARIABLE = "FLUXBURST_HOST"
+HOSTS_VARIABLE = "FLUXBURST_HOSTS"
+TAG_VARIABLE = "FLUXBURST_TAG"
+
+
+@dataclass(frozen=True)
+class Brokers:
+    """How brokers of one elastic instance are started.
+
+    Attributes:
+        flux: The ``flux`` command.
+        directory: The elastic instance's directory.
+        run_dir: Where they make their run directories, on their own host.
+        log_level: Severity up to which they log, 0 to 7 (flux-broker(1)).
+    """
+
+    flux: str
+    directory: Path
+    run_dir: Path = Path("/tmp")  # noqa: S108 - brokers want a short path that every host has
+    log_level: int = 7
+
+    @property
+    def tag(self) -> str:
+        """What tells the bursts of this instance from those of others."""
+        return hashlib.sha256(str(self.directory).encode()).hexdigest()[:8]
+
+    @property
+    def config(self) -> Path:
+        """The brokers' configuration."""
+        return self.directory / "config"
+
+    def log(self, burst: str, host: str) -> Path:
+        """Return the log of one broker."""
+        return self.logs(burst) / f"{host}.log"
+
+    def logs(self, burst: str) -> Path:
+        """Return the directory of a burst's logs."""
+        return self.directory / "log" / burst
+
+    def rundir(self, burst: str, host: str) -> Path:
+        """Return the run directory of one broker."""
+        return self.run_dir / f"fluxburst-{self.tag}-{burst}@{host}"
+
+    def command(self, burst: str, host: str) -> list[str]:
+        """Return the command of one broker.
+
+        It tells of its connection to the lead (``tbon.zmqdebug``): without that, a certificate
+        that differs leaves no trace.
+        """
+        return [
+            *broker_command(self.flux, self.config, host),
+            f"-Srundir={self.rundir(burst, host)}",
+            "-Srundir-cleanup=1",
+            "-Slog-stderr-mode=local",
+            f"-Slog-stderr-level={self.log_level}",
+            "-Stbon.zmqdebug=1",
+        ]
+
+    def marks(self, burst: str, host: str, hosts: str) -> dict[str, str]:
+        """Return the variables that a broker's process is known by; ``hosts`` is a hostlist."""
+        return {
+            TAG_VARIABLE: self.tag,
+            BURST_VARIABLE: burst,
+            HOST_VARIABLE: host,
+            HOSTS_VARIABLE: hosts,
+        }
+
+
+def clean_environment(*prefixes: str) -> dict[str, str]:
+    """Return this process's environment without instances and jobs, and without ``prefixes``."""
+    environment = without_flux(os.environ)
+    return {key: value for key, value in environment.items() if not key.startswith(prefixes)}
+
+
+def slurm_environment(configuration: str = "") -> dict[str, str]:
+    """Return an environment for Slurm's commands, without the settings of an enclosing job.
+
+    Args:
+        configuration: Slurm's configuration file, where ``SLURM_CONF`` does not name one.
+    """
+    configuration = os.environ.get("SLURM_CONF") or configuration
+    known = {"SLURM_CONF": configuration} if configuration else {}
+    return {**clean_environment("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SCANCEL_"), **known}

@@ -1,0 +1,218 @@
+"""``fluxburst local``: make an elastic instance, and start it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shlex
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from fluxburst import elastic as elastic_instances
+from fluxburst.cli.app import Command, settings_of
+from fluxburst.cli.output import console
+from fluxburst.elastic import Elastic
+from fluxburst.errors import FluxUnavailableError, RequestError
+from fluxburst.handles.live import binding_version, check_versions
+from fluxburst.sets import format_hostlist, parse_hostlist
+from fluxburst_local.allocations import Surroundings, note_enclosure, surroundings
+from fluxburst_local.parameters import LauncherName
+
+DIRECTORY = click.Path(path_type=Path, file_okay=False)
+
+
+@click.group()
+def local() -> None:
+    """Make and start an instance that can grow by nodes of this site."""
+
+
+@local.command(cls=Command)
+@click.argument("directory", type=DIRECTORY)
+@click.option("--burst-nodes", type=click.IntRange(min=1), help="How many burst nodes to declare.")
+@click.option(
+    "--burst-hosts",
+    metavar="HOSTLIST",
+    help="Which burst nodes to declare; by default the other hosts of the enclosing Slurm or Flux "
+    "allocation.",
+)
+@click.option("--lead-hosts", metavar="HOSTLIST", help="Hosts up from the start; by default this.")
+@click.option("--address", help="Where brokers reach the first lead host.")
+@click.option("--port", type=int, default=elastic_instances.DEFAULT_PORT, show_default=True)
+@click.option("--network-device", default="", help="Network device that the lead listens on.")
+@click.option("--cores", type=click.IntRange(min=1), help="Cores of a burst node; else as here.")
+@click.option("--gpus", type=click.IntRange(min=0), default=0, help="GPUs of a burst node.")
+@click.option("--lead-cores", type=click.IntRange(min=1), help="Cores of a lead host; else as here.")
+@click.option("--lead-gpus", type=click.IntRange(min=0), default=0, help="GPUs of a lead host.")
+@click.option("--queue", default="", help="Give the burst nodes a queue of their own, by this name.")
+@click.option("--default-queue", default="batch", show_default=True, help="Then the other queue.")
+@click.option("--launcher", type=click.Choice(get_args(LauncherName)), help="Else what is here.")
+@click.option("--curve-cert", type=click.Path(path_type=Path), help="Use this certificate.")
+@click.option("--flux-root", type=click.Path(path_type=Path), help="Prefix of Flux; else on PATH.")
+@click.option("--log-level", type=click.IntRange(0, 7), default=7, help="Of the burst brokers.")
+@click.option("--user", help="Whose instance it is to be; by default this user's.")
+@click.option("--force", is_flag=True, help="Replace an elastic instance that is there.")
+@click.pass_context
+def init(context: click.Context, /, directory: Path, **options: Any) -> None:
+    """Write an elastic instance to DIRECTORY: one that starts small, and can grow.
+
+    Its burst nodes are declared, and are down until fluxburst brings them up. The result is
+    checked with Flux itself.
+    """
+    settings = settings_of(context)
+    elastic_instances.check_replaceable(directory, overwrite=options["force"])
+    flux = elastic_instances.find_flux(options["flux_root"])
+    _check_flux(flux)
+    around = surroundings(flux)
+    elastic = _elastic(flux, around, options)
+    launcher = options["launcher"] or around.launcher
+    elastic_instances.write(
+        elastic,
+        directory,
+        curve_cert=options["curve_cert"],
+        files={
+            "fluxburst.toml": _fluxburst_toml(directory, launcher, options["log_level"]),
+            "start": _start_script(directory),
+        },
+        overwrite=options["force"],
+    )
+    if not settings.quiet:
+        _say(elastic, directory, launcher)
+
+
+@local.command(cls=Command, context_settings={"ignore_unknown_options": True})
+@click.argument("directory", type=DIRECTORY)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND…]")
+@click.pass_context
+def start(context: click.Context, directory: Path, command: tuple[str, ...]) -> None:
+    """Start the lead broker of the elastic instance in DIRECTORY, on this host.
+
+    It runs COMMAND, or a shell, and ends with it, and all of the instance with it.
+    """
+    directory = directory.absolute()
+    elastic = elastic_instances.load(directory)
+    elastic_instances.check_certificate(directory / "curve.cert")
+    if pwd.getpwuid(os.getuid()).pw_name != elastic.user:
+        raise RequestError(f"the instance in {directory} is user {elastic.user}'s: start it as that")
+    hostname = _own_name(elastic)
+    if hostname == elastic.lead_hosts[0]:
+        elastic_instances.check_port_free(elastic)
+        note_enclosure(directory)
+    program = command or (os.environ.get("SHELL") or "/bin/sh",)
+    first = [sys.executable, "-m", "fluxburst_local.initial_program", elastic.flux]
+    broker = elastic_instances.lead_command(elastic, directory, hostname)
+    (directory / "log").mkdir(exist_ok=True, mode=0o700)
+    try:
+        os.execv(broker[0], [*broker, *first, *program])  # noqa: S606 - a list, and no shell
+    except OSError as error:
+        raise FluxUnavailableError(f"{broker[0]} cannot be run: {error.strerror}") from error
+
+
+def _check_flux(flux: str) -> None:
+    """Check that the Flux to be used is new enough, and the one that its binding is for."""
+    version = elastic_instances.flux_version(flux)
+    check_versions(version, binding_version() or version)
+
+
+def _elastic(flux: str, around: Surroundings, options: dict[str, Any]) -> Elastic:
+    leads = parse_hostlist(options["lead_hosts"] or around.lead)
+    user = options["user"] or pwd.getpwuid(os.getuid()).pw_name
+    _check_user(user)
+    cores = options["cores"] or around.cores
+    address = options["address"] or (around.address if leads[:1] == (around.lead,) else leads[0])
+    return Elastic(
+        lead_hosts=leads,
+        burst_hosts=_burst_hosts(around, leads, options),
+        cores=cores,
+        gpus=options["gpus"],
+        lead_cores=options["lead_cores"] or (around.cores if around.lead in leads else cores),
+        lead_gpus=options["lead_gpus"],
+        address=address,
+        port=options["port"],
+        network_device=options["network_device"],
+        queue=options["queue"],
+        default_queue=options["default_queue"],
+        flux=flux,
+        user=user,
+    )
+
+
+def _burst_hosts(
+    around: Surroundings, leads: tuple[str, ...], options: dict[str, Any]
+) -> tuple[str, ...]:
+    """Return the burst nodes' hostnames: those named, those around, or made-up ones."""
+    count = options["burst_nodes"]
+    if options["burst_hosts"]:
+        hosts = parse_hostlist(options["burst_hosts"])
+        if count is not None and count > len(hosts):
+            raise RequestError(f"{count} burst nodes are asked for, and {len(hosts)} hosts are named")
+        return hosts[:count]
+    others = tuple(host for host in around.others if host not in leads)
+    if around.room is not None and count is not None and count > (len(others) or around.room):
+        raise RequestError(
+            f"{count} burst nodes are asked for, and the allocation has "
+            f"{len(others) or around.room} nodes besides the lead"
+        )
+    count = count if count is not None else len(others) or around.room
+    if not count:
+        raise RequestError(
+            "which nodes are to be burst nodes? There is no Slurm or Flux allocation of several "
+            "nodes around: name them with --burst-hosts, or say how many with --burst-nodes"
+        )
+    return others[:count] or tuple(f"burst{number}" for number in range(count))
+
+
+def _check_user(user: str) -> None:
+    try:
+        uid = pwd.getpwnam(user).pw_uid
+    except KeyError as error:
+        raise RequestError(f"there is no user {user!r}") from error
+    if os.getuid() not in (0, uid):
+        raise RequestError(f"only root can make an instance for another user ({user})")
+
+
+def _own_name(elastic: Elastic) -> str:
+    """Return under which of its lead hosts this host starts."""
+    if len(elastic.lead_hosts) == 1:
+        return elastic.lead_hosts[0]
+    for name in (elastic_instances.this_host(), elastic_instances.this_host().split(".")[0]):
+        if name in elastic.lead_hosts:
+            return name
+    raise RequestError(
+        f"this host, {elastic_instances.this_host()}, is none of the instance's lead hosts "
+        f"({format_hostlist(elastic.lead_hosts)})"
+    )
+
+
+def _fluxburst_toml(directory: Path, launcher: str, log_level: int) -> str:
+    return (
+        "# For fluxburst in this elastic instance; 'fluxburst params local' tells what can be set.\n"
+        "[plugins.local]\n"
+        f"config_dir = {json.dumps(str(directory.absolute()), ensure_ascii=False)}\n"
+        f"launcher = {json.dumps(launcher)}\n"
+        f"log_level = {log_level}\n"
+    )
+
+
+def _start_script(directory: Path) -> str:
+    command = [sys.executable, "-m", "fluxburst", "local", "start", str(directory.absolute()), "--"]
+    return (
+        "#!/bin/sh\n# Starts a lead broker of this elastic instance, with the command given.\n"
+        f'exec {shlex.join(command)} "$@"\n'
+    )
+
+
+def _say(elastic: Elastic, directory: Path, launcher: str) -> None:
+    lead, burst = format_hostlist(elastic.lead_hosts), format_hostlist(elastic.burst_hosts)
+    queue = f" in queue {elastic.queue}" if elastic.queue else ""
+    console().print(
+        f"{directory}: starts on {lead}, and can grow by {len(elastic.burst_hosts)} nodes "
+        f"({burst}) of {elastic.cores} cores{queue}, by launcher {launcher}.\n"
+        f"Start it:     fluxburst local start {directory}\n"
+        f"Burst in it:  fluxburst --config {directory}/fluxburst.toml run",
+        markup=False,
+        soft_wrap=True,
+    )

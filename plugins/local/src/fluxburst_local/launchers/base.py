@@ -1,0 +1,46 @@
+"""What a launcher is: it starts the brokers of a burst somewhere, finds them again, ends them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What a launcher knows of one burst, from nothing but what is out there.
+
+    Attributes:
+        name: The burst's name.
+        hosts: The hostnames that its brokers were started for.
+        lost: Those of them whose broker is no more.
+        since: When it got its machines, in seconds since the epoch; None while it waits for them.
+        waiting: Why it waits, where that is known.
+    """
+
+    name: str
+    hosts: tuple[str, ...]
+    lost: frozenset[str] = frozenset()
+    since: float | None = None
+    waiting: str = ""
+
+
+class Launcher(Protocol):
+    """Starts brokers. Every method may raise :class:`fluxburst.errors.BurstError`."""
+
+    def check(self) -> None:
+        """Check that what it needs is there, before anything is asked of it."""
+        ...
+
+    def launch(self, name: str, hosts: Sequence[str]) -> None:
+        """Start brokers for these hosts, under a burst's name; those that run stay as they are."""
+        ...
+
+    def launched(self) -> Sequence[Launched]:
+        """Return the bursts of this instance that something is left of."""
+        ...
+
+    def end(self, name: str) -> None:
+        """End what is left of a burst, and return once nothing is."""
+        ...

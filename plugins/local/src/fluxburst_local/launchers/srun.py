@@ -1,0 +1,62 @@
+"""The launcher ``srun``: brokers as steps of the Slurm job that the lead runs in."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+
+from fluxburst.errors import BurstError
+from fluxburst_local.brokers import Brokers
+from fluxburst_local.launchers.process import ProcessLauncher
+
+
+class SrunLauncher(ProcessLauncher):
+    """Runs each broker as a step of an allocation that is there already, on the node it names.
+
+    Args:
+        brokers: How brokers are started.
+        cores: Cores of a burst node.
+        job: Id of the Slurm job.
+        environment: The environment to run srun in.
+    """
+
+    def __init__(
+        self, brokers: Brokers, cores: int, job: str, environment: Mapping[str, str]
+    ) -> None:
+        super().__init__(brokers)
+        self._cores = cores
+        self._job = job
+        self._environment = environment
+
+    def check(self) -> None:
+        """Check that there is an allocation to run steps in.
+
+        Raises:
+            BurstError: if there is none.
+        """
+        if shutil.which("srun") is None:
+            raise BurstError("there is no srun on PATH")
+        if not self._job:
+            raise BurstError(
+                "no Slurm allocation: the instance was not started in one, and slurm_job is not set"
+            )
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment to run srun in."""
+        return dict(self._environment)
+
+    def command(self, name: str, host: str) -> list[str]:
+        """Return the srun command that runs one broker."""
+        return [
+            shutil.which("srun") or "srun",
+            f"--jobid={self._job}",
+            f"--job-name={name}",
+            f"--nodelist={host}",
+            "--nodes=1",
+            "--ntasks=1",
+            f"--cpus-per-task={self._cores}",
+            "--overlap",
+            "--mpi=none",
+            "--quit-on-interrupt",
+            *super().command(name, host),
+        ]

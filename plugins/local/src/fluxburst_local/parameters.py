@@ -1,0 +1,83 @@
+"""The parameters of the local plugin."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Optional
+
+from fluxburst import Duration
+
+LauncherName = Literal["process", "flux", "slurm", "srun", "ssh"]
+
+
+def _help(text: str) -> dict[str, str]:
+    return {"help": text}
+
+
+@dataclass
+class BurstParameters:
+    """Parameters of the local plugin."""
+
+    launcher: LauncherName = field(
+        default="process",
+        metadata=_help(
+            "where brokers are started: as processes here, in a job of the enclosing Flux or of "
+            "Slurm, as steps (srun) of the Slurm job that the lead runs in, by ssh"
+        ),
+    )
+    config_dir: Optional[Path] = field(  # noqa: UP045 - as written in the documentation
+        default=None,
+        metadata=_help("the elastic instance's directory; by default the running instance's"),
+    )
+    hostnames: Optional[str] = field(  # noqa: UP045
+        default=None,
+        metadata=_help("hostlist of the burst nodes it may use; by default all that are declared"),
+    )
+    flux_root: Optional[Path] = field(  # noqa: UP045
+        default=None, metadata=_help("prefix of the brokers' Flux; by default as declared")
+    )
+    flux_uri: Optional[str] = field(  # noqa: UP045
+        default=None,
+        metadata=_help("enclosing instance, for launcher flux; by default the one it was started in"),
+    )
+    flux_user: Optional[str] = field(  # noqa: UP045
+        default=None, metadata=_help("user to log in as, for launcher ssh")
+    )
+    log_level: int = field(default=7, metadata=_help("severity up to which brokers log, 0 to 7"))
+    run_dir: Path = field(
+        default=Path("/tmp"),  # noqa: S108 - brokers want a short path that every host has
+        metadata=_help("where brokers make their run directories, on their own hosts"),
+    )
+    join_timeout: Duration = field(
+        default=Duration(120.0),
+        metadata=_help("how long nodes may take to join, once they have been started"),
+    )
+    queue_timeout: Duration = field(
+        default=Duration(math.inf),
+        metadata=_help("how long a burst's job may wait in the queue of Slurm or of another Flux"),
+    )
+    grace: Duration = field(
+        default=Duration(600.0),
+        metadata=_help("how long to wait for the jobs on nodes that are taken down"),
+    )
+    cancel_jobs: bool = field(
+        default=False, metadata=_help("cancel jobs that still run after the grace period")
+    )
+    price: float = field(default=0.0, metadata=_help("what a node costs an hour"))
+    max_nodes: Optional[int] = field(  # noqa: UP045
+        default=None, metadata=_help("how many nodes of each type at most")
+    )
+    partition: str = field(default="", metadata=_help("partition, for launcher slurm"))
+    account: str = field(default="", metadata=_help("account, for launcher slurm"))
+    time: str = field(default="", metadata=_help("time limit, for launcher slurm"))
+    slurm_args: list[str] = field(
+        default_factory=list, metadata=_help("more arguments of sbatch, for launcher slurm")
+    )
+    slurm_job: str = field(
+        default="", metadata=_help("the Slurm job to run steps in, for launcher srun; by default the one it was started in")
+    )
+    ssh_args: list[str] = field(
+        default_factory=list, metadata=_help("more arguments of ssh, for launcher ssh")
+    )

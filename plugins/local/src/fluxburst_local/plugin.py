@@ -1,0 +1,409 @@
+"""The burst plugin ``local``: brokers on more nodes of this site join the instance."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, Node, NodeType, hookimpl
+from fluxburst.elastic import BURST_PROPERTY, Elastic, check_certificate, find_flux, load
+from fluxburst.errors import (
+    BurstError,
+    CapacityError,
+    FormatError,
+    ParameterError,
+    Problem,
+    RequestError,
+)
+from fluxburst.handles.protocol import Instance
+from fluxburst.quantities import format_duration
+from fluxburst.sets import format_hostlist, parse_hostlist
+from fluxburst_local.allocations import allocated_hosts, enclosure
+from fluxburst_local.brokers import Brokers, slurm_environment
+from fluxburst_local.diagnosis import explain_all
+from fluxburst_local.launchers import (
+    FluxLauncher,
+    Launched,
+    Launcher,
+    ProcessLauncher,
+    SlurmLauncher,
+    SlurmOptions,
+    SrunLauncher,
+    SshLauncher,
+)
+from fluxburst_local.leaving import leave
+from fluxburst_local.parameters import BurstParameters
+
+_REASON = re.compile(r"fluxburst (?P<burst>\S+) is taken down")
+
+
+class LocalBurst(BurstPlugin):
+    """Starts brokers for declared nodes that are down, and ends them again.
+
+    Nothing is kept but what is out there: the launcher finds the bursts by their names, and a node
+    that is being taken down says so in the reason that it is drained for.
+    """
+
+    _param_dataclass = BurstParameters
+    name = "local"
+
+    params: BurstParameters
+
+    def __init__(self, dataclass: BurstParameters) -> None:
+        super().__init__(dataclass)
+        self._instance: Instance | None = None
+
+    @hookimpl
+    def fluxburst_configure(self, client: FluxBurst) -> None:
+        """Learn which instance to supply."""
+        self._instance = client.instance
+
+    # --- what it works with ----------------------------------------------------------------
+
+    @property
+    def instance(self) -> Instance:
+        """The instance that its nodes join.
+
+        Raises:
+            BurstError: if it was not loaded by a client, and so has none.
+        """
+        if self._instance is None:
+            raise BurstError("is not loaded by a client, so has no instance", plugin=self.name)
+        return self._instance
+
+    @functools.cached_property
+    def directory(self) -> Path:
+        """The elastic instance's directory.
+
+        Raises:
+            RequestError: if none is given and the running instance has none.
+        """
+        if self.params.config_dir is not None:
+            return self.params.config_dir.absolute()
+        config = self.instance.attribute("config.path")
+        if not config:
+            raise RequestError(
+                "config_dir is not set, and the running instance was not started from an elastic "
+                "instance's directory: fluxburst local init makes one"
+            )
+        return Path(config).parent
+
+    @functools.cached_property
+    def elastic(self) -> Elastic:
+        """What the elastic instance is made of."""
+        return load(self.directory)
+
+    @functools.cached_property
+    def brokers(self) -> Brokers:
+        """How brokers are started."""
+        flux = find_flux(self.params.flux_root) if self.params.flux_root else self.elastic.flux
+        return Brokers(flux, self.directory, self.params.run_dir, self.params.log_level)
+
+    @functools.cached_property
+    def launcher(self) -> Launcher:
+        """Where brokers are started.
+
+        Raises:
+            BurstError: if what it needs is not there.
+        """
+        made = self._make_launcher()
+        made.check()
+        return made
+
+    @property
+    def queue(self) -> str:
+        """The queue of the burst nodes, to which jobs are moved; empty where there is none."""
+        return self.elastic.queue
+
+    def validate(self) -> bool:
+        """Check the parameters, and the directory if it is named.
+
+        Raises:
+            ParameterError: for all that is wrong.
+        """
+        problems: list[Problem] = []
+        for field, check in (
+            ("config_dir", self._check_directory),
+            ("hostnames", self._check_hostnames),
+            ("log_level", self._check_log_level),
+            ("run_dir", self._check_run_dir),
+        ):
+            try:
+                check()
+            except RequestError as error:
+                problems.append(Problem(field, "its parameters", str(error)))
+        if problems:
+            raise ParameterError(self.name, problems)
+        return True
+
+    # --- what it supplies ------------------------------------------------------------------
+
+    def node_types(self) -> Sequence[NodeType]:
+        """Return a type for each shape of the declared burst nodes."""
+        shapes: dict[tuple[int, int, frozenset[str]], int] = {}
+        for node in self._declared():
+            if not node.drained or _burst_of(node):
+                shape = (node.cores, node.gpus, node.properties)
+                shapes[shape] = shapes.get(shape, 0) + 1
+        most = self.params.max_nodes
+        return [
+            NodeType(
+                _type_name(cores, gpus),
+                cores=cores,
+                gpus=gpus,
+                price=self.params.price,
+                max_nodes=count if most is None else min(count, most),
+                properties=tuple(sorted(properties)),
+            )
+            for (cores, gpus, properties), count in shapes.items()
+        ]
+
+    def in_use(self) -> dict[str, int]:
+        """Return how many nodes of each type are up, or belong to a burst."""
+        free = {node.rank for node in self._available(self.launcher.launched())}
+        counts: dict[str, int] = {}
+        for node in self._declared():
+            if node.rank not in free and (not node.drained or _burst_of(node)):
+                name = _type_name(node.cores, node.gpus)
+                counts[name] = counts.get(name, 0) + 1
+        return counts
+
+    def constraint_of(self, job: Job) -> Mapping[str, Any] | None:
+        """Return what the burst nodes' queue requires, where jobs are moved to one."""
+        if self.queue and job.queue != self.queue:
+            return {"properties": [BURST_PROPERTY]}
+        return super().constraint_of(job)
+
+    def create(self, burst: Burst) -> Burst:
+        """Start brokers for as many declared nodes as the burst lacks.
+
+        Raises:
+            CapacityError: if not so many are declared, down, and not drained by somebody.
+            BurstError: if they cannot be started.
+        """
+        launched = self.launcher.launched()
+        own = [host for l in launched if l.name == burst.name for host in l.hosts]
+        free = [
+            node
+            for node in self._available(launched)
+            if burst.node_type in ("", _type_name(node.cores, node.gpus))
+        ]
+        missing = burst.nodes - len(own)
+        if missing > len(free):
+            raise CapacityError(
+                f"{missing} nodes are asked for, and {len(free)} declared ones are down and free",
+                plugin=self.name,
+                burst=burst.name,
+            )
+        chosen = free[: max(0, missing)]
+        hosts = [*own, *(node.hostname for node in chosen)]
+        self.launcher.launch(burst.name, hosts)
+        return replace(burst, state=BurstState.STARTING, hostnames=tuple(hosts))
+
+    def delete(self, burst: Burst) -> None:
+        """Drain its nodes, wait for their jobs, disconnect them, end the brokers, undrain them.
+
+        Raises:
+            BurstError: if jobs still run on them after the grace period, or they do not end.
+        """
+        ranks = [node.rank for node in self._nodes_of(burst)]
+        leave(
+            self.instance,
+            ranks,
+            reason=f"fluxburst {burst.name} is taken down",
+            grace=self.params.grace,
+            cancel_jobs=self.params.cancel_jobs,
+            end=lambda: self.launcher.end(burst.name),
+        )
+        if burst.state is not BurstState.FAILED and not burst.error:
+            shutil.rmtree(self.brokers.logs(burst.name), ignore_errors=True)
+
+    def list_bursts(self) -> Collection[str]:
+        """Return the bursts that something is left of: brokers, or nodes drained for them."""
+        draining = {name for node in self._declared() if (name := _burst_of(node))}
+        return sorted({launched.name for launched in self.launcher.launched()} | draining)
+
+    def adopt(self) -> Sequence[Burst]:
+        """Return the bursts that something is left of, as they are."""
+        nodes = {node.hostname: node for node in self._declared()}
+        bursts = {
+            launched.name: self._as_it_is(
+                Burst(launched.name, self.name, "", 0), launched, nodes, adopting=True
+            )
+            for launched in self.launcher.launched()
+        }
+        for node in nodes.values():
+            name = _burst_of(node)
+            if name:
+                known = bursts.get(name) or Burst(name, self.name, "", 0)
+                bursts[name] = replace(
+                    known,
+                    state=BurstState.FAILED,
+                    hostnames=tuple(dict.fromkeys([*known.hostnames, node.hostname])),
+                    error=known.error or "it was not taken down to the end",
+                )
+        return [self._with_shape(burst, nodes) for burst in bursts.values()]
+
+    def refresh(self, burst: Burst) -> Burst:
+        """Return a burst as it is now; one whose nodes did not join in time has failed."""
+        nodes = {node.hostname: node for node in self._declared()}
+        for launched in self.launcher.launched():
+            if launched.name == burst.name:
+                return self._as_it_is(burst, launched, nodes)
+        gone = Launched(burst.name, burst.hostnames, lost=frozenset(burst.hostnames), since=0.0)
+        return self._as_it_is(burst, gone, nodes)
+
+    # --- the steps of these ----------------------------------------------------------------
+
+    def _as_it_is(
+        self,
+        burst: Burst,
+        launched: Launched,
+        nodes: Mapping[str, Node],
+        *,
+        adopting: bool = False,
+    ) -> Burst:
+        """Return a burst in the state that its launcher and the instance show."""
+        hosts = launched.hosts if adopting else burst.hostnames or launched.hosts
+        up = {host for host in hosts if host in nodes and nodes[host].up}
+        missing = [host for host in hosts if host in launched.lost or host not in up]
+        late = self._late(burst.name, launched)
+        lost = [host for host in missing if host in launched.lost or late]
+        burst = replace(burst, hostnames=hosts)
+        if lost:
+            logs = [(host, self.brokers.log(burst.name, host)) for host in lost]
+            ended = launched.lost.issuperset(lost)
+            problem = "is no more" if ended else late
+            problem = f"{format_hostlist(lost)} {problem}: {explain_all(logs)}"
+            left = tuple(host for host in hosts if host not in lost) if adopting else hosts
+            return replace(burst, state=BurstState.FAILED, hostnames=left, error=problem)
+        if launched.since is None:
+            return replace(burst, state=BurstState.REQUESTED, error=launched.waiting)
+        if not missing:
+            return replace(burst, state=BurstState.READY)
+        return replace(burst, state=BurstState.STARTING)
+
+    def _late(self, name: str, launched: Launched) -> str:
+        """Return what was too slow, or empty."""
+        if launched.since is None:
+            first = self._waiting_since.setdefault(name, time.time())
+            limit = self.params.queue_timeout
+            waited = f"waited longer than {format_duration(limit)} for its nodes"
+            return waited if time.time() - first > limit else ""
+        self._waiting_since.pop(name, None)
+        limit = self.params.join_timeout
+        did_not = f"did not join within {format_duration(limit)}"
+        return did_not if time.time() - launched.since > limit else ""
+
+    @functools.cached_property
+    def _waiting_since(self) -> dict[str, float]:
+        return {}
+
+    def _with_shape(self, burst: Burst, nodes: Mapping[str, Node]) -> Burst:
+        """Return an adopted burst with its type and size."""
+        known = [nodes[host] for host in burst.hostnames if host in nodes]
+        node_type = _type_name(known[0].cores, known[0].gpus) if known else ""
+        size = len(burst.hostnames)
+        return replace(burst, node_type=node_type, nodes=size, price=self.params.price)
+
+    def _declared(self) -> list[Node]:
+        """Return the nodes of the instance that it may bring up, or has."""
+        return [node for node in self.instance.nodes() if node.hostname in self._hosts]
+
+    @functools.cached_property
+    def _hosts(self) -> frozenset[str]:
+        """The hosts of burst nodes: those named, those with the property, or an allocation's."""
+        if self.params.hostnames:
+            return frozenset(parse_hostlist(self.params.hostnames))
+        nodes = self.instance.nodes()
+        told = {node.hostname for node in nodes if BURST_PROPERTY in node.properties}
+        if told:
+            return frozenset(told)
+        return frozenset(allocated_hosts(os.environ))
+
+    def _available(self, launched: Iterable[Launched]) -> list[Node]:
+        """Return the declared nodes that a broker could be started for."""
+        taken = {host for one in launched for host in one.hosts}
+        return [
+            node
+            for node in self._declared()
+            if not node.up and node.hostname not in taken and not node.drained
+        ]
+
+    def _nodes_of(self, burst: Burst) -> list[Node]:
+        """Return the nodes of a burst, and of no other, as they are now."""
+        launched = self.launcher.launched()
+        own = {host for one in launched if one.name == burst.name for host in one.hosts}
+        others = {host for one in launched if one.name != burst.name for host in one.hosts}
+        hosts = own | (set(burst.hostnames) - others)
+        return [
+            node
+            for node in self._declared()
+            if _burst_of(node) == burst.name
+            or (node.hostname in hosts and _burst_of(node) in ("", burst.name))
+        ]
+
+    def _make_launcher(self) -> Launcher:
+        params, elastic, brokers = self.params, self.elastic, self.brokers
+        around = enclosure(self.directory)
+        if params.launcher == "flux":
+            uri = params.flux_uri or around.flux_uri
+            return FluxLauncher(brokers, uri, elastic.cores, elastic.gpus)
+        if params.launcher == "slurm":
+            options = SlurmOptions(
+                params.partition, params.account, params.time, tuple(params.slurm_args)
+            )
+            slurm = slurm_environment(around.slurm_conf)
+            return SlurmLauncher(brokers, options, elastic.cores, elastic.gpus, slurm)
+        if params.launcher == "srun":
+            job = params.slurm_job or around.slurm_job
+            return SrunLauncher(brokers, elastic.cores, job, slurm_environment(around.slurm_conf))
+        if params.launcher == "ssh":
+            return SshLauncher(brokers, params.ssh_args, params.flux_user or "")
+        return ProcessLauncher(brokers)
+
+    def _check_directory(self) -> None:
+        if self.params.config_dir is not None:
+            check_certificate(self.directory / "curve.cert")
+            load(self.directory)
+
+    def _check_hostnames(self) -> None:
+        if self.params.hostnames is None:
+            return
+        hosts = parse_hostlist(self.params.hostnames)
+        if not hosts:
+            raise FormatError(self.params.hostnames, "a hostlist (RFC 29) of at least one host")
+        if self.params.config_dir is None:
+            return
+        unknown = [host for host in hosts if host not in self.elastic.burst_hosts]
+        if unknown:
+            declared = format_hostlist(self.elastic.burst_hosts)
+            raise RequestError(
+                f"{format_hostlist(unknown)} is not declared as a burst node in "
+                f"{self.directory / 'config' / 'system.toml'} [declared: {declared}]"
+            )
+
+    def _check_log_level(self) -> None:
+        if not 0 <= self.params.log_level <= 7:
+            raise RequestError(f"must be from 0 (emergency) to 7 (debug), got {self.params.log_level}")
+
+    def _check_run_dir(self) -> None:
+        if not self.params.run_dir.is_absolute():
+            raise RequestError(f"must be an absolute path, got {str(self.params.run_dir)!r}")
+
+
+def _burst_of(node: Node) -> str:
+    """Return the burst that a node is drained for, empty for none."""
+    match = _REASON.fullmatch(node.drain_reason)
+    return match["burst"] if match and node.drained else ""
+
+
+def _type_name(cores: int, gpus: int) -> str:
+    return f"{cores}-core" + (f"-{gpus}-gpu" if gpus else "")

@@ -1,0 +1,101 @@
+"""Processes of this machine that are known by their environment, through psutil."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+_spawned: set[int] = set()
+"""Children of this process that were started here: nobody else waits for them."""
+
+POLL_SECONDS = 0.02
+TERM_SECONDS = 15.0
+KILL_SECONDS = 15.0
+
+
+def spawn(command: Sequence[str], environment: Mapping[str, str], log: Path) -> int:
+    """Start a command in a session of its own, its output in ``log``; return its process id.
+
+    Nothing keeps it but the operating system: it outlives this process.
+
+    Raises:
+        OSError: if it cannot be started.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    opened = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    pid = os.posix_spawn(
+        command[0],
+        [*command],
+        environment,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), opened, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+    _spawned.add(pid)
+    return pid
+
+
+def environments() -> Iterator[tuple[psutil.Process, dict[str, str]]]:
+    """Yield the live processes whose environment can be read, save this one and its parents."""
+    own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    for process in psutil.process_iter():
+        if process.pid in own:
+            continue
+        with contextlib.suppress(psutil.Error, OSError):
+            environment = process.environ()
+            if environment and is_alive(process):
+                yield process, environment
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    if process.pid in _spawned and os.waitpid(process.pid, os.WNOHANG)[0]:
+        _spawned.discard(process.pid)
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def leads_its_session(process: psutil.Process) -> bool:
+    """Whether a process was started by :func:`spawn`, rather than by one that was."""
+    try:
+        return os.getsid(process.pid) == process.pid
+    except ProcessLookupError:
+        return False
+
+
+def end(find: Callable[[], Sequence[psutil.Process]]) -> list[int]:
+    """End processes, the leaders of sessions first and kindly; return the ids of any that stay.
+
+    Args:
+        find: Finds those that are left: they may start others while they end.
+    """
+    _signal([p for p in find() if leads_its_session(p)], signal.SIGTERM)
+    _wait(lambda: [p for p in find() if leads_its_session(p)], TERM_SECONDS)
+    until = time.monotonic() + KILL_SECONDS
+    while (left := find()) and time.monotonic() < until:
+        _signal(left, signal.SIGKILL)
+        _wait(lambda: [p for p in left if is_alive(p)], 1.0)  # noqa: B023 - called at once
+    return [process.pid for process in find()]
+
+
+def _signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+def _wait(find: Callable[[], Sequence[psutil.Process]], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while find() and time.monotonic() < until:
+        time.sleep(POLL_SECONDS)

@@ -1,0 +1,37 @@
+"""Becomes the broker of one task of a job: run as a file on the node, with any Python 3.
+
+usage: start_broker.py HOSTS LOGS COMMAND...
+
+HOSTS are the hostnames of the job's tasks, with commas. A task takes its own node's name where
+that is one of them, else the one that its rank points to. ``@HOST@`` in COMMAND stands for it;
+LOGS is the directory that COMMAND's output goes to.
+"""
+
+import os
+import shutil
+import socket
+import sys
+
+
+def main() -> None:
+    """Choose the hostname, open the log, and become the broker."""
+    hosts, logs, *command = sys.argv[1:]
+    names = hosts.split(",")
+    rank = int(os.environ.get("FLUX_TASK_RANK") or os.environ.get("SLURM_PROCID") or 0)
+    own = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    host = own if own in names else names[rank]
+    command = [argument.replace("@HOST@", host) for argument in command]
+    os.makedirs(logs, mode=0o700, exist_ok=True)
+    log = os.open(os.path.join(logs, host + ".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    for argument in command:
+        if argument.startswith("-Srundir="):  # what a broker that was killed here has left
+            shutil.rmtree(argument.partition("=")[2], ignore_errors=True)
+    inherited = ("FLUX_", "PMI_", "PMI2_", "PMIX_")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(inherited)}
+    os.execvpe(command[0], command, environment)
+
+
+if __name__ == "__main__":
+    main()

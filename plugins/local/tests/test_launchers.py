@@ -1,0 +1,456 @@
+"""Launchers and diagnosis, as far as they need neither Flux nor Slurm nor ssh."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluxburst.errors import BurstError, CapacityError, QuotaError
+from fluxburst_local import start_broker
+from fluxburst_local.brokers import Brokers
+from fluxburst_local.diagnosis import explain, explain_all
+from fluxburst_local.launchers import (
+    FluxLauncher,
+    Launched,
+    ProcessLauncher,
+    SlurmLauncher,
+    SlurmOptions,
+    SrunLauncher,
+    SshLauncher,
+)
+
+SLEEPER = "import time\ntime.sleep(600)\n"
+
+
+def command_of(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!{sys.executable}\n{text}")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def brokers(tmp_path: Path) -> Brokers:
+    """Brokers that are processes which sleep."""
+    flux = command_of(tmp_path / "flux", SLEEPER)
+    return Brokers(str(flux), tmp_path / "elastic", run_dir=tmp_path)
+
+
+@pytest.fixture
+def launcher(brokers: Brokers) -> Iterator[ProcessLauncher]:
+    made = ProcessLauncher(brokers)
+    yield made
+    for launched in made.launched():
+        made.end(launched.name)
+
+
+def wait_for(launcher: ProcessLauncher, *expected: tuple[str, tuple[str, ...], set[str]]) -> None:
+    """Wait until these are what a launcher lists: name, hosts, and which of them are lost."""
+    until = time.monotonic() + 20
+    while (listed := [(one.name, one.hosts, set(one.lost)) for one in launcher.launched()]) != [
+        *expected
+    ]:
+        assert time.monotonic() < until, listed
+        time.sleep(0.02)
+
+
+# --- processes ---------------------------------------------------------------------------------
+
+
+def test_processes_are_found_again_by_another_launcher_and_ended(
+    launcher: ProcessLauncher, brokers: Brokers
+) -> None:
+    before = time.time()
+    launcher.launch("local-1", ["burst0", "burst1"])
+    launcher.launch("local-2", ["burst2"])
+    other = ProcessLauncher(brokers)
+    wait_for(other, ("local-1", ("burst0", "burst1"), set()), ("local-2", ("burst2",), set()))
+    since = other.launched()[0].since
+    assert since is not None
+    assert before - 2 < since < time.time() + 2
+    other.end("local-1")
+    wait_for(other, ("local-2", ("burst2",), set()))
+    other.end("local-1")
+
+
+def test_launching_again_starts_only_what_does_not_run(launcher: ProcessLauncher) -> None:
+    launcher.launch("local-1", ["burst0"])
+    wait_for(launcher, ("local-1", ("burst0",), set()))
+    first = launcher.launched()[0].since
+    launcher.launch("local-1", ["burst0", "burst1"])
+    wait_for(launcher, ("local-1", ("burst0", "burst1"), set()))
+    assert launcher.launched()[0].since == first
+
+
+def test_the_run_directory_of_a_killed_broker_is_found_as_lost_and_removed(
+    launcher: ProcessLauncher, brokers: Brokers
+) -> None:
+    rundir = brokers.rundir("local-1", "burst0")
+    rundir.mkdir()
+    (rundir / "local-1").touch()
+    wait_for(launcher, ("local-1", ("burst0",), {"burst0"}))
+    launcher.end("local-1")
+    assert not rundir.exists()
+    assert launcher.launched() == []
+
+
+def test_processes_of_jobs_that_a_killed_broker_left_are_ended_with_its_burst(
+    launcher: ProcessLauncher, brokers: Brokers
+) -> None:
+    uri = f"local://{brokers.rundir('local-1', 'burst0')}/local-1"
+    orphan = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER], env={**os.environ, "FLUX_URI": uri}, start_new_session=True
+    )
+    wait_for(launcher, ("local-1", (), set()))
+    launcher.end("local-1")
+    assert orphan.wait(10) != 0
+
+
+def test_a_stranger_is_not_taken_for_a_burst(launcher: ProcessLauncher, tmp_path: Path) -> None:
+    stranger = ProcessLauncher(Brokers(str(tmp_path / "flux"), tmp_path / "other", tmp_path))
+    stranger.launch("local-1", ["burst0"])
+    wait_for(stranger, ("local-1", ("burst0",), set()))
+    assert launcher.launched() == []
+    stranger.end("local-1")
+
+
+def test_a_process_that_ignores_a_kind_word_is_ended_by_force(
+    brokers: Brokers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fluxburst_local.processes.TERM_SECONDS", 0.2)
+    text = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf', flush=True)\n"
+    command_of(Path(brokers.flux), text + SLEEPER)
+    launcher = ProcessLauncher(brokers)
+    launcher.launch("local-1", ["burst0"])
+    log = brokers.log("local-1", "burst0")
+    until = time.monotonic() + 20
+    while "deaf" not in (log.read_text() if log.exists() else ""):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    launcher.end("local-1")
+    assert launcher.launched() == []
+
+
+def test_a_broker_that_cannot_be_started_is_an_error(tmp_path: Path) -> None:
+    launcher = ProcessLauncher(Brokers("/nowhere/flux", tmp_path / "elastic", tmp_path))
+    with pytest.raises(BurstError, match="broker burst0 cannot be started"):
+        launcher.launch("local-1", ["burst0"])
+
+
+def test_brokers_do_not_inherit_an_instance_or_a_job(
+    launcher: ProcessLauncher, brokers: Brokers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "import json, os\nprint(json.dumps(dict(os.environ)), flush=True)\n"
+    command_of(Path(brokers.flux), text + SLEEPER)
+    for name in ("FLUX_URI", "FLUX_JOB_ID", "PMI_RANK", "FLUXBURST_CONFIG"):
+        monkeypatch.setenv(name, "theirs")
+    launcher.launch("local-1", ["burst0"])
+    wait_for(launcher, ("local-1", ("burst0",), set()))
+    log = brokers.log("local-1", "burst0")
+    until = time.monotonic() + 20
+    while not log.read_text().endswith("\n"):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    environment = json.loads(log.read_text())
+    assert "theirs" not in environment.values()
+    assert environment["FLUXBURST_BURST"] == "local-1"
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+# --- ssh and srun ------------------------------------------------------------------------------
+
+
+def test_ssh_checks_host_keys_whatever_its_arguments_say(brokers: Brokers) -> None:
+    launcher = SshLauncher(brokers, ["-o", "StrictHostKeyChecking=no"], "flux")
+    command = launcher.command("local-1", "node1")
+    first = next(word for word in command if word.startswith("StrictHostKeyChecking"))
+    assert first == "StrictHostKeyChecking=yes"
+    assert command[command.index("--") + 1] == "node1"
+    assert ["-l", "flux"] == command[command.index("-l") :][:2]
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1))
+def test_what_ssh_hands_to_a_shell_is_what_was_meant(directory: str) -> None:
+    brokers = Brokers("/opt/my flux/bin/flux", Path("/") / directory)
+    remote = SshLauncher(brokers).command("local-1", "node1")[-1]
+    words = shlex.split(remote)
+    assert words[0] == "env"
+    assert words[-len(brokers.command("local-1", "node1")) :] == brokers.command("local-1", "node1")
+
+
+def test_srun_needs_an_allocation(brokers: Brokers, tmp_path: Path) -> None:
+    launcher = SrunLauncher(brokers, 4, "", {})
+    with pytest.raises(BurstError, match="no srun on PATH|no Slurm allocation"):
+        launcher.check()
+    command = SrunLauncher(brokers, 4, "77", {}).command("local-1", "n2")
+    assert {"--jobid=77", "--nodelist=n2", "--cpus-per-task=4", "--overlap"} <= set(command)
+
+
+# --- Slurm, at the border of its commands ------------------------------------------------------
+
+
+class FakeSlurm:
+    """Slurm's commands, as scripts that note what they were given."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.directory = directory
+        self.answers("squeue", '{"jobs": []}')
+        self.answers("sinfo", "main")
+        self.answers("scancel", "")
+        self.answers("sbatch", "7")
+        monkeypatch.setenv("PATH", f"{directory}{os.pathsep}{os.environ['PATH']}")
+
+    def answers(self, name: str, text: str, status: int = 0, error: str = "") -> None:
+        note = self.directory / f"{name}.given"
+        command_of(
+            self.directory / name,
+            f"import json, sys\nwith open({str(note)!r}, 'a') as file:\n"
+            f"    file.write(json.dumps(sys.argv[1:]) + '\\n')\n"
+            f"if {name!r} == 'sbatch':\n"
+            f"    open({str(self.directory / 'script')!r}, 'w').write(sys.stdin.read())\n"
+            f"print({text!r})\nprint({error!r}, file=sys.stderr)\nsys.exit({status})\n",
+        )
+
+    def given(self, name: str) -> list[list[str]]:
+        note = self.directory / f"{name}.given"
+        return [json.loads(line) for line in note.read_text().splitlines()] if note.exists() else []
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    return FakeSlurm(tmp_path / "slurm", monkeypatch)
+
+
+def slurm_launcher(brokers: Brokers, **options: object) -> SlurmLauncher:
+    return SlurmLauncher(brokers, SlurmOptions(**options), 4, 1, dict(os.environ))  # type: ignore[arg-type]
+
+
+def job(brokers: Brokers, hosts: str, **record: object) -> dict[str, object]:
+    comment = f"fluxburst {brokers.tag} {hosts}"
+    return {"job_id": 7, "name": "local-1", "comment": comment, "job_state": "RUNNING", **record}
+
+
+def test_a_slurm_job_bears_the_name_of_the_burst_and_asks_for_its_nodes(
+    slurm: FakeSlurm, brokers: Brokers
+) -> None:
+    launcher = slurm_launcher(
+        brokers, partition="debug", account="me", time="1:00", arguments=("--qos=x",)
+    )
+    launcher.launch("local-1", ["burst0", "burst1"])
+    (given_,) = slurm.given("sbatch")
+    assert {
+        "--parsable",
+        "--job-name=local-1",
+        "--nodes=2",
+        "--cpus-per-task=4",
+        "--gpus-per-node=1",
+        "--partition=debug",
+        "--account=me",
+        "--time=1:00",
+        "--qos=x",
+        "--no-requeue",
+        f"--comment=fluxburst {brokers.tag} burst[0-1]",
+    } <= set(given_)
+    assert not any(argument.startswith("--nodelist") for argument in given_)
+
+
+def test_the_batch_script_becomes_srun_and_no_shell_reads_it(
+    slurm: FakeSlurm, tmp_path: Path
+) -> None:
+    flux = "/opt/$(touch /tmp/x) 'flux'"
+    brokers = Brokers(flux, tmp_path / "elastic")
+    slurm_launcher(brokers).launch("local-1", ["burst0"])
+    script = (slurm.directory / "script").read_text()
+    assert script.startswith(f"#!{sys.executable}\n")
+    executed: list[list[str]] = []
+    os_double = type("os", (), {"execvp": lambda _, command: executed.append(command)})
+    exec(script.replace("import os\n", ""), {"os": os_double})
+    assert executed[0][0] == "srun"
+    assert flux in executed[0]
+
+
+def test_hosts_that_are_nodes_of_slurm_are_asked_for_by_name(
+    slurm: FakeSlurm, brokers: Brokers
+) -> None:
+    slurm.answers("sinfo", "n1\nn2\nn3")
+    slurm_launcher(brokers).launch("local-1", ["n2", "n3"])
+    assert "--nodelist=n2,n3" in slurm.given("sbatch")[0]
+
+
+@pytest.mark.parametrize(
+    ("record", "launched"),
+    [
+        (
+            {"start_time": 1000},
+            Launched("local-1", ("burst0", "burst1"), since=1000.0),
+        ),
+        (
+            {"job_state": ["RUNNING"], "start_time": {"set": True, "number": 1000}},
+            Launched("local-1", ("burst0", "burst1"), since=1000.0),
+        ),
+        (
+            {"job_state": "PENDING", "state_reason": "Resources"},
+            Launched("local-1", ("burst0", "burst1"), waiting="waits in Slurm's queue (Resources)"),
+        ),
+        ({"job_state": "COMPLETED"}, None),
+        ({"job_state": ["CANCELLED", "COMPLETING"]}, None),
+        ({"comment": "fluxburst other burst0"}, None),
+        ({"comment": ""}, None),
+    ],
+)
+def test_bursts_are_read_from_what_squeue_says(
+    slurm: FakeSlurm, brokers: Brokers, record: dict[str, object], launched: Launched | None
+) -> None:
+    slurm.answers("squeue", json.dumps({"jobs": [job(brokers, "burst[0-1]", **record)]}))
+    assert slurm_launcher(brokers).launched() == ([launched] if launched else [])
+
+
+def test_a_job_that_is_there_is_not_submitted_again(slurm: FakeSlurm, brokers: Brokers) -> None:
+    slurm.answers("squeue", json.dumps({"jobs": [job(brokers, "burst0")]}))
+    slurm_launcher(brokers).launch("local-1", ["burst0"])
+    assert slurm.given("sbatch") == []
+    slurm_launcher(brokers).launch("local-1", ["burst0", "burst1"])
+    assert "--nodes=1" in slurm.given("sbatch")[0]
+
+
+def test_what_slurm_refuses_is_told_in_its_words(slurm: FakeSlurm, brokers: Brokers) -> None:
+    slurm.answers("sbatch", "", 1, "error: invalid partition specified: nope")
+    with pytest.raises(BurstError, match="invalid partition specified: nope"):
+        slurm_launcher(brokers).launch("local-1", ["burst0"])
+    slurm.answers("sbatch", "", 1, "error: AssocGrpCpuLimit: Job violates accounting policy")
+    with pytest.raises(QuotaError):
+        slurm_launcher(brokers).launch("local-1", ["burst0"])
+
+
+def test_an_unknown_partition_is_named_with_those_there_are(
+    slurm: FakeSlurm, brokers: Brokers
+) -> None:
+    with pytest.raises(BurstError, match=r"no partition 'nope' \[choose from main\]"):
+        slurm_launcher(brokers, partition="nope").check()
+
+
+def test_a_slurm_that_does_not_answer_is_an_error_and_nothing_is_presumed_gone(
+    slurm: FakeSlurm, brokers: Brokers
+) -> None:
+    slurm.answers("squeue", "", 1, "Unable to contact slurm controller")
+    with pytest.raises(BurstError, match="Unable to contact slurm controller"):
+        slurm_launcher(brokers).launched()
+    slurm.answers("squeue", "surprise")
+    with pytest.raises(BurstError, match="squeue --json answered something else"):
+        slurm_launcher(brokers).launched()
+
+
+# --- an enclosing Flux, at the border of its command -------------------------------------------
+
+
+def test_an_enclosing_instance_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    flux = command_of(tmp_path / "flux", "import sys\nsys.exit('flux-getattr: no such socket')")
+    launcher = FluxLauncher(Brokers(str(flux), tmp_path), "local:///nowhere", 1)
+    with pytest.raises(BurstError, match="local:///nowhere does not answer: .*no such socket"):
+        launcher.check()
+    with pytest.raises(BurstError, match="no enclosing Flux"):
+        FluxLauncher(Brokers(str(flux), tmp_path), "", 1).check()
+
+
+def test_a_job_that_the_enclosing_instance_has_no_nodes_for_is_a_lack_of_capacity(
+    tmp_path: Path,
+) -> None:
+    text = (
+        "import sys\n"
+        "if 'submit' in sys.argv:\n    sys.exit('flux-submit: ERROR: unsatisfiable request')\n"
+        "print({'jobs': '{}', 'rank': 0}.get(sys.argv[1], 'vm'))\n"
+    )
+    launcher = FluxLauncher(Brokers(str(command_of(tmp_path / "flux", text)), tmp_path), "u", 1)
+    with pytest.raises(CapacityError, match="unsatisfiable request"):
+        launcher.launch("local-1", ["burst0"])
+
+
+# --- the task that becomes a broker ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environment", "host"),
+    [
+        ({"SLURM_PROCID": "1"}, "burst1"),
+        ({"FLUX_TASK_RANK": "1"}, "burst1"),
+        ({"SLURM_PROCID": "1", "SLURMD_NODENAME": "burst0"}, "burst0"),
+        ({"SLURM_PROCID": "1", "SLURMD_NODENAME": "n7"}, "burst1"),
+    ],
+)
+def test_a_task_takes_its_nodes_name_or_the_one_of_its_rank(
+    tmp_path: Path, environment: dict[str, str], host: str
+) -> None:
+    rundir = tmp_path / f"run-{host}"
+    rundir.mkdir()
+    echo = [sys.executable, "-c", "import os, sys; print(sys.argv[1:], 'FLUX_URI' in os.environ)"]
+    script = [sys.executable, start_broker.__file__, "burst0,burst1", str(tmp_path / "logs")]
+    subprocess.run(
+        [*script, *echo, "-Shostname=@HOST@", f"-Srundir={tmp_path}/run-@HOST@"],
+        env={"PATH": os.environ["PATH"], "FLUX_URI": "local:///x", **environment},
+        check=True,
+    )
+    said = (tmp_path / "logs" / f"{host}.log").read_text()
+    assert said == f"['-Shostname={host}', '-Srundir={rundir}'] False\n"
+    assert not rundir.exists()
+
+
+# --- diagnosis ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        (
+            "<2>broker.crit[x]: bootstrap: config: initialize: Config file error [bootstrap]: x0 "
+            "not found in hosts",
+            "its hostname x0 is not in the bootstrap configuration",
+        ),
+        (
+            "<7>overlay.debug[1]: parent sockevent tcp://10.0.0.1:8050 connected\n"
+            "<3>overlay.err[1]: parent sockevent tcp://10.0.0.1:8050 handshake failed: Broken pipe",
+            "its certificate is not the lead's",
+        ),
+        (
+            "<7>overlay.debug[1]: parent sockevent tcp://10.0.0.1:8050 connect retried\n",
+            "nothing answers at tcp://10.0.0.1:8050",
+        ),
+        (
+            "<4>overlay.warning[1]: unable to resolve upstream peer lead.invalid: Name or service",
+            "it cannot resolve the lead's address lead.invalid",
+        ),
+        (
+            "<3>overlay.err[1]: hello: client (0.87.0) version mismatched with server (0.88.0)",
+            "its Flux is of another version than the lead's (version mismatched with server (0.88",
+        ),
+        ("Host key verification failed.", "ssh: Host key verification failed"),
+        ("something else", "it does not say why"),
+    ],
+)
+def test_a_log_is_read_for_why_a_broker_did_not_join(
+    tmp_path: Path, log: str, cause: str
+) -> None:
+    path = tmp_path / "burst0.log"
+    path.write_text(log)
+    assert cause in explain(path)
+
+
+def test_the_last_lines_of_a_log_are_shown_without_noise(tmp_path: Path) -> None:
+    path = tmp_path / "burst0.log"
+    path.write_text("first\n<7>broker.debug[1]: insmod kvs\n<3>broker.err[1]: last\n")
+    assert explain(path).endswith(f"{path} ends: first | broker.err[1]: last")
+    assert explain(tmp_path / "none.log").endswith("says nothing")
+
+
+def test_of_many_hosts_only_some_are_explained(tmp_path: Path) -> None:
+    logs = [(f"burst{number}", tmp_path / f"{number}.log") for number in range(10)]
+    assert explain_all(logs).endswith("and 7 more")

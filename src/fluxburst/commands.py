@@ -1,0 +1,73 @@
+"""Running the commands of Flux, Slurm and ssh: lists, never through a shell, and never for ever."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from fluxburst.errors import FluxburstError
+
+PATIENCE_SECONDS = 60.0
+"""How long a command that answers at once may take before it is taken for hung."""
+
+_LINES_SHOWN = 3
+
+
+class CommandError(FluxburstError):
+    """A command could not be run, failed, or did not end.
+
+    Attributes:
+        command: The command with its arguments.
+        status: Its exit status; None where it has none.
+        output: What it wrote to standard error, or else to standard output.
+    """
+
+    def __init__(self, command: Sequence[str], problem: str, *, status: int | None, output: str):
+        said = "; ".join(line.strip() for line in output.strip().splitlines()[-_LINES_SHOWN:])
+        super().__init__(f"{shlex.join(command[:3])}: {problem}{said and f': {said}'}")
+        self.command = tuple(command)
+        self.status = status
+        self.output = output
+
+
+def run(
+    command: Sequence[str],
+    *,
+    stdin: str = "",
+    environment: Mapping[str, str] | None = None,
+    timeout: float = PATIENCE_SECONDS,
+) -> str:
+    """Run a command and return what it wrote to standard output.
+
+    Args:
+        command: The command and its arguments.
+        stdin: What it reads from standard input.
+        environment: Its environment; by default this process's.
+        timeout: Seconds after which it is ended.
+
+    Raises:
+        CommandError: if it is not there, fails, or does not end in time.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            input=stdin,
+            env=environment,
+            timeout=timeout,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except OSError as error:
+        problem = f"cannot be run: {error.strerror or error}"
+        raise CommandError(command, problem, status=None, output="") from error
+    except subprocess.TimeoutExpired as error:
+        problem = f"did not end within {timeout:.0f} seconds"
+        raise CommandError(command, problem, status=None, output="") from error
+    if done.returncode:
+        problem = f"failed with status {done.returncode}"
+        output = done.stderr.strip() or done.stdout
+        raise CommandError(command, problem, status=done.returncode, output=output)
+    return done.stdout

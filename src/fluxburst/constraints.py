@@ -1,0 +1,233 @@
+"""Constraints of jobs (RFC 31): which nodes a job may run on.
+
+What the RFC leaves to operators that list no values is as in flux-core: no ``properties`` match
+every node, while an empty ``hostlist``, or no ``ranks``, match none. An object with several
+operators, of which the RFC does not speak, means all of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from fluxburst.errors import FormatError, JobspecError, did_you_mean
+from fluxburst.sets import hostlist_test, idset_test
+
+_ILLEGAL = frozenset("!&'\"`|()")
+"""What no property may contain (RFC 20); ``^`` is allowed here, where it negates."""
+
+_DEPTH = 64
+"""How deeply operators may be nested."""
+
+
+class Target(NamedTuple):
+    """What constraints look at of a node (an execution target, as the RFCs call it).
+
+    ``hostname`` is empty, and ``rank`` None, for a node that is still to come.
+    """
+
+    properties: frozenset[str]
+    hostname: str = ""
+    rank: int | None = None
+
+
+Test = Callable[[Target], bool]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Constraint:
+    """A constraint that was read, ready to be asked about many nodes.
+
+    Those of the same text are the same object, as a rule, which makes them quick to compare.
+    """
+
+    text: str
+    test: Test
+
+    def matches(
+        self, *, properties: Collection[str], hostname: str = "", rank: int | None = None
+    ) -> bool:
+        """Whether a node matches; see :func:`matches`."""
+        return self.test(Target(frozenset(properties), hostname, rank))
+
+
+def _anything(_: Target) -> bool:
+    return True
+
+
+ANYTHING = Constraint("{}", _anything)
+"""The constraint of a job that has none."""
+
+
+def matches(
+    constraint: Mapping[str, Any] | None,
+    *,
+    properties: Collection[str],
+    hostname: str = "",
+    rank: int | None = None,
+) -> bool:
+    """Whether a node matches a constraint (RFC 31).
+
+    Args:
+        constraint: The constraint object. None, and one without operators, match every node; one
+            with several operators means all of them.
+        properties: The node's properties (RFC 20).
+        hostname: Its hostname; empty for a node that has none yet, which no ``hostlist`` matches.
+        rank: Its rank; None for a node that has none yet, which no ``ranks`` match.
+
+    Raises:
+        JobspecError: if the constraint does not follow the RFC.
+    """
+    return compiled(constraint).matches(properties=properties, hostname=hostname, rank=rank)
+
+
+def compiled(constraint: object, job: int | None = None) -> Constraint:
+    """Read a constraint; one that was read before is not read again.
+
+    Args:
+        constraint: The constraint object, or None for none.
+        job: Whose it is, for the error.
+
+    Raises:
+        JobspecError: if it does not follow RFC 31.
+    """
+    if constraint is None or constraint == {}:
+        return ANYTHING
+    try:
+        if not isinstance(constraint, Mapping):
+            raise _malformed(f"{constraint!r} is not an object")
+        return _read(_as_json(constraint))
+    except RecursionError:
+        raise JobspecError(job, "constraints: nested too deeply") from None
+    except JobspecError as error:
+        raise JobspecError(job, error.problem) from error
+
+
+def _malformed(problem: str) -> JobspecError:
+    return JobspecError(None, f"constraints: {problem}")
+
+
+def _as_json(constraint: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(dict(constraint))
+    except (TypeError, ValueError) as error:
+        raise _malformed(f"not JSON ({error})") from error
+
+
+@functools.lru_cache(maxsize=1024)
+def _read(text: str) -> Constraint:
+    return Constraint(text, _test_of(json.loads(text), _DEPTH))
+
+
+def _test_of(constraint: object, depth: int) -> Test:
+    """Return the test of a constraint object: all its operators have to match."""
+    if not isinstance(constraint, dict):
+        raise _malformed(f"{constraint!r} is not an object")
+    if not depth:
+        raise _malformed("nested too deeply")
+    tests = [_operation(name, values, depth) for name, values in constraint.items()]
+    return tests[0] if len(tests) == 1 else _all(tests)
+
+
+def _operation(name: str, values: object, depth: int) -> Test:
+    if name not in (*_LEAVES, *_CONDITIONALS):
+        known = did_you_mean(name, (*_LEAVES, *_CONDITIONALS))
+        raise _malformed(f"{name!r} is not an operator{known}")
+    if not isinstance(values, list):
+        raise _malformed(f"{name!r} needs a list, not {values!r}")
+    if name in _CONDITIONALS:
+        return _CONDITIONALS[name]([_test_of(value, depth - 1) for value in values])
+    for value in values:
+        if not isinstance(value, str):
+            raise _malformed(f"{name!r} lists {value!r}, which is not a text")
+    try:
+        return _LEAVES[name](values)
+    except FormatError as error:
+        raise _malformed(f"{name!r}: {error}") from error
+
+
+# --- the operators -------------------------------------------------------------------------
+
+
+def _properties(values: Sequence[str]) -> Test:
+    for value in values:
+        if not _ILLEGAL.isdisjoint(value):
+            raise FormatError(value, "a property (RFC 20)")
+    wanted = frozenset(value for value in values if not value.startswith("^"))
+    barred = frozenset(value[1:] for value in values if value.startswith("^"))
+    return lambda node: wanted <= node.properties and barred.isdisjoint(node.properties)
+
+
+def _hostlist(values: Sequence[str]) -> Test:
+    """Return the test of ``hostlist``; the empty hostname of a node to come is in no list."""
+    within = [hostlist_test(value) for value in values]
+    return lambda node: any(test(node.hostname) for test in within)
+
+
+def _ranks(values: Sequence[str]) -> Test:
+    within = [idset_test(value) for value in values]
+    return lambda node: node.rank is not None and any(test(node.rank) for test in within)
+
+
+def _all(tests: Sequence[Test]) -> Test:
+    return lambda node: all(test(node) for test in tests)
+
+
+def _any(tests: Sequence[Test]) -> Test:
+    """Return the test of ``or``; without values it matches everything (RFC 31)."""
+    return lambda node: not tests or any(test(node) for test in tests)
+
+
+def _not(tests: Sequence[Test]) -> Test:
+    """Return the test of ``not``, which takes one value; without it matches nothing (RFC 31)."""
+    if len(tests) > 1:
+        raise _malformed(f"'not' takes one value, not {len(tests)}")
+    return lambda node: bool(tests) and not tests[0](node)
+
+
+_LEAVES: Mapping[str, Callable[[Sequence[str]], Test]] = {
+    "properties": _properties,
+    "hostlist": _hostlist,
+    "ranks": _ranks,
+}
+_CONDITIONALS: Mapping[str, Callable[[Sequence[Test]], Test]] = {
+    "and": _all,
+    "or": _any,
+    "not": _not,
+}
+
+
+# --- many nodes and many constraints -------------------------------------------------------
+
+
+class Kinds:
+    """Which of the constraints of a plan a node matches, as the bits of a number: its kind.
+
+    Nodes of one kind are alike to every job of the plan, so it is enough to count them.
+    """
+
+    def __init__(self, constraints: Collection[Constraint] = ()) -> None:
+        distinct = dict.fromkeys(c for c in constraints if c is not ANYTHING)
+        self._bits = {constraint: 1 << number for number, constraint in enumerate(distinct)}
+
+    def wanted(self, constraint: Constraint) -> int:
+        """Return the bit that a node's kind must have to match; 0 where any node does.
+
+        Raises:
+            KeyError: if this is not one of the constraints.
+        """
+        return 0 if constraint is ANYTHING else self._bits[constraint]
+
+    def of(self, properties: Collection[str], hostname: str = "", rank: int | None = None) -> int:
+        """Return the kind of a node."""
+        if not self._bits:
+            return 0
+        node = Target(frozenset(properties), hostname, rank)
+        return sum(bit for constraint, bit in self._bits.items() if constraint.test(node))
+
+
+ALL_ALIKE = Kinds()
+"""Where no job has constraints, all nodes are of one kind."""

@@ -1,0 +1,447 @@
+"""An elastic instance: a Flux instance whose burst nodes are declared before there are any.
+
+The size of a Flux instance is fixed by its bootstrap configuration (flux-config-bootstrap(5)), so
+nodes that may join later must be in it, and in its resource set R (RFC 20), from the start; they
+are down until a broker with their hostname connects. Every plugin whose nodes join the instance
+needs such a configuration: :func:`write` makes one and has Flux check it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import json
+import os
+import pwd
+import re
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fluxburst.commands import CommandError, run
+from fluxburst.errors import ConfigError, FluxUnavailableError, RequestError
+from fluxburst.sets import format_hostlist, format_idset, parse_hostlist
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+BURST_PROPERTY = "burst"
+"""The property (RFC 20) of all burst nodes in the instance's R."""
+
+RECORD = "elastic.toml"
+DEFAULT_PORT = 8050
+TRIAL_SECONDS = 60.0
+
+_HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
+_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Elastic:
+    """What an elastic instance is made of.
+
+    Attributes:
+        lead_hosts: Hosts that are up from the start, the first being rank 0.
+        burst_hosts: Hostnames that brokers of burst nodes join by.
+        cores: Cores of each burst node.
+        gpus: GPUs of each burst node.
+        lead_cores: Cores of each lead host; None for as many as a burst node has.
+        lead_gpus: GPUs of each lead host.
+        address: Where the other brokers reach rank 0: a hostname or an IP address.
+        port: TCP port of rank 0.
+        network_device: Network device that rank 0 listens on; empty for the address where that is
+            an IP address of the loopback network, else for all.
+        queue: Queue of the burst nodes; empty for an instance without queues.
+        default_queue: Queue of the lead hosts, and of jobs that name none, where there are queues.
+        flux: The ``flux`` command.
+        user: Name of the user it belongs to.
+    """
+
+    lead_hosts: tuple[str, ...]
+    burst_hosts: tuple[str, ...]
+    cores: int
+    gpus: int = 0
+    lead_cores: int | None = None
+    lead_gpus: int = 0
+    address: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    network_device: str = ""
+    queue: str = ""
+    default_queue: str = "batch"
+    flux: str = "flux"
+    user: str = dataclasses.field(default_factory=lambda: pwd.getpwuid(os.getuid()).pw_name)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """All hosts, by rank."""
+        return (*self.lead_hosts, *self.burst_hosts)
+
+
+def check(elastic: Elastic) -> None:
+    """Check what can be checked without running anything.
+
+    Raises:
+        RequestError: for the first thing that is wrong.
+    """
+    if not elastic.lead_hosts or not elastic.burst_hosts:
+        raise RequestError("an elastic instance needs at least one lead host and one burst node")
+    for host in elastic.hosts:
+        if not _HOSTNAME.fullmatch(host) or len(host) > 64:
+            raise RequestError(f"{host!r} is not a hostname")
+    twice = sorted({host for host in elastic.hosts if elastic.hosts.count(host) > 1})
+    if twice:
+        raise RequestError(
+            f"{format_hostlist(twice)} is named twice: each broker is told by its hostname, and a "
+            "lead host cannot be a burst node"
+        )
+    if min(elastic.cores, elastic.lead_cores or 1) < 1 or min(elastic.gpus, elastic.lead_gpus) < 0:
+        raise RequestError("a node needs at least 1 core, and 0 GPUs or more")
+    if not 1 <= elastic.port <= 65535:
+        raise RequestError(f"{elastic.port} is not a TCP port")
+    if not _HOSTNAME.fullmatch(elastic.address):
+        raise RequestError(f"{elastic.address!r} is neither a hostname nor an IPv4 address")
+    for queue in filter(None, (elastic.queue, elastic.default_queue)):
+        if not _QUEUE.fullmatch(queue):
+            raise RequestError(f"{queue!r} is not a name for a queue")
+    if elastic.queue == elastic.default_queue:
+        raise RequestError(f"the burst nodes' queue and the default one are both {elastic.queue!r}")
+
+
+def check_port_free(elastic: Elastic) -> None:
+    """Check that rank 0, on this host, could listen on its port.
+
+    Raises:
+        RequestError: if something listens on it already.
+    """
+    address = elastic.address if _is_loopback(elastic.address) else "0.0.0.0"  # noqa: S104
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, elastic.port))
+        except OSError as error:
+            raise RequestError(
+                f"port {elastic.port} cannot be used on this host ({error.strerror}): "
+                "choose another one with --port, or end what listens on it"
+            ) from error
+
+
+def system_toml(elastic: Elastic, directory: Path) -> str:
+    """Return the configuration of the instance's brokers, for files in ``directory``."""
+    lead, *others = elastic.lead_hosts
+    endpoint = f"tcp://{elastic.address}:{elastic.port}"
+    bound = elastic.network_device or (elastic.address if _is_loopback(elastic.address) else "*")
+    rest = format_hostlist([*others, *elastic.burst_hosts])
+    tables = [
+        f"# An elastic Flux instance: {format_hostlist(elastic.lead_hosts)}, and room for the burst\n"
+        f"# nodes {format_hostlist(elastic.burst_hosts)}, which are down until their brokers join.\n"
+        "# See flux-config-bootstrap(5).",
+        f"[bootstrap]\ncurve_cert = {_text(directory / 'curve.cert')}",
+        f"[[bootstrap.hosts]]\nhost = {_text(lead)}\nbind = {_text(f'tcp://{bound}:{elastic.port}')}\n"
+        f"connect = {_text(endpoint)}",
+        f"[[bootstrap.hosts]]\nhost = {_text(rest)}",
+        "# Notice a node that was switched off within minutes; see flux-config-tbon(5).\n"
+        '[tbon]\ntcp_user_timeout = "2m"',
+        "# Burst nodes are what they were declared to be; see flux-config-resource(5).\n"
+        f"[resource]\npath = {_text(directory / 'R')}\nnoverify = true",
+    ]
+    if elastic.queue:
+        tables += [
+            "# Only jobs of its own queue reach a burst node; see flux-config-queues(5).\n"
+            f'[queues.{_text(elastic.default_queue)}]\nrequires = ["lead"]',
+            f"[queues.{_text(elastic.queue)}]\nrequires = [{_text(BURST_PROPERTY)}]",
+            f"[policy.jobspec.defaults.system]\nqueue = {_text(elastic.default_queue)}",
+        ]
+    return "\n\n".join(tables) + "\n"
+
+
+def write(
+    elastic: Elastic,
+    directory: Path,
+    *,
+    curve_cert: Path | None = None,
+    files: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write an elastic instance's directory, and have Flux check it before it is there.
+
+    It holds ``config/system.toml`` for the brokers, the resource set ``R``, the certificate
+    ``curve.cert`` (mode 0600), and ``elastic.toml``, from which :func:`load` reads ``elastic``.
+    Where this host is rank 0, a lead broker is started on it once, and ended.
+
+    Args:
+        elastic: What the instance is made of.
+        directory: Where to write it; its parent must exist.
+        curve_cert: A certificate to use (flux-keygen(1)), rather than a new one.
+        files: More files to put there: name to content, mode 0600, or 0700 for a script.
+        overwrite: Replace a directory that was written by this function.
+
+    Raises:
+        RequestError: if something is wrong with what was given; nothing is left behind.
+        FluxUnavailableError: if there is no such Flux.
+        CommandError: if Flux refuses it; nothing is left behind.
+    """
+    check(elastic)
+    directory = Path(os.path.abspath(directory))
+    check_replaceable(directory, overwrite=overwrite)
+    if _is_rank_0(elastic):
+        check_port_free(elastic)
+    try:
+        made = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    except OSError as error:
+        raise RequestError(f"{directory} cannot be written: {error.strerror}") from error
+    try:
+        _fill(made, elastic, curve_cert, files or {})
+        _try_out(made, elastic)
+        (made / "config" / "system.toml").write_text(system_toml(elastic, directory))
+        _give_to(made, elastic.user)
+        _put_in_place(made, directory)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def check_replaceable(directory: Path, *, overwrite: bool) -> None:
+    """Check that a directory is not there, is empty, or may be replaced.
+
+    Raises:
+        RequestError: if it is none of these.
+    """
+    try:
+        there = directory.exists()
+        empty = there and not any(directory.iterdir())
+    except OSError as error:
+        raise RequestError(f"{directory} cannot be used: {error.strerror}") from error
+    if not there or empty:
+        return
+    if not (directory / RECORD).is_file():
+        raise RequestError(f"{directory} is not empty, and is no elastic instance's directory")
+    if not overwrite:
+        raise RequestError(
+            f"{directory} has an elastic instance already; give --force to replace it"
+        )
+
+
+def load(directory: Path) -> Elastic:
+    """Read what an elastic instance is made of from its directory.
+
+    Raises:
+        RequestError: if it is not such a directory, or its record cannot be used.
+    """
+    path = directory / RECORD
+    try:
+        record: dict[str, Any] = tomllib.loads(path.read_text())
+        record["lead_hosts"] = parse_hostlist(record["lead_hosts"])
+        record["burst_hosts"] = parse_hostlist(record["burst_hosts"])
+        elastic = Elastic(**record)
+        check(elastic)
+    except OSError as error:
+        raise RequestError(
+            f"{directory} is no elastic instance's directory ({path.name}: {error.strerror}); "
+            "fluxburst local init makes one"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(str(path), f"cannot be used: {error}") from error
+    return elastic
+
+
+def lead_command(elastic: Elastic, directory: Path, hostname: str) -> list[str]:
+    """Return the command of a lead broker; the command it is to run may follow.
+
+    Its log goes to ``log/HOST.log``; standard error only gets what is critical.
+    """
+    return [
+        *broker_command(elastic.flux, directory / "config", hostname),
+        f"-Sbroker.quorum={len(elastic.lead_hosts)}",
+        f"-Slog-filename={directory / 'log' / f'{hostname}.log'}",
+        "-Slog-stderr-level=2",
+    ]
+
+
+def broker_command(flux: str, config: Path, hostname: str) -> list[str]:
+    """Return the command of a broker that boots by a configuration, under a hostname of it."""
+    return [
+        flux,
+        "broker",
+        f"--config-path={config}",
+        f"-Shostname={hostname}",
+        "-Sbroker.boot-method=config",
+    ]
+
+
+def check_certificate(path: Path) -> None:
+    """Check that a certificate is there for its owner alone.
+
+    Raises:
+        RequestError: if it is not.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise RequestError(f"the certificate {path} cannot be read: {error.strerror}") from error
+    if mode & 0o077:
+        raise RequestError(
+            f"the certificate {path} can be read by others (mode {mode & 0o777:04o}), who could "
+            f"join the instance: chmod 600 {path}, or make a new one"
+        )
+
+
+def find_flux(flux_root: Path | None = None) -> str:
+    """Return the ``flux`` command: that under ``flux_root``, or the one on PATH.
+
+    Raises:
+        FluxUnavailableError: if there is none.
+    """
+    if flux_root is not None:
+        command = flux_root / "bin" / "flux"
+        if not os.access(command, os.X_OK):
+            raise FluxUnavailableError(f"there is no {command}: the Flux root must be a prefix")
+        return str(command)
+    found = shutil.which("flux")
+    if found is None:
+        raise FluxUnavailableError("there is no flux on PATH; install flux-core, or name its root")
+    return found
+
+
+def flux_version(flux: str) -> str:
+    """Return the version of a ``flux`` command, such as ``0.88.0``.
+
+    Raises:
+        FluxUnavailableError: if it does not tell.
+    """
+    try:
+        said = run([flux, "version"])
+    except CommandError as error:
+        raise FluxUnavailableError(str(error)) from error
+    match = re.search(r"libflux-core:\s*(\S+)", said)
+    if match is None:
+        raise FluxUnavailableError(f"{flux} version does not name the version of libflux-core")
+    return match[1]
+
+
+# --- the steps of writing --------------------------------------------------------------------
+
+
+def _fill(made: Path, elastic: Elastic, curve_cert: Path | None, files: Mapping[str, str]) -> None:
+    for name in ("config", "log"):
+        (made / name).mkdir(mode=0o700)
+    (made / "config" / "system.toml").write_text(system_toml(elastic, made))
+    (made / "R").write_text(_resource_set(elastic))
+    (made / RECORD).write_text(_record(elastic))
+    certificate = made / "curve.cert"
+    if curve_cert is None:
+        run([elastic.flux, "keygen", f"--name={elastic.lead_hosts[0]}", str(certificate)])
+    else:
+        check_certificate(curve_cert)
+        certificate.touch(mode=0o600)
+        certificate.write_bytes(curve_cert.read_bytes())
+    certificate.chmod(0o600)
+    for name, content in files.items():
+        (made / name).write_text(content)
+        (made / name).chmod(0o700 if content.startswith("#!") else 0o600)
+
+
+def _resource_set(elastic: Elastic) -> str:
+    """Have Flux write R: the lead hosts' part, and the burst nodes' after it."""
+    leads = len(elastic.lead_hosts)
+    lead = _encoded(
+        elastic.flux,
+        elastic.lead_hosts,
+        range(leads),
+        elastic.lead_cores or elastic.cores,
+        elastic.lead_gpus,
+        "lead",
+    )
+    ranks = range(leads, len(elastic.hosts))
+    burst = _encoded(
+        elastic.flux, elastic.burst_hosts, ranks, elastic.cores, elastic.gpus, BURST_PROPERTY
+    )
+    return run([elastic.flux, "R", "append"], stdin=f"{lead}\n{burst}")
+
+
+def _encoded(
+    flux: str, hosts: Sequence[str], ranks: range, cores: int, gpus: int, name: str
+) -> str:
+    command = [flux, "R", "encode", f"--hosts={format_hostlist(hosts)}"]
+    command += [f"--ranks={format_idset(ranks)}", f"--cores={format_idset(range(cores))}"]
+    command += [f"--gpus={format_idset(range(gpus))}"] if gpus else []
+    return run([*command, f"--property={name}:{format_idset(ranks)}"])
+
+
+def _try_out(made: Path, elastic: Elastic) -> None:
+    """Have Flux read what was written: R always, all of it where this host is rank 0."""
+    said = run([elastic.flux, "R", "decode", "--nodelist"], stdin=(made / "R").read_text())
+    if parse_hostlist(said.strip()) != elastic.hosts:
+        raise RequestError(f"Flux made an R of the hosts {said.strip()}, not of those asked for")
+    if not _is_rank_0(elastic):
+        return
+    alone = dataclasses.replace(elastic, lead_hosts=elastic.lead_hosts[:1])
+    command = lead_command(alone, made, elastic.lead_hosts[0])
+    command += [elastic.flux, "resource", "status", "--no-header", "--format={nnodes}"]
+    run(command, timeout=TRIAL_SECONDS, environment=without_flux(os.environ))
+    (made / "log" / f"{elastic.lead_hosts[0]}.log").unlink(missing_ok=True)
+
+
+def _record(elastic: Elastic) -> str:
+    lines = ["# What this elastic instance is made of, for fluxburst; Flux reads config/ and R."]
+    for field in dataclasses.fields(elastic):
+        value = getattr(elastic, field.name)
+        if isinstance(value, tuple):
+            value = format_hostlist(value)
+        if value is not None:
+            lines.append(f"{field.name} = {_text(value) if isinstance(value, str) else value}")
+    return "\n".join(lines) + "\n"
+
+
+def _give_to(made: Path, user: str) -> None:
+    """Give all of it to the user whose instance it is to be."""
+    uid = pwd.getpwnam(user).pw_uid
+    if uid == os.getuid():
+        return
+    for path in (made, *made.rglob("*")):
+        os.chown(path, uid, -1)
+
+
+def _put_in_place(made: Path, directory: Path) -> None:
+    try:
+        if directory.exists() and any(directory.iterdir()):
+            old = Path(tempfile.mkdtemp(prefix=f".{directory.name}-old-", dir=directory.parent))
+            directory.rename(old / "old")
+            made.rename(directory)
+            shutil.rmtree(old)
+        else:
+            made.rename(directory)
+    except OSError as error:
+        raise RequestError(f"{directory} cannot be written: {error.strerror}") from error
+
+
+def without_flux(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which no instance, job or process manager is to be found."""
+    prefixes = ("FLUX_", "PMI_", "PMI2_", "PMIX_", "FLUXBURST_")
+    return {key: value for key, value in environ.items() if not key.startswith(prefixes)}
+
+
+def this_host() -> str:
+    """Return this host's name, as Slurm calls it where it runs a job here."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def _is_rank_0(elastic: Elastic) -> bool:
+    return elastic.lead_hosts[0] in (this_host(), socket.gethostname())
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def _text(value: object) -> str:
+    """Write a text as TOML does: JSON's strings are strings of TOML, too."""
+    return json.dumps(str(value), ensure_ascii=False)
