@@ -51,6 +51,7 @@ def running_flux(config: Mapping[str, str] | None = None) -> Iterator[Flux]:
                 "-c",
                 'echo "$FLUX_URI"; exec sleep inf',
             ],
+            env={**os.environ, "SHELL": "/bin/sh"},  # which reads no startup files of the user's
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -122,11 +122,11 @@ def test_nodes_know_what_they_have_and_what_is_free() -> None:
     assert [node.idle for node in nodes] == [True, False, False, True]
 
 
-def test_nodes_that_are_down_or_offline_are_not_up() -> None:
+def test_nodes_that_are_offline_are_not_up_and_those_kept_from_jobs_are_not_usable() -> None:
     nodes = nodes_from_status(
         *status(offline="1", down=rset(("2", "0-7", "0-1"), hosts=["burst1"]))
     )
-    assert [node.up for node in nodes] == [True, False, False, True]
+    assert [node.up for node in nodes] == [True, False, True, True]
     assert [node.usable for node in nodes] == [True, False, False, True]
 
 

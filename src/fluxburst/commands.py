@@ -50,7 +50,7 @@ def run(
         CommandError: if it is not there, fails, or does not end in time.
     """
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - a list, and no shell
             command,
             input=stdin,
             env=environment,

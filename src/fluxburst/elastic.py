@@ -18,6 +18,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,17 +91,7 @@ def check(elastic: Elastic) -> None:
     Raises:
         RequestError: for the first thing that is wrong.
     """
-    if not elastic.lead_hosts or not elastic.burst_hosts:
-        raise RequestError("an elastic instance needs at least one lead host and one burst node")
-    for host in elastic.hosts:
-        if not _HOSTNAME.fullmatch(host) or len(host) > 64:
-            raise RequestError(f"{host!r} is not a hostname")
-    twice = sorted({host for host in elastic.hosts if elastic.hosts.count(host) > 1})
-    if twice:
-        raise RequestError(
-            f"{format_hostlist(twice)} is named twice: each broker is told by its hostname, and a "
-            "lead host cannot be a burst node"
-        )
+    _check_hosts(elastic)
     if min(elastic.cores, elastic.lead_cores or 1) < 1 or min(elastic.gpus, elastic.lead_gpus) < 0:
         raise RequestError("a node needs at least 1 core, and 0 GPUs or more")
     if not 1 <= elastic.port <= 65535:
@@ -112,6 +103,20 @@ def check(elastic: Elastic) -> None:
             raise RequestError(f"{queue!r} is not a name for a queue")
     if elastic.queue == elastic.default_queue:
         raise RequestError(f"the burst nodes' queue and the default one are both {elastic.queue!r}")
+
+
+def _check_hosts(elastic: Elastic) -> None:
+    if not elastic.lead_hosts or not elastic.burst_hosts:
+        raise RequestError("an elastic instance needs at least one lead host and one burst node")
+    for host in elastic.hosts:
+        if not _HOSTNAME.fullmatch(host) or len(host) > 64:
+            raise RequestError(f"{host!r} is not a hostname")
+    twice = sorted(host for host, count in Counter(elastic.hosts).items() if count > 1)
+    if twice:
+        raise RequestError(
+            f"{format_hostlist(twice)} is named twice: each broker is told by its hostname, and a "
+            "lead host cannot be a burst node"
+        )
 
 
 def check_port_free(elastic: Elastic) -> None:
@@ -139,8 +144,8 @@ def system_toml(elastic: Elastic, directory: Path) -> str:
     bound = elastic.network_device or (elastic.address if _is_loopback(elastic.address) else "*")
     rest = format_hostlist([*others, *elastic.burst_hosts])
     tables = [
-        f"# An elastic Flux instance: {format_hostlist(elastic.lead_hosts)}, and room for the burst\n"
-        f"# nodes {format_hostlist(elastic.burst_hosts)}, which are down until their brokers join.\n"
+        f"# An elastic Flux instance: {format_hostlist(elastic.lead_hosts)}, and burst nodes\n"
+        f"# {format_hostlist(elastic.burst_hosts)}, which are down until their brokers join.\n"
         "# See flux-config-bootstrap(5).",
         f"[bootstrap]\ncurve_cert = {_text(directory / 'curve.cert')}",
         f"[[bootstrap.hosts]]\nhost = {_text(lead)}\nbind = {_text(f'tcp://{bound}:{elastic.port}')}\n"
@@ -188,7 +193,7 @@ def write(
         CommandError: if Flux refuses it; nothing is left behind.
     """
     check(elastic)
-    directory = Path(os.path.abspath(directory))
+    directory = directory.absolute()
     check_replaceable(directory, overwrite=overwrite)
     if _is_rank_0(elastic):
         check_port_free(elastic)

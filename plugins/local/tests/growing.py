@@ -45,6 +45,16 @@ def command_line(
     )
 
 
+def outside() -> dict[str, str]:
+    """Return an environment without an enclosing instance or job.
+
+    The shell reads no startup files of whoever runs the tests: brokers run commands by it.
+    """
+    enclosing = ("FLUX_", "SLURM_")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(enclosing)}
+    return {**environment, "SHELL": "/bin/sh"}
+
+
 class Growing:
     """A running elastic instance."""
 
@@ -97,6 +107,14 @@ class Growing:
     def brokers(self) -> dict[str, psutil.Process]:
         """Return the processes of burst brokers of this instance by hostname."""
         return dict(brokers_of(self.directory))
+
+    def clear(self, **parameters: Any) -> None:
+        """End all jobs and bursts, and make sure that nothing is left of them."""
+        self.flux("cancel", "--all", "--quiet")
+        wait_until(lambda: self.flux("jobs", "-no", "{id}") == "", "all jobs have ended")
+        client = self.client(cancel_jobs=True, **parameters)
+        client.run_unburst()
+        assert self.left_over() == []
 
     def left_over(self) -> list[str]:
         """Return what is left of bursts on this machine: processes, files, drained ranks."""
@@ -152,9 +170,7 @@ def growing(
         environment: The environment to do that in; by default none of an enclosing instance.
         prefix: A command that runs what starts it, such as srun.
     """
-    if environment is None:
-        enclosing = ("FLUX_", "SLURM_")
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(enclosing)}
+    environment = {**(environment or outside()), "SHELL": "/bin/sh"}
     python = [*prefix, sys.executable, "-m", "fluxburst", "local"]
     made = subprocess.run(
         [*python, "init", str(directory), f"--port={free_port()}", *options],

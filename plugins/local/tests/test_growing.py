@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from growing import Growing, command_line, free_port, growing, wait_until
+from growing import Growing, command_line, free_port, growing, outside, wait_until
 from support import flux_available
 
 from fluxburst import Burst, BurstState, FluxBurst
@@ -34,11 +34,18 @@ flux resource list -s down -no '{nnodes} down'
 """
 
 
-@pytest.fixture
-def grown(tmp_path: Path) -> Iterator[Growing]:
-    """An instance with room for three burst nodes."""
-    with growing(tmp_path / "elastic", "--burst-nodes=3", "--cores=2", "--lead-cores=2") as made:
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Growing]:
+    directory = tmp_path_factory.mktemp("site") / "elastic"
+    with growing(directory, "--burst-nodes=3", "--cores=2", "--lead-cores=2") as made:
         yield made
+
+
+@pytest.fixture
+def grown(instance: Growing) -> Iterator[Growing]:
+    """An instance with room for three burst nodes, all of them down."""
+    yield instance
+    instance.clear()
 
 
 def up(client: FluxBurst, seconds: float = 60) -> list[Burst]:
@@ -64,7 +71,8 @@ def script(path: Path, text: str) -> Path:
 def flux_that(tmp_path: Path, change: str) -> Path:
     """Make a Flux root whose brokers see ``argv`` changed, as on a host that is set up wrongly."""
     real = subprocess.run(["which", "flux"], capture_output=True, text=True, check=True).stdout
-    text = f"import os, sys\nargv = sys.argv[1:]\n{change}\nos.execv({real.strip()!r}, ['flux', *argv])"
+    run = f"os.execv({real.strip()!r}, ['flux', *argv])"
+    text = f"import os, sys\nargv = sys.argv[1:]\n{change}\n{run}"
     return script(tmp_path / "root" / "bin" / "flux", text).parent.parent
 
 
@@ -73,7 +81,7 @@ def flux_that(tmp_path: Path, change: str) -> Path:
 
 def test_the_commands_of_the_readme_work_as_they_stand_and_leave_nothing(tmp_path: Path) -> None:
     scripts = Path(sys.executable).parent
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("FLUX_", "SLURM_"))}
+    environment = outside()
     environment["PATH"] = f"{scripts}{os.pathsep}{environment['PATH']}"
     init = ["init", "./elastic", "--burst-nodes", "3", f"--port={free_port()}"]
     made = command_line("local", *init, environment=environment, cwd=tmp_path)
@@ -193,7 +201,7 @@ def test_after_the_grace_period_jobs_are_named_and_left_running(grown: Growing) 
     jobid = grown.submit("-N4", "sleep", "100")
     up(client)
     client.wait_for_jobs([jobid], ["RUN"])
-    with pytest.raises(BurstErrors, match="still runs on its nodes after 0.2s; they are drained"):
+    with pytest.raises(BurstErrors, match=r"still runs on its nodes after 0\.2s; they are drained"):
         client.run_unburst()
     assert (grown.drained(), len(grown.up())) == ("1-3", 4)
     grown.flux("cancel", str(jobid))
@@ -325,7 +333,7 @@ WRONG_CONFIG = 'argv = [a.replace("elastic/config", "elsewhere") for a in argv]'
 def _elsewhere(grown: Growing, change: Callable[[str], str]) -> None:
     """Give brokers a configuration of their own."""
     config = grown.directory.parent / "elsewhere"
-    config.mkdir()
+    config.mkdir(exist_ok=True)
     text = (grown.directory / "config" / "system.toml").read_text()
     (config / "system.toml").write_text(change(text))
 
@@ -372,11 +380,11 @@ def test_a_broker_that_cannot_be_started_is_named(grown: Growing, tmp_path: Path
     assert done.returncode == 0
 
 
-def test_the_command_line_says_what_failed_and_why(grown: Growing, tmp_path: Path) -> None:
+def test_the_command_line_says_what_failed_and_why(
+    grown: Growing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     grown.submit("-N2", "hostname")
-    config = grown.directory / "fluxburst.toml"
-    root = flux_that(tmp_path, WRONG_HOST)
-    config.write_text(f'{config.read_text()}flux_root = "{root}"\n')
+    monkeypatch.setenv("FLUXBURST_LOCAL_FLUX_ROOT", str(flux_that(tmp_path, WRONG_HOST)))
     done = grown.fluxburst("run")
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
@@ -387,12 +395,19 @@ def test_the_command_line_says_what_failed_and_why(grown: Growing, tmp_path: Pat
 # --- a queue of the burst nodes ----------------------------------------------------------------
 
 
-@pytest.fixture
-def queued(tmp_path: Path) -> Iterator[Growing]:
-    """An instance whose burst nodes have a queue of their own."""
+@pytest.fixture(scope="module")
+def instance_with_queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Growing]:
+    directory = tmp_path_factory.mktemp("site") / "elastic"
     options = ["--burst-nodes=2", "--cores=2", "--lead-cores=2", "--queue=burst"]
-    with growing(tmp_path / "elastic", *options) as made:
+    with growing(directory, *options) as made:
         yield made
+
+
+@pytest.fixture
+def queued(instance_with_queue: Growing) -> Iterator[Growing]:
+    """An instance whose burst nodes have a queue of their own, all of them down."""
+    yield instance_with_queue
+    instance_with_queue.clear()
 
 
 def test_a_job_that_is_taken_is_moved_to_the_burst_queue_and_others_stay_off_its_nodes(
@@ -462,3 +477,4 @@ def test_a_node_that_somebody_drained_is_not_used_and_stays_drained(grown: Growi
     assert burst.hostnames == ("burst1", "burst2")
     client.run_unburst()
     assert grown.flux("resource", "drain", "-no", "{ranks} {reason}") == "1 bad memory"
+    grown.flux("resource", "undrain", "1")

@@ -128,8 +128,8 @@ def test_a_process_that_ignores_a_kind_word_is_ended_by_force(
     brokers: Brokers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fluxburst_local.processes.TERM_SECONDS", 0.2)
-    text = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf', flush=True)\n"
-    command_of(Path(brokers.flux), text + SLEEPER)
+    ignore = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    command_of(Path(brokers.flux), f"{ignore}print('deaf', flush=True)\n{SLEEPER}")
     launcher = ProcessLauncher(brokers)
     launcher.launch("local-1", ["burst0"])
     log = brokers.log("local-1", "burst0")
@@ -176,7 +176,7 @@ def test_ssh_checks_host_keys_whatever_its_arguments_say(brokers: Brokers) -> No
     first = next(word for word in command if word.startswith("StrictHostKeyChecking"))
     assert first == "StrictHostKeyChecking=yes"
     assert command[command.index("--") + 1] == "node1"
-    assert ["-l", "flux"] == command[command.index("-l") :][:2]
+    assert command[command.index("-l") :][:2] == ["-l", "flux"]
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1))
@@ -190,7 +190,7 @@ def test_what_ssh_hands_to_a_shell_is_what_was_meant(directory: str) -> None:
 
 def test_srun_needs_an_allocation(brokers: Brokers, tmp_path: Path) -> None:
     launcher = SrunLauncher(brokers, 4, "", {})
-    with pytest.raises(BurstError, match="no srun on PATH|no Slurm allocation"):
+    with pytest.raises(BurstError, match=r"no srun on PATH|no Slurm allocation"):
         launcher.check()
     command = SrunLauncher(brokers, 4, "77", {}).command("local-1", "n2")
     assert {"--jobid=77", "--nodelist=n2", "--cpus-per-task=4", "--overlap"} <= set(command)
@@ -356,7 +356,7 @@ def test_a_slurm_that_does_not_answer_is_an_error_and_nothing_is_presumed_gone(
 def test_an_enclosing_instance_that_does_not_answer_is_named(tmp_path: Path) -> None:
     flux = command_of(tmp_path / "flux", "import sys\nsys.exit('flux-getattr: no such socket')")
     launcher = FluxLauncher(Brokers(str(flux), tmp_path), "local:///nowhere", 1)
-    with pytest.raises(BurstError, match="local:///nowhere does not answer: .*no such socket"):
+    with pytest.raises(BurstError, match=r"local:///nowhere does not answer: .*no such socket"):
         launcher.check()
     with pytest.raises(BurstError, match="no enclosing Flux"):
         FluxLauncher(Brokers(str(flux), tmp_path), "", 1).check()
@@ -436,9 +436,7 @@ def test_a_task_takes_its_nodes_name_or_the_one_of_its_rank(
         ("something else", "it does not say why"),
     ],
 )
-def test_a_log_is_read_for_why_a_broker_did_not_join(
-    tmp_path: Path, log: str, cause: str
-) -> None:
+def test_a_log_is_read_for_why_a_broker_did_not_join(tmp_path: Path, log: str, cause: str) -> None:
     path = tmp_path / "burst0.log"
     path.write_text(log)
     assert cause in explain(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pwd
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -115,8 +115,8 @@ def print_plan(made: Plan) -> None:
     out.print(table("Selected jobs", ["job", "plugin", "why"], rows))
 
 
-def _report_failures(made: Plan) -> int:
-    """Say on standard error what failed while planning, each thing once."""
+def _report_failures(made: Plan, told: Collection[str] = ()) -> int:
+    """Say on standard error what failed while planning, each thing once, unless it was told."""
     errors = made.failures
     counted = Counter(
         f"{error.distribution}: {error.hook}: {error.problem}"
@@ -125,6 +125,8 @@ def _report_failures(made: Plan) -> int:
         for error in errors
     )
     for line, count in counted.items():
+        if line in told:
+            continue
         click.echo(f"fluxburst: {line}{f' ({count} jobs)' if count > 1 else ''}", err=True)
     return max((status_of(error) for error in errors), default=OK)
 
@@ -175,9 +177,10 @@ def run(context: click.Context, nodes: int | None, tasks: int | None, wait: str)
     }
     failures = BurstErrors(failed) if failed else None
     _print_run(settings, made, given, bursts, failures)
-    status = OK if nodes or tasks else _report_failures(made)
-    for line in lines_of(failures) if failures else ():
+    told = lines_of(failures) if failures else []
+    for line in told:
         click.echo(f"fluxburst: {line}", err=True)
+    status = OK if nodes or tasks else _report_failures(made, told)
     if seconds and _report_bursts(bursts, wait, failures):
         status = max(status, FAILED)
     return max(status, status_of(failures) if failures else OK)

@@ -1,4 +1,4 @@
-"""Finding out what there is to burst onto: the enclosing Slurm or Flux allocation, or this machine."""
+"""What there is to burst onto: the enclosing Slurm or Flux allocation, or this machine."""
 
 from __future__ import annotations
 
@@ -130,7 +130,8 @@ def _in_flux(flux: str, uri: str) -> Surroundings:
         listed = ["resource", "list", "--no-header", "--states=all", "--format={nnodes} {ncores}"]
         nodes, cores = map(int, run([flux, *listed], environment=environment).split()[:2])
     except CommandError as error:
-        raise RequestError(f"the enclosing Flux instance {uri} does not answer: {error}") from error
+        problem = f"the enclosing Flux instance {uri} does not answer: {error}"
+        raise RequestError(problem) from error
     lead = hosts[rank]
     others = (*hosts[:rank], *hosts[rank + 1 :])
     apart = len(set(hosts)) == len(hosts)

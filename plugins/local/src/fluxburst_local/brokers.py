@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +83,15 @@ def clean_environment(*prefixes: str) -> dict[str, str]:
     """Return this process's environment without instances and jobs, and without ``prefixes``."""
     environment = without_flux(os.environ)
     return {key: value for key, value in environment.items() if not key.startswith(prefixes)}
+
+
+def broker_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment for a burst broker.
+
+    It runs a few commands by ``SHELL``, and bash reads the user's startup files for each of them,
+    which may take longer than all the rest of joining. Jobs have the environment of who submits.
+    """
+    return {**environment, "SHELL": "/bin/sh"}
 
 
 def slurm_environment(configuration: str = "") -> dict[str, str]:

@@ -45,9 +45,9 @@ def local() -> None:
 @click.option("--network-device", default="", help="Network device that the lead listens on.")
 @click.option("--cores", type=click.IntRange(min=1), help="Cores of a burst node; else as here.")
 @click.option("--gpus", type=click.IntRange(min=0), default=0, help="GPUs of a burst node.")
-@click.option("--lead-cores", type=click.IntRange(min=1), help="Cores of a lead host; else as here.")
+@click.option("--lead-cores", type=click.IntRange(min=1), help="Cores of a lead host.")
 @click.option("--lead-gpus", type=click.IntRange(min=0), default=0, help="GPUs of a lead host.")
-@click.option("--queue", default="", help="Give the burst nodes a queue of their own, by this name.")
+@click.option("--queue", default="", help="Give the burst nodes a queue of this name.")
 @click.option("--default-queue", default="batch", show_default=True, help="Then the other queue.")
 @click.option("--launcher", type=click.Choice(get_args(LauncherName)), help="Else what is here.")
 @click.option("--curve-cert", type=click.Path(path_type=Path), help="Use this certificate.")
@@ -96,7 +96,9 @@ def start(context: click.Context, directory: Path, command: tuple[str, ...]) -> 
     elastic = elastic_instances.load(directory)
     elastic_instances.check_certificate(directory / "curve.cert")
     if pwd.getpwuid(os.getuid()).pw_name != elastic.user:
-        raise RequestError(f"the instance in {directory} is user {elastic.user}'s: start it as that")
+        raise RequestError(
+            f"the instance in {directory} is {elastic.user}'s: start it as that user"
+        )
     hostname = _own_name(elastic)
     if hostname == elastic.lead_hosts[0]:
         elastic_instances.check_port_free(elastic)
@@ -148,7 +150,8 @@ def _burst_hosts(
     if options["burst_hosts"]:
         hosts = parse_hostlist(options["burst_hosts"])
         if count is not None and count > len(hosts):
-            raise RequestError(f"{count} burst nodes are asked for, and {len(hosts)} hosts are named")
+            problem = f"{count} burst nodes are asked for, and {len(hosts)} hosts are named"
+            raise RequestError(problem)
         return hosts[:count]
     others = tuple(host for host in around.others if host not in leads)
     if around.room is not None and count is not None and count > (len(others) or around.room):
@@ -189,7 +192,7 @@ def _own_name(elastic: Elastic) -> str:
 
 def _fluxburst_toml(directory: Path, launcher: str, log_level: int) -> str:
     return (
-        "# For fluxburst in this elastic instance; 'fluxburst params local' tells what can be set.\n"
+        "# For fluxburst in this instance; 'fluxburst params local' tells what can be set.\n"
         "[plugins.local]\n"
         f"config_dir = {json.dumps(str(directory.absolute()), ensure_ascii=False)}\n"
         f"launcher = {json.dumps(launcher)}\n"

@@ -25,7 +25,7 @@ def leave(
     cancel_jobs: bool,
     end: Callable[[], None],
 ) -> None:
-    """Have nodes leave: drain, wait for their jobs, disconnect, end their brokers, undrain.
+    """Have nodes leave: drain, wait for their jobs, end their brokers, disconnect, undrain.
 
     Interrupted at any point, the nodes stay drained for ``reason``; the next call goes on.
 
@@ -53,9 +53,12 @@ def leave(
         instance.cancel_jobs(jobs, reason)
         if not _wait(instance, ranks, _is_idle, CANCEL_SECONDS):
             raise BurstError("its nodes are not free, though their jobs were canceled")
-    instance.disconnect([node.rank for node in _nodes(instance, ranks) if node.up])
-    end()
-    instance.disconnect(ranks)
+    # A broker that is asked to end says goodbye within a second; one that is disconnected first
+    # waits ten seconds for the lead, and fails. So only what did not say goodbye is disconnected.
+    try:
+        end()
+    finally:
+        instance.disconnect(ranks)
     if joining:  # what they sent before they ended may still turn them up, and then down
         instance.wait(SETTLE_SECONDS)
     if not _wait(instance, ranks, _is_down, DOWN_SECONDS):

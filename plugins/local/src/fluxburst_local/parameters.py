@@ -40,7 +40,7 @@ class BurstParameters:
     )
     flux_uri: Optional[str] = field(  # noqa: UP045
         default=None,
-        metadata=_help("enclosing instance, for launcher flux; by default the one it was started in"),
+        metadata=_help("enclosing instance, for launcher flux; by default the one around"),
     )
     flux_user: Optional[str] = field(  # noqa: UP045
         default=None, metadata=_help("user to log in as, for launcher ssh")
@@ -76,7 +76,8 @@ class BurstParameters:
         default_factory=list, metadata=_help("more arguments of sbatch, for launcher slurm")
     )
     slurm_job: str = field(
-        default="", metadata=_help("the Slurm job to run steps in, for launcher srun; by default the one it was started in")
+        default="",
+        metadata=_help("Slurm job to run steps in, for launcher srun; by default the one around"),
     )
     ssh_args: list[str] = field(
         default_factory=list, metadata=_help("more arguments of ssh, for launcher ssh")

@@ -189,7 +189,7 @@ class LocalBurst(BurstPlugin):
             BurstError: if they cannot be started.
         """
         launched = self.launcher.launched()
-        own = [host for l in launched if l.name == burst.name for host in l.hosts]
+        own = [host for one in launched if one.name == burst.name for host in one.hosts]
         free = [
             node
             for node in self._available(launched)
@@ -208,7 +208,7 @@ class LocalBurst(BurstPlugin):
         return replace(burst, state=BurstState.STARTING, hostnames=tuple(hosts))
 
     def delete(self, burst: Burst) -> None:
-        """Drain its nodes, wait for their jobs, disconnect them, end the brokers, undrain them.
+        """Drain its nodes, wait for their jobs, end the brokers, disconnect and undrain the nodes.
 
         Raises:
             BurstError: if jobs still run on them after the grace period, or they do not end.
@@ -392,7 +392,8 @@ class LocalBurst(BurstPlugin):
 
     def _check_log_level(self) -> None:
         if not 0 <= self.params.log_level <= 7:
-            raise RequestError(f"must be from 0 (emergency) to 7 (debug), got {self.params.log_level}")
+            level = self.params.log_level
+            raise RequestError(f"must be from 0 (emergency) to 7 (debug), got {level}")
 
     def _check_run_dir(self) -> None:
         if not self.params.run_dir.is_absolute():

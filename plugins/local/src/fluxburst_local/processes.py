@@ -15,6 +15,7 @@ _spawned: set[int] = set()
 """Children of this process that were started here: nobody else waits for them."""
 
 POLL_SECONDS = 0.02
+STARTING_SECONDS = 1.0
 TERM_SECONDS = 15.0
 KILL_SECONDS = 15.0
 
@@ -51,9 +52,31 @@ def environments() -> Iterator[tuple[psutil.Process, dict[str, str]]]:
         if process.pid in own:
             continue
         with contextlib.suppress(psutil.Error, OSError):
-            environment = process.environ()
+            environment = _environment(process)
             if environment and is_alive(process):
                 yield process, environment
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    """Return a process's environment; empty where it has none or may not be read.
+
+    A process that is just being executed shows none for a moment, and would be taken for gone.
+    """
+    while True:
+        try:
+            environment: dict[str, str] = process.environ()
+        except psutil.AccessDenied:
+            environment = {}
+        if environment or not _is_starting(process):
+            return environment
+        time.sleep(POLL_SECONDS)
+
+
+def _is_starting(process: psutil.Process) -> bool:
+    """Whether a process may still be on its way from :func:`spawn` to what it is to be."""
+    own = os.getuid() in (0, process.uids().real)
+    young = time.time() - process.create_time() < STARTING_SECONDS
+    return own and young and leads_its_session(process) and is_alive(process)
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -85,7 +108,7 @@ def end(find: Callable[[], Sequence[psutil.Process]]) -> list[int]:
     until = time.monotonic() + KILL_SECONDS
     while (left := find()) and time.monotonic() < until:
         _signal(left, signal.SIGKILL)
-        _wait(lambda: [p for p in left if is_alive(p)], 1.0)  # noqa: B023 - called at once
+        _wait(find, 1.0)
     return [process.pid for process in find()]
 
 

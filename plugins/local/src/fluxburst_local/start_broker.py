@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import sys
+from pathlib import Path
 
 
 def main() -> None:
@@ -21,8 +22,8 @@ def main() -> None:
     own = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     host = own if own in names else names[rank]
     command = [argument.replace("@HOST@", host) for argument in command]
-    os.makedirs(logs, mode=0o700, exist_ok=True)
-    log = os.open(os.path.join(logs, host + ".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    Path(logs).mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = os.open(Path(logs) / f"{host}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
     for argument in command:
@@ -30,7 +31,8 @@ def main() -> None:
             shutil.rmtree(argument.partition("=")[2], ignore_errors=True)
     inherited = ("FLUX_", "PMI_", "PMI2_", "PMIX_")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(inherited)}
-    os.execvpe(command[0], command, environment)
+    environment["SHELL"] = "/bin/sh"  # for the broker's own commands: no startup files of a user's
+    os.execvpe(command[0], command, environment)  # noqa: S606 - a list, and no shell
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ class FluxLauncher:
             raise BurstError(f"its job cannot be ended: {error}") from error
 
     def _requires(self, hosts: Sequence[str]) -> str:
-        """Return the constraint (RFC 35): the hosts themselves where they are the enclosing ones."""
+        """Return a constraint (RFC 35): the hosts where they are the enclosing instance's own."""
         known = set(parse_hostlist(self._asked("getattr", "hostlist")))
         if known.issuperset(hosts):
             return f"host:{format_hostlist(hosts)}"

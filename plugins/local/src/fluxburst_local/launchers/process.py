@@ -17,6 +17,7 @@ from fluxburst_local.brokers import (
     HOSTS_VARIABLE,
     TAG_VARIABLE,
     Brokers,
+    broker_environment,
     clean_environment,
 )
 from fluxburst_local.launchers.base import Launched
@@ -50,7 +51,7 @@ class ProcessLauncher:
         """Start a process for each host that has none."""
         running = self._leaders(name)
         everything = format_hostlist(dict.fromkeys([*running, *hosts]))
-        environment = self.environment()
+        environment = broker_environment(self.environment())
         for host in hosts:
             if host in running:
                 continue

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 
 from fluxburst.errors import BurstError
-from fluxburst_local.brokers import Brokers
+from fluxburst_local.brokers import Brokers, broker_environment
 from fluxburst_local.launchers.process import ProcessLauncher
 
 
@@ -44,7 +44,8 @@ class SshLauncher(ProcessLauncher):
         value that an option is given, so those that come first cannot be undone.
         """
         checked = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
-        marks = [f"{key}={value}" for key, value in self._brokers.marks(name, host, host).items()]
+        environment = broker_environment(self._brokers.marks(name, host, host))
+        marks = [f"{key}={value}" for key, value in environment.items()]
         remote = shlex.join(["env", *marks, *self._brokers.command(name, host)])
         ssh = shutil.which("ssh") or "ssh"
         return [ssh, *checked, "-tt", *self._arguments, "--", host, remote]
