@@ -216,8 +216,9 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/planning.py", *session.posargs)
     if FLUX:
         session.run("python", "benchmarks/cycle.py", *session.posargs)
+        session.run("python", "benchmarks/joining.py", *session.posargs)
     else:
-        session.warn("left out: the burst cycle on a live Flux (no flux on PATH)")
+        session.warn("left out: the burst cycle and joining on a live Flux (no flux on PATH)")
 
 
 @nox.session(python=NEWEST)

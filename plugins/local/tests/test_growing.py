@@ -141,6 +141,31 @@ def test_bursts_may_be_brought_up_and_taken_down_again_and_again(grown: Growing)
         descriptors = now
 
 
+def test_sixteen_nodes_come_and_go_in_turn_and_nothing_is_left(tmp_path: Path) -> None:
+    with growing(tmp_path / "elastic", "--burst-nodes=16", "--cores=1", "--lead-cores=1") as many:
+        client = many.client()
+        for _ in range(3):
+            jobid = many.submit("-N17", "hostname")
+            up(client)
+            client.wait_for_jobs([jobid])
+            assert len(client.run_unburst()) == 1
+            assert (many.left_over(), many.nodes("down")) == ([], 16)
+
+
+def test_processes_that_burst_at_the_same_time_start_each_node_once(grown: Growing) -> None:
+    jobid = grown.submit("-N4", "hostname")
+    command = [sys.executable, "-m", "fluxburst", "--config", f"{grown.directory}/fluxburst.toml"]
+    runs = [
+        subprocess.Popen([*command, "run"], env=grown.flux.environment, stdout=subprocess.DEVNULL)
+        for _ in range(3)
+    ]
+    assert [run.wait(60) for run in runs] == [0, 0, 0]
+    assert len(grown.brokers()) == 3
+    client = grown.client()
+    client.wait_for_jobs([jobid])
+    assert len(client.run_unburst()) == 1
+
+
 def test_more_nodes_than_are_declared_are_refused_and_nothing_is_started(grown: Growing) -> None:
     plugin = grown.plugin()
     with pytest.raises(CapacityError, match="4 nodes are asked for, and 3 declared ones are down"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +55,18 @@ class Brokers:
     def rundir(self, burst: str, host: str) -> Path:
         """Return the run directory of one broker."""
         return self.run_dir / f"fluxburst-{self.tag}-{burst}@{host}"
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Let one process at a time choose hosts and start brokers for them.
+
+        Two brokers of one hostname throw each other out of the instance. The lock ends with the
+        process that holds it.
+        """
+        (self.directory / "log").mkdir(exist_ok=True, mode=0o700)
+        with (self.directory / "log" / "starting.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def command(self, burst: str, host: str) -> list[str]:
         """Return the command of one broker.

@@ -188,23 +188,9 @@ class LocalBurst(BurstPlugin):
             CapacityError: if not so many are declared, down, and not drained by somebody.
             BurstError: if they cannot be started.
         """
-        launched = self.launcher.launched()
-        own = [host for one in launched if one.name == burst.name for host in one.hosts]
-        free = [
-            node
-            for node in self._available(launched)
-            if burst.node_type in ("", _type_name(node.cores, node.gpus))
-        ]
-        missing = burst.nodes - len(own)
-        if missing > len(free):
-            raise CapacityError(
-                f"{missing} nodes are asked for, and {len(free)} declared ones are down and free",
-                plugin=self.name,
-                burst=burst.name,
-            )
-        chosen = free[: max(0, missing)]
-        hosts = [*own, *(node.hostname for node in chosen)]
-        self.launcher.launch(burst.name, hosts)
+        with self.brokers.starting():
+            hosts = self._chosen_hosts(burst)
+            self.launcher.launch(burst.name, hosts)
         return replace(burst, state=BurstState.STARTING, hostnames=tuple(hosts))
 
     def delete(self, burst: Burst) -> None:
@@ -261,6 +247,24 @@ class LocalBurst(BurstPlugin):
         return self._as_it_is(burst, gone, nodes)
 
     # --- the steps of these ----------------------------------------------------------------
+
+    def _chosen_hosts(self, burst: Burst) -> list[str]:
+        """Return the hosts of a burst: those that it has, and free ones for the rest."""
+        launched = self.launcher.launched()
+        own = [host for one in launched if one.name == burst.name for host in one.hosts]
+        free = [
+            node.hostname
+            for node in self._available(launched)
+            if burst.node_type in ("", _type_name(node.cores, node.gpus))
+        ]
+        missing = max(0, burst.nodes - len(own))
+        if missing > len(free):
+            raise CapacityError(
+                f"{missing} nodes are asked for, and {len(free)} declared ones are down and free",
+                plugin=self.name,
+                burst=burst.name,
+            )
+        return own + free[:missing]
 
     def _as_it_is(
         self,
