@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -12,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from growing import Growing, command_line, free_port, growing, outside, wait_until
+from growing import Growing, free_port, growing, outside, wait_until
 from support import flux_available
 
 from fluxburst import Burst, BurstState, FluxBurst
@@ -25,13 +26,7 @@ pytestmark = [
     pytest.mark.skipif(not flux_available(), reason="no live Flux"),
 ]
 
-TRANSCRIPT = """
-flux submit -N 3 --setattr=burstable hostname
-fluxburst --config ./elastic/fluxburst.toml run
-flux job attach $(flux job last)
-fluxburst --config ./elastic/fluxburst.toml unburst --all
-flux resource list -s down -no '{nnodes} down'
-"""
+README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -80,18 +75,24 @@ def flux_that(tmp_path: Path, change: str) -> Path:
 
 
 def test_the_commands_of_the_readme_work_as_they_stand_and_leave_nothing(tmp_path: Path) -> None:
-    scripts = Path(sys.executable).parent
+    blocks = re.findall(r"^```sh\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    (commands,) = [block for block in blocks if "local start ./elastic" in block]
+    commands = commands.replace("--burst-nodes 3", f"--burst-nodes 3 --port {free_port()}")
     environment = outside()
-    environment["PATH"] = f"{scripts}{os.pathsep}{environment['PATH']}"
-    init = ["init", "./elastic", "--burst-nodes", "3", f"--port={free_port()}"]
-    made = command_line("local", *init, environment=environment, cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
-    start = ["local", "start", "./elastic", "--", "sh", "-c", TRANSCRIPT]
-    done = command_line(*start, environment=environment, cwd=tmp_path)
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    done = subprocess.run(
+        ["sh", "-ec", commands],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     assert "1 jobs selected, 1 given, 0 not." in done.stdout
     assert " ready " in done.stdout
-    assert done.stdout.splitlines()[-1] == "3 down"
+    assert re.fullmatch(r" +down burst +3 +\d+ +0 burst\[0-2\]", done.stdout.splitlines()[-1])
     left = Growing(tmp_path / "elastic", "")
     assert left.brokers() == {}
     assert [path.name for path in (tmp_path / "elastic" / "log").iterdir() if path.is_dir()] == []
@@ -380,8 +381,6 @@ def test_a_wrong_hostname_is_named(grown: Growing, tmp_path: Path) -> None:
 
 
 def test_an_address_that_does_not_answer_is_named(grown: Growing, tmp_path: Path) -> None:
-    import re
-
     _elsewhere(grown, lambda text: re.sub(r"127.0.0.1:\d+", "127.0.0.1:9", text))
     error = _failed(grown, flux_that(tmp_path, WRONG_CONFIG))
     assert "did not join within 3s" in error
