@@ -92,13 +92,27 @@ def plan(context: click.Context) -> int:
     """Show what a run would do, and why. Changes nothing."""
     settings = settings_of(context)
     client = settings.client()
-    client.adopt_bursts()
+    failures: BurstErrors | None = None
+    try:
+        client.adopt_bursts()
+    except BurstErrors as error:
+        failures = error
     made = client.plan()
     if settings.json:
         print_json(made.to_dict())
     else:
         print_plan(made)
-    return _report_failures(made)
+    told = _tell(failures)
+    status = status_of(failures) if failures else OK
+    return max(status, _report_failures(made, told))
+
+
+def _tell(failures: BurstErrors | None) -> list[str]:
+    """Say on standard error what failed; return the lines."""
+    told = lines_of(failures) if failures else []
+    for line in told:
+        click.echo(f"fluxburst: {line}", err=True)
+    return told
 
 
 def print_plan(made: Plan) -> None:
@@ -177,9 +191,7 @@ def run(context: click.Context, nodes: int | None, tasks: int | None, wait: str)
     }
     failures = BurstErrors(failed) if failed else None
     _print_run(settings, made, given, bursts, failures)
-    told = lines_of(failures) if failures else []
-    for line in told:
-        click.echo(f"fluxburst: {line}", err=True)
+    told = _tell(failures)
     status = OK if nodes or tasks else _report_failures(made, told)
     if seconds and _report_bursts(bursts, wait, failures):
         status = max(status, FAILED)
