@@ -1,4 +1,4 @@
-"""A live Flux of one broker on this machine, for tests."""
+"""A live Flux on this machine, for tests."""
 
 from __future__ import annotations
 
@@ -37,8 +37,12 @@ class Flux:
 
 
 @contextmanager
-def running_flux(config: Mapping[str, str] | None = None) -> Iterator[Flux]:
-    """Start an instance with configuration files (name to content), and end it."""
+def running_flux(config: Mapping[str, str] | None = None, *, size: int = 1) -> Iterator[Flux]:
+    """Start an instance with configuration files (name to content), and end it.
+
+    It ends with its standard input, so also with whoever started it.
+    """
+    several = [f"--test-size={size}", "--test-exit-mode=leader"] if size > 1 else []
     with tempfile.TemporaryDirectory(prefix="fluxburst-") as directory:
         for name, content in (config or {}).items():
             (Path(directory) / name).write_text(content)
@@ -46,13 +50,14 @@ def running_flux(config: Mapping[str, str] | None = None) -> Iterator[Flux]:
             [
                 "flux",
                 "start",
+                *several,
                 f"--config-path={directory}",
                 "sh",
                 "-c",
-                'echo "$FLUX_URI"; exec sleep inf',
+                'echo "$FLUX_URI"; exec cat',
             ],
             env={**os.environ, "SHELL": "/bin/sh"},  # which reads no startup files of the user's
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -64,5 +69,4 @@ def running_flux(config: Mapping[str, str] | None = None) -> Iterator[Flux]:
                 raise AssertionError(f"flux did not start: {process.communicate()[1]}")
             yield Flux(uri)
         finally:
-            process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import pytest
 from live import Flux, running_flux
-from support import flux_available, spec
+from support import at_most, flux_available, spec
 
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.handles.live import LiveInstance
@@ -24,7 +24,33 @@ noverify = true
 hosts = "node0"
 cores = "0-1"
 """
+TWO_QUEUES = """
+[resource]
+noverify = true
+
+[[resource.config]]
+hosts = "node[0-1]"
+cores = "0-1"
+
+[[resource.config]]
+hosts = "node0"
+properties = ["lead"]
+
+[[resource.config]]
+hosts = "node1"
+properties = ["burst"]
+
+[queues.batch]
+requires = ["lead"]
+
+[queues.burst]
+requires = ["burst"]
+
+[policy.jobspec.defaults.system]
+queue = "batch"
+"""
 HELD, DEFAULT, HIGH = 0, 16, 24
+UNKNOWN = 42
 
 
 class World(Protocol):
@@ -40,12 +66,16 @@ class World(Protocol):
     def cancel(self, jobid: int) -> None: ...
     def drain(self) -> None: ...
     def memo(self, jobid: int, key: str, value: str) -> None: ...
+    def wait_until_moved(self, jobid: int) -> None: ...
 
 
 class EmbeddedWorld:
-    def __init__(self) -> None:
-        self._instance = EmbeddedInstance()
-        self._instance.add_nodes(["node0"], NodeType("node", cores=2))
+    def __init__(self, *, queues: bool = False) -> None:
+        needs = {"batch": ["lead"], "burst": ["burst"]} if queues else {}
+        self._instance = EmbeddedInstance(queues=needs)
+        self._instance.add_nodes(["node0"], NodeType("node", cores=2), ["lead"])
+        if queues:
+            self._instance.add_nodes(["node1"], NodeType("node", cores=2), ["burst"])
 
     def instance(self) -> Instance:
         return self._instance
@@ -68,6 +98,9 @@ class EmbeddedWorld:
     def memo(self, jobid: int, key: str, value: str) -> None:
         record = self._instance._records[jobid].job
         record["annotations"] = {"user": {key: value}}
+
+    def wait_until_moved(self, jobid: int) -> None:
+        """Nothing to wait for: it has been when it is told to."""
 
 
 class LiveWorld:
@@ -107,6 +140,9 @@ class LiveWorld:
     def memo(self, jobid: int, key: str, value: str) -> None:
         self._flux("job", "memo", str(jobid), f"{key}={value}")
 
+    def wait_until_moved(self, jobid: int) -> None:
+        self._flux("job", "wait-event", "--timeout=60", str(jobid), "jobspec-update")
+
 
 @pytest.fixture(scope="module")
 def flux() -> Iterator[Flux]:
@@ -115,29 +151,61 @@ def flux() -> Iterator[Flux]:
         yield running
 
 
-@pytest.fixture(
-    params=[
-        "embedded",
-        pytest.param(
-            "live",
-            marks=[
-                pytest.mark.flux,
-                pytest.mark.skipif(not flux_available(), reason="no live Flux"),
-            ],
-        ),
-    ]
-)
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    if request.param == "embedded":
-        yield EmbeddedWorld()
-        return
-    flux: Flux = request.getfixturevalue("flux")
+@pytest.fixture(scope="module")
+def flux_of_two() -> Iterator[Flux]:
+    with running_flux({"two.toml": TWO_QUEUES}, size=2) as running:
+        yield running
+
+
+BOTH = [
+    "embedded",
+    pytest.param(
+        "live",
+        marks=[
+            pytest.mark.flux,
+            pytest.mark.skipif(not flux_available(), reason="no live Flux"),
+        ],
+    ),
+]
+
+
+def tidied(flux: Flux) -> Iterator[World]:
+    """Yield a world on an instance, and leave the instance as it was found."""
     yield LiveWorld(flux)
     flux("queue", "start", "--all", "--quiet")
     flux("cancel", "--all", "--quiet")
     flux("queue", "drain")
-    if flux("resource", "drain", "-no", "{ranks}"):
-        flux("resource", "undrain", "0")
+    drained = flux("resource", "drain", "-no", "{ranks}")
+    if drained:
+        flux("resource", "undrain", ",".join(drained.split()))
+
+
+@pytest.fixture(params=BOTH)
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """An instance of one node, without queues."""
+    if request.param == "embedded":
+        yield EmbeddedWorld()
+    else:
+        yield from tidied(request.getfixturevalue("flux"))
+
+
+@pytest.fixture(params=BOTH)
+def pair(request: pytest.FixtureRequest) -> Iterator[World]:
+    """An instance of two nodes, each with a queue of its own: batch and burst."""
+    if request.param == "embedded":
+        yield EmbeddedWorld(queues=True)
+    else:
+        yield from tidied(request.getfixturevalue("flux_of_two"))
+
+
+@pytest.fixture(params=BOTH)
+def own_pair(request: pytest.FixtureRequest) -> Iterator[World]:
+    """Two such nodes for one test alone, that may break them."""
+    if request.param == "embedded":
+        yield EmbeddedWorld(queues=True)
+        return
+    with running_flux({"two.toml": TWO_QUEUES}, size=2) as running:
+        yield LiveWorld(running)
 
 
 def job_of(world: World, jobid: int) -> Job:
@@ -279,3 +347,210 @@ def test_time_does_not_go_back(world: World) -> None:
     before = instance.now()
     instance.wait(0.01)
     assert instance.now() >= before > 1_000_000_000
+
+
+# --- what bursts need ------------------------------------------------------------------------
+
+
+def runs_for_a_minute(queue: str, **system: Any) -> dict[str, Any]:
+    """Return a jobspec of one node of a queue."""
+    return spec(1, 2, queue=queue, exec={"test": {"run_duration": "60s"}}, **system)
+
+
+def wait_for(instance: Instance, *jobids: int) -> None:
+    """Wait until jobs run."""
+    instance.wait_for_jobs(jobids, JobState.RUN)
+    running = set(jobids) & set(instance.jobs_on([0, 1]))
+    assert running == set(jobids)
+
+
+def test_an_attribute_that_is_not_set_is_empty(world: World) -> None:
+    assert world.instance().attribute("no-such") == ""
+
+
+def test_jobs_on_nodes_are_those_that_have_something_of_them(pair: World) -> None:
+    here, there = (pair.submit(runs_for_a_minute(queue)) for queue in ("batch", "burst"))
+    instance = pair.instance()
+    assert instance.jobs_on([0, 1]) == []
+    pair.start_scheduling()
+    wait_for(instance, here, there)
+    waiting = pair.submit(runs_for_a_minute("batch"))
+    assert instance.jobs_on([0]) == [here]
+    assert instance.jobs_on([1]) == [there]
+    assert sorted(instance.jobs_on([0, 1])) == sorted([here, there])
+    assert instance.jobs_on([]) == instance.jobs_on([7]) == []
+    instance.cancel_jobs([waiting, there], "testing")
+    instance.wait_for_jobs([there], JobState.INACTIVE)
+    assert instance.jobs_on([0, 1]) == [here]
+
+
+def test_pending_and_running_jobs_are_canceled(pair: World) -> None:
+    running, other = (pair.submit(runs_for_a_minute(queue)) for queue in ("batch", "burst"))
+    pair.start_scheduling()
+    instance = pair.instance()
+    wait_for(instance, running, other)
+    pending = pair.submit(runs_for_a_minute("batch"))
+    held = pair.submit(runs_for_a_minute("burst"), urgency=HELD)
+    instance.cancel_jobs([pending, running, held], "testing")
+    instance.wait_for_jobs([pending, running, held], JobState.INACTIVE)
+    assert instance.job_ids() == [other]
+    assert instance.nodes()[0].idle
+
+
+def test_canceling_jobs_that_have_ended_or_are_not_known_is_nothing(pair: World) -> None:
+    ended = pair.submit(spec(queue="batch"))
+    pair.start_scheduling()
+    instance = pair.instance()
+    instance.wait_for_jobs([ended], JobState.INACTIVE)
+    active = pair.submit(runs_for_a_minute("batch"))
+    instance.cancel_jobs([], "testing")
+    instance.cancel_jobs([UNKNOWN, ended], "testing")
+    assert instance.job_ids() == [active]
+    instance.cancel_jobs([UNKNOWN, active, ended], "testing")
+    instance.wait_for_jobs([active], JobState.INACTIVE)
+    assert instance.job_ids() == []
+
+
+def test_nodes_show_what_they_are_drained_for(pair: World) -> None:
+    pair.instance().drain([1], "is taken down")
+    nodes = pair.instance().nodes()
+    assert [(node.drained, node.drain_reason) for node in nodes] == [
+        (False, ""),
+        (True, "is taken down"),
+    ]
+
+
+def test_draining_again_keeps_the_earlier_reason(pair: World) -> None:
+    instance = pair.instance()
+    instance.drain([1], "first")
+    instance.drain([0, 1], "second")
+    instance.drain([1], "third")
+    instance.drain([], "nothing")
+    assert [node.drain_reason for node in instance.nodes()] == ["second", "first"]
+    assert not any(node.usable for node in instance.nodes())
+
+
+def test_undraining_takes_back_what_is_drained_and_leaves_the_rest(pair: World) -> None:
+    instance = pair.instance()
+    instance.undrain([0, 1])
+    instance.undrain([])
+    instance.drain([0, 1], "testing")
+    instance.undrain([1])
+    assert [node.drained for node in instance.nodes()] == [True, False]
+    instance.undrain([0, 1])
+    assert [(node.usable, node.drain_reason) for node in instance.nodes()] == [(True, "")] * 2
+    instance.drain([1], "another")
+    assert instance.nodes()[1].drain_reason == "another"
+
+
+def test_jobs_are_started_on_nodes_that_were_taken_back(pair: World) -> None:
+    instance = pair.instance()
+    instance.drain([1], "testing")
+    jobid = pair.submit(runs_for_a_minute("burst"))
+    pair.start_scheduling()
+    assert job_of(pair, jobid).state is JobState.SCHED
+    instance.undrain([1])
+    pair.start_scheduling()
+    wait_for(instance, jobid)
+
+
+def test_a_pending_job_that_is_moved_runs_in_its_new_queue(pair: World) -> None:
+    jobid = pair.submit(runs_for_a_minute("batch"))
+    instance = pair.instance()
+    assert job_of(pair, jobid).queue == "batch"
+    assert dict(instance.move_jobs([jobid], "burst")) == {}
+    assert job_of(pair, jobid).queue == "burst"
+    assert job_of(pair, jobid)["spec"]["attributes"]["system"]["queue"] == "burst"
+    pair.start_scheduling()
+    wait_for(instance, jobid)
+    assert instance.jobs_on([1]) == [jobid]
+
+
+def test_jobs_that_are_held_or_wait_for_others_are_moved_and_moved_back(pair: World) -> None:
+    first = pair.submit(runs_for_a_minute("batch"))
+    held = pair.submit(runs_for_a_minute("batch"), urgency=HELD)
+    dependency = {"scheme": "afterany", "value": str(first)}
+    depends = pair.submit(runs_for_a_minute("batch", dependencies=[dependency]))
+    instance = pair.instance()
+    assert dict(instance.move_jobs([held, depends], "burst")) == {}
+    assert [job_of(pair, jobid).queue for jobid in (held, depends)] == ["burst", "burst"]
+    assert dict(instance.move_jobs([held, depends], "batch")) == {}
+    assert [job_of(pair, jobid).queue for jobid in (held, depends)] == ["batch", "batch"]
+
+
+def test_a_job_keeps_its_mark_when_it_is_moved(pair: World) -> None:
+    jobid = pair.submit(runs_for_a_minute("batch"))
+    instance = pair.instance()
+    instance.set_marks({jobid: Mark("local", "burst-1", "batch")})
+    instance.move_jobs([jobid], "burst")
+    assert job_of(pair, jobid).mark == Mark("local", "burst-1", "batch")
+
+
+def test_a_job_that_was_moved_is_the_same_for_every_handle(pair: World) -> None:
+    jobid = pair.submit(runs_for_a_minute("batch"))
+    instance = pair.instance()
+    instance.pending_jobs()
+    instance.move_jobs([jobid], "burst")
+    pair.wait_until_moved(jobid)
+    (seen,) = instance.pending_jobs()
+    assert seen.constraint == job_of(pair, jobid).constraint
+    assert seen["spec"] == job_of(pair, jobid)["spec"]
+
+
+def test_jobs_that_cannot_be_moved_are_told_with_the_reason_and_stay(pair: World) -> None:
+    ended = pair.submit(spec(queue="batch"))
+    pair.start_scheduling()
+    instance = pair.instance()
+    instance.wait_for_jobs([ended], JobState.INACTIVE)
+    running = pair.submit(runs_for_a_minute("batch"))
+    pair.start_scheduling()
+    wait_for(instance, running)
+    pending = pair.submit(runs_for_a_minute("batch"))
+    refused = instance.move_jobs([ended, running, pending, UNKNOWN], "burst")
+    assert set(refused) == {ended, running, UNKNOWN}
+    assert all(refused.values())
+    assert running in instance.jobs_on([0])
+    held = pair.submit(runs_for_a_minute("batch"), urgency=HELD)
+    refused = instance.move_jobs([held], "no-such")
+    assert set(refused) == {held}
+    assert "no-such" in refused[held]
+    assert job_of(pair, held).queue == "batch"
+
+
+def test_an_instance_without_queues_refuses_to_move_jobs(world: World) -> None:
+    jobid = world.submit(spec())
+    refused = world.instance().move_jobs([jobid], "burst")
+    assert (set(refused), job_of(world, jobid).queue) == ({jobid}, "")
+    assert "burst" in refused[jobid]
+
+
+def test_waiting_until_a_job_runs_returns_while_it_runs(pair: World) -> None:
+    pair.start_scheduling()
+    jobid = pair.submit(runs_for_a_minute("batch"))
+    instance = pair.instance()
+    instance.wait_for_jobs([jobid], JobState.RUN)
+    assert instance.jobs_on([0]) == [jobid]
+
+
+def test_nodes_that_are_disconnected_are_down_and_their_jobs_have_failed(own_pair: World) -> None:
+    sleeps = [spec(queue=queue) for queue in ("batch", "burst")]
+    for jobspec in sleeps:
+        jobspec["tasks"][0]["command"] = ["sleep", "600"]
+    here, there = map(own_pair.submit, sleeps)
+    own_pair.start_scheduling()
+    instance = own_pair.instance()
+    wait_for(instance, here, there)
+    instance.disconnect([])
+    instance.disconnect([1])
+    instance.wait_for_jobs([there], JobState.INACTIVE)
+    assert instance.job_ids() == [here]
+    with at_most(60):
+        while instance.nodes()[1].up:
+            instance.wait(0.05)
+    assert [(node.up, node.usable) for node in instance.nodes()] == [(True, True), (False, False)]
+    instance.disconnect([1])
+    instance.drain([1], "gone")
+    assert instance.nodes()[1].drain_reason == "gone"
+    instance.undrain([1])
+    assert not instance.nodes()[1].drained
+    assert instance.jobs_on([0, 1]) == [here]

@@ -2,14 +2,21 @@ from __future__ import annotations
 
 import itertools
 import re
+import subprocess
 
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from support import at_most
+from support import at_most, flux_available
 
 from fluxburst.errors import FormatError
-from fluxburst.sets import MAX_EXPANSION, format_idset, parse_hostlist, parse_idset
+from fluxburst.sets import (
+    MAX_EXPANSION,
+    format_hostlist,
+    format_idset,
+    parse_hostlist,
+    parse_idset,
+)
 
 unhurried = settings(deadline=None)
 
@@ -300,3 +307,97 @@ def test_any_text_is_a_hostlist_or_a_format_error(text: str) -> None:
     except FormatError:
         return
     assert all(re.fullmatch(r"[!-~]+", host) for host in hosts)
+
+
+NAMES_OF_HOSTS = (
+    st.from_regex(r"[a-z]{0,2}[0-9]{1,3}(-eth[01])?", fullmatch=True)
+    | st.from_regex(r"[ab]{1,2}[0-9]{0,2}[.x-]?", fullmatch=True)
+    | st.from_regex(r"n[0-9]{15,25}", fullmatch=True)
+)
+
+
+@st.composite
+def hosts_in_runs(draw: st.DrawFn) -> list[str]:
+    # Hosts as sites have them: numbered in a row, by one width or growing, and some others.
+    hosts: list[str] = []
+    for _ in range(draw(st.integers(0, 4))):
+        prefix, suffix = draw(st.sampled_from(["n", "a1b", ""])), draw(st.sampled_from(["", "x"]))
+        first, width = draw(st.integers(0, 1100)), draw(st.sampled_from([0, 2, 4]))
+        numbers = range(first, first + draw(st.integers(1, 12)))
+        hosts += [f"{prefix}{number:0{width}d}{suffix}" for number in numbers]
+        hosts += draw(st.lists(NAMES_OF_HOSTS, max_size=2))
+    return hosts
+
+
+@given(hosts_in_runs() | st.lists(NAMES_OF_HOSTS, max_size=8))
+@example(["node1", "node"])
+@unhurried
+def test_what_is_written_as_a_hostlist_is_read_back_in_its_order(hosts: list[str]) -> None:
+    assert parse_hostlist(format_hostlist(hosts)) == tuple(hosts)
+
+
+ANY_NAME = st.text(
+    st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="[],"),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(st.lists(ANY_NAME, max_size=5))
+@unhurried
+def test_any_names_that_a_hostlist_can_hold_are_read_back(hosts: list[str]) -> None:
+    assert parse_hostlist(format_hostlist(hosts)) == tuple(hosts)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "text"),
+    [
+        ((), ""),
+        (("a",), "a"),
+        (("a1",), "a1"),
+        (("a", "b"), "a,b"),
+        (("a", "a"), "a,a"),
+        (("lead", "burst0", "burst1", "burst2"), "lead,burst[0-2]"),
+        (("n3", "n1", "n2"), "n[3,1-2]"),
+        (("n1", "n2", "n4"), "n[1-2,4]"),
+        (("n1", "n1"), "n[1,1]"),
+        (("n001", "n002"), "n[001-002]"),
+        (("n08", "n09", "n10", "n11"), "n[08-11]"),
+        (("r1n1", "r1n2", "r2n1"), "r1n[1-2],r2n1"),
+        (("n0-eth", "n1-eth"), "n[0-1]-eth"),
+        (("0", "1"), "[0-1]"),
+        (("node", "node1"), "node,node1"),
+        (("node1", "node"), "node1,node"),
+        (("n1", "n", "n2"), "n1,n,n2"),
+    ],
+)
+def test_runs_of_numbered_hosts_are_written_in_brackets(hosts: tuple[str, ...], text: str) -> None:
+    assert format_hostlist(hosts) == text
+    assert parse_hostlist(text) == hosts
+
+
+def test_many_hosts_are_written_as_one_range() -> None:
+    hosts = [f"n{number:06d}" for number in range(100_000)]
+    assert format_hostlist(iter(hosts)) == "n[000000-099999]"
+
+
+@pytest.mark.flux
+@pytest.mark.skipif(not flux_available(), reason="no live Flux")
+def test_what_is_written_as_a_hostlist_is_read_by_the_flux_command() -> None:
+    cases = [
+        ["lead", "burst0", "burst1", "burst2"],
+        ["n9", "n10", "n11", "n99", "n100"],
+        ["n08", "n09", "n10", "n099", "n100"],
+        ["n3", "n1", "n2", "n1", "n1"],
+        ["r1n1", "r1n2", "r2n1", "r2n2"],
+        ["n0-eth2", "n1-eth2", "n1"],
+        ["n99999999999999999", "n100000000000000000"],
+        ["node1", "node", "node2"],
+    ]
+    command = ["flux", "hostlist", "--fallback", "--expand", "--delimiter=,"]
+    for hosts in cases:
+        written = format_hostlist(hosts)
+        read = subprocess.run(
+            [*command, written], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert (read.stdout.strip().split(","), read.stderr) == (hosts, ""), written

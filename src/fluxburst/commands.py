@@ -11,6 +11,9 @@ from fluxburst.errors import FluxburstError
 PATIENCE_SECONDS = 60.0
 """How long a command that answers at once may take before it is taken for hung."""
 
+END_SECONDS = 10.0
+"""How long a command that is to end may take before it is killed."""
+
 _LINES_SHOWN = 3
 
 
@@ -50,24 +53,39 @@ def run(
         CommandError: if it is not there, fails, or does not end in time.
     """
     try:
-        done = subprocess.run(  # noqa: S603 - a list, and no shell
+        process = subprocess.Popen(  # noqa: S603 - a list, and no shell
             command,
-            input=stdin,
             env=environment,
-            timeout=timeout,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            check=False,
         )
     except OSError as error:
         problem = f"cannot be run: {error.strerror or error}"
         raise CommandError(command, problem, status=None, output="") from error
+    try:
+        output, errors = process.communicate(stdin, timeout)
     except subprocess.TimeoutExpired as error:
+        _end(process)
         problem = f"did not end within {timeout:.0f} seconds"
         raise CommandError(command, problem, status=None, output="") from error
-    if done.returncode:
-        problem = f"failed with status {done.returncode}"
-        output = done.stderr.strip() or done.stdout
-        raise CommandError(command, problem, status=done.returncode, output=output)
-    return done.stdout
+    except BaseException:
+        _end(process)
+        raise
+    if process.returncode:
+        problem = f"failed with status {process.returncode}"
+        said = errors.strip() or output
+        raise CommandError(command, problem, status=process.returncode, output=said)
+    return output
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a command, kindly first: a broker that is killed leaves processes behind."""
+    process.terminate()
+    try:
+        process.communicate(timeout=END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()

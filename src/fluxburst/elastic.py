@@ -39,8 +39,12 @@ BURST_PROPERTY = "burst"
 RECORD = "elastic.toml"
 DEFAULT_PORT = 8050
 TRIAL_SECONDS = 60.0
+MAX_NODES, MAX_CORES = 65_536, 4_096
+"""More than these are taken for a mistake."""
 
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
+_NUMBERS = frozenset({"cores", "gpus", "lead_cores", "lead_gpus", "port"})
+_DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]*", re.ASCII)
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
 
@@ -94,11 +98,15 @@ def check(elastic: Elastic) -> None:
     _check_hosts(elastic)
     if min(elastic.cores, elastic.lead_cores or 1) < 1 or min(elastic.gpus, elastic.lead_gpus) < 0:
         raise RequestError("a node needs at least 1 core, and 0 GPUs or more")
+    if max(elastic.cores, elastic.lead_cores or 0, elastic.gpus, elastic.lead_gpus) > MAX_CORES:
+        raise RequestError(f"a node can have at most {MAX_CORES} cores, and as many GPUs")
     if not 1 <= elastic.port <= 65535:
         raise RequestError(f"{elastic.port} is not a TCP port")
     if not _HOSTNAME.fullmatch(elastic.address):
         raise RequestError(f"{elastic.address!r} is neither a hostname nor an IPv4 address")
-    for queue in filter(None, (elastic.queue, elastic.default_queue)):
+    if elastic.network_device and not _DEVICE.fullmatch(elastic.network_device):
+        raise RequestError(f"{elastic.network_device!r} is not a network device")
+    for queue in (elastic.queue, elastic.default_queue) if elastic.queue else ():
         if not _QUEUE.fullmatch(queue):
             raise RequestError(f"{queue!r} is not a name for a queue")
     if elastic.queue == elastic.default_queue:
@@ -108,6 +116,8 @@ def check(elastic: Elastic) -> None:
 def _check_hosts(elastic: Elastic) -> None:
     if not elastic.lead_hosts or not elastic.burst_hosts:
         raise RequestError("an elastic instance needs at least one lead host and one burst node")
+    if len(elastic.hosts) > MAX_NODES:
+        raise RequestError(f"an elastic instance can have at most {MAX_NODES} hosts")
     for host in elastic.hosts:
         if not _HOSTNAME.fullmatch(host) or len(host) > 64:
             raise RequestError(f"{host!r} is not a hostname")
@@ -117,6 +127,28 @@ def _check_hosts(elastic: Elastic) -> None:
             f"{format_hostlist(twice)} is named twice: each broker is told by its hostname, and a "
             "lead host cannot be a burst node"
         )
+
+
+def check_here(elastic: Elastic) -> None:
+    """Check that this host can be rank 0: its address, its network device, and its port.
+
+    Raises:
+        RequestError: for the first that is wrong.
+    """
+    try:
+        socket.getaddrinfo(elastic.address, elastic.port)
+    except OSError as error:
+        raise RequestError(
+            f"the address {elastic.address} cannot be resolved on this host: {error.strerror}"
+        ) from error
+    devices = [name for _, name in socket.if_nameindex()]
+    named = elastic.network_device and not elastic.network_device[0].isdigit()
+    if named and elastic.network_device not in devices:
+        raise RequestError(
+            f"this host has no network device {elastic.network_device!r} "
+            f"[choose from {', '.join(devices)}]"
+        )
+    check_port_free(elastic)
 
 
 def check_port_free(elastic: Elastic) -> None:
@@ -137,11 +169,26 @@ def check_port_free(elastic: Elastic) -> None:
             ) from error
 
 
+def _listened_address(elastic: Elastic) -> str:
+    """Return what rank 0 listens on where no device is named; ZeroMQ takes no names for it."""
+    if not _is_loopback(elastic.address):
+        return "*"
+    return "127.0.0.1" if elastic.address == "localhost" else elastic.address
+
+
+def _listens(elastic: Elastic) -> bool:
+    try:
+        check_port_free(elastic)
+    except RequestError:
+        return True
+    return False
+
+
 def system_toml(elastic: Elastic, directory: Path) -> str:
     """Return the configuration of the instance's brokers, for files in ``directory``."""
     lead, *others = elastic.lead_hosts
     endpoint = f"tcp://{elastic.address}:{elastic.port}"
-    bound = elastic.network_device or (elastic.address if _is_loopback(elastic.address) else "*")
+    bound = elastic.network_device or _listened_address(elastic)
     rest = format_hostlist([*others, *elastic.burst_hosts])
     tables = [
         f"# An elastic Flux instance: {format_hostlist(elastic.lead_hosts)}, and burst nodes\n"
@@ -194,9 +241,10 @@ def write(
     """
     check(elastic)
     directory = directory.absolute()
+    _check_name(directory)
     check_replaceable(directory, overwrite=overwrite)
     if _is_rank_0(elastic):
-        check_port_free(elastic)
+        check_here(elastic)
     try:
         made = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     except OSError as error:
@@ -207,8 +255,16 @@ def write(
         (made / "config" / "system.toml").write_text(system_toml(elastic, directory))
         _give_to(made, elastic.user)
         _put_in_place(made, directory)
+        os.chown(directory, made.stat().st_uid, -1)
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _check_name(directory: Path) -> None:
+    try:
+        str(directory).encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(f"{str(directory)!a} is not UTF-8, as configurations are") from error
 
 
 def check_replaceable(directory: Path, *, overwrite: bool) -> None:
@@ -226,6 +282,9 @@ def check_replaceable(directory: Path, *, overwrite: bool) -> None:
         return
     if not (directory / RECORD).is_file():
         raise RequestError(f"{directory} is not empty, and is no elastic instance's directory")
+    old = load(directory) if overwrite else None
+    if old is not None and _is_rank_0(old) and _listens(old):
+        raise RequestError(f"the instance in {directory} runs on this host: end it first")
     if not overwrite:
         raise RequestError(
             f"{directory} has an elastic instance already; give --force to replace it"
@@ -241,6 +300,9 @@ def load(directory: Path) -> Elastic:
     path = directory / RECORD
     try:
         record: dict[str, Any] = tomllib.loads(path.read_text())
+        for name, value in record.items():
+            if type(value) is not (int if name in _NUMBERS else str):
+                raise TypeError(f"{name} = {value!r}")
         record["lead_hosts"] = parse_hostlist(record["lead_hosts"])
         record["burst_hosts"] = parse_hostlist(record["burst_hosts"])
         elastic = Elastic(**record)
@@ -250,7 +312,7 @@ def load(directory: Path) -> Elastic:
             f"{directory} is no elastic instance's directory ({path.name}: {error.strerror}); "
             "fluxburst local init makes one"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RequestError) as error:
         raise ConfigError(str(path), f"cannot be used: {error}") from error
     return elastic
 
@@ -286,9 +348,11 @@ def check_certificate(path: Path) -> None:
         RequestError: if it is not.
     """
     try:
-        mode = path.stat().st_mode
+        mode, content = path.stat().st_mode, path.read_bytes()
     except OSError as error:
         raise RequestError(f"the certificate {path} cannot be read: {error.strerror}") from error
+    if b"secret-key" not in content:
+        raise RequestError(f"{path} is not a certificate as flux keygen makes it")
     if mode & 0o077:
         raise RequestError(
             f"the certificate {path} can be read by others (mode {mode & 0o777:04o}), who could "
@@ -320,7 +384,7 @@ def flux_version(flux: str) -> str:
         FluxUnavailableError: if it does not tell.
     """
     try:
-        said = run([flux, "version"])
+        said = run([flux, "version"], environment=without_flux(os.environ))
     except CommandError as error:
         raise FluxUnavailableError(str(error)) from error
     match = re.search(r"libflux-core:\s*(\S+)", said)
@@ -388,8 +452,19 @@ def _try_out(made: Path, elastic: Elastic) -> None:
     alone = dataclasses.replace(elastic, lead_hosts=elastic.lead_hosts[:1])
     command = lead_command(alone, made, elastic.lead_hosts[0])
     command += [elastic.flux, "resource", "status", "--no-header", "--format={nnodes}"]
-    run(command, timeout=TRIAL_SECONDS, environment=without_flux(os.environ))
+    try:
+        run(command, timeout=TRIAL_SECONDS, environment=without_flux(os.environ))
+    except CommandError as error:
+        said = _failures_in(made / "log" / f"{elastic.lead_hosts[0]}.log") or str(error)
+        raise RequestError(f"a Flux broker does not start with this: {said}") from error
     (made / "log" / f"{elastic.lead_hosts[0]}.log").unlink(missing_ok=True)
+
+
+def _failures_in(log: Path) -> str:
+    """Return the first errors that a broker logged, on one line; empty where it logged none."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    errors = [line for line in lines if re.search(r"\.(err|crit|alert|emerg)\[", line)]
+    return "; ".join(line.partition(" UTC ")[2] or line for line in errors[:3])
 
 
 def _record(elastic: Elastic) -> str:
@@ -413,16 +488,26 @@ def _give_to(made: Path, user: str) -> None:
 
 
 def _put_in_place(made: Path, directory: Path) -> None:
+    """Move what was made into a directory, which stays the one that somebody may stand in."""
+    old = made / "old"
     try:
-        if directory.exists() and any(directory.iterdir()):
-            old = Path(tempfile.mkdtemp(prefix=f".{directory.name}-old-", dir=directory.parent))
-            directory.rename(old / "old")
-            made.rename(directory)
-            shutil.rmtree(old)
-        else:
-            made.rename(directory)
+        directory.mkdir(exist_ok=True)
+        directory.chmod(0o700)
+        old.mkdir()
+        _move_content(directory, old)
+        try:
+            _move_content(made, directory, but=old)
+        except OSError:
+            _move_content(old, directory)
+            raise
     except OSError as error:
         raise RequestError(f"{directory} cannot be written: {error.strerror}") from error
+
+
+def _move_content(source: Path, target: Path, but: Path | None = None) -> None:
+    for path in source.iterdir():
+        if path != but:
+            path.rename(target / path.name)
 
 
 def without_flux(environ: Mapping[str, str]) -> dict[str, str]:
@@ -448,5 +533,5 @@ def _is_loopback(address: str) -> bool:
 
 
 def _text(value: object) -> str:
-    """Write a text as TOML does: JSON's strings are strings of TOML, too."""
-    return json.dumps(str(value), ensure_ascii=False)
+    """Write a text as TOML does: JSON's strings are strings of TOML, save that DEL is escaped."""
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

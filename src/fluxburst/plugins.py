@@ -323,6 +323,8 @@ def as_burst_error(error: BaseException, plugin: str, burst: str = "") -> BurstE
     if isinstance(error, BurstError):
         error.plugin, error.burst = error.plugin or plugin, error.burst or burst
         return error
-    converted = BurstError(f"{type(error).__name__}: {error}", plugin=plugin, burst=burst)
+    known = isinstance(error, FluxburstError)
+    message = str(error) if known else f"{type(error).__name__}: {error}"
+    converted = BurstError(message, plugin=plugin, burst=burst)
     converted.__cause__ = error
     return converted

@@ -200,19 +200,21 @@ def parse_hostlist(text: str) -> tuple[str, ...]:
 def format_hostlist(hosts: Iterable[str]) -> str:
     """Write hosts as a hostlist (RFC 29), in their order: runs of numbered names in brackets."""
     parts: list[str] = []
-    for (prefix, suffix), numbers in itertools.groupby(map(_numbered, hosts), lambda n: n[0]):
+    for (prefix, suffix, numbered), numbers in itertools.groupby(
+        map(_numbered, hosts), lambda host: host[0]
+    ):
         run = [number for _, number in numbers]
-        if len(run) == 1 or not run[0]:
+        if len(run) == 1 or not numbered:
             parts += [f"{prefix}{number}{suffix}" for number in run]
         else:
             parts.append(f"{prefix}[{_number_ranges(run)}]{suffix}")
     return ",".join(parts)
 
 
-def _numbered(host: str) -> tuple[tuple[str, str], str]:
-    """Split a name into what stands before its last number, what after it, and the number."""
+def _numbered(host: str) -> tuple[tuple[str, str, bool], str]:
+    """Split a name: what is before its last number, what after it, whether it has one; and that."""
     match = _NUMBERED.fullmatch(host)
-    return ((match[1], match[3]), match[2]) if match else ((host, ""), "")
+    return ((match[1], match[3], True), match[2]) if match else ((host, "", False), "")
 
 
 def _number_ranges(numbers: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -258,10 +259,19 @@ cli.params.append(
 )
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what is under way is ended as by Ctrl-C."""
+
+
+def _terminated(*_: object) -> None:
+    raise Terminated
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 something failed, 2 the request is wrong."""
     from fluxburst.errors import FluxburstError
 
+    signal.signal(signal.SIGTERM, _terminated)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a name is better with a ? than not at all
@@ -274,9 +284,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         click.echo(f"fluxburst: {error.format_message()}", err=True)
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("fluxburst: interrupted", err=True)
-        sys.exit(130)
+    except (click.Abort, KeyboardInterrupt) as error:  # click makes the one of the other
+        terminated = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)
+        click.echo(f"fluxburst: {'terminated' if terminated else 'interrupted'}", err=True)
+        sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(FAILED)

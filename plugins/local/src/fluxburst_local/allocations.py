@@ -166,6 +166,7 @@ def _slurm_address(node: str) -> str:
     try:
         said = run(["scontrol", "show", "node", node, "--oneliner"])
     except CommandError as error:
-        raise RequestError(f"Slurm does not tell the address of node {node}: {error}") from error
+        problem = f"SLURM_JOB_ID is set, and Slurm does not tell the address of node {node}"
+        raise RequestError(f"{problem}: {error}") from error
     words = dict(word.partition("=")[::2] for word in said.split())
     return words.get("NodeAddr", node)

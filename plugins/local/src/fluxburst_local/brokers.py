@@ -37,7 +37,7 @@ class Brokers:
     @property
     def tag(self) -> str:
         """What tells the bursts of this instance from those of others."""
-        return hashlib.sha256(str(self.directory).encode()).hexdigest()[:8]
+        return hashlib.sha256(os.fsencode(self.directory.resolve())).hexdigest()[:8]
 
     @property
     def config(self) -> Path:

@@ -22,6 +22,7 @@ from fluxburst.sets import format_hostlist, parse_hostlist
 from fluxburst_local.allocations import Surroundings, note_enclosure, surroundings
 from fluxburst_local.parameters import LauncherName
 
+COUNT = click.IntRange(1, elastic_instances.MAX_NODES)
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 
@@ -32,7 +33,7 @@ def local() -> None:
 
 @local.command(cls=Command)
 @click.argument("directory", type=DIRECTORY)
-@click.option("--burst-nodes", type=click.IntRange(min=1), help="How many burst nodes to declare.")
+@click.option("--burst-nodes", type=COUNT, help="How many burst nodes to declare.")
 @click.option(
     "--burst-hosts",
     metavar="HOSTLIST",
@@ -214,8 +215,8 @@ def _say(elastic: Elastic, directory: Path, launcher: str) -> None:
     console().print(
         f"{directory}: starts on {lead}, and can grow by {len(elastic.burst_hosts)} nodes "
         f"({burst}) of {elastic.cores} cores{queue}, by launcher {launcher}.\n"
-        f"Start it:     fluxburst local start {directory}\n"
-        f"Burst in it:  fluxburst --config {directory}/fluxburst.toml run",
+        f"Start it:     fluxburst local start {shlex.quote(str(directory))}\n"
+        f"Burst in it:  fluxburst --config {shlex.quote(f'{directory}/fluxburst.toml')} run",
         markup=False,
         soft_wrap=True,
     )

@@ -36,6 +36,10 @@ _CAUSES = (
         "its certificate cannot be used ({0})",
     ),
     (
+        r"rundir (?:length|error).*",
+        "its run directory cannot be used ({0})",
+    ),
+    (
         r"sockevent (?P<endpoint>tcp://\S+) (?:connect retried|closed|connect delayed)",
         "nothing answers at {endpoint}: is the lead's address right, and its port open from there?",
     ),

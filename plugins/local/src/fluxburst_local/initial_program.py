@@ -12,7 +12,10 @@ def main() -> None:
     """Start the queues, which Flux leaves stopped where they have names, and run the command."""
     flux, *command = sys.argv[1:]
     subprocess.run([flux, "queue", "start", "--all", "--quiet"], check=True)  # noqa: S603
-    os.execvp(command[0], command)  # noqa: S606 - a list, and no shell
+    try:
+        os.execvp(command[0], command)  # noqa: S606 - a list, and no shell
+    except OSError as error:
+        sys.exit(f"fluxburst: {command[0]} cannot be run: {error.strerror}")
 
 
 if __name__ == "__main__":

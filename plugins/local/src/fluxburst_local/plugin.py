@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -40,6 +42,9 @@ from fluxburst_local.launchers import (
 )
 from fluxburst_local.leaving import leave
 from fluxburst_local.parameters import BurstParameters
+
+RUN_DIR_BYTES = 24
+"""Flux wants run directories of at most 96 bytes, and theirs have names of up to 70."""
 
 _REASON = re.compile(r"fluxburst (?P<burst>\S+) is taken down")
 
@@ -86,14 +91,14 @@ class LocalBurst(BurstPlugin):
             RequestError: if none is given and the running instance has none.
         """
         if self.params.config_dir is not None:
-            return self.params.config_dir.absolute()
+            return self.params.config_dir.resolve()
         config = self.instance.attribute("config.path")
         if not config:
             raise RequestError(
                 "config_dir is not set, and the running instance was not started from an elastic "
                 "instance's directory: fluxburst local init makes one"
             )
-        return Path(config).parent
+        return Path(config).parent.resolve()
 
     @functools.cached_property
     def elastic(self) -> Elastic:
@@ -131,14 +136,17 @@ class LocalBurst(BurstPlugin):
         problems: list[Problem] = []
         for field, check in (
             ("config_dir", self._check_directory),
+            ("flux_root", self._check_flux_root),
             ("hostnames", self._check_hostnames),
             ("log_level", self._check_log_level),
             ("run_dir", self._check_run_dir),
+            ("price", self._check_price),
+            ("max_nodes", self._check_max_nodes),
         ):
             try:
                 check()
             except RequestError as error:
-                problems.append(Problem(field, "its parameters", str(error)))
+                problems.append(Problem(field, "config or environment", str(error)))
         if problems:
             raise ParameterError(self.name, problems)
         return True
@@ -211,6 +219,11 @@ class LocalBurst(BurstPlugin):
         if burst.state is not BurstState.FAILED and not burst.error:
             shutil.rmtree(self.brokers.logs(burst.name), ignore_errors=True)
 
+    def by_hand(self, nodes: int | None, tasks: int | None) -> Burst:
+        """Size a burst that was asked for by hand; two processes give two names."""
+        burst = super().by_hand(nodes, tasks)
+        return replace(burst, name=f"{self.name}-{secrets.token_hex(4)}")
+
     def list_bursts(self) -> Collection[str]:
         """Return the bursts that something is left of: brokers, or nodes drained for them."""
         draining = {name for node in self._declared() if (name := _burst_of(node))}
@@ -218,12 +231,14 @@ class LocalBurst(BurstPlugin):
 
     def adopt(self) -> Sequence[Burst]:
         """Return the bursts that something is left of, as they are."""
+        with self.brokers.starting():  # a burst of which half is started has not lost the rest
+            there = self.launcher.launched()
         nodes = {node.hostname: node for node in self._declared()}
         bursts = {
             launched.name: self._as_it_is(
                 Burst(launched.name, self.name, "", 0), launched, nodes, adopting=True
             )
-            for launched in self.launcher.launched()
+            for launched in there
         }
         for node in nodes.values():
             name = _burst_of(node)
@@ -378,6 +393,10 @@ class LocalBurst(BurstPlugin):
             check_certificate(self.directory / "curve.cert")
             load(self.directory)
 
+    def _check_flux_root(self) -> None:
+        if self.params.flux_root is not None:
+            find_flux(self.params.flux_root)
+
     def _check_hostnames(self) -> None:
         if self.params.hostnames is None:
             return
@@ -402,6 +421,20 @@ class LocalBurst(BurstPlugin):
     def _check_run_dir(self) -> None:
         if not self.params.run_dir.is_absolute():
             raise RequestError(f"must be an absolute path, got {str(self.params.run_dir)!r}")
+        if self.params.launcher == "process" and not os.access(self.params.run_dir, os.W_OK):
+            raise RequestError(f"{self.params.run_dir} is no directory that can be written to")
+        if len(os.fsencode(self.params.run_dir)) > RUN_DIR_BYTES:
+            raise RequestError(
+                f"must be at most {RUN_DIR_BYTES} bytes long, for the sockets in it (unix(7))"
+            )
+
+    def _check_price(self) -> None:
+        if not 0 <= self.params.price < math.inf:
+            raise RequestError(f"must be a number of 0 or more, got {self.params.price}")
+
+    def _check_max_nodes(self) -> None:
+        if self.params.max_nodes is not None and self.params.max_nodes < 0:
+            raise RequestError(f"must be 0 or more, got {self.params.max_nodes}")
 
 
 def _burst_of(node: Node) -> str:
