@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fluxburst.bursts import Burst, BurstRequest, BurstState
+from fluxburst.errors import FAILURES
 from fluxburst.hookspecs import hookimpl
 from fluxburst.jobs import Job
 from fluxburst.plugins import BurstPlugin
@@ -38,6 +39,15 @@ def fluxburst_run_plugin(plugin: BurstPlugin, request: BurstRequest) -> Sequence
     return bursts or ()
 
 
+def _has_others(plugin: BurstPlugin, names: Sequence[str]) -> bool:
+    """Whether a plugin has, or may have, bursts besides these: also those of other processes."""
+    known = {n for n, burst in plugin.bursts.items() if burst.state is not BurstState.ENDED}
+    try:
+        return not known.union(plugin.list_bursts()).issubset(names)
+    except FAILURES:  # it cannot be told; the one who takes down says so
+        return True
+
+
 @hookimpl(trylast=True)
 def fluxburst_unburst_plugin(plugin: BurstPlugin, bursts: Sequence[Burst]) -> Sequence[str]:
     """Let the plugin take all of it down, or burst by burst where only some are meant.
@@ -45,12 +55,7 @@ def fluxburst_unburst_plugin(plugin: BurstPlugin, bursts: Sequence[Burst]) -> Se
     A plugin of flux-burst's kind returns nothing, which is taken for all of them.
     """
     names = [burst.name for burst in bursts]
-    others = [
-        name
-        for name, burst in plugin.bursts.items()
-        if burst.state is not BurstState.ENDED and name not in names
-    ]
-    if not others:
+    if not _has_others(plugin, names):
         gone = plugin.unburst()
         return names if gone is None else gone
     ended: list[str] = []

@@ -7,7 +7,7 @@ fails keeps no other from running, or from being taken down; all that failed is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from fluxburst.bursts import Burst, BurstRequest, BurstState
@@ -49,7 +49,11 @@ class Executor:
             plugin = self._plugins[name]
             offered = {jobid: plan.jobs[jobid] for jobid in assigned}
             jobs = self._give(plugin, offered, plan, errors)
-            planned = tuple(burst for burst in plan.bursts if burst.plugin == name)
+            planned = tuple(
+                burst
+                for burst in plan.bursts
+                if burst.plugin == name and not jobs.keys().isdisjoint(burst.jobs)
+            )
             if jobs:
                 bursts += self._run(plugin, BurstRequest(planned, jobs), errors)
         unmatched = [plan.jobs[jobid] for jobid in plan.unmatched]
@@ -223,7 +227,7 @@ class Executor:
         """Yield each plugin that can tell, with its bursts as they are out there."""
         for plugin in self._plugins.values():
             try:
-                there = plugin.adopt()
+                there = _checked(plugin.adopt())
             except FAILURES as error:  # a provider's library may raise anything
                 failure = as_burst_error(error, plugin.name)
                 errors.append(failure)
@@ -266,7 +270,8 @@ class Executor:
         gone = {burst.name for burst in self._unburst(plugin, failed, problems)}
         errors += problems
         for burst in failed:
-            left = "; what is left of it could not be taken down, it may cost money"
+            why = "; ".join(map(str, problems))
+            left = f"; what is left of it could not be taken down, it may cost money: {why}"
             plugin.bursts[burst.name] = (
                 burst
                 if burst.name in gone
@@ -347,6 +352,19 @@ class Executor:
                 self._hooks.burst_changed(burst, before.get(name))
 
 
+def _checked(there: Sequence[Burst] | None) -> list[Burst] | None:
+    """Return what adopt() answered.
+
+    Raises:
+        BurstError: if it is something else than bursts.
+    """
+    if there is None:
+        return None
+    if isinstance(there, Iterable) and all(isinstance(burst, Burst) for burst in there):
+        return list(there)
+    raise BurstError(f"adopt() answered {there!r}, not the bursts that are there")
+
+
 def _queue_before(job: Job, plugin: BurstPlugin) -> str:
     """Return the queue that a job is taken from, also where it was given away before."""
     if not plugin.queue:
@@ -359,7 +377,10 @@ def _queue_before(job: Job, plugin: BurstPlugin) -> str:
 def _refreshed(plugin: BurstPlugin, burst: Burst) -> Burst:
     """Return a burst as its plugin sees it; a plugin that cannot tell leaves a note on it."""
     try:
-        return plugin.refresh(replace(burst, error=""))
+        now = plugin.refresh(replace(burst, error=""))
+        if not isinstance(now, Burst) or now.name != burst.name:
+            raise BurstError(f"refresh() answered {now!r}, not the burst as it is now")
+        return now
     except FAILURES as error:  # a provider's library may raise anything
         return replace(burst, error=str(as_burst_error(error, plugin.name, burst.name)))
 

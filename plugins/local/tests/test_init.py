@@ -512,6 +512,15 @@ def test_the_nodes_of_an_enclosing_flux_on_one_machine_get_names(
     assert elastic.load(site.directory).address == "127.0.0.1"
 
 
+def test_the_nodes_of_an_enclosing_flux_that_share_some_machines_get_names(
+    site: Site, init: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_flux(site, monkeypatch, "n1,n1,n2,n2", 2)
+    done(init())
+    assert hosts_of(site.directory) == ("n2", "burst[0-2]")
+    assert elastic.load(site.directory).address == "n2"
+
+
 # --- what init refuses -------------------------------------------------------------------------
 
 
@@ -683,7 +692,7 @@ def test_a_port_in_use_here_does_not_matter_to_a_lead_elsewhere(site: Site, init
 def test_a_certificate_that_others_can_read_is_refused(site: Site, init: Run) -> None:
     own = site.place / "own.cert"
     own.write_bytes(CERTIFICATE)
-    for others in (0o640, 0o604, 0o660):
+    for others in (0o640, 0o604, 0o620, 0o602):
         own.chmod(others)
         line = line_of(init("--burst-nodes=1", f"--curve-cert={own}"))
         assert f"{own} can be read by others (mode {others:04o})" in line

@@ -176,14 +176,17 @@ class EmbeddedInstance:
             InstanceError: if nothing is left to happen before that.
         """
         wanted = states | JobState.INACTIVE
-        waiting = [jobid for jobid in jobids if jobid in self._records]
-        while True:
-            waiting = [jobid for jobid in waiting if not self._records[jobid].job.state & wanted]
-            if not waiting:
-                return
-            if not self._step(math.inf):
+        known = [jobid for jobid in jobids if jobid in self._records]
+
+        def waiting() -> list[int]:
+            return [jobid for jobid in known if not self._records[jobid].job.state & wanted]
+
+        while waiting():
+            self._schedule()
+            left = waiting()
+            if left and not self._step(math.inf):
                 raise InstanceError(
-                    f"{len(waiting)} jobs, the first being {waiting[0]}, will never get there: "
+                    f"{len(left)} jobs, the first being {left[0]}, will never get there: "
                     "nothing is left to happen in the embedded instance"
                 )
 

@@ -139,6 +139,7 @@ class LiveInstance:
         """
         with _asking("its pending jobs"):
             records = self._list(PENDING, ["all"])
+            self._forget_moved(records)
             self._fetch_specs([record["id"] for record in records])
         # A job that ended meanwhile may have no jobspec any more; it is no longer pending, either.
         jobs = [
@@ -272,6 +273,13 @@ class LiveInstance:
         answers = self._requests.stream("job-list.list", payload)
         return [record for answer in answers for record in answer["jobs"]]
 
+    def _forget_moved(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Forget the jobspecs of jobs in another queue: its constraints are in the jobspec, too."""
+        for record in records:
+            spec = self._specs.get(record["id"])
+            if spec is not None and record.get("queue") != _queue_of(spec):
+                del self._specs[record["id"]]
+
     def _fetch_specs(self, pending: Collection[int]) -> None:
         """Make the jobspecs of pending jobs known, and forget all others."""
         self._specs = {jobid: self._specs[jobid] for jobid in pending if jobid in self._specs}
@@ -322,6 +330,10 @@ def _as_listed(spec: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any
         if key in record and record[key] != system.get(key):
             system[key] = record[key]
     return spec
+
+
+def _queue_of(spec: Mapping[str, Any]) -> Any:
+    return spec.get("attributes", {}).get("system", {}).get("queue")
 
 
 def binding_version() -> str:
