@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -121,6 +122,40 @@ def test_a_command_that_does_not_end_is_ended(tmp_path: Path) -> None:
         run(command, timeout=1)
     assert str(caught.value).endswith("did not end within 1 seconds")
     assert caught.value.status is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
+
+
+def test_a_command_that_will_not_end_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fluxburst.commands.END_SECONDS", 0.2)
+    note = tmp_path / "pid"
+    script = f"trap '' TERM; echo $$ > {note}; exec sleep 600"
+    with at_most(60), pytest.raises(CommandError, match="did not end within 1 seconds"):
+        run(["/bin/sh", "-c", script], timeout=1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
+
+
+def test_what_a_command_that_did_not_end_has_left_running_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fluxburst.commands.END_SECONDS", 0.2)
+    note = tmp_path / "pid"
+    script = f"sleep 600 & echo $! > {note}; wait"
+    try:
+        with at_most(15), pytest.raises(CommandError, match="did not end within 1 seconds"):
+            run(["/bin/sh", "-c", script], timeout=1)
+    finally:
+        os.kill(int(note.read_text()), signal.SIGKILL)
+
+
+def test_an_interrupt_ends_the_command(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    script = f"read go; echo $$ > {note}; kill -INT $PPID; exec sleep 600"
+    with at_most(60), pytest.raises(KeyboardInterrupt):
+        run(["/bin/sh", "-c", script], stdin="go\n")
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text()), 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -82,10 +83,17 @@ def run(
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End a command, kindly first: a broker that is killed leaves processes behind."""
+    """End a command, kindly first: a broker that is killed leaves processes behind.
+
+    What the command itself has started, and may hold its pipes open, is not waited for.
+    """
     process.terminate()
     try:
-        process.communicate(timeout=END_SECONDS)
+        process.wait(END_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.communicate()
+        process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):  # what was to be read by it is not any more
+                pipe.close()
