@@ -35,6 +35,11 @@ class BurstState(str, enum.Enum):
     """It did not come up, or broke; ``error`` says why. Nothing is left unless that says so."""
 
 
+LIVE_STATES = frozenset(BurstState) - {BurstState.ENDED, BurstState.FAILED}
+COMING_STATES = frozenset({BurstState.REQUESTED, BurstState.STARTING, BurstState.JOINING})
+LEAVING_STATES = frozenset({BurstState.DRAINING, BurstState.ENDING})
+
+
 @dataclass(frozen=True)
 class Burst:
     """One piece of extra capacity.
@@ -50,6 +55,10 @@ class Burst:
         price: What one node costs an hour, in the currency of the plugin's prices.
         error: Why it failed, or what it waits for, for a person.
         joined: How many of its nodes were up in the instance when that was last looked at.
+        since: When the provider began to bill it, in seconds since the epoch, once it did; None
+            where the provider does not say.
+        lease_until: When its nodes are to end by themselves, in seconds since the epoch; None for
+            never. ``create`` arms it where the provider can.
     """
 
     name: str
@@ -62,6 +71,13 @@ class Burst:
     price: float = 0.0
     error: str = ""
     joined: int = 0
+    since: float | None = None
+    lease_until: float | None = None
+
+
+def drain_reason(burst: str) -> str:
+    """Return what nodes of a burst that is taken down are drained for; it names the burst."""
+    return f"fluxburst {burst} is taken down"
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fluxburst import ordering, parameters, recordings, selectors
 from fluxburst.bursts import Burst
 from fluxburst.config import Config, blocked_by_environment
 from fluxburst.config import find as find_config
+from fluxburst.engine.engine import Engine
 from fluxburst.errors import (
     FAILURES,
     BurstError,
@@ -21,12 +24,12 @@ from fluxburst.errors import (
     UnknownPluginError,
     did_you_mean,
 )
-from fluxburst.executor import Executor
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.handles.live import LiveInstance
 from fluxburst.handles.protocol import Instance
 from fluxburst.hookspecs import hookimpl
-from fluxburst.jobs import Job, JobState
+from fluxburst.jobs import Job, JobState, queue_order
+from fluxburst.ledger import Ledger, LedgerPlace
 from fluxburst.manager import Manager, Offer
 from fluxburst.nodes import Node
 from fluxburst.plan import Plan, still_valid
@@ -80,6 +83,9 @@ class FluxBurst:
         config: Selector, ordering, blocked packages and parameters; by default those of the
             configuration file in the usual places, if there is one.
         block: Names of packages that are not to take part, besides those of ``config``.
+        state_dir: Where the ledger is kept; by default that of ``FLUXBURST_STATE_DIR``, or one for
+            each instance in the user's state directory. The ledger of an embedded instance is
+            kept in memory unless this is given.
 
     Attributes:
         instance: The instance that jobs wait in.
@@ -99,6 +105,7 @@ class FluxBurst:
         *,
         config: Config | None = None,
         block: Iterable[str] = (),
+        state_dir: Path | None = None,
     ) -> None:
         self.config = find_config() if config is None else config
         self.validate = validate
@@ -108,7 +115,17 @@ class FluxBurst:
         self._selector: _Selector | None = None
         self._ordering: _Ordering | None = None
         self.hooks = Manager([*self.config.block, *blocked_by_environment(), *block])
-        self._executor = Executor(self.hooks, self.plugins, self.instance)
+        in_memory = isinstance(self.instance, EmbeddedInstance)
+        self._place = LedgerPlace(self.instance, state_dir, in_memory=in_memory)
+        self._engine = Engine(
+            self.hooks,
+            self.plugins,
+            self.instance,
+            self._place,
+            self.config.policy,
+            self._plan_again,
+        )
+        self._closing = weakref.finalize(self, _close, self._engine, self._place)
         self.hooks.configure(self)
         self.hooks.discover()
         try:
@@ -121,6 +138,16 @@ class FluxBurst:
 
     def __repr__(self) -> str:
         return f"<FluxBurst plugins={list(self.plugins)}>"
+
+    def __enter__(self) -> FluxBurst:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let others hold the instance, close the ledger, and end the threads."""
+        _close(self._engine, self._place)
 
     # --- plugins, selector, ordering -------------------------------------------------------
 
@@ -203,6 +230,15 @@ class FluxBurst:
         """Return the ids of all active jobs of the instance, of all users."""
         return self.instance.job_ids()
 
+    @property
+    def ledger(self) -> Ledger:
+        """The record of this instance's bursts.
+
+        Raises:
+            LedgerError: if it cannot be opened.
+        """
+        return self._place.ledger
+
     def select_jobs(self) -> dict[int, Job]:
         """Return the jobs that are candidates for bursting, by id.
 
@@ -219,17 +255,35 @@ class FluxBurst:
         Raises:
             OrderingError: if the ordering that was set names a plugin that is not loaded.
             InstanceError: if the instance cannot be asked.
+            LedgerError: if the ledger cannot be read.
         """
         return self._planned(lambda planner, jobs: planner.plan(jobs))
 
-    def _planned(self, make: Callable[[Planner, Sequence[Job]], T]) -> T:
-        jobs = self.instance.pending_jobs()
+    def _planned(
+        self,
+        make: Callable[[Planner, Sequence[Job]], T],
+        jobs: Sequence[Job] | None = None,
+        closed: Mapping[tuple[str, str], str] | None = None,
+    ) -> T:
+        if jobs is None:
+            self._engine.records.look()
+            self._engine.backlog.refresh()
+            jobs = sorted(self._engine.backlog.jobs.values(), key=queue_order)
         self._seen_nodes = self.instance.nodes()
         try:
-            planner = Planner(self.hooks, self.plugins, self.instance.name, self._seen_nodes)
+            planner = Planner(
+                self.hooks,
+                self.plugins,
+                self.instance.name,
+                self._seen_nodes,
+                self._engine.bounds(closed or {}),
+            )
             return make(planner, jobs)
         finally:
             self._seen_nodes = None
+
+    def _plan_again(self, jobs: Sequence[Job], closed: Mapping[tuple[str, str], str]) -> Plan:
+        return self._planned(lambda planner, those: planner.plan(those), jobs, closed)
 
     def adopt_bursts(self) -> None:
         """Learn of the bursts that other processes brought up; changes nothing else.
@@ -237,39 +291,60 @@ class FluxBurst:
         Raises:
             BurstErrors: for the plugins that could not be asked; those of the others are known.
         """
-        _raise(self._executor.adopt())
+        self._engine.records.look()
+        self._engine.backlog.refresh()
+        _raise(self._engine.adopt())
 
     # --- acting ----------------------------------------------------------------------------
 
-    def reconcile(self) -> None:
-        """Compare what is out there with what was given away, and mend the difference.
-
-        Of plugins that can tell (:meth:`~fluxburst.BurstPlugin.adopt`): bursts of other processes
-        are adopted, those that lost nodes are taken down once no job runs on what is left of them,
-        and jobs that wait for a burst that failed or is not there are free again. A plugin that
-        cannot be asked is left alone, and nothing of its is presumed gone.
+    def hold(self) -> None:
+        """Hold the instance: one client at a time may act. Whatever acts does so by itself.
 
         Raises:
+            HeldError: if another client holds it, saying which.
+            LedgerError: if the ledger cannot be written.
+        """
+        self._engine.records.hold()
+
+    def reconcile(self) -> None:
+        """Compare what is there with the ledger, and mend the difference; do what is due.
+
+        Bursts that were created but not recorded as such are adopted; those that were being taken
+        down go on to the end; what carries this instance's name and is in no record is taken down,
+        as is what lost nodes, once no job runs on what is left of it; jobs that wait for a burst
+        that failed or is not there are free again. A plugin that cannot be asked is left alone,
+        and nothing of its is presumed gone. Leases are renewed, idle bursts are ended.
+
+        Raises:
+            HeldError: if another client holds the instance.
+            LedgerError: if the ledger cannot be written; nothing was brought up.
             BurstErrors: for all that failed; the rest was done.
         """
-        _raise(self._executor.reconcile())
+        self.hold()
+        self._engine.backlog.refresh()
+        _raise(self._engine.reconcile())
 
     def apply(self, plan: Plan) -> list[Burst]:
         """Do what a plan says: mark its jobs, then have each plugin bring its capacity up.
 
         Jobs that have started, were given away or were held since the plan was made are left out.
+        What a plugin has no capacity or quota for is offered to the next.
 
         Returns:
             The bursts that came up or are coming.
 
         Raises:
             UnknownPluginError: if a plugin of the plan is not loaded; nothing was done.
+            HeldError: if another client holds the instance; nothing was done.
+            LedgerError: if the ledger cannot be written; nothing more was brought up.
             BurstErrors: for all that failed; the rest was done. The jobs of failed bursts are
                 free again.
         """
         for name in plan.assignments:
             self._loaded(name)
-        return self._executor.apply(still_valid(plan, self.instance.pending_jobs()))
+        self.hold()
+        self._engine.backlog.refresh()
+        return self._engine.apply(still_valid(plan, self._engine.backlog.jobs))
 
     def run_burst(
         self, request_burst: bool = False, nodes: int | None = None, tasks: int | None = None
@@ -286,15 +361,19 @@ class FluxBurst:
             The selected jobs that no plugin took.
 
         Raises:
+            HeldError: if another client holds the instance; nothing was done.
+            LedgerError: if the ledger cannot be written; nothing more was brought up.
             BurstErrors: for all that failed; the rest was done.
         """
-        errors = self._executor.reconcile()
+        self.hold()
+        self._engine.backlog.refresh()
+        errors = self._engine.reconcile()
         plan = self.plan()
         try:
             if request_burst:
                 self.request_bursts(nodes, tasks)
             else:
-                self._executor.apply(plan)
+                self._engine.apply(plan)
         except BurstErrors as failures:
             if not errors:
                 raise
@@ -309,11 +388,14 @@ class FluxBurst:
             UnknownPluginError: if it is not loaded.
             BurstErrors: if it fails.
         """
-        return self._executor.request([self._loaded(name)], nodes, tasks)
+        plugin = self._loaded(name)
+        self.hold()
+        return self._engine.request([plugin], nodes, tasks)
 
     def request_bursts(self, nodes: int | None, tasks: int | None) -> list[Burst]:
         """Have each loaded plugin bring up capacity by hand. Otherwise as :meth:`request_burst`."""
-        return self._executor.request(list(self.plugins.values()), nodes, tasks)
+        self.hold()
+        return self._engine.request(list(self.plugins.values()), nodes, tasks)
 
     def run_unburst(self, names: Collection[str] | None = None) -> list[str]:
         """Take bursts down: all, or the named ones.
@@ -325,7 +407,9 @@ class FluxBurst:
             RequestError: if a name is not that of a burst.
             BurstErrors: for all that could not be taken down; the rest was.
         """
-        return self._executor.take_down([names] if isinstance(names, str) else names)
+        self.hold()
+        self._engine.backlog.refresh()
+        return self._engine.take_down([names] if isinstance(names, str) else names)
 
     def refresh_bursts(self) -> list[Burst]:
         """Look at what has become of the bursts of this client; return all of them.
@@ -333,7 +417,9 @@ class FluxBurst:
         A burst is ready when all its nodes are up in the instance. A plugin that does not name
         the hosts of its bursts says itself when they are ready.
         """
-        return self._executor.refresh()
+        self.hold()
+        self._engine.backlog.refresh()
+        return self._engine.refresh()
 
     def wait_for_jobs(
         self, jobids: Iterable[int] | None = None, states: Iterable[str] | None = None
@@ -395,6 +481,11 @@ class FluxBurst:
         if name not in self.plugins:
             raise UnknownPluginError(name, list(self.plugins), why="not loaded")
         return self.plugins[name]
+
+
+def _close(engine: Engine, place: LedgerPlace) -> None:
+    engine.close()
+    place.close()
 
 
 def _raise(errors: Sequence[FluxburstError]) -> None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fluxburst import policy
 from fluxburst.errors import ConfigError, did_you_mean
+from fluxburst.policy import Policy
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -18,7 +20,7 @@ else:
 
 VARIABLE = "FLUXBURST_CONFIG"
 BLOCK_VARIABLE = "FLUXBURST_BLOCK"
-_KEYS = ("block", "ordering", "plugins", "selector")
+_KEYS = ("block", "ordering", "plugins", "selector", *policy.TABLES)
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Config:
         selector: The selector's description; None for the default.
         ordering: The ordering's name; None for the default.
         plugins: For each burst plugin to load, in order, its parameters.
+        policy: Lifetimes, timeouts, retries and limits.
     """
 
     source: str = ""
@@ -38,6 +41,7 @@ class Config:
     selector: Any = None
     ordering: Any = None
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
 
     def source_of(self, plugin: str) -> str:
         """Return what to call a plugin's table in messages."""
@@ -105,4 +109,11 @@ def load(path: Path) -> Config:
     for name, table in plugins.items():
         if not isinstance(table, dict):
             raise ConfigError(source, f"'plugins.{name}' must be a table, [plugins.{name}]")
-    return Config(source, tuple(block), content.get("selector"), content.get("ordering"), plugins)
+    return Config(
+        source,
+        tuple(block),
+        content.get("selector"),
+        content.get("ordering"),
+        plugins,
+        policy.read({key: content[key] for key in policy.TABLES if key in content}, source),
+    )

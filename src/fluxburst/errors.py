@@ -108,6 +108,27 @@ class InstanceError(FluxburstError):
     """The instance did not do what was asked of it, or went away while being asked."""
 
 
+class LedgerError(FluxburstError):
+    """The ledger cannot be read or written: nothing is brought up without it."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"ledger {path}: {problem}" if path else f"ledger: {problem}")
+        self.path = path
+        self.problem = problem
+
+
+class HeldError(RequestError):
+    """Another client holds the instance; ``holder`` says who, for a person."""
+
+    def __init__(self, path: str, holder: str) -> None:
+        super().__init__(
+            f"the instance is held by another client ({holder}), and one at a time may act: "
+            f"wait for it, or stop it [lock: {path}]"
+        )
+        self.path = path
+        self.holder = holder
+
+
 class HookError(FluxburstError):
     """A hook implementation raised, or answered with something that is not an answer.
 
@@ -154,6 +175,14 @@ class CapacityError(BurstError):
 
 class QuotaError(BurstError):
     """The provider would exceed a quota of this account: try the next plugin."""
+
+
+class LimitError(BurstError):
+    """A limit of the configuration would be passed: nothing was asked of the provider."""
+
+
+class PatienceError(BurstError):
+    """The provider did not answer in time; what it was asked for may still happen."""
 
 
 class AuthError(BurstError):

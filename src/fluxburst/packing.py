@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 
 from fluxburst.constraints import ALL_ALIKE, ANYTHING, Constraint, Kinds
 from fluxburst.jobspec import Chunk
+from fluxburst.limits import Allowance, Owner, Spent
 from fluxburst.nodes import Node, NodeType
+from fluxburst.policy import Limits
 from fluxburst.quantities import format_bytes
 
 
@@ -258,12 +260,16 @@ class Packing:
 
 
 class Supply:
-    """The new nodes of one type: those opened so far, what they have left, how many may follow."""
+    """The new nodes of one type: those opened so far, what they have left, how many may follow.
+
+    ``limited`` says which limit of the configuration holds it back; empty where none does.
+    """
 
     def __init__(self, node_type: NodeType, available: float, kinds: Kinds = ALL_ALIKE) -> None:
         self.node_type = node_type
         self.room = whole(node_type, kinds)
         self.available = available
+        self.limited = ""
         self.opened = 0
         self.pool = Pool()
 
@@ -276,7 +282,6 @@ class Supply:
     def open(self, count: int) -> None:
         """Open ``count`` more nodes."""
         self.opened += count
-        self.available -= count
         if count:
             self.pool.add(self.node_type.gpus, self.room, count)
 
@@ -309,6 +314,7 @@ def could_fit(
     )
 
 
+NOBODY = Owner("")
 NO_MATCH = "no node type has what its constraints ask for"
 
 
@@ -335,16 +341,27 @@ def _share(chunk: Chunk, units: int, node_type: NodeType, nodes: int) -> float:
     return 1.0 if chunk.exclusive else min(1.0, max(used * units / nodes, 1e-9))
 
 
+class _State(NamedTuple):
+    """What packing changes."""
+
+    existing: Pool
+    supplies: list[Supply]
+    allowance: Allowance
+
+
 class Packer:
     """Places the jobs of one plugin, first on existing nodes, then on as few new ones as it can.
 
     It may be called several times; nodes opened in an earlier call are filled up in a later one.
+    ``in_use`` may be set anew in between.
 
     Args:
         node_types: What the plugin can supply.
         existing: Nodes that are free or coming; shared between the packers of several plugins.
         in_use: For each node type, how many of its nodes there are already.
         kinds: The constraints that nodes are told apart by, here as in ``existing``.
+        allowance: What the limits of the configuration leave; shared between packers, too.
+        owner: Whom the new nodes are charged to.
     """
 
     def __init__(
@@ -353,24 +370,49 @@ class Packer:
         existing: Pool,
         in_use: Mapping[str, int],
         kinds: Kinds = ALL_ALIKE,
+        allowance: Allowance | None = None,
+        owner: Owner = NOBODY,
     ) -> None:
         self.existing = existing
-        self.supplies = [
-            Supply(
-                node_type,
-                math.inf
-                if node_type.max_nodes is None
-                else max(0, node_type.max_nodes - in_use.get(node_type.name, 0)),
-                kinds,
-            )
-            for node_type in node_types
-        ]
+        self.in_use = in_use
+        self._allowance = Allowance(Limits(), Spent(0.0), 0.0) if allowance is None else allowance
+        self._owner = owner
+        self.supplies = [Supply(node_type, math.inf, kinds) for node_type in node_types]
+        self._look_at_limits()
         self._later = {"cores": 0, "gpus": 0}
 
     @property
     def new_nodes(self) -> dict[str, int]:
         """For each node type that is needed, how many new nodes."""
         return {s.node_type.name: s.opened for s in self.supplies if s.opened}
+
+    def _look_at_limits(self) -> None:
+        """Learn how many nodes of each type may follow."""
+        for supply in self.supplies:
+            kind = supply.node_type
+            most = math.inf if kind.max_nodes is None else kind.max_nodes
+            free = max(0, most - self.in_use.get(kind.name, 0) - supply.opened)
+            allowed = self._allowance.room(self._owner, kind)
+            supply.available = min(free, allowed)
+            supply.limited = ""
+            if allowed < free:
+                count = int(allowed) + 1
+                supply.limited = self._allowance.why_not(self._owner, kind, count)
+
+    def _open(self, supply: Supply, count: int) -> None:
+        """Open ``count`` more nodes of a type."""
+        supply.open(count)
+        self._allowance.take(self._owner, supply.node_type, count)
+        self._look_at_limits()
+
+    def _state(self) -> _State:
+        supplies = [supply.copy() for supply in self.supplies]
+        return _State(self.existing.copy(), supplies, self._allowance.copy())
+
+    def _restore(self, state: _State) -> None:
+        self.existing.restore(state.existing)
+        self.supplies = state.supplies
+        self._allowance.restore(state.allowance)
 
     def pack(self, demands: Sequence[Demand]) -> Packing:
         """Place each demand wholly or not at all.
@@ -379,13 +421,13 @@ class Packer:
         which packs best. Where the limits do not let all of them in, again in queue order, so
         that it is the last in the queue that are left out, not the smallest.
         """
-        before = self.existing.copy(), [supply.copy() for supply in self.supplies]
+        self._look_at_limits()
+        before = self._state()
         packing = self._pack_in_order(sorted(demands, key=self._size(), reverse=True))
         if any(
             self._could_ever_fit(demand) for demand in demands if demand.job in packing.unplaced
         ):
-            self.existing.restore(before[0])
-            self.supplies = before[1]
+            self._restore(before)
             packing = self._pack_in_order(sorted(demands, key=lambda demand: demand.turn))
         return packing
 
@@ -476,7 +518,7 @@ class Packer:
                 yield left, "", _why_not(chunk, wanted, 1, self.supplies)
                 return
             supply, nodes, units = cheapest
-            supply.open(nodes)
+            self._open(supply, nodes)
             steps, _ = _take(chunk, units, supply.node_type.gpus, supply.room, nodes)
             _commit(chunk, steps, supply.pool)
             left -= units
@@ -515,14 +557,13 @@ class Packer:
         fitting.sort(key=lambda position: self.supplies[position].node_type.price)
         why = ""
         for choice in [[position] for position in fitting] or [[]]:
-            before = self.existing.copy(), [supply.copy() for supply in self.supplies]
+            before = self._state()
             node_type, why = self._place_parts(
                 chunks, wanted, [self.supplies[position] for position in choice]
             )
             if not why:
                 return node_type, ""
-            self.existing.restore(before[0])
-            self.supplies = before[1]
+            self._restore(before)
         return "", why if fitting else self._why_no_type(chunks, wanted)
 
     def _why_no_type(self, chunks: Sequence[Chunk], wanted: int) -> str:
@@ -572,7 +613,7 @@ class Packer:
         _commit(chunk, opened_steps, supply.pool, held)
         if new:
             placed = sum(taking.nodes * taking.units for taking in opened_steps)
-            supply.open(new)
+            self._open(supply, new)
             steps, _ = _take(chunk, rest - placed, supply.node_type.gpus, supply.room, new)
             _commit(chunk, steps, supply.pool, held)
         return supply.node_type.name, ""
@@ -625,7 +666,7 @@ def _why_not(chunk: Chunk, wanted: int, units: int, supplies: Sequence[Supply]) 
     )
     limits = [
         f"{Packer._new_nodes_for(chunk, units, s)} more of {s.node_type.name!r} needed, "
-        f"{s.available:.0f} left of {s.node_type.max_nodes}"
+        + (s.limited or f"{s.available:.0f} left of {s.node_type.max_nodes}")
         for s in supplies
         if s.fits(chunk, wanted)
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -115,15 +115,18 @@ class Plan:
         }
 
 
-def still_valid(plan: Plan, pending: Iterable[Job]) -> Plan:
+def still_valid(plan: Plan, pending: Mapping[int, Job]) -> Plan:
     """Return the plan without the jobs that no longer wait for capacity, or were given away.
 
     A burst that was for such jobs alone is left out, too.
     """
-    waiting = {job.id for job in pending if job.mark is None and not job.not_startable}
-    assigned = {job for jobs in plan.assignments.values() for job in jobs}
+    assigned = {jobid for jobs in plan.assignments.values() for jobid in jobs}
     # A job that was marked before, and is planned anew, waits with its mark on.
-    gone = {job for job in assigned - waiting if plan.jobs[job].mark is None}
+    gone = {
+        jobid
+        for jobid in assigned
+        if plan.jobs[jobid].mark is None and not _waits(pending.get(jobid))
+    }
     if not gone:
         return plan
     return replace(
@@ -134,3 +137,7 @@ def still_valid(plan: Plan, pending: Iterable[Job]) -> Plan:
         },
         bursts=tuple(burst for burst in plan.bursts if not gone.issuperset(burst.jobs)),
     )
+
+
+def _waits(job: Job | None) -> bool:
+    return job is not None and job.mark is None and not job.not_startable

@@ -6,12 +6,14 @@ A job that a plugin accepts but has no room for, because of its limits, is offer
 from __future__ import annotations
 
 import gc
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from fluxburst.bursts import Burst
+from fluxburst.bursts import COMING_STATES, Burst
 from fluxburst.constraints import ALL_ALIKE, Constraint, Kinds, compiled
 from fluxburst.errors import (
     FAILURES,
@@ -22,10 +24,13 @@ from fluxburst.errors import (
     OrderingError,
 )
 from fluxburst.jobs import Job, Mark
+from fluxburst.limits import Allowance, Owner, Spent
 from fluxburst.nodes import Node, NodeType, check_node_types
 from fluxburst.packing import Demand, Packer, Pool, fits_now, pool_of, why_unfit
 from fluxburst.plan import Decision, Outcome, Plan
-from fluxburst.plugins import COMING_STATES, BurstPlugin, as_burst_error, burst_name
+from fluxburst.plugins import BurstPlugin, as_burst_error, burst_name
+from fluxburst.policy import Limits
+from fluxburst.quantities import format_duration
 
 
 class Votes(Protocol):
@@ -42,6 +47,27 @@ class Votes(Protocol):
     def schedule_job(self, job: Job, plugin: BurstPlugin) -> bool:
         """Whether a plugin takes a job."""
         ...
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What holds a plan back, besides what plugins can supply.
+
+    Attributes:
+        allowance: What the limits leave; it is not changed.
+        by_owner: Whether each user and queue gets bursts of its own, to be charged for.
+        closed: Node types that are not to be asked for, by plugin and name, with the reason.
+        stuck: Plugins that do not answer, with the reason.
+        max_lifetime: How long a burst lives at most, in seconds.
+        name_of: Makes the name of a burst one that no burst before had.
+    """
+
+    allowance: Allowance = field(default_factory=lambda: Allowance(Limits(), Spent(0.0), 0.0))
+    by_owner: bool = False
+    closed: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    stuck: Mapping[str, BurstError] = field(default_factory=dict)
+    max_lifetime: float = math.inf
+    name_of: Callable[[str], str] = str
 
 
 @dataclass(slots=True)
@@ -149,6 +175,7 @@ class Planner:
         plugins: The loaded plugins, by name.
         instance: The instance's name, which the names of bursts depend on.
         nodes: The instance's nodes.
+        bounds: What holds it back; by default nothing.
     """
 
     def __init__(
@@ -157,11 +184,14 @@ class Planner:
         plugins: Mapping[str, BurstPlugin],
         instance: str,
         nodes: Sequence[Node],
+        bounds: Bounds | None = None,
     ) -> None:
         self._votes = votes
         self._plugins = plugins
         self._instance = instance
-        self._unusable: dict[str, BurstError] = {}
+        self._bounds = bounds or Bounds()
+        self._allowance = self._bounds.allowance.copy()
+        self._unusable: dict[str, BurstError] = dict(self._bounds.stuck)
         self._in_use: dict[str, dict[str, int]] = {}
         self._types = {name: self._types_of(plugin) for name, plugin in plugins.items()}
         self._nodes = tuple(nodes)
@@ -180,10 +210,11 @@ class Planner:
             }
         )
         self._kinds = ALL_ALIKE
-        self._packers: dict[str, Packer] = {}
+        self._existing = Pool()
+        self._packers: dict[Owner, Packer] = {}
         self._decisions: dict[int, Decision] = {}
         self._accepted: dict[str, dict[int, int]] = {name: {} for name in plugins}
-        self._bursting: dict[tuple[str, str], list[int]] = {}
+        self._bursting: dict[tuple[Owner, str], list[int]] = {}
 
     def plan(self, jobs: Sequence[Job]) -> Plan:
         """Decide on each job. Plugins are as before afterwards.
@@ -224,6 +255,8 @@ class Planner:
         self._decisions[job.id] = Decision(job.id, Outcome.FAILED, "", (str(error),), error)
 
     def _types_of(self, plugin: BurstPlugin) -> tuple[NodeType, ...]:
+        if plugin.name in self._unusable:
+            return ()
         try:
             types = tuple(plugin.node_types())
             check_node_types(types)
@@ -262,13 +295,23 @@ class Planner:
                 continue  # given earlier, and malformed: it is not counted
             self._constraints.ask(job)
         self._kinds = self._constraints.kinds()
-        existing = _existing(self._nodes, self._plugins, self._types, self._kinds)
-        self._packers = {
-            name: Packer(types, existing, self._in_use[name], self._kinds)
-            for name, types in self._types.items()
-            if types
-        }
-        return existing
+        self._existing = _existing(self._nodes, self._plugins, self._types, self._kinds)
+        return self._existing
+
+    def _packer_of(self, owner: Owner) -> Packer:
+        """Return what packs an owner's jobs, with the nodes that others have opened in use."""
+        name = owner.plugin
+        if owner not in self._packers:
+            open_types = [t for t in self._types[name] if (name, t.name) not in self._bounds.closed]
+            self._packers[owner] = Packer(
+                open_types, self._existing, {}, self._kinds, self._allowance, owner
+            )
+        in_use = Counter(self._in_use[name])
+        for other, packer in self._packers.items():
+            if other.plugin == name and other != owner:
+                in_use.update(packer.new_nodes)
+        self._packers[owner].in_use = in_use
+        return self._packers[owner]
 
     def _set_aside(
         self, given: Sequence[tuple[_Candidate, Mark]], existing: Pool
@@ -278,7 +321,7 @@ class Planner:
         packer = Packer((), existing, {}, self._kinds)
         for candidate, mark in given:
             fits = self._packs(packer, candidate.job)
-            if mark.burst or fits or mark.plugin not in self._packers:
+            if mark.burst or fits or not self._types.get(mark.plugin):
                 where = f" in burst {mark.burst}" if mark.burst else ""
                 why = f"was given to {mark.plugin}{where}"
                 self._decide(candidate.job, Outcome.GIVEN, why, plugin=mark.plugin)
@@ -353,6 +396,12 @@ class Planner:
             if name in self._unusable:
                 candidate.reasons.append(f"{name} cannot be asked: {self._unusable[name]}")
                 continue
+            if job.duration > self._bounds.max_lifetime:
+                candidate.reasons.append(
+                    f"{name}: it may run {format_duration(job.duration)}, and bursts live "
+                    f"{format_duration(self._bounds.max_lifetime)} at most"
+                )
+                continue
             if self._votes.schedule_job(job, plugin):
                 self._constraints.of(job, name)  # what a plugin could not tell costs this job
                 plugin.jobs[job.id] = job
@@ -372,32 +421,57 @@ class Planner:
         """Count the nodes for what was accepted; return what there is no room for."""
         left_over: list[_Candidate] = []
         for name, candidates in accepted.items():
-            packer = self._packers.get(name)
-            if packer is None:
+            if self._types[name]:
+                for owner, theirs in self._by_owner(name, candidates).items():
+                    left_over += self._pack_for(owner, theirs)
+            else:
                 for candidate in candidates:
                     self._assign(candidate, name, f"{name} accepts it")
-                continue
-            packing = packer.pack(
-                [
-                    Demand(c.job.id, c.job.chunks, c.turn, self._wanted(c.job, name))
-                    for c in candidates
-                ]
-            )
-            for candidate in candidates:
-                job = candidate.job.id
-                if job in packing.unplaced:
-                    candidate.reasons.append(f"{name}: {packing.unplaced[job]}")
-                    del self._plugins[name].jobs[job]
-                    left_over.append(candidate)
-                elif job in packing.placed:
-                    node_type = packing.placed[job]
-                    self._bursting.setdefault((name, node_type), []).append(job)
-                    self._assign(candidate, name, f"{name} accepts it on new {node_type!r} nodes")
-                else:
-                    self._note_ride(candidate.job, name)
-                    why = f"{name} accepts it; it fits on nodes that are free or coming"
-                    self._assign(candidate, name, why)
         return sorted(left_over, key=lambda candidate: candidate.turn)
+
+    def _by_owner(
+        self, name: str, candidates: Sequence[_Candidate]
+    ) -> Mapping[Owner, Sequence[_Candidate]]:
+        """Return the jobs that a plugin accepts by whom their bursts are charged to."""
+        if not self._bounds.by_owner:
+            return {Owner(name): candidates}
+        owners: dict[Owner, list[_Candidate]] = {}
+        for candidate in candidates:
+            owner = Owner(name, candidate.job.user, candidate.job.queue)
+            owners.setdefault(owner, []).append(candidate)
+        return owners
+
+    def _pack_for(self, owner: Owner, candidates: Sequence[_Candidate]) -> list[_Candidate]:
+        """Count the nodes for one owner's jobs; return those that there is no room for."""
+        name = owner.plugin
+        left_over: list[_Candidate] = []
+        packing = self._packer_of(owner).pack(
+            [Demand(c.job.id, c.job.chunks, c.turn, self._wanted(c.job, name)) for c in candidates]
+        )
+        for candidate in candidates:
+            job = candidate.job.id
+            if job in packing.unplaced:
+                why = "; ".join([packing.unplaced[job], *self._closed_of(name)])
+                candidate.reasons.append(f"{name}: {why}")
+                del self._plugins[name].jobs[job]
+                left_over.append(candidate)
+            elif job in packing.placed:
+                node_type = packing.placed[job]
+                self._bursting.setdefault((owner, node_type), []).append(job)
+                self._assign(candidate, name, f"{name} accepts it on new {node_type!r} nodes")
+            else:
+                self._note_ride(candidate.job, name)
+                why = f"{name} accepts it; it fits on nodes that are free or coming"
+                self._assign(candidate, name, why)
+        return left_over
+
+    def _closed_of(self, name: str) -> list[str]:
+        """Return which node types of a plugin are not to be asked for now, and why."""
+        return [
+            f"{node_type!r} is not asked for: {why}"
+            for (plugin, node_type), why in self._bounds.closed.items()
+            if plugin == name
+        ]
 
     def _wanted(self, job: Job, name: str) -> int:
         return self._kinds.wanted(self._constraints.of(job, name))
@@ -413,13 +487,14 @@ class Planner:
         self._decide(candidate.job, Outcome.ASSIGNED, *candidate.reasons, why, plugin=name)
 
     def _bursts(self) -> Iterator[Burst]:
-        for (name, node_type), jobs in self._bursting.items():
+        for (owner, node_type), jobs in self._bursting.items():
+            name = owner.plugin
             price = next(t.price for t in self._types[name] if t.name == node_type)
             yield Burst(
-                name=burst_name(self._instance, name, node_type, jobs),
+                name=self._bounds.name_of(burst_name(self._instance, name, node_type, jobs)),
                 plugin=name,
                 node_type=node_type,
-                nodes=self._packers[name].new_nodes[node_type],
+                nodes=self._packers[owner].new_nodes[node_type],
                 jobs=tuple(jobs),
                 price=price,
             )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 from fluxburst import parameters
-from fluxburst.bursts import Burst, BurstState
+from fluxburst.bursts import LIVE_STATES, Burst, BurstState
 from fluxburst.constraints import compiled
 from fluxburst.errors import (
     FAILURES,
@@ -25,18 +25,6 @@ from fluxburst.nodes import NodeType
 from fluxburst.packing import Demand, Packer, Pool, could_fit
 
 P = TypeVar("P")
-
-LIVE_STATES = frozenset(
-    {
-        BurstState.REQUESTED,
-        BurstState.STARTING,
-        BurstState.JOINING,
-        BurstState.READY,
-        BurstState.DRAINING,
-        BurstState.ENDING,
-    }
-)
-COMING_STATES = frozenset({BurstState.REQUESTED, BurstState.STARTING, BurstState.JOINING})
 
 
 @dataclass
@@ -166,6 +154,19 @@ class BurstPlugin:
         """
         return None
 
+    def renew(self, burst: Burst) -> Burst:
+        """Arm a burst's lease anew, to end at ``burst.lease_until``; money is set aside till then.
+
+        Returns:
+            The burst with the lease that it has now: that asked for, or the one it had where the
+            provider does not let it be longer. By default as asked for: where nothing can be
+            armed, the service alone ends bursts.
+
+        Raises:
+            BurstError: if it could not be renewed.
+        """
+        return burst
+
     def refresh(self, burst: Burst) -> Burst:
         """Return a burst as it is now. Called while waiting for it to come up.
 
@@ -208,7 +209,9 @@ class BurstPlugin:
             BurstErrors: for those that did not come up, once all have been tried; what was left
                 of them has been deleted.
         """
-        wanted = (self.by_hand(nodes, tasks),) if request_burst else self.planned
+        wanted = self.planned
+        if request_burst and not wanted:
+            wanted = (self.by_hand(nodes, tasks),)
         done: list[Burst] = []
         errors: list[FluxburstError] = []
         for burst in wanted:

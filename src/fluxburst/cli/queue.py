@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from fluxburst import recordings
-from fluxburst.bursts import Burst
+from fluxburst.bursts import COMING_STATES, LIVE_STATES, Burst
 from fluxburst.cli.app import (
     FAILED,
     OK,
@@ -27,7 +27,6 @@ from fluxburst.errors import BurstErrors, FluxburstError, FormatError, HookError
 from fluxburst.fluids import format_f58
 from fluxburst.jobs import Job
 from fluxburst.plan import Outcome, Plan
-from fluxburst.plugins import COMING_STATES, LIVE_STATES
 from fluxburst.quantities import format_bytes, format_duration, parse_duration
 
 JOB_COLUMNS = ["job", "name", "user", "queue", "nodes#", "cores#", "GPUs#", "memory#", "limit#"]

@@ -1,0 +1,77 @@
+"""The pending jobs of the instance, as a client keeps them: read once, then only what changes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from fluxburst.handles.protocol import Instance
+from fluxburst.jobs import Job, Mark
+
+
+class Backlog:
+    """A mirror of the pending jobs.
+
+    Args:
+        instance: The instance that they wait in.
+
+    Attributes:
+        jobs: The pending jobs, by id, as they were when :meth:`refresh` was last called.
+        marks: The marks of those that were given away, by id.
+        changed: The ids of those that are new or have changed; whoever looks at them empties it.
+        gone: The ids of those that are pending no longer; whoever looks at them empties it.
+    """
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self.jobs: dict[int, Job] = {}
+        self.marks: dict[int, Mark] = {}
+        self.changed: set[int] = set()
+        self.gone: set[int] = set()
+
+    def refresh(self) -> None:
+        """Learn what has changed.
+
+        Raises:
+            InstanceError: if the instance cannot be asked.
+        """
+        changes = self._instance.pending_changes()
+        now = {job.id: job for job in changes.jobs}
+        gone = set(changes.gone)
+        if changes.complete:
+            gone |= self.jobs.keys() - now.keys()
+        for jobid in gone:
+            self.jobs.pop(jobid, None)
+            self.marks.pop(jobid, None)
+        self.jobs.update(now)
+        for jobid, job in now.items():
+            self._note_mark(jobid, job.mark)
+        self.changed -= gone
+        self.changed |= now.keys()
+        self.gone |= gone
+
+    def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:
+        """Make marks last on jobs, or take them off (None); return those no longer active."""
+        inactive = self._instance.set_marks(marks)
+        for jobid, mark in marks.items():
+            if jobid in self.jobs:
+                job = self.jobs[jobid] = Job(self.jobs[jobid])
+                annotations = job.get("annotations") or {}
+                user = {k: v for k, v in annotations.get("user", {}).items() if k != "fluxburst"}
+                if mark is not None:
+                    user["fluxburst"] = mark.to_memo()
+                job["annotations"] = {**annotations, "user": user}
+                self._note_mark(jobid, mark)
+                self.changed.add(jobid)
+        return inactive
+
+    def given(self, plugin: str) -> Iterator[tuple[Job, Mark]]:
+        """Yield the pending jobs that a plugin was given, with their marks."""
+        for jobid, mark in self.marks.items():
+            if mark.plugin == plugin:
+                yield self.jobs[jobid], mark
+
+    def _note_mark(self, jobid: int, mark: Mark | None) -> None:
+        if mark is None:
+            self.marks.pop(jobid, None)
+        else:
+            self.marks[jobid] = mark

@@ -1,0 +1,306 @@
+"""Bringing capacity up: record the intent, give the jobs, have the plugins create, see what came.
+
+Nothing is asked of a plugin before its intent is in the ledger. What a plugin has no capacity or
+quota for is offered to the next within the same pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from fluxburst.breakers import failed
+from fluxburst.bursts import Burst, BurstRequest, BurstState
+from fluxburst.engine.giving import Giver
+from fluxburst.engine.lanes import Answer, Call, Lanes, names_of
+from fluxburst.engine.records import Records
+from fluxburst.errors import (
+    BurstErrors,
+    CapacityError,
+    FluxburstError,
+    LimitError,
+    PatienceError,
+    QuotaError,
+)
+from fluxburst.jobs import Job
+from fluxburst.ledger import Breaker
+from fluxburst.limits import Allowance, owner_of
+from fluxburst.manager import Manager
+from fluxburst.nodes import NodeType
+from fluxburst.plan import Plan
+from fluxburst.plugins import BurstPlugin, burst_name
+from fluxburst.policy import Policy
+
+
+@dataclass
+class Outcome:
+    """What a pass has brought about so far.
+
+    Attributes:
+        bursts: What came up, or is coming.
+        errors: What failed.
+        refused: Node types that had no capacity or quota, by plugin and name, with the reason.
+        homeless: The jobs of what was refused, by id, to be offered on.
+        offered_on: Errors that do not count once their jobs have found another place, with these.
+    """
+
+    bursts: list[Burst] = field(default_factory=list)
+    errors: list[FluxburstError] = field(default_factory=list)
+    refused: dict[tuple[str, str], str] = field(default_factory=dict)
+    homeless: dict[int, Job] = field(default_factory=dict)
+    offered_on: list[tuple[FluxburstError, frozenset[int]]] = field(default_factory=list)
+
+
+class Bringer:
+    """Brings bursts up for one client.
+
+    Args:
+        hooks: The client's hooks.
+        records: Its records.
+        giver: What gives its jobs away.
+        lanes: The threads of its plugins.
+        policy: Its policy.
+        allowance: Tells what the limits leave now.
+    """
+
+    def __init__(
+        self,
+        hooks: Manager,
+        records: Records,
+        giver: Giver,
+        lanes: Lanes,
+        policy: Policy,
+        allowance: Callable[[], Allowance],
+    ) -> None:
+        self._hooks = hooks
+        self._records = records
+        self._giver = giver
+        self._lanes = lanes
+        self.policy = policy
+        self._allowance = allowance
+        self.outcome = Outcome()
+
+    def start(
+        self, plugins: Mapping[str, BurstPlugin], plan: Plan, patience: float = math.inf
+    ) -> None:
+        """Start what a plan says, and settle what is answered within ``patience`` seconds.
+
+        By default it is waited for all of it. What comes of it is in :attr:`outcome`.
+        """
+        for name, assigned in plan.assignments.items():
+            if assigned:
+                self._start(plugins[name], assigned, plan)
+        self._lanes.wait(patience)
+
+    def start_by_hand(
+        self, plugins: Sequence[BurstPlugin], nodes: int | None, tasks: int | None
+    ) -> None:
+        """Have plugins bring up capacity by hand, and wait for all of it."""
+        for plugin in plugins:
+            bursts: tuple[Burst, ...] = ()
+            try:
+                if type(plugin).run is BurstPlugin.run:
+                    bursts = (self._sized(plugin, nodes, tasks),)
+            except FluxburstError as error:
+                self._failed(plugin, error)
+                continue
+            request = BurstRequest(bursts, request_burst=True, nodes=nodes, tasks=tasks)
+            self._call(plugin, request, None)
+        self._lanes.wait(math.inf)
+
+    # --- the steps -------------------------------------------------------------------------
+
+    def _start(self, plugin: BurstPlugin, assigned: Sequence[int], plan: Plan) -> None:
+        offered = {jobid: plan.jobs[jobid] for jobid in assigned}
+        planned = [
+            burst
+            for burst in plan.bursts
+            if burst.plugin == plugin.name and not offered.keys().isdisjoint(burst.jobs)
+        ]
+        reserved, refused = self._reserve(plugin, planned, offered)
+        for jobid in refused:
+            offered.pop(jobid)
+        burst_of = {job: name for job, name in plan.riding.items() if job in offered}
+        burst_of.update({job: b.name for b in reserved for job in b.jobs})
+        jobs = self._giver.give(plugin, offered, burst_of, self.outcome.errors)
+        wanted = [burst for burst in reserved if not jobs.keys().isdisjoint(burst.jobs)]
+        for burst in reserved:
+            if burst not in wanted:
+                self._drop(plugin, burst, "none of its jobs could be given to it")
+        stand_in = None
+        if jobs and not reserved and type(plugin).run is not BurstPlugin.run:
+            stand_in = self._stand_in(plugin, jobs)
+        if jobs:
+            self._call(plugin, BurstRequest(tuple(wanted), jobs), stand_in)
+
+    def _reserve(
+        self, plugin: BurstPlugin, bursts: Sequence[Burst], jobs: Mapping[int, Job]
+    ) -> tuple[list[Burst], set[int]]:
+        """Record the intent and set the money aside, in one transaction.
+
+        Returns the bursts, and the jobs of those that a limit does not allow any more.
+        """
+        reserved: list[Burst] = []
+        refused: set[int] = set()
+        ledger = self._records.ledger
+        for burst in bursts:
+            burst = self._with_lease(burst)
+            with ledger.transaction():
+                allowance = self._allowance()
+                theirs = [jobs[jobid] for jobid in burst.jobs if jobid in jobs]
+                entry = self._records.request(burst, theirs)
+                kind = NodeType(burst.node_type, 0, price=burst.price)
+                why = allowance.why_not(owner_of(entry), kind, burst.nodes)
+                if why:
+                    ended = replace(burst, state=BurstState.FAILED, error=why)
+                    ledger.record(ended, self._records.now())
+                    refused |= set(burst.jobs)
+            if why:
+                self._failed(plugin, LimitError(why, plugin=plugin.name, burst=burst.name))
+            else:
+                reserved.append(burst)
+        return reserved, refused
+
+    def _with_lease(self, burst: Burst) -> Burst:
+        lifetimes = self.policy.lifetimes
+        lease = min(lifetimes.lease, lifetimes.max_lifetime)
+        now = self._records.now()
+        return replace(burst, lease_until=now + lease if lease < math.inf else None)
+
+    def _sized(self, plugin: BurstPlugin, nodes: int | None, tasks: int | None) -> Burst:
+        """Size and record a burst by hand.
+
+        Raises:
+            FluxburstError: if it cannot be sized, or a limit does not allow it.
+        """
+        burst = plugin.by_hand(nodes, tasks)
+        burst = replace(burst, name=self._records.ledger.free_name(burst.name))
+        reserved, _ = self._reserve(plugin, [burst], {})
+        if not reserved:
+            raise self.outcome.errors.pop()
+        return reserved[0]
+
+    def _stand_in(self, plugin: BurstPlugin, jobs: Collection[int]) -> Burst:
+        """Record what a plugin is asked that sizes its bursts itself."""
+        name = burst_name("", plugin.name, "", jobs)
+        burst = Burst(self._records.ledger.free_name(name), plugin.name, "", 0, tuple(jobs))
+        self._records.request(burst)
+        return burst
+
+    def _drop(self, plugin: BurstPlugin, burst: Burst, why: str) -> None:
+        """Record that a burst was not asked for after all."""
+        self._records.record(plugin, replace(burst, state=BurstState.ENDED), why)
+
+    def _call(self, plugin: BurstPlugin, request: BurstRequest, stand_in: Burst | None) -> None:
+        for burst in request.bursts:
+            self._records.announce(plugin, burst)
+
+        def run() -> Sequence[Burst]:
+            plugin.planned = request.bursts
+            try:
+                return tuple(self._hooks.run_plugin(plugin, request))
+            finally:
+                plugin.planned = ()
+
+        self._lanes.start(
+            Call(
+                plugin.name,
+                "create()",
+                self.policy.timeouts.create * max(1, len(request.bursts)),
+                run,
+                settle=lambda answer: self._settle(plugin, request, stand_in, answer),
+                give_up=lambda why: self._give_up(plugin, request, why),
+                bursts=names_of(request.bursts),
+            )
+        )
+
+    def _settle(
+        self, plugin: BurstPlugin, request: BurstRequest, stand_in: Burst | None, answer: Answer
+    ) -> None:
+        """Take what a plugin answered; free the jobs of what did not come up."""
+        done: Sequence[Burst] = ()
+        error = answer.exception()
+        if error is None:
+            done = answer.result()
+        elif isinstance(error, FluxburstError):
+            done = getattr(error, "bursts", ())
+        interrupted = error is not None and not isinstance(error, FluxburstError)
+        # What was interrupted may be there: the next pass asks.
+        begun = names_of(request.bursts) if interrupted else names_of(done)
+        plugin.bursts.update({burst.name: burst for burst in done})
+        self._records.sync(plugin)
+        self._records.created(done)
+        self._settle_stand_in(plugin, stand_in, done, error)
+        for burst in request.bursts:
+            if burst.name not in begun:
+                self._missing(plugin, burst, error)
+        if error is not None and not request.bursts:
+            self._giver.take_back(plugin, list(request.jobs), str(error))
+        self.outcome.bursts += done
+        if isinstance(error, FluxburstError):
+            self._blame(plugin, request, error)
+        elif error is not None:
+            raise error
+
+    def _missing(self, plugin: BurstPlugin, burst: Burst, error: BaseException | None) -> None:
+        """Free the jobs of a burst that did not come up."""
+        known = plugin.bursts.get(burst.name, burst)
+        why = known.error or (str(error) if error else "the plugin did not bring it up")
+        if known.state is BurstState.REQUESTED:  # the plugin has not said what became of it
+            self._records.record(plugin, replace(known, state=BurstState.FAILED, error=why))
+        self._giver.take_back(plugin, self._giver.waiting_for(plugin, {burst.name}), why)
+
+    def _settle_stand_in(
+        self,
+        plugin: BurstPlugin,
+        stand_in: Burst | None,
+        done: Sequence[Burst],
+        error: BaseException | None,
+    ) -> None:
+        if stand_in is None:
+            return
+        if error is not None:
+            state, why = BurstState.FAILED, str(error)
+        elif done:
+            state, why = BurstState.ENDED, f"it is {', '.join(sorted(names_of(done)))}"
+        else:
+            state, why = BurstState.READY, "the plugin does not say what it brought up"
+        self._records.ledger.record(replace(stand_in, state=state), self._records.now(), why)
+
+    def _blame(self, plugin: BurstPlugin, request: BurstRequest, error: FluxburstError) -> None:
+        """Count failures, and note whose jobs are to be offered on."""
+        by_name = {burst.name: burst for burst in request.bursts}
+        for one in error.errors if isinstance(error, BurstErrors) else [error]:
+            burst = by_name.get(getattr(one, "burst", ""))
+            if burst is not None:
+                self._count_failure(burst, one)
+            if burst is not None and isinstance(one, (CapacityError, QuotaError, PatienceError)):
+                self.outcome.refused[burst.plugin, burst.node_type] = str(one)
+                theirs = {j: job for j in burst.jobs if isinstance(job := request.jobs.get(j), Job)}
+                self.outcome.homeless.update(theirs)
+                self.outcome.offered_on.append((one, frozenset(theirs)))
+        self._failed(plugin, error)
+
+    def _count_failure(self, burst: Burst, error: FluxburstError) -> None:
+        key = burst.plugin, burst.node_type
+        ledger = self._records.ledger
+        breaker = ledger.breakers().get(key, Breaker(*key))
+        now = self._records.now()
+        ledger.set_breaker(failed(breaker, self.policy.breakers, now, str(error)))
+
+    def _give_up(self, plugin: BurstPlugin, request: BurstRequest, why: str) -> None:
+        """Take bursts for failed whose creation has not been answered, and have them taken down."""
+        errors: list[FluxburstError] = []
+        for burst in request.bursts:
+            self._records.record(plugin, replace(burst, state=BurstState.ENDING, error=why))
+            errors.append(PatienceError(why, plugin=plugin.name, burst=burst.name))
+            self._giver.take_back(plugin, self._giver.waiting_for(plugin, {burst.name}), why)
+        if not request.bursts:
+            errors.append(PatienceError(why, plugin=plugin.name))
+            self._giver.take_back(plugin, list(request.jobs), why)
+        self._blame(plugin, request, BurstErrors(errors))
+
+    def _failed(self, plugin: BurstPlugin, error: FluxburstError) -> None:
+        self.outcome.errors.append(error)
+        self._hooks.phase_failed("run", plugin, error)

@@ -1,0 +1,250 @@
+"""Taking bursts down: drained first where jobs may still run, then deleted, then settled.
+
+A burst that is to go is recorded as such before anything is done about it, and stays so until its
+plugin says that it is gone, however often that has to be asked.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+from fluxburst.bursts import LEAVING_STATES, LIVE_STATES, Burst, BurstState, drain_reason
+from fluxburst.engine.giving import Giver
+from fluxburst.engine.lanes import Answer, Call, Lanes, names_of
+from fluxburst.engine.records import Records
+from fluxburst.errors import BurstError, BurstErrors, FluxburstError, PatienceError, RequestError
+from fluxburst.handles.protocol import Instance
+from fluxburst.ledger import Entry
+from fluxburst.manager import Manager
+from fluxburst.plugins import BurstPlugin, as_burst_error
+from fluxburst.policy import Policy
+
+_log = logging.getLogger(__name__)
+
+
+class Ender:
+    """Takes bursts down for one client.
+
+    Args:
+        hooks: The client's hooks.
+        plugins: The loaded plugins, by name.
+        instance: The instance.
+        records: The client's records.
+        giver: What takes its jobs back.
+        lanes: The threads of its plugins.
+        policy: Its policy.
+
+    Attributes:
+        gone: The bursts that went since this was last emptied.
+        errors: What failed since this was last emptied.
+    """
+
+    def __init__(
+        self,
+        hooks: Manager,
+        plugins: Mapping[str, BurstPlugin],
+        instance: Instance,
+        records: Records,
+        giver: Giver,
+        lanes: Lanes,
+        policy: Policy,
+    ) -> None:
+        self._hooks = hooks
+        self._plugins = plugins
+        self._instance = instance
+        self._records = records
+        self._giver = giver
+        self._lanes = lanes
+        self.policy = policy
+        self.gone: list[Burst] = []
+        self.errors: list[FluxburstError] = []
+
+    # --- by hand ---------------------------------------------------------------------------
+
+    def take_down(self, names: Collection[str] | None) -> tuple[list[Burst], list[FluxburstError]]:
+        """Take bursts down: all, or the named ones; return those that are gone, and what failed.
+
+        Raises:
+            RequestError: if a name is not that of a burst.
+            BurstErrors: if that cannot be told, as a plugin could not be asked.
+        """
+        self.gone, self.errors = [], []
+        chosen = self._chosen(names)
+        for plugin_name, bursts in chosen.items():
+            if bursts or names is None:
+                self._start(self._plugins[plugin_name], bursts, everything=names is None)
+        self._lanes.wait(math.inf)
+        gone, errors = self.gone, self.errors
+        self.gone, self.errors = [], []
+        return gone, errors
+
+    def _chosen(self, names: Collection[str] | None) -> dict[str, list[Burst]]:
+        """Return what to take down, by plugin."""
+        chosen: dict[str, list[Burst]] = {}
+        for plugin in self._plugins.values():
+            known = {n: b for n, b in plugin.bursts.items() if b.state in LIVE_STATES}
+            for name in self._listed(plugin):
+                known.setdefault(name, Burst(name, plugin.name, "", 0))
+            chosen[plugin.name] = [b for n, b in known.items() if names is None or n in names]
+        found = {burst.name for bursts in chosen.values() for burst in bursts}
+        unknown = sorted(set(names or ()) - found)
+        if unknown and self.errors:  # it may be one of a plugin that could not be asked
+            raise BurstErrors(self.errors)
+        if unknown:
+            raise RequestError(f"there is no burst {', '.join(map(repr, unknown))}")
+        return chosen
+
+    def _listed(self, plugin: BurstPlugin) -> Collection[str]:
+        """Return which bursts a plugin lists; one that cannot be asked is noted."""
+        listed: list[str] = []
+
+        def settle(answer: Answer) -> None:
+            error = answer.exception()
+            if error is None:
+                listed.extend(answer.result())
+            elif isinstance(error, Exception):
+                self.errors.append(as_burst_error(error, plugin.name))
+            else:
+                raise error
+
+        def give_up(why: str) -> None:
+            self.errors.append(PatienceError(why, plugin=plugin.name))
+
+        timeout = self.policy.timeouts.list
+        run = plugin.list_bursts
+        self._lanes.start(Call(plugin.name, "list_bursts()", timeout, run, settle, give_up))
+        self._lanes.wait(math.inf)
+        return listed
+
+    # --- step by step ----------------------------------------------------------------------
+
+    def drain(self, entry: Entry, reason: str) -> None:
+        """Let no new job start on a burst's nodes: the first step of taking it down."""
+        plugin = self._records.plugin_of(entry.burst)
+        if plugin is None or entry.burst.state in LEAVING_STATES:
+            return
+        burst = self._records.record(
+            plugin, replace(entry.burst, state=BurstState.DRAINING), reason
+        )
+        ranks = self._records.ranks_of([burst])[burst.name]
+        self._instance.drain(ranks, drain_reason(burst.name))
+
+    def end(self, burst: Burst, reason: str = "") -> None:
+        """Have a burst deleted; it is settled when its plugin has answered."""
+        plugin = self._records.plugin_of(burst)
+        if plugin is None or burst.name in self._lanes.in_flight:
+            return
+        if plugin.name in self._lanes.stuck():
+            return
+        self._records.record(plugin, replace(burst, state=BurstState.ENDING), reason)
+        self._start(plugin, [burst], everything=False)
+
+    def end_unrecorded(self, plugin: BurstPlugin, burst: Burst) -> None:
+        """Have deleted what is there of a burst that the ledger knows to have ended."""
+        if burst.name not in self._lanes.in_flight:
+            self._start(plugin, [burst], everything=False)
+
+    def _start(self, plugin: BurstPlugin, bursts: Sequence[Burst], *, everything: bool) -> None:
+        for burst in bursts:
+            entry = self._records.ledger.entry(burst.name)
+            if entry is not None and entry.live:
+                ending = replace(plugin.bursts.get(burst.name, burst), state=BurstState.ENDING)
+                self._records.record(plugin, ending)
+
+        def run() -> list[str]:
+            return list(self._hooks.unburst_plugin(plugin, bursts))
+
+        self._lanes.start(
+            Call(
+                plugin.name,
+                "delete()",
+                self.policy.timeouts.delete * max(1, len(bursts)),
+                run,
+                settle=lambda answer: self._settle(plugin, bursts, answer, everything=everything),
+                give_up=lambda why: self._give_up(plugin, bursts, why),
+                bursts=names_of(bursts),
+            )
+        )
+
+    def _settle(
+        self, plugin: BurstPlugin, bursts: Sequence[Burst], answer: Answer, *, everything: bool
+    ) -> None:
+        """Take what a plugin answered: what is gone has ended, and the jobs for it are free."""
+        error = answer.exception()
+        if error is None:
+            gone = set(answer.result())
+        elif isinstance(error, FluxburstError):
+            gone = {burst.name for burst in getattr(error, "bursts", ())}
+            self._failed(plugin, bursts, error)
+        else:
+            raise error
+        ended = [self._ended(plugin, burst) for burst in bursts if burst.name in gone]
+        self.gone += ended
+        self._undrain(ended)
+        emptied = everything and error is None
+        if emptied:
+            self._end_stand_ins(plugin)
+        waiting = self._giver.waiting_for(plugin, None if emptied else names_of(ended))
+        self._giver.take_back(plugin, waiting, "the burst that it waited for was taken down")
+
+    def _ended(self, plugin: BurstPlugin, burst: Burst) -> Burst:
+        entry = self._records.ledger.entry(burst.name)
+        if entry is None:  # it was nobody's, and is gone
+            return replace(plugin.bursts.get(burst.name, burst), state=BurstState.ENDED)
+        if not entry.live:
+            return entry.burst
+        error = _without_note(entry.burst.error)
+        state = BurstState.FAILED if error else BurstState.ENDED
+        return self._records.record(plugin, replace(entry.burst, state=state, error=error))
+
+    def _undrain(self, ended: Sequence[Burst]) -> None:
+        """Take back the nodes that were drained for bursts which are gone."""
+        reasons = {drain_reason(burst.name) for burst in ended}
+        nodes = self._instance.nodes() if reasons else ()
+        ranks = [node.rank for node in nodes if node.drained and node.drain_reason in reasons]
+        if ranks:
+            self._instance.undrain(ranks)
+
+    def _end_stand_ins(self, plugin: BurstPlugin) -> None:
+        """Record the end of what a plugin was asked that does not name its bursts."""
+        ledger = self._records.ledger
+        for entry in ledger.live(plugin.name):
+            if entry.burst.name not in plugin.bursts:
+                ended = replace(entry.burst, state=BurstState.ENDED)
+                ledger.record(ended, self._records.now(), "the plugin took all of its down")
+
+    def _failed(self, plugin: BurstPlugin, bursts: Sequence[Burst], error: FluxburstError) -> None:
+        """Note on the bursts that may still be there what went wrong, and tell of it."""
+        of = {getattr(one, "burst", ""): one for one in _each(error)}
+        for burst in bursts:
+            known = plugin.bursts.get(burst.name)
+            why = of.get(burst.name)
+            if known is not None and why is not None and known.state in LIVE_STATES:
+                self._records.record(plugin, _with_note(known, why))
+        self.errors.append(error)
+        self._hooks.phase_failed("unburst", plugin, error)
+
+    def _give_up(self, plugin: BurstPlugin, bursts: Sequence[Burst], why: str) -> None:
+        names = sorted(names_of(bursts))
+        errors = [PatienceError(why, plugin=plugin.name, burst=name) for name in names]
+        self._failed(plugin, bursts, BurstErrors(errors or [BurstError(why, plugin=plugin.name)]))
+
+
+def _each(error: FluxburstError) -> Sequence[FluxburstError]:
+    return error.errors if isinstance(error, BurstErrors) else [error]
+
+
+_LEFT = "what is left of it could not be taken down, it may cost money: "
+
+
+def _with_note(burst: Burst, why: FluxburstError) -> Burst:
+    """Return a burst that says what is left of it; what it failed of in the first place stays."""
+    first = _without_note(burst.error)
+    return replace(burst, error=f"{first}; {_LEFT}{why}" if first else f"{_LEFT}{why}")
+
+
+def _without_note(error: str) -> str:
+    return error.partition(_LEFT)[0].rstrip("; ")

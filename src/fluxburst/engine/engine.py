@@ -1,0 +1,279 @@
+"""The steps of one client, put together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from fluxburst.breakers import closed_types
+from fluxburst.bursts import Burst
+from fluxburst.engine.backlog import Backlog
+from fluxburst.engine.bringing import Bringer, Outcome
+from fluxburst.engine.ending import Ender
+from fluxburst.engine.giving import Giver
+from fluxburst.engine.keeping import IDLE, Keeper
+from fluxburst.engine.lanes import Lanes
+from fluxburst.engine.looking import Looker
+from fluxburst.engine.records import Records
+from fluxburst.errors import BurstErrors, FluxburstError, PatienceError
+from fluxburst.handles.protocol import Instance
+from fluxburst.jobs import Job
+from fluxburst.ledger import LedgerPlace
+from fluxburst.ledger.entries import Entry
+from fluxburst.limits import Allowance, Owner, Spent, Sum, start_of_day
+from fluxburst.manager import Manager
+from fluxburst.plan import Decision, Plan
+from fluxburst.plan import Outcome as Decided
+from fluxburst.planner import Bounds
+from fluxburst.plugins import BurstPlugin
+from fluxburst.policy import Policy
+from fluxburst.quantities import format_duration
+
+
+class Replan(Protocol):
+    """Plans some jobs anew, with node types closed besides those that are closed anyway."""
+
+    def __call__(self, jobs: Sequence[Job], closed: Mapping[tuple[str, str], str]) -> Plan:
+        """Return the plan."""
+        ...
+
+
+class Engine:
+    """Acts for one client.
+
+    Args:
+        hooks: The client's hooks.
+        plugins: The loaded plugins, by name; the client's own mapping, not a copy.
+        instance: The instance that jobs wait in.
+        place: Where the ledger is.
+        policy: Lifetimes, timeouts, retries and limits.
+        replan: Makes plans for jobs that are to be offered on.
+    """
+
+    def __init__(
+        self,
+        hooks: Manager,
+        plugins: Mapping[str, BurstPlugin],
+        instance: Instance,
+        place: LedgerPlace,
+        policy: Policy,
+        replan: Replan,
+    ) -> None:
+        self._hooks = hooks
+        self._plugins = plugins
+        self._instance = instance
+        self._replan = replan
+        self._policy = policy
+        self._decided: dict[int, int] = {}
+        self.lanes = Lanes(instance.wake)
+        self.backlog = Backlog(instance)
+        self.records = Records(hooks, plugins, instance, place)
+        self._giver = Giver(hooks, plugins, instance, self.backlog, self.records)
+        self._bringer = Bringer(
+            hooks, self.records, self._giver, self.lanes, policy, self.allowance
+        )
+        self._ender = Ender(hooks, plugins, instance, self.records, self._giver, self.lanes, policy)
+        self._looker = Looker(
+            hooks,
+            plugins,
+            instance,
+            self.backlog,
+            self.records,
+            self._giver,
+            self._ender,
+            self.lanes,
+            policy,
+        )
+        self._keeper = Keeper(
+            hooks,
+            instance,
+            self.backlog,
+            self.records,
+            self._ender,
+            self.lanes,
+            policy,
+            self.allowance,
+        )
+
+    @property
+    def policy(self) -> Policy:
+        """Lifetimes, timeouts, retries and limits."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self._policy = policy
+        for part in (self._bringer, self._ender, self._looker, self._keeper):
+            part.policy = policy
+
+    def close(self) -> None:
+        """End the threads."""
+        self.lanes.close()
+
+    # --- what holds plans back -------------------------------------------------------------
+
+    def spent(self) -> Spent:
+        """Return what is used now."""
+        now = self.records.now()
+        ledger = self.records.ledger
+        ended = [Sum(Owner(p, u, q), hours, cost) for p, u, q, hours, cost in ledger.ended_sums()]
+        recent = [entry for entry in ledger.entries(start_of_day(now)) if not entry.live]
+        return Spent(now, ledger.live(), ended, recent)
+
+    def allowance(self) -> Allowance:
+        """Return what the limits leave now."""
+        limits, lifetimes = self._policy.limits, self._policy.lifetimes
+        lease = min(lifetimes.lease, lifetimes.max_lifetime)
+        spent = self.spent() if limits.is_set else Spent(self.records.now())
+        return Allowance(limits, spent, lease)
+
+    def bounds(self, closed: Mapping[tuple[str, str], str]) -> Bounds:
+        """Return what holds a plan back now, with more node types closed."""
+        ledger = self.records.ledger
+        now = self.records.now()
+        live = ledger.live()
+        stuck = self.lanes.stuck()
+        return Bounds(
+            allowance=self.allowance(),
+            by_owner=self._policy.limits.by_owner,
+            closed={
+                **self._cooling(now),
+                **closed_types(ledger.breakers().values(), live, now),
+                **closed,
+            },
+            stuck={name: PatienceError(why, plugin=name) for name, why in stuck.items()},
+            max_lifetime=self._policy.lifetimes.max_lifetime,
+            name_of=ledger.free_name,
+        )
+
+    def _cooling(self, now: float) -> Mapping[tuple[str, str], str]:
+        """Return the node types of which an idle burst has only just ended."""
+        cool_down = self._policy.lifetimes.cool_down
+        if not cool_down:
+            return {}
+        return {
+            (entry.burst.plugin, entry.burst.node_type): "it cools down for "
+            f"{format_duration(entry.ended + cool_down - now)} yet"
+            for entry in self.records.ledger.entries(now - cool_down)
+            if entry.ended is not None and IDLE in entry.reason
+        }
+
+    # --- acting ----------------------------------------------------------------------------
+
+    def apply(self, plan: Plan, patience: float = math.inf) -> list[Burst]:
+        """Do what a plan says; its plugins must be loaded. See :meth:`FluxBurst.apply`.
+
+        What is not answered within ``patience`` seconds is taken in by a later pass.
+        """
+        for failure in plan.failures:
+            self._hooks.phase_failed("plan", None, failure)
+        self._giver.forget_ended()
+        self.note(plan.decisions)
+        self._bringer.outcome.bursts.clear()
+        self._bringer.start(self._plugins, plan, patience)
+        self.offer_on(patience)
+        unmatched = [plan.jobs[jobid] for jobid in plan.unmatched]
+        if unmatched:
+            self._hooks.jobs_unmatched(unmatched)
+        return self._result()
+
+    def offer_on(self, patience: float) -> None:
+        """Offer the jobs of what was refused to the next plugins, until all have been asked."""
+        outcome = self._bringer.outcome
+        while outcome.homeless:
+            jobs = [self.backlog.jobs.get(i, job) for i, job in outcome.homeless.items()]
+            outcome.homeless.clear()
+            plan = self._replan([job for job in jobs if job.mark is None], outcome.refused)
+            self.note(plan.decisions)
+            self._bringer.start(self._plugins, plan, patience)
+
+    def request(
+        self, plugins: Sequence[BurstPlugin], nodes: int | None, tasks: int | None
+    ) -> list[Burst]:
+        """Have plugins bring up capacity by hand. See :meth:`FluxBurst.request_bursts`."""
+        self._bringer.outcome.bursts.clear()
+        self._bringer.start_by_hand(plugins, nodes, tasks)
+        return self._result()
+
+    def _result(self) -> list[Burst]:
+        outcome = self._bringer.outcome
+        self._bringer.outcome = Outcome()
+        given = {j for plugin in self._plugins.values() for j in plugin.jobs}
+        offered_on = {id(error) for error, jobs in outcome.offered_on if jobs and jobs <= given}
+        errors = [error for error in _flat(outcome.errors) if id(error) not in offered_on]
+        if errors:
+            raise BurstErrors(errors, outcome.bursts)
+        return outcome.bursts
+
+    def take_down(self, names: Collection[str] | None) -> list[str]:
+        """Take bursts down: all, or the named ones. See :meth:`FluxBurst.run_unburst`."""
+        gone, errors = self._ender.take_down(names)
+        if errors:
+            raise BurstErrors(errors, gone)
+        return [burst.name for burst in gone]
+
+    def refresh(self, patience: float = math.inf) -> list[Burst]:
+        """Look at what has become of all bursts. See :meth:`FluxBurst.refresh_bursts`."""
+        self._looker.refresh(patience)
+        self.lanes.wait(patience)
+        self._ender.errors.clear()
+        return [burst for plugin in self._plugins.values() for burst in plugin.bursts.values()]
+
+    def adopt(self) -> list[FluxburstError]:
+        """Learn which bursts are out there. See :meth:`FluxBurst.adopt_bursts`."""
+        self._looker.look(math.inf, mend=False)
+        return self._errors()
+
+    def reconcile(self, patience: float = math.inf) -> list[FluxburstError]:
+        """Mend what is not as it was left. See :meth:`FluxBurst.reconcile`."""
+        self._looker.look(patience, mend=True)
+        self._keeper.keep()
+        self.lanes.wait(patience)
+        return self._errors()
+
+    def keep(self, patience: float) -> list[FluxburstError]:
+        """Take in what has been answered, see who has joined, and do what is due."""
+        self.lanes.wait(0)
+        self._looker.join()
+        self._keeper.keep()
+        self.lanes.wait(patience)
+        return self._errors()
+
+    def next_due(self) -> float:
+        """Return when something is due at the earliest, in seconds since the epoch."""
+        return self._keeper.next_due()
+
+    def _errors(self) -> list[FluxburstError]:
+        errors = [*self._looker.errors, *self._keeper.errors, *self._ender.errors]
+        for part in (self._looker, self._keeper, self._ender):
+            part.errors.clear()
+        return errors
+
+    # --- what is remembered of jobs --------------------------------------------------------
+
+    def note(self, decisions: Iterable[Decision]) -> None:
+        """Record the decisions that differ from what was last decided on the same job."""
+        changed = []
+        for decision in decisions:
+            digest = hash((decision.outcome, decision.plugin, decision.reasons))
+            known = self._decided.get(decision.id)
+            if known == digest or (known is None and decision.outcome is Decided.NOT_SELECTED):
+                continue
+            self._decided[decision.id] = digest
+            changed.append(decision)
+        if changed:
+            self.records.ledger.decide(changed, self.records.now())
+
+    def forget(self, jobs: Collection[int]) -> None:
+        """Forget what was last decided on jobs that are pending no longer."""
+        for jobid in jobs:
+            self._decided.pop(jobid, None)
+
+    def live(self) -> list[Entry]:
+        """Return the bursts of which something may be there."""
+        return self.records.live()
+
+
+def _flat(errors: Iterable[FluxburstError]) -> list[FluxburstError]:
+    return list(BurstErrors(list(errors)).errors)

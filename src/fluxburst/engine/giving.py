@@ -1,0 +1,136 @@
+"""Giving jobs away, and taking them back: the marks on jobs, their queues, and the record of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+
+from fluxburst.engine.backlog import Backlog
+from fluxburst.engine.records import Records
+from fluxburst.errors import BurstError, FluxburstError
+from fluxburst.fluids import format_f58
+from fluxburst.handles.protocol import Instance
+from fluxburst.jobs import Job, Mark
+from fluxburst.ledger import Placement
+from fluxburst.manager import Manager
+from fluxburst.plugins import BurstPlugin
+
+_log = logging.getLogger(__name__)
+
+
+class Giver:
+    """Gives jobs to plugins.
+
+    Args:
+        hooks: The client's hooks.
+        plugins: The loaded plugins, by name.
+        instance: The instance that the jobs wait in.
+        backlog: The client's mirror of its pending jobs.
+        records: The client's records.
+    """
+
+    def __init__(
+        self,
+        hooks: Manager,
+        plugins: Mapping[str, BurstPlugin],
+        instance: Instance,
+        backlog: Backlog,
+        records: Records,
+    ) -> None:
+        self._hooks = hooks
+        self._plugins = plugins
+        self._instance = instance
+        self._backlog = backlog
+        self._records = records
+
+    def give(
+        self,
+        plugin: BurstPlugin,
+        jobs: Mapping[int, Job],
+        burst_of: Mapping[int, str],
+        errors: list[FluxburstError],
+    ) -> dict[int, Job]:
+        """Mark jobs as given to a plugin, before anything is brought up for them.
+
+        Args:
+            plugin: To whom.
+            jobs: The jobs, by id.
+            burst_of: For those that go to a burst, its name.
+            errors: What fails is added here; these jobs are free again.
+
+        Returns:
+            The jobs that were given.
+        """
+        marks = {
+            jobid: Mark(plugin.name, burst_of.get(jobid, ""), _queue_before(job, plugin))
+            for jobid, job in jobs.items()
+        }
+        now = self._records.now()
+        self._records.ledger.place(
+            Placement(jobid, plugin.name, mark.burst, now) for jobid, mark in marks.items()
+        )
+        left = {*self._backlog.set_marks(marks)}
+        if left:
+            self._records.ledger.free(left, now, "it is no longer active")
+        left |= self._move(plugin, [job for job in jobs.values() if job.id not in left], errors)
+        given = {jobid: job for jobid, job in jobs.items() if jobid not in left}
+        extra = {"plugin": plugin.name, "jobs": list(given)}
+        _log.info("plugin %s: given %d jobs", plugin.name, len(given), extra=extra)
+        plugin.jobs.update(given)
+        for job in given.values():
+            self._hooks.job_scheduled(job, plugin)
+        return given
+
+    def take_back(self, plugin: BurstPlugin, jobs: Collection[int], reason: str) -> None:
+        """Free jobs that were given to a plugin, so that they can be given anew."""
+        if jobs:
+            if plugin.queue:
+                self._move_back(plugin, jobs)
+            self._backlog.set_marks(dict.fromkeys(jobs))
+            self._records.ledger.free(jobs, self._records.now(), reason)
+        for jobid in jobs:
+            plugin.jobs.pop(jobid, None)
+
+    def waiting_for(self, plugin: BurstPlugin, bursts: Collection[str] | None) -> list[int]:
+        """Return the pending jobs that a plugin was given for some of its bursts; None for all."""
+        given = self._backlog.given(plugin.name)
+        return [job.id for job, mark in given if bursts is None or mark.burst in bursts]
+
+    def forget_ended(self) -> None:
+        """Let plugins forget the jobs that have ended."""
+        if any(plugin.jobs for plugin in self._plugins.values()):
+            active = set(self._instance.job_ids())
+            for plugin in self._plugins.values():
+                for jobid in plugin.jobs.keys() - active:
+                    del plugin.jobs[jobid]
+
+    def _move(
+        self, plugin: BurstPlugin, jobs: Sequence[Job], errors: list[FluxburstError]
+    ) -> set[int]:
+        """Move jobs to a plugin's queue; return those that could not be, which are free again."""
+        elsewhere = [job.id for job in jobs if plugin.queue and job.queue != plugin.queue]
+        refused = self._instance.move_jobs(elsewhere, plugin.queue) if elsewhere else {}
+        for jobid, why in refused.items():
+            problem = f"job {format_f58(jobid)} cannot be moved to queue {plugin.queue!r}: {why}"
+            errors.append(BurstError(problem, plugin=plugin.name))
+        self.take_back(plugin, list(refused), "it could not be moved to the plugin's queue")
+        return set(refused)
+
+    def _move_back(self, plugin: BurstPlugin, jobs: Collection[int]) -> None:
+        """Move jobs that were taken from another queue back to it."""
+        queues: dict[str, list[int]] = {}
+        for job, mark in self._backlog.given(plugin.name):
+            if job.id in jobs and mark.queue and job.queue != mark.queue:
+                queues.setdefault(mark.queue, []).append(job.id)
+        for queue, moving in queues.items():
+            for jobid, why in self._instance.move_jobs(moving, queue).items():
+                _log.warning("job %s stays in its queue: %s", format_f58(jobid), why)
+
+
+def _queue_before(job: Job, plugin: BurstPlugin) -> str:
+    """Return the queue that a job is taken from, also where it was given away before."""
+    if not plugin.queue:
+        return ""
+    if job.mark is not None and job.mark.queue:
+        return job.mark.queue
+    return job.queue if job.queue != plugin.queue else ""

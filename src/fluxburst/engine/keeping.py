@@ -1,0 +1,298 @@
+"""Keeping bursts as long as they are wanted: leases, idleness, lifetimes, and the end of draining.
+
+Every burst has a lease. It is renewed while the service runs and the limits allow it; a burst whose
+lease cannot be renewed, which is idle, or has lived long enough, is drained and then ended.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+
+from fluxburst.bursts import COMING_STATES, Burst, BurstState
+from fluxburst.engine.backlog import Backlog
+from fluxburst.engine.ending import Ender
+from fluxburst.engine.lanes import Answer, Call, Lanes
+from fluxburst.engine.records import Records
+from fluxburst.errors import FAILURES, BurstError, FluxburstError
+from fluxburst.handles.protocol import Instance
+from fluxburst.ledger import Entry, Usage
+from fluxburst.limits import Allowance, owner_of
+from fluxburst.manager import Manager
+from fluxburst.nodes import Node
+from fluxburst.plugins import BurstPlugin, as_burst_error
+from fluxburst.policy import Policy
+from fluxburst.quantities import format_duration
+from fluxburst.sets import parse_hostlist
+
+IDLE = "no job has been on it, or waited for it, for "
+"""What the reason for ending an idle burst begins with."""
+
+KEPT_STATES = COMING_STATES | {BurstState.READY}
+
+
+class Keeper:
+    """Keeps one client's bursts.
+
+    Args:
+        hooks: The client's hooks.
+        instance: The instance.
+        backlog: The client's mirror of its pending jobs.
+        records: The client's records.
+        ender: What takes its bursts down.
+        lanes: The threads of its plugins.
+        policy: Its policy.
+        allowance: Tells what the limits leave now.
+    """
+
+    def __init__(
+        self,
+        hooks: Manager,
+        instance: Instance,
+        backlog: Backlog,
+        records: Records,
+        ender: Ender,
+        lanes: Lanes,
+        policy: Policy,
+        allowance: Callable[[], Allowance],
+    ) -> None:
+        self._hooks = hooks
+        self._instance = instance
+        self._backlog = backlog
+        self._records = records
+        self._ender = ender
+        self._lanes = lanes
+        self.policy = policy
+        self._allowance = allowance
+        self._refused: dict[str, str] = {}
+        self.errors: list[FluxburstError] = []
+
+    def keep(self) -> None:
+        """Note what is used; renew, drain and end what is due."""
+        entries = [e for e in self._records.live() if self._records.plugin_of(e.burst) is not None]
+        if not entries:
+            return
+        nodes = self._instance.nodes()
+        running = self._running(entries, nodes)
+        self._note_usage(entries, running, nodes)
+        for entry in entries:
+            if entry.burst.name in self._lanes.in_flight:
+                continue
+            busy = running[entry.burst.name]
+            if entry.burst.state in KEPT_STATES:
+                self._keep(entry, busy)
+            elif entry.burst.state is BurstState.DRAINING:
+                self._finish(entry, busy)
+
+    def next_due(self) -> float:
+        """Return when something is due at the earliest, in seconds since the epoch."""
+        lifetimes = self.policy.lifetimes
+        times = [math.inf]
+        for entry in self._records.live():
+            burst = entry.burst
+            times.append(entry.requested + lifetimes.max_lifetime - lifetimes.teardown)
+            if burst.lease_until is not None:
+                times.append(burst.lease_until - self._lease() / 2)
+                times.append(burst.lease_until - lifetimes.teardown)
+            if entry.idle is not None:
+                times.append(self._idle_end(entry))
+        now = self._records.now()
+        return min([when for when in times if when > now], default=math.inf)
+
+    # --- one burst -------------------------------------------------------------------------
+
+    def _keep(self, entry: Entry, running: Collection[int]) -> None:
+        now = self._records.now()
+        lifetimes = self.policy.lifetimes
+        waited_for = self._waited_for(entry.burst)
+        self._note_idleness(entry, idle=not running and not waited_for)
+        if now >= entry.requested + lifetimes.max_lifetime - self._teardown(entry):
+            lived = format_duration(lifetimes.max_lifetime)
+            self._ender.drain(entry, f"it may live {lived} at most")
+        elif self._is_idle_too_long(entry, now):
+            idle = format_duration(lifetimes.idle_timeout)
+            self._ender.drain(entry, f"{IDLE}{idle}")
+        elif entry.burst.lease_until is not None:
+            self._look_at_lease(entry, now)
+
+    def _look_at_lease(self, entry: Entry, now: float) -> None:
+        until = entry.burst.lease_until
+        assert until is not None
+        if until - now < self._lease() / 2:
+            self._renew(entry, now)
+        entry = self._records.ledger.entry(entry.burst.name) or entry
+        until = entry.burst.lease_until or math.inf
+        if now >= until - self._teardown(entry) and entry.burst.name not in self._lanes.in_flight:
+            why = self._refused.get(entry.burst.name, "its plugin did not renew it")
+            self._ender.drain(entry, f"its lease ends: {why}")
+
+    def _finish(self, entry: Entry, running: Collection[int]) -> None:
+        """End a drained burst once no job runs on it, or its time is up."""
+        now = self._records.now()
+        times = [entry.requested + self.policy.lifetimes.max_lifetime]
+        if entry.burst.lease_until is not None:
+            times.append(entry.burst.lease_until)
+        late = now >= min(times) - self._teardown(entry) / 2
+        if running and not late:
+            return
+        if running:
+            note = f"the time of burst {entry.burst.name} is up: {entry.reason}"
+            self._instance.cancel_jobs(running, note)
+        self._ender.end(entry.burst, entry.reason)
+
+    def _teardown(self, entry: Entry) -> float:
+        """Return how long before its end a burst is begun to be taken down, in seconds."""
+        return min(self.policy.lifetimes.teardown, self._lease() / 2)
+
+    def _lease(self) -> float:
+        lifetimes = self.policy.lifetimes
+        return min(lifetimes.lease, lifetimes.max_lifetime)
+
+    # --- leases ----------------------------------------------------------------------------
+
+    def _renew(self, entry: Entry, now: float) -> None:
+        """Set the money aside for a longer lease, then have the plugin arm it."""
+        plugin = self._records.plugin_of(entry.burst)
+        before = entry.burst.lease_until
+        assert plugin is not None
+        assert before is not None
+        latest = entry.requested + self.policy.lifetimes.max_lifetime
+        until = min(now + self.policy.lifetimes.lease, latest)
+        if until <= before or plugin.name in self._lanes.stuck():
+            return
+        with self._records.ledger.transaction():
+            why = self._allowance().why_not_longer(
+                owner_of(entry), entry.burst, max(now, before), until
+            )
+            if not why:
+                wanted = self._records.record(plugin, replace(entry.burst, lease_until=until))
+        if why:
+            self._refused[entry.burst.name] = why
+            return
+        self._refused.pop(entry.burst.name, None)
+
+        def settle(answer: Answer) -> None:
+            self._settle_renewal(plugin, wanted, before, answer)
+
+        self._lanes.start(
+            Call(
+                plugin.name,
+                "renew()",
+                self.policy.timeouts.list,
+                lambda: plugin.renew(wanted),
+                settle,
+                lambda why: self._not_renewed(plugin, wanted, before, BurstError(why)),
+                frozenset({wanted.name}),
+            )
+        )
+        self._lanes.wait(self.policy.timeouts.list)
+
+    def _settle_renewal(
+        self, plugin: BurstPlugin, wanted: Burst, before: float, answer: Answer
+    ) -> None:
+        error = answer.exception()
+        if error is None:
+            now = answer.result()
+            if isinstance(now, Burst) and now.name == wanted.name:
+                known = plugin.bursts.get(wanted.name, wanted)
+                self._records.record(plugin, replace(known, lease_until=now.lease_until))
+                return
+            error = BurstError(f"renew() answered {now!r}, not the burst as it is now")
+        if not isinstance(error, FAILURES):
+            raise error
+        self._not_renewed(plugin, wanted, before, error)
+
+    def _not_renewed(
+        self, plugin: BurstPlugin, wanted: Burst, before: float, error: BaseException
+    ) -> None:
+        failure = as_burst_error(error, plugin.name, wanted.name)
+        self._refused[wanted.name] = str(failure)
+        known = plugin.bursts.get(wanted.name, wanted)
+        self._records.record(plugin, replace(known, lease_until=before))
+        self.errors.append(failure)
+        self._hooks.phase_failed("renew", plugin, failure)
+
+    # --- idleness and use ------------------------------------------------------------------
+
+    def _note_idleness(self, entry: Entry, *, idle: bool) -> None:
+        if idle and entry.idle is None:
+            self._records.ledger.set_idle(entry.burst.name, self._records.now())
+        elif not idle and entry.idle is not None:
+            self._records.ledger.set_idle(entry.burst.name, None)
+
+    def _is_idle_too_long(self, entry: Entry, now: float) -> bool:
+        entry = self._records.ledger.entry(entry.burst.name) or entry
+        if entry.idle is None or now < self._idle_end(entry):
+            return False
+        kept = frozenset(parse_hostlist(self.policy.lifetimes.keep))
+        return kept.isdisjoint(entry.burst.hostnames)
+
+    def _idle_end(self, entry: Entry) -> float:
+        lifetimes = self.policy.lifetimes
+        assert entry.idle is not None
+        return max(entry.idle + lifetimes.idle_timeout, entry.requested + lifetimes.min_lifetime)
+
+    def _waited_for(self, burst: Burst) -> bool:
+        given = self._backlog.given(burst.plugin)
+        return any(mark.burst == burst.name for _, mark in given)
+
+    def _running(self, entries: Sequence[Entry], nodes: Sequence[Node]) -> dict[str, list[int]]:
+        """Return the jobs that run on each burst's nodes.
+
+        Of a burst whose nodes the instance does not know, those of its own that have not ended.
+        """
+        ranks = {node.hostname: node.rank for node in nodes}
+        active: set[int] | None = None
+        running: dict[str, list[int]] = {}
+        for entry in entries:
+            burst = entry.burst
+            own = [ranks[host] for host in burst.hostnames if host in ranks]
+            if own:
+                running[burst.name] = self._instance.jobs_on(own)
+            elif burst.jobs and not burst.hostnames:
+                active = set(self._instance.job_ids()) if active is None else active
+                running[burst.name] = [job for job in burst.jobs if job in active]
+            else:
+                running[burst.name] = []
+        return running
+
+    def _note_usage(
+        self,
+        entries: Sequence[Entry],
+        running: Mapping[str, Collection[int]],
+        nodes: Sequence[Node],
+    ) -> None:
+        """Record which jobs had which part of which burst, and when."""
+        ledger = self._records.ledger
+        open_usages = {(usage.entry, usage.job) for usage in ledger.usages(running=True)}
+        here = {
+            (entry.id, job): entry
+            for entry in entries
+            if entry.burst.hostnames
+            for job in running[entry.burst.name]
+        }
+        started = [key for key in here if key not in open_usages]
+        ended = [key for key in open_usages if key not in here]
+        if not started and not ended:
+            return
+        runs = {run.job: run for run in self._instance.runs({job for _, job in started + ended})}
+        cores = {node.hostname: node.cores for node in nodes}
+        by_id = {entry.id: entry for entry in ledger.entries()} if ended else {}
+        noted: list[Usage] = []
+        for number, job in started + ended:
+            run = runs.get(job)
+            entry = here.get((number, job)) or by_id.get(number)
+            if run is None or entry is None:
+                continue
+            on_it = [host for host in run.hostnames if host in entry.burst.hostnames]
+            all_cores = sum(cores.get(host, 0) for host in run.hostnames)
+            share = min(1.0, run.cores / all_cores) if all_cores else 1.0
+            end = self._end_of(run.ended, (number, job) in here)
+            noted.append(Usage(number, job, run.user, len(on_it) * share, run.started, end))
+        ledger.use(noted)
+
+    def _end_of(self, ended: float | None, still_here: bool) -> float | None:
+        if still_here:
+            return None
+        return self._records.now() if ended is None else ended

@@ -1,0 +1,167 @@
+"""Calls of plugins, in a thread for each plugin, so that a slow one holds up nobody else.
+
+A plugin's calls are made one after the other, in the order in which they were started; what they
+answer is settled in the client's own thread. A thread cannot be stopped: a call that does not
+answer in time is given up, its plugin is stuck until it answers, and what it answers is settled
+then.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import queue
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from fluxburst.quantities import format_duration
+
+Answer = concurrent.futures.Future[Any]
+
+
+@dataclass
+class Call:
+    """One call of a plugin.
+
+    Attributes:
+        plugin: The plugin's name.
+        what: What is called, for a person.
+        timeout: How long it may take, in seconds.
+        run: Makes the call, in the plugin's thread.
+        settle: Takes the answer, in the client's thread; ``late`` says that it was given up before.
+        give_up: Told once in the client's thread that no answer came in time.
+        bursts: The names of the bursts that it is about.
+    """
+
+    plugin: str
+    what: str
+    timeout: float
+    run: Callable[[], Any]
+    settle: Callable[[Answer], None]
+    give_up: Callable[[str], None]
+    bursts: frozenset[str] = frozenset()
+    answer: Answer = field(default_factory=concurrent.futures.Future)
+    began: float | None = None
+    late: bool = False
+
+    @property
+    def overdue(self) -> bool:
+        """Whether it has taken longer than it may."""
+        return self.began is not None and time.monotonic() - self.began >= self.timeout
+
+    @property
+    def silence(self) -> str:
+        """What to say while it does not answer."""
+        seconds = 0.0 if self.began is None else time.monotonic() - self.began
+        return f"{self.what} has not answered for {format_duration(round(seconds, 1))}"
+
+
+class _Lane:
+    """The thread of one plugin."""
+
+    def __init__(self, name: str, done: Callable[[], None]) -> None:
+        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._done = done
+        self._thread = threading.Thread(target=self._work, name=f"fluxburst-{name}", daemon=True)
+        self._thread.start()
+
+    def put(self, call: Call | None) -> None:
+        self._calls.put(call)
+
+    def join(self, seconds: float) -> None:
+        self._thread.join(seconds)
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            if not call.answer.set_running_or_notify_cancel():
+                continue  # given up while it waited behind another
+            call.began = time.monotonic()
+            try:
+                call.answer.set_result(call.run())
+            except BaseException as error:  # noqa: BLE001 - raised where the answer is settled
+                call.answer.set_exception(error)
+            self._done()
+
+
+class Lanes:
+    """The threads of all plugins.
+
+    Args:
+        wake: Called, in a plugin's thread, when a call has been answered.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._lanes: dict[str, _Lane] = {}
+        self._calls: list[Call] = []
+
+    def start(self, call: Call) -> None:
+        """Have a call made."""
+        if call.plugin not in self._lanes:
+            self._lanes[call.plugin] = _Lane(call.plugin, self._wake)
+        self._calls.append(call)
+        self._lanes[call.plugin].put(call)
+
+    @property
+    def in_flight(self) -> frozenset[str]:
+        """The bursts that calls are about which have not been settled."""
+        return frozenset(name for call in self._calls for name in call.bursts)
+
+    def busy(self, plugin: str) -> bool:
+        """Whether a call of a plugin has not been settled."""
+        return any(call.plugin == plugin for call in self._calls)
+
+    def stuck(self) -> dict[str, str]:
+        """Return the plugins of which a call was given up and has not answered, with the reason."""
+        return {call.plugin: call.silence for call in self._calls if call.late}
+
+    def wait(self, patience: float) -> None:
+        """Settle the calls that are answered within ``patience`` seconds, and give up the overdue.
+
+        Raises:
+            BaseException: what the settling raises; other calls may be unsettled then.
+        """
+        until = time.monotonic() + patience
+        while True:
+            self._settle()
+            waiting = [call for call in self._calls if not call.late]
+            left = until - time.monotonic()
+            if not waiting or left <= 0:
+                return
+            due = [call.began + call.timeout for call in waiting if call.began is not None]
+            pause = min([left, *(max(0.0, when - time.monotonic()) for when in due), 1.0])
+            answers = [call.answer for call in waiting]
+            concurrent.futures.wait(answers, pause, return_when=concurrent.futures.FIRST_COMPLETED)
+
+    def close(self, patience: float = 1.0) -> None:
+        """End the threads; one whose plugin does not answer is left to itself."""
+        for lane in self._lanes.values():
+            lane.put(None)
+        for lane in self._lanes.values():
+            lane.join(patience)
+        self._lanes.clear()
+        self._calls.clear()
+
+    def _settle(self) -> None:
+        for call in self._answered():
+            self._calls.remove(call)
+            call.settle(call.answer)
+        late = {call.plugin: call for call in self._calls if call.late or call.overdue}
+        for call in [call for call in self._calls if call.plugin in late and not call.late]:
+            call.late = True
+            if call.answer.cancel():  # it waits behind one that does not answer
+                self._calls.remove(call)
+            call.give_up(late[call.plugin].silence)
+
+    def _answered(self) -> Iterator[Call]:
+        """Yield what has been answered, in the order in which it was started."""
+        for call in list(self._calls):
+            if call.answer.done() and call in self._calls:
+                yield call
+
+
+def names_of(bursts: Collection[Any]) -> frozenset[str]:
+    """Return the names of bursts."""
+    return frozenset(burst.name for burst in bursts)

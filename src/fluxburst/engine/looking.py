@@ -1,0 +1,352 @@
+"""Looking at what is there, and mending what is not as it was left.
+
+What plugins list is compared with the ledger and with the instance's nodes. A plugin that cannot be
+asked is left alone, and nothing of its is presumed gone. An answer is never held against a burst
+that has changed since it was asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fluxburst.breakers import failed
+from fluxburst.bursts import COMING_STATES, LIVE_STATES, Burst, BurstState
+from fluxburst.engine.backlog import Backlog
+from fluxburst.engine.ending import Ender
+from fluxburst.engine.giving import Giver
+from fluxburst.engine.lanes import Answer, Call, Lanes
+from fluxburst.engine.records import Records
+from fluxburst.errors import FAILURES, BurstError, FluxburstError, PatienceError
+from fluxburst.handles.protocol import Instance
+from fluxburst.ledger import Breaker, Entry
+from fluxburst.manager import Manager
+from fluxburst.plugins import BurstPlugin, as_burst_error
+from fluxburst.policy import Policy
+from fluxburst.quantities import format_duration
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a plugin answered.
+
+    Attributes:
+        there: The bursts that exist, by name, with what the plugin says of them (None: only that
+            they exist); None where it cannot tell.
+        refreshed: Bursts that were coming, as they are now.
+        complete: Whether what is not there is known to be gone, and not only not listed yet.
+        changed: The bursts that have changed since it was asked: the answer says nothing of them.
+    """
+
+    there: Mapping[str, Burst | None] | None
+    refreshed: Sequence[Burst]
+    complete: bool = False
+    changed: frozenset[str] = frozenset()
+
+
+class Looker:
+    """Looks at plugins and the instance for one client.
+
+    Args:
+        hooks: The client's hooks.
+        plugins: The loaded plugins, by name.
+        instance: The instance.
+        backlog: The client's mirror of its pending jobs.
+        records: Its records.
+        giver: What takes its jobs back.
+        ender: What takes its bursts down.
+        lanes: The threads of its plugins.
+        policy: Its policy.
+    """
+
+    def __init__(
+        self,
+        hooks: Manager,
+        plugins: Mapping[str, BurstPlugin],
+        instance: Instance,
+        backlog: Backlog,
+        records: Records,
+        giver: Giver,
+        ender: Ender,
+        lanes: Lanes,
+        policy: Policy,
+    ) -> None:
+        self._hooks = hooks
+        self._plugins = plugins
+        self._instance = instance
+        self._backlog = backlog
+        self._records = records
+        self._giver = giver
+        self._ender = ender
+        self._lanes = lanes
+        self.policy = policy
+        self.errors: list[FluxburstError] = []
+
+    # --- what a pass asks for --------------------------------------------------------------
+
+    def look(self, patience: float, *, mend: bool) -> None:
+        """Ask each plugin what is there, and take in what is answered within ``patience`` seconds.
+
+        What is found is adopted, and with ``mend``, the difference to the record is mended.
+        """
+        for plugin in self._plugins.values():
+            if plugin.name in self._lanes.stuck():
+                self._cannot(plugin, PatienceError(self._lanes.stuck()[plugin.name]))
+            else:
+                self._ask(plugin, all_of_it=True, then=self._mend if mend else self._adopt)
+        self._lanes.wait(patience)
+        self.join()
+
+    def refresh(self, patience: float) -> None:
+        """Look at what has become of the bursts that are coming."""
+        for plugin in self._plugins.values():
+            coming = [b for b in plugin.bursts.values() if b.state in COMING_STATES]
+            if coming and plugin.name not in self._lanes.stuck():
+                self._ask(plugin, all_of_it=False, then=self._take_refreshed)
+        self._lanes.wait(patience)
+        self.join()
+
+    def join(self) -> None:
+        """See on the instance's nodes which bursts have joined, and which were too slow."""
+        coming = [e for e in self._records.live() if e.burst.state in COMING_STATES]
+        up = {node.hostname for node in self._instance.nodes() if node.up} if coming else set()
+        for entry in coming:
+            plugin = self._records.plugin_of(entry.burst)
+            if plugin is None or entry.burst.name in self._lanes.in_flight:
+                continue
+            burst = _joined(plugin.bursts.get(entry.burst.name, entry.burst), up)
+            if burst.state in COMING_STATES and self._too_slow(entry):
+                self._failed(plugin, replace(burst, error=self._too_slow(entry)))
+            elif burst != entry.burst:
+                self._records.record(plugin, burst)
+                if burst.state is BurstState.READY:
+                    self._succeeded(burst)
+
+    # --- asking ----------------------------------------------------------------------------
+
+    def _ask(
+        self, plugin: BurstPlugin, *, all_of_it: bool, then: Callable[[BurstPlugin, _Seen], None]
+    ) -> None:
+        coming = [
+            burst
+            for burst in list(plugin.bursts.values())
+            if burst.state in COMING_STATES and burst.name not in self._lanes.in_flight
+        ]
+        before = dict(plugin.bursts)
+
+        def run() -> _Seen:
+            seen = _what_is_there(plugin) if all_of_it else _Seen(None, ())
+            return replace(seen, refreshed=[_refreshed(plugin, burst) for burst in coming])
+
+        def settle(answer: Answer) -> None:
+            error = answer.exception()
+            if error is None:
+                now = plugin.bursts
+                changed = {n for n in {*now, *before} if now.get(n) != before.get(n)}
+                then(plugin, replace(answer.result(), changed=frozenset(changed)))
+            elif isinstance(error, FAILURES):  # a provider's library may raise anything
+                self._cannot(plugin, as_burst_error(error, plugin.name))
+            else:
+                raise error
+
+        timeout = self.policy.timeouts.list
+        what = "list_bursts()" if all_of_it else "refresh()"
+        self._lanes.start(
+            Call(plugin.name, what, timeout, run, settle, lambda why: self._silent(plugin, why))
+        )
+
+    def _silent(self, plugin: BurstPlugin, why: str) -> None:
+        self._cannot(plugin, PatienceError(why, plugin=plugin.name))
+
+    def _cannot(self, plugin: BurstPlugin, error: BurstError) -> None:
+        """Say that a plugin cannot be asked: nothing of its is presumed gone."""
+        error.plugin = error.plugin or plugin.name
+        self.errors.append(error)
+        self._hooks.phase_failed("adopt", plugin, error)
+
+    # --- what was answered -----------------------------------------------------------------
+
+    def _take_refreshed(self, plugin: BurstPlugin, seen: _Seen) -> None:
+        for burst in seen.refreshed:
+            known = plugin.bursts.get(burst.name)
+            if known is None or burst.name in seen.changed or burst == known:
+                continue
+            if burst.state is BurstState.FAILED:
+                self._failed(plugin, burst)
+            else:
+                self._records.record(plugin, burst)
+
+    def _adopt(self, plugin: BurstPlugin, seen: _Seen) -> None:
+        """Let a plugin know of what is there, and change nothing."""
+        told = {name: b for name, b in (seen.there or {}).items() if b is not None}
+        for name, burst in told.items():
+            if name not in plugin.bursts:
+                jobs = self._giver.waiting_for(plugin, {name})
+                plugin.bursts[name] = replace(burst, jobs=tuple(jobs))
+
+    def _mend(self, plugin: BurstPlugin, seen: _Seen) -> None:
+        self._take_refreshed(plugin, seen)
+        entries = {entry.burst.name: entry for entry in self._records.live(plugin.name)}
+        untouched = self._lanes.in_flight | seen.changed
+        for name, entry in entries.items():
+            if name not in untouched and name in plugin.bursts:
+                self._compare(plugin, entry, seen)
+        for name, found in (seen.there or {}).items():
+            if name not in entries and name not in untouched:
+                self._orphan(plugin, found or Burst(name, plugin.name, "", 0))
+        if seen.there is not None:
+            self._free_the_stranded(plugin)
+
+    def _compare(self, plugin: BurstPlugin, entry: Entry, seen: _Seen) -> None:
+        """Mend what the ledger says of one burst, or what is there of it."""
+        burst = plugin.bursts[entry.burst.name]
+        found = (seen.there or {}).get(burst.name)
+        if burst.state is BurstState.ENDING:
+            self._ender.end(burst)
+        elif burst.state not in LIVE_STATES - {BurstState.DRAINING}:
+            return  # whoever drains it ends it
+        elif found is not None and found.state is BurstState.FAILED:
+            self._broken(plugin, replace(burst, hostnames=found.hostnames, error=found.error))
+        elif seen.there is not None and burst.name in seen.there:
+            self._adopt_recorded(plugin, entry, burst, found)
+        elif entry.created is None:
+            self._failed(plugin, replace(burst, error=_NEVER_ANSWERED))
+        elif self._has_vanished(burst, seen):
+            self._failed(plugin, replace(burst, error=_VANISHED))
+
+    def _has_vanished(self, burst: Burst, seen: _Seen) -> bool:
+        """Whether a burst is gone: not listed, though it should be, and no node of it up."""
+        if seen.there is None or (burst.state in COMING_STATES and not seen.complete):
+            return False
+        up = {node.hostname for node in self._instance.nodes() if node.up}
+        return up.isdisjoint(burst.hostnames)
+
+    def _adopt_recorded(
+        self, plugin: BurstPlugin, entry: Entry, burst: Burst, found: Burst | None
+    ) -> None:
+        """Take in a burst that is there: also one of which only the intent was recorded."""
+        if entry.created is None:
+            _log.info("burst %s: was created, and is adopted", burst.name)
+            self._records.created([burst])
+        if found is not None:
+            now = replace(
+                burst,
+                state=found.state,
+                hostnames=found.hostnames or burst.hostnames,
+                error=found.error,
+                since=burst.since if found.since is None else found.since,
+            )
+        else:
+            state = BurstState.STARTING if entry.created is None else burst.state
+            now = replace(burst, state=state)
+        if now != burst:
+            self._records.record(plugin, now)
+
+    def _orphan(self, plugin: BurstPlugin, burst: Burst) -> None:
+        """Take down what is there under our name, and is in no record."""
+        _log.warning("burst %s: nobody's, is taken down", burst.name, extra={"burst": burst.name})
+        name = burst.name
+        if self._records.ledger.entry(name) is not None:  # it ended, and is there all the same
+            self._ender.end_unrecorded(plugin, burst)
+            return
+        jobs = tuple(self._giver.waiting_for(plugin, {name}))
+        self._records.request(replace(burst, jobs=jobs))
+        recorded = self._records.record(plugin, replace(burst, jobs=jobs, error=""), _ORPHAN)
+        entry = self._records.ledger.entry(name)
+        assert entry is not None
+        self._records.created([recorded])
+        self._ender.drain(entry, _ORPHAN)
+
+    def _free_the_stranded(self, plugin: BurstPlugin) -> None:
+        """Free the jobs that wait for bursts that are not there any more."""
+        alive = {entry.burst.name for entry in self._records.live(plugin.name)}
+        stranded = [
+            job.id
+            for job, mark in self._backlog.given(plugin.name)
+            if mark.burst and mark.burst not in alive
+        ]
+        self._giver.take_back(plugin, stranded, "the burst that it waited for is not there")
+
+    # --- what has become of a burst --------------------------------------------------------
+
+    def _broken(self, plugin: BurstPlugin, burst: Burst) -> None:
+        """Take down what is left of a burst that lost nodes, once no job runs on that."""
+        if self._busy(burst):
+            self._records.record(plugin, burst)
+            return
+        self._failed(plugin, burst)
+
+    def _failed(self, plugin: BurstPlugin, burst: Burst) -> None:
+        """Have what there is of a burst taken down, and free the jobs that wait for it."""
+        self._count_failure(burst)
+        self._ender.end(burst)
+        waiting = self._giver.waiting_for(plugin, {burst.name})
+        self._giver.take_back(plugin, waiting, burst.error)
+
+    def _busy(self, burst: Burst) -> bool:
+        ranks = self._records.ranks_of([burst])[burst.name]
+        return bool(ranks and self._instance.jobs_on(ranks))
+
+    def _too_slow(self, entry: Entry) -> str:
+        limit = self.policy.timeouts.join
+        if entry.started is None or self._records.now() - entry.started <= limit:
+            return ""
+        return f"it did not join within {format_duration(limit)}"
+
+    def _count_failure(self, burst: Burst) -> None:
+        ledger = self._records.ledger
+        key = burst.plugin, burst.node_type
+        breaker = ledger.breakers().get(key, Breaker(*key))
+        now = self._records.now()
+        ledger.set_breaker(failed(breaker, self.policy.breakers, now, burst.error))
+
+    def _succeeded(self, burst: Burst) -> None:
+        self._records.ledger.set_breaker(Breaker(burst.plugin, burst.node_type))
+
+
+_NEVER_ANSWERED = "whoever asked for it ended before it was answered"
+_VANISHED = "it is there no longer: its plugin does not list it, and none of its nodes is up"
+_ORPHAN = "it is in no record"
+
+
+def _what_is_there(plugin: BurstPlugin) -> _Seen:
+    """Return the bursts that exist, as far as the plugin can tell.
+
+    Raises:
+        BurstError: if it answers with something else.
+    """
+    adopted = plugin.adopt()
+    if adopted is not None:
+        if not isinstance(adopted, Iterable) or not all(isinstance(b, Burst) for b in adopted):
+            raise BurstError(f"adopt() answered {adopted!r}, not the bursts that are there")
+        return _Seen({burst.name: burst for burst in adopted}, (), complete=True)
+    if type(plugin).list_bursts is BurstPlugin.list_bursts:
+        return _Seen(None, ())  # it only remembers its own
+    listed = plugin.list_bursts()
+    if isinstance(listed, str) or not isinstance(listed, Collection):
+        raise BurstError(f"list_bursts() answered {listed!r}, not the names of bursts")
+    return _Seen(dict.fromkeys(listed), ())
+
+
+def _refreshed(plugin: BurstPlugin, burst: Burst) -> Burst:
+    """Return a burst as its plugin sees it; a plugin that cannot tell leaves a note on it."""
+    try:
+        now = plugin.refresh(replace(burst, error=""))
+        if not isinstance(now, Burst) or now.name != burst.name:
+            raise BurstError(f"refresh() answered {now!r}, not the burst as it is now")
+        return now
+    except FAILURES as error:  # a provider's library may raise anything
+        return replace(burst, error=str(as_burst_error(error, plugin.name, burst.name)))
+
+
+def _joined(burst: Burst, up: Collection[str]) -> Burst:
+    """Return the burst with its state as the instance's nodes show it."""
+    if burst.state not in COMING_STATES or not burst.hostnames:
+        return burst
+    joined = sum(hostname in up for hostname in burst.hostnames)
+    if joined == burst.nodes:
+        return replace(burst, state=BurstState.READY, joined=joined, error="")
+    return replace(burst, state=BurstState.JOINING, joined=joined) if joined else burst

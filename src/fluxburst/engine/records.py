@@ -1,0 +1,169 @@
+"""What is recorded of bursts: plugins' own knowledge and the ledger are kept in step here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from fluxburst.bursts import LIVE_STATES, Burst, BurstState
+from fluxburst.handles.protocol import Instance
+from fluxburst.jobs import Job
+from fluxburst.ledger import Entry, Ledger, LedgerPlace
+from fluxburst.manager import Manager
+from fluxburst.plugins import BurstPlugin
+
+REMEMBERED = 100
+"""How many bursts that have ended a plugin still knows of; the ledger knows all."""
+
+_log = logging.getLogger(__name__)
+
+
+class Records:
+    """The bursts of one client: what its plugins know, and what the ledger does.
+
+    Args:
+        hooks: The client's hooks, whose observers are told of changes.
+        plugins: The loaded plugins, by name; the client's own mapping, not a copy.
+        instance: The instance, for its clock.
+        place: Where the ledger is.
+    """
+
+    def __init__(
+        self,
+        hooks: Manager,
+        plugins: Mapping[str, BurstPlugin],
+        instance: Instance,
+        place: LedgerPlace,
+    ) -> None:
+        self._hooks = hooks
+        self._plugins = plugins
+        self._instance = instance
+        self._place = place
+        self._told: dict[str, dict[str, Burst]] = {}
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger."""
+        return self._place.ledger
+
+    def now(self) -> float:
+        """Return the time, in seconds since the epoch."""
+        return self._instance.now()
+
+    def look(self) -> None:
+        """Let plugins know their bursts as the ledger has them; changes nothing.
+
+        Raises:
+            LedgerError: if the ledger cannot be read.
+        """
+        live: dict[str, dict[str, Burst]] = {name: {} for name in self._plugins}
+        for entry in self.ledger.live():
+            live.setdefault(entry.burst.plugin, {})[entry.burst.name] = entry.burst
+        for name, plugin in self._plugins.items():
+            told = self._told.setdefault(name, {})
+            for burst in live[name].values():
+                if burst.name not in plugin.bursts:
+                    plugin.bursts[burst.name] = told[burst.name] = burst
+            for known in list(plugin.bursts.values()):
+                if known.state in LIVE_STATES and known.name not in live[name]:
+                    self._take_over_end(plugin, known)
+
+    def _take_over_end(self, plugin: BurstPlugin, known: Burst) -> None:
+        """Learn that another client saw the end of a burst."""
+        entry = self.ledger.entry(known.name)
+        if entry is not None:
+            plugin.bursts[known.name] = self._told[plugin.name][known.name] = entry.burst
+            self._tell(entry.burst, known, entry.reason)
+
+    def hold(self) -> None:
+        """Hold the instance, before anything is changed.
+
+        Raises:
+            HeldError: if another client holds it.
+            LedgerError: if the ledger cannot be written.
+        """
+        self._place.hold()
+        self.look()
+
+    # --- recording -------------------------------------------------------------------------
+
+    def request(self, burst: Burst, jobs: Iterable[Job] = ()) -> Entry:
+        """Record the intent to bring a burst up, and to whom it is charged."""
+        users = {job.user for job in jobs}
+        queues = {job.mark.queue if job.mark and job.mark.queue else job.queue for job in jobs}
+        user = users.pop() if len(users) == 1 else None
+        queue = queues.pop() if len(queues) == 1 else ""
+        return self.ledger.request(burst, self.now(), user, queue)
+
+    def record(self, plugin: BurstPlugin, burst: Burst, reason: str = "") -> Burst:
+        """Record what has become of a burst; return it as it is recorded."""
+        entry = self.ledger.entry(burst.name) or self.request(burst)
+        if burst.since is None and burst.state in LIVE_STATES - {BurstState.REQUESTED}:
+            # The provider does not say since when it costs: then since it was asked.
+            burst = replace(burst, since=entry.requested)
+        before = self._told.setdefault(plugin.name, {}).get(burst.name)
+        recorded = burst
+        if before is None or replace(burst, since=before.since) != before or reason:
+            recorded = self.ledger.record(burst, self.now(), reason).burst
+        plugin.bursts[burst.name] = recorded
+        self._told[plugin.name][burst.name] = recorded
+        if recorded != before:
+            self._tell(recorded, before, reason)
+        return recorded
+
+    def announce(self, plugin: BurstPlugin, burst: Burst) -> None:
+        """Let a plugin, and observers, know of a burst whose intent has been recorded."""
+        plugin.bursts[burst.name] = burst
+        self._told.setdefault(plugin.name, {})[burst.name] = burst
+        self._tell(burst, None, "")
+
+    def created(self, bursts: Iterable[Burst]) -> None:
+        """Record that a plugin has answered for bursts: they are there, or are waited for."""
+        for burst in bursts:
+            self.ledger.set_created(burst.name, self.now())
+
+    def sync(self, plugin: BurstPlugin) -> None:
+        """Record what a plugin itself has noted of its bursts."""
+        told = self._told.setdefault(plugin.name, {})
+        for name, burst in list(plugin.bursts.items()):
+            if burst != told.get(name):
+                self.record(plugin, burst)
+        self._forget_ended(plugin)
+
+    def _tell(self, burst: Burst, before: Burst | None, reason: str) -> None:
+        why = reason or burst.error
+        extra = {"burst": burst.name, "plugin": burst.plugin, "jobs": burst.jobs}
+        _log.info("burst %s: %s", burst.name, f"{burst.state.value} {why}".strip(), extra=extra)
+        self._hooks.burst_changed(burst, before)
+
+    def _forget_ended(self, plugin: BurstPlugin) -> None:
+        """Keep a plugin from knowing ever more."""
+        ended = [name for name, burst in plugin.bursts.items() if burst.state not in LIVE_STATES]
+        for name in ended[:-REMEMBERED]:
+            del plugin.bursts[name]
+            self._told[plugin.name].pop(name, None)
+
+    # --- looking ---------------------------------------------------------------------------
+
+    def plugin_of(self, burst: Burst) -> BurstPlugin | None:
+        """Return the loaded plugin of a burst; None if it is not loaded."""
+        return self._plugins.get(burst.plugin)
+
+    def live(self, plugin: str | None = None) -> list[Entry]:
+        """Return the bursts of which something may be there."""
+        return self.ledger.live(plugin)
+
+    def ranks_of(self, bursts: Collection[Burst]) -> dict[str, list[int]]:
+        """Return the ranks of bursts' nodes in the instance, by burst."""
+        of = {hostname: burst.name for burst in bursts for hostname in burst.hostnames}
+        ranks: dict[str, list[int]] = {burst.name: [] for burst in bursts}
+        for node in self._instance.nodes() if of else ():
+            if node.hostname in of:
+                ranks[of[node.hostname]].append(node.rank)
+        return ranks
+
+
+def with_state(bursts: Sequence[Entry], states: Collection[BurstState]) -> list[Entry]:
+    """Return those of the bursts that are in one of the states."""
+    return [entry for entry in bursts if entry.burst.state in states]

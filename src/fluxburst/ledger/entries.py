@@ -1,0 +1,162 @@
+"""What the ledger holds, as plain data. All times are in seconds since the epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fluxburst.bursts import LIVE_STATES, Burst, BurstState
+
+HOUR = 3600.0
+DAY = 86400.0
+
+ORDER = tuple(BurstState)
+TRANSITIONS: Mapping[BurstState, frozenset[BurstState]] = {
+    state: frozenset(ORDER[ORDER.index(state) + 1 :]) if state in LIVE_STATES else frozenset()
+    for state in BurstState
+}
+"""Where a burst may go from each state: only down the list, and nowhere from the last two."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One burst in the ledger.
+
+    Attributes:
+        id: Its number in the ledger, in the order of the requests.
+        burst: The burst as it was last recorded.
+        user: The numeric id of the user that it is charged to; None for no single one.
+        queue: The queue that it is charged to; empty for none.
+        requested: When it was recorded, before anything was asked of the provider.
+        created: When the plugin answered for it; None where that is not known.
+        started: When the provider was first seen to bring it up; None if it was not.
+        ready: When it was first seen ready; None if it was not.
+        idle: Since when no job is on it or waits for it; None while there is one.
+        ended: When it was gone; None while something of it may be there.
+        reason: Why it is in its state.
+    """
+
+    id: int
+    burst: Burst
+    user: int | None
+    queue: str
+    requested: float
+    created: float | None = None
+    started: float | None = None
+    ready: float | None = None
+    idle: float | None = None
+    ended: float | None = None
+    reason: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Whether something of it may be there."""
+        return self.ended is None
+
+    @property
+    def billed_from(self) -> float:
+        """Since when it costs; of a burst that never came up, when it was requested."""
+        return self.requested if self.burst.since is None else self.burst.since
+
+    def billed_to(self, now: float) -> float:
+        """Return until when it has cost; one of which nothing came up has not cost."""
+        if self.ended is None:
+            return max(now, self.billed_from)
+        return self.billed_from if self.burst.since is None else max(self.ended, self.burst.since)
+
+    def reserved_to(self, now: float) -> float:
+        """Return until when money is set aside for it: its lease, or longer if it outlived that."""
+        spent = self.billed_to(now)
+        return spent if self.ended is not None else max(spent, self.burst.lease_until or 0.0)
+
+    def node_hours(self, start: float, end: float) -> float:
+        """Return how many hours its nodes take between two times that are within its life."""
+        return self.burst.nodes * max(0.0, end - start) / HOUR
+
+    def cost(self, now: float) -> float:
+        """Return what it has cost until now."""
+        return self.burst.price * self.node_hours(self.billed_from, self.billed_to(now))
+
+    def projected(self, now: float) -> float:
+        """Return what it will have cost when its lease ends; once it has ended, what it cost."""
+        return self.burst.price * self.node_hours(self.billed_from, self.reserved_to(now))
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One step in the life of a burst.
+
+    Attributes:
+        entry: The number of its entry.
+        at: When.
+        previous: Its state before; None for the first.
+        state: Its state from then on.
+        reason: Why.
+    """
+
+    entry: int
+    at: float
+    previous: BurstState | None
+    state: BurstState
+    reason: str
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One time that a job was given away.
+
+    Attributes:
+        job: The job's id.
+        plugin: To whom.
+        burst: In which burst; empty for nodes that were there.
+        at: When.
+        freed: When it was taken back; None if it was not.
+        reason: Why it was taken back.
+    """
+
+    job: int
+    plugin: str
+    burst: str
+    at: float
+    freed: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one job used of one burst.
+
+    Attributes:
+        entry: The number of the burst's entry.
+        job: The job's id.
+        user: The numeric id of its user.
+        nodes: How many of the burst's nodes it had, in parts for parts of nodes.
+        started: Since when.
+        ended: Until when; None while it runs.
+    """
+
+    entry: int
+    job: int
+    user: int
+    nodes: float
+    started: float
+    ended: float | None = None
+
+
+@dataclass(frozen=True)
+class Breaker:
+    """How one node type of a plugin has failed lately.
+
+    Attributes:
+        plugin: The plugin.
+        node_type: Its node type.
+        failures: How many times in a row.
+        retry_at: When it may be asked again; None while it may.
+        error: How it failed last.
+    """
+
+    plugin: str
+    node_type: str
+    failures: int = 0
+    retry_at: float | None = None
+    error: str = ""

@@ -1,0 +1,79 @@
+"""One client at a time holds an instance: advisory locks that end with their process.
+
+See flock(2).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from fluxburst.errors import HeldError, LedgerError
+
+
+class InstanceLock:
+    """Locks on files; all of them are taken, or none.
+
+    Args:
+        paths: The files; they are made, and they stay.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._paths = tuple(paths)
+        self._files: list[int] = []
+
+    @property
+    def held(self) -> bool:
+        """Whether this client holds it."""
+        return bool(self._files)
+
+    def acquire(self) -> None:
+        """Take it; once it is held, nothing changes.
+
+        Raises:
+            HeldError: if another client has it, saying which.
+            LedgerError: if a file cannot be made.
+        """
+        if self.held:
+            return
+        try:
+            for path in self._paths:
+                self._files.append(_locked(path))
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Let others have it."""
+        while self._files:
+            os.close(self._files.pop())
+
+
+def _locked(path: Path) -> int:
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise LedgerError(str(path), f"the lock cannot be made: {error.strerror}") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(file, 500, 0).decode(errors="replace").strip()
+        os.close(file)
+        raise HeldError(str(path), holder or "it has not said who it is") from None
+    except OSError as error:
+        os.close(file)
+        raise LedgerError(str(path), f"cannot be locked: {error.strerror}") from error
+    os.ftruncate(file, 0)
+    os.pwrite(file, _who().encode(), 0)
+    return file
+
+
+def _who() -> str:
+    """Return who this is, for the one who comes second."""
+    program = Path(sys.argv[0]).name or "python"
+    command = " ".join([program, *sys.argv[1:2]])
+    return f"{command}, process {os.getpid()} on {socket.gethostname()}"

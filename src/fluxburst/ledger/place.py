@@ -1,0 +1,138 @@
+"""Where the ledger of an instance is, and who may write to it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fluxburst.errors import LedgerError
+from fluxburst.ledger.lock import InstanceLock
+from fluxburst.ledger.store import Ledger
+
+VARIABLE = "FLUXBURST_STATE_DIR"
+FILE, LOCK = "ledger.sqlite", "lock"
+
+_in_memory: weakref.WeakKeyDictionary[Any, Ledger] = weakref.WeakKeyDictionary()
+
+
+def state_directory(
+    explicit: Path | None, instance: str, environ: Mapping[str, str] | None = None
+) -> Path:
+    """Return where the state of an instance is kept.
+
+    That is the directory named, that of ``FLUXBURST_STATE_DIR``, or one for each instance in
+    ``$XDG_STATE_HOME/fluxburst`` (XDG Base Directory Specification).
+    """
+    environ = os.environ if environ is None else environ
+    if explicit is not None:
+        return explicit
+    if environ.get(VARIABLE):
+        return Path(environ[VARIABLE])
+    home = environ.get("XDG_STATE_HOME") or Path(environ.get("HOME", "/")) / ".local" / "state"
+    readable = re.sub(r"[^A-Za-z0-9.]+", "-", instance).strip("-")[:40]
+    digest = hashlib.sha256(instance.encode()).hexdigest()[:8]
+    return Path(home) / "fluxburst" / f"{readable}-{digest}"
+
+
+class LedgerPlace:
+    """The ledger of one client: read until the client acts, then held and written.
+
+    Args:
+        instance: The instance, of :class:`~fluxburst.handles.protocol.Instance`.
+        directory: The directory that was named; None for the usual one.
+        in_memory: Keep it in memory, for all clients of the same instance object.
+    """
+
+    def __init__(self, instance: Any, directory: Path | None, *, in_memory: bool) -> None:
+        self._instance = instance
+        self._explicit = directory
+        self._in_memory = in_memory and directory is None
+        self._ledger: Ledger | None = None
+        self._lock: InstanceLock | None = None
+
+    @property
+    def directory(self) -> Path | None:
+        """Where it is; None for memory."""
+        if self._in_memory:
+            return None
+        return state_directory(self._explicit, self._instance.name)
+
+    @property
+    def held(self) -> bool:
+        """Whether this client holds the instance."""
+        return self._lock is not None
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger, to be read at least.
+
+        Raises:
+            LedgerError: if it cannot be opened.
+        """
+        if self._ledger is None:
+            if self._in_memory:
+                self._ledger = self._shared()
+            else:
+                self._ledger = self._open(read_only=True)
+        return self._ledger
+
+    def hold(self) -> bool:
+        """Hold the instance, and open its ledger for writing; whether that is new.
+
+        Raises:
+            HeldError: if another client holds it, saying which.
+            LedgerError: if the ledger cannot be opened for writing.
+        """
+        if self.held:
+            return False
+        directory = self.directory
+        files = []
+        if directory is not None:
+            try:
+                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                problem = f"its directory cannot be made: {error.strerror}"
+                raise LedgerError(str(directory / FILE), problem) from error
+            files = [directory / LOCK]
+            beside = self._instance.lock_file
+            files += [beside] if beside is not None else []
+        lock = InstanceLock(files)
+        lock.acquire()
+        try:
+            if directory is not None:
+                self._close_ledger()
+                self._ledger = self._open(read_only=False)
+        except BaseException:
+            lock.release()
+            raise
+        self._lock = lock
+        return True
+
+    def close(self) -> None:
+        """Close the ledger, and let others hold the instance."""
+        self._close_ledger()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _close_ledger(self) -> None:
+        if self._ledger is not None and not self._in_memory:
+            self._ledger.close()
+        self._ledger = None
+
+    def _open(self, *, read_only: bool) -> Ledger:
+        directory = self.directory
+        assert directory is not None
+        return Ledger(directory / FILE, self._instance.name, read_only=read_only)
+
+    def _shared(self) -> Ledger:
+        if self._instance not in _in_memory:
+            ledger = Ledger(None, self._instance.name)
+            weakref.finalize(self._instance, ledger.close)
+            _in_memory[self._instance] = ledger
+        return _in_memory[self._instance]

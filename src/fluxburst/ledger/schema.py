@@ -1,0 +1,132 @@
+"""The tables of the ledger, and how those of older versions become those of this one."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+from fluxburst.errors import LedgerError
+
+APPLICATION = 0x666C7862
+"""``flxb``: tells a ledger from other SQLite databases (``PRAGMA application_id``)."""
+
+_FIRST = """
+CREATE TABLE instance (name TEXT NOT NULL);
+CREATE TABLE bursts (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    plugin TEXT NOT NULL,
+    node_type TEXT NOT NULL,
+    nodes INTEGER NOT NULL,
+    jobs TEXT NOT NULL,
+    user INTEGER,
+    queue TEXT NOT NULL,
+    state TEXT NOT NULL,
+    hostnames TEXT NOT NULL,
+    price REAL NOT NULL,
+    error TEXT NOT NULL,
+    joined INTEGER NOT NULL,
+    since REAL,
+    lease_until REAL,
+    requested REAL NOT NULL,
+    created REAL,
+    started REAL,
+    ready REAL,
+    idle REAL,
+    ended REAL,
+    reason TEXT NOT NULL
+);
+CREATE UNIQUE INDEX one_of_a_name ON bursts (name);
+CREATE INDEX by_end ON bursts (ended);
+CREATE TABLE transitions (
+    burst INTEGER NOT NULL REFERENCES bursts (id),
+    at REAL NOT NULL,
+    previous TEXT,
+    state TEXT NOT NULL,
+    reason TEXT NOT NULL
+);
+CREATE INDEX transitions_of ON transitions (burst);
+CREATE TABLE placements (
+    job INTEGER NOT NULL,
+    plugin TEXT NOT NULL,
+    burst TEXT NOT NULL,
+    at REAL NOT NULL,
+    freed REAL,
+    reason TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX placements_of ON placements (job);
+CREATE TABLE usage (
+    burst INTEGER NOT NULL REFERENCES bursts (id),
+    job INTEGER NOT NULL,
+    user INTEGER NOT NULL,
+    nodes REAL NOT NULL,
+    started REAL NOT NULL,
+    ended REAL,
+    PRIMARY KEY (burst, job)
+);
+CREATE INDEX running ON usage (ended);
+CREATE TABLE decisions (
+    job INTEGER NOT NULL,
+    at REAL NOT NULL,
+    outcome TEXT NOT NULL,
+    plugin TEXT NOT NULL,
+    reasons TEXT NOT NULL
+);
+CREATE INDEX decisions_of ON decisions (job);
+CREATE INDEX decisions_by_time ON decisions (at);
+CREATE TABLE breakers (
+    plugin TEXT NOT NULL,
+    node_type TEXT NOT NULL,
+    failures INTEGER NOT NULL,
+    retry_at REAL,
+    error TEXT NOT NULL,
+    PRIMARY KEY (plugin, node_type)
+);
+"""
+
+Step = Callable[[sqlite3.Connection], None]
+
+
+def _first(connection: sqlite3.Connection) -> None:
+    for statement in _FIRST.split(";"):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION}")
+
+
+STEPS: tuple[Step, ...] = (_first,)
+"""Step n brings version n to version n + 1."""
+
+VERSION = len(STEPS)
+
+
+def version_of(connection: sqlite3.Connection, path: str) -> int:
+    """Return the version of a ledger; 0 for an empty database.
+
+    Raises:
+        LedgerError: if it is something else, or newer than what this program knows.
+    """
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != APPLICATION and (tables or version or application):
+        raise LedgerError(path, "is a database, but not one of fluxburst's; it is left as it is")
+    if version > VERSION:
+        raise LedgerError(
+            path,
+            f"was written by a newer fluxburst (schema {version}, this one knows {VERSION}); it "
+            "is left as it is: install that version again, or name another --state-dir",
+        )
+    return version
+
+
+def migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Bring a ledger from a version to this one, step by step, wholly or not at all."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for number in range(version, VERSION):
+            STEPS[number](connection)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.execute("COMMIT")

@@ -1,0 +1,382 @@
+"""The ledger's file: what is written to it, and when. Every change is one transaction."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fluxburst.bursts import LIVE_STATES, Burst, BurstState
+from fluxburst.errors import LedgerError
+from fluxburst.ledger.entries import TRANSITIONS, Breaker, Entry, Placement, Transition, Usage
+from fluxburst.ledger.schema import migrate, version_of
+from fluxburst.plan import Decision, Outcome
+
+BUSY_SECONDS = 10.0
+"""How long to wait for another process that writes: one that shows the ledger never does."""
+
+_IN_MEMORY = ":memory:"
+_CAME_UP = frozenset({BurstState.STARTING, BurstState.JOINING, BurstState.READY})
+
+
+class Ledger:
+    """The record of one instance's bursts.
+
+    Args:
+        path: The file; None to keep it in memory only.
+        instance: The name of the instance that it is for; empty to take what the file says.
+        read_only: Only look at it; a file that is not there is an empty ledger.
+
+    Raises:
+        LedgerError: if it cannot be opened, is no ledger, is newer than this program, or that of
+            another instance. The file is left as it is.
+    """
+
+    def __init__(self, path: Path | None, instance: str, *, read_only: bool = False) -> None:
+        self.path = str(path or "")
+        with self._speaking():
+            self._connection = self._connect(path, read_only)
+            try:
+                self._prepare(instance, read_only and path is not None and path.exists())
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _connect(self, path: Path | None, read_only: bool) -> sqlite3.Connection:
+        # It is used by one thread, but may be closed by that in which garbage is collected.
+        if path is None or (read_only and not path.exists()):
+            where, uri = _IN_MEMORY, False
+        else:
+            where, uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}", True
+        connection = sqlite3.connect(
+            where, uri=uri, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False
+        )
+        connection.row_factory = sqlite3.Row
+        return connection
+
+    def _prepare(self, instance: str, read_only: bool) -> None:
+        version = version_of(self._connection, self.path)
+        if not read_only:
+            # What is recorded must outlast the machine: money is spent by it.
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA foreign_keys = ON")
+            migrate(self._connection, version)
+        row = self._connection.execute("SELECT name FROM instance").fetchone()
+        if row is None and not read_only:
+            self._connection.execute("INSERT INTO instance VALUES (?)", (instance,))
+        elif row is not None and instance and row["name"] != instance:
+            raise LedgerError(
+                self.path,
+                f"is that of the instance {row['name']}, not of {instance}; it is left as it is: "
+                "name another --state-dir",
+            )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    @property
+    def instance(self) -> str:
+        """The name of the instance that it is for; empty where it has not been written yet."""
+        row = self._one("SELECT name FROM instance")
+        return "" if row is None else str(row["name"])
+
+    # --- bursts ----------------------------------------------------------------------------
+
+    def free_name(self, name: str) -> str:
+        """Return a name for a burst that no burst before had: the name, or that with a number."""
+        asked = "SELECT name FROM bursts WHERE name = ?1 OR substr(name, 1, length(?1) + 1) = ?2"
+        taken = {row["name"] for row in self._all(asked, name, f"{name}-")}
+        if name not in taken:
+            return name
+        number = 2
+        while f"{name}-{number}" in taken:
+            number += 1
+        return f"{name}-{number}"
+
+    def request(self, burst: Burst, at: float, user: int | None, queue: str) -> Entry:
+        """Record the intent to bring a burst up."""
+        values = {**_columns(burst), "user": user, "queue": queue, "requested": at, "reason": ""}
+        values["state"] = BurstState.REQUESTED.value
+        with self.transaction():
+            names = ", ".join(values)
+            marks = ", ".join(f":{name}" for name in values)
+            self._run(f"INSERT INTO bursts ({names}) VALUES ({marks})", values)  # noqa: S608
+            entry = self._one("SELECT * FROM bursts WHERE name = ?", burst.name)
+            assert entry is not None
+            self._note(entry["id"], at, None, BurstState.REQUESTED, "")
+        return _entry(entry)
+
+    def record(self, burst: Burst, at: float, reason: str = "") -> Entry:
+        """Record what has become of a burst that was requested.
+
+        It never goes back in its life: an earlier state than the recorded one is not taken over.
+        """
+        with self.transaction():
+            before = self.entry(burst.name)
+            if before is None:
+                raise LedgerError(self.path, f"there is no burst {burst.name!r}")
+            was = before.burst.state
+            state = burst.state if burst.state in TRANSITIONS[was] else was
+            values = {**_columns(replace(burst, state=state)), "id": before.id}
+            came = state in _CAME_UP
+            values["started"] = at if before.started is None and came else before.started
+            up = state is BurstState.READY
+            values["ready"] = at if before.ready is None and up else before.ready
+            ended = at if state not in LIVE_STATES else None
+            values["ended"] = before.ended if before.ended is not None else ended
+            values["reason"] = reason or burst.error if state is not was else before.reason
+            if before.ended is None:
+                changes = ", ".join(f"{name} = :{name}" for name in values if name != "id")
+                self._run(f"UPDATE bursts SET {changes} WHERE id = :id", values)  # noqa: S608
+                if state is not was:
+                    self._note(before.id, at, was, state, values["reason"])
+            after = self.entry(burst.name)
+            assert after is not None
+        return after
+
+    def set_created(self, name: str, at: float) -> None:
+        """Record that a plugin has answered for a burst."""
+        asked = "UPDATE bursts SET created = coalesce(created, ?) WHERE name = ?"
+        self._run(asked, (at, name))
+
+    def set_idle(self, name: str, since: float | None) -> None:
+        """Record since when a burst is idle; None for that it is not."""
+        self._run("UPDATE bursts SET idle = ? WHERE name = ?", (since, name))
+
+    def entry(self, name: str) -> Entry | None:
+        """Return a burst by its name; None if there is none."""
+        row = self._one("SELECT * FROM bursts WHERE name = ?", name)
+        return None if row is None else _entry(row)
+
+    def live(self, plugin: str | None = None) -> list[Entry]:
+        """Return the bursts of which something may be there: all, or those of one plugin."""
+        rows = self._all("SELECT * FROM bursts WHERE ended IS NULL ORDER BY id")
+        return [_entry(row) for row in rows if plugin in (None, row["plugin"])]
+
+    def entries(self, since: float | None = None) -> list[Entry]:
+        """Return all bursts in the order of their requests, or those that lived since a time."""
+        asked = "SELECT * FROM bursts WHERE ended IS NULL OR ended >= ? ORDER BY id"
+        return [_entry(row) for row in self._all(asked, -1e300 if since is None else since)]
+
+    def ended_sums(self) -> list[tuple[str, int | None, str, float, float]]:
+        """Return what has ended: (plugin, user, queue, node-hours, cost), summed up for each."""
+        rows = self._all(
+            "SELECT plugin, user, queue, SUM(nodes * MAX(0, ended - since)) / 3600 AS hours, "
+            "SUM(price * nodes * MAX(0, ended - since)) / 3600 AS cost FROM bursts "
+            "WHERE ended IS NOT NULL AND since IS NOT NULL GROUP BY plugin, user, queue"
+        )
+        return [(r["plugin"], r["user"], r["queue"], r["hours"], r["cost"]) for r in rows]
+
+    def transitions(self, entry: int | None = None) -> list[Transition]:
+        """Return the steps of one burst, or of all, in the order in which they were taken."""
+        rows = self._all(
+            "SELECT * FROM transitions WHERE burst = ?1 OR ?1 IS NULL ORDER BY rowid", entry
+        )
+        return [
+            Transition(
+                row["burst"],
+                row["at"],
+                None if row["previous"] is None else BurstState(row["previous"]),
+                BurstState(row["state"]),
+                row["reason"],
+            )
+            for row in rows
+        ]
+
+    # --- jobs ------------------------------------------------------------------------------
+
+    def place(self, placements: Iterable[Placement]) -> None:
+        """Record that jobs were given away."""
+        with self.transaction():
+            self._connection.executemany(
+                "INSERT INTO placements (job, plugin, burst, at) VALUES (?, ?, ?, ?)",
+                [(p.job, p.plugin, p.burst, p.at) for p in placements],
+            )
+
+    def free(self, jobs: Collection[int], at: float, reason: str) -> None:
+        """Record that jobs were taken back."""
+        with self.transaction():
+            self._connection.executemany(
+                "UPDATE placements SET freed = ?, reason = ? WHERE job = ? AND freed IS NULL",
+                [(at, reason, job) for job in jobs],
+            )
+
+    def placements(self, job: int | None = None) -> list[Placement]:
+        """Return when a job was given away, or all jobs were, in order."""
+        rows = self._all(
+            "SELECT * FROM placements WHERE job = ?1 OR ?1 IS NULL ORDER BY rowid", job
+        )
+        return [Placement(*row) for row in rows]
+
+    def decide(self, decisions: Iterable[Decision], at: float) -> None:
+        """Record decisions on jobs."""
+        rows = [(d.id, at, d.outcome.value, d.plugin, json.dumps(d.reasons)) for d in decisions]
+        with self.transaction():
+            self._connection.executemany("INSERT INTO decisions VALUES (?, ?, ?, ?, ?)", rows)
+
+    def decisions(self, job: int) -> list[tuple[float, Decision]]:
+        """Return what was decided on a job, and when, in order."""
+        rows = self._all("SELECT * FROM decisions WHERE job = ? ORDER BY rowid", job)
+        return [
+            (
+                row["at"],
+                Decision(
+                    job, Outcome(row["outcome"]), row["plugin"], tuple(json.loads(row["reasons"]))
+                ),
+            )
+            for row in rows
+        ]
+
+    def forget_decisions(self, before: float) -> None:
+        """Forget the decisions of before a time."""
+        self._run("DELETE FROM decisions WHERE at < ?", (before,))
+
+    # --- what jobs used --------------------------------------------------------------------
+
+    def use(self, usages: Iterable[Usage]) -> None:
+        """Record what jobs use of bursts; what was recorded of the same job and burst is mended."""
+        with self.transaction():
+            self._connection.executemany(
+                "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (burst, job) DO UPDATE "
+                "SET nodes = excluded.nodes, started = excluded.started, ended = excluded.ended",
+                [(u.entry, u.job, u.user, u.nodes, u.started, u.ended) for u in usages],
+            )
+
+    def usages(self, *, running: bool = False) -> list[Usage]:
+        """Return what jobs used of bursts: all, or only of those that still run."""
+        where = "WHERE ended IS NULL" if running else ""
+        return [Usage(*row) for row in self._all(f"SELECT * FROM usage {where} ORDER BY rowid")]  # noqa: S608
+
+    # --- breakers --------------------------------------------------------------------------
+
+    def breakers(self) -> dict[tuple[str, str], Breaker]:
+        """Return the breakers of the node types that failed, by plugin and node type."""
+        rows = self._all("SELECT * FROM breakers ORDER BY plugin, node_type")
+        return {(row["plugin"], row["node_type"]): Breaker(*row) for row in rows}
+
+    def set_breaker(self, breaker: Breaker) -> None:
+        """Record a breaker; one without failures is forgotten."""
+        key = breaker.plugin, breaker.node_type
+        with self.transaction():
+            self._run("DELETE FROM breakers WHERE plugin = ? AND node_type = ?", key)
+            if breaker.failures:
+                values = (*key, breaker.failures, breaker.retry_at, breaker.error)
+                self._run("INSERT INTO breakers VALUES (?, ?, ?, ?, ?)", values)
+
+    # --- SQLite ----------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make everything that is recorded within durable together, or none of it."""
+        if self._connection.in_transaction:
+            yield
+            return
+        with self._speaking():
+            self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._connection.rollback()
+            raise
+        with self._speaking():
+            self._commit()
+
+    def _commit(self) -> None:
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.Error:
+            if self._connection.in_transaction:
+                self._connection.rollback()
+            raise
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        """Turn what SQLite raises into one clear error."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise LedgerError(self.path, _explained(error)) from error
+        except OSError as error:
+            raise LedgerError(self.path, error.strerror or str(error)) from error
+
+    def _note(
+        self, entry: int, at: float, was: BurstState | None, state: BurstState, reason: str
+    ) -> None:
+        values = entry, at, was and was.value, state.value, reason
+        self._run("INSERT INTO transitions VALUES (?, ?, ?, ?, ?)", values)
+
+    def _run(self, statement: str, values: Sequence[Any] | Mapping[str, Any]) -> None:
+        with self._speaking():
+            self._connection.execute(statement, values)
+
+    def _all(self, question: str, *values: Any) -> list[sqlite3.Row]:
+        with self._speaking():
+            return self._connection.execute(question, values).fetchall()
+
+    def _one(self, question: str, *values: Any) -> sqlite3.Row | None:
+        rows = self._all(question, *values)
+        return rows[0] if rows else None
+
+
+def _explained(error: sqlite3.Error) -> str:
+    text = str(error)
+    if "readonly" in text or "unable to open" in text:
+        return f"cannot be written ({text}): is its directory there, and writable?"
+    if "not a database" in text or "malformed" in text:
+        return f"cannot be read ({text}); it is left as it is"
+    if "full" in text:
+        return f"the disk is full ({text}): nothing is brought up until there is room"
+    return text
+
+
+def _columns(burst: Burst) -> dict[str, Any]:
+    return {
+        "name": burst.name,
+        "plugin": burst.plugin,
+        "node_type": burst.node_type,
+        "nodes": burst.nodes,
+        "jobs": json.dumps(burst.jobs),
+        "state": burst.state.value,
+        "hostnames": json.dumps(burst.hostnames),
+        "price": burst.price,
+        "error": burst.error,
+        "joined": burst.joined,
+        "since": burst.since,
+        "lease_until": burst.lease_until,
+    }
+
+
+def _entry(row: sqlite3.Row) -> Entry:
+    burst = Burst(
+        name=row["name"],
+        plugin=row["plugin"],
+        node_type=row["node_type"],
+        nodes=row["nodes"],
+        jobs=tuple(json.loads(row["jobs"])),
+        state=BurstState(row["state"]),
+        hostnames=tuple(json.loads(row["hostnames"])),
+        price=row["price"],
+        error=row["error"],
+        joined=row["joined"],
+        since=row["since"],
+        lease_until=row["lease_until"],
+    )
+    own = (
+        "id",
+        "user",
+        "queue",
+        "requested",
+        "created",
+        "started",
+        "ready",
+        "idle",
+        "ended",
+        "reason",
+    )
+    return Entry(burst=burst, **{name: row[name] for name in own})
