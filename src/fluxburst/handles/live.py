@@ -19,7 +19,7 @@ import select
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +174,14 @@ class LiveInstance:
         the active jobs; else it does not wait. Jobspecs are redacted, as the journal has them: they
         lack the environment.
         """
+        with self._feed_lock:
+            if self._feed is not None:
+                # Where the streams broke, it may be back already.
+                with suppress(InstanceError):
+                    return self._changes()
+            return self._changes()
+
+    def _changes(self) -> Changes:
         with self._feeding("what changed in its queue") as feed:
             feed.catch_up()
             feed.drain()
@@ -333,7 +341,7 @@ class LiveInstance:
     def _connection(self, what: str) -> tuple[Any, Channel]:
         """Return this thread's handle and channel."""
         connection: tuple[Any, Channel] | None = getattr(self._of_thread, "connection", None)
-        if connection is None:
+        if connection is None or connection[1].is_closed():
             handle = self._handle_of_thread(what)
             connection = self._of_thread.connection = (handle, Channel(handle))
         return connection

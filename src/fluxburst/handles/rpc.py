@@ -117,6 +117,11 @@ class Channel:
             raise Disconnected(errno.ECONNRESET, "the broker closed the connection")
         return False
 
+    def is_closed(self) -> bool:
+        """Whether the broker is known to be gone."""
+        events = self._lib.flux_pollevents(self._handle)
+        return bool(events < 0 or events & self._lib.FLUX_POLLERR)
+
     def wait(self, seconds: float | None) -> bool:
         """Wait until there is something to receive; False if nothing came in time.
 
