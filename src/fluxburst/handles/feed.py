@@ -1,7 +1,7 @@
 """What happens in a live instance, as it happens: two streams over a connection of their own.
 
 They are the job manager's journal and the resource journal (``resource.journal``, which tells of
-nodes that go up, down or aside). Nothing here waits for events; :class:`Bell` is what ends a wait.
+nodes that go up, down or aside). Events are not waited for here; :class:`Bell` is what ends a wait.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Feed:
         self._jobs = self._channel.send(journal.TOPIC, journal.REQUEST, flags=STREAMING)
         self._nodes = self._channel.send("resource.journal", {}, nodeid=0, flags=STREAMING)
         self._nodes_caught_up = False
+        self._mark = 0
         self._news_of_jobs = self._news_of_nodes = False
 
     def fileno(self) -> int:
@@ -47,12 +48,15 @@ class Feed:
         return self._journal.caught_up and self._nodes_caught_up
 
     def catch_up(self) -> None:
-        """Read until :attr:`caught_up`.
+        """Read both histories, and what happened to jobs before this was called.
+
+        The job manager is asked something: its answer comes after all it had to tell by then.
 
         Raises:
             OSError: if the instance does not answer, or ended a stream.
         """
-        while not self.caught_up:
+        self._mark = self._channel.send("job-manager.getinfo", {})
+        while self._mark or not self.caught_up:
             if not self._channel.wait(PATIENCE_SECONDS):
                 raise TimeoutError(
                     errno.ETIMEDOUT, f"no answer within {PATIENCE_SECONDS:.0f} seconds"
@@ -87,7 +91,9 @@ class Feed:
             if answer.errno == errno.ENODATA:  # its module was unloaded, as when Flux shuts down
                 raise Disconnected(errno.ECONNRESET, "it ended the stream of its events")
             raise answer
-        if tag == self._jobs:
+        if tag == self._mark:
+            self._mark = 0
+        elif tag == self._jobs:
             self._news_of_jobs |= self._journal.caught_up
             self._journal.read(answer)
         elif answer["events"]:

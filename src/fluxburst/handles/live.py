@@ -170,9 +170,9 @@ class LiveInstance:
     def pending_changes(self) -> Changes:
         """Return what changed among the pending jobs, as the job manager's journal tells it.
 
-        The first time, and after the instance came back, this waits for the journal's history of
-        the active jobs; else it does not wait. Jobspecs are redacted, as the journal has them: they
-        lack the environment.
+        Everything that happened before it was asked is in the answer. The first time, and after
+        the instance came back, that is the journal's history of the active jobs. Jobspecs are
+        redacted, as the journal has them: they lack the environment.
         """
         with self._feed_lock:
             if self._feed is not None:
@@ -184,7 +184,6 @@ class LiveInstance:
     def _changes(self) -> Changes:
         with self._feeding("what changed in its queue") as feed:
             feed.catch_up()
-            feed.drain()
             self._away = False
             return feed.changes()
 
