@@ -96,8 +96,7 @@ class EmbeddedWorld:
         self._instance.drain([0], "testing")
 
     def memo(self, jobid: int, key: str, value: str) -> None:
-        record = self._instance._records[jobid].job
-        record["annotations"] = {"user": {key: value}}
+        self._instance.set_memo(jobid, key, value)
 
     def wait_until_moved(self, jobid: int) -> None:
         """Nothing to wait for: it has been when it is told to."""

@@ -6,20 +6,25 @@ Time passes only when it is told to (:meth:`EmbeddedInstance.wait`,
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import math
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from fluxburst.errors import FormatError, InstanceError, RequestError
 from fluxburst.fluids import parse_fluid
+from fluxburst.handles.protocol import Changes, Run
 from fluxburst.jobs import ACTIVE, PENDING, Job, JobState, Mark, queue_order
 from fluxburst.jobspec import Chunk, chunks_of, task_count
 from fluxburst.nodes import Node, NodeType
 from fluxburst.quantities import Duration, parse_duration
 from fluxburst.recordings import Recording
+from fluxburst.sets import parse_hostlist
 
 START_TIME = 1_700_000_000.0
 DEFAULT_RUN_SECONDS = 60.0
@@ -52,6 +57,23 @@ class _Record:
     """When the scheduler expects it to end, for backfill."""
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _locked(
+    method: Callable[Concatenate[EmbeddedInstance, P], T],
+) -> Callable[Concatenate[EmbeddedInstance, P], T]:
+    """Let one thread at a time into the methods of an instance."""
+
+    @functools.wraps(method)
+    def locked(self: EmbeddedInstance, /, *arguments: P.args, **options: P.kwargs) -> T:
+        with self._lock:
+            return method(self, *arguments, **options)
+
+    return locked
+
+
 class EmbeddedInstance:
     """A Flux instance in memory.
 
@@ -79,6 +101,10 @@ class EmbeddedInstance:
         self._changed = True
         submitted = [float(job.get("t_submit", START_TIME)) for job in recording.jobs]
         self._now = max(submitted, default=START_TIME)
+        self._lock = threading.RLock()
+        self._woken = False
+        self._touched: set[int] = set()
+        self._told: set[int] | None = None
         for job in recording.jobs:
             self._wake_at_begin_time(job)
 
@@ -89,23 +115,53 @@ class EmbeddedInstance:
         """What tells this instance from others."""
         return self._name
 
+    @property
+    def lock_file(self) -> Path | None:
+        """None: nobody but this process can have the instance."""
+        return None
+
+    @_locked
     def now(self) -> float:
         """Return the virtual time, in seconds since the epoch."""
         return self._now
 
+    @_locked
     def pending_jobs(self) -> Sequence[Job]:
         """Return copies of the pending jobs, in queue order."""
         jobs = [Job(r.job) for r in self._records.values() if r.job.state & PENDING]
         return sorted(jobs, key=queue_order)
 
+    @_locked
+    def pending_changes(self) -> Changes:
+        """Return copies of the pending jobs that changed since this was last asked."""
+        complete = self._told is None
+        if self._told is None:
+            self._told, self._touched = set(), set(self._records)
+        jobs = [self._records[jobid].job for jobid in self._touched]
+        pending = [Job(job) for job in jobs if job.state & PENDING]
+        gone = frozenset(job.id for job in jobs if not job.state & PENDING) & self._told
+        self._told.difference_update(gone)
+        self._told.update(job.id for job in pending)
+        self._touched = set()
+        return Changes(sorted(pending, key=queue_order), gone, complete)
+
+    @_locked
+    def runs(self, jobids: Collection[int]) -> Sequence[Run]:
+        """Return what those of the jobs that have started had; unknown ids are left out."""
+        known = (self._records[jobid].job for jobid in jobids if jobid in self._records)
+        return [_run(job) for job in known if "t_run" in job]
+
+    @_locked
     def job_ids(self) -> list[int]:
         """Return the ids of all active jobs."""
         return [record.job.id for record in self._records.values() if record.job.state & ACTIVE]
 
+    @_locked
     def nodes(self) -> tuple[Node, ...]:
         """Return every node, by rank."""
         return tuple(self._nodes[rank] for rank in sorted(self._nodes))
 
+    @_locked
     def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:
         """Put memos on jobs, or take them off; return the ids of jobs that are not active."""
         inactive = []
@@ -113,30 +169,29 @@ class EmbeddedInstance:
             record = self._records.get(jobid)
             if record is None or not record.job.state & ACTIVE:
                 inactive.append(jobid)
-                continue
-            annotations = dict(record.job.get("annotations", {}))
-            memo = {**annotations.get("user", {})}
-            memo.pop("fluxburst", None)
-            if mark is not None:
-                memo["fluxburst"] = mark.to_memo()
-            record.job["annotations"] = {**annotations, "user": memo}
+            else:
+                self.set_memo(jobid, "fluxburst", mark and mark.to_memo())
         return inactive
 
+    @_locked
     def attribute(self, name: str) -> str:
         """Return a broker attribute: there is no broker, so none is set."""
         return ""
 
+    @_locked
     def jobs_on(self, ranks: Collection[int]) -> list[int]:
         """Return the ids of the jobs that have something of these nodes."""
         chosen = set(ranks)
         return [r.job.id for r in self._records.values() if chosen.intersection(r.allocation)]
 
+    @_locked
     def cancel_jobs(self, jobids: Collection[int], note: str) -> None:
         """Cancel jobs; those that have ended, or are not known, are left as they are."""
         for jobid in jobids:
             if jobid in self._records:
                 self._end(self._records[jobid], CANCELED)
 
+    @_locked
     def move_jobs(self, jobids: Collection[int], queue: str) -> Mapping[int, str]:
         """Move pending jobs to a queue; return those that could not be moved, with the reason."""
         refused: dict[int, str] = {}
@@ -149,9 +204,11 @@ class EmbeddedInstance:
             else:
                 record.job["queue"] = queue
                 record.job["spec"] = _in_queue(record.job.spec, queue)
+                self._touched.add(jobid)
         self._changed = True
         return refused
 
+    @_locked
     def drain(self, ranks: Collection[int], reason: str) -> None:
         """Set nodes aside; those that are drained already keep their reason."""
         for rank in ranks:
@@ -159,16 +216,19 @@ class EmbeddedInstance:
             if not node.drained:
                 self._nodes[rank] = replace(node, drained=True, drain_reason=reason)
 
+    @_locked
     def undrain(self, ranks: Collection[int]) -> None:
         """Take nodes back."""
         for rank in ranks:
             self._nodes[rank] = replace(self._nodes[rank], drained=False, drain_reason="")
         self._changed = True
 
+    @_locked
     def disconnect(self, ranks: Collection[int]) -> None:
         """Take nodes down: jobs that run on them fail."""
         self.remove_nodes({self._nodes[rank].hostname for rank in ranks})
 
+    @_locked
     def wait_for_jobs(self, jobids: Collection[int], states: JobState) -> None:
         """Let time pass until each job has reached one of the states, or has ended.
 
@@ -190,12 +250,26 @@ class EmbeddedInstance:
                     "nothing is left to happen in the embedded instance"
                 )
 
+    @_locked
     def wait(self, seconds: float) -> None:
-        """Let time pass to the next event, at most ``seconds``."""
-        self._step(self._now + seconds)
+        """Let time pass to the next event, at most ``seconds``; none where it was woken."""
+        if self._woken:
+            self._woken = False
+        else:
+            self._step(self._now + seconds)
+
+    def wake(self) -> None:
+        """Have the next :meth:`wait` return at once; from any thread or signal handler."""
+        self._woken = True  # without the lock, which a signal's handler might wait for in vain
+
+    @_locked
+    def close(self) -> None:
+        """Forget what was told of; the instance itself goes on."""
+        self._told = None
 
     # --- what makes it an instance ---------------------------------------------------------
 
+    @_locked
     def submit(
         self, spec: Mapping[str, Any], *, userid: int = 1000, urgency: int = URGENCY_DEFAULT
     ) -> int:
@@ -227,10 +301,12 @@ class EmbeddedInstance:
         if queue:
             job["queue"] = queue
         self._records[jobid] = _Record(job)
+        self._touched.add(jobid)
         self._wake_at_begin_time(job)
         self._release()
         return jobid
 
+    @_locked
     def job(self, jobid: int) -> Job:
         """Return a job in any state, also one that has ended.
 
@@ -241,14 +317,32 @@ class EmbeddedInstance:
             raise InstanceError(f"there is no job {jobid}")
         return Job(self._records[jobid].job)
 
+    @_locked
     def set_urgency(self, jobid: int, urgency: int) -> None:
         """Change a pending job's urgency; 0 holds it."""
         job = self._records[jobid].job
         job["urgency"] = urgency
+        self._touched.add(jobid)
         if "priority" in job:
             job["priority"] = _priority(urgency)
         self._changed = True
 
+    @_locked
+    def set_memo(self, jobid: int, key: str, value: Any) -> None:
+        """Set one entry of a job's memo, as ``flux job memo`` does; None takes it off."""
+        job = self._records[jobid].job
+        annotations = dict(job.get("annotations", {}))
+        memo = {**annotations.pop("user", {}), key: value}
+        if value is None:
+            del memo[key]
+        if memo:
+            annotations["user"] = memo
+        job["annotations"] = annotations
+        if not annotations:
+            del job["annotations"]
+        self._touched.add(jobid)
+
+    @_locked
     def add_nodes(
         self, hostnames: Iterable[str], node_type: NodeType, properties: Collection[str] = ()
     ) -> None:
@@ -269,6 +363,7 @@ class EmbeddedInstance:
             )
         self._changed = True
 
+    @_locked
     def remove_nodes(self, hostnames: Collection[str]) -> None:
         """Take nodes down; jobs that run on them fail, as they do when a broker is lost."""
         lost = {rank for rank, node in self._nodes.items() if node.hostname in hostnames}
@@ -278,10 +373,12 @@ class EmbeddedInstance:
         for rank in lost:
             self._nodes[rank] = replace(self._nodes[rank], up=False)
 
+    @_locked
     def at(self, when: float, what: Callable[[], None]) -> None:
         """Have something happen at a time, in seconds since the epoch."""
         heapq.heappush(self._events, (when, next(self._sequence), what))
 
+    @_locked
     def advance(self, seconds: float) -> None:
         """Let ``seconds`` pass, with everything that happens in them."""
         until = self._now + seconds
@@ -316,6 +413,7 @@ class EmbeddedInstance:
                 elif met:
                     job["state"] = int(JobState.SCHED)
                     job["priority"] = _priority(job.get("urgency", URGENCY_DEFAULT))
+                    self._touched.add(job.id)
                     job.pop("dependencies", None)
 
     def _wake_at_begin_time(self, job: Job) -> None:
@@ -412,7 +510,9 @@ class EmbeddedInstance:
             state=int(JobState.RUN),
             t_run=self._now,
             nodelist=",".join(self._nodes[rank].hostname for rank in sorted(allocation)),
+            ncores=sum(share.cores for share in allocation.values()),
         )
+        self._touched.add(job.id)
         seconds, result = _outcome(job)
         self.at(self._now + seconds, lambda: self._end(record, result))
         self._release()
@@ -429,7 +529,19 @@ class EmbeddedInstance:
             result=result,
             success=result == COMPLETED,
         )
+        self._touched.add(job.id)
         self._release()
+
+
+def _run(job: Job) -> Run:
+    return Run(
+        job=job.id,
+        user=job.user,
+        started=job["t_run"],
+        ended=job.get("t_inactive"),
+        hostnames=parse_hostlist(job["nodelist"]),
+        cores=job.get("ncores", 0),
+    )
 
 
 def _dependencies(job: Job) -> list[Mapping[str, Any]]:

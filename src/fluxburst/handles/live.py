@@ -2,7 +2,7 @@
 
 Requests of one kind are sent for all jobs before the first answer is waited for, and jobspecs
 are kept by job id. On a first pass over a long queue they come from the job manager's journal,
-which tells all of them in one stream, unless it has a longer history to tell than that is worth.
+which tells of all active jobs in one stream. Changes come from that journal, too, as they happen.
 flux-python is imported when a live instance is first used, never before.
 """
 
@@ -12,18 +12,26 @@ import errno
 import importlib
 import importlib.metadata
 import json
+import math
+import os
 import re
+import select
+import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from fluxburst.errors import FluxUnavailableError, FluxVersionError, InstanceError
-from fluxburst.handles.rpc import Requests
+from fluxburst.handles import journal
+from fluxburst.handles.feed import Bell, Feed
+from fluxburst.handles.protocol import Changes, Run
+from fluxburst.handles.rpc import ANY_NODE, Channel, Requests
 from fluxburst.jobs import ACTIVE, PENDING, RUNNING, Job, JobState, Mark, queue_order
 from fluxburst.nodes import Node
 from fluxburst.rset import nodes_from_status
-from fluxburst.sets import format_idset
+from fluxburst.sets import format_idset, parse_hostlist
 
 OLDEST = (0, 88, 0)
 """The oldest Flux that is supported."""
@@ -31,19 +39,17 @@ OLDEST = (0, 88, 0)
 LOOKUP_CURRENT = 2
 """``FLUX_JOB_LOOKUP_CURRENT``: the jobspec with later updates applied."""
 
-END_OF_HISTORY = -1
-"""The job id of the journal's answer between what was and what happens now."""
-
 JOURNAL_FROM = 100
 """From so many unknown jobspecs on, the journal is thought of."""
 
 JOURNAL_FACTOR = 2
-"""The journal is read where it tells of at most this many jobs for each jobspec wanted.
+"""The journal is read where it tells of at most this many active jobs for each jobspec wanted.
 
 One lookup costs the broker about three times what one job of the journal does.
 """
 
-POLL_SECONDS = 2.0
+RETRY_SECONDS = 1.0
+"""How often a wait looks whether an instance that went away is back."""
 
 
 def _import_flux() -> Any:
@@ -88,44 +94,56 @@ def check_versions(broker: str, binding: str) -> None:
 class LiveInstance:
     """A live Flux instance.
 
+    Each thread has a connection of its own, and what happens in the instance comes over another
+    one. A connection on which something went wrong is not used again: what is asked next opens a
+    new one to the same URI, so the instance may go away and come back.
+
     Args:
-        handle: A ``flux.Flux``; by default one is opened, on first use, to the instance that
-            ``FLUX_URI`` names. A handle belongs to the thread that opened it.
+        handle: A ``flux.Flux`` of the thread that passes it; by default the instance is the one
+            that ``FLUX_URI`` names when it is first used.
     """
 
     def __init__(self, handle: Any = None) -> None:
-        self._given = handle
-        self._opened: Any = None
+        self._given, self._given_to = handle, threading.get_ident()
+        self._given_failed = False
+        self._uri = None if handle is None else _local_uri(handle)
+        self._reached = False
+        self._of_thread = threading.local()
         self._specs: dict[int, Any] = {}
+        self._specs_lock = threading.Lock()
+        self._feed: Feed | None = None
+        self._feed_lock = threading.RLock()
+        self._away = False
+        self._retry_at = -math.inf
+        self._bell = Bell()
 
     @property
     def handle(self) -> Any:
-        """The ``flux.Flux`` it talks through.
+        """The ``flux.Flux`` that this thread talks through.
 
         Raises:
             FluxUnavailableError: if there is no Flux, or none that answers.
             FluxVersionError: if it is too old or does not match its binding.
+            InstanceError: if it answered earlier and does not now.
         """
-        if self._opened is None:
-            flux = _import_flux()
-            try:
-                handle = self._given if self._given is not None else flux.Flux()
-                broker = str(handle.attr_get("version"))
-            except OSError as error:
-                raise FluxUnavailableError(
-                    f"no Flux answers ({error.strerror or error}); run this inside a Flux "
-                    "instance, or set FLUX_URI, or use an embedded instance (--mock)"
-                ) from error
-            check_versions(broker, binding_version())
-            self._opened = handle
-        return self._opened
+        return self._connection("for its version")[0]
 
     @property
     def name(self) -> str:
         """The lead broker's host and run directory: the same after a restart of its service."""
-        with _asking("its name"):
-            handle = self.handle
-            return f"{handle.attr_get('hostname')}:{handle.attr_get('rundir')}"
+        host, directory = (self._attribute(name, nodeid=0) for name in ("hostname", "rundir"))
+        return f"{host}:{directory}"
+
+    @property
+    def lock_file(self) -> Path | None:
+        """``fluxburst.lock`` in the lead broker's run directory, where that is on this host."""
+        if self._attribute("rank") != "0":
+            return None
+        # The broker may be reached from another host, with a directory of that name there, too.
+        socket = Path(self._attribute("local-uri").partition("://")[2])
+        directory = Path(self._attribute("rundir"))
+        here = socket.is_socket() and directory.is_dir() and os.access(directory, os.W_OK)
+        return directory / "fluxburst.lock" if here else None
 
     def now(self) -> float:
         """Return the time, in seconds since the epoch."""
@@ -137,28 +155,65 @@ class LiveInstance:
         One streaming request lists them; the jobspecs of those not seen before are fetched
         together.
         """
-        with _asking("its pending jobs"):
-            records = self._list(PENDING, ["all"])
+        with self._specs_lock, self._asking("its pending jobs") as requests:
+            records = _list(requests, PENDING, ["all"])
             self._forget_moved(records)
-            self._fetch_specs([record["id"] for record in records])
-        # A job that ended meanwhile may have no jobspec any more; it is no longer pending, either.
-        jobs = [
-            Job(record, spec=_as_listed(self._specs[record["id"]], record))
-            for record in records
-            if record["id"] in self._specs
-        ]
+            self._fetch_specs(requests, [record["id"] for record in records])
+            # One that ended meanwhile may have no jobspec any more; it is not pending, either.
+            jobs = [
+                Job(record, spec=_as_listed(self._specs[record["id"]], record))
+                for record in records
+                if record["id"] in self._specs
+            ]
         return sorted(jobs, key=queue_order)
+
+    def pending_changes(self) -> Changes:
+        """Return what changed among the pending jobs, as the job manager's journal tells it.
+
+        Everything that happened before it was asked is in the answer. The first time, and after
+        the instance came back, that is the journal's history of the active jobs. Jobspecs are
+        redacted, as the journal has them: they lack the environment.
+        """
+        with self._feed_lock:
+            if self._feed is not None:
+                # Where the streams broke, it may be back already.
+                with suppress(InstanceError):
+                    return self._changes()
+            return self._changes()
+
+    def _changes(self) -> Changes:
+        with self._feeding("what changed in its queue") as feed:
+            feed.catch_up()
+            self._away = False
+            return feed.changes()
+
+    def runs(self, jobids: Collection[int]) -> Sequence[Run]:
+        """Return what those of the jobs that have started had (RFC 43: ``t_run``, ``ncores`` …).
+
+        They are done with it when they are inactive; jobs that Flux has purged are not known.
+        """
+        attributes = ["userid", "t_run", "t_inactive", "nodelist", "ncores"]
+        payloads = [{"id": jobid, "attrs": attributes} for jobid in jobids]
+        runs = []
+        with self._asking("what its jobs had") as requests:
+            for answer in requests.ask_all("job-list.list-id", payloads):
+                if isinstance(answer, OSError):
+                    if not isinstance(answer, FileNotFoundError):
+                        raise answer
+                elif "t_run" in answer["job"]:
+                    runs.append(_run(answer["job"]))
+        return runs
 
     def job_ids(self) -> list[int]:
         """Return the ids of all active jobs of all users."""
-        with _asking("its jobs"):
-            return [record["id"] for record in self._list(ACTIVE, ["state"])]
+        with self._asking("its jobs") as requests:
+            return [record["id"] for record in _list(requests, ACTIVE, ["state"])]
 
     def nodes(self) -> tuple[Node, ...]:
         """Return every node, by rank, as ``resource.status`` and ``sched-status`` report them."""
-        with _asking("its nodes"):
-            status = self._requests.ask("resource.status", {}, nodeid=0)
-            sched = self._requests.ask("resource.sched-status", {}, nodeid=0)
+        with self._asking("its nodes") as requests:
+            status = requests.ask("resource.status", {}, nodeid=0)
+            sched = requests.ask("resource.sched-status", {}, nodeid=0)
             return nodes_from_status(status, sched)
 
     def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:
@@ -171,8 +226,8 @@ class LiveInstance:
             for jobid, mark in marks.items()
         ]
         inactive: list[int] = []
-        with _asking("to put memos on jobs"):
-            answers = self._requests.ask_all("job-manager.memo", payloads)
+        with self._asking("to put memos on jobs") as requests:
+            answers = requests.ask_all("job-manager.memo", payloads)
             for jobid, answer in zip(marks, answers, strict=True):
                 if isinstance(answer, FileNotFoundError):
                     inactive.append(jobid)
@@ -182,27 +237,23 @@ class LiveInstance:
 
     def attribute(self, name: str) -> str:
         """Return a broker attribute (flux-broker-attributes(7)), empty where it is not set."""
-        with _asking(f"for its attribute {name!r}"):
-            try:
-                return str(self.handle.attr_get(name))
-            except FileNotFoundError:
-                return ""
+        return self._attribute(name)
 
     def jobs_on(self, ranks: Collection[int]) -> list[int]:
         """Return the ids of the jobs that have something of these nodes: running or cleaning up."""
         if not ranks:
             return []
         matching = {"ranks": [format_idset(ranks)]}
-        with _asking("which jobs are on its nodes"):
-            return [record["id"] for record in self._list(RUNNING, ["state"], matching)]
+        with self._asking("which jobs are on its nodes") as requests:
+            return [record["id"] for record in _list(requests, RUNNING, ["state"], matching)]
 
     def cancel_jobs(self, jobids: Collection[int], note: str) -> None:
         """Raise a fatal exception of type ``cancel`` (RFC 21) on jobs that have not ended."""
         payloads = [
             {"id": jobid, "severity": 0, "type": "cancel", "note": note} for jobid in jobids
         ]
-        with _asking("to cancel jobs"):
-            for answer in self._requests.ask_all("job-manager.raise", payloads):
+        with self._asking("to cancel jobs") as requests:
+            for answer in requests.ask_all("job-manager.raise", payloads):
                 if isinstance(answer, OSError) and not isinstance(answer, FileNotFoundError):
                     raise answer
 
@@ -211,8 +262,8 @@ class LiveInstance:
         payloads = [
             {"id": jobid, "updates": {"attributes.system.queue": queue}} for jobid in jobids
         ]
-        with _asking("to move jobs to another queue"):
-            answers = list(self._requests.ask_all("job-manager.update", payloads))
+        with self._asking("to move jobs to another queue") as requests:
+            answers = list(requests.ask_all("job-manager.update", payloads))
         return {
             jobid: answer.strerror or str(answer)
             for jobid, answer in zip(jobids, answers, strict=True)
@@ -223,23 +274,23 @@ class LiveInstance:
         """Drain nodes; those that are drained already keep their reason."""
         if ranks:
             payload = {"targets": format_idset(ranks), "reason": reason, "mode": "update"}
-            with _asking("to drain nodes"):
-                self._requests.ask("resource.drain", payload, nodeid=0)
+            with self._asking("to drain nodes") as requests:
+                requests.ask("resource.drain", payload, nodeid=0)
 
     def undrain(self, ranks: Collection[int]) -> None:
         """Undrain nodes, up or down; those that are not drained stay as they are."""
         drained = {node.rank for node in self.nodes() if node.drained}
-        with _asking("to undrain nodes"):
+        with self._asking("to undrain nodes") as requests:
             if drained.intersection(ranks):
                 payload = {"targets": format_idset(drained.intersection(ranks))}
-                self._requests.ask("resource.undrain", payload, nodeid=0)
+                requests.ask("resource.undrain", payload, nodeid=0)
 
     def disconnect(self, ranks: Collection[int]) -> None:
         """Have rank 0, the parent of all burst nodes, disconnect them."""
-        with _asking("to disconnect nodes"):
+        with self._asking("to disconnect nodes") as requests:
             for rank in ranks:
                 try:
-                    self._requests.ask("overlay.disconnect-subtree", {"rank": rank}, nodeid=0)
+                    requests.ask("overlay.disconnect-subtree", {"rank": rank}, nodeid=0)
                 except OSError as error:
                     if error.errno != errno.EINVAL:  # which means that it is offline
                         raise
@@ -247,31 +298,150 @@ class LiveInstance:
     def wait_for_jobs(self, jobids: Collection[int], states: JobState) -> None:
         """Return once each job has reached one of the states, or has ended; unknown ids have."""
         payloads = [{"id": jobid, "attrs": [], "state": int(states)} for jobid in jobids]
-        with _asking("about the ends of jobs"):
-            for answer in self._requests.ask_all("job-list.list-id", payloads, patience=None):
+        with self._asking("about the ends of jobs") as requests:
+            for answer in requests.ask_all("job-list.list-id", payloads, patience=None):
                 if isinstance(answer, OSError) and not isinstance(answer, FileNotFoundError):
                     raise answer
 
     def wait(self, seconds: float) -> None:
-        """Let time pass: ``seconds``, but no more than a poll interval."""
-        time.sleep(min(seconds, POLL_SECONDS))
+        """Let time pass: at most ``seconds``, less if something happened, or on :meth:`wake`.
 
-    @property
-    def _requests(self) -> Requests:
-        return Requests(self.handle)
+        Going away and coming back are things that happen, too; this does not raise for them.
+        """
+        until = time.monotonic() + seconds
+        while not self._bell.answer():
+            feed, news = self._look(until)
+            left = until - time.monotonic()
+            if news or left <= 0:
+                return
+            heard = select.poll()
+            heard.register(self._bell.fileno(), select.POLLIN)
+            if feed is not None:
+                heard.register(feed, select.POLLIN)
+            else:
+                left = min(left, max(0.0, self._retry_at - time.monotonic()))
+            heard.poll(math.ceil(left * 1000))
 
-    def _list(
-        self, states: JobState, attributes: list[str], matching: Mapping[str, Any] | None = None
-    ) -> list[dict[str, Any]]:
-        """Return job-list's records of all jobs in these states (RFC 43)."""
-        payload = {
-            "max_entries": 0,
-            "attrs": attributes,
-            "since": 0.0,
-            "constraint": {"and": [{"states": [int(states)]}, *([matching] if matching else [])]},
-        }
-        answers = self._requests.stream("job-list.list", payload)
-        return [record for answer in answers for record in answer["jobs"]]
+    def wake(self) -> None:
+        """End the :meth:`wait` under way, or the next; from any thread or signal handler."""
+        self._bell.ring()
+
+    def close(self) -> None:
+        """Let go of every connection; what is asked after that opens new ones.
+
+        The handle that was passed in belongs to who passed it, and stays open.
+        """
+        with self._feed_lock:
+            self._feed = None
+        self._of_thread = threading.local()
+
+    # --- connections -----------------------------------------------------------------------
+
+    def _connection(self, what: str) -> tuple[Any, Channel]:
+        """Return this thread's handle and channel."""
+        connection: tuple[Any, Channel] | None = getattr(self._of_thread, "connection", None)
+        if connection is None or connection[1].is_closed():
+            handle = self._handle_of_thread(what)
+            connection = self._of_thread.connection = (handle, Channel(handle))
+        return connection
+
+    def _handle_of_thread(self, what: str) -> Any:
+        given = self._given if self._given_to == threading.get_ident() else None
+        if given is None:
+            return self._open(what)
+        if self._given_failed:
+            try:
+                return self._open(what)
+            except (InstanceError, FluxUnavailableError):
+                pass  # it is of an instance that cannot be reached from here under its local URI
+        return self._checked(given, what)
+
+    def _open(self, what: str) -> Any:
+        """Open another handle to the instance."""
+        flux = _import_flux()
+        uri = os.environ.get("FLUX_URI", "") if self._uri is None else self._uri
+        try:
+            handle = flux.Flux(uri) if uri else flux.Flux()
+        except OSError as error:
+            raise self._unavailable(error, what) from error
+        self._checked(handle, what)
+        self._uri = uri
+        return handle
+
+    def _checked(self, handle: Any, what: str) -> Any:
+        try:
+            check_versions(str(handle.attr_get("version")), binding_version())
+        except OSError as error:
+            raise self._unavailable(error, what) from error
+        self._reached = True
+        return handle
+
+    def _unavailable(self, error: OSError, what: str) -> Exception:
+        problem = error.strerror or str(error)
+        if self._reached:
+            return InstanceError(f"the Flux instance was asked {what}, but is away: {problem}")
+        return FluxUnavailableError(
+            f"no Flux answers ({problem}); run this inside a Flux instance, or set FLUX_URI, or "
+            "use an embedded instance (--mock)"
+        )
+
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[Requests]:
+        """Lend this thread's connection; let go of it, and raise one clear error, if that fails.
+
+        Answers may still be under way then, also where it was left by Ctrl-C.
+        """
+        connections = self._of_thread
+        requests = Requests(self._connection(what)[1])
+        try:
+            yield requests
+        except BaseException as error:
+            connections.__dict__.pop("connection", None)
+            self._given_failed = True
+            if isinstance(error, OSError):
+                raise _answered(what, error) from error
+            raise
+
+    @contextmanager
+    def _feeding(self, what: str) -> Iterator[Feed]:
+        """Lend the streams; let go of them, and raise one clear error, if that fails."""
+        with self._feed_lock:
+            try:
+                if self._feed is None:
+                    self._feed = Feed(self._open(what))
+                yield self._feed
+            except BaseException as error:
+                self._feed = None
+                self._away = True
+                self._retry_at = time.monotonic() + RETRY_SECONDS
+                if isinstance(error, OSError):
+                    raise _answered(what, error) from error
+                raise
+
+    def _look(self, until: float) -> tuple[Feed | None, bool]:
+        """Read what happened, and say whether something did; no streams while it is away."""
+        with self._feed_lock:
+            was_away = self._away
+            if self._feed is None and time.monotonic() < self._retry_at:
+                return None, False
+            try:
+                with self._feeding("what happens") as feed:
+                    feed.drain(until)
+            except (InstanceError, FluxUnavailableError):
+                return None, not was_away
+            if was_away and feed.caught_up:
+                self._away = False
+            return feed, feed.take_news() or (was_away and not self._away)
+
+    def _attribute(self, name: str, *, nodeid: int = ANY_NODE) -> str:
+        with self._asking(f"for its attribute {name!r}") as requests:
+            try:
+                answer = requests.ask("attr.get", {"name": name}, nodeid=nodeid)
+            except FileNotFoundError:
+                return ""
+        return str(answer["value"])
+
+    # --- jobspecs --------------------------------------------------------------------------
 
     def _forget_moved(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Forget the jobspecs of jobs in another queue: its constraints are in the jobspec, too."""
@@ -280,31 +450,76 @@ class LiveInstance:
             if spec is not None and record.get("queue") != _queue_of(spec):
                 del self._specs[record["id"]]
 
-    def _fetch_specs(self, pending: Collection[int]) -> None:
+    def _fetch_specs(self, requests: Requests, pending: Collection[int]) -> None:
         """Make the jobspecs of pending jobs known, and forget all others."""
         self._specs = {jobid: self._specs[jobid] for jobid in pending if jobid in self._specs}
         wanted = [jobid for jobid in pending if jobid not in self._specs]
         if len(wanted) >= JOURNAL_FROM:
-            stats = self._requests.ask("job-list.job-stats", {})
-            if stats["job_states"]["total"] <= JOURNAL_FACTOR * len(wanted):
-                self._specs.update(self._specs_of_journal(set(wanted)))
+            states = requests.ask("job-list.job-stats", {})["job_states"]
+            if states["total"] - states["inactive"] <= JOURNAL_FACTOR * len(wanted):
+                self._specs.update(_specs_of_journal(requests, set(wanted)))
                 wanted = [jobid for jobid in wanted if jobid not in self._specs]
-        self._specs.update(self._looked_up(wanted))
+        self._specs.update(_looked_up(requests, wanted))
 
-    def _looked_up(self, wanted: Collection[int]) -> Iterator[tuple[int, Any]]:
-        payloads = [{"id": i, "keys": ["jobspec"], "flags": LOOKUP_CURRENT} for i in wanted]
-        answers = self._requests.ask_all("job-info.lookup", payloads)
-        for jobid, answer in zip(wanted, answers, strict=True):
-            if isinstance(answer, FileNotFoundError):
-                continue
-            if isinstance(answer, OSError):
-                raise answer
-            yield jobid, json.loads(answer["jobspec"])
 
-    def _specs_of_journal(self, wanted: Collection[int]) -> Iterator[tuple[int, Any]]:
-        topic = "job-manager.events-journal"
-        for answer in self._requests.stream(topic, {"full": True}, cancel=f"{topic}-cancel"):
-            if answer["id"] == END_OF_HISTORY:
+def _local_uri(handle: Any) -> str:
+    """Return the URI under which other threads find a handle's instance, empty for none."""
+    try:
+        return str(handle.attr_get("local-uri"))
+    except OSError:
+        return ""
+
+
+def _answered(what: str, error: OSError) -> InstanceError:
+    return InstanceError(
+        f"the Flux instance was asked {what} and answered: {error.strerror or error}"
+    )
+
+
+def _list(
+    requests: Requests,
+    states: JobState,
+    attributes: list[str],
+    matching: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Return job-list's records of all jobs in these states (RFC 43)."""
+    payload = {
+        "max_entries": 0,
+        "attrs": attributes,
+        "since": 0.0,
+        "constraint": {"and": [{"states": [int(states)]}, *([matching] if matching else [])]},
+    }
+    answers = requests.stream("job-list.list", payload)
+    return [record for answer in answers for record in answer["jobs"]]
+
+
+def _run(record: Mapping[str, Any]) -> Run:
+    return Run(
+        job=record["id"],
+        user=record["userid"],
+        started=record["t_run"],
+        ended=record.get("t_inactive"),
+        hostnames=parse_hostlist(record.get("nodelist", "")),
+        cores=record.get("ncores", 0),
+    )
+
+
+def _looked_up(requests: Requests, wanted: Collection[int]) -> Iterator[tuple[int, Any]]:
+    payloads = [{"id": i, "keys": ["jobspec"], "flags": LOOKUP_CURRENT} for i in wanted]
+    answers = requests.ask_all("job-info.lookup", payloads)
+    for jobid, answer in zip(wanted, answers, strict=True):
+        if isinstance(answer, FileNotFoundError):
+            continue
+        if isinstance(answer, OSError):
+            raise answer
+        yield jobid, json.loads(answer["jobspec"])
+
+
+def _specs_of_journal(requests: Requests, wanted: Collection[int]) -> Iterator[tuple[int, Any]]:
+    topic = journal.TOPIC
+    with closing(requests.stream(topic, {"full": False}, cancel=f"{topic}-cancel")) as answers:
+        for answer in answers:
+            if answer["id"] == journal.END_OF_HISTORY:
                 return
             if answer["id"] in wanted and "jobspec" in answer:
                 yield answer["id"], _updated(answer["jobspec"], answer["events"])
@@ -314,12 +529,7 @@ def _updated(spec: dict[str, Any], events: Iterable[Mapping[str, Any]]) -> dict[
     """Return a jobspec with the updates of the job's ``jobspec-update`` events (RFC 21)."""
     for event in events:
         if event["name"] == "jobspec-update":
-            for path, value in event["context"].items():
-                *parents, last = path.split(".")
-                target = spec
-                for parent in parents:
-                    target = target.setdefault(parent, {})
-                target[last] = value
+            journal.apply_updates(spec, event["context"])
     return spec
 
 
@@ -347,14 +557,3 @@ def binding_version() -> str:
             return ""
         version: bytes = core.ffi.string(core.lib.flux_core_version_string())
         return version.decode()
-
-
-@contextmanager
-def _asking(what: str) -> Iterator[None]:
-    """Turn what flux-python raises into one clear error."""
-    try:
-        yield
-    except OSError as error:
-        raise InstanceError(
-            f"the Flux instance was asked {what} and answered: {error.strerror or error}"
-        ) from error

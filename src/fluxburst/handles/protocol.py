@@ -3,18 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from fluxburst.jobs import Job, JobState, Mark
 from fluxburst.nodes import Node
 
 
+@dataclass(frozen=True)
+class Changes:
+    """What changed in the queue since this was last asked.
+
+    Attributes:
+        jobs: Pending jobs that are new or changed, in queue order.
+        gone: The ids of jobs that were told of earlier and are pending no longer.
+        complete: ``jobs`` are all pending jobs, and what was told of earlier no longer counts.
+    """
+
+    jobs: Sequence[Job]
+    gone: Collection[int]
+    complete: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one job has, or had, of the instance's nodes.
+
+    Attributes:
+        job: The job's id.
+        user: The numeric id of its user.
+        started: Since when it has had them, in seconds since the epoch.
+        ended: When it was done with them; None while it has them, also while it cleans up.
+        hostnames: The hosts it runs or ran on.
+        cores: How many cores it has, over all hosts.
+    """
+
+    job: int
+    user: int
+    started: float
+    ended: float | None
+    hostnames: tuple[str, ...]
+    cores: int
+
+
 class Instance(Protocol):
-    """A Flux instance. Every method may raise :class:`fluxburst.errors.InstanceError`."""
+    """A Flux instance. Every method may raise :class:`fluxburst.errors.InstanceError`.
+
+    Every method may be called from any thread. An instance that went away is used again, by the
+    same object, as soon as it answers.
+    """
 
     @property
     def name(self) -> str:
         """What tells this instance from others, for a person and for the names of bursts."""
+        ...
+
+    @property
+    def lock_file(self) -> Path | None:
+        """Where to take an advisory lock, so that one client at a time holds this instance.
+
+        None where there is no such place on this host.
+        """
         ...
 
     def now(self) -> float:
@@ -23,6 +73,19 @@ class Instance(Protocol):
 
     def pending_jobs(self) -> Sequence[Job]:
         """Return the pending jobs of all users with their jobspecs, in queue order."""
+        ...
+
+    def pending_changes(self) -> Changes:
+        """Return what changed among the pending jobs of all users since this was last asked.
+
+        A job is changed by anything that changes what :meth:`pending_jobs` says of it. The first
+        answer is complete, as is the first after the instance went away and came back. It costs
+        what the changes cost, however long the queue is.
+        """
+        ...
+
+    def runs(self, jobids: Collection[int]) -> Sequence[Run]:
+        """Return what those of the jobs that have started had; unknown ids are left out."""
         ...
 
     def job_ids(self) -> list[int]:
@@ -73,5 +136,17 @@ class Instance(Protocol):
         ...
 
     def wait(self, seconds: float) -> None:
-        """Let time pass: at most ``seconds``, less if something happened in the instance."""
+        """Let time pass: at most ``seconds``, less if something happened in the instance.
+
+        That is: a job was submitted, changed or ended, a node went up, down or aside, the instance
+        went away or came back, or :meth:`wake` was called. While it is away, this waits, too.
+        """
+        ...
+
+    def wake(self) -> None:
+        """End the :meth:`wait` under way, or the next; from any thread or signal handler."""
+        ...
+
+    def close(self) -> None:
+        """Let go of every connection; what is asked after that makes new ones."""
         ...

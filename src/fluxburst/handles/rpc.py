@@ -1,8 +1,10 @@
-"""Many requests at once to a Flux broker, through the C functions that flux-python binds.
+"""Requests to a Flux broker, many at once, through the C functions that flux-python binds.
 
-flux-python's own objects make a reactor and swap a signal handler for every answer, which costs
-several times what the request does; with thousands of jobs that is the larger part of a pass.
-See flux_rpc(3) and flux_future_wait_for(3).
+flux-python's own objects make a reactor and swap a signal handler for every answer, and
+flux_future_wait_for(3) passes every other answer by on its way; with thousands of jobs that is the
+larger part of a pass. Here messages are read as they come and told apart by their matchtags
+(RFC 6), and the waiting is done in Python, where signals are handled at once.
+See flux_rpc(3), flux_recv(3) and flux_pollevents(3).
 """
 
 from __future__ import annotations
@@ -11,40 +13,174 @@ import errno
 import importlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+import select
+import time
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 ANY_NODE = 0xFFFFFFFF
 STREAMING, NO_RESPONSE = 2, 1
 """``FLUX_RPC_STREAMING`` and ``FLUX_RPC_NORESPONSE``."""
 
-SLICE_SECONDS = 0.5
-"""How long to wait at a stretch: in between, Python looks at its signals."""
+RESPONSE = 2
+"""``FLUX_MSGTYPE_RESPONSE``."""
 
 PATIENCE_SECONDS = 60.0
-"""How long to wait for one answer before the broker is taken for hung."""
+"""How long to wait for a next answer before the broker is taken for hung."""
 
 
-class Requests:
-    """Sends requests over one ``flux.Flux``.
+class Disconnected(ConnectionError):  # noqa: N818 - what happened, not what is wrong
+    """The broker went away: nothing more can be sent or received over this handle."""
 
-    What goes wrong is an ``OSError`` with Flux's own text; an answer that does not come is a
-    ``TimeoutError``.
+
+class Channel:
+    """Messages to and from a broker over one ``flux.Flux``.
+
+    Responses to requests of others on the same handle are left to them. After an exception the
+    answers to what was asked may still come, so the handle should not be used any more.
     """
 
     def __init__(self, handle: Any) -> None:
         core = importlib.import_module("flux.core.inner")
         self._ffi, self._lib = core.ffi, core.lib
-        self._handle = handle
+        self._owner = handle  # which closes the handle when it is let go
+        self._handle = handle.handle
+        self._streams: dict[int, bool] = {}
+        self._foreign: list[Any] = []
         self._text = self._ffi.new("char *[1]")
+        self._tag = self._ffi.new("uint32_t[1]")
+        self._match = self._ffi.new("struct flux_match *", {"typemask": RESPONSE})[0]
+        self._poll = select.poll()
+        self._poll.register(self.fileno(), select.POLLIN)
+
+    def fileno(self) -> int:
+        """Return a file descriptor that turns readable when :meth:`readable` should be asked."""
+        descriptor = int(self._lib.flux_pollfd(self._handle))
+        if descriptor < 0:
+            raise self._disconnected()
+        return descriptor
+
+    def send(self, topic: str, payload: Any, *, nodeid: int = ANY_NODE, flags: int = 0) -> int:
+        """Send a request and return the matchtag of its answers, 0 where none will come.
+
+        Raises:
+            Disconnected: if the broker is gone.
+        """
+        future = self._lib.flux_rpc(
+            self._handle, topic.encode(), json.dumps(payload).encode(), nodeid, flags
+        )
+        if future == self._ffi.NULL:
+            raise self._disconnected()
+        tag = int(self._lib.flux_rpc_get_matchtag(future))
+        # A future that was not fulfilled leaves its matchtag to whoever reads the answers.
+        self._lib.flux_future_destroy(future)
+        if not flags & NO_RESPONSE:
+            self._streams[tag] = bool(flags & STREAMING)
+        return tag
+
+    def receive(self) -> tuple[int, Any | OSError] | None:
+        """Return a matchtag and its answer, or its refusal; None if nothing more has arrived.
+
+        Raises:
+            Disconnected: if the broker is gone.
+        """
+        while True:
+            message = self._lib.flux_recv(self._handle, self._match, self._lib.FLUX_O_NONBLOCK)
+            if message == self._ffi.NULL:
+                if self._ffi.errno in (errno.EAGAIN, errno.EWOULDBLOCK):
+                    return None
+                raise self._disconnected()
+            self._lib.flux_msg_get_matchtag(message, self._tag)
+            tag = self._tag[0]
+            if tag not in self._streams:
+                self._foreign.append(message)
+                continue
+            try:
+                answer = self._decoded(message)
+            finally:
+                self._lib.flux_msg_decref(message)
+            if isinstance(answer, OSError) or not self._streams[tag]:
+                del self._streams[tag]
+                self._lib.flux_matchtag_free(self._handle, tag)
+            return tag, answer
+
+    def readable(self) -> bool:
+        """Whether there is something to receive; what :meth:`fileno` told is used up by this.
+
+        Raises:
+            Disconnected: if the broker is gone.
+        """
+        events = self._lib.flux_pollevents(self._handle)
+        if events >= 0 and events & self._lib.FLUX_POLLIN:
+            return True
+        if events < 0 or events & self._lib.FLUX_POLLERR:
+            raise Disconnected(errno.ECONNRESET, "the broker closed the connection")
+        return False
+
+    def is_closed(self) -> bool:
+        """Whether the broker is known to be gone."""
+        events = self._lib.flux_pollevents(self._handle)
+        return bool(events < 0 or events & self._lib.FLUX_POLLERR)
+
+    def wait(self, seconds: float | None) -> bool:
+        """Wait until there is something to receive; False if nothing came in time.
+
+        Args:
+            seconds: How long at most; None for as long as it takes.
+        """
+        until = None if seconds is None else time.monotonic() + seconds
+        while not self.readable():
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            self._poll.poll(None if left is None else left * 1000)
+        return True
+
+    def give_back(self) -> None:
+        """Leave the responses that were not ours to those who wait for them."""
+        for message in self._foreign:
+            self._lib.flux_requeue(self._handle, message, self._lib.FLUX_RQ_TAIL)
+            self._lib.flux_msg_decref(message)
+        self._foreign.clear()
+
+    def _decoded(self, message: Any) -> Any | OSError:
+        if self._lib.flux_response_decode(message, self._ffi.NULL, self._text) < 0:
+            number = self._ffi.errno
+            known = self._lib.flux_response_decode_error(message, self._text) == 0
+            text = self._ffi.string(self._text[0]).decode() if known else os.strerror(number)
+            return OSError(number, text)
+        if self._text[0] == self._ffi.NULL:
+            return None
+        return json.loads(self._ffi.string(self._text[0]).decode())
+
+    def _disconnected(self) -> Disconnected:
+        number = self._ffi.errno
+        return Disconnected(number, os.strerror(number))
+
+
+class Requests:
+    """Sends requests over one channel and waits for their answers.
+
+    What goes wrong is an ``OSError`` with Flux's own text; an answer that does not come is a
+    ``TimeoutError``, a broker that is gone :class:`Disconnected`.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
 
     def ask(self, topic: str, payload: Any, *, nodeid: int = ANY_NODE) -> Any:
         """Send one request and return its answer."""
-        future = self._send(topic, payload, nodeid, 0)
+        wanted = self._channel.send(topic, payload, nodeid=nodeid)
         try:
-            return self._answer(future, PATIENCE_SECONDS)
+            while True:
+                tag, answer = self._next(PATIENCE_SECONDS)
+                if tag == wanted:
+                    break
         finally:
-            self._lib.flux_future_destroy(future)
+            self._channel.give_back()
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
 
     def ask_all(
         self, topic: str, payloads: Iterable[Any], *, patience: float | None = PATIENCE_SECONDS
@@ -54,83 +190,57 @@ class Requests:
         Args:
             topic: The service's topic.
             payloads: What each request carries.
-            patience: Seconds to wait for each answer; None for as long as it takes.
+            patience: Seconds to wait for a next answer; None for as long as it takes.
 
         Raises:
-            TimeoutError: if an answer does not come.
+            TimeoutError: if no answer comes.
         """
-        futures = [self._send(topic, payload, ANY_NODE, 0) for payload in payloads]
-        futures.reverse()
-        try:
-            while futures:
-                try:
-                    yield self._answer(futures[-1], patience)
-                except TimeoutError:
-                    raise
-                except OSError as error:
-                    yield error
-                # At once, not at the end: a future that was waited for holds a file descriptor.
-                self._lib.flux_future_destroy(futures.pop())
-        finally:
-            for future in futures:
-                self._lib.flux_future_destroy(future)
+        tags = [self._channel.send(topic, payload) for payload in payloads]
+        answers: dict[int, Any | OSError] = {}
+        for wanted in tags:
+            while wanted not in answers:
+                tag, answer = self._next(patience)
+                answers[tag] = answer
+            yield answers.pop(wanted)
+        self._channel.give_back()
 
-    def stream(self, topic: str, payload: Any, *, cancel: str = "") -> Iterator[Any]:
+    def stream(self, topic: str, payload: Any, *, cancel: str = "") -> Generator[Any, None, None]:
         """Send one streaming request and yield its answers to their end.
 
         Where the caller stops early, ``cancel`` is the topic that ends the stream.
         """
-        future = self._send(topic, payload, ANY_NODE, STREAMING)
+        wanted = self._channel.send(topic, payload, flags=STREAMING)
         ended = False
         try:
             while True:
-                try:
-                    answer = self._answer(future, PATIENCE_SECONDS)
-                except OSError as error:
+                tag, answer = self._next(PATIENCE_SECONDS)
+                if tag != wanted:
+                    continue
+                if isinstance(answer, OSError):
                     ended = True
-                    if error.errno == errno.ENODATA:
+                    if answer.errno == errno.ENODATA:
                         return
-                    raise
+                    raise answer
                 yield answer
-                self._lib.flux_future_reset(future)
-        finally:
+        except GeneratorExit:
             if cancel and not ended:
-                self._cancel(future, cancel)
-            self._lib.flux_future_destroy(future)
+                self._cancel(wanted, cancel)
+            raise
+        finally:
+            self._channel.give_back()
 
-    def _cancel(self, future: Any, topic: str) -> None:
+    def _cancel(self, wanted: int, topic: str) -> None:
         """End a stream, and read what was under way."""
-        matchtag = self._lib.flux_rpc_get_matchtag(future)
-        request = self._send(topic, {"matchtag": matchtag}, ANY_NODE, NO_RESPONSE)
-        self._lib.flux_future_destroy(request)
-        try:
-            while True:
-                self._lib.flux_future_reset(future)
-                self._answer(future, PATIENCE_SECONDS)
-        except OSError:
-            return
+        self._channel.send(topic, {"matchtag": wanted}, flags=NO_RESPONSE)
+        while True:
+            tag, answer = self._next(PATIENCE_SECONDS)
+            if tag == wanted and isinstance(answer, OSError):
+                return
 
-    def _send(self, topic: str, payload: Any, nodeid: int, flags: int) -> Any:
-        future = self._lib.flux_rpc(
-            self._handle.handle, topic.encode(), json.dumps(payload).encode(), nodeid, flags
-        )
-        if future == self._ffi.NULL:
-            raise OSError(self._ffi.errno, os.strerror(self._ffi.errno))
-        return future
-
-    def _answer(self, future: Any, patience: float | None) -> Any:
-        waited = 0.0
-        while self._lib.flux_future_wait_for(future, SLICE_SECONDS) < 0:
-            if self._ffi.errno != errno.ETIMEDOUT:
-                break  # what it is, the next call says
-            waited += SLICE_SECONDS
-            if patience is not None and waited >= patience:
+    def _next(self, patience: float | None) -> tuple[int, Any | OSError]:
+        while True:
+            found = self._channel.receive()
+            if found is not None:
+                return found
+            if not self._channel.wait(patience):
                 raise TimeoutError(errno.ETIMEDOUT, f"no answer within {patience:.0f} seconds")
-        if self._lib.flux_rpc_get(future, self._text) < 0:
-            number = self._ffi.errno
-            text = self._lib.flux_future_error_string(future)
-            known = text != self._ffi.NULL
-            raise OSError(number, self._ffi.string(text).decode() if known else os.strerror(number))
-        if self._text[0] == self._ffi.NULL:
-            return None
-        return json.loads(self._ffi.string(self._text[0]))

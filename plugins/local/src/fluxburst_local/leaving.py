@@ -60,7 +60,9 @@ def leave(
     finally:
         instance.disconnect(ranks)
     if joining:  # what they sent before they ended may still turn them up, and then down
-        instance.wait(SETTLE_SECONDS)
+        until = instance.now() + SETTLE_SECONDS
+        while instance.now() < until:  # a wait ends early when something happens
+            instance.wait(until - instance.now())
     if not _wait(instance, ranks, _is_down, DOWN_SECONDS):
         raise BurstError("its brokers were ended, but the instance still shows its nodes as up")
     instance.undrain([n.rank for n in _nodes(instance, ranks) if n.drain_reason == reason])

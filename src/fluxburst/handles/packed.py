@@ -1,0 +1,149 @@
+"""Jobs whose jobspecs are kept as text, for queues too long to keep them as objects.
+
+As objects, a jobspec of a few hundred bytes takes several thousand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fluxburst.jobs import Job
+
+_last_read: tuple[object, dict[str, Any]] = (None, {})
+"""A job and its jobspec, read last: what looks at jobs looks at one several times in a row."""
+
+
+class PackedJob(Job):
+    """A job whose ``spec`` is read from its JSON text when it is asked for.
+
+    It is the same as the :class:`~fluxburst.jobs.Job` with that jobspec, except that changing what
+    ``job["spec"]`` returns does not change the job, and that views of its items are of a copy.
+
+    Args:
+        record: What ``job-list`` says of it, without a jobspec.
+        text: Its jobspec, as JSON.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, record: Mapping[str, Any], text: str) -> None:
+        super().__init__(record)
+        self._text = text
+        """Empty once the jobspec is among the items."""
+
+    def _read(self) -> dict[str, Any]:
+        global _last_read  # one for all jobs: one for each would cost what the text saves
+        job, spec = _last_read
+        if job is not self:
+            spec = json.loads(self._text)
+            _last_read = (self, spec)
+        return spec
+
+    def _unpack(self) -> None:
+        """Become a job like any other, before its items change."""
+        if self._text:
+            super().__setitem__("spec", json.loads(self._text))
+            self._text = ""
+
+    def _plain(self) -> dict[str, Any]:
+        plain = {key: super(PackedJob, self).__getitem__(key) for key in super().__iter__()}
+        return {**plain, "spec": self._read()} if self._text else plain
+
+    # --- reading: what dict does itself, it does without __missing__ ------------------------
+
+    def __missing__(self, key: str) -> Any:
+        return self._read() if key == "spec" and self._text else super().__missing__(key)
+
+    def get(self, key: str, default: Any = None, /) -> Any:
+        """Return an item, or the default."""
+        return self._read() if key == "spec" and self._text else super().get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or (key == "spec" and bool(self._text))
+
+    def __len__(self) -> int:
+        return super().__len__() + bool(self._text)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._plain())
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self._plain())
+
+    def keys(self) -> Any:
+        """Return the keys."""
+        return self._plain().keys()
+
+    def values(self) -> Any:
+        """Return the values."""
+        return self._plain().values()
+
+    def items(self) -> Any:
+        """Return the items."""
+        return self._plain().items()
+
+    def copy(self) -> dict[str, Any]:
+        """Return a plain dict of the same items."""
+        return self._plain()
+
+    def __eq__(self, other: object) -> bool:
+        return self._plain() == other
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment] # as it is for every dict
+
+    def __or__(self, other: Any) -> Any:
+        return self._plain() | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self._plain()
+
+    def __repr__(self) -> str:
+        return repr(self._plain())
+
+    def __reduce__(self) -> tuple[type[Job], tuple[dict[str, Any]]]:
+        return Job, (self._plain(),)
+
+    # --- changing ---------------------------------------------------------------------------
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key == "spec":
+            self._text = ""
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        self._unpack()
+        super().__delitem__(key)
+
+    def __ior__(self, other: Any) -> Any:
+        self._unpack()
+        return super().__ior__(other)
+
+    def update(self, *others: Any, **items: Any) -> None:
+        """Set several items."""
+        self._unpack()
+        super().update(*others, **items)
+
+    def setdefault(self, key: str, default: Any = None, /) -> Any:
+        """Return an item, set to the default where there is none."""
+        self._unpack()
+        return super().setdefault(key, default)
+
+    def pop(self, key: str, *default: Any) -> Any:
+        """Take an item out and return it."""
+        self._unpack()
+        return super().pop(key, *default)
+
+    def popitem(self) -> tuple[str, Any]:
+        """Take the last item out and return it with its key."""
+        self._unpack()
+        return super().popitem()
+
+    def clear(self) -> None:
+        """Take all items out."""
+        self._text = ""
+        super().clear()
