@@ -18,9 +18,10 @@ ROOT = Path(__file__).parent
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
 WHEELS = ROOT / "dist"
 RESULTS = ROOT / ".nox" / "results"
-TEST_TOOLS = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
+METRICS = "prometheus-client>=0.20"  # of the extra fluxburst[metrics]
+TEST_TOOLS = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", METRICS]
 LINT_TOOLS = ["ruff==0.17.6"]
-TYPING_TOOLS = ["mypy==2.4.1", "pytest>=8", "hypothesis>=6.100", "nox", "tomli", "types-psutil"]
+TYPING_TOOLS = ["mypy==2.4.1", *TEST_TOOLS, "nox", "tomli", "types-psutil"]
 
 nox.options.sessions = ["lint", "typing", "tests"]
 nox.options.reuse_existing_virtualenvs = True
@@ -143,7 +144,9 @@ def _lowest_versions() -> list[str]:
     """Pin each dependency to the lowest version that suits all of the distributions."""
     lowest: dict[tuple[str, str], str] = {}
     for file in [ROOT / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")]:
-        for dependency in nox.project.load_toml(file)["project"]["dependencies"]:
+        project = nox.project.load_toml(file)["project"]
+        extra = project.get("optional-dependencies", {}).get("metrics", [])
+        for dependency in [*project["dependencies"], *extra]:
             match = re.fullmatch(r"([\w-]+)>=([0-9.]+)(.*)", dependency)
             if match and not match[1].startswith("fluxburst"):
                 name, version, marker = match.groups()

@@ -1,0 +1,253 @@
+"""The built-in observer: it runs a command, or posts JSON to a URL, for chosen events.
+
+An event is one JSON object, in ASCII. Every one has ``event`` (one of :data:`EVENTS`), ``time``
+(seconds since the epoch, by the instance's clock) and ``instance`` (its name). A job is
+``{"id": 1234, "f58": "ƒNp"}``. Beside these:
+
+===================================== ==========================================================
+event                                 what it holds
+===================================== ==========================================================
+``burst_requested``, ``burst_ready``, ``burst``: every attribute of :class:`~fluxburst.Burst`,
+``burst_ended``, ``burst_failed``,    ``jobs`` being jobs; ``previous``: the state it was in, null
+``burst_changed``                     for a new one
+``job_scheduled``                     ``plugin``; ``jobs``: the one job
+``jobs_unmatched``                    ``jobs``: those that were not unmatched the time before
+``phase_failed``                      ``phase``; ``plugin``, null if it is not of one plugin;
+                                      ``error``: its text; ``error_type``; ``count``: how often it
+                                      has happened since it was last sent, now included
+``limit_reached``                     ``limit``: which; ``error``: what was not done for it;
+                                      ``count``
+===================================== ==========================================================
+
+A change of a burst is one event: ``burst_ready``, ``burst_ended`` or ``burst_failed`` if it came
+into this state, else ``burst_requested`` if it is new, else ``burst_changed``.
+
+A command gets the JSON on standard input, and in its environment ``FLUXBURST_EVENT``,
+``FLUXBURST_EVENT_INSTANCE`` and, where the event has them, ``FLUXBURST_EVENT_PLUGIN``,
+``FLUXBURST_EVENT_BURST`` and ``FLUXBURST_EVENT_STATE``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fluxburst import commands, webhooks
+from fluxburst.bursts import Burst, BurstState
+from fluxburst.errors import FAILURES, FluxburstError, FormatError, RequestError, did_you_mean
+from fluxburst.fluids import format_f58
+from fluxburst.hookspecs import hookimpl
+from fluxburst.jobs import Job
+from fluxburst.outbox import Event, Outbox
+from fluxburst.plugins import BurstPlugin
+from fluxburst.quantities import Duration
+
+if TYPE_CHECKING:
+    from fluxburst.client import FluxBurst
+
+_log = logging.getLogger(__name__)
+
+EVENTS = (
+    "burst_requested",
+    "burst_ready",
+    "burst_ended",
+    "burst_failed",
+    "burst_changed",
+    "job_scheduled",
+    "jobs_unmatched",
+    "phase_failed",
+    "limit_reached",
+)
+ALL = "all"
+_TIMEOUT = Duration(30.0)
+
+_OF_STATE = {
+    BurstState.READY: "burst_ready",
+    BurstState.ENDED: "burst_ended",
+    BurstState.FAILED: "burst_failed",
+}
+
+
+@dataclass(frozen=True)
+class Notification:
+    """Whom to tell of which events: one table ``[[notify]]`` of the configuration file.
+
+    Attributes:
+        events: Names out of :data:`EVENTS`, or ``all``.
+        command: The command to run and its arguments; no shell is involved.
+        url: The http or https URL to post to, instead of a command.
+        timeout: How long the command may run, or the URL be silent.
+        headers_file: File of further headers for the URL, such as ``Authorization``, one
+            ``Name: value`` a line; read for each event. Only its owner may be able to read it.
+
+    Raises:
+        RequestError: if an event is not known, if there is not exactly one of command and URL, or
+            if the URL or the timeout is none.
+    """
+
+    events: list[str]
+    command: list[str] = field(default_factory=list)
+    url: str = ""
+    timeout: Duration = _TIMEOUT
+    headers_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        names = (*EVENTS, ALL)
+        if not self.events:
+            raise RequestError(f"events must name at least one [choose from {', '.join(names)}]")
+        for event in self.events:
+            if event not in names:
+                hint = did_you_mean(event, names)
+                raise RequestError(f"unknown event {event!r}{hint} [{', '.join(names)}]")
+        if bool(self.command) == bool(self.url):
+            raise RequestError("exactly one of command and url must be given")
+        if self.url:
+            webhooks.check_url(self.url)
+        elif self.headers_file is not None:
+            raise RequestError("headers_file goes with a url, not with a command")
+        if not (self.timeout > 0 and math.isfinite(self.timeout)):
+            raise FormatError(self.timeout, "a timeout of more than 0, and not for ever")
+
+    def wants(self, event: str) -> bool:
+        """Return whether it is to be told of an event."""
+        return ALL in self.events or event in self.events
+
+    def send(self, event: Event) -> None:
+        """Tell of an event, now, and wait for the command or the URL.
+
+        Raises:
+            FluxburstError: if it fails.
+        """
+        body = json.dumps(event)
+        if self.url:
+            headers = {} if self.headers_file is None else webhooks.read_headers(self.headers_file)
+            webhooks.post(self.url, body, headers, self.timeout)
+        else:
+            environment = {**os.environ, **_variables(event)}
+            commands.run(self.command, stdin=body, environment=environment, timeout=self.timeout)
+
+
+def _variables(event: Event) -> dict[str, str]:
+    burst = event.get("burst") or {}
+    values = {
+        "FLUXBURST_EVENT": event["event"],
+        "FLUXBURST_EVENT_INSTANCE": event["instance"],
+        "FLUXBURST_EVENT_PLUGIN": event.get("plugin") or burst.get("plugin"),
+        "FLUXBURST_EVENT_BURST": burst.get("name"),
+        "FLUXBURST_EVENT_STATE": burst.get("state"),
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+class Notifier:
+    """Tells of events in a thread of its own, so that nobody slow or broken holds up a pass.
+
+    What cannot be told is logged, and not tried again. Register it as an implementation of hooks:
+    ``client.hooks.register(notifier, "fluxburst")``.
+    """
+
+    def __init__(
+        self, notifications: Iterable[Notification], *, limit: int = 10_000, window: float = 60.0
+    ) -> None:
+        """Prepare; the thread starts with the first event that somebody wants.
+
+        Args:
+            notifications: Whom to tell of what.
+            limit: How many events may wait; when there are more, the oldest are dropped.
+            window: For how many seconds ``phase_failed`` and ``limit_reached`` are only counted,
+                after one that says the same but for its time.
+        """
+        self._notifications = tuple(notifications)
+        self._outbox = Outbox(self._send, limit=limit, window=window)
+        self._unmatched: frozenset[int] = frozenset()
+        self._instance = ""
+
+    @property
+    def dropped(self) -> int:
+        """How many events were dropped so far."""
+        return self._outbox.dropped
+
+    @hookimpl
+    def fluxburst_burst_changed(
+        self, burst: Burst, previous: Burst | None, client: FluxBurst
+    ) -> None:
+        """Tell of a burst."""
+        came = previous is None or previous.state is not burst.state
+        other = "burst_requested" if previous is None else "burst_changed"
+        name = _OF_STATE.get(burst.state, other) if came else other
+        what = {**dataclasses.asdict(burst), "jobs": [_job(jobid) for jobid in burst.jobs]}
+        before = None if previous is None else previous.state.value
+        self._tell(client, name, burst={**what, "state": burst.state.value}, previous=before)
+
+    @hookimpl
+    def fluxburst_job_scheduled(self, job: Job, plugin: BurstPlugin, client: FluxBurst) -> None:
+        """Tell of a job that was given to a plugin."""
+        self._tell(client, "job_scheduled", plugin=plugin.name, jobs=[_job(job.id)])
+
+    @hookimpl
+    def fluxburst_jobs_unmatched(self, jobs: Sequence[Job], client: FluxBurst) -> None:
+        """Tell of the jobs that no plugin took, those of the last time left out."""
+        before, self._unmatched = self._unmatched, frozenset(job.id for job in jobs)
+        new = [_job(job.id) for job in jobs if job.id not in before]
+        if new:
+            self._tell(client, "jobs_unmatched", jobs=new)
+
+    @hookimpl
+    def fluxburst_phase_failed(
+        self, phase: str, plugin: BurstPlugin | None, error: Exception, client: FluxBurst
+    ) -> None:
+        """Tell of a failure, or count it."""
+        name, kind, text = plugin and plugin.name, type(error).__name__, str(error)
+        what = {"phase": phase, "plugin": name, "error": text, "error_type": kind}
+        self._tell(client, "phase_failed", key=(phase, name, text, kind), **what)
+
+    def limit_reached(self, limit: str, problem: str, client: FluxBurst) -> None:
+        """Tell that something was not done because of a limit, or count it. Not a hook.
+
+        Args:
+            limit: Which limit, as the configuration calls it.
+            problem: What was not done, for a person.
+            client: Whose limit it is.
+        """
+        key = (limit, problem)
+        self._tell(client, "limit_reached", key=key, limit=limit, error=problem)
+
+    def close(self, timeout: float = 30.0) -> None:
+        """Send what waits and end the thread; what takes longer than ``timeout`` s is lost."""
+        self._outbox.close(timeout)
+
+    def _tell(self, client: FluxBurst, event: str, key: Hashable = None, **what: Any) -> None:
+        if any(notification.wants(event) for notification in self._notifications):
+            now, name = self._when_and_where(client)
+            self._outbox.put({"event": event, "time": now, "instance": name, **what}, key)
+
+    def _when_and_where(self, client: FluxBurst) -> tuple[float, str]:
+        """Return the time and the instance's name; an instance that is gone must be told of too."""
+        try:
+            self._instance = self._instance or client.instance.name
+            return client.now(), self._instance
+        except FluxburstError:
+            return time.time(), self._instance
+
+    def _send(self, event: Event) -> None:
+        for notification in self._notifications:
+            if not notification.wants(event["event"]):
+                continue
+            try:
+                notification.send(event)
+            except FAILURES as error:  # only our own errors are known to hold no secrets
+                known = isinstance(error, FluxburstError)
+                cause = error if known else type(error).__name__
+                _log.warning("could not tell of %s: %s", event["event"], cause)
+
+
+def _job(jobid: int) -> dict[str, Any]:
+    return {"id": jobid, "f58": format_f58(jobid)}
