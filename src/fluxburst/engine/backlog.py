@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import Job, Mark
+
+
+_backlogs: weakref.WeakKeyDictionary[Any, Backlog] = weakref.WeakKeyDictionary()
+
+
+def backlog_of(instance: Instance) -> Backlog:
+    """Return the mirror of an instance's pending jobs, of which each instance object has one."""
+    return _backlogs.setdefault(instance, Backlog(instance))
 
 
 class Backlog:
     """A mirror of the pending jobs.
 
     Args:
-        instance: The instance that they wait in.
+        instance: The instance that they wait in; it is not kept alive.
 
     Attributes:
         jobs: The pending jobs, by id, as they were when :meth:`refresh` was last called.
@@ -22,7 +32,7 @@ class Backlog:
     """
 
     def __init__(self, instance: Instance) -> None:
-        self._instance = instance
+        self._instance: Instance = weakref.proxy(instance)
         self.jobs: dict[int, Job] = {}
         self.marks: dict[int, Mark] = {}
         self.changed: set[int] = set()
@@ -63,6 +73,15 @@ class Backlog:
                 self._note_mark(jobid, mark)
                 self.changed.add(jobid)
         return inactive
+
+    def move(self, jobids: Collection[int], queue: str) -> Mapping[int, str]:
+        """Move jobs to a queue; return those that could not be moved, with the reason."""
+        refused = self._instance.move_jobs(jobids, queue)
+        for jobid in jobids:
+            if jobid in self.jobs and jobid not in refused:
+                self.jobs[jobid] = Job(self.jobs[jobid], queue=queue)
+                self.changed.add(jobid)
+        return refused
 
     def given(self, plugin: str) -> Iterator[tuple[Job, Mark]]:
         """Yield the pending jobs that a plugin was given, with their marks."""

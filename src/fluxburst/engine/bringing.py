@@ -237,7 +237,7 @@ class Bringer:
                 self._missing(plugin, burst, error)
         if error is not None and not request.bursts:
             self._giver.take_back(plugin, list(request.jobs), str(error))
-        self.outcome.bursts += done
+        self.outcome.bursts += [plugin.bursts[burst.name] for burst in done]
         if isinstance(error, FluxburstError):
             self._blame(plugin, request, error)
         elif error is not None:
@@ -267,6 +267,7 @@ class Bringer:
         else:
             state, why = BurstState.READY, "the plugin does not say what it brought up"
         self._records.ledger.record(replace(stand_in, state=state), self._records.now(), why)
+        self._records.created([stand_in])
 
     def _blame(self, plugin: BurstPlugin, request: BurstRequest, error: FluxburstError) -> None:
         """Count failures, and note whose jobs are to be offered on."""

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from fluxburst.breakers import closed_types
 from fluxburst.bursts import Burst
-from fluxburst.engine.backlog import Backlog
+from fluxburst.engine.backlog import backlog_of
 from fluxburst.engine.bringing import Bringer, Outcome
 from fluxburst.engine.ending import Ender
 from fluxburst.engine.giving import Giver
@@ -67,7 +67,7 @@ class Engine:
         self._policy = policy
         self._decided: dict[int, int] = {}
         self.lanes = Lanes(instance.wake)
-        self.backlog = Backlog(instance)
+        self.backlog = backlog_of(instance)
         self.records = Records(hooks, plugins, instance, place)
         self._giver = Giver(hooks, plugins, instance, self.backlog, self.records)
         self._bringer = Bringer(

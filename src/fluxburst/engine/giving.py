@@ -109,7 +109,7 @@ class Giver:
     ) -> set[int]:
         """Move jobs to a plugin's queue; return those that could not be, which are free again."""
         elsewhere = [job.id for job in jobs if plugin.queue and job.queue != plugin.queue]
-        refused = self._instance.move_jobs(elsewhere, plugin.queue) if elsewhere else {}
+        refused = self._backlog.move(elsewhere, plugin.queue) if elsewhere else {}
         for jobid, why in refused.items():
             problem = f"job {format_f58(jobid)} cannot be moved to queue {plugin.queue!r}: {why}"
             errors.append(BurstError(problem, plugin=plugin.name))
@@ -123,7 +123,7 @@ class Giver:
             if job.id in jobs and mark.queue and job.queue != mark.queue:
                 queues.setdefault(mark.queue, []).append(job.id)
         for queue, moving in queues.items():
-            for jobid, why in self._instance.move_jobs(moving, queue).items():
+            for jobid, why in self._backlog.move(moving, queue).items():
                 _log.warning("job %s stays in its queue: %s", format_f58(jobid), why)
 
 

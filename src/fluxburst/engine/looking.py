@@ -175,7 +175,7 @@ class Looker:
             if known is None or burst.name in seen.changed or burst == known:
                 continue
             if burst.state is BurstState.FAILED:
-                self._failed(plugin, burst)
+                self._broken(plugin, burst)
             else:
                 self._records.record(plugin, burst)
 
@@ -253,11 +253,16 @@ class Looker:
             self._ender.end_unrecorded(plugin, burst)
             return
         jobs = tuple(self._giver.waiting_for(plugin, {name}))
+        broken = burst.state is BurstState.FAILED
+        state = BurstState.STARTING if broken else burst.state
         self._records.request(replace(burst, jobs=jobs))
-        recorded = self._records.record(plugin, replace(burst, jobs=jobs, error=""), _ORPHAN)
+        recorded = self._records.record(plugin, replace(burst, jobs=jobs, state=state))
+        self._records.created([recorded])
+        if broken:
+            self._broken(plugin, recorded)
+            return
         entry = self._records.ledger.entry(name)
         assert entry is not None
-        self._records.created([recorded])
         self._ender.drain(entry, _ORPHAN)
 
     def _free_the_stranded(self, plugin: BurstPlugin) -> None:
@@ -274,14 +279,20 @@ class Looker:
 
     def _broken(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Take down what is left of a burst that lost nodes, once no job runs on that."""
-        if self._busy(burst):
-            self._records.record(plugin, burst)
+        if not self._busy(burst):
+            self._failed(plugin, burst)
             return
-        self._failed(plugin, burst)
+        known = self._records.ledger.entry(burst.name)
+        assert known is not None
+        self._records.record(plugin, replace(burst, state=known.burst.state))
+        self._ender.drain(replace(known, burst=burst), burst.error)
+        waiting = self._giver.waiting_for(plugin, {burst.name})
+        self._giver.take_back(plugin, waiting, burst.error)
 
     def _failed(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Have what there is of a burst taken down, and free the jobs that wait for it."""
-        self._count_failure(burst)
+        if burst.state in COMING_STATES or burst.state is BurstState.FAILED:
+            self._count_failure(burst)
         self._ender.end(burst)
         waiting = self._giver.waiting_for(plugin, {burst.name})
         self._giver.take_back(plugin, waiting, burst.error)
