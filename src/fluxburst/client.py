@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ from fluxburst.ledger import Ledger, LedgerPlace
 from fluxburst.manager import Manager, Offer
 from fluxburst.nodes import Node
 from fluxburst.plan import Plan, still_valid
-from fluxburst.planner import Planner
+from fluxburst.planner import Planner, Residual
 from fluxburst.plugins import BurstPlugin, as_burst_error
 
 T = TypeVar("T")
@@ -128,13 +129,7 @@ class FluxBurst:
         self._closing = weakref.finalize(self, _close, self._engine, self._place)
         self.hooks.configure(self)
         self.hooks.discover()
-        try:
-            if self.config.selector is not None:
-                self.set_selector(selectors.from_config(self.config.selector, self))
-            if self.config.ordering is not None:
-                self.set_ordering(ordering.from_config(self.config.ordering))
-        except RequestError as error:
-            raise ConfigError(self.config.source, str(error)) from error
+        self._configure(self.config)
 
     def __repr__(self) -> str:
         return f"<FluxBurst plugins={list(self.plugins)}>"
@@ -247,7 +242,8 @@ class FluxBurst:
         Raises:
             InstanceError: if the instance cannot be asked.
         """
-        return self._planned(lambda planner, jobs: planner.selected(jobs))
+        jobs = self._pending()
+        return self._planned(lambda planner: planner.selected(jobs))
 
     def plan(self) -> Plan:
         """Decide on every pending job, and change nothing.
@@ -257,33 +253,41 @@ class FluxBurst:
             InstanceError: if the instance cannot be asked.
             LedgerError: if the ledger cannot be read.
         """
-        return self._planned(lambda planner, jobs: planner.plan(jobs))
+        jobs = self._pending()
+        return self._planned(lambda planner: planner.plan(jobs))
 
     def _planned(
         self,
-        make: Callable[[Planner, Sequence[Job]], T],
-        jobs: Sequence[Job] | None = None,
+        make: Callable[[Planner], T],
+        *,
+        residual: Residual | None = None,
         closed: Mapping[tuple[str, str], str] | None = None,
     ) -> T:
-        if jobs is None:
-            self._engine.records.look()
-            self._engine.backlog.refresh()
-            jobs = sorted(self._engine.backlog.jobs.values(), key=queue_order)
+        """Have a planner decide, with the nodes as they are at its start."""
         self._seen_nodes = self.instance.nodes()
         try:
-            planner = Planner(
-                self.hooks,
-                self.plugins,
-                self.instance.name,
-                self._seen_nodes,
-                self._engine.bounds(closed or {}),
+            return make(
+                Planner(
+                    self.hooks,
+                    self.plugins,
+                    self.instance.name,
+                    self._seen_nodes,
+                    self._engine.bounds(closed or {}),
+                    residual,
+                )
             )
-            return make(planner, jobs)
         finally:
             self._seen_nodes = None
 
     def _plan_again(self, jobs: Sequence[Job], closed: Mapping[tuple[str, str], str]) -> Plan:
-        return self._planned(lambda planner, those: planner.plan(those), jobs, closed)
+        """Plan jobs that were refused elsewhere; what they may share with others is not known."""
+        return self._planned(lambda planner: planner.plan(jobs), residual=Residual(), closed=closed)
+
+    def _pending(self) -> list[Job]:
+        """Return the pending jobs as they are now, with the bursts known that the ledger has."""
+        self._engine.records.look()
+        self._engine.backlog.refresh()
+        return sorted(self._engine.backlog.jobs.values(), key=queue_order)
 
     def adopt_bursts(self) -> None:
         """Learn of the bursts that other processes brought up; changes nothing else.
@@ -296,6 +300,48 @@ class FluxBurst:
         _raise(self._engine.adopt())
 
     # --- acting ----------------------------------------------------------------------------
+
+    def reconfigure(self, config: Config) -> None:
+        """Take another configuration: its policy, selector, ordering, and plugins' parameters.
+
+        Plugins that are loaded are loaded anew; others are loaded, too, if the configuration has
+        them. Which packages are blocked does not change.
+
+        Raises:
+            FluxburstError: if it cannot be used; the former is used further.
+        """
+        before = self.config
+        loaded = dict(self.plugins)
+        try:
+            self._configure(config)
+            for name in dict.fromkeys([*loaded, *config.plugins]):
+                self.load(name)
+        except FluxburstError:
+            self._configure(before)
+            for name in list(self.plugins):
+                if name not in loaded:
+                    self.hooks.unregister(self.plugins.pop(name))
+                elif self.plugins[name] is not loaded[name]:
+                    self._add(name, loaded[name], self.hooks.offer(name).package.distribution)
+            raise
+
+    def _configure(self, config: Config) -> None:
+        self.config = config
+        self._engine.policy = config.policy
+        self.reset_selector()
+        self.hooks.unregister(self._ordering)
+        self._ordering = None
+        try:
+            if config.selector is not None:
+                self.set_selector(selectors.from_config(config.selector, self))
+            if config.ordering is not None:
+                self.set_ordering(ordering.from_config(config.ordering))
+        except RequestError as error:
+            raise ConfigError(config.source, str(error)) from error
+
+    def next_due(self) -> float:
+        """Return when a lease or an idle timer is due at the earliest; seconds since the epoch."""
+        return self._engine.next_due()
 
     def hold(self) -> None:
         """Hold the instance: one client at a time may act. Whatever acts does so by itself.
@@ -380,6 +426,53 @@ class FluxBurst:
             raise BurstErrors([*errors, failures], failures.bursts) from failures
         _raise(errors)
         return [plan.jobs[jobid] for jobid in plan.unmatched]
+
+    def run_pass(self, *, everything: bool, patience: float) -> Plan:
+        """Run one pass of a service: like :meth:`run_burst`, but only as far as there is cause.
+
+        Args:
+            everything: Ask plugins what is there, and mend the difference. Otherwise only what
+                was answered, what changed and what is due is taken in.
+            patience: How long to wait for plugins, in seconds; what is not answered by then is
+                taken in by a later pass.
+
+        Returns:
+            The plan for the jobs that were looked at.
+
+        Raises:
+            HeldError: if another client holds the instance; nothing was done.
+            LedgerError: if the ledger cannot be written; nothing more was brought up.
+            BurstErrors: for all that failed; the rest was done.
+        """
+        engine, agenda = self._engine, self._engine.agenda
+        self.hold()
+        engine.backlog.refresh()
+        engine.forget_gone()
+        errors = engine.reconcile(patience) if everything else engine.keep(patience)
+        engine.forget_promises()
+        started = time.monotonic()
+        all_jobs = agenda.is_due(started)
+        jobs = (
+            agenda.all() if all_jobs else agenda.some(engine.capacity(), engine.policy.watch.depth)
+        )
+        residual = None if all_jobs else agenda.residual or Residual()
+
+        def make(planner: Planner) -> Plan:
+            plan = planner.plan(jobs)
+            agenda.residual = planner.residual
+            return plan
+
+        plan = self._planned(make, residual=residual)
+        if all_jobs:
+            seconds = time.monotonic() - started
+            agenda.looked_at_all(started, seconds, engine.policy.watch.poll)
+        try:
+            engine.apply(plan, patience)
+        except BurstErrors as failures:
+            agenda.residual = None  # what was promised did not all come
+            raise BurstErrors([*errors, failures], failures.bursts) from failures
+        _raise(errors)
+        return plan
 
     def request_burst(self, name: str, nodes: int | None, tasks: int | None) -> list[Burst]:
         """Have one plugin bring up capacity by hand.

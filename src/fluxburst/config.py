@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fluxburst import policy
-from fluxburst.errors import ConfigError, did_you_mean
+from fluxburst.conversion import CONVERSION_ERRORS, convert, reasons
+from fluxburst.errors import ConfigError, FluxburstError, did_you_mean
 from fluxburst.policy import Policy
 
 if sys.version_info >= (3, 11):
@@ -18,9 +19,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+if TYPE_CHECKING:
+    from fluxburst.notify import Notification
+
 VARIABLE = "FLUXBURST_CONFIG"
 BLOCK_VARIABLE = "FLUXBURST_BLOCK"
-_KEYS = ("block", "ordering", "plugins", "selector", *policy.TABLES)
+_KEYS = ("block", "ordering", "plugins", "notify", "selector", *policy.TABLES)
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Config:
         ordering: The ordering's name; None for the default.
         plugins: For each burst plugin to load, in order, its parameters.
         policy: Lifetimes, timeouts, retries and limits.
+        notify: Whom to tell of what, each a :class:`~fluxburst.notify.Notification`.
     """
 
     source: str = ""
@@ -42,6 +47,7 @@ class Config:
     ordering: Any = None
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
+    notify: Sequence[Notification] = ()
 
     def source_of(self, plugin: str) -> str:
         """Return what to call a plugin's table in messages."""
@@ -116,4 +122,24 @@ def load(path: Path) -> Config:
         content.get("ordering"),
         plugins,
         policy.read({key: content[key] for key in policy.TABLES if key in content}, source),
+        _notifications(content.get("notify", []), source),
     )
+
+
+def _notifications(tables: Any, source: str) -> Sequence[Notification]:
+    if not isinstance(tables, list):
+        raise ConfigError(source, "'notify' must be a list of tables, [[notify]]")
+    if not tables:
+        return ()
+    from fluxburst.notify import Notification  # it brings HTTP with it, which few need
+
+    problems: list[str] = []
+    made: list[Notification] = []
+    for number, table in enumerate(tables, start=1):
+        try:
+            made.append(convert(table, Notification, text=False))
+        except (*CONVERSION_ERRORS, FluxburstError) as error:
+            problems += [f"[[notify]] {number}: {reason}" for reason in reasons(error)]
+    if problems:
+        raise ConfigError(source, "; ".join(problems))
+    return tuple(made)

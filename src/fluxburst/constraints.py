@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -220,6 +220,10 @@ class Kinds:
             KeyError: if this is not one of the constraints.
         """
         return 0 if constraint is ANYTHING else self._bits[constraint]
+
+    def know(self, constraints: Iterable[Constraint]) -> bool:
+        """Whether nodes are told apart by all of these constraints."""
+        return all(c is ANYTHING or c in self._bits for c in constraints)
 
     def of(self, properties: Collection[str], hostname: str = "", rank: int | None = None) -> int:
         """Return the kind of a node."""

@@ -84,6 +84,12 @@ class Pool:
             del counts[room]
             del order[bisect_left(order, room)]
 
+    def absorb(self, other: Pool) -> None:
+        """Put in all that another pool holds."""
+        for gpus, rooms in other._counts.items():
+            for room, count in rooms.items():
+                self.add(gpus, room, count)
+
     def add_node(self, node: Node, kinds: Kinds = ALL_ALIKE) -> None:
         """Put in what a node of the instance has left."""
         memory = math.inf if node.free_memory is None else node.free_memory
@@ -385,6 +391,13 @@ class Packer:
     def new_nodes(self) -> dict[str, int]:
         """For each node type that is needed, how many new nodes."""
         return {s.node_type.name: s.opened for s in self.supplies if s.opened}
+
+    def leftover(self) -> Pool:
+        """Return what the new nodes have left."""
+        pool = Pool()
+        for supply in self.supplies:
+            pool.absorb(supply.pool)
+        return pool
 
     def _look_at_limits(self) -> None:
         """Learn how many nodes of each type may follow."""

@@ -70,6 +70,19 @@ class Bounds:
     name_of: Callable[[str], str] = str
 
 
+@dataclass(frozen=True)
+class Residual:
+    """Capacity that a plan has promised to nobody: what the next plan may begin with.
+
+    Attributes:
+        pool: The nodes that are free or coming, with what they have left.
+        kinds: The constraints that they are told apart by.
+    """
+
+    pool: Pool = field(default_factory=Pool)
+    kinds: Kinds = ALL_ALIKE
+
+
 @dataclass(slots=True)
 class _Candidate:
     """A selected job on its way through the plugins."""
@@ -127,12 +140,16 @@ class _Constraints:
             raise found
         return found
 
-    def kinds(self) -> Kinds:
-        """Return how nodes are told apart by all that were gathered."""
+    def all(self) -> list[Constraint]:
+        """Return all that were gathered."""
         told = [*self._own.values()]
         for answers in self._with.values():
             told += [answer for answer in answers.values() if isinstance(answer, Constraint)]
-        return Kinds(told)
+        return told
+
+    def kinds(self) -> Kinds:
+        """Return how nodes are told apart by all that were gathered."""
+        return Kinds(self.all())
 
 
 def _changes_constraints(plugin: BurstPlugin) -> bool:
@@ -176,6 +193,11 @@ class Planner:
         instance: The instance's name, which the names of bursts depend on.
         nodes: The instance's nodes.
         bounds: What holds it back; by default nothing.
+        residual: What is left of the capacity that is free or coming, where the jobs are only
+            some of those that wait; by default that is counted anew, with all of them.
+
+    Attributes:
+        residual: What the plan has left of it.
     """
 
     def __init__(
@@ -185,11 +207,14 @@ class Planner:
         instance: str,
         nodes: Sequence[Node],
         bounds: Bounds | None = None,
+        residual: Residual | None = None,
     ) -> None:
         self._votes = votes
         self._plugins = plugins
         self._instance = instance
         self._bounds = bounds or Bounds()
+        self._partial = residual is not None
+        self.residual = residual or Residual()
         self._allowance = self._bounds.allowance.copy()
         self._unusable: dict[str, BurstError] = dict(self._bounds.stuck)
         self._in_use: dict[str, dict[str, int]] = {}
@@ -228,6 +253,9 @@ class Planner:
             selected = {candidate.job.id: candidate.job for candidate in candidates}
             while candidates:
                 candidates = self._pack(self._offer(candidates))
+        for packer in self._packers.values():
+            self._existing.absorb(packer.leftover())
+        self.residual = Residual(self._existing, self._kinds)
         return Plan(
             decisions=tuple(self._decisions[job.id] for job in jobs),
             bursts=tuple(self._bursts()),
@@ -294,9 +322,19 @@ class Planner:
             except JobspecError:
                 continue  # given earlier, and malformed: it is not counted
             self._constraints.ask(job)
+        if self._partial:
+            self._begin_with_residual()
+            return self._existing
         self._kinds = self._constraints.kinds()
         self._existing = _existing(self._nodes, self._plugins, self._types, self._kinds)
         return self._existing
+
+    def _begin_with_residual(self) -> None:
+        """Take what the plan before has left; where jobs ask for something else, nothing."""
+        if self.residual.kinds.know(self._constraints.all()):
+            self._kinds, self._existing = self.residual.kinds, self.residual.pool
+        else:
+            self._kinds, self._existing = self._constraints.kinds(), Pool()
 
     def _packer_of(self, owner: Owner) -> Packer:
         """Return what packs an owner's jobs, with the nodes that others have opened in use."""
@@ -320,7 +358,8 @@ class Planner:
         rest: list[_Candidate] = []
         packer = Packer((), existing, {}, self._kinds)
         for candidate, mark in given:
-            fits = self._packs(packer, candidate.job)
+            # Of a partial plan, what was given is not in the residual any more.
+            fits = self._partial or self._packs(packer, candidate.job)
             if mark.burst or fits or not self._types.get(mark.plugin):
                 where = f" in burst {mark.burst}" if mark.burst else ""
                 why = f"was given to {mark.plugin}{where}"

@@ -1,4 +1,4 @@
-"""What an administrator settles in the configuration: lifetimes, timeouts, retries, limits.
+"""What an administrator settles in the configuration: lifetimes, timeouts, limits and more.
 
 Each class is a table of the configuration file. Every message names the keys that are wrong.
 """
@@ -10,6 +10,7 @@ import math
 import pwd
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Optional, TypeVar
 
 from fluxburst.conversion import CONVERSION_ERRORS, convert, reasons
@@ -135,6 +136,24 @@ class Watching:
 
 
 @dataclass(frozen=True)
+class Metering:
+    """Where metrics are shown: the table ``[metrics]``. Nowhere by default.
+
+    Attributes:
+        port: Port to serve them on; None for none, 0 for any that is free.
+        address: Address to serve them on.
+        textfile: File to write them to after each pass, for node_exporter's textfile collector.
+    """
+
+    port: Optional[int] = None  # noqa: UP045
+    address: str = "127.0.0.1"
+    textfile: Optional[Path] = None  # noqa: UP045
+
+    def __post_init__(self) -> None:
+        _check(self.port is None or 0 <= self.port < 2**16, "port must be from 0 to 65535")
+
+
+@dataclass(frozen=True)
 class Limit:
     """What one scope may use: the table ``[limits]``, or one below it. None is no limit.
 
@@ -245,6 +264,7 @@ class Policy:
     breakers: Breaking = field(default_factory=Breaking)
     watch: Watching = field(default_factory=Watching)
     limits: Limits = field(default_factory=Limits)
+    metrics: Metering = field(default_factory=Metering)
 
     def __post_init__(self) -> None:
         spending = [*self.limits.plugins.values(), *self.limits.users.values()]
@@ -275,6 +295,7 @@ def read(tables: Mapping[str, Any], source: str) -> Policy:
         "breakers": Breaking,
         "watch": Watching,
         "limits": Limits,
+        "metrics": Metering,
     }
     for name, kind in kinds.items():
         if name in tables:

@@ -32,6 +32,7 @@ _COMMANDS = {
     "record": ("queue", "Record the queue and nodes of a live instance to FILE."),
     "run": ("queue", "Run one burst cycle: plan, mark the jobs, bring the capacity up."),
     "unburst": ("queue", "Take bursts down."),
+    "watch": ("watch", "Watch the queue, and burst and unburst as there is cause."),
 }
 """For each built-in command: its module here, and its help in the list of commands."""
 

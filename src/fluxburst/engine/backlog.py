@@ -9,7 +9,6 @@ from typing import Any
 from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import Job, Mark
 
-
 _backlogs: weakref.WeakKeyDictionary[Any, Backlog] = weakref.WeakKeyDictionary()
 
 

@@ -8,11 +8,12 @@ from typing import Protocol
 
 from fluxburst.breakers import closed_types
 from fluxburst.bursts import Burst
+from fluxburst.engine.agenda import Agenda
 from fluxburst.engine.backlog import backlog_of
 from fluxburst.engine.bringing import Bringer, Outcome
 from fluxburst.engine.ending import Ender
 from fluxburst.engine.giving import Giver
-from fluxburst.engine.keeping import IDLE, Keeper
+from fluxburst.engine.keeping import IDLE, KEPT_STATES, Keeper
 from fluxburst.engine.lanes import Lanes
 from fluxburst.engine.looking import Looker
 from fluxburst.engine.records import Records
@@ -66,8 +67,10 @@ class Engine:
         self._replan = replan
         self._policy = policy
         self._decided: dict[int, int] = {}
+        self._kept: set[str] = set()
         self.lanes = Lanes(instance.wake)
         self.backlog = backlog_of(instance)
+        self.agenda = Agenda(self.backlog)
         self.records = Records(hooks, plugins, instance, place)
         self._giver = Giver(hooks, plugins, instance, self.backlog, self.records)
         self._bringer = Bringer(
@@ -252,8 +255,9 @@ class Engine:
 
     # --- what is remembered of jobs --------------------------------------------------------
 
-    def note(self, decisions: Iterable[Decision]) -> None:
+    def note(self, decisions: Sequence[Decision]) -> None:
         """Record the decisions that differ from what was last decided on the same job."""
+        self.agenda.note(decisions)
         changed = []
         for decision in decisions:
             digest = hash((decision.outcome, decision.plugin, decision.reasons))
@@ -265,10 +269,32 @@ class Engine:
         if changed:
             self.records.ledger.decide(changed, self.records.now())
 
-    def forget(self, jobs: Collection[int]) -> None:
+    def forget_gone(self) -> None:
         """Forget what was last decided on jobs that are pending no longer."""
-        for jobid in jobs:
+        gone = self.backlog.gone
+        for jobid in gone:
             self._decided.pop(jobid, None)
+        self.agenda.forget(gone)
+        gone.clear()
+
+    def forget_promises(self) -> None:
+        """Forget what the last plan left of the capacity, once some of that is no longer there."""
+        kept = {e.burst.name for e in self.records.live() if e.burst.state in KEPT_STATES}
+        if not self._kept <= kept:
+            self.agenda.residual = None
+        self._kept = kept
+
+    def capacity(self) -> object:
+        """Return something that differs once there may be room for jobs that had none."""
+        live = [entry.burst for entry in self.records.live()]
+        now = self.records.now()
+        closed = closed_types(self.records.ledger.breakers().values(), self.records.live(), now)
+        return (
+            tuple((burst.name, burst.nodes) for burst in live),
+            tuple(closed),
+            tuple(self._cooling(now)),
+            tuple(self.lanes.stuck()),
+        )
 
     def live(self) -> list[Entry]:
         """Return the bursts of which something may be there."""

@@ -186,7 +186,6 @@ class Keeper:
                 frozenset({wanted.name}),
             )
         )
-        self._lanes.wait(self.policy.timeouts.list)
 
     def _settle_renewal(
         self, plugin: BurstPlugin, wanted: Burst, before: float, answer: Answer
@@ -216,8 +215,9 @@ class Keeper:
     # --- idleness and use ------------------------------------------------------------------
 
     def _note_idleness(self, entry: Entry, *, idle: bool) -> None:
-        if idle and entry.idle is None:
-            self._records.ledger.set_idle(entry.burst.name, self._records.now())
+        now = self._records.now()
+        if idle and (entry.idle is None or entry.idle > now):  # or the clock was set back
+            self._records.ledger.set_idle(entry.burst.name, now)
         elif not idle and entry.idle is not None:
             self._records.ledger.set_idle(entry.burst.name, None)
 
