@@ -150,12 +150,19 @@ class HookAnswerError(HookError, RequestError):
 
 
 class BurstError(FluxburstError):
-    """A burst plugin could not do its work. ``burst`` is empty where no single one is meant."""
+    """A burst plugin could not do its work. ``burst`` is empty where no single one is meant.
 
-    def __init__(self, message: str, *, plugin: str = "", burst: str = "") -> None:
+    ``nodes`` is how many of its nodes came up all the same, where creation failed half-way and that
+    is known: they cost until they are taken down.
+    """
+
+    def __init__(
+        self, message: str, *, plugin: str = "", burst: str = "", nodes: int | None = None
+    ) -> None:
         super().__init__(message)
         self.plugin = plugin
         self.burst = burst
+        self.nodes = nodes
 
     def __str__(self) -> str:
         where = ", ".join(

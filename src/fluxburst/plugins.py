@@ -289,7 +289,8 @@ class BurstPlugin:
             if left:
                 failure.args = (f"{failure.args[0]}; {left}",)
             state = BurstState.ENDING if left else BurstState.FAILED
-            self.bursts[burst.name] = replace(burst, state=state, error=str(failure))
+            nodes = burst.nodes if failure.nodes is None else failure.nodes
+            self.bursts[burst.name] = replace(burst, state=state, nodes=nodes, error=str(failure))
             raise failure from error
         self.bursts[burst.name] = created
         return created

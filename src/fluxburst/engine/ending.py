@@ -181,9 +181,10 @@ class Ender:
             self._failed(plugin, bursts, error)
         else:
             raise error
+        # Before the end is recorded: after it, nobody would come back to them.
+        self._undrain(gone)
         ended = [self._ended(plugin, burst) for burst in bursts if burst.name in gone]
         self.gone += ended
-        self._undrain(ended)
         emptied = everything and error is None
         if emptied:
             self._end_stand_ins(plugin)
@@ -200,9 +201,9 @@ class Ender:
         state = BurstState.FAILED if error else BurstState.ENDED
         return self._records.record(plugin, replace(entry.burst, state=state, error=error))
 
-    def _undrain(self, ended: Sequence[Burst]) -> None:
+    def _undrain(self, gone: Collection[str]) -> None:
         """Take back the nodes that were drained for bursts which are gone."""
-        reasons = {drain_reason(burst.name) for burst in ended}
+        reasons = {drain_reason(name) for name in gone}
         nodes = self._instance.nodes() if reasons else ()
         ranks = [node.rank for node in nodes if node.drained and node.drain_reason in reasons]
         if ranks:

@@ -230,20 +230,24 @@ class Looker:
         """Take in a burst that is there: also one of which only the intent was recorded."""
         if entry.created is None:
             _log.info("burst %s: was created, and is adopted", burst.name)
-            self._records.created([burst])
-        if found is not None:
+        if found is None:
+            state = BurstState.STARTING if entry.created is None else burst.state
+            now = replace(burst, state=state)
+        else:
             now = replace(
                 burst,
                 state=found.state,
+                nodes=found.nodes or burst.nodes,
                 hostnames=found.hostnames or burst.hostnames,
                 error=found.error,
                 since=burst.since if found.since is None else found.since,
             )
-        else:
-            state = BurstState.STARTING if entry.created is None else burst.state
-            now = replace(burst, state=state)
-        if now != burst:
+        if now.nodes < burst.nodes:
+            few = f"only {now.nodes} of its {burst.nodes} nodes are there"
+            self._broken(plugin, replace(now, error=few))
+        elif now != burst:
             self._records.record(plugin, now)
+        self._records.created([burst])
 
     def _orphan(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Take down what is there under our name, and is in no record."""

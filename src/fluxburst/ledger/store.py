@@ -192,11 +192,16 @@ class Ledger:
     # --- jobs ------------------------------------------------------------------------------
 
     def place(self, placements: Iterable[Placement]) -> None:
-        """Record that jobs were given away."""
+        """Record that jobs were given away; wherever they had been given before, they are not."""
+        rows = [(p.job, p.plugin, p.burst, p.at) for p in placements]
         with self.transaction():
             self._connection.executemany(
-                "INSERT INTO placements (job, plugin, burst, at) VALUES (?, ?, ?, ?)",
-                [(p.job, p.plugin, p.burst, p.at) for p in placements],
+                "UPDATE placements SET freed = ?, reason = 'it was given anew' "
+                "WHERE job = ? AND freed IS NULL",
+                [(at, job) for job, _, _, at in rows],
+            )
+            self._connection.executemany(
+                "INSERT INTO placements (job, plugin, burst, at) VALUES (?, ?, ?, ?)", rows
             )
 
     def free(self, jobs: Collection[int], at: float, reason: str) -> None:

@@ -20,6 +20,7 @@ class Machines:
         since: When they were made, in seconds since the epoch.
         joining_at: When their brokers join, in seconds since the epoch; infinite for never.
         listed: Whether the cloud lists them.
+        lease_until: When the cloud ends them by itself, in seconds since the epoch; None for never.
     """
 
     node_type: NodeType
@@ -27,17 +28,25 @@ class Machines:
     since: float
     joining_at: float
     listed: bool = True
+    lease_until: float | None = None
 
 
 class Cloud:
-    """The machines that exist, by the name of their burst, and what was billed so far."""
+    """The machines that exist, by the name of their burst, and what was billed so far.
+
+    Attributes:
+        machines: The machines that exist.
+        made: The names of all that were ever made, in that order.
+    """
 
     def __init__(self) -> None:
         self.machines: dict[str, Machines] = {}
+        self.made: list[str] = []
         self._billed = 0.0
 
     def make(self, name: str, machines: Machines) -> None:
         """Make machines."""
+        self.made.append(name)
         self.machines[name] = machines
 
     def take(self, name: str, now: float) -> Sequence[str]:
@@ -58,9 +67,9 @@ def _cost(machines: Machines, now: float) -> float:
     return hours * machines.node_type.price * len(machines.hostnames)
 
 
-_clouds: weakref.WeakKeyDictionary[Any, Cloud] = weakref.WeakKeyDictionary()
+_clouds: weakref.WeakKeyDictionary[Any, dict[str, Cloud]] = weakref.WeakKeyDictionary()
 
 
-def cloud_of(instance: Any) -> Cloud:
-    """Return the cloud that serves an instance: the same one for every client of it."""
-    return _clouds.setdefault(instance, Cloud())
+def cloud_of(instance: Any, name: str) -> Cloud:
+    """Return the cloud of a name that serves an instance: the same one for every client of it."""
+    return _clouds.setdefault(instance, {}).setdefault(name, Cloud())

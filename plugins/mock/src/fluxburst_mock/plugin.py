@@ -86,7 +86,7 @@ class MockBurst(BurstPlugin):
     @property
     def cloud(self) -> Cloud:
         """The cloud its machines are in."""
-        return cloud_of(self.instance)
+        return cloud_of(self.instance, self.name)
 
     def node_types(self) -> Sequence[NodeType]:
         """Return what the parameters say."""
@@ -97,7 +97,22 @@ class MockBurst(BurstPlugin):
         machines = self.cloud.machines.get(burst.name)
         if machines is None:
             machines = self._make(burst)
-        return replace(burst, state=BurstState.STARTING, hostnames=machines.hostnames)
+        return replace(
+            burst,
+            state=BurstState.STARTING,
+            hostnames=machines.hostnames,
+            since=machines.since,
+            lease_until=machines.lease_until,
+        )
+
+    def renew(self, burst: Burst) -> Burst:
+        """Have the cloud end the machines later."""
+        machines = self.cloud.machines.get(burst.name)
+        if machines is None:
+            raise BurstError("there is no such burst to renew", plugin=self.name, burst=burst.name)
+        self.cloud.machines[burst.name] = replace(machines, lease_until=burst.lease_until)
+        self._arm(burst.name, burst.lease_until)
+        return burst
 
     def delete(self, burst: Burst) -> None:
         """Take machines away; their nodes leave the instance."""
@@ -112,6 +127,24 @@ class MockBurst(BurstPlugin):
         if self._injector.strikes(FailureKind.LIST_FAILS):
             raise BurstError("the cloud does not answer", plugin=self.name)
         return [name for name, machines in self.cloud.machines.items() if machines.listed]
+
+    def adopt(self) -> Sequence[Burst]:
+        """Return what the cloud lists, as it is."""
+        return [
+            Burst(
+                name,
+                self.name,
+                machines.node_type.name,
+                len(machines.hostnames),
+                state=BurstState.STARTING,
+                hostnames=machines.hostnames,
+                price=machines.node_type.price,
+                since=machines.since,
+                lease_until=machines.lease_until,
+            )
+            for name in self.list_bursts()
+            if (machines := self.cloud.machines.get(name)) is not None
+        ]
 
     def refresh(self, burst: Burst) -> Burst:
         """Say when it is ready on an instance that its nodes cannot join."""
@@ -138,11 +171,16 @@ class MockBurst(BurstPlugin):
             since=self.instance.now(),
             joining_at=self.instance.now() + self._boot_delay(),
             listed=not self._injector.strikes(FailureKind.UNLISTED),
+            lease_until=burst.lease_until,
         )
         self.cloud.make(burst.name, machines)
+        self._arm(burst.name, burst.lease_until)
         if partial:
             raise BurstError(
-                f"got {count} of {burst.nodes} machines", plugin=self.name, burst=burst.name
+                f"got {count} of {burst.nodes} machines",
+                plugin=self.name,
+                burst=burst.name,
+                nodes=count,
             )
         self._let_join(burst.name, machines)
         if self._injector.strikes(FailureKind.CRASH):
@@ -161,11 +199,24 @@ class MockBurst(BurstPlugin):
             return
 
         def join() -> None:
-            if cloud.machines.get(name) is machines:
+            if name in cloud.machines:
                 node_type = machines.node_type
                 instance.add_nodes(machines.hostnames, node_type, node_type.properties)
 
         instance.at(machines.joining_at, join)
+
+    def _arm(self, name: str, lease_until: float | None) -> None:
+        """Have the cloud end machines when their lease does, where time can be made to pass."""
+        instance, cloud = self.instance, self.cloud
+        if not isinstance(instance, EmbeddedInstance) or lease_until is None:
+            return
+
+        def end() -> None:
+            machines = cloud.machines.get(name)
+            if machines is not None and machines.lease_until == lease_until:
+                instance.remove_nodes(cloud.take(name, lease_until))
+
+        instance.at(lease_until, end)
 
     def _node_type(self, name: str) -> NodeType:
         for node_type in self.params.node_types:

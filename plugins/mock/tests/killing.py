@@ -1,0 +1,257 @@
+"""A scenario whose process is killed, and started again; what must hold in the end.
+
+``python killing.py`` kills at every point there is, one after the other. With ``--soak N``, it
+kills N times at random points, as the seed says, several times in one scenario.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from world import Killer, RemoteInstance, RemotePlugin, World, connect, serve
+
+from fluxburst import Duration, FluxBurst, NodeType
+from fluxburst.config import Config
+from fluxburst.errors import BurstErrors
+from fluxburst.handles.embedded import COMPLETED, EmbeddedInstance
+from fluxburst.jobs import JobState
+from fluxburst.ledger import Ledger
+from fluxburst.policy import Lifetimes, Policy, Timeouts
+from fluxburst_mock.failures import Failure, FailureKind
+from fluxburst_mock.plugin import BurstParameters, MockBurst
+
+STEPS = 10
+SECONDS_A_STEP = 30.0
+STEPS_AT_MOST = 60
+POLICY = Policy(
+    lifetimes=Lifetimes(
+        lease=Duration(300.0), teardown=Duration(60.0), idle_timeout=Duration(50.0)
+    ),
+    timeouts=Timeouts(join=Duration(100.0)),
+)
+NODES_OF_STEP = {0: (1, 2, 4), 1: (1,), 3: (2, 3), 6: (1,)}
+"""How many nodes the jobs ask for that are submitted at each step."""
+
+
+def _failures(*kinds: FailureKind) -> list[Failure]:
+    return [Failure(kind) for kind in kinds]
+
+
+def make_world() -> World:
+    """Return a world of three clouds that fail in all the ways that clouds do."""
+    instance = EmbeddedInstance()
+    clouds = {
+        "full": ([NodeType("a", 4, price=1.0, max_nodes=8)], [Failure(FailureKind.NO_CAPACITY, 2)]),
+        "flaky": (
+            [NodeType("b", 4, price=2.0, max_nodes=6)],
+            _failures(FailureKind.PARTIAL, FailureKind.DELETE_FAILS, FailureKind.NEVER_JOINS),
+        ),
+        "mute": (
+            [NodeType("c", 4, price=3.0, max_nodes=6)],
+            _failures(FailureKind.UNLISTED, FailureKind.LIST_FAILS, FailureKind.SLOW),
+        ),
+    }
+    plugins = {}
+    for name, (types, failures) in clouds.items():
+        plugin = MockBurst(BurstParameters(types, Duration(20.0), failures))
+        plugin.name = name
+        plugin.fluxburst_configure(SimpleNamespace(instance=instance))  # type: ignore[arg-type]
+        plugins[name] = plugin
+    return ScenarioWorld(instance, plugins)
+
+
+class ScenarioWorld(World):
+    """The world of the scenario."""
+
+    def begin_step(self) -> int:
+        """Submit what comes with the step that is under way, unless that was done; return it."""
+        for nodes in NODES_OF_STEP.get(self.step, ()) if self.step not in self.begun else ():
+            slot = {"type": "slot", "count": 1, "label": "task"}
+            slot["with"] = [{"type": "core", "count": 4}]
+            self.submitted.append(
+                self.instance.submit(
+                    {
+                        "version": 1,
+                        "resources": [{"type": "node", "count": nodes, "with": [slot]}],
+                        "tasks": [{"command": ["x"], "slot": "task", "count": {"per_slot": 1}}],
+                        "attributes": {"system": {"duration": 40.0, "burstable": True}},
+                    }
+                )
+            )
+        self.begun.add(self.step)
+        return self.step
+
+    def end_step(self, step: int) -> None:
+        """Let the time of a step pass, unless that was done."""
+        if step == self.step:
+            self.step += 1
+            self.instance.advance(SECONDS_A_STEP)
+
+    def finished(self) -> bool:
+        """Whether all has come and gone."""
+        ended = all(self.instance.job(i).state is JobState.INACTIVE for i in self.submitted)
+        return ended and self.step >= STEPS and not self.machines()
+
+    def machines(self) -> list[str]:
+        return [name for plugin in self.clouds.values() for name in plugin.cloud.machines]  # type: ignore[attr-defined]
+
+    def story(self) -> dict[str, Any]:
+        """Return what has to be judged in the end."""
+        now = self.instance.now()
+        made = [name for plugin in self.clouds.values() for name in plugin.cloud.made]  # type: ignore[attr-defined]
+        return {
+            "left": self.machines(),
+            "made": made,
+            "billed": sum(plugin.cloud.bill(now) for plugin in self.clouds.values()),  # type: ignore[attr-defined]
+            "unfinished": [
+                job for job in self.submitted if self.instance.job(job).get("result") != COMPLETED
+            ],
+            "broken": self.broken,
+            "drained": [node.hostname for node in self.instance.nodes() if node.drained],
+            "steps": self.step,
+        }
+
+
+def act(address: str, state: Path, kill_at: int | None) -> None:
+    """Run the scenario from where it is to its end, in this process."""
+    killer = Killer(kill_at)
+    killer.watch_sqlite()
+    call = connect(address, killer)
+    with FluxBurst(RemoteInstance(call), config=Config(policy=POLICY), state_dir=state) as client:
+        for name in ("full", "flaky", "mute"):
+            client.plugins[name] = RemotePlugin(name, call, adopts=name == "flaky")
+            client.hooks.register(client.plugins[name], name)
+        while not call("world", "finished"):
+            step = call("world", "begin_step")
+            if step > STEPS_AT_MOST:
+                raise AssertionError(f"there is no end to it: {call('world', 'story')}")
+            with suppress(BurstErrors):
+                client.run_burst()
+            call("world", "end_step", step)
+        with suppress(BurstErrors):
+            client.reconcile()
+
+
+def in_child(run: Callable[[], None]) -> int:
+    """Run something in a child of this process; return its exit status, negative for a signal."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        run()
+        os._exit(0)
+    except BaseException:  # noqa: BLE001 - shown, and told by the status
+        traceback.print_exc()
+        os._exit(1)
+
+
+@contextmanager
+def a_world() -> Iterator[tuple[str, Path]]:
+    """Serve a new world; yield its address, and a directory for the ledger."""
+    directory = Path(tempfile.mkdtemp(prefix="fluxburst-", dir=_fast_directory()))
+    server = serve(make_world(), str(directory / "socket"))
+    try:
+        yield str(directory / "socket"), directory / "state"
+    finally:
+        server.shutdown()
+        shutil.rmtree(directory)
+
+
+def _fast_directory() -> str | None:
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def judge(address: str, state: Path) -> list[str]:
+    """Return what is not as it must be in the end."""
+    story = connect(address, Killer(None))("world", "story")
+    ledger = Ledger(state / "ledger.sqlite", "remote", read_only=True)
+    entries = ledger.entries()
+    placements = ledger.placements()
+    ledger.close()
+    problems = [f"{what}: {story[what]}" for what in ("left", "unfinished", "broken", "drained")]
+    problems = [problem for problem in problems if not problem.endswith(": []")]
+    twice = {name for name in story["made"] if story["made"].count(name) > 1}
+    problems += [f"made twice: {name}" for name in sorted(twice)]
+    known = {entry.burst.name for entry in entries}
+    problems += [f"made without a record: {n}" for n in story["made"] if n not in known]
+    problems += [f"not over: {e.burst}" for e in entries if e.live]
+    cost = sum(entry.cost(0.0) for entry in entries)
+    if abs(cost - story["billed"]) > 1e-6:
+        problems.append(f"billed {story['billed']}, in the ledger {cost}")
+    for job in {placement.job for placement in placements}:
+        times = [p for p in placements if p.job == job]
+        if any(p.freed is None for p in times[:-1]):
+            problems.append(f"job {job} was given while it was given: {times}")
+    return problems
+
+
+def kill_at(points: list[int]) -> tuple[list[str], bool]:
+    """Run the scenario, killed at these points one after the other, and then to its end.
+
+    Returns what was not as it must be, and whether the last point was never reached.
+    """
+    with a_world() as (address, state):
+        for point in points:
+            status = in_child(lambda point=point: act(address, state, point))  # type: ignore[misc]
+            if status == 0:
+                return judge(address, state), True
+            if status != -signal.SIGKILL:
+                return [f"it failed with {status}"], False
+        status = in_child(lambda: act(address, state, None))
+        return (judge(address, state) if status == 0 else [f"it failed with {status}"]), False
+
+
+def every_point(first: int, stride: int) -> Iterator[tuple[list[int], list[str]]]:
+    """Kill at each point; yield the point, and what was not as it must be."""
+    point = first
+    while True:
+        problems, over = kill_at([point])
+        yield [point], problems
+        if over:
+            return
+        point += stride
+
+
+def soak(kills: int, seed: int) -> Iterator[tuple[list[int], list[str]]]:
+    """Kill so many times in all, up to six times in one scenario."""
+    chance = random.Random(seed)
+    while kills > 0:
+        points = [chance.randint(1, 600) for _ in range(min(kills, chance.randint(1, 6)))]
+        problems, _ = kill_at(points)
+        yield points, problems
+        kills -= len(points)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--soak", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--stride", type=int, default=1)
+    given = parser.parse_args()
+    runs = soak(given.soak, given.seed) if given.soak else every_point(given.first, given.stride)
+    count, wrong = 0, []
+    for points, problems in runs:
+        count += len(points)
+        if problems:
+            wrong.append({"points": points, "problems": problems})
+            print(points, problems, file=sys.stderr, flush=True)
+    print(json.dumps({"kills": count, "wrong": wrong}))
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
