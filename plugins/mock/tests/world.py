@@ -1,4 +1,4 @@
-"""A world that outlives the process that acts on it: an instance and clouds in a server of their own.
+"""A world that outlives the process that acts on it: an instance, and clouds, in a server.
 
 The process that acts may be killed at any point: before everything that it asks of the world or
 does to it, and before everything that it writes to its ledger. What is after one is before the
@@ -88,7 +88,7 @@ class Killer:
         connect = sqlite3.connect
 
         def watched(*arguments: Any, **options: Any) -> sqlite3.Connection:
-            connection = connect(*arguments, **options)
+            connection: sqlite3.Connection = connect(*arguments, **options)
             connection.set_trace_callback(self.on_sql)
             return connection
 
