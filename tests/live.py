@@ -37,11 +37,15 @@ class Flux:
 
 
 @contextmanager
-def running_flux(config: Mapping[str, str] | None = None, *, size: int = 1) -> Iterator[Flux]:
+def running_flux(
+    config: Mapping[str, str] | None = None, *, size: int = 1, keep: Path | None = None
+) -> Iterator[Flux]:
     """Start an instance with configuration files (name to content), and end it.
 
-    It ends with its standard input, so also with whoever started it.
+    It ends with its standard input, so also with whoever started it. With a directory to ``keep``
+    its state in, the next one with that directory goes on with its jobs, under the same URI.
     """
+    kept = [f"-Slocal-uri=local://{keep}/local", f"-Sstatedir={keep}"] if keep else []
     several = [f"--test-size={size}", "--test-exit-mode=leader"] if size > 1 else []
     with tempfile.TemporaryDirectory(prefix="fluxburst-") as directory:
         for name, content in (config or {}).items():
@@ -51,6 +55,7 @@ def running_flux(config: Mapping[str, str] | None = None, *, size: int = 1) -> I
                 "flux",
                 "start",
                 *several,
+                *kept,
                 f"--config-path={directory}",
                 "sh",
                 "-c",

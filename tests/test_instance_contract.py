@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import pytest
@@ -553,3 +555,219 @@ def test_nodes_that_are_disconnected_are_down_and_their_jobs_have_failed(own_pai
     instance.undrain([1])
     assert not instance.nodes()[1].drained
     assert instance.jobs_on([0, 1]) == [here]
+
+
+# --- what happens, as it happens -------------------------------------------------------------
+
+
+class Mirror:
+    """The pending jobs, as they are known from changes alone."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self.jobs: dict[int, Job] = {}
+
+    def update(self) -> set[int]:
+        """Take in what changed, and return which jobs did."""
+        changes = self.instance.pending_changes()
+        if changes.complete:
+            self.jobs.clear()
+        self.jobs.update({job.id: job for job in changes.jobs})
+        for jobid in changes.gone:
+            del self.jobs[jobid]
+        return {job.id for job in changes.jobs} | set(changes.gone)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        with at_most(60):
+            self.update()
+            while not condition():
+                self.instance.wait(1)
+                self.update()
+
+
+def without_environment(job: Job) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(job))
+    plain["spec"]["attributes"]["system"].pop("environment", None)
+    return plain
+
+
+def records(jobs: Any) -> dict[int, dict[str, Any]]:
+    return {job.id: without_environment(job) for job in jobs}
+
+
+def test_the_first_changes_are_all_pending_jobs(world: World) -> None:
+    submitted = world.submit_many(spec(), 3)
+    changes = world.instance().pending_changes()
+    assert ({job.id for job in changes.jobs}, changes.complete) == (submitted, True)
+    assert not changes.gone
+
+
+def test_without_a_change_there_are_none(world: World) -> None:
+    world.submit(spec())
+    mirror = Mirror(world.instance())
+    mirror.until(lambda: [job.state for job in mirror.jobs.values()] == [JobState.SCHED])
+    changes = mirror.instance.pending_changes()
+    assert (list(changes.jobs), set(changes.gone), changes.complete) == ([], set(), False)
+
+
+def test_changes_give_the_records_of_pending_jobs(pair: World) -> None:
+    mirror = Mirror(pair.instance())
+    mirror.update()
+    first = pair.submit(runs_for_a_minute("batch"))
+    held = pair.submit(runs_for_a_minute("burst"), urgency=HELD)
+    dependency = {"scheme": "afterany", "value": str(first)}
+    second = pair.submit(runs_for_a_minute("batch", dependencies=[dependency], burstable="gke"))
+    cores = pair.submit(spec(None, 1, queue="batch", duration=60.0, job={"name": "named"}))
+    mirror.instance.set_marks({first: Mark("gke"), held: Mark("gke"), cores: Mark("gke", "b")})
+    mirror.instance.move_jobs([held, cores], "burst")
+    mirror.instance.set_marks({held: None})
+    pair.memo(first, "note", "mine")
+    jobids = {first, held, second, cores}
+    mirror.until(
+        lambda: (
+            records(mirror.jobs.values()) == records(pair.instance().pending_jobs())
+            and mirror.jobs.keys() == jobids
+        )
+    )
+    pair.cancel(first)
+    mirror.until(lambda: mirror.jobs.keys() == {held, second, cores})
+    mirror.until(lambda: mirror.jobs[second].state is JobState.SCHED)
+    mirror.until(lambda: records(mirror.jobs.values()) == records(pair.instance().pending_jobs()))
+
+
+def test_only_jobs_that_changed_are_told(world: World) -> None:
+    jobs = sorted(world.submit_many(spec(), 5))
+    mirror = Mirror(world.instance())
+    mirror.until(lambda: [j.state for j in mirror.jobs.values()] == [JobState.SCHED] * 5)
+    mirror.instance.set_marks({jobs[2]: Mark("gke", "b1")})
+    assert mirror.update() == {jobs[2]}
+    assert mirror.jobs[jobs[2]].mark == Mark("gke", "b1")
+    mirror.instance.cancel_jobs([jobs[3]], "testing")
+    assert mirror.update() == {jobs[3]}
+    assert mirror.jobs.keys() == set(jobs) - {jobs[3]}
+
+
+def test_changes_are_in_queue_order(world: World) -> None:
+    instance = world.instance()
+    instance.pending_changes()
+    low, high = world.submit(spec()), world.submit(spec(), urgency=HIGH)
+    instance.wait_for_jobs([low, high], JobState.SCHED)
+    assert [job.id for job in instance.pending_changes().jobs] == [high, low]
+
+
+def test_a_job_that_starts_is_gone(world: World) -> None:
+    jobid = world.submit(spec(1, 2, exec={"test": {"run_duration": "60s"}}))
+    mirror = Mirror(world.instance())
+    mirror.until(lambda: jobid in mirror.jobs)
+    world.start_scheduling()
+    mirror.until(lambda: not mirror.jobs)
+
+
+def test_a_job_that_came_and_went_unseen_is_not_told(world: World) -> None:
+    instance = world.instance()
+    instance.pending_changes()
+    jobid = world.submit(spec())
+    world.cancel(jobid)
+    instance.wait_for_jobs([jobid], JobState.INACTIVE)
+    changes = instance.pending_changes()
+    assert (list(changes.jobs), set(changes.gone)) == ([], set())
+
+
+def test_after_close_the_changes_are_complete_again(world: World) -> None:
+    jobid = world.submit(spec())
+    instance = world.instance()
+    instance.pending_changes()
+    instance.close()
+    instance.close()
+    changes = instance.pending_changes()
+    assert ([job.id for job in changes.jobs], changes.complete) == ([jobid], True)
+    assert [job.id for job in instance.pending_jobs()] == [jobid]
+    instance.close()
+
+
+def test_a_woken_wait_returns(world: World) -> None:
+    instance = world.instance()
+    with at_most(30):
+        instance.wake()
+        instance.wait(3600)
+        timer = threading.Timer(0.1, instance.wake)
+        timer.start()
+        instance.wait(3600)
+        timer.join()
+
+
+def test_a_wait_is_ended_from_a_signal_handler(world: World) -> None:
+    instance = world.instance()
+    heard: list[int] = []
+
+    def handler(number: int, _: object) -> None:
+        heard.append(number)
+        instance.wake()
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with at_most(30):
+            signal.raise_signal(signal.SIGUSR1)
+            instance.wait(3600)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert heard == [signal.SIGUSR1]
+
+
+def test_waking_lets_no_time_pass_and_counts_once(world: World) -> None:
+    instance = world.instance()
+    instance.wake()
+    instance.wake()
+    before = instance.now()
+    with at_most(30):
+        instance.wait(3600)
+    assert instance.now() < before + 3600
+    instance.wait(0.01)
+
+
+def test_runs_tell_since_when_and_where_jobs_run(pair: World) -> None:
+    waiting = pair.submit(runs_for_a_minute("batch"), urgency=HELD)
+    ends = pair.submit(spec(1, 2, queue="batch"))
+    runs = pair.submit(runs_for_a_minute("burst"))
+    instance = pair.instance()
+    submitted = instance.now()
+    pair.start_scheduling()
+    wait_for(instance, runs)
+    instance.cancel_jobs([ends], "testing")
+    instance.wait_for_jobs([ends], JobState.INACTIVE)
+    first, second = instance.runs([ends, UNKNOWN, waiting, runs])
+    assert (first.job, first.cores, len(first.hostnames)) == (ends, 2, 1)
+    assert first.ended is not None
+    assert submitted <= first.started <= first.ended
+    assert (second.job, second.user, second.cores, second.ended) == (runs, first.user, 2, None)
+    assert (first.hostnames, second.hostnames) == host_pair(instance)
+    assert instance.runs([]) == []
+
+
+def host_pair(instance: Instance) -> tuple[tuple[str, ...], ...]:
+    return tuple((node.hostname,) for node in instance.nodes())
+
+
+def test_every_method_can_be_called_from_any_thread(world: World) -> None:
+    jobs = sorted(world.submit_many(spec(), 4))
+    instance = world.instance()
+    problems: list[BaseException] = []
+
+    def hammer(jobid: int) -> None:
+        try:
+            for number in range(25):
+                assert len(instance.nodes()) == 1
+                assert list(instance.set_marks({jobid: Mark("gke", f"b{number}")})) == []
+                assert instance.jobs_on([0]) == []
+                instance.pending_changes()
+            marks = {job.id: job.mark for job in instance.pending_jobs()}
+            assert marks[jobid] == Mark("gke", "b24")
+        except BaseException as problem:  # noqa: BLE001 - for the main thread to show
+            problems.append(problem)
+
+    threads = [threading.Thread(target=hammer, args=(jobid,)) for jobid in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []

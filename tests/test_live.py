@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from live import Flux, running_flux
-from support import Elsewhere, flux_available
+from support import Elsewhere, at_most, flux_available
 
 from fluxburst import FluxBurst
 from fluxburst.errors import FluxUnavailableError, FluxVersionError, InstanceError
@@ -28,10 +32,14 @@ def flux() -> Iterator[Flux]:
         yield running
 
 
-def client_of(flux: Flux) -> FluxBurst:
+def handle_of(flux: Flux) -> Any:
     import flux as bindings
 
-    return FluxBurst(bindings.Flux(flux.uri))
+    return bindings.Flux(flux.uri)
+
+
+def client_of(flux: Flux) -> FluxBurst:
+    return FluxBurst(handle_of(flux))
 
 
 def command_line(flux: Flux, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -227,3 +235,212 @@ def test_the_same_handle_can_be_used_after_the_journal_was_read(
         flux("submit", "hostname")
         assert len(instance.pending_jobs()) == number
         assert instance.set_marks({j.id: Mark("gke") for j in instance.pending_jobs()}) == []
+
+
+# --- what happens, as it happens -------------------------------------------------------------
+
+
+TWO_NODES = """
+[resource]
+noverify = true
+
+[[resource.config]]
+hosts = "node[0-1]"
+cores = "0-1"
+"""
+
+
+def wait_until(instance: LiveInstance, condition: Callable[[], bool]) -> None:
+    with at_most(60):
+        while not condition():
+            instance.wait(30)
+
+
+def test_an_instance_that_is_not_there_is_waited_for_like_any_other(tmp_path: Path) -> None:
+    instance = LiveInstance()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLUX_URI", f"local://{tmp_path}/nothing")
+        with at_most(30):
+            instance.wait(0.1)
+            instance.wake()
+            instance.wait(3600)
+    instance.close()
+
+
+@pytest.mark.flux
+@needs_flux
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["submit", "--quiet", "hostname"],
+        ["urgency", "f1", "20"],
+        ["job", "memo", "f1", "note=mine"],
+        ["cancel", "f1"],
+        ["resource", "drain", "0"],
+    ],
+    ids=["submit", "urgency", "memo", "cancel", "drain"],
+)
+def test_what_happens_ends_a_wait(flux: Flux, command: list[str]) -> None:
+    jobid = flux("submit", "hostname")
+    command = [jobid if word == "f1" else word for word in command]
+    if command[0] == "urgency":
+        command = ["job", *command]
+    instance = LiveInstance(handle_of(flux))
+    instance.pending_changes()
+    instance.wait(1)
+    timer = threading.Timer(0.2, lambda: flux(*command))
+    timer.start()
+    with at_most(30):
+        instance.wait(3600)
+    timer.join()
+
+
+@pytest.mark.flux
+@needs_flux
+def test_a_node_that_goes_down_ends_a_wait() -> None:
+    with running_flux({"two.toml": TWO_NODES}, size=2) as flux:
+        instance = LiveInstance(handle_of(flux))
+        instance.pending_changes()
+        assert [node.up for node in instance.nodes()] == [True, True]
+        timer = threading.Timer(0.2, lambda: flux("overlay", "disconnect", "1"))
+        timer.start()
+        wait_until(instance, lambda: not instance.nodes()[1].up)
+        timer.join()
+
+
+@pytest.mark.flux
+@needs_flux
+def test_a_wait_takes_its_time_where_nothing_happens(flux: Flux) -> None:
+    flux("submit", "--cc=1-20", "--quiet", "hostname")
+    instance = LiveInstance(handle_of(flux))
+    instance.pending_changes()
+    instance.wait(1)
+    turns = 0
+    until = instance.now() + 1
+    while instance.now() < until:
+        instance.wait(until - instance.now())
+        turns += 1
+    assert turns < 20
+
+
+@pytest.mark.flux
+@needs_flux
+def test_an_instance_goes_on_after_its_broker_was_restarted(tmp_path: Path) -> None:
+    with running_flux(keep=tmp_path) as flux:
+        flux("submit", "--cc=1-3", "--quiet", "--urgency=0", "hostname")
+        instance = LiveInstance(handle_of(flux))
+        first = instance.pending_changes()
+        assert (len(first.jobs), first.complete) == (3, True)
+        assert len(instance.nodes()) == 1
+    for method in (
+        instance.pending_changes,
+        instance.pending_jobs,
+        instance.nodes,
+        instance.job_ids,
+        lambda: instance.name,
+    ):
+        with pytest.raises(InstanceError, match="the Flux instance was asked"):
+            method()
+    instance.wait(0.1)
+    with running_flux(keep=tmp_path) as flux:
+        with at_most(60):
+            instance.wait(3600)
+        again = instance.pending_changes()
+        assert ({job.id for job in again.jobs}, again.complete) == (
+            {j.id for j in first.jobs},
+            True,
+        )
+        assert [job.id for job in instance.pending_jobs()] == [job.id for job in again.jobs]
+        assert len(instance.nodes()) == 1
+        flux("submit", "--quiet", "--urgency=0", "hostname")
+        wait_until(instance, lambda: len(instance.pending_changes().jobs) > 0)
+
+
+@pytest.mark.flux
+@needs_flux
+def test_a_restart_that_nobody_noticed_costs_no_error(tmp_path: Path) -> None:
+    with running_flux(keep=tmp_path) as flux:
+        flux("submit", "--quiet", "--urgency=0", "hostname")
+        instance = LiveInstance(handle_of(flux))
+        assert len(instance.pending_changes().jobs) == len(instance.pending_jobs()) == 1
+    with running_flux(keep=tmp_path):
+        assert len(instance.pending_jobs()) == len(instance.nodes()) == 1
+        changes = instance.pending_changes()
+        assert (len(changes.jobs), changes.complete) == (1, True)
+
+
+class Interrupted(BaseException):
+    """What a person's Ctrl-C raises, at a place of the test's choice."""
+
+
+@pytest.mark.flux
+@needs_flux
+def test_an_instance_can_be_used_after_ctrl_c(flux: Flux) -> None:
+    flux("submit", "--cc=1-500", "--quiet", "hostname")
+    instance = LiveInstance(handle_of(flux))
+    seen: set[int] = set()
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for number in range(40):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.001 + number * 0.002)
+                changes = instance.pending_changes()
+                instance.pending_jobs()
+                instance.nodes()
+            except Interrupted:
+                continue
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            seen = {job.id for job in changes.jobs} if changes.complete else seen
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    instance.close()
+    expected = set(instance.job_ids())
+    assert len(expected) == 500
+    assert {job.id for job in instance.pending_changes().jobs} == expected
+    assert {job.id for job in instance.pending_jobs()} == expected
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.flux
+@needs_flux
+def test_the_connections_of_threads_end_with_them_and_with_close(flux: Flux) -> None:
+    instance = LiveInstance(handle_of(flux))
+    instance.nodes()
+    gc.collect()
+    before = descriptors()
+    for _ in range(5):
+        thread = threading.Thread(target=instance.nodes)
+        thread.start()
+        thread.join()
+    gc.collect()
+    assert descriptors() == before
+    instance.pending_changes()
+    assert descriptors() > before
+    instance.close()
+    gc.collect()
+    assert descriptors() <= before
+
+
+@pytest.mark.flux
+@needs_flux
+def test_the_lock_of_an_instance_is_in_the_run_directory_of_its_lead(flux: Flux) -> None:
+    instance = LiveInstance(handle_of(flux))
+    assert instance.lock_file == Path(flux("getattr", "rundir")) / "fluxburst.lock"
+
+
+@pytest.mark.flux
+@needs_flux
+def test_the_owner_of_a_handle_keeps_the_answers_to_what_it_asked_itself(flux: Flux) -> None:
+    handle = handle_of(flux)
+    instance = LiveInstance(handle)
+    own = handle.rpc("attr.get", {"name": "size"})
+    assert len(instance.nodes()) == 1
+    assert own.get()["value"] == "1"

@@ -340,7 +340,9 @@ class LiveInstance:
     def _connection(self, what: str) -> tuple[Any, Channel]:
         """Return this thread's handle and channel."""
         connection: tuple[Any, Channel] | None = getattr(self._of_thread, "connection", None)
-        if connection is None or connection[1].is_closed():
+        if connection is not None and connection[1].is_closed():
+            connection, self._given_failed = None, True
+        if connection is None:
             handle = self._handle_of_thread(what)
             connection = self._of_thread.connection = (handle, Channel(handle))
         return connection
