@@ -16,11 +16,12 @@ MakePackage = Callable[..., str]
 def _own_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Keep the environment and the configuration of whoever runs the tests out of them."""
+    """Keep the environment, configuration and state of whoever runs the tests out of them."""
     for name in list(os.environ):
         if name.startswith("FLUXBURST_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
 
 
 @pytest.fixture

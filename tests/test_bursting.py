@@ -80,7 +80,7 @@ def test_run_burst_brings_up_what_is_planned_and_returns_the_unmatched_jobs() ->
     assert marks(client) == {1: Mark("cloud", burst.name), 2: None}
     assert witness.scheduled == [(1, "cloud")]
     assert witness.unmatched == [2]
-    assert witness.changes == [(burst.name, None, "ready")]
+    assert witness.changes == [(burst.name, None, "requested"), (burst.name, "requested", "ready")]
 
 
 def test_a_job_is_marked_before_anything_is_brought_up_for_it() -> None:
@@ -288,7 +288,9 @@ def test_run_unburst_takes_all_bursts_of_all_plugins_down() -> None:
     witness = watched(client)
     assert client.run_unburst() == names
     assert [*one.deleted, *two.deleted] == names
-    assert witness.changes == [(name, "ready", "ended") for name in names]
+    for name in names:
+        steps = [change for change in witness.changes if change[0] == name]
+        assert steps == [(name, "ready", "ending"), (name, "ending", "ended")]
     assert one.jobs == {}
     assert client.run_unburst() == []
 
@@ -315,7 +317,10 @@ def test_an_error_in_one_plugin_does_not_keep_the_others_from_being_taken_down()
         client.run_unburst()
     assert cloud.deleted == ["cloud-1"]
     assert [burst.name for burst in caught.value.bursts] == ["cloud-1"]
-    assert stuck.bursts["stuck-1"].state is BurstState.READY
+    left = stuck.bursts["stuck-1"]
+    assert left.state is BurstState.ENDING
+    assert "could not be taken down, it may cost money" in left.error
+    assert "will not go" in left.error
 
 
 def test_a_plugin_that_cannot_be_asked_is_an_error_and_its_known_bursts_still_go() -> None:
@@ -398,7 +403,9 @@ def test_jobs_that_wait_for_a_burst_that_is_taken_down_are_free_again() -> None:
     client.run_unburst()
     assert marks(client) == {1: None}
     client.run_burst()
-    assert len(cloud.created) == 2
+    first, second = cloud.created
+    assert second == f"{first}-2"
+    assert marks(client) == {1: Mark("cloud", second)}
 
 
 def test_bursts_that_a_package_brought_up_itself_are_known_and_can_be_taken_down() -> None:
@@ -476,23 +483,32 @@ def test_a_plugin_that_could_not_be_emptied_keeps_its_marks() -> None:
     assert marks(client) == before
 
 
-def test_an_interrupt_frees_the_jobs_of_bursts_that_were_not_begun() -> None:
+def test_after_an_interrupt_the_next_run_clears_up_and_brings_the_jobs_up_anew() -> None:
     class Interrupted(Elsewhere):
         def create(self, burst: Burst) -> Burst:
-            raise KeyboardInterrupt
+            if not self.created:
+                self.created.append(burst.name)
+                raise KeyboardInterrupt
+            return super().create(burst)
 
     types = (NodeType("small", cores=8), NodeType("gpu", cores=8, gpus=1, price=9.0))
     gpu = {"type": "gpu", "count": 1}
     wants_gpu = spec(1, 8, burstable=1)
     wants_gpu["resources"][0]["with"][0]["with"].append(gpu)
     jobs = (job(1, spec(1, 8, burstable=1)), job(2, wants_gpu))
-    client = client_with(Interrupted("cloud", *types), jobs=jobs)
-    assert len(client.plan().bursts) == 2
+    cloud = Interrupted("cloud", *types)
+    client = client_with(cloud, jobs=jobs)
+    names = {burst.jobs: burst.name for burst in client.plan().bursts}
     with pytest.raises(KeyboardInterrupt):
         client.run_burst()
-    left = [mark for mark in marks(client).values() if mark]
-    assert len(left) == 1
-    assert left[0].burst in client.plugins["cloud"].bursts
+    # It cannot be told what came of it: nobody else may be given the jobs.
+    assert marks(client) == {jobs[0]: Mark("cloud", name) for jobs, name in names.items()}
+    assert client.run_burst() == []
+    assert sorted(cloud.deleted) == sorted(names.values())
+    assert {cloud.bursts[name].state for name in names.values()} == {BurstState.FAILED}
+    anew = {jobs[0]: Mark("cloud", f"{name}-2") for jobs, name in names.items()}
+    assert marks(client) == anew
+    assert sorted(cloud.created[1:]) == sorted(mark.burst for mark in anew.values())
 
 
 def test_a_job_that_fits_on_a_coming_burst_is_marked_with_it() -> None:

@@ -11,6 +11,7 @@ from support import Elsewhere, client_with, job, spec
 from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, NodeType, Outcome, hookimpl
 from fluxburst.errors import InstanceError, OrderingError
 from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.handles.protocol import Changes
 from fluxburst.nodes import Node
 from fluxburst.ordering import by_price, fewest_jobs, round_robin
 from fluxburst.plan import Decision, Plan
@@ -319,7 +320,7 @@ def test_orderings_that_share_spread_jobs_evenly(ordering: object) -> None:
 
 def test_an_instance_that_goes_away_while_a_plan_is_made_is_one_clear_error() -> None:
     class Gone(EmbeddedInstance):
-        def pending_jobs(self) -> Sequence[Job]:
+        def pending_changes(self) -> Changes:
             raise InstanceError("the broker is gone")
 
     with pytest.raises(InstanceError, match="the broker is gone"):

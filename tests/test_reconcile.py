@@ -140,7 +140,7 @@ def test_bursts_of_another_process_are_known_and_their_coming_nodes_are_counted(
     assert len(there) == 2
 
 
-def test_an_adopted_burst_has_the_jobs_that_wait_for_it_and_observers_are_told() -> None:
+def test_a_burst_of_another_process_has_its_jobs_and_observers_are_not_told_again() -> None:
     there: There = {}
     instance = instance_with(wide(1), wide(2))
     process(instance, Cloud(there)).run_burst()
@@ -150,9 +150,35 @@ def test_an_adopted_burst_has_the_jobs_that_wait_for_it_and_observers_are_told()
     client.adopt_bursts()
     (burst,) = cloud.bursts.values()
     assert (burst.jobs, burst.nodes, burst.state) == ((1, 2), 2, BurstState.STARTING)
-    assert witness.changes == [(burst.name, None, "starting")]
     client.adopt_bursts()
-    assert len(witness.changes) == 1
+    assert witness.changes == []
+
+
+def test_a_burst_that_is_in_no_record_is_known_with_the_jobs_that_wait_for_it() -> None:
+    there = {"lost": replace(failed("lost"), state=BurstState.STARTING, error="")}
+    instance = instance_with(job(1), job(2))
+    instance.set_marks({1: Mark("cloud", "lost")})
+    cloud = Cloud(there)
+    process(instance, cloud).adopt_bursts()
+    assert cloud.bursts == {"lost": replace(there["lost"], jobs=(1,))}
+
+
+def test_a_burst_that_is_in_no_record_is_taken_down_once_no_job_runs_on_it() -> None:
+    there = {"lost": replace(failed("lost"), state=BurstState.READY, hostnames=("lost-0",))}
+    instance = instance_with()
+    instance.add_nodes(["lost-0"], NODE)
+    running = instance.submit(spec(1, 8, duration=100.0))
+    instance.advance(0)
+    cloud = Cloud(there)
+    client = process(instance, cloud)
+    client.reconcile()
+    assert (cloud.bursts["lost"].state, cloud.deleted) == (BurstState.DRAINING, [])
+    assert [node.drained for node in client.nodes()] == [True]
+    instance.wait_for_jobs([running], JobState.INACTIVE)
+    assert instance.job(running)["success"]
+    client.reconcile()
+    assert (cloud.deleted, there) == (["lost"], {})
+    assert cloud.bursts["lost"].state in {BurstState.ENDED, BurstState.FAILED}
 
 
 def test_adopting_changes_nothing() -> None:
@@ -173,13 +199,30 @@ def test_a_burst_that_another_process_took_down_has_ended_and_frees_its_jobs() -
     client = process(instance, cloud)
     client.run_burst()
     (name,) = cloud.created
-    there.clear()
+    process(instance, Cloud(there)).run_unburst()
     client.reconcile()
     assert cloud.bursts[name].state is BurstState.ENDED
     assert (marks(instance), cloud.jobs, cloud.deleted) == ({1: None}, {}, [])
     client.run_burst()
-    assert cloud.created == [name, name]
-    assert marks(instance) == {1: Mark("cloud", name)}
+    assert cloud.created == [name, f"{name}-2"]
+    assert marks(instance) == {1: Mark("cloud", f"{name}-2")}
+
+
+def test_a_burst_that_is_gone_behind_our_back_has_failed_and_frees_its_jobs() -> None:
+    there: There = {}
+    instance = instance_with(job(1))
+    cloud = Cloud(there)
+    client = process(instance, cloud)
+    client.run_burst()
+    (name,) = cloud.created
+    there.clear()
+    client.reconcile()
+    assert cloud.bursts[name].state is BurstState.FAILED
+    assert cloud.bursts[name].error.startswith("it is there no longer")
+    assert (marks(instance), cloud.jobs) == ({1: None}, {})
+    client.run_burst()
+    assert cloud.created == [name, f"{name}-2"]
+    assert marks(instance) == {1: Mark("cloud", f"{name}-2")}
 
 
 def test_a_burst_by_hand_takes_no_name_of_another_process() -> None:
@@ -234,7 +277,7 @@ def test_a_burst_that_failed_is_taken_down_and_its_jobs_are_planned_anew_at_once
     )
 
 
-def test_a_burst_that_failed_comes_up_again_under_its_own_name() -> None:
+def test_what_failed_comes_up_again_under_a_name_that_no_burst_had() -> None:
     there: There = {}
     instance = instance_with(job(1))
     process(instance, Cloud(there)).run_burst()
@@ -242,9 +285,11 @@ def test_a_burst_that_failed_comes_up_again_under_its_own_name() -> None:
     there[name] = failed(name)
     cloud = Cloud(there)
     process(instance, cloud).run_burst()
-    assert (cloud.deleted, cloud.created) == ([name], [name])
-    assert cloud.bursts[name].state is BurstState.STARTING
-    assert marks(instance) == {1: Mark("cloud", name)}
+    again = f"{name}-2"
+    assert (cloud.deleted, cloud.created) == ([name], [again])
+    assert cloud.bursts[name].state is BurstState.FAILED
+    assert cloud.bursts[again].state is BurstState.STARTING
+    assert marks(instance) == {1: Mark("cloud", again)}
 
 
 def test_a_failed_burst_that_still_runs_jobs_is_left_until_they_have_ended() -> None:
@@ -434,11 +479,11 @@ def test_a_burst_that_fails_while_it_comes_up_is_taken_down_and_its_jobs_are_fre
     assert (burst.state, burst.error) == (BurstState.FAILED, "no such image")
     assert (cloud.deleted, there, cloud.jobs) == ([name], {}, {})
     assert marks(instance) == {1: None}
-    assert witness.changes[0] == (name, "starting", "failed")
+    assert witness.changes == [(name, "starting", "ending"), (name, "ending", "failed")]
     client.refresh_bursts()
     assert cloud.deleted == [name]
     client.run_burst()
-    assert cloud.created == [name, name]
+    assert cloud.created == [name, f"{name}-2"]
 
 
 def test_only_the_jobs_of_the_burst_that_failed_are_free() -> None:

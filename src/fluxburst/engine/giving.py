@@ -104,6 +104,13 @@ class Giver:
                 for jobid in plugin.jobs.keys() - active:
                     del plugin.jobs[jobid]
 
+    def forget_free(self, plugin: BurstPlugin) -> None:
+        """Let a plugin forget the pending jobs that another client took back from it."""
+        for jobid in [jobid for jobid in plugin.jobs if jobid in self._backlog.jobs]:
+            mark = self._backlog.marks.get(jobid)
+            if mark is None or mark.plugin != plugin.name:
+                del plugin.jobs[jobid]
+
     def _move(
         self, plugin: BurstPlugin, jobs: Sequence[Job], errors: list[FluxburstError]
     ) -> set[int]:

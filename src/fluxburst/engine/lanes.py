@@ -89,18 +89,19 @@ class Lanes:
     """The threads of all plugins.
 
     Args:
-        wake: Called, in a plugin's thread, when a call has been answered.
+        wake: Called, in any thread, when a call has been answered while nobody waits for it.
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._lanes: dict[str, _Lane] = {}
         self._calls: list[Call] = []
+        self._waiting = False
 
     def start(self, call: Call) -> None:
         """Have a call made."""
         if call.plugin not in self._lanes:
-            self._lanes[call.plugin] = _Lane(call.plugin, self._wake)
+            self._lanes[call.plugin] = _Lane(call.plugin, self._wake_unless_waiting)
         self._calls.append(call)
         self._lanes[call.plugin].put(call)
 
@@ -123,7 +124,15 @@ class Lanes:
         Raises:
             BaseException: what the settling raises; other calls may be unsettled then.
         """
-        until = time.monotonic() + patience
+        self._waiting = True
+        try:
+            self._wait(time.monotonic() + patience)
+        finally:
+            self._waiting = False
+            if any(call.answer.done() for call in self._calls):  # since it was last looked
+                self._wake()
+
+    def _wait(self, until: float) -> None:
         while True:
             self._settle()
             waiting = [call for call in self._calls if not call.late]
@@ -143,6 +152,10 @@ class Lanes:
             lane.join(patience)
         self._lanes.clear()
         self._calls.clear()
+
+    def _wake_unless_waiting(self) -> None:
+        if not self._waiting:
+            self._wake()
 
     def _settle(self) -> None:
         for call in self._answered():

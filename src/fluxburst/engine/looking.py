@@ -188,6 +188,7 @@ class Looker:
                 plugin.bursts[name] = replace(burst, jobs=tuple(jobs))
 
     def _mend(self, plugin: BurstPlugin, seen: _Seen) -> None:
+        self._giver.forget_free(plugin)
         self._take_refreshed(plugin, seen)
         entries = {entry.burst.name: entry for entry in self._records.live(plugin.name)}
         untouched = self._lanes.in_flight | seen.changed
