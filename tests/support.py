@@ -4,14 +4,17 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from fluxburst import Burst, BurstParameters, BurstPlugin, BurstState, FluxBurst, Job, NodeType
+from fluxburst.config import Config
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.nodes import Node
+from fluxburst.policy import Policy
 from fluxburst.recordings import Recording
 
 
@@ -37,6 +40,58 @@ class Elsewhere(BurstPlugin):
 
     def delete(self, burst: Burst) -> None:
         self.deleted.append(burst.name)
+
+
+class Joining(Elsewhere):
+    """A burst plugin whose nodes join an embedded instance.
+
+    ``there`` is its cloud: what exists, by name, and outlasts the plugin if it is handed on.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        instance: EmbeddedInstance,
+        *types: NodeType,
+        boot: float = 0.0,
+        there: dict[str, Burst] | None = None,
+    ) -> None:
+        super().__init__(name, *types)
+        self.instance = instance
+        self.boot = boot
+        self.there = {} if there is None else there
+
+    def create(self, burst: Burst) -> Burst:
+        self.created.append(burst.name)
+        if self.fails is not None:
+            raise self.fails
+        if burst.name not in self.there:
+            self._make(burst)
+        hosts = self.there[burst.name].hostnames
+        return replace(burst, state=BurstState.STARTING, hostnames=hosts)
+
+    def _make(self, burst: Burst) -> None:
+        hosts = tuple(f"{burst.name}-{number}" for number in range(burst.nodes))
+        self.there[burst.name] = replace(burst, hostnames=hosts)
+        node_type = next(t for t in self.types if t.name == burst.node_type)
+
+        def join() -> None:
+            if burst.name in self.there:
+                self.instance.add_nodes(hosts, node_type, node_type.properties)
+
+        if self.boot:
+            self.instance.at(self.instance.now() + self.boot, join)
+        else:
+            join()
+
+    def delete(self, burst: Burst) -> None:
+        super().delete(burst)
+        gone = self.there.pop(burst.name, None)
+        if gone is not None:
+            self.instance.remove_nodes(gone.hostnames)
+
+    def list_bursts(self) -> Collection[str]:
+        return list(self.there)
 
 
 def spec(
@@ -82,6 +137,20 @@ def client_with(
 ) -> FluxBurst:
     """Return a client on an embedded instance with these plugins loaded, by their own names."""
     client = FluxBurst(EmbeddedInstance(Recording(jobs, nodes)))
+    for plugin in plugins:
+        client.hooks.register(plugin, f"fluxburst-{plugin.name}")
+        client.plugins[plugin.name] = plugin
+    return client
+
+
+def client_on(
+    instance: EmbeddedInstance,
+    *plugins: BurstPlugin,
+    policy: Policy | None = None,
+    state_dir: Path | None = None,
+) -> FluxBurst:
+    """Return one more client of an instance, with these plugins loaded, by their own names."""
+    client = FluxBurst(instance, config=Config(policy=policy or Policy()), state_dir=state_dir)
     for plugin in plugins:
         client.hooks.register(plugin, f"fluxburst-{plugin.name}")
         client.plugins[plugin.name] = plugin

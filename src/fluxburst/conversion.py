@@ -280,9 +280,10 @@ def _table(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
 
 def _strict_dataclass(converter: cattrs.Converter, kind: type, value: Mapping[str, Any]) -> Any:
     names = [field.name for field in dataclasses.fields(kind)]
-    for key in value:
-        if key not in names:
-            raise _ExpectationError(f"unknown key {key!r}{did_you_mean(str(key), names)}")
+    unknown = [key for key in value if key not in names]
+    if unknown:
+        problems = [f"unknown key {key!r}{did_you_mean(str(key), names)}" for key in unknown]
+        raise _ExpectationError("; ".join(problems))
     make: Callable[[Any, Any], Any] = make_dict_structure_fn(kind, converter)
     return make(value, kind)
 

@@ -59,8 +59,12 @@ class Lifetimes:
 
     def __post_init__(self) -> None:
         _check_durations(self)
-        parse_hostlist(self.keep)
+        try:
+            parse_hostlist(self.keep)
+        except FormatError as error:
+            raise ValueError(f"keep: {error}") from error
         _check(self.lease > 0, "lease must be more than 0")
+        _check(self.max_lifetime > 0, "max_lifetime must be more than 0")
         _check(
             self.teardown < self.lease,
             f"teardown ({format_duration(self.teardown)}) must be shorter than lease "
@@ -212,7 +216,10 @@ class Limits(Limit):
                         f"{kind}.{name}.{what} ({value:g}) is more than the instance's {what} "
                         f"({most})",
                     )
-        self._users()
+        named: dict[int | None, str] = {}
+        for name in self.users:
+            other = named.setdefault(_uid(name), name)
+            _check(other == name, f"users.{other} and users.{name} are the same user")
 
     def _users(self) -> dict[int | None, Limit]:
         return {_uid(name): limit for name, limit in self.users.items()}

@@ -5,6 +5,7 @@ See flock(2).
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -67,8 +68,9 @@ def _locked(path: Path) -> int:
     except OSError as error:
         os.close(file)
         raise LedgerError(str(path), f"cannot be locked: {error.strerror}") from error
-    os.ftruncate(file, 0)
-    os.pwrite(file, _who().encode(), 0)
+    with contextlib.suppress(OSError):  # the lock holds also where a full disk takes no name
+        os.ftruncate(file, 0)
+        os.pwrite(file, _who().encode(), 0)
     return file
 
 

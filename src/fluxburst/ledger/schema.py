@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fluxburst.errors import LedgerError
 
@@ -99,7 +99,7 @@ STEPS: tuple[Step, ...] = (_first,)
 VERSION = len(STEPS)
 
 
-def version_of(connection: sqlite3.Connection, path: str) -> int:
+def version_of(connection: sqlite3.Connection, path: str, steps: Sequence[Step] = STEPS) -> int:
     """Return the version of a ledger; 0 for an empty database.
 
     Raises:
@@ -110,22 +110,24 @@ def version_of(connection: sqlite3.Connection, path: str) -> int:
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if application != APPLICATION and (tables or version or application):
         raise LedgerError(path, "is a database, but not one of fluxburst's; it is left as it is")
-    if version > VERSION:
+    if version > len(steps):
         raise LedgerError(
             path,
-            f"was written by a newer fluxburst (schema {version}, this one knows {VERSION}); it "
-            "is left as it is: install that version again, or name another --state-dir",
+            f"was written by a newer fluxburst (schema {version}, this one knows {len(steps)}); "
+            "it is left as it is: install that version again, or name another --state-dir",
         )
     return version
 
 
-def migrate(connection: sqlite3.Connection, version: int) -> None:
+def migrate(connection: sqlite3.Connection, version: int, steps: Sequence[Step] = STEPS) -> None:
     """Bring a ledger from a version to this one, step by step, wholly or not at all."""
+    if version == len(steps):
+        return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for number in range(version, VERSION):
-            STEPS[number](connection)
-        connection.execute(f"PRAGMA user_version = {VERSION}")
+        for step in steps[version:]:
+            step(connection)
+        connection.execute(f"PRAGMA user_version = {len(steps)}")
     except BaseException:
         connection.rollback()
         raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,42 +39,43 @@ class Ledger:
     def __init__(self, path: Path | None, instance: str, *, read_only: bool = False) -> None:
         self.path = str(path or "")
         with self._speaking():
-            self._connection = self._connect(path, read_only)
+            written = path is not None and self._is_ours(path, instance)
+            self._connection = _connect(path if written or not read_only else None, read_only)
             try:
-                self._prepare(instance, read_only and path is not None and path.exists())
+                if not (written and read_only):
+                    self._prepare(instance)
             except BaseException:
                 self._connection.close()
                 raise
 
-    def _connect(self, path: Path | None, read_only: bool) -> sqlite3.Connection:
-        # It is used by one thread, but may be closed by that in which garbage is collected.
-        if path is None or (read_only and not path.exists()):
-            where, uri = _IN_MEMORY, False
-        else:
-            where, uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}", True
-        connection = sqlite3.connect(
-            where, uri=uri, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False
-        )
-        connection.row_factory = sqlite3.Row
-        return connection
+    def _is_ours(self, path: Path, instance: str) -> bool:
+        """Whether a ledger is there. It is only looked at: what is refused must stay as it is.
 
-    def _prepare(self, instance: str, read_only: bool) -> None:
-        version = version_of(self._connection, self.path)
-        if not read_only:
-            # What is recorded must outlast the machine: money is spent by it.
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.execute("PRAGMA foreign_keys = ON")
-            migrate(self._connection, version)
-        row = self._connection.execute("SELECT name FROM instance").fetchone()
-        if row is None and not read_only:
-            self._connection.execute("INSERT INTO instance VALUES (?)", (instance,))
-        elif row is not None and instance and row["name"] != instance:
+        Raises:
+            LedgerError: if something else is there, or the ledger of another instance.
+        """
+        if not path.exists():
+            return False
+        with closing(_connect(path, read_only=True)) as connection:
+            if not version_of(connection, self.path):
+                return False  # whoever made it was interrupted
+            row = connection.execute("SELECT name FROM instance").fetchone()
+        if row is not None and instance and row["name"] != instance:
             raise LedgerError(
                 self.path,
                 f"is that of the instance {row['name']}, not of {instance}; it is left as it is: "
                 "name another --state-dir",
             )
+        return True
+
+    def _prepare(self, instance: str) -> None:
+        # What is recorded must outlast the machine: money is spent by it.
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        migrate(self._connection, version_of(self._connection, self.path))
+        if not self.instance:
+            self._connection.execute("INSERT INTO instance VALUES (?)", (instance,))
 
     def close(self) -> None:
         """Close the file."""
@@ -327,6 +328,19 @@ class Ledger:
     def _one(self, question: str, *values: Any) -> sqlite3.Row | None:
         rows = self._all(question, *values)
         return rows[0] if rows else None
+
+
+def _connect(path: Path | None, read_only: bool) -> sqlite3.Connection:
+    if path is None:
+        where, uri = _IN_MEMORY, False
+    else:
+        where, uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}", True
+    # It is used by one thread, but may be closed by that in which garbage is collected.
+    connection = sqlite3.connect(
+        where, uri=uri, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False
+    )
+    connection.row_factory = sqlite3.Row
+    return connection
 
 
 def _explained(error: sqlite3.Error) -> str:
