@@ -147,7 +147,7 @@ class Metrics:
         self.registry: CollectorRegistry = registry or prometheus.CollectorRegistry()
         self._gauges = _Gauges(prometheus.core.GaugeMetricFamily)
         self.registry.register(cast("Collector", self._gauges))
-        self._breakers: dict[tuple[str, ...], float] = {}
+        self._breakers: dict[tuple[str, str], float] = {}
         counter = prometheus.Counter
         self._finished = counter(
             "fluxburst_bursts_finished",
@@ -225,6 +225,13 @@ class Metrics:
         labels = ("plugin", "node_type")
         text = "1 while nothing is asked of this node type."
         self._gauges.replace("fluxburst_breaker_open", text, labels, dict(self._breakers))
+
+    def set_breakers(self, breakers: Mapping[tuple[str, str], bool]) -> None:
+        """Set which breakers are open, by plugin and node type; others are not shown any more."""
+        for plugin, node_type in self._breakers.keys() - breakers.keys():
+            self.set_breaker(plugin, node_type, None)
+        for (plugin, node_type), is_open in breakers.items():
+            self.set_breaker(plugin, node_type, is_open)
 
     def set_up(self, instance_reachable: bool) -> None:
         """Set whether the instance answers."""
