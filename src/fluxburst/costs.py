@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Literal, Union
+from typing import Literal
 
 from fluxburst.errors import FormatError
 from fluxburst.ledger import Entry, Usage
@@ -24,7 +24,7 @@ from fluxburst.quantities import parse_duration
 By = Literal["burst", "plugin", "user", "job", "day"]
 GROUPINGS: tuple[By, ...] = ("burst", "plugin", "user", "job", "day")
 
-Key = Union[str, int, None]
+Key = str | int | None
 """What a line is for: a name, a job's or a user's number, a date; None for what is nobody's."""
 
 
@@ -181,7 +181,7 @@ def group(parts: Iterable[Slice], by: By) -> list[Line]:
     sums: dict[Key, list[Slice]] = defaultdict(list)
     for part in parts:
         sums[_key(part, by)].append(part)
-    lines = [_line(key, sums[key]) for key in sorted(k for k in sums if k is not None)]  # type: ignore[type-var]
+    lines = [_line(key, sums[key]) for key in sorted(k for k in sums if k is not None)]
     return [*lines, *([_line(None, sums[None])] if None in sums else [])]
 
 

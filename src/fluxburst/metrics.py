@@ -147,7 +147,7 @@ class Metrics:
         self.registry: CollectorRegistry = registry or prometheus.CollectorRegistry()
         self._gauges = _Gauges(prometheus.core.GaugeMetricFamily)
         self.registry.register(cast("Collector", self._gauges))
-        self._breakers: dict[tuple[str, str], float] = {}
+        self._breakers: dict[tuple[str, ...], float] = {}
         counter = prometheus.Counter
         self._finished = counter(
             "fluxburst_bursts_finished",
@@ -222,16 +222,12 @@ class Metrics:
         self._breakers.pop((plugin, node_type), None)
         if open is not None:
             self._breakers[plugin, node_type] = float(open)
-        labels = ("plugin", "node_type")
-        text = "1 while nothing is asked of this node type."
-        self._gauges.replace("fluxburst_breaker_open", text, labels, dict(self._breakers))
+        self._show_breakers()
 
     def set_breakers(self, breakers: Mapping[tuple[str, str], bool]) -> None:
         """Set which breakers are open, by plugin and node type; others are not shown any more."""
-        for plugin, node_type in self._breakers.keys() - breakers.keys():
-            self.set_breaker(plugin, node_type, None)
-        for (plugin, node_type), is_open in breakers.items():
-            self.set_breaker(plugin, node_type, is_open)
+        self._breakers = {key: float(is_open) for key, is_open in breakers.items()}
+        self._show_breakers()
 
     def set_up(self, instance_reachable: bool) -> None:
         """Set whether the instance answers."""
@@ -240,6 +236,11 @@ class Metrics:
     def observe_pass(self, seconds: float) -> None:
         """Note how long a pass took."""
         self._passes.observe(seconds)
+
+    def _show_breakers(self) -> None:
+        labels = ("plugin", "node_type")
+        text = "1 while nothing is asked of this node type."
+        self._gauges.replace("fluxburst_breaker_open", text, labels, dict(self._breakers))
 
     def _set(self, name: str, text: str, value: float) -> None:
         self._gauges.replace(name, text, (), {(): float(value)})

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from fluxburst.errors import HeldError, LedgerError
 
-
 GLANCES, GLANCE_SECONDS = 10, 0.01
 """How often, and how long apart, to try again: whoever only looks has the lock for a moment."""
 
