@@ -20,6 +20,14 @@ FILE, LOCK = "ledger.sqlite", "lock"
 _in_memory: weakref.WeakKeyDictionary[Any, Ledger] = weakref.WeakKeyDictionary()
 
 
+def named_directory(explicit: Path | None, environ: Mapping[str, str] | None = None) -> Path | None:
+    """Return the directory named, or that of ``FLUXBURST_STATE_DIR``; None where neither is."""
+    environ = os.environ if environ is None else environ
+    if explicit is not None:
+        return explicit
+    return Path(environ[VARIABLE]) if environ.get(VARIABLE) else None
+
+
 def state_directory(
     explicit: Path | None, instance: str, environ: Mapping[str, str] | None = None
 ) -> Path:
@@ -29,10 +37,9 @@ def state_directory(
     ``$XDG_STATE_HOME/fluxburst`` (XDG Base Directory Specification).
     """
     environ = os.environ if environ is None else environ
-    if explicit is not None:
-        return explicit
-    if environ.get(VARIABLE):
-        return Path(environ[VARIABLE])
+    named = named_directory(explicit, environ)
+    if named is not None:
+        return named
     home = environ.get("XDG_STATE_HOME") or Path(environ.get("HOME", "/")) / ".local" / "state"
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", instance).strip("-")[:40]
     digest = hashlib.sha256(instance.encode()).hexdigest()[:8]
@@ -61,7 +68,8 @@ class LedgerPlace:
         """Where it is; None for memory."""
         if self._in_memory:
             return None
-        return state_directory(self._explicit, self._instance.name)
+        # The instance need not be there to be asked for its name where none is needed.
+        return named_directory(self._explicit) or state_directory(None, self._instance.name)
 
     @property
     def held(self) -> bool:
