@@ -11,6 +11,14 @@ from fluxburst.ledger.store import Ledger
 from fluxburst.plan import Decision
 
 
+FIELDS = (
+    "name", "plugin", "node_type", "nodes", "state", "joined", "jobs", "user", "queue", "hostnames",
+    "price", "cost", "projected_cost", "requested", "created", "started", "ready", "idle", "ended",
+    "since", "lease_until", "reason", "error",
+)  # fmt: skip
+"""What :func:`of_entry` says of a burst, in order."""
+
+
 def records(ledger: Ledger, now: float) -> Iterator[dict[str, Any]]:
     """Yield all that is in a ledger, each with its kind as ``record``.
 
