@@ -117,8 +117,8 @@ def _wrong(now: Status) -> Iterator[str]:
     if now.unreachable:
         yield f"the instance cannot be reached, this is the ledger alone: {now.unreachable}"
     for plugin, names in now.missing.items():
-        bursts = ", ".join(names)
-        yield f"plugin {plugin} is not installed, and has bursts: {bursts}; {install_advice(plugin)}"
+        has = f"has bursts: {', '.join(names)}"
+        yield f"plugin {plugin} is not installed, and {has}; {install_advice(plugin)}"
     yield from now.problems
 
 
