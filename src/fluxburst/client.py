@@ -36,6 +36,8 @@ from fluxburst.nodes import Node
 from fluxburst.plan import Plan, still_valid
 from fluxburst.planner import Planner, Residual
 from fluxburst.plugins import BurstPlugin, as_burst_error
+from fluxburst.policy import Policy
+from fluxburst.remaining import Remaining, remaining
 
 T = TypeVar("T")
 
@@ -233,6 +235,24 @@ class FluxBurst:
             LedgerError: if it cannot be opened.
         """
         return self._place.ledger
+
+    @property
+    def state_dir(self) -> Path | None:
+        """Where the ledger is kept; None for memory."""
+        return self._place.directory
+
+    @property
+    def policy(self) -> Policy:
+        """Lifetimes, timeouts, retries and limits, as they are now."""
+        return self._engine.policy
+
+    def holder(self) -> str:
+        """Return who holds the instance, for a person; empty for nobody. Changes nothing.
+
+        Raises:
+            LedgerError: if that cannot be told.
+        """
+        return self._place.holder()
 
     def select_jobs(self) -> dict[int, Job]:
         """Return the jobs that are candidates for bursting, by id.
@@ -503,6 +523,21 @@ class FluxBurst:
         self.hold()
         self._engine.backlog.refresh()
         return self._engine.take_down([names] if isinstance(names, str) else names)
+
+    def remaining(self, names: Collection[str] | None = None) -> list[Remaining]:
+        """Prove that nothing is left: ask each plugin what there is, and the ledger.
+
+        Args:
+            names: The bursts to look for; by default all.
+
+        Returns:
+            All that is there, or may be: also each plugin that cannot be asked.
+
+        Raises:
+            LedgerError: if the ledger cannot be read.
+        """
+        timeout = self.policy.timeouts.list
+        return remaining(self.plugins, self.ledger, self._engine.lanes, timeout, names)
 
     def refresh_bursts(self) -> list[Burst]:
         """Look at what has become of the bursts of this client; return all of them.

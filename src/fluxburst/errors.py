@@ -117,6 +117,16 @@ class LedgerError(FluxburstError):
         self.problem = problem
 
 
+class UnknownJobError(FluxburstError):
+    """Nothing is known of a job: it was never decided on, and is not pending."""
+
+    def __init__(self, job: str, where: str) -> None:
+        super().__init__(
+            f"job {job} is not known: it is not pending, and nothing was recorded of it in {where}"
+        )
+        self.job = job
+
+
 class HeldError(RequestError):
     """Another client holds the instance; ``holder`` says who, for a person."""
 

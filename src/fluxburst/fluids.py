@@ -1,19 +1,30 @@
-"""Job ids as text: FLUIDs (RFC 19) in decimal and in F58, the form that ``flux jobs`` shows."""
+"""Job ids as text: FLUIDs (RFC 19). ``flux jobs`` shows them in F58.
+
+The forms in words and in emoji are not read: they need tables of thousands of words and pictures.
+"""
 
 from __future__ import annotations
+
+import re
 
 from fluxburst.errors import FormatError
 
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 LARGEST = 2**64 - 1
-LONGEST = len(str(LARGEST))
+LONGEST = len("job.0000.0000.0000.0000")
+_HEXADECIMAL = re.compile(r"0x([0-9a-f]{1,16})", re.ASCII | re.IGNORECASE)
+_DOTTED = re.compile(r"(?:job\.)?((?:[0-9a-f]{4}\.){3}[0-9a-f]{4})", re.ASCII | re.IGNORECASE)
 
 
 def parse_fluid(text: str) -> int:
-    """Read a job id: decimal (``1234``) or F58 (``ƒ2oHvV``, in ASCII ``f2oHvV``).
+    """Read a job id.
+
+    In F58 (``ƒ2oHvV``, in ASCII ``f2oHvV``), decimal (``1234``), hexadecimal (``0x4d2``), in
+    dotted hexadecimal (``0000.0000.0000.04d2``), or as a path in the key-value store
+    (``job.0000.0000.0000.04d2``).
 
     Raises:
-        FormatError: if it is neither.
+        FormatError: if it is none of these.
     """
     expected = "a job id, such as 1234 or ƒ2oHvV (RFC 19)"
     stripped = text.strip()
@@ -21,6 +32,8 @@ def parse_fluid(text: str) -> int:
         raise FormatError(text, expected)
     if stripped.isascii() and stripped.isdigit():
         value = int(stripped)
+    elif match := _HEXADECIMAL.fullmatch(stripped) or _DOTTED.fullmatch(stripped):
+        value = int(match[1].replace(".", ""), 16)
     else:
         prefix, digits = stripped[:1], stripped[1:]
         if prefix not in ("ƒ", "f") or not digits or any(d not in _ALPHABET for d in digits):

@@ -10,12 +10,15 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fluxburst.bursts import Burst
 from fluxburst.ledger.entries import DAY, HOUR, Entry
 from fluxburst.nodes import NodeType
 from fluxburst.policy import Limit, Limits
+
+if TYPE_CHECKING:
+    from fluxburst.ledger import Ledger
 
 ROUNDING = 1e-9
 """What sums of floating-point numbers may differ by."""
@@ -68,6 +71,17 @@ class Spent:
     live: Sequence[Entry] = ()
     ended: Sequence[Sum] = ()
     recent: Sequence[Entry] = ()
+
+
+def spent_of(ledger: Ledger, now: float) -> Spent:
+    """Return what is used at a time, by a ledger.
+
+    Raises:
+        LedgerError: if it cannot be read.
+    """
+    ended = [Sum(Owner(p, u, q), hours, cost) for p, u, q, hours, cost in ledger.ended_sums()]
+    recent = [entry for entry in ledger.entries(start_of_day(now)) if not entry.live]
+    return Spent(now, ledger.live(), ended, recent)
 
 
 def start_of_day(now: float) -> float:

@@ -222,9 +222,12 @@ class Metrics:
         self._breakers.pop((plugin, node_type), None)
         if open is not None:
             self._breakers[plugin, node_type] = float(open)
-        labels = ("plugin", "node_type")
-        text = "1 while nothing is asked of this node type."
-        self._gauges.replace("fluxburst_breaker_open", text, labels, dict(self._breakers))
+        self._show_breakers()
+
+    def set_breakers(self, breakers: Mapping[tuple[str, str], bool]) -> None:
+        """Set which breakers are open, by plugin and node type; others are not shown any more."""
+        self._breakers = {key: float(is_open) for key, is_open in breakers.items()}
+        self._show_breakers()
 
     def set_up(self, instance_reachable: bool) -> None:
         """Set whether the instance answers."""
@@ -233,6 +236,11 @@ class Metrics:
     def observe_pass(self, seconds: float) -> None:
         """Note how long a pass took."""
         self._passes.observe(seconds)
+
+    def _show_breakers(self) -> None:
+        labels = ("plugin", "node_type")
+        text = "1 while nothing is asked of this node type."
+        self._gauges.replace("fluxburst_breaker_open", text, labels, dict(self._breakers))
 
     def _set(self, name: str, text: str, value: float) -> None:
         self._gauges.replace(name, text, (), {(): float(value)})

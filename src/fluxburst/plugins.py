@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from fluxburst import parameters
 from fluxburst.bursts import LIVE_STATES, Burst, BurstState
@@ -45,6 +45,21 @@ class PluginType(Generic[P]):
     name: str
     parameters: type[P] | None
     factory: Callable[[P], BurstPlugin]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found.
+
+    Attributes:
+        level: ``ok``; ``warning``: it works, but perhaps not as meant; ``error``: it does not.
+        what: What was found.
+        advice: What to do about it; empty where there is nothing to do.
+    """
+
+    level: Literal["ok", "warning", "error"]
+    what: str
+    advice: str = ""
 
 
 def burst_name(instance: str, plugin: str, node_type: str, jobs: Collection[int]) -> str:
@@ -98,6 +113,14 @@ class BurstPlugin:
     def validate(self) -> bool:
         """Check what can be checked before anything is brought up; False refuses the plugin."""
         return True
+
+    def diagnose(self) -> Iterable[Finding]:
+        """Check what it depends on, for ``fluxburst doctor``; nothing more than that by default.
+
+        Such as credentials, permissions, quotas, images. It changes nothing, and what is wrong is
+        a finding, not an exception.
+        """
+        return ()
 
     # --- what a plugin supplies: implement these -------------------------------------------
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fluxburst.cli import logs
+
 if TYPE_CHECKING:
     from fluxburst.client import FluxBurst
     from fluxburst.config import Config
@@ -24,15 +26,20 @@ OK, FAILED, WRONG_REQUEST = 0, 1, 2
 """Exit statuses: done, something failed, the request itself is wrong."""
 
 _COMMANDS = {
+    "cost": ("ledger", "Show what bursts cost, and how much of it was idle."),
     "demo": ("demo", "Show a burst from queue to capacity and back, on this machine alone."),
+    "doctor": ("doctor", "Check everything that fluxburst depends on, and say what to do."),
     "jobs": ("queue", "Show the jobs that are candidates for bursting."),
+    "ledger": ("ledger", "Show the bursts that the ledger has, the story of one, or export all."),
     "params": ("packages", "Show the parameters of a burst plugin and where they come from."),
     "plan": ("queue", "Show what a run would do, and why. Changes nothing."),
     "plugins": ("packages", "Show the installed packages that take part, or would."),
     "record": ("queue", "Record the queue and nodes of a live instance to FILE."),
     "run": ("queue", "Run one burst cycle: plan, mark the jobs, bring the capacity up."),
+    "status": ("status", "Show bursts, jobs, limits, breakers and spending as they are now."),
     "unburst": ("queue", "Take bursts down."),
     "watch": ("watch", "Watch the queue, and burst and unburst as there is cause."),
+    "why": ("why", "Show what was decided on a job, and what happened to it, in order of time."),
 }
 """For each built-in command: its module here, and its help in the list of commands."""
 
@@ -48,6 +55,8 @@ class Settings:
     json: bool = False
     verbose: int = 0
     quiet: bool = False
+    state_dir: Path | None = None
+    log_format: logs.Format = "text"
 
     def load_config(self) -> Config:
         """Return the configuration that these settings name, or the one in the usual places."""
@@ -82,7 +91,9 @@ class Settings:
         from fluxburst.errors import RequestError
 
         config = self.load_config()
-        client = FluxBurst(self.instance(), config=config, block=self.block)
+        client = FluxBurst(
+            self.instance(), config=config, block=self.block, state_dir=self.state_dir
+        )
         names = list(dict.fromkeys(self.plugins or config.plugins))
         if plugins and not names:
             offered = client.choices.replace("|", ", ") or "none; install a fluxburst_* package"
@@ -130,8 +141,20 @@ def _global_options(*, hidden: bool) -> list[click.Option]:
             metavar="[=FILE]",
             help="Work without Flux, on a recorded queue: FILE's, or the one that is bundled.",
         ),
+        option(
+            "--state-dir",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Where the ledger is kept; by default $FLUXBURST_STATE_DIR, or a directory for "
+            "each instance in ~/.local/state/fluxburst.",
+        ),
         option("--json", is_flag=True, help="Print JSON, for programs."),
         option("-v", "--verbose", count=True, help="Say more; twice, for debugging."),
+        option(
+            "--log-format",
+            type=click.Choice(["text", "json"]),
+            help="How log lines are written to standard error: as text, or as JSON objects.",
+        ),
         option("-q", "--quiet", is_flag=True, help="Say nothing but the result and errors."),
     ]
 
@@ -159,7 +182,9 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run, once all options are known."""
-        set_up_logging(settings_of(ctx))
+        settings = settings_of(ctx)
+        level = logging.WARNING - 10 * min(settings.verbose, 2)
+        logs.set_up(logging.ERROR if settings.quiet else level, settings.log_format)
         return super().invoke(ctx)
 
 
@@ -211,16 +236,6 @@ def _adopted(command: click.Command) -> click.Command:
     own = {name for parameter in command.params for name in parameter.opts}
     command.params += [o for o in _global_options(hidden=True) if not own.intersection(o.opts)]
     return command
-
-
-def set_up_logging(settings: Settings) -> None:
-    """Send the library's log lines to standard error."""
-    level = logging.WARNING - 10 * min(settings.verbose, 2)
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("fluxburst: %(levelname)s: %(message)s"))
-    logger = logging.getLogger("fluxburst")
-    logger.handlers = [handler]
-    logger.setLevel(logging.ERROR if settings.quiet else level)
 
 
 @click.pass_context

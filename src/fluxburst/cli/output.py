@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import pwd
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,21 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
     for row in rows:
         made.add_row(*[cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row])
     return made
+
+
+def user_name(user: int) -> str:
+    """Return what a user is called; one that this machine does not know, by number."""
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
+
+
+def time_text(seconds: float | None) -> str:
+    """Write a time for a person: in UTC, to the second; ``-`` for None."""
+    if seconds is None:
+        return "-"
+    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S}Z"
 
 
 def printable(value: object) -> str:

@@ -22,6 +22,7 @@ def _until_up(client: FluxBurst, seconds: float) -> Iterator[list[Burst]]:
     yield bursts
     pause = FIRST_POLL_SECONDS
     while any(burst.state in COMING_STATES for burst in bursts) and client.now() < until:
+        client.instance.wait(0)  # its plugins' answers woke it, and have been taken in
         client.instance.wait(min(pause, until - client.now()))
         pause = min(LAST_POLL_SECONDS, pause * POLL_GROWTH)
         bursts = client.refresh_bursts()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pwd
+import dataclasses
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from fluxburst.cli.app import (
     settings_of,
     status_of,
 )
-from fluxburst.cli.output import burst_table, console, print_json, table
+from fluxburst.cli.output import burst_table, console, print_json, table, user_name
 from fluxburst.cli.progress import follow
 from fluxburst.client import FluxBurst
 from fluxburst.errors import BurstErrors, FluxburstError, FormatError, HookError, RequestError
@@ -32,18 +32,11 @@ from fluxburst.quantities import format_bytes, format_duration, parse_duration
 JOB_COLUMNS = ["job", "name", "user", "queue", "nodes#", "cores#", "GPUs#", "memory#", "limit#"]
 
 
-def _user_name(user: int) -> str:
-    try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:
-        return str(user)
-
-
 def _job_row(job: Job) -> tuple[object, ...]:
     return (
         format_f58(job.id),
         job.get("name", ""),
-        _user_name(job.user),
+        user_name(job.user),
         job.queue or "-",
         job.nodes or "-",
         job.cores,
@@ -269,8 +262,9 @@ def _print_run(
 @click.command(cls=Command)
 @click.argument("names", nargs=-1, metavar="[NAME…]")
 @click.option("--all", "everything", is_flag=True, help="Take all bursts down.")
+@click.option("--verify", is_flag=True, help="Then ask each plugin what is left; 1 if anything is.")
 @click.pass_context
-def unburst(context: click.Context, names: tuple[str, ...], everything: bool) -> None:
+def unburst(context: click.Context, names: tuple[str, ...], everything: bool, verify: bool) -> int:
     """Take the named bursts down, or --all of them."""
     if bool(names) == everything:
         raise click.UsageError("name the bursts to take down, or give --all", context)
@@ -282,13 +276,20 @@ def unburst(context: click.Context, names: tuple[str, ...], everything: bool) ->
     except BurstErrors as error:
         failures = error
         gone = [burst.name for burst in error.bursts]
+    left = client.remaining(None if everything else names) if verify else []
     if settings.json:
-        print_json({"gone": gone, "errors": lines_of(failures) if failures else []})
+        remaining = [dataclasses.asdict(item) for item in left] if verify else None
+        errors = lines_of(failures) if failures else []
+        print_json({"gone": gone, "errors": errors, "remaining": remaining})
     elif not settings.quiet:
         text = f"Gone: {', '.join(gone)}" if gone else "Nothing was taken down."
-        console().print(text, markup=False)
-    if failures:
-        raise failures
+        proof = " Nothing is left." if verify and not left else ""
+        console().print(text + proof, markup=False)
+    _tell(failures)
+    for item in left:
+        click.echo(f"fluxburst: {item}", err=True)
+    status = status_of(failures) if failures else OK
+    return max(status, FAILED if left else OK)
 
 
 @click.command(cls=Command)

@@ -22,7 +22,7 @@ from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import Job
 from fluxburst.ledger import LedgerPlace
 from fluxburst.ledger.entries import Entry
-from fluxburst.limits import Allowance, Owner, Spent, Sum, start_of_day
+from fluxburst.limits import Allowance, Spent, spent_of
 from fluxburst.manager import Manager
 from fluxburst.plan import Decision, Plan
 from fluxburst.plan import Outcome as Decided
@@ -118,11 +118,7 @@ class Engine:
 
     def spent(self) -> Spent:
         """Return what is used now."""
-        now = self.records.now()
-        ledger = self.records.ledger
-        ended = [Sum(Owner(p, u, q), hours, cost) for p, u, q, hours, cost in ledger.ended_sums()]
-        recent = [entry for entry in ledger.entries(start_of_day(now)) if not entry.live]
-        return Spent(now, ledger.live(), ended, recent)
+        return spent_of(self.records.ledger, self.records.now())
 
     def allowance(self) -> Allowance:
         """Return what the limits leave now."""

@@ -10,10 +10,14 @@ import fcntl
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from fluxburst.errors import HeldError, LedgerError
+
+GLANCES, GLANCE_SECONDS = 10, 0.01
+"""How often, and how long apart, to try again: whoever only looks has the lock for a moment."""
 
 
 class InstanceLock:
@@ -60,7 +64,7 @@ def _locked(path: Path) -> int:
     except OSError as error:
         raise LedgerError(str(path), f"the lock cannot be made: {error.strerror}") from error
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(file)
     except BlockingIOError:
         holder = os.pread(file, 500, 0).decode(errors="replace").strip()
         os.close(file)
@@ -72,6 +76,40 @@ def _locked(path: Path) -> int:
         os.ftruncate(file, 0)
         os.pwrite(file, _who().encode(), 0)
     return file
+
+
+def _take(file: int) -> None:
+    for _ in range(GLANCES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(GLANCE_SECONDS)
+        else:
+            return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def holder_of(paths: Iterable[Path]) -> str:
+    """Return who holds one of the locks, empty for nobody; changes nothing.
+
+    Raises:
+        LedgerError: if that cannot be told.
+    """
+    for path in paths:
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise LedgerError(str(path), f"the lock cannot be read: {error.strerror}") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            who = os.pread(file, 500, 0).decode(errors="replace").strip()
+            return who or "one who has not said who it is"
+        finally:
+            os.close(file)
+    return ""
 
 
 def _who() -> str:

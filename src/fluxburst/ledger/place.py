@@ -11,13 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from fluxburst.errors import LedgerError
-from fluxburst.ledger.lock import InstanceLock
+from fluxburst.ledger.lock import InstanceLock, holder_of
 from fluxburst.ledger.store import Ledger
 
 VARIABLE = "FLUXBURST_STATE_DIR"
 FILE, LOCK = "ledger.sqlite", "lock"
 
 _in_memory: weakref.WeakKeyDictionary[Any, Ledger] = weakref.WeakKeyDictionary()
+
+
+def named_directory(explicit: Path | None, environ: Mapping[str, str] | None = None) -> Path | None:
+    """Return the directory named, or that of ``FLUXBURST_STATE_DIR``; None where neither is."""
+    environ = os.environ if environ is None else environ
+    if explicit is not None:
+        return explicit
+    return Path(environ[VARIABLE]) if environ.get(VARIABLE) else None
 
 
 def state_directory(
@@ -29,10 +37,9 @@ def state_directory(
     ``$XDG_STATE_HOME/fluxburst`` (XDG Base Directory Specification).
     """
     environ = os.environ if environ is None else environ
-    if explicit is not None:
-        return explicit
-    if environ.get(VARIABLE):
-        return Path(environ[VARIABLE])
+    named = named_directory(explicit, environ)
+    if named is not None:
+        return named
     home = environ.get("XDG_STATE_HOME") or Path(environ.get("HOME", "/")) / ".local" / "state"
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", instance).strip("-")[:40]
     digest = hashlib.sha256(instance.encode()).hexdigest()[:8]
@@ -54,13 +61,15 @@ class LedgerPlace:
         self._in_memory = in_memory and directory is None
         self._ledger: Ledger | None = None
         self._lock: InstanceLock | None = None
+        self._missing: Path | None = None
 
     @property
     def directory(self) -> Path | None:
         """Where it is; None for memory."""
         if self._in_memory:
             return None
-        return state_directory(self._explicit, self._instance.name)
+        # The instance need not be there to be asked for its name where none is needed.
+        return named_directory(self._explicit) or state_directory(None, self._instance.name)
 
     @property
     def held(self) -> bool:
@@ -74,12 +83,25 @@ class LedgerPlace:
         Raises:
             LedgerError: if it cannot be opened.
         """
+        if self._missing is not None and self._missing.exists():
+            self._close_ledger()
         if self._ledger is None:
-            if self._in_memory:
+            directory = self.directory
+            if directory is None:
                 self._ledger = self._shared()
             else:
+                file = directory / FILE
+                self._missing = None if file.exists() else file
                 self._ledger = self._open(read_only=True)
         return self._ledger
+
+    def holder(self) -> str:
+        """Return who holds the instance, this client too; empty for nobody.
+
+        Raises:
+            LedgerError: if that cannot be told.
+        """
+        return holder_of(self._lock_files())
 
     def hold(self) -> bool:
         """Hold the instance, and open its ledger for writing; whether that is new.
@@ -91,17 +113,13 @@ class LedgerPlace:
         if self.held:
             return False
         directory = self.directory
-        files = []
         if directory is not None:
             try:
                 directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             except OSError as error:
                 problem = f"its directory cannot be made: {error.strerror}"
                 raise LedgerError(str(directory / FILE), problem) from error
-            files = [directory / LOCK]
-            beside = self._instance.lock_file
-            files += [beside] if beside is not None else []
-        lock = InstanceLock(files)
+        lock = InstanceLock(self._lock_files())
         lock.acquire()
         try:
             if directory is not None:
@@ -120,10 +138,18 @@ class LedgerPlace:
             self._lock.release()
             self._lock = None
 
+    def _lock_files(self) -> list[Path]:
+        directory = self.directory
+        if directory is None:
+            return []
+        beside = self._instance.lock_file
+        return [directory / LOCK, *([beside] if beside is not None else [])]
+
     def _close_ledger(self) -> None:
         if self._ledger is not None and not self._in_memory:
             self._ledger.close()
         self._ledger = None
+        self._missing = None
 
     def _open(self, *, read_only: bool) -> Ledger:
         directory = self.directory

@@ -87,6 +87,21 @@ class Ledger:
         row = self._one("SELECT name FROM instance")
         return "" if row is None else str(row["name"])
 
+    @property
+    def schema(self) -> int:
+        """The version of its tables."""
+        row = self._one("PRAGMA user_version")
+        assert row is not None
+        return int(row[0])
+
+    def last_recorded(self) -> float | None:
+        """Return the latest time at which anything was recorded; None for an empty ledger."""
+        row = self._one(
+            "SELECT MAX(at) AS at FROM (SELECT MAX(at) AS at FROM transitions "
+            "UNION ALL SELECT MAX(at) FROM placements UNION ALL SELECT MAX(at) FROM decisions)"
+        )
+        return None if row is None else row["at"]
+
     # --- bursts ----------------------------------------------------------------------------
 
     def free_name(self, name: str) -> str:
@@ -226,14 +241,17 @@ class Ledger:
         with self.transaction():
             self._connection.executemany("INSERT INTO decisions VALUES (?, ?, ?, ?, ?)", rows)
 
-    def decisions(self, job: int) -> list[tuple[float, Decision]]:
-        """Return what was decided on a job, and when, in order."""
-        rows = self._all("SELECT * FROM decisions WHERE job = ? ORDER BY rowid", job)
+    def decisions(self, job: int | None = None) -> list[tuple[float, Decision]]:
+        """Return what was decided on a job, or on all jobs, and when, in order."""
+        rows = self._all("SELECT * FROM decisions WHERE job = ?1 OR ?1 IS NULL ORDER BY rowid", job)
         return [
             (
                 row["at"],
                 Decision(
-                    job, Outcome(row["outcome"]), row["plugin"], tuple(json.loads(row["reasons"]))
+                    row["job"],
+                    Outcome(row["outcome"]),
+                    row["plugin"],
+                    tuple(json.loads(row["reasons"])),
                 ),
             )
             for row in rows
@@ -292,6 +310,19 @@ class Ledger:
             raise
         with self._speaking():
             self._commit()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """See one state of the ledger within, whatever others write meanwhile."""
+        if self._connection.in_transaction:
+            yield
+            return
+        with self._speaking():
+            self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.rollback()
 
     def _commit(self) -> None:
         try:

@@ -1,0 +1,47 @@
+"""``fluxburst doctor``: what may be wrong, and what to do about it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+from rich.text import Text
+
+from fluxburst.cli.app import FAILED, OK, Command, settings_of
+from fluxburst.cli.output import console, print_json, printable, table
+from fluxburst.doctor import Doctor
+
+_STYLES = {"ok": "green", "warning": "yellow", "error": "red"}
+
+
+@click.command(cls=Command)
+@click.pass_context
+def doctor(context: click.Context) -> int:
+    """Check everything that fluxburst depends on, and say what to do. Changes nothing."""
+    settings = settings_of(context)
+    found = Doctor(
+        settings.load_config,
+        settings.instance(),
+        settings.plugins,
+        settings.block,
+        settings.state_dir,
+    ).examine()
+    if settings.json:
+        print_json([{"check": c.check, **dataclasses.asdict(c.finding)} for c in found])
+    else:
+        rows = [
+            (
+                checked.check,
+                Text(checked.finding.level, style=_STYLES[checked.finding.level]),
+                _said(checked.finding.what, checked.finding.advice),
+            )
+            for checked in found
+            if checked.finding.level != "ok" or not settings.quiet
+        ]
+        console().print(table("What was found", ["check", "is", "what, and what to do"], rows))
+    return FAILED if any(c.finding.level == "error" for c in found) else OK
+
+
+def _said(what: str, advice: str) -> Text:
+    text = Text(printable(what))
+    return text.append(printable(f"\n→ {advice}"), style="bold") if advice else text

@@ -1,0 +1,63 @@
+"""Where commands that only look take the ledger from: the instance's, or a directory's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fluxburst.cli.app import Settings
+from fluxburst.client import FluxBurst
+from fluxburst.errors import FluxburstError, FluxUnavailableError, InstanceError, RequestError
+from fluxburst.ledger import Ledger
+from fluxburst.ledger.place import FILE, named_directory
+
+AWAY = (FluxUnavailableError, InstanceError)
+"""What is raised where the instance cannot be asked."""
+
+
+@contextmanager
+def ledger_of(settings: Settings) -> Iterator[tuple[Ledger, float]]:
+    """Yield the ledger that the settings name, to be read, and the time that it goes by.
+
+    No instance is needed where its directory is named.
+    """
+    directory = named_directory(settings.state_dir)
+    if directory is not None and settings.mock is None:
+        ledger = ledger_in(directory)
+        try:
+            yield ledger, time.time()
+        finally:
+            ledger.close()
+        return
+    with settings.client(plugins=False) as client:
+        try:
+            found = client.ledger
+        except AWAY as error:
+            raise RequestError(f"{error}; or name the --state-dir that the ledger is in") from error
+        yield found, client.now()
+
+
+def ledger_in(directory: Path) -> Ledger:
+    """Return the ledger in a directory, to be read.
+
+    Raises:
+        RequestError: if there is no such directory.
+        LedgerError: if the ledger cannot be read.
+    """
+    if not directory.is_dir():
+        raise RequestError(f"{directory} is not a directory: there is no ledger in it")
+    return Ledger(directory / FILE, "", read_only=True)
+
+
+def loaded_where_possible(settings: Settings) -> tuple[FluxBurst, list[str]]:
+    """Return a client with the plugins that can be loaded, and why the others cannot."""
+    client = settings.client(plugins=False)
+    problems = []
+    for name in dict.fromkeys(settings.plugins or client.config.plugins):
+        try:
+            client.load(name)
+        except FluxburstError as error:
+            problems.append(str(error))
+    return client, problems

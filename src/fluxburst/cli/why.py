@@ -1,0 +1,89 @@
+"""``fluxburst why``: what was decided on one job, and what happened to it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+
+from fluxburst import story
+from fluxburst.cli.app import Command, Settings, settings_of
+from fluxburst.cli.ledger import event_table
+from fluxburst.cli.output import console, print_json
+from fluxburst.cli.sources import AWAY, ledger_in, loaded_where_possible
+from fluxburst.client import FluxBurst
+from fluxburst.errors import UnknownJobError
+from fluxburst.fluids import format_f58, parse_fluid
+from fluxburst.ledger.export import of_decision, of_entry
+from fluxburst.ledger.place import named_directory
+from fluxburst.plan import Decision
+
+
+@click.command(cls=Command)
+@click.argument("jobid")
+@click.pass_context
+def why(context: click.Context, jobid: str) -> None:
+    """Show what was decided on the job JOBID, and what happened to it, in order of time.
+
+    JOBID may be in F58, decimal or hexadecimal (RFC 19). What is decided on it now is shown as
+    well, if it is pending and the instance can be asked.
+    """
+    settings = settings_of(context)
+    job = parse_fluid(jobid)
+    client, problems = loaded_where_possible(settings)
+    with client:
+        told, now, problem = _tell(settings, client, job)
+    for line in problems + ([problem] if problem else []):
+        click.echo(f"fluxburst: {line}", err=True)
+    if settings.json:
+        print_json(
+            {
+                "id": told.job,
+                "events": [dataclasses.asdict(event) for event in told.events],
+                "bursts": [of_entry(entry, now) for entry in told.bursts],
+                "cost": told.cost,
+                "node_hours": told.node_hours,
+                "present": None if told.present is None else of_decision(told.present),
+            }
+        )
+        return
+    _print(told, asked=not problem)
+
+
+def _tell(settings: Settings, client: FluxBurst, job: int) -> tuple[story.JobStory, float, str]:
+    """Return the story, its time, and why the instance could not be asked; empty where it was."""
+    directory = named_directory(settings.state_dir)
+    try:
+        present = _present(client, job)
+        return story.of_job(client.ledger, job, client.now(), present), client.now(), ""
+    except AWAY as error:
+        if directory is None:
+            raise
+        ledger = ledger_in(directory)
+        try:
+            return story.of_job(ledger, job, client.now()), client.now(), str(error)
+        except UnknownJobError as unknown:
+            raise unknown from error
+        finally:
+            ledger.close()
+
+
+def _present(client: FluxBurst, job: int) -> Decision | None:
+    return next((d for d in client.plan().decisions if d.id == job), None)
+
+
+def _print(told: story.JobStory, *, asked: bool) -> None:
+    out = console()
+    name = format_f58(told.job)
+    if told.events:
+        out.print(event_table(told.events, f"Job {name}"))
+    else:
+        out.print(f"Nothing was recorded of job {name} yet.", markup=False)
+    out.print(f"It cost {told.cost:.2f}, for {told.node_hours:.2f} node hours.", markup=False)
+    if told.present is None:
+        if asked:
+            out.print("It is not pending now.", markup=False)
+        return
+    plugin = f" ({told.present.plugin})" if told.present.plugin else ""
+    reasons = "; ".join(told.present.reasons)
+    out.print(f"Now: {told.present.outcome.value}{plugin}: {reasons}", markup=False)

@@ -1,0 +1,466 @@
+"""What may be wrong, and what to do about it. Looks at everything, and changes nothing.
+
+Each check stands alone: one that fails is a finding of its own, and the others are made.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import itertools
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TypeVar
+
+from fluxburst.client import FluxBurst
+from fluxburst.config import Config
+from fluxburst.errors import (
+    FAILURES,
+    BurstError,
+    ConfigError,
+    FluxburstError,
+    FluxUnavailableError,
+    InstanceError,
+    UnknownPluginError,
+)
+from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.handles.live import binding_version
+from fluxburst.handles.protocol import Instance
+from fluxburst.ledger import Ledger
+from fluxburst.ledger.lock import holder_of
+from fluxburst.ledger.place import FILE, LOCK
+from fluxburst.limits import Allowance, Ceiling, Spent
+from fluxburst.nodes import NodeType, check_node_types
+from fluxburst.plugins import BurstPlugin, Finding
+from fluxburst.quantities import format_duration
+from fluxburst.remaining import install_advice, names_there
+
+T = TypeVar("T")
+
+CLOCK_SECONDS = 5.0
+"""By how much clocks may differ without that being said."""
+
+_MONEY = ("cost_per_hour", "cost_per_day", "cost")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A finding, and the check that it is from."""
+
+    check: str
+    finding: Finding
+
+
+def ok(what: str) -> Finding:
+    """Return that something is as it should be."""
+    return Finding("ok", what)
+
+
+def warning(what: str, advice: str) -> Finding:
+    """Return that something works, but perhaps not as it is meant."""
+    return Finding("warning", what, advice)
+
+
+def wrong(what: str, advice: str) -> Finding:
+    """Return that something does not work."""
+    return Finding("error", what, advice)
+
+
+class Doctor:
+    """Examines one installation.
+
+    Args:
+        find_config: Finds and reads the configuration.
+        instance: The instance; it may be that it cannot be reached.
+        plugins: The names of the plugins to load; by default those of the configuration.
+        block: Names of packages that are not to take part.
+        state_dir: Where the ledger is kept; by default the usual place.
+    """
+
+    def __init__(
+        self,
+        find_config: Callable[[], Config],
+        instance: Instance,
+        plugins: Sequence[str] = (),
+        block: Sequence[str] = (),
+        state_dir: Path | None = None,
+    ) -> None:
+        self._find_config = find_config
+        self._instance = instance
+        self._named = tuple(plugins)
+        self._block = tuple(block)
+        self._state_dir = state_dir
+        self._config = Config()
+        self._client: FluxBurst | None = None
+        self._alone: Ledger | None = None
+        self._reached = isinstance(instance, EmbeddedInstance)
+
+    def examine(self) -> list[Checked]:
+        """Make all checks, and return what they found, in order."""
+        found: list[Checked] = []
+        try:
+            for name, check in self._checks():
+                found += [Checked(name, finding) for finding in _made(check)]
+        finally:
+            if self._client is not None:
+                self._client.close()
+            if self._alone is not None:
+                self._alone.close()
+        return found
+
+    def _checks(self) -> Iterator[tuple[str, Callable[[], Iterable[Finding]]]]:
+        yield "config", self._check_config
+        yield "client", self._check_client
+        yield "flux", self._check_flux
+        if self._client is None:
+            return
+        yield "packages", self._check_packages
+        yield "state directory", self._check_state_directory
+        yield "ledger", self._check_ledger
+        yield "instance", self._check_holder
+        yield "clock", self._check_clock
+        for name in dict.fromkeys(self._named or self._config.plugins):
+            yield f"plugin {name}", functools.partial(self._check_plugin, name)
+        yield "limits", self._check_limits
+        yield "bursts", self._check_bursts
+        yield "breakers", self._check_breakers
+
+    @property
+    def _there(self) -> FluxBurst:
+        assert self._client is not None
+        return self._client
+
+    @property
+    def _ledger(self) -> Ledger:
+        """The ledger, also where only its directory is known."""
+        if self._reached:
+            return self._there.ledger
+        directory = self._there.state_dir
+        if self._alone is None and directory is not None:
+            self._alone = Ledger(directory / FILE, "", read_only=True)
+        assert self._alone is not None
+        return self._alone
+
+    # --- the installation ------------------------------------------------------------------
+
+    def _check_config(self) -> Iterator[Finding]:
+        try:
+            self._config = self._find_config()
+        except ConfigError as error:
+            yield wrong(str(error), "correct it; what follows is checked without it")
+            return
+        if self._config.source:
+            yield ok(f"{self._config.source} is read")
+        else:
+            yield ok("there is no configuration file, which is as if it were empty")
+        if not (self._named or self._config.plugins):
+            advice = "name one with --plugin NAME, or give it a table [plugins.NAME] in the config"
+            yield warning("no burst plugin is named: nothing can be brought up", advice)
+
+    def _check_client(self) -> Iterator[Finding]:
+        config = self._config
+        try:
+            self._client = FluxBurst(
+                self._instance, config=config, block=self._block, state_dir=self._state_dir
+            )
+        except ConfigError as error:
+            yield wrong(str(error), "correct it; what follows is checked without the config")
+            self._config = Config()
+            self._client = FluxBurst(
+                self._instance, config=self._config, block=self._block, state_dir=self._state_dir
+            )
+
+    def _check_packages(self) -> Iterator[Finding]:
+        packages = self._there.hooks.packages
+        for package in packages:
+            if package.problem and not package.blocked:
+                advice = "mend or uninstall it, or block it (block = [...] in the config)"
+                yield wrong(f"{package.distribution} {package.problem}", advice)
+        taking_part = [p.distribution for p in packages if not p.problem]
+        yield ok(f"packages that take part: {', '.join(taking_part) or 'none'}")
+
+    def _check_flux(self) -> Iterator[Finding]:
+        if isinstance(self._instance, EmbeddedInstance):
+            yield ok("an embedded instance is used, no Flux")
+            return
+        binding = binding_version()
+        if binding:
+            yield ok(f"the Python binding is that of Flux {binding}")
+        else:
+            yield wrong("Flux's Python binding is not found", "pip install 'fluxburst[flux]'")
+        try:
+            version = self._instance.attribute("version")
+            name = self._instance.name
+        except FluxburstError as error:
+            yield wrong(str(error), "run this where the service runs, inside the Flux instance")
+            return
+        self._reached = True
+        yield ok(f"the instance {name} answers, it is Flux {version}")
+        owner = self._instance.attribute("security.owner")
+        if owner and owner != str(os.getuid()):
+            text = f"the instance's owner is user {owner}, this is user {os.getuid()}"
+            yield wrong(text, "run fluxburst as the instance's owner")
+
+    # --- state -----------------------------------------------------------------------------
+
+    def _check_state_directory(self) -> Iterator[Finding]:
+        directory = self._there.state_dir
+        if directory is None:
+            yield ok("the ledger is kept in memory, and ends with this process")
+        elif directory.is_dir():
+            yield from _check_directory(directory)
+        elif directory.exists():
+            yield wrong(f"{directory} is not a directory", "name another --state-dir")
+        else:
+            above = next(parent for parent in directory.parents if parent.exists())
+            if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
+                yield ok(f"{directory} is not there yet, and can be made")
+            else:
+                text = f"{directory} is not there, and cannot be made in {above}"
+                yield wrong(text, "make it, mode 0700, or name another --state-dir")
+
+    def _check_ledger(self) -> Iterator[Finding]:
+        directory = self._there.state_dir
+        if directory is not None and not (directory / FILE).exists():
+            yield ok(f"{directory / FILE} is not there yet: nothing was brought up")
+            return
+        ledger = self._ledger
+        entries = ledger.entries()
+        live = sum(entry.live for entry in entries)
+        where = ledger.path or "in memory"
+        yield ok(f"{where} is read: schema {ledger.schema}, {len(entries)} bursts, {live} live")
+
+    def _check_holder(self) -> Iterator[Finding]:
+        directory = self._there.state_dir
+        if self._reached or directory is None:
+            holder = self._there.holder()
+        else:
+            holder = holder_of([directory / LOCK])
+        yield ok(f"it is held by {holder}" if holder else "nobody holds it")
+
+    def _check_clock(self) -> Iterator[Finding]:
+        client = self._there
+        now = client.now()
+        advice = "set the clock right (NTP): leases, limits and idleness are counted by it"
+        last = self._ledger.last_recorded()
+        ahead = 0.0 if last is None else last - now
+        if ahead > CLOCK_SECONDS:
+            text = f"the ledger's last record is {format_duration(ahead)} in the future"
+            yield wrong(f"{text}: this clock went back, or that one was ahead", advice)
+        times = [step.at for step in self._ledger.transitions()]
+        back = [a for a, b in itertools.pairwise(times) if a - b > CLOCK_SECONDS]
+        if back:
+            text = f"the clock went back {len(back)} times, last at {_time(back[-1])}"
+            yield warning(f"as the ledger shows, {text}", advice)
+        yield ok(f"it is {_time(now)}")
+        if not self._reached:
+            return
+        submitted = [float(job.get("t_submit", 0.0)) for job in client.instance.pending_jobs()]
+        ahead = max(submitted, default=now) - now
+        if ahead > CLOCK_SECONDS:
+            text = f"a job was submitted {format_duration(ahead)} in the future"
+            yield warning(f"{text}: this clock is behind the broker's", advice)
+
+    # --- plugins ---------------------------------------------------------------------------
+
+    def _check_plugin(self, name: str) -> Iterator[Finding]:
+        client = self._there
+        try:
+            plugin = client.load(name)
+        except UnknownPluginError as error:
+            yield wrong(str(error), install_advice(name))
+            return
+        except BurstError as error:  # wrong parameters, too
+            yield wrong(str(error), f"see 'fluxburst params {name}', and correct the config")
+            return
+        yield ok("its parameters are accepted")
+        yield from _check_types(plugin)
+        yield from self._check_list(plugin)
+        seconds = client.policy.timeouts.list
+        yield from _within(seconds, f"{name}.diagnose()", lambda: _diagnosed(plugin))
+
+    def _check_list(self, plugin: BurstPlugin) -> Iterator[Finding]:
+        seconds = self._there.policy.timeouts.list
+        try:
+            names = _within(seconds, "list_bursts()", lambda: names_there(plugin))
+        except FAILURES as error:  # a provider's library may raise anything
+            text = f"it cannot say which bursts exist: {_said(error)}"
+            yield wrong(text, "check its credentials, its permissions, and the way to its provider")
+            return
+        yield ok(f"it lists {len(names)} bursts")
+        recorded = {entry.burst.name for entry in self._ledger.live(plugin.name)}
+        strays = sorted(names - recorded)
+        if strays:
+            text = f"it lists bursts that are in no record: {', '.join(strays)}"
+            advice = "the next run takes them down; if they are another's, they must not be"
+            yield warning(text, f"{advice} listed here")
+
+    # --- limits and money ------------------------------------------------------------------
+
+    def _check_limits(self) -> Iterator[Finding]:
+        client = self._there
+        policy, limits = client.policy, client.policy.limits
+        if not limits.is_set:
+            yield ok("none is set")
+            return
+        types = {name: list(plugin.node_types()) for name, plugin in client.plugins.items()}
+        yield from self._check_unpriced(types)
+        for name in limits.plugins:
+            if name not in client.plugins:
+                text = f"limits.plugins.{name} is of a plugin that is not loaded"
+                yield warning(text, "correct its name, or take the table out")
+        lease = min(policy.lifetimes.lease, policy.lifetimes.max_lifetime)
+        for ceiling in Allowance(limits, Spent(client.now()), lease).ceilings():
+            yield from _check_ceiling(ceiling, types, lease)
+        yield ok("they were checked against the node types and the lease")
+
+    def _check_unpriced(self, types: dict[str, list[NodeType]]) -> Iterator[Finding]:
+        limits = self._there.policy.limits
+        tables = [limits, *limits.plugins.values(), *limits.users.values(), *limits.queues.values()]
+        of_money = any(name in _MONEY for table in tables for name, _ in table.values())
+        for plugin, kinds in types.items():
+            free = [kind.name for kind in kinds if not kind.price]
+            if free and of_money:
+                text = f"costs are limited, but these node types of {plugin} have no price"
+                yield warning(f"{text}: {', '.join(free)}", "set their prices in its parameters")
+            if not kinds:
+                text = f"{plugin} sizes its bursts itself: no limit holds them back"
+                yield warning(text, "set limits where its capacity comes from")
+
+    def _check_bursts(self) -> Iterator[Finding]:
+        client = self._there
+        live = self._ledger.live()
+        for plugin in sorted({entry.burst.plugin for entry in live} - client.plugins.keys()):
+            names = ", ".join(e.burst.name for e in live if e.burst.plugin == plugin)
+            if plugin in client.hooks.offers:
+                text = f"{plugin} is not loaded, and has bursts, which nobody looks after: {names}"
+                yield wrong(
+                    text, f"load it: --plugin {plugin}, or [plugins.{plugin}] in the config"
+                )
+            else:
+                text = f"{plugin} is not installed, and has bursts: {names}"
+                yield wrong(text, f"{install_advice(plugin)}; until then look at its provider")
+        for entry in live:
+            if entry.burst.error:
+                again = f"see 'fluxburst ledger --burst {entry.burst.name}'"
+                yield warning(f"{entry.burst.name}: {entry.burst.error}", again)
+        yield ok(f"{len(live)} are there, or may be")
+
+    def _check_breakers(self) -> Iterator[Finding]:
+        now = self._there.now()
+        breakers = self._ledger.breakers().values()
+        closed_until = [b for b in breakers if b.retry_at is not None and now < b.retry_at]
+        for breaker in closed_until:
+            what = f"{breaker.plugin}/{breaker.node_type} failed {breaker.failures} times in a row"
+            again = f"it is tried again by itself from {_time(breaker.retry_at or now)}"
+            yield warning(f"{what}, last with: {breaker.error}", f"mend the cause; {again}")
+        if not closed_until:
+            yield ok("none is open")
+
+
+def _made(check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """Yield what a check finds; if it fails, that too."""
+    try:
+        yield from check()
+    except (FluxUnavailableError, InstanceError):
+        advice = "run this inside the instance, or name the --state-dir that the ledger is in"
+        yield warning("it cannot be checked without the instance", advice)
+    except FAILURES as error:  # what it looks at is foreign, or broken
+        yield wrong(_said(error), "mend that, and run 'fluxburst doctor' again")
+
+
+def _said(error: BaseException) -> str:
+    ours = isinstance(error, FluxburstError)
+    return str(error) if ours else f"{type(error).__name__}: {error}"
+
+
+def _time(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S}Z"
+
+
+def _within(seconds: float, what: str, ask: Callable[[], T]) -> T:
+    """Return what is answered in time, asked in a thread that is left to itself if it is not.
+
+    Raises:
+        BurstError: if it is not answered in time.
+    """
+    answer: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="fluxburst-doctor", daemon=True).start()
+    try:
+        return answer.result(seconds)
+    except concurrent.futures.TimeoutError:
+        if answer.done():
+            raise
+        raise BurstError(f"{what} has not answered for {format_duration(seconds)}") from None
+
+
+def _check_directory(directory: Path) -> Iterator[Finding]:
+    mode = stat.S_IMODE(directory.stat().st_mode)
+    if not os.access(directory, os.W_OK | os.X_OK):
+        text = f"{directory} cannot be written by user {os.getuid()}"
+        yield wrong(text, "give it to the user that fluxburst runs as, or name another --state-dir")
+    elif mode != 0o700:
+        text = f"{directory} has mode {mode:04o}: others may read or change what is spent by"
+        yield warning(text, f"chmod 0700 {directory}")
+    else:
+        yield ok(f"{directory} is there, and only its owner may use it")
+
+
+def _check_types(plugin: BurstPlugin) -> Iterator[Finding]:
+    types = list(plugin.node_types())
+    try:
+        check_node_types(types)
+    except ValueError as error:
+        yield wrong(str(error), f"correct its parameters: 'fluxburst params {plugin.name}'")
+        return
+    if types:
+        yield ok(f"its node types: {', '.join(kind.name for kind in types)}")
+    for kind in types:
+        if not kind.cores or kind.max_nodes == 0:
+            what = "no cores" if not kind.cores else "max_nodes 0"
+            text = f"node type {kind.name} has {what}: no job is ever given to it"
+            yield warning(text, f"correct its parameters: 'fluxburst params {plugin.name}'")
+
+
+def _diagnosed(plugin: BurstPlugin) -> list[Finding]:
+    found = list(plugin.diagnose())
+    for finding in found:
+        if not isinstance(finding, Finding):
+            raise BurstError(f"diagnose() answered {finding!r}, not a Finding", plugin=plugin.name)
+    return found
+
+
+def _check_ceiling(
+    ceiling: Ceiling, types: dict[str, list[NodeType]], lease: float
+) -> Iterator[Finding]:
+    """Check that a limit, with nothing used, leaves room for one node."""
+    scope = ceiling.scope
+    those = (
+        types.get(scope.name, []) if scope.kind == "plugin" else [*itertools.chain(*types.values())]
+    )
+    if not those:
+        return
+    cheapest = min(those, key=lambda kind: kind.price)
+    if ceiling.room(cheapest.price, opens=True) >= 1:
+        return
+    text = f"the limit {ceiling.what} of {scope} is {ceiling.limit:g}: nothing is ever brought up"
+    advice = "raise it"
+    if ceiling.what not in ("nodes", "bursts"):
+        needs = ceiling.weight(cheapest.price)
+        text += f", as one node of the cheapest type ({cheapest.name}) takes {needs:g}"
+    if ceiling.share:
+        text += f" until its lease of {format_duration(lease)} ends"
+        advice += ", or shorten lifetimes.lease"
+    yield warning(text, advice)
