@@ -14,6 +14,7 @@ from fluxburst.bursts import Burst
 from fluxburst.config import Config, blocked_by_environment
 from fluxburst.config import find as find_config
 from fluxburst.engine.engine import Engine
+from fluxburst.engine.lanes import Lanes
 from fluxburst.errors import (
     FAILURES,
     BurstError,
@@ -128,7 +129,7 @@ class FluxBurst:
             self.config.policy,
             self._plan_again,
         )
-        self._closing = weakref.finalize(self, _close, self._engine, self._place)
+        self._closing = weakref.finalize(self, _close, self._engine.lanes, self._place)
         self.hooks.configure(self)
         self.hooks.discover()
         self._configure(self.config)
@@ -144,7 +145,7 @@ class FluxBurst:
 
     def close(self) -> None:
         """Let others hold the instance, close the ledger, and end the threads."""
-        _close(self._engine, self._place)
+        _close(self._engine.lanes, self._place)
 
     # --- plugins, selector, ordering -------------------------------------------------------
 
@@ -611,8 +612,9 @@ class FluxBurst:
         return self.plugins[name]
 
 
-def _close(engine: Engine, place: LedgerPlace) -> None:
-    engine.close()
+def _close(lanes: Lanes, place: LedgerPlace) -> None:
+    """Close what a client has; neither of these knows the client, which would never be let go."""
+    lanes.close()
     place.close()
 
 
