@@ -326,7 +326,8 @@ def test_queues_are_named_or_all_the_others() -> None:
 
 @pytest.mark.parametrize("kind", ["plugins", "users", "queues"])
 def test_any_limit_is_one(kind: str) -> None:
-    one, none = ({kind: {"*": Limit(nodes=nodes)}} for nodes in (1, None))
+    one: Any = {kind: {"*": Limit(nodes=1)}}
+    none: Any = {kind: {"*": Limit()}}
     assert replace(Limits(), **one).is_set
     assert not replace(Limits(), **none).is_set
     assert replace(Limits(), **one).by_owner is (kind != "plugins")

@@ -198,7 +198,8 @@ class Ender:
             return entry.burst
         error = _without_note(entry.burst.error)
         state = BurstState.FAILED if error else BurstState.ENDED
-        return self._records.record(plugin, replace(entry.burst, state=state, error=error))
+        ended = replace(entry.burst, state=state, error=error)
+        return self._records.record(plugin, ended, entry.reason)
 
     def _undrain(self, ended: Sequence[Burst]) -> None:
         """Take back the nodes that were drained for bursts which are gone."""

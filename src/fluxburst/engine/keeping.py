@@ -71,7 +71,7 @@ class Keeper:
     def keep(self) -> None:
         """Note what is used; renew, drain and end what is due."""
         entries = [e for e in self._records.live() if self._records.plugin_of(e.burst) is not None]
-        if not entries:
+        if not entries and not self._records.ledger.usages(running=True):
             return
         nodes = self._instance.nodes()
         running = self._running(entries, nodes)
@@ -117,14 +117,14 @@ class Keeper:
             self._look_at_lease(entry, now)
 
     def _look_at_lease(self, entry: Entry, now: float) -> None:
-        until = entry.burst.lease_until
-        assert until is not None
-        if until - now < self._lease() / 2:
-            self._renew(entry, now)
-        entry = self._records.ledger.entry(entry.burst.name) or entry
-        until = entry.burst.lease_until or math.inf
-        if now >= until - self._teardown(entry) and entry.burst.name not in self._lanes.in_flight:
-            why = self._refused.get(entry.burst.name, "its plugin did not renew it")
+        name = entry.burst.name
+        assert entry.burst.lease_until is not None
+        late = now >= entry.burst.lease_until - self._teardown(entry)
+        # One whose renewal was refused is asked for again as long as there is time.
+        if not (late and name in self._refused) and self._renew_if_due(entry, now):
+            return
+        if late:
+            why = self._refused.pop(name, "its plugin does not answer")
             self._ender.drain(entry, f"its lease ends: {why}")
 
     def _finish(self, entry: Entry, running: Collection[int]) -> None:
@@ -135,6 +135,7 @@ class Keeper:
             times.append(entry.burst.lease_until)
         late = now >= min(times) - self._teardown(entry) / 2
         if running and not late:
+            self._renew_if_due(entry, now)
             return
         if running:
             note = f"the time of burst {entry.burst.name} is up: {entry.reason}"
@@ -151,7 +152,12 @@ class Keeper:
 
     # --- leases ----------------------------------------------------------------------------
 
-    def _renew(self, entry: Entry, now: float) -> None:
+    def _renew_if_due(self, entry: Entry, now: float) -> bool:
+        """Have a lease renewed once half of it is over; whether the plugin is asked to."""
+        before = entry.burst.lease_until
+        return before is not None and before - now < self._lease() / 2 and self._renew(entry, now)
+
+    def _renew(self, entry: Entry, now: float) -> bool:
         """Set the money aside for a longer lease, then have the plugin arm it."""
         plugin = self._records.plugin_of(entry.burst)
         before = entry.burst.lease_until
@@ -160,7 +166,7 @@ class Keeper:
         latest = entry.requested + self.policy.lifetimes.max_lifetime
         until = min(now + self.policy.lifetimes.lease, latest)
         if until <= before or plugin.name in self._lanes.stuck():
-            return
+            return False
         with self._records.ledger.transaction():
             why = self._allowance().why_not_longer(
                 owner_of(entry), entry.burst, max(now, before), until
@@ -169,8 +175,7 @@ class Keeper:
                 wanted = self._records.record(plugin, replace(entry.burst, lease_until=until))
         if why:
             self._refused[entry.burst.name] = why
-            return
-        self._refused.pop(entry.burst.name, None)
+            return False
 
         def settle(answer: Answer) -> None:
             self._settle_renewal(plugin, wanted, before, answer)
@@ -186,6 +191,7 @@ class Keeper:
                 frozenset({wanted.name}),
             )
         )
+        return True
 
     def _settle_renewal(
         self, plugin: BurstPlugin, wanted: Burst, before: float, answer: Answer
@@ -195,7 +201,11 @@ class Keeper:
             now = answer.result()
             if isinstance(now, Burst) and now.name == wanted.name:
                 known = plugin.bursts.get(wanted.name, wanted)
-                self._records.record(plugin, replace(known, lease_until=now.lease_until))
+                longer = self._records.record(plugin, replace(known, lease_until=now.lease_until))
+                if longer.lease_until is None or longer.lease_until > before:
+                    self._refused.pop(wanted.name, None)
+                else:
+                    self._refused[wanted.name] = "its plugin did not make it longer"
                 return
             error = BurstError(f"renew() answered {now!r}, not the burst as it is now")
         if not isinstance(error, FAILURES):

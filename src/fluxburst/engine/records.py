@@ -99,11 +99,19 @@ class Records:
         return self.ledger.request(burst, self.now(), user, queue)
 
     def record(self, plugin: BurstPlugin, burst: Burst, reason: str = "") -> Burst:
-        """Record what has become of a burst; return it as it is recorded."""
+        """Record what has become of a burst; return it as it is recorded.
+
+        What it was requested for, and at which price, stays as it was, whatever its plugin says;
+        so does its lease, where the plugin says nothing of it.
+        """
         entry = self.ledger.entry(burst.name) or self.request(burst)
+        known = entry.burst
+        lease = known.lease_until if burst.lease_until is None else burst.lease_until
+        burst = replace(burst, jobs=known.jobs, price=known.price, lease_until=lease)
         if burst.since is None and burst.state in LIVE_STATES - {BurstState.REQUESTED}:
             # The provider does not say since when it costs: then since it was asked.
-            burst = replace(burst, since=entry.requested)
+            since = entry.requested if known.since is None else known.since
+            burst = replace(burst, since=since)
         before = self._told.setdefault(plugin.name, {}).get(burst.name)
         recorded = burst
         if before is None or replace(burst, since=before.since) != before or reason:
