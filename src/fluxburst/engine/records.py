@@ -9,7 +9,7 @@ from dataclasses import replace
 from fluxburst.bursts import LIVE_STATES, Burst, BurstState
 from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import Job
-from fluxburst.ledger import Entry, Ledger, LedgerPlace
+from fluxburst.ledger import Breaker, Entry, Ledger, LedgerPlace
 from fluxburst.manager import Manager
 from fluxburst.plugins import BurstPlugin
 
@@ -118,6 +118,10 @@ class Records:
             recorded = self.ledger.record(burst, self.now(), reason).burst
         plugin.bursts[burst.name] = recorded
         self._told[plugin.name][burst.name] = recorded
+        if recorded.state is BurstState.READY and (
+            before is None or before.state != recorded.state
+        ):
+            self.ledger.set_breaker(Breaker(recorded.plugin, recorded.node_type))
         if recorded != before:
             self._tell(recorded, before, reason)
         return recorded
