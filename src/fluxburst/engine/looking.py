@@ -122,8 +122,6 @@ class Looker:
                 self._failed(plugin, replace(burst, error=self._too_slow(entry)))
             elif burst != entry.burst:
                 self._records.record(plugin, burst)
-                if burst.state is BurstState.READY:
-                    self._succeeded(burst)
 
     # --- asking ----------------------------------------------------------------------------
 
@@ -318,9 +316,6 @@ class Looker:
         breaker = ledger.breakers().get(key, Breaker(*key))
         now = self._records.now()
         ledger.set_breaker(failed(breaker, self.policy.breakers, now, burst.error))
-
-    def _succeeded(self, burst: Burst) -> None:
-        self._records.ledger.set_breaker(Breaker(burst.plugin, burst.node_type))
 
 
 _NEVER_ANSWERED = "whoever asked for it ended before it was answered"
