@@ -28,7 +28,9 @@ def bought(
     return Entry(number, burst, None, "", since, ended=ended)
 
 
-def sums(entry: Entry, *usages: Usage, by: costs.By, now: float = T0 + 9 * HOUR) -> dict[object, float]:
+def sums(
+    entry: Entry, *usages: Usage, by: costs.By, now: float = T0 + 9 * HOUR
+) -> dict[object, float]:
     return {line.key: line.cost for line in costs.group(costs.slices([entry], usages, now), by)}
 
 
@@ -145,5 +147,3 @@ def test_since_is_a_date_or_how_long_ago(text: str, expected: float) -> None:
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(FormatError, match="a date such as"):
         costs.parse_since(text, T0)
-
-

@@ -12,7 +12,6 @@ import pytest
 from test_reports import CLOUD, MOCK, MakePackage, Run, run, state
 
 from fluxburst import BurstParameters, BurstPlugin
-from fluxburst.cli import main
 from fluxburst.plugins import Finding
 
 __all__ = ["run", "state"]

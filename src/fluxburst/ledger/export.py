@@ -10,7 +10,6 @@ from fluxburst.ledger.entries import Entry, Placement, Transition, Usage
 from fluxburst.ledger.store import Ledger
 from fluxburst.plan import Decision
 
-
 FIELDS = (
     "name", "plugin", "node_type", "nodes", "state", "joined", "jobs", "user", "queue", "hostnames",
     "price", "cost", "projected_cost", "requested", "created", "started", "ready", "idle", "ended",
