@@ -445,6 +445,8 @@ def test_the_json_of_a_plan_has_the_documented_keys() -> None:
         ("plugins --json", "plugins --json"),
         ("params NAME --json", "params mock --json"),
         ("unburst --json", "unburst --mock --plugin mock --all --json"),
+        ("status --json", "status --mock --plugin mock --json"),
+        ("doctor --json", "doctor --mock --plugin mock --json"),
     ],
 )
 def test_the_json_of_a_command_has_the_documented_keys(documented: str, command: str) -> None:
