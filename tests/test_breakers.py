@@ -137,7 +137,6 @@ def test_after_its_pause_one_burst_is_tried_and_no_other_until_that_is_up() -> N
         assert breaker_of(client) is None
 
 
-@pytest.mark.xfail(strict=True, reason="each owner's burst of a plan is a probe")
 def test_one_burst_is_tried_also_where_each_user_would_have_one() -> None:
     instance = EmbeddedInstance(Recording(tuple(job(n, userid=n) for n in range(1, 5))))
     cloud = Joining("cloud", instance, boot=120.0)
@@ -149,6 +148,8 @@ def test_one_burst_is_tried_also_where_each_user_would_have_one() -> None:
         cloud.fails = None
         cloud.created.clear()
         instance.advance(600.0 * (1 + JITTER))
+        last = client.plan().decisions[-1]
+        assert "'node' is not asked for: another burst of it is tried first" in last.reasons[0]
         a_pass(client)
         assert len(cloud.created) == 1
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from fluxburst.breakers import closed_types
+from fluxburst.breakers import closed_types, tried_types
 from fluxburst.bursts import Burst
 from fluxburst.engine.agenda import Agenda
 from fluxburst.engine.backlog import backlog_of
@@ -133,14 +133,17 @@ class Engine:
         now = self.records.now()
         live = ledger.live()
         stuck = self.lanes.stuck()
+        breakers = ledger.breakers().values()
+        open_breakers = closed_types(breakers, live, now)
         return Bounds(
             allowance=self.allowance(),
             by_owner=self._policy.limits.by_owner,
             closed={
                 **self._cooling(now),
-                **closed_types(ledger.breakers().values(), live, now),
+                **open_breakers,
                 **closed,
             },
+            tried=tried_types(breakers, open_breakers),
             stuck={name: PatienceError(why, plugin=name) for name, why in stuck.items()},
             max_lifetime=self._policy.lifetimes.max_lifetime,
             name_of=ledger.free_name,
