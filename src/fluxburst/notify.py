@@ -15,8 +15,8 @@ event                                 what it holds
 ``phase_failed``                      ``phase``; ``plugin``, null if it is not of one plugin;
                                       ``error``: its text; ``error_type``; ``count``: how often it
                                       has happened since it was last sent, now included
-``limit_reached``                     ``limit``: which; ``error``: what was not done for it;
-                                      ``count``
+``limit_reached``                     as ``phase_failed``, where a limit kept something from being
+                                      done
 ===================================== ==========================================================
 
 A change of a burst is one event: ``burst_ready``, ``burst_ended`` or ``burst_failed`` if it came
@@ -42,7 +42,14 @@ from typing import TYPE_CHECKING, Any
 
 from fluxburst import commands, webhooks
 from fluxburst.bursts import Burst, BurstState
-from fluxburst.errors import FAILURES, FluxburstError, FormatError, RequestError, did_you_mean
+from fluxburst.errors import (
+    FAILURES,
+    FluxburstError,
+    FormatError,
+    LimitError,
+    RequestError,
+    did_you_mean,
+)
 from fluxburst.fluids import format_f58
 from fluxburst.hookspecs import hookimpl
 from fluxburst.jobs import Job
@@ -207,18 +214,8 @@ class Notifier:
         """Tell of a failure, or count it."""
         name, kind, text = plugin and plugin.name, type(error).__name__, str(error)
         what = {"phase": phase, "plugin": name, "error": text, "error_type": kind}
-        self._tell(client, "phase_failed", key=(phase, name, text, kind), **what)
-
-    def limit_reached(self, limit: str, problem: str, client: FluxBurst) -> None:
-        """Tell that something was not done because of a limit, or count it. Not a hook.
-
-        Args:
-            limit: Which limit, as the configuration calls it.
-            problem: What was not done, for a person.
-            client: Whose limit it is.
-        """
-        key = (limit, problem)
-        self._tell(client, "limit_reached", key=key, limit=limit, error=problem)
+        event = "limit_reached" if isinstance(error, LimitError) else "phase_failed"
+        self._tell(client, event, key=(phase, name, text, kind), **what)
 
     def close(self, timeout: float = 30.0) -> None:
         """Send what waits and end the thread; what takes longer than ``timeout`` s is lost."""

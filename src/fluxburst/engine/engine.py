@@ -168,10 +168,9 @@ class Engine:
 
         What is not answered within ``patience`` seconds is taken in by a later pass.
         """
-        for failure in plan.failures:
+        for failure in [*plan.errors, *self.note(plan.decisions)]:
             self._hooks.phase_failed("plan", None, failure)
         self._giver.forget_ended()
-        self.note(plan.decisions)
         self._bringer.outcome.bursts.clear()
         self._bringer.start(self._plugins, plan, patience)
         self.offer_on(patience)
@@ -254,8 +253,12 @@ class Engine:
 
     # --- what is remembered of jobs --------------------------------------------------------
 
-    def note(self, decisions: Sequence[Decision]) -> None:
-        """Record the decisions that differ from what was last decided on the same job."""
+    def note(self, decisions: Sequence[Decision]) -> list[FluxburstError]:
+        """Record the decisions that differ from what was last decided on the same job.
+
+        Returns:
+            What failed in making these decisions.
+        """
         self.agenda.note(decisions)
         changed = []
         for decision in decisions:
@@ -267,6 +270,7 @@ class Engine:
             changed.append(decision)
         if changed:
             self.records.ledger.decide(changed, self.records.now())
+        return [decision.error for decision in changed if decision.error is not None]
 
     def forget_gone(self) -> None:
         """Forget what was last decided on jobs that are pending no longer."""
