@@ -77,7 +77,7 @@ def _limit() -> st.SearchStrategy[Limit]:
 
 def _below(limit: Limit, top: Limit) -> Limit:
     """Return a limit that is not above that of the instance."""
-    values = {what: min(v, getattr(top, what) or v) for what, v in limit.values()}
+    values: dict[str, Any] = {what: min(v, getattr(top, what) or v) for what, v in limit.values()}
     values = {what: 0 if getattr(top, what) == 0 else v for what, v in values.items()}
     return Limit(**values)
 
@@ -134,7 +134,10 @@ class Bursting(RuleBasedStateMachine):
 
     def _new_client(self) -> FluxBurst:
         client = FluxBurst(
-            self.instance, config=Config(policy=self.policy), state_dir=self.state_dir, block=["mock"]
+            self.instance,
+            config=Config(policy=self.policy),
+            state_dir=self.state_dir,
+            block=["mock"],
         )
         for name in TYPES:
             kind: PluginType[BurstParameters] = PluginType(
@@ -209,9 +212,7 @@ class Bursting(RuleBasedStateMachine):
         seconds=st.sampled_from((0.0, 30.0, 1800.0)),
         leaves=st.sampled_from((False, False, True)),
     )
-    def serve_while_nobody_answers(
-        self, passes: list[bool], seconds: float, leaves: bool
-    ) -> None:
+    def serve_while_nobody_answers(self, passes: list[bool], seconds: float, leaves: bool) -> None:
         """Run passes while all clouds are slow; the client may be gone when they answer."""
         self.gate.clear()
         for everything in passes:
@@ -287,9 +288,7 @@ class Bursting(RuleBasedStateMachine):
 
     # --- what is settled -------------------------------------------------------------------
 
-    @rule(
-        top=_limit(), plugin=st.none() | _limit(), user=st.none() | _limit(), each=st.booleans()
-    )
+    @rule(top=_limit(), plugin=st.none() | _limit(), user=st.none() | _limit(), each=st.booleans())
     def limit(self, top: Limit, plugin: Limit | None, user: Limit | None, each: bool) -> None:
         plugins = {} if plugin is None else {"flaky": _below(plugin, top)}
         users = {} if user is None else {"*" if each else str(USERS[0]): _below(user, top)}
@@ -499,7 +498,7 @@ class Bursting(RuleBasedStateMachine):
             burst = entry.burst
             if burst.state not in COMING_STATES | {BurstState.READY}:
                 continue
-            runs = [run for run in self.instance.runs(self.submitted)]
+            runs = self.instance.runs(self.submitted)
             on_it = [run for run in runs if not set(run.hostnames).isdisjoint(burst.hostnames)]
             ends = [now if run.ended is None else run.ended for run in on_it]
             wanted = max([self.wanted_at.get(burst.name, 0.0), entry.requested, *ends])

@@ -130,7 +130,7 @@ class LiveInstance:
 
     @property
     def name(self) -> str:
-        """The lead broker's host, and the directory of its state or, without one, its run directory.
+        """The lead broker's host, and the directory of its state or else its run directory.
 
         Where an instance has state that outlasts a restart (flux-broker-attributes(7)), it is the
         same instance afterwards.
