@@ -27,7 +27,8 @@ from fluxburst.errors import (
     RequestError,
 )
 from fluxburst.fluids import format_f58
-from fluxburst.notify import EVENTS, Notification, Notifier
+from fluxburst.notification import EVENTS, Notification
+from fluxburst.notify import Notifier
 from fluxburst.quantities import Duration
 from fluxburst.webhooks import read_headers
 
