@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,7 +41,7 @@ class Noting(BurstPlugin):
         self.name = "noting"
         self.asked: dict[int, float] = {}
 
-    def node_types(self) -> Collection[NodeType]:
+    def node_types(self) -> Sequence[NodeType]:
         """Return one that a job fills."""
         return (NodeType("node", cores=1),)
 
@@ -170,7 +170,10 @@ def ends() -> dict[str, Any]:
             last = [flux.job.event_wait(handle, jobid, "clean").timestamp for jobid in jobids]
             found.append(now - max(last))
     client.close()
-    return {"seconds": statistics.median(late[with_client]), "raw": statistics.median(late[with_flux])}
+    return {
+        "seconds": statistics.median(late[with_client]),
+        "raw": statistics.median(late[with_flux]),
+    }
 
 
 SUBMITTERS = {"idle": submit_idle, "load": submit_much}

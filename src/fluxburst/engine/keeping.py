@@ -17,6 +17,7 @@ from fluxburst.engine.lanes import Answer, Call, Lanes
 from fluxburst.engine.records import Records
 from fluxburst.errors import FAILURES, BurstError, FluxburstError
 from fluxburst.handles.protocol import Instance
+from fluxburst.jobs import RUNNING
 from fluxburst.ledger import Entry, Usage
 from fluxburst.limits import Allowance, owner_of
 from fluxburst.manager import Manager
@@ -253,7 +254,7 @@ class Keeper:
         Of a burst whose nodes the instance does not know, those of its own that have not ended.
         """
         ranks = {node.hostname: node.rank for node in nodes}
-        active: set[int] | None = None
+        started: set[int] | None = None
         running: dict[str, list[int]] = {}
         for entry in entries:
             burst = entry.burst
@@ -261,8 +262,9 @@ class Keeper:
             if own:
                 running[burst.name] = self._instance.jobs_on(own)
             elif burst.jobs and not burst.hostnames:
-                active = set(self._instance.job_ids()) if active is None else active
-                running[burst.name] = [job for job in burst.jobs if job in active]
+                started = set(self._instance.job_ids(RUNNING)) if started is None else started
+                pending = self._backlog.jobs
+                running[burst.name] = [j for j in burst.jobs if j in pending or j in started]
             else:
                 running[burst.name] = []
         return running

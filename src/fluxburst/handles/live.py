@@ -204,10 +204,10 @@ class LiveInstance:
                     runs.append(_run(answer["job"]))
         return runs
 
-    def job_ids(self) -> list[int]:
-        """Return the ids of all active jobs of all users."""
+    def job_ids(self, states: JobState = ACTIVE) -> list[int]:
+        """Return the ids of the jobs of all users in one of the states."""
         with self._asking("its jobs") as requests:
-            return [record["id"] for record in _list(requests, ACTIVE, ["state"])]
+            return [record["id"] for record in _list(requests, states, ["state"])]
 
     def nodes(self) -> tuple[Node, ...]:
         """Return every node, by rank, as ``resource.status`` and ``sched-status`` report them."""
