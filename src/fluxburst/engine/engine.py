@@ -167,7 +167,6 @@ class Engine:
         """
         for failure in plan.failures:
             self._hooks.phase_failed("plan", None, failure)
-        self._giver.forget_ended()
         self._bringer.outcome.bursts.clear()
         self._carry_out(plan, patience)
         self.offer_on(patience)
@@ -238,6 +237,7 @@ class Engine:
 
     def reconcile(self, patience: float = math.inf) -> list[FluxburstError]:
         """Mend what is not as it was left. See :meth:`FluxBurst.reconcile`."""
+        self.forget_ended()
         self._looker.look(patience, mend=True)
         self._keeper.keep()
         self.lanes.wait(patience)
@@ -262,6 +262,10 @@ class Engine:
         return errors
 
     # --- what is remembered of jobs --------------------------------------------------------
+
+    def forget_ended(self) -> None:
+        """Let plugins forget the jobs that have ended; this takes as long as they have many."""
+        self._giver.forget_ended()
 
     def note(self, decisions: Sequence[Decision]) -> None:
         """Record the decisions that differ from what was last decided on the same job."""

@@ -109,8 +109,9 @@ class Giver:
 
     def waiting_for(self, plugin: BurstPlugin, bursts: Collection[str] | None) -> list[int]:
         """Return the pending jobs that a plugin was given for some of its bursts; None for all."""
-        given = self._backlog.given(plugin.name)
-        return [job.id for job, mark in given if bursts is None or mark.burst in bursts]
+        if bursts is None:
+            return [job.id for job, _ in self._backlog.given(plugin.name)]
+        return [j for burst in bursts for j in self._backlog.given_for(plugin.name, burst)]
 
     def forget_ended(self) -> None:
         """Let plugins forget the jobs that have ended."""
