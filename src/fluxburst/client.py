@@ -416,6 +416,7 @@ class FluxBurst:
             self._loaded(name)
         self.hold()
         self._engine.backlog.refresh()
+        self._engine.forget_ended()
         return self._engine.apply(still_valid(plan, self._engine.backlog.jobs))
 
     def run_burst(
