@@ -241,9 +241,11 @@ def soak(session: nox.Session) -> None:
     session.env["PYTHONPATH"] = os.pathsep.join(paths)
     mock, local = paths[1:]
     session.run("python", f"{mock}/killing.py", "--soak=1000", f"--seed={seed}")
+    session.run("pytest", "-q", f"{mock}/test_invariants.py", env={"FLUXBURST_SOAK": "1000"})
+    directory = session.create_tmp()
     if FLUX:
-        session.run("python", f"{local}/killing_live.py", session.create_tmp())
-        session.run("python", f"{local}/watching_live.py", session.create_tmp(), "--minutes=10")
+        session.run("python", f"{local}/killing_live.py", f"{directory}/killing")
+        session.run("python", f"{local}/watching_live.py", f"{directory}/watching", "--minutes=10")
     else:
         session.warn("left out: killing and watching on a live Flux (no flux on PATH)")
 
