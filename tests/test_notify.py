@@ -114,7 +114,7 @@ def test_a_burst_cycle_is_told_in_order(target: Target, client: FluxBurst) -> No
         client.run_burst()
         client.run_unburst()
     assert list(client.hooks.observer_errors) == []
-    scheduled, ready, ended = target.events
+    scheduled, requested, ready, ending, ended = target.events
     seven = {"id": 7, "f58": format_f58(7)}
     assert scheduled == {
         "event": "job_scheduled",
@@ -123,11 +123,13 @@ def test_a_burst_cycle_is_told_in_order(target: Target, client: FluxBurst) -> No
         "plugin": "p",
         "jobs": [seven],
     }
-    assert (ready["event"], ready["previous"]) == ("burst_ready", None)
+    assert (requested["event"], requested["previous"]) == ("burst_requested", None)
+    assert (ready["event"], ready["previous"]) == ("burst_ready", "requested")
     assert ready["burst"]["state"] == "ready"
     assert ready["burst"]["jobs"] == [seven]
-    assert (ended["event"], ended["previous"]) == ("burst_ended", "ready")
-    assert ended["burst"]["name"] == ready["burst"]["name"]
+    assert (ending["event"], ending["burst"]["state"]) == ("burst_changed", "ending")
+    assert (ended["event"], ended["previous"]) == ("burst_ended", "ending")
+    assert ended["burst"]["name"] == ready["burst"]["name"] == requested["burst"]["name"]
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,10 @@ class Bursting(RuleBasedStateMachine):
 
     def _new_client(self) -> FluxBurst:
         client = FluxBurst(
-            self.instance, config=Config(policy=self.policy), state_dir=self.state_dir, block=["mock"]
+            self.instance,
+            config=Config(policy=self.policy),
+            state_dir=self.state_dir,
+            block=["mock"],
         )
         for name in TYPES:
             kind: PluginType[BurstParameters] = PluginType(
@@ -209,9 +212,7 @@ class Bursting(RuleBasedStateMachine):
         seconds=st.sampled_from((0.0, 30.0, 1800.0)),
         leaves=st.sampled_from((False, False, True)),
     )
-    def serve_while_nobody_answers(
-        self, passes: list[bool], seconds: float, leaves: bool
-    ) -> None:
+    def serve_while_nobody_answers(self, passes: list[bool], seconds: float, leaves: bool) -> None:
         """Run passes while all clouds are slow; the client may be gone when they answer."""
         self.gate.clear()
         for everything in passes:
@@ -287,9 +288,7 @@ class Bursting(RuleBasedStateMachine):
 
     # --- what is settled -------------------------------------------------------------------
 
-    @rule(
-        top=_limit(), plugin=st.none() | _limit(), user=st.none() | _limit(), each=st.booleans()
-    )
+    @rule(top=_limit(), plugin=st.none() | _limit(), user=st.none() | _limit(), each=st.booleans())
     def limit(self, top: Limit, plugin: Limit | None, user: Limit | None, each: bool) -> None:
         plugins = {} if plugin is None else {"flaky": _below(plugin, top)}
         users = {} if user is None else {"*" if each else str(USERS[0]): _below(user, top)}
