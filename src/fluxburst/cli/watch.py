@@ -107,11 +107,13 @@ def _observers(client: FluxBurst) -> Iterator[Metrics | None]:
 
 def _show(metrics: Metrics, client: FluxBurst, report: Report) -> None:
     """Bring the metrics up to date after a pass."""
+    from fluxburst import status
+
     metrics.observe_pass(report.seconds)
-    metrics.set_up(report.reachable)
-    metrics.set_bursts(
-        burst for plugin in client.plugins.values() for burst in plugin.bursts.values()
-    )
+    if report.reachable:
+        status.feed(metrics, status.of_service(client))
+    else:
+        metrics.set_up(False)
     textfile = client.config.policy.metrics.textfile
     if textfile is not None:
         try:
