@@ -63,6 +63,7 @@ def test_jobs_given_by_one_process_are_not_given_by_the_next(flux: Flux, tmp_pat
     client.set_selector(lambda job: bool(job.burstable))
     assert client.run_burst() == []
     assert len(cloud.jobs) == 5
+    client.close()
     script = """
 from support import Elsewhere
 from fluxburst import FluxBurst
