@@ -225,8 +225,11 @@ def bench(session: nox.Session) -> None:
     if FLUX:
         session.run("python", "benchmarks/cycle.py", *session.posargs)
         session.run("python", "benchmarks/joining.py", *session.posargs)
+        session.run("python", "benchmarks/service.py", *session.posargs)
     else:
-        session.warn("left out: the burst cycle and joining on a live Flux (no flux on PATH)")
+        session.warn(
+            "left out: the burst cycle, joining and the service on a live Flux (no flux on PATH)"
+        )
 
 
 @nox.session(python=NEWEST)
