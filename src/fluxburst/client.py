@@ -229,6 +229,11 @@ class FluxBurst:
         return self.instance.job_ids()
 
     @property
+    def pending(self) -> int:
+        """How many jobs were pending when that was last looked at."""
+        return len(self._engine.backlog.jobs)
+
+    @property
     def ledger(self) -> Ledger:
         """The record of this instance's bursts.
 
