@@ -254,6 +254,17 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST)
+def soak(session: nox.Session) -> None:
+    """Kill it 1000 times at random points, and try many long sequences: ``nox -s soak -- SEED``."""
+    _install(session, ["mock"])
+    seed = session.posargs[0] if session.posargs else "1"
+    tests = "plugins/mock/tests"
+    session.run("python", f"{tests}/killing.py", "--soak", "1000", "--seed", seed)
+    sequences = ["-q", f"--hypothesis-seed={seed}", f"{tests}/test_invariants.py"]
+    session.run("pytest", *sequences, env={"FLUXBURST_SOAK": "1000"})
+
+
+@nox.session(python=NEWEST)
 def lint(session: nox.Session) -> None:
     """Check style and format."""
     session.install(*LINT_TOOLS)
