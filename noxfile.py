@@ -244,24 +244,14 @@ def soak(session: nox.Session) -> None:
     session.env["PYTHONPATH"] = os.pathsep.join(paths)
     mock, local = paths[1:]
     session.run("python", f"{mock}/killing.py", "--soak=1000", f"--seed={seed}")
-    session.run("pytest", "-q", f"{mock}/test_invariants.py", env={"FLUXBURST_SOAK": "1000"})
+    sequences = ["-q", f"--hypothesis-seed={seed}", f"{mock}/test_invariants.py"]
+    session.run("pytest", *sequences, env={"FLUXBURST_SOAK": "1000"})
     directory = session.create_tmp()
     if FLUX:
         session.run("python", f"{local}/killing_live.py", f"{directory}/killing")
         session.run("python", f"{local}/watching_live.py", f"{directory}/watching", "--minutes=10")
     else:
         session.warn("left out: killing and watching on a live Flux (no flux on PATH)")
-
-
-@nox.session(python=NEWEST)
-def soak(session: nox.Session) -> None:
-    """Kill it 1000 times at random points, and try many long sequences: ``nox -s soak -- SEED``."""
-    _install(session, ["mock"])
-    seed = session.posargs[0] if session.posargs else "1"
-    tests = "plugins/mock/tests"
-    session.run("python", f"{tests}/killing.py", "--soak", "1000", "--seed", seed)
-    sequences = ["-q", f"--hypothesis-seed={seed}", f"{tests}/test_invariants.py"]
-    session.run("pytest", *sequences, env={"FLUXBURST_SOAK": "1000"})
 
 
 @nox.session(python=NEWEST)
