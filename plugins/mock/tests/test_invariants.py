@@ -174,9 +174,12 @@ class Bursting(RuleBasedStateMachine):
     @initialize(
         clock_may_jump=st.sampled_from((False, False, True)),
         jobs=st.lists(JOBS, min_size=1, max_size=5),
+        top=st.none() | _limit(),
     )
-    def begin(self, clock_may_jump: bool, jobs: Jobs) -> None:
+    def begin(self, clock_may_jump: bool, jobs: Jobs, top: Limit | None) -> None:
         self.clock_may_jump = clock_may_jump
+        if top is not None:
+            self.limit(top, None, None, each=False)
         self.submit(jobs)
 
     @rule(jobs=st.lists(JOBS, min_size=1, max_size=4))
@@ -621,7 +624,7 @@ class Bursting(RuleBasedStateMachine):
 
 TestInvariants = Bursting.TestCase
 TestInvariants.settings = settings(
-    max_examples=EXAMPLES or 40,
+    max_examples=EXAMPLES or 60,
     stateful_step_count=50 if EXAMPLES else 25,
     derandomize=not EXAMPLES,
     deadline=None,
