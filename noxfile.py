@@ -123,9 +123,10 @@ def tests(session: nox.Session, what: str) -> None:
     """Run the tests on built wheels: the core alone, each plugin, and all together.
 
     The core is tested on every Python, with random input on the oldest and the newest, as plugins
-    are, and all together, with what of the core knows of plugins, on the newest. What needs a live Flux, Slurm or sshd takes long, and depends little on the Python: the
-    core's is tested on the oldest and the newest, each plugin's on the newest. What takes minutes
-    is tested once, on the newest.
+    are; all together, with what of the core knows of plugins, on the newest. What needs a live
+    Flux, Slurm or sshd takes long, and depends little on the Python: the core's is tested on the
+    oldest and the newest, each plugin's on the newest. What takes minutes is tested once, on the
+    newest.
     """
     newest, oldest = session.python == NEWEST, session.python == PRESENT[0]
     if what == "all" and not newest:
