@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +25,14 @@ from fluxburst.errors import (
     BurstErrors,
     CapacityError,
     ConfigError,
+    HeldError,
     HookError,
     RequestError,
     UnknownPluginError,
 )
+from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.jobs import Mark
+from fluxburst.recordings import Recording
 
 
 class Witness:
@@ -613,3 +617,32 @@ def test_bursts_that_a_package_brought_up_before_it_failed_are_known_and_can_be_
     assert marks(client) == {1: None}
     assert client.run_unburst() == ["half-1"]
     assert cloud.deleted == ["half-1"]
+
+
+def test_answers_that_were_waited_for_wake_nobody_and_time_passes() -> None:
+    client = client_with(Elsewhere("cloud"), jobs=(job(1),))
+    client.run_burst()
+    client.refresh_bursts()
+    before = client.now()
+    client.instance.wait(10.0)
+    assert client.now() == before + 10.0
+
+
+def test_a_client_that_is_let_go_lets_another_act(tmp_path: Path) -> None:
+    instance = EmbeddedInstance(Recording((), ()))
+
+    def client() -> FluxBurst:
+        made = FluxBurst(instance, state_dir=tmp_path)
+        cloud = made.plugins["cloud"] = Elsewhere("cloud")
+        made.hooks.register(cloud, "fluxburst-cloud")
+        return made
+
+    first = client()
+    first.request_burst("cloud", 1, None)
+    second = client()
+    with pytest.raises(HeldError):
+        second.request_burst("cloud", 1, None)
+    del first
+    gc.collect()
+    assert [burst.name for burst in second.request_burst("cloud", 1, None)] == ["cloud-2"]
+    second.close()

@@ -155,7 +155,7 @@ def test_jobs_shows_what_would_be_selected_without_any_plugin(run: Run) -> None:
 
 def test_unburst_of_all_takes_down_nothing_where_there_is_nothing(run: Run) -> None:
     result = json_of(run("unburst", "--all", "--mock", "--plugin", "cloud", "--json"))
-    assert result == {"gone": [], "errors": []}
+    assert result == {"gone": [], "errors": [], "remaining": None}
 
 
 def test_plugins_lists_packages_with_what_they_do_or_why_not(
@@ -358,8 +358,10 @@ assert not loaded, loaded
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "jobs", "params", "plan", "plugins", "record", "run", "unburst"]
-)
+    "command",
+    ["cost", "demo", "doctor", "jobs", "ledger", "params", "plan", "plugins", "record", "run",
+     "status", "unburst", "why"],
+)  # fmt: skip
 def test_every_command_has_help_that_agrees_with_the_list(run: Run, command: str) -> None:
     from fluxburst.cli.app import _COMMANDS
 

@@ -399,7 +399,8 @@ def test_selectors_and_orderings_are_in_the_user_guide_by_the_names_of_the_confi
 def test_keys_of_the_config_file_are_in_the_user_guide() -> None:
     text = GUIDE.read_text()
     for key in config._KEYS:
-        assert f"| `{key}` |" in text or f"| `[{key}.NAME]` |" in text, key
+        spellings = (key, f"[{key}]", f"[[{key}]]", f"[{key}.NAME]")
+        assert any(f"| `{spelling}` |" in text for spelling in spellings), key
     assert config.VARIABLE in text
     assert config.BLOCK_VARIABLE in text
 
@@ -444,6 +445,8 @@ def test_the_json_of_a_plan_has_the_documented_keys() -> None:
         ("plugins --json", "plugins --json"),
         ("params NAME --json", "params mock --json"),
         ("unburst --json", "unburst --mock --plugin mock --all --json"),
+        ("status --json", "status --mock --plugin mock --json"),
+        ("doctor --json", "doctor --mock --plugin mock --json"),
     ],
 )
 def test_the_json_of_a_command_has_the_documented_keys(documented: str, command: str) -> None:

@@ -38,6 +38,20 @@ def test_a_job_id_is_read_in_decimal_and_in_f58(text: str, value: int) -> None:
     assert parse_fluid(text) == value
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["0x17e9fb8df16c2e", "0X17E9FB8DF16C2E", "0017.e9fb.8df1.6c2e", "job.0017.e9fb.8df1.6c2e"],
+)
+def test_a_job_id_is_read_in_hexadecimal(text: str) -> None:
+    assert parse_fluid(text) == 6731191091817518
+
+
+@pytest.mark.parametrize("text", ["0x", "0xg", "0x1" + 16 * "0", "17.e9fb.8df1.6c2e", "job.1"])
+def test_what_is_not_quite_hexadecimal_is_refused(text: str) -> None:
+    with pytest.raises(FormatError, match="job id"):
+        parse_fluid(text)
+
+
 @given(ids)
 @unhurried
 def test_what_is_written_in_f58_is_read_back(value: int) -> None:

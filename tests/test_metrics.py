@@ -299,3 +299,34 @@ def test_without_prometheus_client_it_is_said_what_to_install(
 def test_importing_the_module_does_not_import_prometheus_client() -> None:
     source = "import fluxburst.metrics, sys; sys.exit('prometheus_client' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", source], check=False).returncode == 0
+
+
+def test_metrics_are_fed_from_how_things_stand(tmp_path: Path) -> None:
+    from fluxburst import status
+    from fluxburst.ledger import Breaker, Ledger
+    from fluxburst.policy import Policy
+
+    ledger = Ledger(None, "here")
+    burst = Burst("b", "cloud", "node", 2, price=3.0, since=0.0, state=BurstState.READY)
+    ledger.request(burst, 0.0, None, "")
+    ledger.record(burst, 0.0)
+    ledger.set_breaker(Breaker("cloud", "node", 3, 9000.0, "no"))
+    metrics = Metrics()
+    jobs = status.Jobs(4, 3, 2, 1)
+    now = status.of_ledger(ledger, Policy(), 3600.0, installed=["cloud"], jobs=jobs)
+    status.feed(metrics, now)
+    sample = metrics.registry.get_sample_value
+    labels = {"plugin": "cloud", "node_type": "node"}
+    assert sample("fluxburst_nodes", {**labels, "state": "ready"}) == 2
+    assert sample("fluxburst_unmatched_jobs") == 1
+    assert sample("fluxburst_cost_all_time") == 6.0
+    assert sample("fluxburst_breaker_open", labels) == 1
+    assert sample("fluxburst_instance_up") == 1
+
+    ledger.set_breaker(Breaker("cloud", "node"))
+    later = status.of_ledger(ledger, Policy(), 7200.0, installed=[], unreachable="away")
+    status.feed(metrics, later)
+    assert sample("fluxburst_breaker_open", labels) is None
+    assert sample("fluxburst_instance_up") == 0
+    assert later.missing == {"cloud": ("b",)}
+    ledger.close()

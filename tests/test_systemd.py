@@ -138,7 +138,7 @@ def test_the_unit_says_what_the_program_relies_on(unit: configparser.RawConfigPa
 def test_the_units_command_is_one_of_the_program(unit: configparser.RawConfigParser) -> None:
     program, name, *arguments = unit["Service"]["ExecStart"].split()
     assert (program, name) == ("/usr/bin/env", cli.name)
-    assert arguments == ["watch"]
+    assert arguments == ["watch", "--verbose"]
 
 
 def test_the_unit_does_not_start_flux_when_flux_is_shut_down(

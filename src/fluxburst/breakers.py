@@ -46,9 +46,25 @@ def closed_types(
         if breaker.retry_at is None:
             continue
         key = breaker.plugin, breaker.node_type
-        times = f"it failed {breaker.failures} times in a row, last with: {breaker.error}"
+        times = _times(breaker)
         if now < breaker.retry_at:
             reasons[key] = f"for {format_duration(breaker.retry_at - now)} yet, as {times}"
         elif key in coming and coming[key].requested >= breaker.retry_at:
             reasons[key] = f"until burst {coming[key].burst.name} is up, as {times}"
     return reasons
+
+
+def tried_types(
+    breakers: Iterable[Breaker], closed: Mapping[tuple[str, str], str]
+) -> Mapping[tuple[str, str], str]:
+    """Return the node types of which one burst is to be tried, with the reason for no other."""
+    half_open = {(b.plugin, b.node_type): b for b in breakers if b.retry_at is not None}
+    return {
+        key: f"another burst of it is tried first, as {_times(breaker)}"
+        for key, breaker in half_open.items()
+        if key not in closed
+    }
+
+
+def _times(breaker: Breaker) -> str:
+    return f"it failed {breaker.failures} times in a row, last with: {breaker.error}"

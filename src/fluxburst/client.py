@@ -14,6 +14,7 @@ from fluxburst.bursts import Burst
 from fluxburst.config import Config, blocked_by_environment
 from fluxburst.config import find as find_config
 from fluxburst.engine.engine import Engine
+from fluxburst.engine.lanes import Lanes
 from fluxburst.errors import (
     FAILURES,
     BurstError,
@@ -128,7 +129,7 @@ class FluxBurst:
             self.config.policy,
             self._plan_again,
         )
-        self._closing = weakref.finalize(self, _close, self._engine, self._place)
+        self._closing = weakref.finalize(self, _close, self._engine.lanes, self._place)
         self.hooks.configure(self)
         self.hooks.discover()
         self._configure(self.config)
@@ -144,7 +145,7 @@ class FluxBurst:
 
     def close(self) -> None:
         """Let others hold the instance, close the ledger, and end the threads."""
-        _close(self._engine, self._place)
+        _close(self._engine.lanes, self._place)
 
     # --- plugins, selector, ordering -------------------------------------------------------
 
@@ -358,6 +359,11 @@ class FluxBurst:
                 self.set_ordering(ordering.from_config(config.ordering))
         except RequestError as error:
             raise ConfigError(config.source, str(error)) from error
+
+    def queue_counts(self) -> tuple[int, int, int]:
+        """Return how many jobs the passes know to be pending, given away, and without a place."""
+        backlog = self._engine.backlog
+        return len(backlog.jobs), len(backlog.marks), self._engine.agenda.waiting
 
     def next_due(self) -> float:
         """Return when a lease or an idle timer is due at the earliest; seconds since the epoch."""
@@ -612,8 +618,9 @@ class FluxBurst:
         return self.plugins[name]
 
 
-def _close(engine: Engine, place: LedgerPlace) -> None:
-    engine.close()
+def _close(lanes: Lanes, place: LedgerPlace) -> None:
+    """Close what a client has; neither of these knows the client, which would never be let go."""
+    lanes.close()
     place.close()
 
 

@@ -57,6 +57,7 @@ class Bounds:
         allowance: What the limits leave; it is not changed.
         by_owner: Whether each user and queue gets bursts of its own, to be charged for.
         closed: Node types that are not to be asked for, by plugin and name, with the reason.
+        tried: Node types of which one burst is to be tried, with the reason for no other.
         stuck: Plugins that do not answer, with the reason.
         max_lifetime: How long a burst lives at most, in seconds.
         name_of: Makes the name of a burst one that no burst before had.
@@ -65,6 +66,7 @@ class Bounds:
     allowance: Allowance = field(default_factory=lambda: Allowance(Limits(), Spent(0.0), 0.0))
     by_owner: bool = False
     closed: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    tried: Mapping[tuple[str, str], str] = field(default_factory=dict)
     stuck: Mapping[str, BurstError] = field(default_factory=dict)
     max_lifetime: float = math.inf
     name_of: Callable[[str], str] = str
@@ -340,7 +342,8 @@ class Planner:
         """Return what packs an owner's jobs, with the nodes that others have opened in use."""
         name = owner.plugin
         if owner not in self._packers:
-            open_types = [t for t in self._types[name] if (name, t.name) not in self._bounds.closed]
+            closed = self._closed_to(owner)
+            open_types = [t for t in self._types[name] if (name, t.name) not in closed]
             self._packers[owner] = Packer(
                 open_types, self._existing, {}, self._kinds, self._allowance, owner
             )
@@ -490,7 +493,7 @@ class Planner:
         for candidate in candidates:
             job = candidate.job.id
             if job in packing.unplaced:
-                why = "; ".join([packing.unplaced[job], *self._closed_of(name)])
+                why = "; ".join([packing.unplaced[job], *self._closed_of(owner)])
                 candidate.reasons.append(f"{name}: {why}")
                 del self._plugins[name].jobs[job]
                 left_over.append(candidate)
@@ -504,12 +507,23 @@ class Planner:
                 self._assign(candidate, name, why)
         return left_over
 
-    def _closed_of(self, name: str) -> list[str]:
+    def _closed_to(self, owner: Owner) -> Mapping[tuple[str, str], str]:
+        """Return what an owner's bursts are not to be of: also what another's is to try."""
+        opened = {
+            (other.plugin, node_type)
+            for other, packer in self._packers.items()
+            if other != owner
+            for node_type in packer.new_nodes
+        }
+        tried = {kind: why for kind, why in self._bounds.tried.items() if kind in opened}
+        return {**self._bounds.closed, **tried}
+
+    def _closed_of(self, owner: Owner) -> list[str]:
         """Return which node types of a plugin are not to be asked for now, and why."""
         return [
             f"{node_type!r} is not asked for: {why}"
-            for (plugin, node_type), why in self._bounds.closed.items()
-            if plugin == name
+            for (plugin, node_type), why in self._closed_to(owner).items()
+            if plugin == owner.plugin
         ]
 
     def _wanted(self, job: Job, name: str) -> int:

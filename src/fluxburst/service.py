@@ -54,6 +54,7 @@ class Service:
     Args:
         client: The client, with its plugins loaded.
         read_config: Reads the configuration again; by default it stays.
+        reread_done: Called when that is done, also where the former configuration stays.
         tell: Told of every pass.
         beat: Called at least every ``beat_seconds`` while nothing happens, for a watchdog.
         beat_seconds: How often.
@@ -64,12 +65,14 @@ class Service:
         client: FluxBurst,
         *,
         read_config: Callable[[], Config] | None = None,
+        reread_done: Callable[[], None] = lambda: None,
         tell: Callable[[Report], None] = lambda _: None,
         beat: Callable[[], None] = lambda: None,
         beat_seconds: float = 60.0,
     ) -> None:
         self._client = client
         self._read_config = read_config
+        self._reread_done = reread_done
         self._tell = tell
         self._beat = beat
         self._beat_seconds = beat_seconds
@@ -173,6 +176,7 @@ class Service:
             _log.info("the configuration was read again")
         except FluxburstError as error:
             _log.error("the configuration is not used, the former one stays: %s", error)
+        self._reread_done()
 
     def _look_at_clock(self) -> None:
         """Say when the clock was set: leases and timers go by it."""

@@ -153,7 +153,7 @@ def in_child(run: Callable[[], None]) -> int:
     try:
         run()
         os._exit(0)
-    except BaseException:  # noqa: BLE001 - shown, and told by the status
+    except BaseException:
         traceback.print_exc()
         os._exit(1)
 

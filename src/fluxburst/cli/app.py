@@ -94,6 +94,9 @@ class Settings:
         client = FluxBurst(
             self.instance(), config=config, block=self.block, state_dir=self.state_dir
         )
+        context = click.get_current_context(silent=True)
+        if context is not None:
+            context.find_root().call_on_close(client.close)
         names = list(dict.fromkeys(self.plugins or config.plugins))
         if plugins and not names:
             offered = client.choices.replace("|", ", ") or "none; install a fluxburst_* package"

@@ -109,7 +109,7 @@ def _act(client: FluxBurst, made: Plan, frame: Callable[[], None]) -> None:
                 "the demo's jobs do not end: is a FLUXBURST_ variable set for the mock plugin?"
             )
         instance.advance(STEP_SECONDS)
-        client.refresh_bursts()
+        client.reconcile()  # leases are renewed, idle bursts end
         frame()
     client.run_unburst()
     frame()

@@ -13,9 +13,12 @@ import click
 from fluxburst import systemd
 from fluxburst.cli.app import OK, Command, settings_of
 from fluxburst.client import FluxBurst
+from fluxburst.errors import FluxburstError
 from fluxburst.service import Report, Service
+from fluxburst.status import feed, of_service
 
 if TYPE_CHECKING:
+    from fluxburst.config import Config
     from fluxburst.metrics import Metrics
 
 BEAT_SECONDS = 60.0
@@ -39,11 +42,16 @@ def watch(context: click.Context, drain: bool) -> int:
         def tell(report: Report) -> None:
             systemd.status(_line(client, report))
             if metrics is not None:
-                _show(metrics, client, report)
+                metrics.show(client, report)
+
+        def read_config() -> Config:
+            systemd.reloading()
+            return settings.load_config()
 
         service = Service(
             client,
-            read_config=settings.load_config,
+            read_config=read_config,
+            reread_done=systemd.ready,
             tell=tell,
             beat=systemd.watchdog,
             beat_seconds=min(systemd.watchdog_interval() or BEAT_SECONDS, BEAT_SECONDS),
@@ -63,15 +71,10 @@ def watch(context: click.Context, drain: bool) -> int:
 def _signals(service: Service) -> Iterator[None]:
     """Let signals stop the service after its step, or have it read its configuration."""
 
-    def reread(*_: object) -> None:
-        systemd.reloading()
-        service.reread()
-        systemd.ready()
-
     handlers = {
         signal.SIGTERM: lambda *_: service.stop(),
         signal.SIGINT: lambda *_: service.stop(),
-        signal.SIGHUP: reread,
+        signal.SIGHUP: lambda *_: service.reread(),
     }
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
@@ -82,7 +85,7 @@ def _signals(service: Service) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _observers(client: FluxBurst) -> Iterator[Metrics | None]:
+def _observers(client: FluxBurst) -> Iterator[_Display | None]:
     """Have told whom the configuration names, and metrics shown where it says."""
     with contextlib.ExitStack() as stack:
         if client.config.notify:
@@ -92,32 +95,48 @@ def _observers(client: FluxBurst) -> Iterator[Metrics | None]:
             client.hooks.register(notifier, "notify")
             stack.callback(notifier.close)
         metering = client.config.policy.metrics
-        metrics = None
+        display = None
         if metering.port is not None or metering.textfile is not None:
             from fluxburst.metrics import Metrics
 
             metrics = Metrics()
             client.hooks.register(metrics, "metrics")
-        if metrics is not None and metering.port is not None:
-            server = metrics.serve(metering.address, metering.port)
-            stack.callback(server.close)
-            _log.info("metrics are on port %d of %s", server.port, metering.address)
-        yield metrics
+            display = _Display(metrics)
+            if metering.port is not None:
+                server = metrics.serve(metering.address, metering.port)
+                stack.callback(server.close)
+                _log.info("metrics are on port %d of %s", server.port, metering.address)
+        yield display
 
 
-def _show(metrics: Metrics, client: FluxBurst, report: Report) -> None:
-    """Bring the metrics up to date after a pass."""
-    metrics.observe_pass(report.seconds)
-    metrics.set_up(report.reachable)
-    metrics.set_bursts(
-        burst for plugin in client.plugins.values() for burst in plugin.bursts.values()
-    )
-    textfile = client.config.policy.metrics.textfile
-    if textfile is not None:
+class _Display:
+    """Metrics, as they are shown after each pass. What cannot be shown is no reason to stop."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._problem = ""
+
+    def show(self, client: FluxBurst, report: Report) -> None:
+        """Bring the metrics up to date; what fails is logged once for as long as it is the same."""
         try:
-            metrics.write_textfile(textfile)
-        except OSError as error:
-            _log.warning("metrics cannot be written to %s: %s", textfile, error.strerror)
+            self._update(client, report)
+            problem = ""
+        except FluxburstError as error:
+            problem = str(error)
+        if problem and problem != self._problem:
+            _log.warning("metrics are not up to date: %s", problem)
+        self._problem = problem
+
+    def _update(self, client: FluxBurst, report: Report) -> None:
+        self._metrics.observe_pass(report.seconds)
+        self._metrics.set_up(report.reachable)
+        textfile = client.config.policy.metrics.textfile
+        try:
+            if report.reachable:
+                feed(self._metrics, of_service(client))
+        finally:
+            if textfile is not None:
+                self._metrics.write_textfile(textfile)
 
 
 def _line(client: FluxBurst, report: Report) -> str:

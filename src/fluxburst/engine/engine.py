@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from fluxburst.breakers import closed_types
+from fluxburst.breakers import closed_types, tried_types
 from fluxburst.bursts import Burst
 from fluxburst.engine.agenda import Agenda
 from fluxburst.engine.backlog import backlog_of
@@ -133,14 +133,17 @@ class Engine:
         now = self.records.now()
         live = ledger.live()
         stuck = self.lanes.stuck()
+        breakers = ledger.breakers().values()
+        open_breakers = closed_types(breakers, live, now)
         return Bounds(
             allowance=self.allowance(),
             by_owner=self._policy.limits.by_owner,
             closed={
                 **self._cooling(now),
-                **closed_types(ledger.breakers().values(), live, now),
+                **open_breakers,
                 **closed,
             },
+            tried=tried_types(breakers, open_breakers),
             stuck={name: PatienceError(why, plugin=name) for name, why in stuck.items()},
             max_lifetime=self._policy.lifetimes.max_lifetime,
             name_of=ledger.free_name,
@@ -165,7 +168,7 @@ class Engine:
 
         What is not answered within ``patience`` seconds is taken in by a later pass.
         """
-        for failure in plan.failures:
+        for failure in plan.errors:
             self._hooks.phase_failed("plan", None, failure)
         self._bringer.outcome.bursts.clear()
         self._carry_out(plan, patience)
@@ -188,12 +191,14 @@ class Engine:
         """Record all that a plan says in one transaction, and then do it."""
         try:
             with self.records.ledger.transaction():
-                self.note(plan.decisions)
+                failures = self.note(plan.decisions)
                 intents = self._bringer.intend(self._plugins, plan)
         except LedgerError:
             for decision in plan.decisions:  # which was not recorded
                 self._decided.pop(decision.id, None)
             raise
+        for failure in failures:
+            self._hooks.phase_failed("plan", None, failure)
         self._bringer.start(intents, patience)
 
     def request(
@@ -267,8 +272,12 @@ class Engine:
         """Let plugins forget the jobs that have ended; this takes as long as they have many."""
         self._giver.forget_ended()
 
-    def note(self, decisions: Sequence[Decision]) -> None:
-        """Record the decisions that differ from what was last decided on the same job."""
+    def note(self, decisions: Sequence[Decision]) -> list[FluxburstError]:
+        """Record the decisions that differ from what was last decided on the same job.
+
+        Returns:
+            What failed in making these decisions.
+        """
         self.agenda.note(decisions)
         changed = []
         for decision in decisions:
@@ -280,6 +289,7 @@ class Engine:
             changed.append(decision)
         if changed:
             self.records.ledger.decide(changed, self.records.now())
+        return [decision.error for decision in changed if decision.error is not None]
 
     def forget_gone(self) -> None:
         """Forget what was last decided on jobs that are pending no longer."""

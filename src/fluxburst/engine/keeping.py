@@ -15,7 +15,7 @@ from fluxburst.engine.backlog import Backlog
 from fluxburst.engine.ending import Ender
 from fluxburst.engine.lanes import Answer, Call, Lanes
 from fluxburst.engine.records import Records
-from fluxburst.errors import FAILURES, BurstError, FluxburstError
+from fluxburst.errors import FAILURES, BurstError, FluxburstError, LimitError
 from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import RUNNING
 from fluxburst.ledger import Entry, Usage
@@ -175,6 +175,9 @@ class Keeper:
             if not why:
                 wanted = self._records.record(plugin, replace(entry.burst, lease_until=until))
         if why:
+            if self._refused.get(entry.burst.name) != why:
+                error = LimitError(why, plugin=plugin.name, burst=entry.burst.name)
+                self._hooks.phase_failed("renew", plugin, error)
             self._refused[entry.burst.name] = why
             return False
 

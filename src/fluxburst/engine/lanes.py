@@ -76,15 +76,22 @@ class _Lane:
         self._thread.join(seconds)
 
     def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
-            if not call.answer.set_running_or_notify_cancel():
-                continue  # given up while it waited behind another
+        while self._make_next_call():
+            pass
+
+    def _make_next_call(self) -> bool:
+        """Make the next call, once there is one; False at the end. Nothing of it is kept."""
+        call = self._calls.get()
+        if call is None:
+            return False
+        if call.answer.set_running_or_notify_cancel():  # not given up behind another
             call.began = time.monotonic()
             try:
                 call.answer.set_result(call.run())
             except BaseException as error:  # noqa: BLE001 - raised where the answer is settled
                 call.answer.set_exception(error)
             self._done()
+        return True
 
 
 class Lanes:

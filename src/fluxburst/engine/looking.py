@@ -122,8 +122,6 @@ class Looker:
                 self._failed(plugin, replace(burst, error=self._too_slow(entry)))
             elif burst != entry.burst:
                 self._records.record(plugin, burst)
-                if burst.state is BurstState.READY:
-                    self._succeeded(burst)
 
     # --- asking ----------------------------------------------------------------------------
 
@@ -214,7 +212,7 @@ class Looker:
         elif seen.there is not None and burst.name in seen.there:
             self._adopt_recorded(plugin, entry, burst, found)
         elif entry.created is None:
-            self._failed(plugin, replace(burst, error=_NEVER_ANSWERED))
+            self._end_it(plugin, replace(burst, error=_NEVER_ANSWERED))
         elif self._has_vanished(burst, seen):
             self._failed(plugin, replace(burst, error=_VANISHED))
 
@@ -295,9 +293,13 @@ class Looker:
         self._giver.take_back(plugin, waiting, burst.error)
 
     def _failed(self, plugin: BurstPlugin, burst: Burst) -> None:
-        """Have what there is of a burst taken down, and free the jobs that wait for it."""
+        """Count the failure of a burst that did not come up, and have it taken down."""
         if burst.state in COMING_STATES or burst.state is BurstState.FAILED:
             self._count_failure(burst)
+        self._end_it(plugin, burst)
+
+    def _end_it(self, plugin: BurstPlugin, burst: Burst) -> None:
+        """Have what there is of a burst taken down, and free the jobs that wait for it."""
         self._ender.end(burst)
         waiting = self._giver.waiting_for(plugin, {burst.name})
         self._giver.take_back(plugin, waiting, burst.error)
@@ -318,9 +320,6 @@ class Looker:
         breaker = ledger.breakers().get(key, Breaker(*key))
         now = self._records.now()
         ledger.set_breaker(failed(breaker, self.policy.breakers, now, burst.error))
-
-    def _succeeded(self, burst: Burst) -> None:
-        self._records.ledger.set_breaker(Breaker(burst.plugin, burst.node_type))
 
 
 _NEVER_ANSWERED = "whoever asked for it ended before it was answered"

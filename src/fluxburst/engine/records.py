@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from fluxburst.bursts import LIVE_STATES, Burst, BurstState
+from fluxburst.bursts import COMING_STATES, LEAVING_STATES, LIVE_STATES, Burst, BurstState
 from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import Job
-from fluxburst.ledger import Entry, Ledger, LedgerPlace
+from fluxburst.ledger import Breaker, Entry, Ledger, LedgerPlace
 from fluxburst.manager import Manager
 from fluxburst.plugins import BurstPlugin
 
@@ -104,12 +104,15 @@ class Records:
         """Record what has become of a burst; return it as it is recorded.
 
         What it was requested for, and at which price, stays as it was, whatever its plugin says;
-        so does its lease, where the plugin says nothing of it.
+        so does its lease, where the plugin says nothing of it, and why it is being taken down,
+        whatever is answered late.
         """
         entry = self.ledger.entry(burst.name) or self.request(burst)
         known = entry.burst
         lease = known.lease_until if burst.lease_until is None else burst.lease_until
-        burst = replace(burst, jobs=known.jobs, price=known.price, lease_until=lease)
+        late = known.state in LEAVING_STATES and burst.state in COMING_STATES | {BurstState.READY}
+        error = known.error if late else burst.error
+        burst = replace(burst, jobs=known.jobs, price=known.price, lease_until=lease, error=error)
         if burst.since is None and burst.state in LIVE_STATES - {BurstState.REQUESTED}:
             # The provider does not say since when it costs: then since it was asked.
             since = entry.requested if known.since is None else known.since
@@ -120,6 +123,10 @@ class Records:
             recorded = self.ledger.record(burst, self.now(), reason).burst
         plugin.bursts[burst.name] = recorded
         self._told[plugin.name][burst.name] = recorded
+        if recorded.state is BurstState.READY and (
+            before is None or before.state != recorded.state
+        ):
+            self.ledger.set_breaker(Breaker(recorded.plugin, recorded.node_type))
         if recorded != before:
             self._tell(recorded, before, reason)
         return recorded

@@ -130,9 +130,14 @@ class LiveInstance:
 
     @property
     def name(self) -> str:
-        """The lead broker's host and run directory: the same after a restart of its service."""
-        host, directory = (self._attribute(name, nodeid=0) for name in ("hostname", "rundir"))
-        return f"{host}:{directory}"
+        """The lead broker's host, and the directory of its state or else its run directory.
+
+        Where an instance has state that outlasts a restart (flux-broker-attributes(7)), it is the
+        same instance afterwards.
+        """
+        host = self._attribute("hostname", nodeid=0)
+        state = self._attribute("statedir", nodeid=0)
+        return f"{host}:{state or self._attribute('rundir', nodeid=0)}"
 
     @property
     def lock_file(self) -> Path | None:

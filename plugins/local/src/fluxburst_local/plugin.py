@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, Node, NodeType, hookimpl
+from fluxburst.bursts import drain_reason
 from fluxburst.elastic import BURST_PROPERTY, Elastic, check_certificate, find_flux, load
 from fluxburst.errors import (
     BurstError,
@@ -46,7 +47,7 @@ from fluxburst_local.parameters import BurstParameters
 RUN_DIR_BYTES = 24
 """Flux wants run directories of at most 96 bytes, and theirs have names of up to 70."""
 
-_REASON = re.compile(r"fluxburst (?P<burst>\S+) is taken down")
+_REASON = re.compile(drain_reason(r"(?P<burst>\S+)"))
 
 
 class LocalBurst(BurstPlugin):
@@ -198,8 +199,15 @@ class LocalBurst(BurstPlugin):
         """
         with self.brokers.starting():
             hosts = self._chosen_hosts(burst)
-            self.launcher.launch(burst.name, hosts)
+            lease = None if burst.lease_until is None else burst.lease_until - time.time()
+            self.launcher.launch(burst.name, hosts, lease)
         return replace(burst, state=BurstState.STARTING, hostnames=tuple(hosts))
+
+    def renew(self, burst: Burst) -> Burst:
+        """Have the job of the brokers end later, where the launcher starts them in one."""
+        if burst.lease_until is not None:
+            self.launcher.renew(burst.name, burst.lease_until)
+        return burst
 
     def delete(self, burst: Burst) -> None:
         """Drain its nodes, wait for their jobs, end the brokers, disconnect and undrain the nodes.
@@ -211,7 +219,7 @@ class LocalBurst(BurstPlugin):
         leave(
             self.instance,
             ranks,
-            reason=f"fluxburst {burst.name} is taken down",
+            reason=drain_reason(burst.name),
             grace=self.params.grace,
             cancel_jobs=self.params.cancel_jobs,
             end=lambda: self.launcher.end(burst.name),
@@ -295,7 +303,7 @@ class LocalBurst(BurstPlugin):
         missing = [host for host in hosts if host in launched.lost or host not in up]
         late = self._late(burst.name, launched)
         lost = [host for host in missing if host in launched.lost or late]
-        burst = replace(burst, hostnames=hosts)
+        burst = replace(burst, hostnames=hosts, since=launched.since or burst.since)
         if lost:
             logs = [(host, self.brokers.log(burst.name, host)) for host in lost]
             ended = launched.lost.issuperset(lost)

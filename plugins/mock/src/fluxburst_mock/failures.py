@@ -71,8 +71,18 @@ class Injector:
     """Decides whether to fail now. The same seed gives the same decisions."""
 
     def __init__(self, failures: Sequence[Failure], seed: int) -> None:
-        self._left = [_Left(failure, failure.times or math.inf) for failure in failures]
+        self._left: list[_Left] = []
+        for failure in failures:
+            self.add(failure)
         self._random = random.Random(seed)  # noqa: S311 - repeatable, not secret
+
+    def add(self, failure: Failure) -> None:
+        """Fail in one more way from now on."""
+        self._left.append(_Left(failure, failure.times or math.inf))
+
+    def clear(self) -> None:
+        """Fail no more."""
+        self._left.clear()
 
     def strikes(self, kind: FailureKind) -> bool:
         """Whether to fail in this way, this time; counts it if so."""

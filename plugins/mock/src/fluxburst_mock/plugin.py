@@ -61,10 +61,12 @@ class MockBurst(BurstPlugin):
     name = "mock"
 
     params: BurstParameters
+    injector: Injector
+    """Decides when it fails; failures can be added at any time."""
 
     def __init__(self, dataclass: BurstParameters) -> None:
         super().__init__(dataclass)
-        self._injector = Injector(self.params.failures, self.params.seed)
+        self.injector = Injector(self.params.failures, self.params.seed)
         self._instance: Instance | None = None
 
     @hookimpl
@@ -116,7 +118,7 @@ class MockBurst(BurstPlugin):
 
     def delete(self, burst: Burst) -> None:
         """Take machines away; their nodes leave the instance."""
-        if burst.name in self.cloud.machines and self._injector.strikes(FailureKind.DELETE_FAILS):
+        if burst.name in self.cloud.machines and self.injector.strikes(FailureKind.DELETE_FAILS):
             raise BurstError("the cloud did not delete it", plugin=self.name, burst=burst.name)
         hostnames = self.cloud.take(burst.name, self.instance.now())
         if isinstance(self.instance, EmbeddedInstance):
@@ -124,7 +126,7 @@ class MockBurst(BurstPlugin):
 
     def list_bursts(self) -> Collection[str]:
         """Return what the cloud lists."""
-        if self._injector.strikes(FailureKind.LIST_FAILS):
+        if self.injector.strikes(FailureKind.LIST_FAILS):
             raise BurstError("the cloud does not answer", plugin=self.name)
         return [name for name, machines in self.cloud.machines.items() if machines.listed]
 
@@ -155,22 +157,22 @@ class MockBurst(BurstPlugin):
         return replace(burst, state=BurstState.READY)
 
     def _make(self, burst: Burst) -> Machines:
-        if self._injector.strikes(FailureKind.NO_CAPACITY):
+        if self.injector.strikes(FailureKind.NO_CAPACITY):
             raise CapacityError(
                 f"no {burst.node_type!r} machines now", plugin=self.name, burst=burst.name
             )
-        if self._injector.strikes(FailureKind.QUOTA):
+        if self.injector.strikes(FailureKind.QUOTA):
             raise QuotaError(
                 f"quota of {burst.node_type!r} machines", plugin=self.name, burst=burst.name
             )
-        partial = self._injector.strikes(FailureKind.PARTIAL)
+        partial = self.injector.strikes(FailureKind.PARTIAL)
         count = burst.nodes // 2 if partial else burst.nodes
         machines = Machines(
             node_type=self._node_type(burst.node_type),
             hostnames=tuple(f"{burst.name}-{number}" for number in range(count)),
             since=self.instance.now(),
             joining_at=self.instance.now() + self._boot_delay(),
-            listed=not self._injector.strikes(FailureKind.UNLISTED),
+            listed=not self.injector.strikes(FailureKind.UNLISTED),
             lease_until=burst.lease_until,
         )
         self.cloud.make(burst.name, machines)
@@ -183,14 +185,14 @@ class MockBurst(BurstPlugin):
                 nodes=count,
             )
         self._let_join(burst.name, machines)
-        if self._injector.strikes(FailureKind.CRASH):
+        if self.injector.strikes(FailureKind.CRASH):
             raise SimulatedCrash(burst.name)
         return machines
 
     def _boot_delay(self) -> float:
-        if self._injector.strikes(FailureKind.NEVER_JOINS):
+        if self.injector.strikes(FailureKind.NEVER_JOINS):
             return math.inf
-        slow = self._injector.strikes(FailureKind.SLOW)
+        slow = self.injector.strikes(FailureKind.SLOW)
         return self.params.boot_delay * (SLOWNESS if slow else 1)
 
     def _let_join(self, name: str, machines: Machines) -> None:

@@ -33,8 +33,19 @@ class Launcher(Protocol):
         """Check that what it needs is there, before anything is asked of it."""
         ...
 
-    def launch(self, name: str, hosts: Sequence[str]) -> None:
-        """Start brokers for these hosts, under a burst's name; those that run stay as they are."""
+    def launch(self, name: str, hosts: Sequence[str], lease: float | None = None) -> None:
+        """Start brokers for these hosts, under a burst's name; those that run stay as they are.
+
+        Where that can be had, they end by themselves after ``lease`` seconds; None for never.
+        """
+        ...
+
+    def renew(self, name: str, until: float) -> None:
+        """Let a burst's brokers live until then, in seconds since the epoch, if they had a lease.
+
+        Raises:
+            BurstError: if that is not granted.
+        """
         ...
 
     def launched(self) -> Sequence[Launched]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,7 +49,21 @@ class FluxLauncher:
             )
         self._rank()
 
-    def launch(self, name: str, hosts: Sequence[str]) -> None:
+    def renew(self, name: str, until: float) -> None:
+        """Raise the time limit of the burst's jobs (flux-update(1)), if they have one.
+
+        Raises:
+            BurstError: if the enclosing instance refuses.
+        """
+        for job in self._jobs():
+            if job["name"] == name and job.get("duration"):
+                seconds = until - float(job.get("t_run") or time.time())
+                try:
+                    self._flux("update", str(job["id"]), f"duration={math.ceil(seconds)}s")
+                except CommandError as error:
+                    raise BurstError(f"its job may not run longer: {error}") from error
+
+    def launch(self, name: str, hosts: Sequence[str], lease: float | None = None) -> None:
         """Submit a job for those hosts that no job of this burst is for."""
         there = {host for job in self._jobs() if job["name"] == name for host in job["hosts"]}
         wanted = [host for host in hosts if host not in there]
@@ -61,6 +77,7 @@ class FluxLauncher:
             f"--ntasks={len(wanted)}",
             f"--cores-per-task={self._cores}",
             *([f"--gpus-per-task={self._gpus}"] if self._gpus else []),
+            *([f"--time-limit={math.ceil(lease)}s"] if lease is not None else []),
             f"--requires={self._requires(wanted)}",
             f"--setattr=user.fluxburst={json.dumps(attributes)}",
             "--output=/dev/null",

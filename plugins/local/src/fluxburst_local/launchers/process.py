@@ -47,8 +47,11 @@ class ProcessLauncher:
         """Return the environment to run it in."""
         return clean_environment()
 
-    def launch(self, name: str, hosts: Sequence[str]) -> None:
-        """Start a process for each host that has none."""
+    def renew(self, name: str, until: float) -> None:
+        """Processes have no lease: only :meth:`end` ends them."""
+
+    def launch(self, name: str, hosts: Sequence[str], lease: float | None = None) -> None:
+        """Start a process for each host that has none; nothing ends it by itself."""
         running = self._leaders(name)
         everything = format_hostlist(dict.fromkeys([*running, *hosts]))
         environment = broker_environment(self.environment())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 import time
@@ -58,9 +59,10 @@ class SlurmOptions:
     time: str = ""
     arguments: tuple[str, ...] = ()
 
-    def as_arguments(self) -> list[str]:
-        """Return the arguments for sbatch."""
-        named = {"partition": self.partition, "account": self.account, "time": self.time}
+    def as_arguments(self, lease: float | None = None) -> list[str]:
+        """Return the arguments for sbatch; its own time limit goes before a lease, in seconds."""
+        time = self.time or (str(_minutes(lease)) if lease is not None else "")
+        named = {"partition": self.partition, "account": self.account, "time": time}
         return [f"--{name}={value}" for name, value in named.items() if value] + [*self.arguments]
 
 
@@ -105,7 +107,26 @@ class SlurmLauncher:
                 f"Slurm has no partition {self._options.partition!r} [choose from {choices}]"
             )
 
-    def launch(self, name: str, hosts: Sequence[str]) -> None:
+    def renew(self, name: str, until: float) -> None:
+        """Raise the time limit of the burst's jobs (scontrol(1)); operators only may do so.
+
+        Raises:
+            BurstError: if Slurm refuses.
+        """
+        if self._options.time:
+            return  # whoever chose it armed no lease
+        for job in self._jobs():
+            if job.name == name:
+                minutes = _minutes(until - (job.since or time.time()))
+                command = ["scontrol", "update", f"JobId={job.id}", f"TimeLimit={minutes}"]
+                try:
+                    self._run(command)
+                except CommandError as error:
+                    raise BurstError(
+                        f"Slurm does not let job {job.id} run longer: {error}"
+                    ) from error
+
+    def launch(self, name: str, hosts: Sequence[str], lease: float | None = None) -> None:
         """Submit a job for those hosts that no job of this burst is for."""
         there = {host for job in self._jobs() if job.name == name for host in job.hosts}
         wanted = [host for host in hosts if host not in there]
@@ -125,7 +146,7 @@ class SlurmLauncher:
             *([f"--nodelist={','.join(wanted)}"] if self._are_nodes(wanted) else []),
             "--no-requeue",
             f"--output={self._brokers.logs(name) / 'slurm-%j.log'}",
-            *self._options.as_arguments(),
+            *self._options.as_arguments(lease),
         ]
         try:
             self._run(command, stdin=self._script(name, wanted))
@@ -201,6 +222,11 @@ class _Job:
         """When it started; newer Slurms write a number with whether it is set."""
         start = self.record.get("start_time")
         return float(start["number"] if isinstance(start, dict) else start or 0.0)
+
+
+def _minutes(seconds: float) -> int:
+    """Return a time limit in Slurm's minutes, of which it wants at least one."""
+    return max(1, math.ceil(seconds / 60))
 
 
 def _state(job: dict[str, Any]) -> str:

@@ -1,0 +1,378 @@
+"""Each plugin has a thread of its own: a slow one holds nobody up, a hung one is left alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from support import Elsewhere, Joining, client_on, job, spec
+
+from fluxburst import Burst, BurstState, FluxBurst, NodeType
+from fluxburst.engine.lanes import Answer, Call, Lanes
+from fluxburst.errors import BurstErrors, FluxburstError, PatienceError
+from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.jobs import Mark
+from fluxburst.policy import Policy, Timeouts
+from fluxburst.quantities import Duration
+from fluxburst.recordings import Recording
+
+LONG = 60.0
+"""Seconds after which a test that waits has failed."""
+
+SHORT = Policy(timeouts=Timeouts(create=Duration(0.2), delete=Duration(0.2), list=Duration(0.2)))
+
+
+@contextmanager
+def lanes() -> Iterator[Lanes]:
+    made = Lanes(lambda: None)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+class Calls:
+    """Calls for a test, and what became of them, in order."""
+
+    def __init__(self) -> None:
+        self.settled: list[str] = []
+        self.given_up: list[str] = []
+        self.ran: list[tuple[str, str]] = []
+
+    def make(
+        self, plugin: str, what: str, run: Callable[[], Any] = str, timeout: float = LONG
+    ) -> Call:
+        def noted() -> Any:
+            self.ran.append((what, threading.current_thread().name))
+            return run()
+
+        return Call(
+            plugin,
+            what,
+            timeout,
+            noted,
+            settle=lambda _: self.settled.append(what),
+            give_up=lambda _: self.given_up.append(what),
+            bursts=frozenset({what}),
+        )
+
+
+# --- the threads -------------------------------------------------------------------------------
+
+
+def test_a_plugins_calls_are_made_in_order_in_one_thread() -> None:
+    calls = Calls()
+    with lanes() as threads:
+        for number in range(20):
+            threads.start(calls.make("cloud", str(number)))
+        threads.wait(LONG)
+    assert calls.settled == [str(number) for number in range(20)]
+    assert [what for what, _ in calls.ran] == calls.settled
+    assert {thread for _, thread in calls.ran} == {"fluxburst-cloud"}
+
+
+def test_two_plugins_work_at_the_same_time() -> None:
+    both = threading.Barrier(2, timeout=LONG)
+    calls = Calls()
+    with lanes() as threads:
+        threads.start(calls.make("one", "a", both.wait))
+        threads.start(calls.make("two", "b", both.wait))
+        threads.wait(LONG)
+    assert sorted(calls.settled) == ["a", "b"]
+    assert {thread for _, thread in calls.ran} == {"fluxburst-one", "fluxburst-two"}
+
+
+def test_answers_are_settled_by_whoever_waits() -> None:
+    where: list[threading.Thread] = []
+    with lanes() as threads:
+        call = Calls().make("cloud", "a")
+        call.settle = lambda _: where.append(threading.current_thread())
+        threads.start(call)
+        threads.wait(LONG)
+    assert where == [threading.current_thread()]
+
+
+def test_who_has_no_patience_takes_what_was_answered_and_leaves_the_rest() -> None:
+    release, answered = threading.Event(), threading.Event()
+    calls = Calls()
+    made = Lanes(answered.set)
+    try:
+        made.start(calls.make("slow", "a", lambda: release.wait(LONG)))
+        made.start(calls.make("fast", "b"))
+        assert answered.wait(LONG)
+        made.wait(0)
+        assert (calls.settled, made.in_flight) == (["b"], frozenset({"a"}))
+        assert (made.busy("slow"), made.busy("fast"), made.stuck()) == (True, False, {})
+        release.set()
+        made.wait(LONG)
+        assert (calls.settled, made.in_flight) == (["b", "a"], frozenset())
+    finally:
+        release.set()
+        made.close()
+
+
+def test_what_a_call_raises_is_its_answer() -> None:
+    answers: list[Answer] = []
+
+    def fails() -> None:
+        raise KeyboardInterrupt
+
+    with lanes() as threads:
+        call = Calls().make("cloud", "a", fails)
+        call.settle = answers.append
+        threads.start(call)
+        threads.wait(LONG)
+    assert isinstance(answers[0].exception(), KeyboardInterrupt)
+
+
+def test_what_waits_behind_a_call_that_hangs_is_given_up_and_never_made() -> None:
+    release = threading.Event()
+    calls = Calls()
+    with lanes() as threads:
+        threads.start(calls.make("cloud", "hangs", lambda: release.wait(LONG), timeout=0.1))
+        threads.start(calls.make("cloud", "behind"))
+        threads.start(calls.make("other", "elsewhere"))
+        threads.wait(LONG)
+        assert calls.given_up == ["hangs", "behind"]
+        assert calls.settled == ["elsewhere"]
+        assert list(threads.stuck()) == ["cloud"]
+        assert "hangs has not answered for" in threads.stuck()["cloud"]
+        threads.start(calls.make("cloud", "later"))
+        threads.wait(LONG)
+        assert calls.given_up == ["hangs", "behind", "later"]
+        release.set()
+        while threads.stuck():
+            threads.wait(LONG)
+            threading.Event().wait(0.01)
+        threads.start(calls.make("cloud", "again"))
+        threads.wait(LONG)
+    assert calls.settled == ["elsewhere", "hangs", "again"]
+    assert [what for what, _ in calls.ran if what in ("behind", "later")] == []
+
+
+def test_a_call_is_given_up_once_however_often_it_is_waited_for() -> None:
+    release = threading.Event()
+    calls = Calls()
+    with lanes() as threads:
+        threads.start(calls.make("cloud", "hangs", lambda: release.wait(LONG), timeout=0.05))
+        for _ in range(3):
+            threads.wait(LONG)
+        release.set()
+    assert calls.given_up == ["hangs"]
+
+
+# --- in a client -------------------------------------------------------------------------------
+
+
+class Hangs(Joining):
+    """A plugin whose create() answers when it is told to, and not before."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.release = threading.Event()
+        self.asked = threading.Event()
+        self.listed = 0
+
+    def create(self, burst: Burst) -> Burst:
+        self.asked.set()
+        assert self.release.wait(LONG)
+        return super().create(burst)
+
+    def list_bursts(self) -> Collection[str]:
+        self.listed += 1
+        return super().list_bursts()
+
+
+def wide(*jobids: int) -> EmbeddedInstance:
+    return EmbeddedInstance(Recording(tuple(job(n, spec(1, 8, burstable=1)) for n in jobids)))
+
+
+def a_pass(client: FluxBurst) -> list[FluxburstError]:
+    try:
+        client.run_burst()
+    except BurstErrors as errors:
+        return list(errors.errors)
+    return []
+
+
+def until(what: Callable[[], object], client: FluxBurst) -> None:
+    for _ in range(int(LONG * 100)):
+        if what():
+            return
+        a_pass(client)
+        threading.Event().wait(0.01)
+    raise AssertionError("it never happened")
+
+
+def test_a_slow_plugin_holds_up_no_other() -> None:
+    instance = wide(1, 2)
+    slow = Hangs("slow", instance, NodeType("node", cores=8, max_nodes=1))
+
+    class Releases(Elsewhere):
+        def create(self, burst: Burst) -> Burst:
+            assert slow.asked.wait(LONG)
+            slow.release.set()
+            return super().create(burst)
+
+    fast = Releases("fast")
+    with client_on(instance, slow, fast) as client:
+        assert client.run_burst() == []
+        assert (len(slow.created), len(fast.created)) == (1, 1)
+
+
+def test_who_has_no_patience_leaves_a_slow_plugin_to_a_later_pass() -> None:
+    instance = wide(1, 2)
+    slow = Hangs("slow", instance, NodeType("node", cores=8, max_nodes=1))
+    fast = Elsewhere("fast")
+    with client_on(instance, slow, fast) as client:
+        client.run_pass(everything=True, patience=0.5)
+        assert (slow.created, len(fast.created)) == ([], 1)
+        states = {e.burst.plugin: e.burst.state for e in client.ledger.live()}
+        assert states == {"slow": BurstState.REQUESTED, "fast": BurstState.READY}
+        client.run_pass(everything=True, patience=0.0)
+        assert [p.mark and p.mark.plugin for p in instance.pending_jobs()] == ["slow", "fast"]
+        slow.release.set()
+        client.reconcile()
+        assert len(slow.created) == 1
+        client.reconcile()
+        states = {e.burst.plugin: e.burst.state for e in client.ledger.live()}
+        assert states["slow"] is BurstState.READY
+        assert (slow.deleted, fast.deleted) == ([], [])
+
+
+def test_a_creation_that_hangs_is_given_up_and_its_jobs_go_to_the_next_plugin() -> None:
+    instance = wide(1)
+    hung, fast = Hangs("hung", instance), Elsewhere("fast")
+    with client_on(instance, hung, fast, policy=SHORT) as client:
+        assert a_pass(client) == []
+        assert len(fast.created) == 1
+        assert [p.mark for p in instance.pending_jobs()] == [Mark("fast", fast.created[0])]
+        (entry,) = client.ledger.live("hung")
+        assert entry.burst.state is BurstState.ENDING
+        assert "create() has not answered for" in entry.burst.error
+        hung.release.set()
+
+
+def test_a_creation_that_hangs_and_has_no_other_place_is_an_error() -> None:
+    instance = wide(1)
+    hung = Hangs("hung", instance)
+    with client_on(instance, hung, policy=SHORT) as client:
+        (error,) = a_pass(client)
+        assert isinstance(error, PatienceError)
+        assert (error.plugin, error.burst != "") == ("hung", True)
+        assert [p.mark for p in instance.pending_jobs()] == [None]
+        hung.release.set()
+
+
+def test_a_plugin_that_is_stuck_is_left_alone_and_that_is_said() -> None:
+    instance = wide(1)
+    hung = Hangs("hung", instance)
+    with client_on(instance, hung, policy=SHORT) as client:
+        a_pass(client)
+        listed = hung.listed
+        errors = a_pass(client)
+        assert any("create() has not answered for" in str(error) for error in errors)
+        (decision,) = client.plan().decisions
+        assert "hung cannot be asked: " in decision.reasons[0]
+        assert "create() has not answered for" in decision.reasons[0]
+        assert (hung.listed, hung.deleted) == (listed, [])
+        assert client.ledger.live("hung")[0].burst.state is BurstState.ENDING
+        hung.release.set()
+
+
+def test_what_comes_of_a_creation_that_was_given_up_is_taken_down() -> None:
+    instance = wide(1)
+    hung, fast = Hangs("hung", instance), Elsewhere("fast")
+    with client_on(instance, hung, fast, policy=SHORT) as client:
+        a_pass(client)
+        assert hung.there == {}
+        hung.release.set()
+        until(lambda: not client.ledger.live("hung"), client)
+        assert hung.created == hung.deleted
+        assert hung.there == {}
+        assert all(not node.up for node in instance.nodes())
+        assert [p.mark for p in instance.pending_jobs()] == [Mark("fast", fast.created[0])]
+        (entry,) = [e for e in client.ledger.entries() if e.burst.plugin == "hung"]
+        assert entry.burst.state is BurstState.FAILED
+
+
+def test_what_comes_of_a_creation_after_the_client_went_is_taken_down_by_the_next() -> None:
+    instance = wide(1)
+    hung = Hangs("hung", instance)
+    with client_on(instance, hung, policy=SHORT) as client:
+        a_pass(client)
+    hung.release.set()
+    for _ in range(int(LONG * 100)):
+        if hung.there:
+            break
+        threading.Event().wait(0.01)
+    (name,) = hung.there
+    again = Joining("hung", instance, there=hung.there)
+    again.fails = None
+    with client_on(instance, again) as client:
+        client.reconcile()
+        assert again.deleted == [name]
+        assert again.there == {}
+        assert client.ledger.live() == []
+
+
+def test_a_deletion_that_hangs_is_an_error_and_is_asked_for_again() -> None:
+    class Stays(Joining):
+        release = threading.Event()
+
+        def delete(self, burst: Burst) -> None:
+            assert self.release.wait(LONG)
+            super().delete(burst)
+
+    instance = wide(1)
+    cloud = Stays("cloud", instance)
+    with client_on(instance, cloud, policy=SHORT) as client:
+        client.run_burst()
+        with pytest.raises(BurstErrors, match=r"delete\(\) has not answered for"):
+            client.run_unburst()
+        (entry,) = client.ledger.live()
+        assert entry.burst.state is BurstState.ENDING
+        assert "it may cost money" in entry.burst.error
+        cloud.release.set()
+        name = entry.burst.name
+        until(lambda: name not in {e.burst.name for e in client.ledger.live()}, client)
+        assert name in cloud.deleted
+        assert name not in cloud.there
+
+
+def test_a_list_that_hangs_leaves_what_is_known_as_it_is() -> None:
+    class Mute(Joining):
+        release = threading.Event()
+        mute = False
+
+        def list_bursts(self) -> Collection[str]:
+            if self.mute:
+                assert self.release.wait(LONG)
+            return super().list_bursts()
+
+    instance = wide(1)
+    cloud = Mute("cloud", instance)
+    with client_on(instance, cloud, policy=SHORT) as client:
+        client.run_burst()
+        client.reconcile()
+        cloud.mute = True
+        with pytest.raises(BurstErrors, match=r"list_bursts\(\) has not answered for"):
+            client.reconcile()
+        (entry,) = client.ledger.live()
+        assert entry.burst.state is BurstState.READY
+        assert cloud.deleted == []
+        cloud.mute = False
+        cloud.release.set()
+
+
+def test_a_client_that_is_closed_while_a_plugin_hangs_leaves_it_to_itself() -> None:
+    instance = wide(1)
+    hung = Hangs("hung", instance)
+    client = client_on(instance, hung, policy=SHORT)
+    a_pass(client)
+    client.close()
+    assert hung.created == []
+    hung.release.set()

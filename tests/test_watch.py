@@ -1,0 +1,131 @@
+"""The command ``watch``, as a process."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    not any(e.name == "mock" for e in importlib.metadata.entry_points(group="fluxburst")),
+    reason="fluxburst-mock is not installed",
+)
+
+
+class Told:
+    """What a service manager is told."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.settimeout(30)
+
+    def until(self, wanted: str) -> list[str]:
+        """Return what it is told until something wanted, the status lines left out."""
+        told: list[str] = []
+        while wanted not in told:
+            message = self._socket.recv(4096).decode().partition("\n")[0]
+            if not message.startswith(("STATUS=", "WATCHDOG=")):
+                told.append(message)
+        return told
+
+    def statuses(self, count: int) -> list[str]:
+        """Return the next lines of the status."""
+        found: list[str] = []
+        while len(found) < count:
+            message = self._socket.recv(4096).decode()
+            if message.startswith("STATUS="):
+                found.append(message)
+        return found
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Told]:
+    told = Told(tmp_path / "notify")
+    yield told
+    told.close()
+
+
+@contextmanager
+def watching(config: Path, manager: Told, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "fluxburst", "watch", "--mock", "--config", str(config)]
+    process = subprocess.Popen(
+        [*command, *arguments],
+        env={**os.environ, "NOTIFY_SOCKET": str(manager.path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
+
+
+def stopped(process: subprocess.Popen[str]) -> str:
+    """End the service as systemd does; return what it logged."""
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    return err
+
+
+def test_metrics_that_cannot_be_written_do_not_stop_the_service(
+    tmp_path: Path, manager: Told
+) -> None:
+    config = tmp_path / "fluxburst.toml"
+    config.write_text('[plugins.mock]\n[metrics]\ntextfile = "/nowhere/fluxburst.prom"\n')
+    with watching(config, manager) as service:
+        manager.until("READY=1")
+        manager.statuses(3)
+        logged = stopped(service)
+    assert logged.count("metrics are not up to date: /nowhere/fluxburst.prom") == 1, logged
+
+
+def test_every_gauge_of_the_table_is_in_the_textfile(tmp_path: Path, manager: Told) -> None:
+    from fluxburst import metrics
+
+    pytest.importorskip("prometheus_client")
+    file, config = tmp_path / "fluxburst.prom", tmp_path / "fluxburst.toml"
+    config.write_text(f'[plugins.mock]\n[metrics]\ntextfile = "{file}"\n')
+    with watching(config, manager) as service:
+        manager.statuses(3)
+        stopped(service)
+    assert metrics.__doc__ is not None
+    rows = [line.split() for line in metrics.__doc__.splitlines() if line.startswith("``flux")]
+    gauges = [row[0].strip("`") for row in rows if row[1] == "gauge"]
+    written = file.read_text()
+    assert len(gauges) == 12
+    for gauge in gauges:
+        assert f"# TYPE {gauge} gauge" in written, gauge
+
+
+def test_a_reload_is_over_when_the_configuration_has_been_read(
+    tmp_path: Path, manager: Told
+) -> None:
+    config = tmp_path / "fluxburst.toml"
+    config.write_text("[plugins.mock]\n")
+    with watching(config, manager, "--verbose") as service:
+        manager.until("READY=1")
+        config.write_text("[plugins.mock]\n[limits]\nnodse = 3\n")
+        service.send_signal(signal.SIGHUP)
+        assert manager.until("READY=1") == ["RELOADING=1", "READY=1"]
+        config.write_text("[plugins.mock]\n[limits]\nnodes = 3\n")
+        service.send_signal(signal.SIGHUP)
+        assert manager.until("READY=1") == ["RELOADING=1", "READY=1"]
+        logged = stopped(service)
+    assert "the configuration is not used, the former one stays" in logged
+    assert "the configuration was read again" in logged
+    assert manager.until("STOPPING=1") == ["STOPPING=1"]
