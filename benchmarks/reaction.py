@@ -79,18 +79,20 @@ def submit_idle() -> dict[int, float]:
 def submit_much() -> dict[int, float]:
     """Submit jobs at a steady rate, of which few are burstable."""
     import flux
+    import flux.job
 
     handle = flux.Flux()
     specs = [jobspec(["hostname"]), jobspec(["hostname"], burstable=1)]
-    times, begun = {}, time.time()
+    under_way, begun = [], time.time()
     for number in range(LOAD_SECONDS * LOAD_RATE):
         time.sleep(max(0.0, begun + number / LOAD_RATE - time.time()))
         burstable = number % LOAD_BURSTABLE == 0
-        before = time.time()
-        jobid = submit(handle, [specs[burstable]])[0]
-        if burstable:
-            times[jobid] = before
-    return times
+        under_way.append((burstable, time.time(), flux.job.submit_async(handle, specs[burstable])))
+    return {
+        int(flux.job.submit_get_id(future)): before
+        for burstable, before, future in under_way
+        if burstable
+    }
 
 
 def created(how: str) -> dict[str, Any]:

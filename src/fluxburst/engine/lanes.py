@@ -9,6 +9,7 @@ then.
 from __future__ import annotations
 
 import concurrent.futures
+import math
 import queue
 import threading
 import time
@@ -45,6 +46,7 @@ class Call:
     answer: Answer = field(default_factory=concurrent.futures.Future)
     began: float | None = None
     late: bool = False
+    waited_for: bool = False
 
     @property
     def overdue(self) -> bool:
@@ -128,21 +130,28 @@ class Lanes:
     def wait(self, patience: float) -> None:
         """Settle the calls that are answered within ``patience`` seconds, and give up the overdue.
 
+        Without end, all calls are waited for; otherwise each but once: a slow one must not hold up
+        pass after pass, and wakes the instance when it is answered.
+
         Raises:
             BaseException: what the settling raises; other calls may be unsettled then.
         """
         self._waiting = True
         try:
-            self._wait(time.monotonic() + patience)
+            self._wait(patience)
         finally:
             self._waiting = False
+            for call in self._calls if patience else ():
+                call.waited_for = True
             if any(call.answer.done() for call in self._calls):  # since it was last looked
                 self._wake()
 
-    def _wait(self, until: float) -> None:
+    def _wait(self, patience: float) -> None:
+        until = time.monotonic() + patience
         while True:
             self._settle()
-            waiting = [call for call in self._calls if not call.late]
+            new = [c for c in self._calls if patience == math.inf or not c.waited_for]
+            waiting = [call for call in new if not call.late]
             left = until - time.monotonic()
             if not waiting or left <= 0:
                 return
