@@ -18,10 +18,12 @@ import pytest
 from support import Elsewhere, client_with, job
 
 from fluxburst import Burst, BurstState, FluxBurst
+from fluxburst.config import Config
 from fluxburst.conversion import CONVERSION_ERRORS, convert, reasons
 from fluxburst.errors import BurstErrors, CapacityError, InstanceError, RequestError
 from fluxburst.fluids import format_f58
 from fluxburst.notify import EVENTS, Notification, Notifier
+from fluxburst.policy import Limits, Policy
 from fluxburst.quantities import Duration
 from fluxburst.webhooks import read_headers
 
@@ -185,6 +187,20 @@ def test_a_failure_names_phase_plugin_and_text(target: Target, client: FluxBurst
     (told,) = target.events
     assert (told["phase"], told["plugin"], told["count"]) == ("run", "p", 1)
     assert "none left" in told["error"]
+
+
+def test_a_burst_that_a_limit_does_not_allow_is_told_as_such(target: Target) -> None:
+    limits = Policy(limits=Limits(nodes=1))
+    client = FluxBurst(mock=True, config=Config(policy=limits))
+    client.plugins["p"] = Elsewhere("p")
+    events = ["limit_reached", "phase_failed"]
+    with notifying(Notification(events, url=target.url)) as notifier, client:
+        client.hooks.register(notifier, "fluxburst")
+        with pytest.raises(BurstErrors):
+            client.request_burst("p", 2, None)
+    (told,) = target.events
+    assert told["event"] == "limit_reached"
+    assert told["limit"] == "the limit nodes of the instance is 1, of which 0 is taken"
 
 
 def test_a_limit_that_is_reached_is_told(target: Target, client: FluxBurst) -> None:

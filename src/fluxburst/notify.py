@@ -42,7 +42,14 @@ from typing import TYPE_CHECKING, Any
 
 from fluxburst import commands, webhooks
 from fluxburst.bursts import Burst, BurstState
-from fluxburst.errors import FAILURES, FluxburstError, FormatError, RequestError, did_you_mean
+from fluxburst.errors import (
+    FAILURES,
+    FluxburstError,
+    FormatError,
+    LimitError,
+    RequestError,
+    did_you_mean,
+)
 from fluxburst.fluids import format_f58
 from fluxburst.hookspecs import hookimpl
 from fluxburst.jobs import Job
@@ -204,7 +211,10 @@ class Notifier:
     def fluxburst_phase_failed(
         self, phase: str, plugin: BurstPlugin | None, error: Exception, client: FluxBurst
     ) -> None:
-        """Tell of a failure, or count it."""
+        """Tell of a failure, or count it; that a limit stood against it is an event of its own."""
+        if isinstance(error, LimitError):
+            self.limit_reached(str(error.args[0]), str(error), client)
+            return
         name, kind, text = plugin and plugin.name, type(error).__name__, str(error)
         what = {"phase": phase, "plugin": name, "error": text, "error_type": kind}
         self._tell(client, "phase_failed", key=(phase, name, text, kind), **what)
@@ -213,7 +223,7 @@ class Notifier:
         """Tell that something was not done because of a limit, or count it. Not a hook.
 
         Args:
-            limit: Which limit, as the configuration calls it.
+            limit: Which limit, and what is taken of it, for a person.
             problem: What was not done, for a person.
             client: Whose limit it is.
         """
