@@ -68,6 +68,7 @@ PARTS = {
     "Slurm": _version_of(["slurmctld", "slurmd", "munged", "srun"], "-V", r"(\d\S+)"),
     "sshd": _version_of(["ssh", "sshd"], "-V", r"OpenSSH_([^\s,]+)"),
 }
+WITH_PLUGINS = [f"tests/test_{name}.py" for name in ("cli", "docs", "manager", "readme", "reports")]
 NEEDS_PARTS = "flux or slurm or ssh"  # the marks of tests that need one
 SUPPORTED = _supported_pythons()
 PRESENT = [python for python in SUPPORTED if _works(python)] or [sys.executable]
@@ -121,9 +122,10 @@ def build(session: nox.Session) -> None:
 def tests(session: nox.Session, what: str) -> None:
     """Run the tests on built wheels: the core alone, each plugin, and all together.
 
-    The core is tested on every Python, plugins on the oldest and the newest, all together on the
-    newest. What needs a live Flux, Slurm or sshd takes long, and depends little on the Python: the
-    core's is tested on the oldest and the newest, each plugin's on the newest.
+    The core is tested on every Python, with random input on the oldest and the newest, as plugins
+    are, and all together, with what of the core knows of plugins, on the newest. What needs a live Flux, Slurm or sshd takes long, and depends little on the Python: the
+    core's is tested on the oldest and the newest, each plugin's on the newest. What takes minutes
+    is tested once, on the newest.
     """
     newest, oldest = session.python == NEWEST, session.python == PRESENT[0]
     if what == "all" and not newest:
@@ -134,10 +136,14 @@ def tests(session: nox.Session, what: str) -> None:
     _install(session, plugins)
     if what == "all":
         session.install("--no-deps", "./docs/example_plugin")
-    core = ["tests"] if what in ("core", "all") else []
+    core = {"core": ["tests"], "all": WITH_PLUGINS}.get(what, [])
     live = what != "all" and (newest or (oldest and what == "core"))
+    left_out = [] if live else [NEEDS_PARTS]
+    left_out += [] if what != "all" and newest else ["long"]
+    left_out += [] if newest or oldest else ["hypothesis"]
     paths = [f"plugins/{name}/tests" for name in plugins]
-    _pytest(session, *core, *paths, marks="" if live else f"not ({NEEDS_PARTS})")
+    marks = f"not ({' or '.join(left_out)})" if left_out else ""
+    _pytest(session, *core, *paths, marks=marks)
 
 
 def _lowest_versions() -> list[str]:
@@ -221,8 +227,33 @@ def bench(session: nox.Session) -> None:
     if FLUX:
         session.run("python", "benchmarks/cycle.py", *session.posargs)
         session.run("python", "benchmarks/joining.py", *session.posargs)
+        session.run("python", "benchmarks/service.py", *session.posargs)
     else:
-        session.warn("left out: the burst cycle and joining on a live Flux (no flux on PATH)")
+        session.warn(
+            "left out: the burst cycle, joining and the service on a live Flux (no flux on PATH)"
+        )
+
+
+@nox.session(python=NEWEST)
+def soak(session: nox.Session) -> None:
+    """Kill fluxburst a thousand times at random, at all points on a live Flux, and leave it alone.
+
+    It takes about an hour. An argument is the seed.
+    """
+    _install(session, PLUGINS)
+    seed = session.posargs[0] if session.posargs else "1"
+    paths = [str(ROOT / path) for path in ("tests", "plugins/mock/tests", "plugins/local/tests")]
+    session.env["PYTHONPATH"] = os.pathsep.join(paths)
+    mock, local = paths[1:]
+    session.run("python", f"{mock}/killing.py", "--soak=1000", f"--seed={seed}")
+    sequences = ["-q", f"--hypothesis-seed={seed}", f"{mock}/test_invariants.py"]
+    session.run("pytest", *sequences, env={"FLUXBURST_SOAK": "1000"})
+    directory = session.create_tmp()
+    if FLUX:
+        session.run("python", f"{local}/killing_live.py", f"{directory}/killing")
+        session.run("python", f"{local}/watching_live.py", f"{directory}/watching", "--minutes=10")
+    else:
+        session.warn("left out: killing and watching on a live Flux (no flux on PATH)")
 
 
 @nox.session(python=NEWEST)

@@ -228,6 +228,19 @@ def test_a_burst_that_was_lost_when_it_had_been_up_is_no_failure_of_its_node_typ
         assert breaker_of(client) is None
 
 
+def test_a_client_that_was_killed_before_it_was_answered_is_no_failure_of_a_node_type() -> None:
+    instance = instance_with(1)
+    cloud = Joining("cloud", instance)
+    with client_on(instance, cloud, policy=POLICY) as client:
+        intent = Burst("cloud-0", "cloud", "node", 1, (1,))
+        client.ledger.request(intent, instance.now(), None, "")
+        client.reconcile()
+        entry = client.ledger.entry("cloud-0")
+        assert entry is not None
+        assert entry.burst.state is BurstState.FAILED
+        assert breaker_of(client) is None
+
+
 def test_one_node_type_that_fails_leaves_the_others_of_its_plugin_open() -> None:
     class Half(Elsewhere):
         def create(self, burst: Burst) -> Burst:

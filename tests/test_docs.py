@@ -28,7 +28,7 @@ from fluxburst import (
     config,
     hookspecs,
     metrics,
-    notify,
+    notification,
     ordering,
     parameters,
     policy,
@@ -508,7 +508,7 @@ TABLES: dict[str, type] = {
     "[watch]": policy.Watching,
     "[limits]": policy.Limit,
     "[metrics]": policy.Metering,
-    "[[notify]]": notify.Notification,
+    "[[notify]]": notification.Notification,
 }
 ONLY_TEXT = {
     "df", "install", "journalctl", "ln", "python3", "/opt/fluxburst/bin/python", "sqlite3", "sudo",
@@ -576,7 +576,7 @@ def test_metrics_and_events_of_the_page_are_those_of_the_program() -> None:
     assert [row[0].strip("`") for row in rows] == [line[0].strip("`") for line in lines]
     assert [row[1] for row in rows] == [line[1] for line in lines]
     events = [row[0].strip("`") for row in rows_of(section_of(ADMINISTRATION, "Notifications"))]
-    assert events == list(notify.EVENTS)
+    assert events == list(notification.EVENTS)
 
 
 def other_commands() -> list[str]:

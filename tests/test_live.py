@@ -63,6 +63,7 @@ def test_jobs_given_by_one_process_are_not_given_by_the_next(flux: Flux, tmp_pat
     client.set_selector(lambda job: bool(job.burstable))
     assert client.run_burst() == []
     assert len(cloud.jobs) == 5
+    client.close()
     script = """
 from support import Elsewhere
 from fluxburst import FluxBurst
@@ -375,9 +376,13 @@ class Interrupted(BaseException):
 
 @pytest.mark.flux
 @needs_flux
+# Where it comes in a finalizer of somebody's, Python says so and goes on.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_instance_can_be_used_after_ctrl_c(flux: Flux) -> None:
     flux("submit", "--cc=1-500", "--quiet", "hostname")
     instance = LiveInstance(handle_of(flux))
+    instance.pending_changes()  # which imports what there is to import
+    instance.close()
     seen: set[int] = set()
 
     def interrupt(*_: object) -> None:

@@ -18,12 +18,17 @@ import pytest
 from support import Elsewhere, client_with, job
 
 from fluxburst import Burst, BurstState, FluxBurst
-from fluxburst.config import Config
 from fluxburst.conversion import CONVERSION_ERRORS, convert, reasons
-from fluxburst.errors import BurstErrors, CapacityError, InstanceError, RequestError
+from fluxburst.errors import (
+    BurstErrors,
+    CapacityError,
+    InstanceError,
+    LimitError,
+    RequestError,
+)
 from fluxburst.fluids import format_f58
-from fluxburst.notify import EVENTS, Notification, Notifier
-from fluxburst.policy import Limits, Policy
+from fluxburst.notification import EVENTS, Notification
+from fluxburst.notify import Notifier
 from fluxburst.quantities import Duration
 from fluxburst.webhooks import read_headers
 
@@ -116,7 +121,15 @@ def test_a_burst_cycle_is_told_in_order(target: Target, client: FluxBurst) -> No
         client.run_burst()
         client.run_unburst()
     assert list(client.hooks.observer_errors) == []
-    scheduled, ready, ended = target.events
+    events = [event["event"] for event in target.events]
+    assert events == [
+        "job_scheduled",
+        "burst_requested",
+        "burst_ready",
+        "burst_changed",
+        "burst_ended",
+    ]
+    scheduled, _, ready, _, ended = target.events
     seven = {"id": 7, "f58": format_f58(7)}
     assert scheduled == {
         "event": "job_scheduled",
@@ -125,10 +138,10 @@ def test_a_burst_cycle_is_told_in_order(target: Target, client: FluxBurst) -> No
         "plugin": "p",
         "jobs": [seven],
     }
-    assert (ready["event"], ready["previous"]) == ("burst_ready", None)
+    assert ready["previous"] == "requested"
     assert ready["burst"]["state"] == "ready"
     assert ready["burst"]["jobs"] == [seven]
-    assert (ended["event"], ended["previous"]) == ("burst_ended", "ready")
+    assert ended["previous"] == "ending"
     assert ended["burst"]["name"] == ready["burst"]["name"]
 
 
@@ -189,28 +202,15 @@ def test_a_failure_names_phase_plugin_and_text(target: Target, client: FluxBurst
     assert "none left" in told["error"]
 
 
-def test_a_burst_that_a_limit_does_not_allow_is_told_as_such(target: Target) -> None:
-    limits = Policy(limits=Limits(nodes=1))
-    client = FluxBurst(mock=True, config=Config(policy=limits))
-    client.plugins["p"] = Elsewhere("p")
-    events = ["limit_reached", "phase_failed"]
-    with notifying(Notification(events, url=target.url)) as notifier, client:
-        client.hooks.register(notifier, "fluxburst")
-        with pytest.raises(BurstErrors):
-            client.request_burst("p", 2, None)
-    (told,) = target.events
-    assert told["event"] == "limit_reached"
-    assert told["limit"] == "the limit nodes of the instance is 1, of which 0 is taken"
-
-
 def test_a_limit_that_is_reached_is_told(target: Target, client: FluxBurst) -> None:
     with notifying(Notification(["limit_reached"], url=target.url)) as notifier:
-        notifier.limit_reached("cost_per_day", "2 nodes were not brought up", client)
+        notifier.fluxburst_phase_failed("renew", None, LimitError("cost_per_day"), client)
+        notifier.fluxburst_phase_failed("run", None, CapacityError("none left"), client)
     (told,) = target.events
-    assert (told["limit"], told["error"], told["count"]) == (
+    assert (told["event"], told["phase"], told["error"]) == (
+        "limit_reached",
+        "renew",
         "cost_per_day",
-        "2 nodes were not brought up",
-        1,
     )
 
 

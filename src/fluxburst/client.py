@@ -229,11 +229,6 @@ class FluxBurst:
         return self.instance.job_ids()
 
     @property
-    def pending(self) -> int:
-        """How many jobs were pending when that was last looked at."""
-        return len(self._engine.backlog.jobs)
-
-    @property
     def ledger(self) -> Ledger:
         """The record of this instance's bursts.
 
@@ -365,6 +360,11 @@ class FluxBurst:
         except RequestError as error:
             raise ConfigError(config.source, str(error)) from error
 
+    def queue_counts(self) -> tuple[int, int, int]:
+        """Return how many jobs the passes know to be pending, given away, and without a place."""
+        backlog = self._engine.backlog
+        return len(backlog.jobs), len(backlog.marks), self._engine.agenda.waiting
+
     def next_due(self) -> float:
         """Return when a lease or an idle timer is due at the earliest; seconds since the epoch."""
         return self._engine.next_due()
@@ -416,6 +416,7 @@ class FluxBurst:
             self._loaded(name)
         self.hold()
         self._engine.backlog.refresh()
+        self._engine.forget_ended()
         return self._engine.apply(still_valid(plan, self._engine.backlog.jobs))
 
     def run_burst(

@@ -20,7 +20,7 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from fluxburst.notify import Notification
+    from fluxburst.notification import Notification
 
 VARIABLE = "FLUXBURST_CONFIG"
 BLOCK_VARIABLE = "FLUXBURST_BLOCK"
@@ -38,7 +38,7 @@ class Config:
         ordering: The ordering's name; None for the default.
         plugins: For each burst plugin to load, in order, its parameters.
         policy: Lifetimes, timeouts, retries and limits.
-        notify: Whom to tell of what, each a :class:`~fluxburst.notify.Notification`.
+        notify: Whom to tell of what, each a :class:`~fluxburst.notification.Notification`.
     """
 
     source: str = ""
@@ -131,7 +131,7 @@ def _notifications(tables: Any, source: str) -> Sequence[Notification]:
         raise ConfigError(source, "'notify' must be a list of tables, [[notify]]")
     if not tables:
         return ()
-    from fluxburst.notify import Notification  # it brings HTTP with it, which few need
+    from fluxburst.notification import Notification  # it brings HTTP with it, which few need
 
     problems: list[str] = []
     made: list[Notification] = []

@@ -15,8 +15,8 @@ event                                 what it holds
 ``phase_failed``                      ``phase``; ``plugin``, null if it is not of one plugin;
                                       ``error``: its text; ``error_type``; ``count``: how often it
                                       has happened since it was last sent, now included
-``limit_reached``                     ``limit``: which; ``error``: what was not done for it;
-                                      ``count``
+``limit_reached``                     as ``phase_failed``, where a limit kept something from being
+                                      done
 ===================================== ==========================================================
 
 A change of a burst is one event: ``burst_ready``, ``burst_ended`` or ``burst_failed`` if it came
@@ -30,128 +30,34 @@ A command gets the JSON on standard input, and in its environment ``FLUXBURST_EV
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-import math
-import os
 import time
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fluxburst import commands, webhooks
 from fluxburst.bursts import Burst, BurstState
 from fluxburst.errors import (
     FAILURES,
     FluxburstError,
-    FormatError,
     LimitError,
-    RequestError,
-    did_you_mean,
 )
 from fluxburst.fluids import format_f58
 from fluxburst.hookspecs import hookimpl
 from fluxburst.jobs import Job
+from fluxburst.notification import Notification
 from fluxburst.outbox import Event, Outbox
 from fluxburst.plugins import BurstPlugin
-from fluxburst.quantities import Duration
 
 if TYPE_CHECKING:
     from fluxburst.client import FluxBurst
 
 _log = logging.getLogger(__name__)
 
-EVENTS = (
-    "burst_requested",
-    "burst_ready",
-    "burst_ended",
-    "burst_failed",
-    "burst_changed",
-    "job_scheduled",
-    "jobs_unmatched",
-    "phase_failed",
-    "limit_reached",
-)
-ALL = "all"
-_TIMEOUT = Duration(30.0)
-
 _OF_STATE = {
     BurstState.READY: "burst_ready",
     BurstState.ENDED: "burst_ended",
     BurstState.FAILED: "burst_failed",
 }
-
-
-@dataclass(frozen=True)
-class Notification:
-    """Whom to tell of which events: one table ``[[notify]]`` of the configuration file.
-
-    Attributes:
-        events: Names out of :data:`EVENTS`, or ``all``.
-        command: The command to run and its arguments; no shell is involved.
-        url: The http or https URL to post to, instead of a command.
-        timeout: How long the command may run, or the URL be silent.
-        headers_file: File of further headers for the URL, such as ``Authorization``, one
-            ``Name: value`` a line; read for each event. Only its owner may be able to read it.
-
-    Raises:
-        RequestError: if an event is not known, if there is not exactly one of command and URL, or
-            if the URL or the timeout is none.
-    """
-
-    events: list[str]
-    command: list[str] = field(default_factory=list)
-    url: str = ""
-    timeout: Duration = _TIMEOUT
-    headers_file: Path | None = None
-
-    def __post_init__(self) -> None:
-        names = (*EVENTS, ALL)
-        if not self.events:
-            raise RequestError(f"events must name at least one [choose from {', '.join(names)}]")
-        for event in self.events:
-            if event not in names:
-                hint = did_you_mean(event, names)
-                raise RequestError(f"unknown event {event!r}{hint} [{', '.join(names)}]")
-        if bool(self.command) == bool(self.url):
-            raise RequestError("exactly one of command and url must be given")
-        if self.url:
-            webhooks.check_url(self.url)
-        elif self.headers_file is not None:
-            raise RequestError("headers_file goes with a url, not with a command")
-        if not (self.timeout > 0 and math.isfinite(self.timeout)):
-            raise FormatError(self.timeout, "a timeout of more than 0, and not for ever")
-
-    def wants(self, event: str) -> bool:
-        """Return whether it is to be told of an event."""
-        return ALL in self.events or event in self.events
-
-    def send(self, event: Event) -> None:
-        """Tell of an event, now, and wait for the command or the URL.
-
-        Raises:
-            FluxburstError: if it fails.
-        """
-        body = json.dumps(event)
-        if self.url:
-            headers = {} if self.headers_file is None else webhooks.read_headers(self.headers_file)
-            webhooks.post(self.url, body, headers, self.timeout)
-        else:
-            environment = {**os.environ, **_variables(event)}
-            commands.run(self.command, stdin=body, environment=environment, timeout=self.timeout)
-
-
-def _variables(event: Event) -> dict[str, str]:
-    burst = event.get("burst") or {}
-    values = {
-        "FLUXBURST_EVENT": event["event"],
-        "FLUXBURST_EVENT_INSTANCE": event["instance"],
-        "FLUXBURST_EVENT_PLUGIN": event.get("plugin") or burst.get("plugin"),
-        "FLUXBURST_EVENT_BURST": burst.get("name"),
-        "FLUXBURST_EVENT_STATE": burst.get("state"),
-    }
-    return {name: value for name, value in values.items() if value}
 
 
 class Notifier:
@@ -211,24 +117,11 @@ class Notifier:
     def fluxburst_phase_failed(
         self, phase: str, plugin: BurstPlugin | None, error: Exception, client: FluxBurst
     ) -> None:
-        """Tell of a failure, or count it; that a limit stood against it is an event of its own."""
-        if isinstance(error, LimitError):
-            self.limit_reached(str(error.args[0]), str(error), client)
-            return
+        """Tell of a failure, or count it."""
         name, kind, text = plugin and plugin.name, type(error).__name__, str(error)
         what = {"phase": phase, "plugin": name, "error": text, "error_type": kind}
-        self._tell(client, "phase_failed", key=(phase, name, text, kind), **what)
-
-    def limit_reached(self, limit: str, problem: str, client: FluxBurst) -> None:
-        """Tell that something was not done because of a limit, or count it. Not a hook.
-
-        Args:
-            limit: Which limit, and what is taken of it, for a person.
-            problem: What was not done, for a person.
-            client: Whose limit it is.
-        """
-        key = (limit, problem)
-        self._tell(client, "limit_reached", key=key, limit=limit, error=problem)
+        event = "limit_reached" if isinstance(error, LimitError) else "phase_failed"
+        self._tell(client, event, key=(phase, name, text, kind), **what)
 
     def close(self, timeout: float = 30.0) -> None:
         """Send what waits and end the thread; what takes longer than ``timeout`` s is lost."""

@@ -161,6 +161,22 @@ def of_client(client: FluxBurst, plan: Plan | None = None, problems: Sequence[st
     )
 
 
+def of_service(client: FluxBurst) -> Status:
+    """Return how things stand with a client that runs passes, from what these have seen.
+
+    Raises:
+        LedgerError: if the ledger cannot be read.
+    """
+    pending, given, unmatched = client.queue_counts()
+    return of_ledger(
+        client.ledger,
+        client.policy,
+        client.now(),
+        installed=client.hooks.offers.keys() | client.plugins.keys(),
+        jobs=Jobs(pending, given + unmatched, given, unmatched),
+    )
+
+
 def of_ledger(
     ledger: Ledger,
     policy: Policy,

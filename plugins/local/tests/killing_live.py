@@ -159,6 +159,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--stride", type=int, default=1)
     given = parser.parse_args()
+    given.directory.mkdir(parents=True, exist_ok=True)
     wrong: list[dict[str, Any]] = []
     kills, over, point = 0, False, given.first
     with growing(given.directory / "instance", f"--burst-nodes={BURST_NODES}") as instance:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from watching_live import watch
 
-pytestmark = pytest.mark.flux
+pytestmark = [pytest.mark.flux, pytest.mark.long]
 
 HERE = Path(__file__).parent
 STRIDE = 13

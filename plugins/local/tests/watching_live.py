@@ -127,6 +127,7 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--minutes", type=float, default=10.0)
     given = parser.parse_args()
+    given.directory.mkdir(parents=True, exist_ok=True)
     story = watch(given.directory, given.minutes * 60)
     print(json.dumps(story, indent=2))
     good = story["results"] == ["COMPLETED"] and not story["verified"] and not story["left"]

@@ -20,7 +20,7 @@ from typing import Any
 from fluxburst import Burst, BurstParameters, BurstPlugin, NodeType
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.handles.protocol import Changes, Run
-from fluxburst.jobs import Job, JobState, Mark
+from fluxburst.jobs import ACTIVE, Job, JobState, Mark
 from fluxburst.nodes import Node
 
 
@@ -120,8 +120,8 @@ class RemoteInstance:
         changes: Changes = self._call("instance", "pending_changes")
         return changes
 
-    def job_ids(self) -> list[int]:
-        return list(self._call("instance", "job_ids"))
+    def job_ids(self, states: JobState = ACTIVE) -> list[int]:
+        return list(self._call("instance", "job_ids", states))
 
     def nodes(self) -> tuple[Node, ...]:
         return tuple(self._call("instance", "nodes"))

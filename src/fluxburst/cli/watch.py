@@ -15,7 +15,7 @@ from fluxburst.cli.app import OK, Command, settings_of
 from fluxburst.client import FluxBurst
 from fluxburst.errors import FluxburstError
 from fluxburst.service import Report, Service
-from fluxburst.status import Status, count_jobs, feed, of_ledger
+from fluxburst.status import feed, of_service
 
 if TYPE_CHECKING:
     from fluxburst.config import Config
@@ -132,24 +132,11 @@ class _Display:
         self._metrics.set_up(report.reachable)
         textfile = client.config.policy.metrics.textfile
         try:
-            feed(self._metrics, _standing(client, report))
+            if report.reachable:
+                feed(self._metrics, of_service(client))
         finally:
             if textfile is not None:
                 self._metrics.write_textfile(textfile)
-
-
-def _standing(client: FluxBurst, report: Report) -> Status:
-    """Return how things stand after a pass; jobs are only counted where it looked at all."""
-    plan = report.plan
-    all_jobs = plan is not None and len(plan.decisions) == client.pending
-    return of_ledger(
-        client.ledger,
-        client.policy,
-        client.now(),
-        installed=client.hooks.offers.keys() | client.plugins.keys(),
-        unreachable="" if report.reachable else str(report.error),
-        jobs=count_jobs(plan) if plan is not None and all_jobs else None,
-    )
 
 
 def _line(client: FluxBurst, report: Report) -> str:

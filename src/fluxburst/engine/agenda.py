@@ -41,6 +41,11 @@ class Agenda:
         self._next = -math.inf
         self.residual: Residual | None = None
 
+    @property
+    def waiting(self) -> int:
+        """How many jobs are known to wait for capacity that there is none of."""
+        return len(self._waiting)
+
     def is_due(self, now: float) -> bool:
         """Whether all jobs are to be looked at: never yet, or long ago.
 

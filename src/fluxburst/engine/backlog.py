@@ -36,6 +36,7 @@ class Backlog:
         self.marks: dict[int, Mark] = {}
         self.changed: set[int] = set()
         self.gone: set[int] = set()
+        self._given: dict[str, dict[str, dict[int, None]]] = {}
 
     def refresh(self) -> None:
         """Learn what has changed.
@@ -50,7 +51,7 @@ class Backlog:
             gone |= self.jobs.keys() - now.keys()
         for jobid in gone:
             self.jobs.pop(jobid, None)
-            self.marks.pop(jobid, None)
+            self._note_mark(jobid, None)
         self.jobs.update(now)
         for jobid, job in now.items():
             self._note_mark(jobid, job.mark)
@@ -84,12 +85,25 @@ class Backlog:
 
     def given(self, plugin: str) -> Iterator[tuple[Job, Mark]]:
         """Yield the pending jobs that a plugin was given, with their marks."""
-        for jobid, mark in self.marks.items():
-            if mark.plugin == plugin:
-                yield self.jobs[jobid], mark
+        for jobids in self._given.get(plugin, {}).values():
+            for jobid in jobids:
+                yield self.jobs[jobid], self.marks[jobid]
+
+    def given_for(self, plugin: str, burst: str) -> Collection[int]:
+        """Return the pending jobs that a plugin was given for one of its bursts."""
+        return list(self._given.get(plugin, {}).get(burst, ()))
+
+    def waited_for(self, plugin: str, burst: str) -> bool:
+        """Whether a pending job was given to a plugin for one of its bursts."""
+        return bool(self._given.get(plugin, {}).get(burst))
 
     def _note_mark(self, jobid: int, mark: Mark | None) -> None:
-        if mark is None:
-            self.marks.pop(jobid, None)
-        else:
+        before = self.marks.pop(jobid, None)
+        if before is not None:
+            bursts = self._given[before.plugin]
+            del bursts[before.burst][jobid]
+            if not bursts[before.burst]:
+                del bursts[before.burst]
+        if mark is not None:
             self.marks[jobid] = mark
+            self._given.setdefault(mark.plugin, {}).setdefault(mark.burst, {})[jobid] = None

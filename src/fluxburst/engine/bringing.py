@@ -23,7 +23,7 @@ from fluxburst.errors import (
     PatienceError,
     QuotaError,
 )
-from fluxburst.jobs import Job
+from fluxburst.jobs import Job, Mark
 from fluxburst.ledger import Breaker
 from fluxburst.limits import Allowance, owner_of
 from fluxburst.manager import Manager
@@ -50,6 +50,25 @@ class Outcome:
     refused: dict[tuple[str, str], str] = field(default_factory=dict)
     homeless: dict[int, Job] = field(default_factory=dict)
     offered_on: list[tuple[FluxburstError, frozenset[int]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What a plugin is going to be asked, as it is recorded.
+
+    Attributes:
+        plugin: Who is asked.
+        bursts: What for.
+        refused: What a limit does not allow any more; ``error`` says which.
+        jobs: The jobs that it is given.
+        marks: The marks that they get.
+    """
+
+    plugin: BurstPlugin
+    bursts: Sequence[Burst]
+    refused: Sequence[Burst]
+    jobs: Mapping[int, Job]
+    marks: Mapping[int, Mark]
 
 
 class Bringer:
@@ -81,16 +100,21 @@ class Bringer:
         self._allowance = allowance
         self.outcome = Outcome()
 
-    def start(
-        self, plugins: Mapping[str, BurstPlugin], plan: Plan, patience: float = math.inf
-    ) -> None:
-        """Start what a plan says, and settle what is answered within ``patience`` seconds.
+    def intend(self, plugins: Mapping[str, BurstPlugin], plan: Plan) -> list[Intent]:
+        """Record what a plan says, which :meth:`start` is to do once that is durable."""
+        return [
+            self._intend(plugins[name], assigned, plan)
+            for name, assigned in plan.assignments.items()
+            if assigned
+        ]
+
+    def start(self, intents: Sequence[Intent], patience: float = math.inf) -> None:
+        """Start what was intended, and settle what is answered within ``patience`` seconds.
 
         By default it is waited for all of it. What comes of it is in :attr:`outcome`.
         """
-        for name, assigned in plan.assignments.items():
-            if assigned:
-                self._start(plugins[name], assigned, plan)
+        for intent in intents:
+            self._start(intent)
         self._lanes.wait(patience)
 
     def start_by_hand(
@@ -111,7 +135,7 @@ class Bringer:
 
     # --- the steps -------------------------------------------------------------------------
 
-    def _start(self, plugin: BurstPlugin, assigned: Sequence[int], plan: Plan) -> None:
+    def _intend(self, plugin: BurstPlugin, assigned: Sequence[int], plan: Plan) -> Intent:
         offered = {jobid: plan.jobs[jobid] for jobid in assigned}
         planned = [
             burst
@@ -119,30 +143,37 @@ class Bringer:
             if burst.plugin == plugin.name and not offered.keys().isdisjoint(burst.jobs)
         ]
         reserved, refused = self._reserve(plugin, planned, offered)
-        for jobid in refused:
+        for jobid in {job for burst in refused for job in burst.jobs}:
             offered.pop(jobid)
         burst_of = {job: name for job, name in plan.riding.items() if job in offered}
         burst_of.update({job: b.name for b in reserved for job in b.jobs})
-        jobs = self._giver.give(plugin, offered, burst_of, self.outcome.errors)
-        wanted = [burst for burst in reserved if not jobs.keys().isdisjoint(burst.jobs)]
-        for burst in reserved:
+        marks = self._giver.place(plugin, offered, burst_of)
+        return Intent(plugin, reserved, refused, offered, marks)
+
+    def _start(self, intent: Intent) -> None:
+        plugin = intent.plugin
+        for burst in intent.refused:
+            self._failed(plugin, LimitError(burst.error, plugin=plugin.name, burst=burst.name))
+        jobs = self._giver.give(plugin, intent.jobs, intent.marks, self.outcome.errors)
+        wanted = [burst for burst in intent.bursts if not jobs.keys().isdisjoint(burst.jobs)]
+        for burst in intent.bursts:
             if burst not in wanted:
                 self._drop(plugin, burst, "none of its jobs could be given to it")
         stand_in = None
-        if jobs and not reserved and type(plugin).run is not BurstPlugin.run:
+        if jobs and not intent.bursts and type(plugin).run is not BurstPlugin.run:
             stand_in = self._stand_in(plugin, jobs)
         if jobs:
             self._call(plugin, BurstRequest(tuple(wanted), jobs), stand_in)
 
     def _reserve(
         self, plugin: BurstPlugin, bursts: Sequence[Burst], jobs: Mapping[int, Job]
-    ) -> tuple[list[Burst], set[int]]:
+    ) -> tuple[list[Burst], list[Burst]]:
         """Record the intent and set the money aside, in one transaction.
 
-        Returns the bursts, and the jobs of those that a limit does not allow any more.
+        Returns the bursts, and those that a limit does not allow any more.
         """
         reserved: list[Burst] = []
-        refused: set[int] = set()
+        refused: list[Burst] = []
         ledger = self._records.ledger
         for burst in bursts:
             burst = self._with_lease(burst)
@@ -155,9 +186,8 @@ class Bringer:
                 if why:
                     ended = replace(burst, state=BurstState.FAILED, error=why)
                     ledger.record(ended, self._records.now())
-                    refused |= set(burst.jobs)
             if why:
-                self._failed(plugin, LimitError(why, plugin=plugin.name, burst=burst.name))
+                refused.append(ended)
             else:
                 reserved.append(burst)
         return reserved, refused
@@ -176,9 +206,9 @@ class Bringer:
         """
         burst = plugin.by_hand(nodes, tasks)
         burst = replace(burst, name=self._records.ledger.free_name(burst.name))
-        reserved, _ = self._reserve(plugin, [burst], {})
-        if not reserved:
-            raise self.outcome.errors.pop()
+        reserved, refused = self._reserve(plugin, [burst], {})
+        for burst in refused:
+            raise LimitError(burst.error, plugin=plugin.name, burst=burst.name)
         return reserved[0]
 
     def _stand_in(self, plugin: BurstPlugin, jobs: Collection[int]) -> Burst:
@@ -229,9 +259,10 @@ class Bringer:
         # What was interrupted may be there: the next pass asks.
         begun = names_of(request.bursts) if interrupted else names_of(done)
         plugin.bursts.update({burst.name: burst for burst in done})
-        self._records.sync(plugin)
-        self._records.created(done)
-        self._settle_stand_in(plugin, stand_in, done, error)
+        with self._records.together():
+            self._records.sync(plugin)
+            self._records.created(done)
+            self._settle_stand_in(plugin, stand_in, done, error)
         for burst in request.bursts:
             if burst.name not in begun:
                 self._missing(plugin, burst, error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -21,6 +22,9 @@ from fluxburst.ledger import Entry
 from fluxburst.manager import Manager
 from fluxburst.plugins import BurstPlugin, as_burst_error
 from fluxburst.policy import Policy
+
+RETRY_SECONDS, RETRY_SECONDS_AT_MOST = 5.0, 300.0
+"""How long after a second failure deletion is tried again; doubled from then on, up to a most."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +63,8 @@ class Ender:
         self._giver = giver
         self._lanes = lanes
         self.policy = policy
+        self._failures: Counter[str] = Counter()
+        self._retry_at: dict[str, float] = {}
         self.gone: list[Burst] = []
         self.errors: list[FluxburstError] = []
 
@@ -140,7 +146,8 @@ class Ender:
         if plugin.name in self._lanes.stuck():
             return
         self._records.record(plugin, replace(burst, state=BurstState.ENDING), reason)
-        self._start(plugin, [burst], everything=False)
+        if self._records.now() >= self._retry_at.get(burst.name, -math.inf):
+            self._start(plugin, [burst], everything=False)
 
     def end_unrecorded(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Have deleted what is there of a burst that the ledger knows to have ended."""
@@ -184,6 +191,9 @@ class Ender:
         # Before the end is recorded: after it, nobody would come back to them.
         self._undrain(gone)
         ended = [self._ended(plugin, burst) for burst in bursts if burst.name in gone]
+        for burst in ended:
+            self._failures.pop(burst.name, None)
+            self._retry_at.pop(burst.name, None)
         self.gone += ended
         emptied = everything and error is None
         if emptied:
@@ -222,12 +232,21 @@ class Ender:
         """Note on the bursts that may still be there what went wrong, and tell of it."""
         of = {getattr(one, "burst", ""): one for one in _each(error)}
         for burst in bursts:
+            self._back_off(burst.name)
             known = plugin.bursts.get(burst.name)
             why = of.get(burst.name)
             if known is not None and why is not None and known.state in LIVE_STATES:
                 self._records.record(plugin, _with_note(known, why))
         self.errors.append(error)
         self._hooks.phase_failed("unburst", plugin, error)
+
+    def _back_off(self, name: str) -> None:
+        """Have a burst that could not be deleted left for a while, after the second time."""
+        self._failures[name] += 1
+        doubled = min(self._failures[name] - 2, 10)
+        if doubled >= 0:
+            pause = min(RETRY_SECONDS * 2**doubled, RETRY_SECONDS_AT_MOST)
+            self._retry_at[name] = self._records.now() + pause
 
     def _give_up(self, plugin: BurstPlugin, bursts: Sequence[Burst], why: str) -> None:
         names = sorted(names_of(bursts))

@@ -17,7 +17,7 @@ from fluxburst.engine.keeping import IDLE, KEPT_STATES, Keeper
 from fluxburst.engine.lanes import Lanes
 from fluxburst.engine.looking import Looker
 from fluxburst.engine.records import Records
-from fluxburst.errors import BurstErrors, FluxburstError, PatienceError
+from fluxburst.errors import BurstErrors, FluxburstError, LedgerError, PatienceError
 from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import Job
 from fluxburst.ledger import LedgerPlace
@@ -168,12 +168,10 @@ class Engine:
 
         What is not answered within ``patience`` seconds is taken in by a later pass.
         """
-        for failure in plan.failures:
+        for failure in plan.errors:
             self._hooks.phase_failed("plan", None, failure)
-        self._giver.forget_ended()
-        self.note(plan.decisions)
         self._bringer.outcome.bursts.clear()
-        self._bringer.start(self._plugins, plan, patience)
+        self._carry_out(plan, patience)
         self.offer_on(patience)
         unmatched = [plan.jobs[jobid] for jobid in plan.unmatched]
         if unmatched:
@@ -187,8 +185,21 @@ class Engine:
             jobs = [self.backlog.jobs.get(i, job) for i, job in outcome.homeless.items()]
             outcome.homeless.clear()
             plan = self._replan([job for job in jobs if job.mark is None], outcome.refused)
-            self.note(plan.decisions)
-            self._bringer.start(self._plugins, plan, patience)
+            self._carry_out(plan, patience)
+
+    def _carry_out(self, plan: Plan, patience: float) -> None:
+        """Record all that a plan says in one transaction, and then do it."""
+        try:
+            with self.records.ledger.transaction():
+                failures = self.note(plan.decisions)
+                intents = self._bringer.intend(self._plugins, plan)
+        except LedgerError:
+            for decision in plan.decisions:  # which was not recorded
+                self._decided.pop(decision.id, None)
+            raise
+        for failure in failures:
+            self._hooks.phase_failed("plan", None, failure)
+        self._bringer.start(intents, patience)
 
     def request(
         self, plugins: Sequence[BurstPlugin], nodes: int | None, tasks: int | None
@@ -201,12 +212,14 @@ class Engine:
     def _result(self) -> list[Burst]:
         outcome = self._bringer.outcome
         self._bringer.outcome = Outcome()
-        given = {j for plugin in self._plugins.values() for j in plugin.jobs}
-        offered_on = {id(error) for error, jobs in outcome.offered_on if jobs and jobs <= given}
+        offered_on = {id(e) for e, jobs in outcome.offered_on if jobs and self._all_given(jobs)}
         errors = [error for error in _flat(outcome.errors) if id(error) not in offered_on]
         if errors:
             raise BurstErrors(errors, outcome.bursts)
         return outcome.bursts
+
+    def _all_given(self, jobs: Collection[int]) -> bool:
+        return all(any(job in p.jobs for p in self._plugins.values()) for job in jobs)
 
     def take_down(self, names: Collection[str] | None) -> list[str]:
         """Take bursts down: all, or the named ones. See :meth:`FluxBurst.run_unburst`."""
@@ -229,6 +242,7 @@ class Engine:
 
     def reconcile(self, patience: float = math.inf) -> list[FluxburstError]:
         """Mend what is not as it was left. See :meth:`FluxBurst.reconcile`."""
+        self.forget_ended()
         self._looker.look(patience, mend=True)
         self._keeper.keep()
         self.lanes.wait(patience)
@@ -254,8 +268,16 @@ class Engine:
 
     # --- what is remembered of jobs --------------------------------------------------------
 
-    def note(self, decisions: Sequence[Decision]) -> None:
-        """Record the decisions that differ from what was last decided on the same job."""
+    def forget_ended(self) -> None:
+        """Let plugins forget the jobs that have ended; this takes as long as they have many."""
+        self._giver.forget_ended()
+
+    def note(self, decisions: Sequence[Decision]) -> list[FluxburstError]:
+        """Record the decisions that differ from what was last decided on the same job.
+
+        Returns:
+            What failed in making these decisions.
+        """
         self.agenda.note(decisions)
         changed = []
         for decision in decisions:
@@ -267,6 +289,7 @@ class Engine:
             changed.append(decision)
         if changed:
             self.records.ledger.decide(changed, self.records.now())
+        return [decision.error for decision in changed if decision.error is not None]
 
     def forget_gone(self) -> None:
         """Forget what was last decided on jobs that are pending no longer."""

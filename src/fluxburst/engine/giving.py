@@ -10,7 +10,7 @@ from fluxburst.engine.records import Records
 from fluxburst.errors import BurstError, FluxburstError
 from fluxburst.fluids import format_f58
 from fluxburst.handles.protocol import Instance
-from fluxburst.jobs import Job, Mark
+from fluxburst.jobs import RUNNING, Job, Mark
 from fluxburst.ledger import Placement
 from fluxburst.manager import Manager
 from fluxburst.plugins import BurstPlugin
@@ -43,23 +43,18 @@ class Giver:
         self._backlog = backlog
         self._records = records
 
-    def give(
-        self,
-        plugin: BurstPlugin,
-        jobs: Mapping[int, Job],
-        burst_of: Mapping[int, str],
-        errors: list[FluxburstError],
-    ) -> dict[int, Job]:
-        """Mark jobs as given to a plugin, before anything is brought up for them.
+    def place(
+        self, plugin: BurstPlugin, jobs: Mapping[int, Job], burst_of: Mapping[int, str]
+    ) -> dict[int, Mark]:
+        """Record that jobs are given to a plugin, before they are marked.
 
         Args:
             plugin: To whom.
             jobs: The jobs, by id.
             burst_of: For those that go to a burst, its name.
-            errors: What fails is added here; these jobs are free again.
 
         Returns:
-            The jobs that were given.
+            The marks that :meth:`give` is to put on them.
         """
         marks = {
             jobid: Mark(plugin.name, burst_of.get(jobid, ""), _queue_before(job, plugin))
@@ -69,8 +64,29 @@ class Giver:
         self._records.ledger.place(
             Placement(jobid, plugin.name, mark.burst, now) for jobid, mark in marks.items()
         )
+        return marks
+
+    def give(
+        self,
+        plugin: BurstPlugin,
+        jobs: Mapping[int, Job],
+        marks: Mapping[int, Mark],
+        errors: list[FluxburstError],
+    ) -> dict[int, Job]:
+        """Mark jobs as given to a plugin, before anything is brought up for them.
+
+        Args:
+            plugin: To whom.
+            jobs: The jobs, by id.
+            marks: The marks that :meth:`place` has recorded.
+            errors: What fails is added here; these jobs are free again.
+
+        Returns:
+            The jobs that were given.
+        """
         left = {*self._backlog.set_marks(marks)}
         if left:
+            now = self._records.now()
             self._records.ledger.free(left, now, "it is no longer active")
         left |= self._move(plugin, [job for job in jobs.values() if job.id not in left], errors)
         given = {jobid: job for jobid, job in jobs.items() if jobid not in left}
@@ -93,16 +109,19 @@ class Giver:
 
     def waiting_for(self, plugin: BurstPlugin, bursts: Collection[str] | None) -> list[int]:
         """Return the pending jobs that a plugin was given for some of its bursts; None for all."""
-        given = self._backlog.given(plugin.name)
-        return [job.id for job, mark in given if bursts is None or mark.burst in bursts]
+        if bursts is None:
+            return [job.id for job, _ in self._backlog.given(plugin.name)]
+        return [j for burst in bursts for j in self._backlog.given_for(plugin.name, burst)]
 
     def forget_ended(self) -> None:
         """Let plugins forget the jobs that have ended."""
-        if any(plugin.jobs for plugin in self._plugins.values()):
-            active = set(self._instance.job_ids())
-            for plugin in self._plugins.values():
-                for jobid in plugin.jobs.keys() - active:
-                    del plugin.jobs[jobid]
+        pending = self._backlog.jobs.keys()
+        left = {name: plugin.jobs.keys() - pending for name, plugin in self._plugins.items()}
+        if any(left.values()):
+            running = set(self._instance.job_ids(RUNNING))
+            for name, jobids in left.items():
+                for jobid in jobids - running:
+                    del self._plugins[name].jobs[jobid]
 
     def forget_free(self, plugin: BurstPlugin) -> None:
         """Let a plugin forget the pending jobs that another client took back from it."""

@@ -15,8 +15,9 @@ from fluxburst.engine.backlog import Backlog
 from fluxburst.engine.ending import Ender
 from fluxburst.engine.lanes import Answer, Call, Lanes
 from fluxburst.engine.records import Records
-from fluxburst.errors import FAILURES, BurstError, FluxburstError
+from fluxburst.errors import FAILURES, BurstError, FluxburstError, LimitError
 from fluxburst.handles.protocol import Instance
+from fluxburst.jobs import RUNNING
 from fluxburst.ledger import Entry, Usage
 from fluxburst.limits import Allowance, owner_of
 from fluxburst.manager import Manager
@@ -106,7 +107,7 @@ class Keeper:
         now = self._records.now()
         lifetimes = self.policy.lifetimes
         waited_for = self._waited_for(entry.burst)
-        self._note_idleness(entry, idle=not running and not waited_for)
+        entry = self._note_idleness(entry, idle=not running and not waited_for)
         if now >= entry.requested + lifetimes.max_lifetime - self._teardown(entry):
             lived = format_duration(lifetimes.max_lifetime)
             self._ender.drain(entry, f"it may live {lived} at most")
@@ -174,6 +175,9 @@ class Keeper:
             if not why:
                 wanted = self._records.record(plugin, replace(entry.burst, lease_until=until))
         if why:
+            if self._refused.get(entry.burst.name) != why:
+                error = LimitError(why, plugin=plugin.name, burst=entry.burst.name)
+                self._hooks.phase_failed("renew", plugin, error)
             self._refused[entry.burst.name] = why
             return False
 
@@ -224,15 +228,17 @@ class Keeper:
 
     # --- idleness and use ------------------------------------------------------------------
 
-    def _note_idleness(self, entry: Entry, *, idle: bool) -> None:
+    def _note_idleness(self, entry: Entry, *, idle: bool) -> Entry:
+        """Record since when a burst is idle, if it is; return the entry with that."""
         now = self._records.now()
-        if idle and (entry.idle is None or entry.idle > now):  # or the clock was set back
-            self._records.ledger.set_idle(entry.burst.name, now)
-        elif not idle and entry.idle is not None:
-            self._records.ledger.set_idle(entry.burst.name, None)
+        since = entry.idle if idle else None
+        if idle and (since is None or since > now):  # or the clock was set back
+            since = now
+        if since != entry.idle:
+            self._records.ledger.set_idle(entry.burst.name, since)
+        return replace(entry, idle=since)
 
     def _is_idle_too_long(self, entry: Entry, now: float) -> bool:
-        entry = self._records.ledger.entry(entry.burst.name) or entry
         if entry.idle is None or now < self._idle_end(entry):
             return False
         kept = frozenset(parse_hostlist(self.policy.lifetimes.keep))
@@ -244,8 +250,7 @@ class Keeper:
         return max(entry.idle + lifetimes.idle_timeout, entry.requested + lifetimes.min_lifetime)
 
     def _waited_for(self, burst: Burst) -> bool:
-        given = self._backlog.given(burst.plugin)
-        return any(mark.burst == burst.name for _, mark in given)
+        return self._backlog.waited_for(burst.plugin, burst.name)
 
     def _running(self, entries: Sequence[Entry], nodes: Sequence[Node]) -> dict[str, list[int]]:
         """Return the jobs that run on each burst's nodes.
@@ -253,7 +258,7 @@ class Keeper:
         Of a burst whose nodes the instance does not know, those of its own that have not ended.
         """
         ranks = {node.hostname: node.rank for node in nodes}
-        active: set[int] | None = None
+        started: set[int] | None = None
         running: dict[str, list[int]] = {}
         for entry in entries:
             burst = entry.burst
@@ -261,8 +266,9 @@ class Keeper:
             if own:
                 running[burst.name] = self._instance.jobs_on(own)
             elif burst.jobs and not burst.hostnames:
-                active = set(self._instance.job_ids()) if active is None else active
-                running[burst.name] = [job for job in burst.jobs if job in active]
+                started = set(self._instance.job_ids(RUNNING)) if started is None else started
+                pending = self._backlog.jobs
+                running[burst.name] = [j for j in burst.jobs if j in pending or j in started]
             else:
                 running[burst.name] = []
         return running

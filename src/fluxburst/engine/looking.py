@@ -212,7 +212,7 @@ class Looker:
         elif seen.there is not None and burst.name in seen.there:
             self._adopt_recorded(plugin, entry, burst, found)
         elif entry.created is None:
-            self._failed(plugin, replace(burst, error=_NEVER_ANSWERED))
+            self._end_it(plugin, replace(burst, error=_NEVER_ANSWERED))
         elif self._has_vanished(burst, seen):
             self._failed(plugin, replace(burst, error=_VANISHED))
 
@@ -293,9 +293,13 @@ class Looker:
         self._giver.take_back(plugin, waiting, burst.error)
 
     def _failed(self, plugin: BurstPlugin, burst: Burst) -> None:
-        """Have what there is of a burst taken down, and free the jobs that wait for it."""
+        """Count the failure of a burst that did not come up, and have it taken down."""
         if burst.state in COMING_STATES or burst.state is BurstState.FAILED:
             self._count_failure(burst)
+        self._end_it(plugin, burst)
+
+    def _end_it(self, plugin: BurstPlugin, burst: Burst) -> None:
+        """Have what there is of a burst taken down, and free the jobs that wait for it."""
         self._ender.end(burst)
         waiting = self._giver.waiting_for(plugin, {burst.name})
         self._giver.take_back(plugin, waiting, burst.error)

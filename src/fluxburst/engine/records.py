@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from fluxburst.bursts import COMING_STATES, LEAVING_STATES, LIVE_STATES, Burst, BurstState
@@ -41,6 +42,7 @@ class Records:
         self._instance = instance
         self._place = place
         self._told: dict[str, dict[str, Burst]] = {}
+        self._untold: list[tuple[Burst, Burst | None, str]] | None = None
 
     @property
     def ledger(self) -> Ledger:
@@ -148,7 +150,26 @@ class Records:
                 self.record(plugin, burst)
         self._forget_ended(plugin)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Record what follows in one transaction; observers are told once that is durable."""
+        untold: list[tuple[Burst, Burst | None, str]] = []
+        self._untold = untold
+        try:
+            with self.ledger.transaction():
+                yield
+        except BaseException:
+            self._told.clear()  # what plugins know is recorded anew
+            raise
+        finally:
+            self._untold = None
+        for burst, before, reason in untold:
+            self._tell(burst, before, reason)
+
     def _tell(self, burst: Burst, before: Burst | None, reason: str) -> None:
+        if self._untold is not None:
+            self._untold.append((burst, before, reason))
+            return
         why = reason or burst.error
         extra = {"burst": burst.name, "plugin": burst.plugin, "jobs": burst.jobs}
         _log.info("burst %s: %s", burst.name, f"{burst.state.value} {why}".strip(), extra=extra)
@@ -159,7 +180,7 @@ class Records:
         ended = [name for name, burst in plugin.bursts.items() if burst.state not in LIVE_STATES]
         for name in ended[:-REMEMBERED]:
             del plugin.bursts[name]
-            self._told[plugin.name].pop(name, None)
+            self._told.get(plugin.name, {}).pop(name, None)
 
     # --- looking ---------------------------------------------------------------------------
 

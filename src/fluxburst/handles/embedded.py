@@ -152,9 +152,9 @@ class EmbeddedInstance:
         return [_run(job) for job in known if "t_run" in job]
 
     @_locked
-    def job_ids(self) -> list[int]:
-        """Return the ids of all active jobs."""
-        return [record.job.id for record in self._records.values() if record.job.state & ACTIVE]
+    def job_ids(self, states: JobState = ACTIVE) -> list[int]:
+        """Return the ids of the jobs in one of the states."""
+        return [record.job.id for record in self._records.values() if record.job.state & states]
 
     @_locked
     def nodes(self) -> tuple[Node, ...]:

@@ -130,9 +130,14 @@ class LiveInstance:
 
     @property
     def name(self) -> str:
-        """The lead broker's host and run directory: the same after a restart of its service."""
-        host, directory = (self._attribute(name, nodeid=0) for name in ("hostname", "rundir"))
-        return f"{host}:{directory}"
+        """The lead broker's host, and the directory of its state or else its run directory.
+
+        Where an instance has state that outlasts a restart (flux-broker-attributes(7)), it is the
+        same instance afterwards.
+        """
+        host = self._attribute("hostname", nodeid=0)
+        state = self._attribute("statedir", nodeid=0)
+        return f"{host}:{state or self._attribute('rundir', nodeid=0)}"
 
     @property
     def lock_file(self) -> Path | None:
@@ -204,17 +209,20 @@ class LiveInstance:
                     runs.append(_run(answer["job"]))
         return runs
 
-    def job_ids(self) -> list[int]:
-        """Return the ids of all active jobs of all users."""
+    def job_ids(self, states: JobState = ACTIVE) -> list[int]:
+        """Return the ids of the jobs of all users in one of the states."""
         with self._asking("its jobs") as requests:
-            return [record["id"] for record in _list(requests, ACTIVE, ["state"])]
+            return [record["id"] for record in _list(requests, states, ["state"])]
 
     def nodes(self) -> tuple[Node, ...]:
         """Return every node, by rank, as ``resource.status`` and ``sched-status`` report them."""
         with self._asking("its nodes") as requests:
-            status = requests.ask("resource.status", {}, nodeid=0)
-            sched = requests.ask("resource.sched-status", {}, nodeid=0)
-            return nodes_from_status(status, sched)
+            topics = ("resource.status", "resource.sched-status")
+            answers: list[Any] = list(requests.ask_each((topic, {}, 0) for topic in topics))
+        for answer in answers:
+            if isinstance(answer, OSError):
+                raise _answered("for its nodes", answer) from answer
+        return nodes_from_status(*answers)
 
     def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:
         """Put memos on jobs, or take them off; return the ids of jobs that are not active.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fluxburst.jobs import Job, JobState, Mark
+from fluxburst.jobs import ACTIVE, Job, JobState, Mark
 from fluxburst.nodes import Node
 
 
@@ -88,8 +88,8 @@ class Instance(Protocol):
         """Return what those of the jobs that have started had; unknown ids are left out."""
         ...
 
-    def job_ids(self) -> list[int]:
-        """Return the ids of all active jobs: pending, running and cleaning up."""
+    def job_ids(self, states: JobState = ACTIVE) -> list[int]:
+        """Return the ids of the jobs in one of the states: pending, running and cleaning up."""
         ...
 
     def nodes(self) -> tuple[Node, ...]:

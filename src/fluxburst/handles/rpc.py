@@ -195,7 +195,23 @@ class Requests:
         Raises:
             TimeoutError: if no answer comes.
         """
-        tags = [self._channel.send(topic, payload) for payload in payloads]
+        return self.ask_each(((topic, payload, ANY_NODE) for payload in payloads), patience)
+
+    def ask_each(
+        self,
+        requests: Iterable[tuple[str, Any, int]],
+        patience: float | None = PATIENCE_SECONDS,
+    ) -> Iterator[Any | OSError]:
+        """Send requests to several services; as :meth:`ask_all`.
+
+        Args:
+            requests: The topic, what the request carries, and the rank that it is for.
+            patience: Seconds to wait for a next answer; None for as long as it takes.
+
+        Raises:
+            TimeoutError: if no answer comes.
+        """
+        tags = [self._channel.send(topic, load, nodeid=rank) for topic, load, rank in requests]
         answers: dict[int, Any | OSError] = {}
         for wanted in tags:
             while wanted not in answers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ class Ledger:
 
     def __init__(self, path: Path | None, instance: str, *, read_only: bool = False) -> None:
         self.path = str(path or "")
+        self._live: tuple[int, list[Entry]] | None = None
         with self._speaking():
             written = path is not None and self._is_ours(path, instance)
             self._connection = _connect(path if written or not read_only else None, read_only)
@@ -122,7 +124,7 @@ class Ledger:
         with self.transaction():
             names = ", ".join(values)
             marks = ", ".join(f":{name}" for name in values)
-            self._run(f"INSERT INTO bursts ({names}) VALUES ({marks})", values)  # noqa: S608
+            self._change_bursts(f"INSERT INTO bursts ({names}) VALUES ({marks})", values)  # noqa: S608
             entry = self._one("SELECT * FROM bursts WHERE name = ?", burst.name)
             assert entry is not None
             self._note(entry["id"], at, None, BurstState.REQUESTED, "")
@@ -149,7 +151,7 @@ class Ledger:
             values["reason"] = reason or burst.error if state is not was else before.reason
             if before.ended is None:
                 changes = ", ".join(f"{name} = :{name}" for name in values if name != "id")
-                self._run(f"UPDATE bursts SET {changes} WHERE id = :id", values)  # noqa: S608
+                self._change_bursts(f"UPDATE bursts SET {changes} WHERE id = :id", values)  # noqa: S608
                 if state is not was:
                     self._note(before.id, at, was, state, values["reason"])
             after = self.entry(burst.name)
@@ -159,11 +161,11 @@ class Ledger:
     def set_created(self, name: str, at: float) -> None:
         """Record that a plugin has answered for a burst."""
         asked = "UPDATE bursts SET created = coalesce(created, ?) WHERE name = ?"
-        self._run(asked, (at, name))
+        self._change_bursts(asked, (at, name))
 
     def set_idle(self, name: str, since: float | None) -> None:
         """Record since when a burst is idle; None for that it is not."""
-        self._run("UPDATE bursts SET idle = ? WHERE name = ?", (since, name))
+        self._change_bursts("UPDATE bursts SET idle = ? WHERE name = ?", (since, name))
 
     def entry(self, name: str) -> Entry | None:
         """Return a burst by its name; None if there is none."""
@@ -172,8 +174,12 @@ class Ledger:
 
     def live(self, plugin: str | None = None) -> list[Entry]:
         """Return the bursts of which something may be there: all, or those of one plugin."""
-        rows = self._all("SELECT * FROM bursts WHERE ended IS NULL ORDER BY id")
-        return [_entry(row) for row in rows if plugin in (None, row["plugin"])]
+        row = self._one("PRAGMA data_version")  # which differs once another process has written
+        assert row is not None
+        if self._live is None or self._live[0] != row[0]:
+            rows = self._all("SELECT * FROM bursts WHERE ended IS NULL ORDER BY id")
+            self._live = row[0], [_entry(row) for row in rows]
+        return [e for e in self._live[1] if plugin in (None, e.burst.plugin)]
 
     def entries(self, since: float | None = None) -> list[Entry]:
         """Return all bursts in the order of their requests, or those that lived since a time."""
@@ -306,7 +312,7 @@ class Ledger:
         try:
             yield
         except BaseException:
-            self._connection.rollback()
+            self._roll_back()
             raise
         with self._speaking():
             self._commit()
@@ -329,8 +335,12 @@ class Ledger:
             self._connection.execute("COMMIT")
         except sqlite3.Error:
             if self._connection.in_transaction:
-                self._connection.rollback()
+                self._roll_back()
             raise
+
+    def _roll_back(self) -> None:
+        self._connection.rollback()
+        self._live = None
 
     @contextmanager
     def _speaking(self) -> Iterator[None]:
@@ -347,6 +357,10 @@ class Ledger:
     ) -> None:
         values = entry, at, was and was.value, state.value, reason
         self._run("INSERT INTO transitions VALUES (?, ?, ?, ?, ?)", values)
+
+    def _change_bursts(self, statement: str, values: Sequence[Any] | Mapping[str, Any]) -> None:
+        self._live = None
+        self._run(statement, values)
 
     def _run(self, statement: str, values: Sequence[Any] | Mapping[str, Any]) -> None:
         with self._speaking():
@@ -402,13 +416,19 @@ def _columns(burst: Burst) -> dict[str, Any]:
     }
 
 
+@functools.lru_cache(maxsize=128)
+def _ids(text: str) -> tuple[int, ...]:
+    """Return a burst's jobs: they may be very many, and never change."""
+    return tuple(json.loads(text))
+
+
 def _entry(row: sqlite3.Row) -> Entry:
     burst = Burst(
         name=row["name"],
         plugin=row["plugin"],
         node_type=row["node_type"],
         nodes=row["nodes"],
-        jobs=tuple(json.loads(row["jobs"])),
+        jobs=_ids(row["jobs"]),
         state=BurstState(row["state"]),
         hostnames=tuple(json.loads(row["hostnames"])),
         price=row["price"],
