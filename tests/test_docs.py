@@ -592,13 +592,14 @@ def test_commands_for_a_live_instance_run_on_an_embedded_one(
     """They are typed as on the page, where the service's state and configuration are."""
     (working_directory / "fluxburst.toml").write_text("[plugins.mock]\n")
     shell_environment |= {
-        "FLUXBURST_STATE_DIR": str(working_directory / "state"),
         "FLUXBURST_CONFIG": str(working_directory / "fluxburst.toml"),
     }
     commands = [line for line in other_commands() if line.startswith("fluxburst ")]
-    commands = [f"{command} --mock" for command in commands]
+    commands = [f"{command} --mock --state-dir state" for command in commands]
     assert len(commands) > 10
-    done = run_in_shell(["fluxburst run --mock --quiet", *commands], shell_environment)
+    done = run_in_shell(
+        ["fluxburst run --mock --state-dir state --quiet", *commands], shell_environment
+    )
     for command, (got, status) in zip(["run", *commands], done, strict=True):
         assert status == 0, f"{command}:\n{got}"
     assert (working_directory / "ledger.jsonl").read_text().startswith('{"record": "ledger"')

@@ -477,6 +477,8 @@ class FluxBurst:
         engine.forget_gone()
         errors = engine.reconcile(patience) if everything else engine.keep(patience)
         engine.forget_promises()
+        if everything:
+            engine.forget_history()
         started = time.monotonic()
         all_jobs = agenda.is_due(started)
         jobs = (

@@ -299,6 +299,11 @@ class Engine:
         self.agenda.forget(gone)
         gone.clear()
 
+    def forget_history(self) -> None:
+        """Forget what was decided longer ago than that is kept."""
+        history = self._policy.watch.history
+        self.records.ledger.forget_decisions(self.records.now() - history)
+
     def forget_promises(self) -> None:
         """Forget what the last plan left of the capacity, once some of that is no longer there."""
         kept = {e.burst.name for e in self.records.live() if e.burst.state in KEPT_STATES}
