@@ -491,7 +491,11 @@ class FluxBurst:
             agenda.residual = planner.residual
             return plan
 
-        plan = self._planned(make, residual=residual)
+        try:
+            plan = self._planned(make, residual=residual)
+        except FluxburstError:
+            agenda.start_over()  # what had changed was not looked at
+            raise
         if all_jobs:
             seconds = time.monotonic() - started
             agenda.looked_at_all(started, seconds, engine.policy.watch.poll)
@@ -500,6 +504,9 @@ class FluxBurst:
         except BurstErrors as failures:
             agenda.residual = None  # what was promised did not all come
             raise BurstErrors([*errors, failures], failures.bursts) from failures
+        except FluxburstError:
+            agenda.start_over()
+            raise
         _raise(errors)
         return plan
 

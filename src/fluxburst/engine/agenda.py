@@ -58,6 +58,11 @@ class Agenda:
         """Note how long it took to look at all jobs, which says when to do so again."""
         self._next = now + max(poll, seconds / SHARE)
 
+    def start_over(self) -> None:
+        """Have all jobs looked at the next time."""
+        self._next = -math.inf
+        self.residual = None
+
     def all(self) -> list[Job]:
         """Return all pending jobs, in queue order."""
         self._backlog.changed.clear()
