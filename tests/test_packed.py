@@ -113,3 +113,11 @@ def test_jobs_read_by_turns_keep_their_own_jobspecs(job: PackedJob) -> None:
 def test_what_is_not_there_is_a_key_error(job: PackedJob) -> None:
     with pytest.raises(KeyError):
         job["nothing"]
+
+
+def test_one_with_other_items_is_the_same_job_with_these(job: PackedJob) -> None:
+    plain = Job(PLAIN)
+    for items in ({"name": "other"}, {"annotations": {"user": {}}}, {"spec": spec(5)}):
+        assert job.but(**items) == plain.but(**items) == {**PLAIN, **items}
+    assert job == PLAIN
+    assert isinstance(job.but(name="other"), PackedJob)

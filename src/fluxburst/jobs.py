@@ -71,6 +71,10 @@ class Job(dict[str, Any]):
             }
         raise KeyError(key)
 
+    def but(self, **items: Any) -> Job:
+        """Return the same job with other items; this one stays as it is."""
+        return Job(self, **items)
+
     @property
     def id(self) -> int:
         """The job's id, as an integer (RFC 19 calls its text forms FLUIDs)."""

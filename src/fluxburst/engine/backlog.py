@@ -64,12 +64,12 @@ class Backlog:
         inactive = self._instance.set_marks(marks)
         for jobid, mark in marks.items():
             if jobid in self.jobs:
-                job = self.jobs[jobid] = Job(self.jobs[jobid])
+                job = self.jobs[jobid]
                 annotations = job.get("annotations") or {}
                 user = {k: v for k, v in annotations.get("user", {}).items() if k != "fluxburst"}
                 if mark is not None:
                     user["fluxburst"] = mark.to_memo()
-                job["annotations"] = {**annotations, "user": user}
+                self.jobs[jobid] = job.but(annotations={**annotations, "user": user})
                 self._note_mark(jobid, mark)
                 self.changed.add(jobid)
         return inactive
@@ -79,7 +79,7 @@ class Backlog:
         refused = self._instance.move_jobs(jobids, queue)
         for jobid in jobids:
             if jobid in self.jobs and jobid not in refused:
-                self.jobs[jobid] = Job(self.jobs[jobid], queue=queue)
+                self.jobs[jobid] = self.jobs[jobid].but(queue=queue)
                 self.changed.add(jobid)
         return refused
 

@@ -51,6 +51,13 @@ class PackedJob(Job):
         plain = {key: super(PackedJob, self).__getitem__(key) for key in super().__iter__()}
         return {**plain, "spec": self._read()} if self._text else plain
 
+    def but(self, **items: Any) -> Job:
+        """Return the same job with other items, packed where this one is."""
+        if not self._text or "spec" in items:
+            return super().but(**items)
+        record = {key: super(PackedJob, self).__getitem__(key) for key in super().__iter__()}
+        return PackedJob({**record, **items}, self._text)
+
     # --- reading: what dict does itself, it does without __missing__ ------------------------
 
     def __missing__(self, key: str) -> Any:
