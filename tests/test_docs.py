@@ -598,7 +598,7 @@ def test_commands_for_a_live_instance_run_on_an_embedded_one(
     commands = [f"{command} --mock --state-dir state" for command in commands]
     assert len(commands) > 10
     done = run_in_shell(
-        ["fluxburst run --mock --state-dir state --quiet", *commands], shell_environment
+        ["fluxburst run --mock --state-dir state --wait 0 --quiet", *commands], shell_environment
     )
     for command, (got, status) in zip(["run", *commands], done, strict=True):
         assert status == 0, f"{command}:\n{got}"
@@ -648,5 +648,5 @@ def test_messages_that_the_page_explains_are_the_programs() -> None:
 def test_the_example_configuration_can_be_used() -> None:
     loaded = config.load(EXAMPLE_CONFIG)
     keys = tomllib.loads(EXAMPLE_CONFIG.read_text())
-    assert set(keys) == {"selector", "ordering", "plugins", "notify", *policy.TABLES} - {"watch"}
+    assert set(keys) == {"selector", "ordering", "plugins", "notify", *policy.TABLES}
     FluxBurst(mock=True, config=loaded).close()
