@@ -21,6 +21,8 @@ from fluxburst.errors import (
     BurstErrors,
     ConfigError,
     FluxburstError,
+    InstanceError,
+    LedgerError,
     OrderingError,
     RequestError,
     UnknownPluginError,
@@ -337,6 +339,7 @@ class FluxBurst:
             self._configure(config)
             for name in dict.fromkeys([*loaded, *config.plugins]):
                 self.load(name)
+            self._engine.agenda.start_over()
         except FluxburstError:
             self._configure(before)
             for name in list(self.plugins):
@@ -488,12 +491,15 @@ class FluxBurst:
             agenda.residual = planner.residual
             return plan
 
-        plan = self._planned(make, residual=residual)
-        if all_jobs:
-            seconds = time.monotonic() - started
-            agenda.looked_at_all(started, seconds, engine.policy.watch.poll)
         try:
+            plan = self._planned(make, residual=residual)
+            if all_jobs:
+                seconds = time.monotonic() - started
+                agenda.looked_at_all(started, seconds, engine.policy.watch.poll)
             engine.apply(plan, patience)
+        except (InstanceError, LedgerError):
+            agenda.start_over()  # what was decided on these jobs was not done, or not all of it
+            raise
         except BurstErrors as failures:
             agenda.residual = None  # what was promised did not all come
             raise BurstErrors([*errors, failures], failures.bursts) from failures
