@@ -1,4 +1,4 @@
-"""The command ``watch`` on a live Flux: signals, what it tells to whom, and the broker's restart."""
+"""The command ``watch`` on a live Flux: signals, what it tells whom, and the broker's restart."""
 
 from __future__ import annotations
 
