@@ -124,9 +124,7 @@ def tests(session: nox.Session, what: str) -> None:
 
     The core is tested on every Python, with random input on the oldest and the newest, as plugins
     are; all together, with what of the core knows of plugins, on the newest. What needs a live
-    Flux, Slurm or sshd takes long, and depends little on the Python: the core's is tested on the
-    oldest and the newest, each plugin's on the newest. What takes minutes is tested once, on the
-    newest.
+    Flux, Slurm or sshd, or takes minutes, depends little on the Python: it is tested on the newest.
     """
     newest, oldest = session.python == NEWEST, session.python == PRESENT[0]
     if what == "all" and not newest:
@@ -138,7 +136,7 @@ def tests(session: nox.Session, what: str) -> None:
     if what == "all":
         session.install("--no-deps", "./docs/example_plugin")
     core = {"core": ["tests"], "all": WITH_PLUGINS}.get(what, [])
-    live = what != "all" and (newest or (oldest and what == "core"))
+    live = newest and what != "all"
     left_out = [] if live else [NEEDS_PARTS]
     left_out += [] if what != "all" and newest else ["long"]
     left_out += [] if newest or oldest else ["hypothesis"]

@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from figures import Figure, print_figures
@@ -102,10 +103,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     arguments, _ = parser.parse_known_args()
-    figures = [*starts(), *reactions(), *warm_passes(quick=arguments.quick)]
-    if not arguments.quick:
-        figures += flat_memory()
-    print_figures("the service on a live Flux", figures)
+    print_figures("the service on a live Flux", measured(quick=arguments.quick))
+
+
+def measured(*, quick: bool) -> Iterator[Figure]:
+    """Yield the figures as they are measured."""
+    yield from starts()
+    yield from reactions()
+    yield from warm_passes(quick=quick)
+    if not quick:
+        yield from flat_memory()
 
 
 if __name__ == "__main__":

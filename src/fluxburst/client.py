@@ -337,6 +337,7 @@ class FluxBurst:
             self._configure(config)
             for name in dict.fromkeys([*loaded, *config.plugins]):
                 self.load(name)
+            self._engine.agenda.start_over()
         except FluxburstError:
             self._configure(before)
             for name in list(self.plugins):
@@ -493,19 +494,15 @@ class FluxBurst:
 
         try:
             plan = self._planned(make, residual=residual)
-        except FluxburstError:
-            agenda.start_over()  # what had changed was not looked at
-            raise
-        if all_jobs:
-            seconds = time.monotonic() - started
-            agenda.looked_at_all(started, seconds, engine.policy.watch.poll)
-        try:
+            if all_jobs:
+                seconds = time.monotonic() - started
+                agenda.looked_at_all(started, seconds, engine.policy.watch.poll)
             engine.apply(plan, patience)
         except BurstErrors as failures:
             agenda.residual = None  # what was promised did not all come
             raise BurstErrors([*errors, failures], failures.bursts) from failures
         except FluxburstError:
-            agenda.start_over()
+            agenda.start_over()  # what was decided on these jobs was not done, or not all of it
             raise
         _raise(errors)
         return plan

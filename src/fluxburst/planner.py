@@ -160,14 +160,15 @@ def _changes_constraints(plugin: BurstPlugin) -> bool:
 
 @contextmanager
 def _jobs_unchanged(plugins: Mapping[str, BurstPlugin]) -> Iterator[None]:
-    """Let plugins collect jobs, as those of flux-burst do, and take them out again."""
-    before = {name: dict(plugin.jobs) for name, plugin in plugins.items()}
+    """Let plugins collect jobs in a copy, as those of flux-burst do, and put back what was."""
+    before = {name: plugin.jobs for name, plugin in plugins.items()}
+    for plugin in plugins.values():
+        plugin.jobs = dict(plugin.jobs)
     try:
         yield
     finally:
         for name, plugin in plugins.items():
-            plugin.jobs.clear()
-            plugin.jobs.update(before[name])
+            plugin.jobs = before[name]
 
 
 @contextmanager
