@@ -302,6 +302,19 @@ def test_nodes_that_are_down_or_drained_are_never_used(world: World) -> None:
     assert packer.new_nodes == bare.new_nodes
 
 
+def test_what_fits_nowhere_does_not_make_a_large_node_look_cheap() -> None:
+    types = (
+        NodeType("small", cores=1, price=1.0, properties=("p",)),
+        NodeType("large", cores=3, price=2.5, properties=("p",)),
+    )
+    constraint = compiled({"properties": ["p"]})
+    kinds = Kinds([constraint])
+    first = Demand(0, (Chunk(1, 1),), wanted=kinds.wanted(constraint))
+    giant = Demand(1, (Chunk(1, 1000),), turn=1)
+    packer = Packer(types, Pool(), {}, kinds)
+    assert dict(packer.pack([first, giant]).placed) == {0: "small"}
+
+
 @given(worlds())
 @unhurried
 def test_a_job_that_fits_nowhere_is_unplaced_whatever_else_is_there(world: World) -> None:

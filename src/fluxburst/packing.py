@@ -478,15 +478,16 @@ class Packer:
         placed: dict[int, str] = {}
         existing: list[int] = []
         unplaced: dict[int, str] = {}
-        self._later = {
-            "cores": sum(c.cores * c.count for d in demands for c in d.chunks),
-            "gpus": sum(c.gpus * c.count for d in demands for c in d.chunks),
-        }
-        for (chunks, wanted), group in itertools.groupby(demands, key=_alike):
+        groups = [[*group] for _, group in itertools.groupby(demands, key=_alike)]
+        # What fits nowhere will not fill a node that others open.
+        fitting = [self._could_ever_fit(group[0]) for group in groups]
+        self._later = {"cores": 0, "gpus": 0}
+        for group, fits in zip(groups, fitting, strict=True):
+            self._count_later(group, fits)
+        for group, fits in zip(groups, fitting, strict=True):
             jobs = [demand.job for demand in group]
-            for chunk in chunks:
-                self._later["cores"] -= chunk.cores * chunk.count * len(jobs)
-                self._later["gpus"] -= chunk.gpus * chunk.count * len(jobs)
+            chunks, wanted = _alike(group[0])
+            self._count_later(group, -fits)
             for count, node_type, why in self._place_alike(chunks, wanted, len(jobs)):
                 these, jobs = jobs[:count], jobs[count:]
                 if why:
@@ -496,6 +497,12 @@ class Packer:
                 else:
                     existing += these
         return Packing(placed, tuple(existing), unplaced)
+
+    def _count_later(self, group: Sequence[Demand], sign: int) -> None:
+        """Count jobs that are alike among those that are still to be placed, or no longer."""
+        for chunk in group[0].chunks:
+            self._later["cores"] += sign * chunk.cores * chunk.count * len(group)
+            self._later["gpus"] += sign * chunk.gpus * chunk.count * len(group)
 
     def _place_alike(
         self, chunks: tuple[Chunk, ...], wanted: int, jobs: int
