@@ -124,15 +124,16 @@ def _by_hand(handle: flux.Flux, elastic: Path, nodes: int) -> float:
 def _by_burst(handle: flux.Flux, elastic: Path, nodes: int) -> float:
     """Run one burst cycle; return the seconds to the start of the job."""
     table = {"config_dir": str(elastic)}
-    client = FluxBurst(handle, config=Config(plugins={"local": table}))
-    client.load("local")
-    jobid = _submit(handle, nodes + 1)
-    begun = time.time()
-    client.run_burst()
-    seconds = _started(handle, jobid) - begun
-    client.run_unburst()
-    _wait_down(handle)
-    return seconds
+    config = Config(plugins={"local": table})
+    with FluxBurst(handle, config=config, state_dir=elastic / "state") as client:
+        client.load("local")
+        jobid = _submit(handle, nodes + 1)
+        begun = time.time()
+        client.run_burst()
+        seconds = _started(handle, jobid) - begun
+        client.run_unburst()
+        _wait_down(handle)
+        return seconds
 
 
 def _wait_down(handle: flux.Flux) -> None:

@@ -158,6 +158,14 @@ def test_unburst_of_all_takes_down_nothing_where_there_is_nothing(run: Run) -> N
     assert result == {"gone": [], "errors": [], "remaining": None}
 
 
+def test_unburst_of_all_goes_on_without_a_plugin_that_is_not_installed_and_fails(run: Run) -> None:
+    both = ("--plugin", "gone", "--plugin", "cloud")
+    status, out, err = run("unburst", "--all", "--mock", *both)
+    assert (status, out.strip()) == (1, "Nothing was taken down.")
+    assert "gone is left out: unknown burst plugin 'gone'" in err
+    assert run("unburst", "--all", "--mock", "--plugin", "gone")[0] == 2
+
+
 def test_plugins_lists_packages_with_what_they_do_or_why_not(
     run: Run, make_package: MakePackage
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import doctest
 import functools
 import importlib.metadata
@@ -8,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,13 +27,26 @@ from fluxburst import (
     FluxBurst,
     config,
     hookspecs,
+    metrics,
+    notification,
     ordering,
     parameters,
+    policy,
     selectors,
 )
+from fluxburst.bursts import BurstState
 from fluxburst.cli.app import cli
 from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.ledger import Ledger
+from fluxburst.ledger.entries import TRANSITIONS
+from fluxburst.ledger.place import VARIABLE
+from fluxburst.quantities import format_duration
 from fluxburst.recordings import BUNDLED, load
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
@@ -239,7 +254,8 @@ def test_toml_is_a_configuration_that_can_be_used(page: Path, block: str, tmp_pa
         return
     settings = config.load(file)
     FluxBurst(mock=True, config=settings)
-    described = settings.selector is not None or settings.ordering is not None or settings.plugins
+    named = settings.selector is not None or settings.ordering is not None or settings.plugins
+    described = named or settings.notify or settings.policy != policy.Policy()
     assert described, f"{page.name}: it says nothing"
 
 
@@ -479,3 +495,158 @@ def test_links_lead_somewhere(page: Path) -> None:
         target = page.parent / path if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+# --- the administrator's page --------------------------------------------------------------
+
+ADMINISTRATION = ROOT / "docs" / "administration.md"
+EXAMPLE_CONFIG = ROOT / "docs" / "fluxburst.toml"
+TABLES: dict[str, type] = {
+    "[lifetimes]": policy.Lifetimes,
+    "[timeouts]": policy.Timeouts,
+    "[breakers]": policy.Breaking,
+    "[watch]": policy.Watching,
+    "[limits]": policy.Limit,
+    "[metrics]": policy.Metering,
+    "[[notify]]": notification.Notification,
+}
+ONLY_TEXT = {
+    "df", "install", "journalctl", "ln", "python3", "/opt/fluxburst/bin/python", "sqlite3", "sudo",
+    "systemctl", "timedatectl",
+}  # fmt: skip
+"""Programs of which the page's commands are not run: they would change this machine, or need one
+with systemd. That their files and options are right is looked at below."""
+
+
+def section_of(page: Path, title: str) -> str:
+    match = re.search(
+        rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,3}} |\Z)", page.read_text(), re.M | re.S
+    )
+    assert match is not None, title
+    return match[2]
+
+
+def rows_of(text: str) -> list[list[str]]:
+    """Return the cells of the rows of a table that begin with code, and are not of its head."""
+    rows = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    return [[cell.strip().strip("|").strip() for cell in row] for row in rows]
+
+
+def shown_default(item: dataclasses.Field[Any]) -> str:
+    """Return a default as the page writes it."""
+    value = item.default
+    if item.default_factory is not dataclasses.MISSING:
+        value = item.default_factory() or ""
+    if value is dataclasses.MISSING:
+        return "required"
+    if value is None:
+        return "none"
+    if isinstance(value, float):
+        return format_duration(value)
+    return str(value) or "empty"
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_keys_and_defaults_of_the_page_are_those_of_the_program(table: str) -> None:
+    shown = {row[0].strip("`"): row[1] for row in rows_of(section_of(ADMINISTRATION, table))}
+    fields = dataclasses.fields(TABLES[table])
+    assert shown == {item.name: shown_default(item) for item in fields}
+    assert list(shown) == [item.name for item in fields], "in the program's order"
+
+
+def test_every_table_of_the_policy_is_on_the_page() -> None:
+    assert [f"[{name}]" for name in policy.TABLES] == list(TABLES)[:-1]
+
+
+def test_states_and_transitions_of_the_page_are_those_of_the_ledger() -> None:
+    shown = {
+        row[0].strip("`"): set(re.findall(r"`(\w+)`", row[1]))
+        for row in rows_of(section_of(ADMINISTRATION, "The life of a burst"))
+    }
+    assert list(shown) == [state.value for state in BurstState]
+    assert shown == {
+        state.value: {after.value for after in afters} for state, afters in TRANSITIONS.items()
+    }
+
+
+def test_metrics_and_events_of_the_page_are_those_of_the_program() -> None:
+    rows = rows_of(section_of(ADMINISTRATION, "Metrics"))
+    assert metrics.__doc__ is not None
+    lines = [line.split() for line in metrics.__doc__.splitlines() if line.startswith("``fluxb")]
+    assert [row[0].strip("`") for row in rows] == [line[0].strip("`") for line in lines]
+    assert [row[1] for row in rows] == [line[1] for line in lines]
+    events = [row[0].strip("`") for row in rows_of(section_of(ADMINISTRATION, "Notifications"))]
+    assert events == list(notification.EVENTS)
+
+
+def other_commands() -> list[str]:
+    """Return the commands of the administrator's page that are not run as examples."""
+    shown = [block for block in blocks(ADMINISTRATION, "console") if "--mock" not in block]
+    return [command for block in shown for command, _ in examples(block)]
+
+
+@needs_mock
+def test_commands_for_a_live_instance_run_on_an_embedded_one(
+    working_directory: Path, shell_environment: dict[str, str]
+) -> None:
+    """They are typed as on the page, where the service's state and configuration are."""
+    (working_directory / "fluxburst.toml").write_text("[plugins.mock]\n")
+    shell_environment |= {
+        "FLUXBURST_CONFIG": str(working_directory / "fluxburst.toml"),
+    }
+    commands = [line for line in other_commands() if line.startswith("fluxburst ")]
+    commands = [f"{command} --mock --state-dir state" for command in commands]
+    assert len(commands) > 10
+    done = run_in_shell(
+        ["fluxburst run --mock --state-dir state --wait 0 --quiet", *commands], shell_environment
+    )
+    for command, (got, status) in zip(["run", *commands], done, strict=True):
+        assert status == 0, f"{command}:\n{got}"
+    assert (working_directory / "ledger.jsonl").read_text().startswith('{"record": "ledger"')
+
+
+def test_other_commands_of_the_page_are_of_known_programs_and_name_what_is_there() -> None:
+    others = [line for line in other_commands() if not line.startswith("fluxburst ")]
+    unit = (ROOT / "docs" / "fluxburst.service").read_text()
+    state = re.search(r"^StateDirectory=(\w+)$", unit, re.MULTILINE)
+    assert state is not None
+    for command in others:
+        program, *arguments = shlex.split(command)
+        if program == "export":
+            assert arguments == [f"{VARIABLE}=/var/lib/{state[1]}"]
+            continue
+        assert program in ONLY_TEXT, command
+        for path in arguments:
+            assert not path.startswith("docs/") or (ROOT / path).is_file(), command
+        if program == "systemctl" and arguments != ["daemon-reload"]:
+            assert arguments[0] in ("enable", "status", "stop", "reload"), command
+            assert arguments[-1] == "fluxburst", command
+    assert "User=flux\n" in unit
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="there is no sqlite3")
+def test_the_backup_of_a_ledger_is_a_ledger(tmp_path: Path) -> None:
+    (command,) = [line for line in other_commands() if line.startswith("sqlite3 ")]
+    Ledger(tmp_path / "ledger.sqlite", "here").close()
+    command = re.sub(r"/var/(lib/fluxburst|backups)", str(tmp_path), command)
+    subprocess.run(shlex.split(command), check=True, timeout=30)
+    backup = Ledger(tmp_path / "fluxburst.sqlite", "here", read_only=True)
+    assert backup.instance == "here"
+    backup.close()
+
+
+def test_messages_that_the_page_explains_are_the_programs() -> None:
+    text = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    text = re.sub(r'"\s*f?"', "", text)  # strings that go on in the next line
+    for title in ("The ledger is refused", "The service does not start"):
+        for row in rows_of(section_of(ADMINISTRATION, title)):
+            for message in re.findall(r"`([^`]+)`", row[0]):
+                for part in re.split(r"…|\(.*\)", message):
+                    assert part.strip() in text, message
+
+
+def test_the_example_configuration_can_be_used() -> None:
+    loaded = config.load(EXAMPLE_CONFIG)
+    keys = tomllib.loads(EXAMPLE_CONFIG.read_text())
+    assert set(keys) == {"selector", "ordering", "plugins", "notify", *policy.TABLES}
+    FluxBurst(mock=True, config=loaded).close()

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import Elsewhere, client_on, job
 
@@ -151,6 +151,7 @@ def test_a_name_is_given_once_also_after_its_burst_has_ended(ledger: Ledger) -> 
         ledger.request(burst(), 4.0, None, "")
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("ab-%_", min_size=1, max_size=4), max_size=12))
 def test_free_names_never_clash(wanted: list[str]) -> None:
     with closing(Ledger(None, "here")) as ledger:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import signal
 import socket
@@ -13,6 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from fluxburst import FluxBurst
+from fluxburst.config import Config
+from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.policy import Policy, Watching
+from fluxburst.quantities import Duration
+from fluxburst.recordings import BUNDLED, load
 
 pytestmark = pytest.mark.skipif(
     not any(e.name == "mock" for e in importlib.metadata.entry_points(group="fluxburst")),
@@ -110,6 +118,19 @@ def test_every_gauge_of_the_table_is_in_the_textfile(tmp_path: Path, manager: To
     assert len(gauges) == 12
     for gauge in gauges:
         assert f"# TYPE {gauge} gauge" in written, gauge
+
+
+def test_decisions_are_forgotten_once_they_are_older_than_the_history() -> None:
+    history = Policy(watch=Watching(history=Duration(60.0)))
+    instance = EmbeddedInstance(load(BUNDLED))
+    with FluxBurst(instance, config=Config(policy=history)) as client:
+        client.load("mock")
+        client.run_pass(everything=True, patience=math.inf)
+        noted = client.now()
+        assert {at for at, _ in client.ledger.decisions()} == {noted}
+        instance.advance(61)
+        client.run_pass(everything=True, patience=math.inf)
+        assert noted not in {at for at, _ in client.ledger.decisions()}
 
 
 def test_a_reload_is_over_when_the_configuration_has_been_read(

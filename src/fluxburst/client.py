@@ -337,6 +337,7 @@ class FluxBurst:
             self._configure(config)
             for name in dict.fromkeys([*loaded, *config.plugins]):
                 self.load(name)
+            self._engine.agenda.start_over()
         except FluxburstError:
             self._configure(before)
             for name in list(self.plugins):
@@ -477,6 +478,8 @@ class FluxBurst:
         engine.forget_gone()
         errors = engine.reconcile(patience) if everything else engine.keep(patience)
         engine.forget_promises()
+        if everything:
+            engine.forget_history()
         started = time.monotonic()
         all_jobs = agenda.is_due(started)
         jobs = (
@@ -489,15 +492,18 @@ class FluxBurst:
             agenda.residual = planner.residual
             return plan
 
-        plan = self._planned(make, residual=residual)
-        if all_jobs:
-            seconds = time.monotonic() - started
-            agenda.looked_at_all(started, seconds, engine.policy.watch.poll)
         try:
+            plan = self._planned(make, residual=residual)
+            if all_jobs:
+                seconds = time.monotonic() - started
+                agenda.looked_at_all(started, seconds, engine.policy.watch.poll)
             engine.apply(plan, patience)
         except BurstErrors as failures:
             agenda.residual = None  # what was promised did not all come
             raise BurstErrors([*errors, failures], failures.bursts) from failures
+        except FluxburstError:
+            agenda.start_over()  # what was decided on these jobs was not done, or not all of it
+            raise
         _raise(errors)
         return plan
 

@@ -42,7 +42,7 @@ from fluxburst.remaining import install_advice, names_there
 
 T = TypeVar("T")
 
-CLOCK_SECONDS = 5.0
+CLOCK_SECONDS = 60.0
 """By how much clocks may differ without that being said."""
 
 _MONEY = ("cost_per_hour", "cost_per_day", "cost")

@@ -125,7 +125,7 @@ class Watching:
         poll: How often everything is looked at, whatever happens.
         gather: How long events are gathered before a pass.
         depth: How many waiting jobs are looked at again when capacity changes.
-        history: How long decisions on jobs that are gone are kept.
+        history: How long decisions on jobs are kept in the ledger.
     """
 
     poll: Duration = Duration(30.0)

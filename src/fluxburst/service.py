@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from fluxburst.bursts import COMING_STATES, LEAVING_STATES
 from fluxburst.client import FluxBurst
 from fluxburst.config import Config
-from fluxburst.errors import BurstErrors, FluxburstError, HeldError, InstanceError, LedgerError
+from fluxburst.errors import (
+    BurstErrors,
+    FluxburstError,
+    HeldError,
+    InstanceError,
+    LedgerError,
+    PatienceError,
+)
 from fluxburst.plan import Plan
 from fluxburst.quantities import format_duration
 
@@ -80,7 +87,7 @@ class Service:
         self._rereading = False
         self._asked_at = float("-inf")
         self._clock = time.time() - time.monotonic()
-        self._last_error = ""
+        self._failing = _Failing()
 
     def stop(self) -> None:
         """Leave after the step that is under way."""
@@ -97,6 +104,8 @@ class Service:
 
         Raises:
             HeldError: if another client holds the instance.
+            LedgerError: if the ledger cannot be written at the start.
+            InstanceError: if the instance cannot be reached at the start.
         """
         self._client.hold()
         while not self._stopping and passes != 0:
@@ -122,13 +131,18 @@ class Service:
         self._look_at_clock()
         started = time.monotonic()
         plan, error = None, None
+        everything = self._is_time_to_ask()
+        if everything:
+            self._failing.asked_anew()
         try:
-            plan = self._client.run_pass(everything=self._is_time_to_ask(), patience=PATIENCE)
+            plan = self._client.run_pass(everything=everything, patience=PATIENCE)
         except HeldError:
             raise
         except FluxburstError as failure:
             error = failure
-        self._log(error)
+        if isinstance(error, (InstanceError, LedgerError)):
+            self._asked_at = float("-inf")  # whoever was to be asked may not have been
+        self._failing.note(error)
         return Report(time.monotonic() - started, plan, error)
 
     # --- the steps -------------------------------------------------------------------------
@@ -160,7 +174,8 @@ class Service:
             instance.wait(max(0.0, min(until - now, self._beat_seconds)))
             self._gather()
         except (InstanceError, LedgerError) as error:
-            self._log(error)
+            self._failing.note(error)
+            time.sleep(min(SOON, self._client.config.policy.watch.poll))
 
     def _gather(self) -> None:
         end = self._client.now() + self._client.config.policy.watch.gather
@@ -188,12 +203,45 @@ class Service:
             self._asked_at = float("-inf")
         self._clock = offset
 
-    def _log(self, error: FluxburstError | None) -> None:
-        text = "" if error is None else str(error)
-        if text and text != self._last_error:
-            for one in error.errors if isinstance(error, BurstErrors) else [error]:
-                plugin, burst = getattr(one, "plugin", ""), getattr(one, "burst", "")
-                _log.warning("%s", one, extra={"plugin": plugin, "burst": burst})
-        elif self._last_error and not text:
-            _log.info("what had failed does so no longer")
-        self._last_error = text
+
+class _Failing:
+    """What fails, so that each failure is logged once, and its end as well."""
+
+    def __init__(self) -> None:
+        self._whole = ""
+        self._known: set[str] = set()
+        self._seen: set[str] = set()
+
+    def asked_anew(self) -> None:
+        """Plugins are asked again: what has not failed since they were asked last is over."""
+        if self._known and not self._seen:
+            _log.info(_OVER)
+        self._known, self._seen = self._seen, set()
+
+    def note(self, error: FluxburstError | None) -> None:
+        """Log what has failed in a pass, or in waiting for the next, unless that is known."""
+        several = isinstance(error, BurstErrors)
+        for one in error.errors if isinstance(error, BurstErrors) else ():
+            key = _key(one)
+            if key not in self._known | self._seen:
+                _warn(one)
+            self._seen.add(key)
+        whole = "" if error is None or several else str(error)
+        if error is not None and whole and whole != self._whole:
+            _warn(error)
+        elif self._whole and not whole:
+            _log.info(_OVER)
+        self._whole = whole
+
+
+_OVER = "what had failed does so no longer"
+
+
+def _key(error: FluxburstError) -> str:
+    """Return what tells failures apart: how long a plugin has not answered does not."""
+    return f"{error.plugin} is silent" if isinstance(error, PatienceError) else str(error)
+
+
+def _warn(error: FluxburstError) -> None:
+    about = {"plugin": getattr(error, "plugin", ""), "burst": getattr(error, "burst", "")}
+    _log.warning("%s", error, extra=about)

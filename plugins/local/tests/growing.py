@@ -61,15 +61,27 @@ class Growing:
     def __init__(self, directory: Path, uri: str) -> None:
         self.directory = directory
         self.flux = Flux(uri)
+        self._client: FluxBurst | None = None
 
     def client(self, **parameters: Any) -> FluxBurst:
-        """Return a client with the local plugin loaded, as its fluxburst.toml says."""
+        """Return a client with the local plugin loaded, as its fluxburst.toml says.
+
+        One client at a time may act: that of before is closed.
+        """
         import flux
 
+        self.release()
         written = {"config_dir": str(self.directory), **parameters}
         client = FluxBurst(flux.Flux(self.flux.uri), config=Config(plugins={"local": written}))
         client.load("local")
+        self._client = client
         return client
+
+    def release(self) -> None:
+        """Close the client of before: another process may act."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
     def plugin(self, **parameters: Any) -> LocalBurst:
         """Return the local plugin of a new client."""
@@ -79,6 +91,7 @@ class Growing:
 
     def fluxburst(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run fluxburst's command line in the instance, with its fluxburst.toml."""
+        self.release()
         config = str(self.directory / "fluxburst.toml")
         environment = self.flux.environment
         return command_line("--config", config, *arguments, environment=environment)
@@ -114,6 +127,7 @@ class Growing:
         wait_until(lambda: self.flux("jobs", "-no", "{id}") == "", "all jobs have ended")
         client = self.client(cancel_jobs=True, **parameters)
         client.run_unburst()
+        self.release()
         assert self.left_over() == []
 
     def left_over(self) -> list[str]:

@@ -160,7 +160,9 @@ def test_processes_that_burst_at_the_same_time_start_each_node_once(grown: Growi
         subprocess.Popen([*command, "run"], env=grown.flux.environment, stdout=subprocess.DEVNULL)
         for _ in range(3)
     ]
-    assert [run.wait(60) for run in runs] == [0, 0, 0]
+    statuses = {run.wait(60) for run in runs}
+    assert 0 in statuses
+    assert statuses <= {0, 2}  # the others are told that the instance is held
     assert len(grown.brokers()) == 3
     client = grown.client()
     client.wait_for_jobs([jobid])
@@ -291,7 +293,8 @@ def test_what_jobs_of_a_killed_broker_leave_behind_is_ended_with_it(grown: Growi
     jobid = grown.submit("-N4", "sleep", "4242")
     client = grown.client()
     up(client)
-    client.wait_for_jobs([jobid], ["RUN"])
+    # A shell that Flux kills before that would leave its task behind by itself, also on the lead.
+    grown.flux("job", "wait-event", "-p", "exec", str(jobid), "shell.start")
     for host in ("burst0", "burst1", "burst2"):
         lost(grown, host)
     grown.client().reconcile()

@@ -165,7 +165,7 @@ def test_a_slurm_job_that_somebody_cancels_is_mended_by_the_next_run(
     client.wait_for_jobs([running])
     waiting = by_slurm.submit("-N3", "hostname")
     mender = by_slurm.client(launcher="slurm")
-    assert [b.state for b in bring_up(mender)] == [BurstState.READY]
+    assert [b.state for b in bring_up(mender)] == [BurstState.FAILED, BurstState.READY]
     mender.wait_for_jobs([waiting])
     mender.run_unburst()
     assert by_slurm.left_over() == []
@@ -227,7 +227,7 @@ def test_a_burst_is_a_job_of_the_enclosing_instance_on_other_nodes_than_the_lead
     wait_until(lambda: client.list_jobs() == [], "Flux has failed the job")
     waiting = by_flux.submit("-N4", "hostname")
     mender = by_flux.client(launcher="flux")
-    assert [b.state for b in bring_up(mender)] == [BurstState.READY]
+    assert [b.state for b in bring_up(mender)] == [BurstState.FAILED, BurstState.READY]
     mender.wait_for_jobs([waiting])
     assert len(by_flux.client(launcher="flux").run_unburst()) == 1
     listed = subprocess.run(jobs, env=enclosing, capture_output=True, text=True, check=True)
@@ -289,7 +289,7 @@ def test_a_broker_ends_when_its_connection_does_and_is_mended_by_the_next_run(
     client.wait_for_jobs([running])
     waiting = by_ssh.submit("-N3", "hostname")
     mender = by_ssh.client(launcher="ssh", ssh_args=sshd.options)
-    assert [b.state for b in bring_up(mender)] == [BurstState.READY]
+    assert [b.state for b in bring_up(mender)] == [BurstState.FAILED, BurstState.READY]
     mender.wait_for_jobs([waiting])
     mender.run_unburst()
 

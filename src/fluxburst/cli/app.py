@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fluxburst.handles.protocol import Instance
     from fluxburst.manager import Manager
 
+_log = logging.getLogger(__name__)
+
 OK, FAILED, WRONG_REQUEST = 0, 1, 2
 """Exit statuses: done, something failed, the request itself is wrong."""
 
@@ -85,10 +87,13 @@ class Settings:
         manager.discover()
         return manager
 
-    def client(self, *, plugins: bool = True) -> FluxBurst:
-        """Return a client, with the plugins loaded that are named here or in the config."""
+    def client(self, *, plugins: bool = True, some_will_do: bool = False) -> FluxBurst:
+        """Return a client, with the plugins loaded that are named here or in the config.
+
+        With ``some_will_do``, those that cannot be loaded are said and left out, unless it is all.
+        """
         from fluxburst.client import FluxBurst
-        from fluxburst.errors import RequestError
+        from fluxburst.errors import FluxburstError, RequestError
 
         config = self.load_config()
         client = FluxBurst(
@@ -105,7 +110,13 @@ class Settings:
                 f"[on offer: {offered}]"
             )
         for name in names if plugins else ():
-            client.load(name)
+            try:
+                client.load(name)
+            except FluxburstError as error:
+                if not some_will_do or (name == names[-1] and not client.plugins):
+                    raise
+                for line in lines_of(error):
+                    _log.error("%s is left out: %s", name, line)
         return client
 
 

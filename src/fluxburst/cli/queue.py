@@ -269,7 +269,7 @@ def unburst(context: click.Context, names: tuple[str, ...], everything: bool, ve
     if bool(names) == everything:
         raise click.UsageError("name the bursts to take down, or give --all", context)
     settings = settings_of(context)
-    client = settings.client()
+    client = settings.client(some_will_do=everything)
     failures: BurstErrors | None = None
     try:
         gone = client.run_unburst(None if everything else names)
@@ -289,7 +289,8 @@ def unburst(context: click.Context, names: tuple[str, ...], everything: bool, ve
     for item in left:
         click.echo(f"fluxburst: {item}", err=True)
     status = status_of(failures) if failures else OK
-    return max(status, FAILED if left else OK)
+    named = set(settings.plugins or client.config.plugins)
+    return max(status, FAILED if left or named - client.plugins.keys() else OK)
 
 
 @click.command(cls=Command)

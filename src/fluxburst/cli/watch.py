@@ -36,7 +36,7 @@ def watch(context: click.Context, drain: bool) -> int:
     the watchdog.
     """
     settings = settings_of(context)
-    client = settings.client()
+    client = settings.client(some_will_do=True)
     with client, _observers(client) as metrics:
 
         def tell(report: Report) -> None:

@@ -19,8 +19,6 @@ from fluxburst.planner import Residual
 SHARE = 0.05
 """The part of the time that may be spent on looking at all jobs."""
 
-_WAITING = frozenset({Outcome.UNMATCHED, Outcome.FAILED})
-
 
 class Agenda:
     """The jobs that passes look at.
@@ -58,6 +56,11 @@ class Agenda:
         """Note how long it took to look at all jobs, which says when to do so again."""
         self._next = now + max(poll, seconds / SHARE)
 
+    def start_over(self) -> None:
+        """Have all jobs looked at next: what was decided holds no longer, or was not done."""
+        self._next = -math.inf
+        self.residual = None
+
     def all(self) -> list[Job]:
         """Return all pending jobs, in queue order."""
         self._backlog.changed.clear()
@@ -84,11 +87,11 @@ class Agenda:
             self._waiting.pop(jobid, None)
 
     def note(self, decisions: Sequence[Decision]) -> None:
-        """Note which jobs wait for capacity."""
+        """Note which jobs wait for capacity, which helps none that it failed to decide on."""
         for decision in decisions:
             known = self._waiting.pop(decision.id, None)
             job = self._backlog.jobs.get(decision.id)
-            if decision.outcome in _WAITING and job is not None:
+            if decision.outcome is Outcome.UNMATCHED and job is not None:
                 order = queue_order(job)
                 self._waiting[decision.id] = order
                 if order != known:

@@ -68,6 +68,7 @@ class Engine:
         self._policy = policy
         self._decided: dict[int, int] = {}
         self._kept: set[str] = set()
+        self._unusable: set[str] = set()
         self.lanes = Lanes(instance.wake)
         self.backlog = backlog_of(instance)
         self.agenda = Agenda(self.backlog)
@@ -168,8 +169,7 @@ class Engine:
 
         What is not answered within ``patience`` seconds is taken in by a later pass.
         """
-        for failure in plan.errors:
-            self._hooks.phase_failed("plan", None, failure)
+        self._tell_of_unusable(plan)
         self._bringer.outcome.bursts.clear()
         self._carry_out(plan, patience)
         self.offer_on(patience)
@@ -177,6 +177,14 @@ class Engine:
         if unmatched:
             self._hooks.jobs_unmatched(unmatched)
         return self._result()
+
+    def _tell_of_unusable(self, plan: Plan) -> None:
+        """Tell of the plugins that could not be asked for a plan; once, however many fail so."""
+        failing = {getattr(failure, "plugin", ""): failure for failure in plan.errors}
+        for plugin, failure in failing.items():
+            if plugin not in self._unusable:
+                self._hooks.phase_failed("plan", None, failure)
+        self._unusable = set(failing)
 
     def offer_on(self, patience: float) -> None:
         """Offer the jobs of what was refused to the next plugins, until all have been asked."""
@@ -279,17 +287,19 @@ class Engine:
             What failed in making these decisions.
         """
         self.agenda.note(decisions)
-        changed = []
+        changed: dict[int, int] = {}
+        noted = []
         for decision in decisions:
             digest = hash((decision.outcome, decision.plugin, decision.reasons))
             known = self._decided.get(decision.id)
             if known == digest or (known is None and decision.outcome is Decided.NOT_SELECTED):
                 continue
-            self._decided[decision.id] = digest
-            changed.append(decision)
-        if changed:
-            self.records.ledger.decide(changed, self.records.now())
-        return [decision.error for decision in changed if decision.error is not None]
+            changed[decision.id] = digest
+            noted.append(decision)
+        if noted:
+            self.records.ledger.decide(noted, self.records.now())
+            self._decided.update(changed)
+        return [decision.error for decision in noted if decision.error is not None]
 
     def forget_gone(self) -> None:
         """Forget what was last decided on jobs that are pending no longer."""
@@ -298,6 +308,11 @@ class Engine:
             self._decided.pop(jobid, None)
         self.agenda.forget(gone)
         gone.clear()
+
+    def forget_history(self) -> None:
+        """Forget what was decided longer ago than that is kept."""
+        history = self._policy.watch.history
+        self.records.ledger.forget_decisions(self.records.now() - history)
 
     def forget_promises(self) -> None:
         """Forget what the last plan left of the capacity, once some of that is no longer there."""

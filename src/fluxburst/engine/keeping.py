@@ -30,6 +30,9 @@ from fluxburst.sets import parse_hostlist
 IDLE = "no job has been on it, or waited for it, for "
 """What the reason for ending an idle burst begins with."""
 
+RETRY_SHARE = 0.05
+"""After which part of a lease it is asked for again, where it was refused."""
+
 KEPT_STATES = COMING_STATES | {BurstState.READY}
 
 
@@ -67,6 +70,7 @@ class Keeper:
         self.policy = policy
         self._allowance = allowance
         self._refused: dict[str, str] = {}
+        self._ask_again: dict[str, float] = {}
         self.errors: list[FluxburstError] = []
 
     def keep(self) -> None:
@@ -106,8 +110,10 @@ class Keeper:
     def _keep(self, entry: Entry, running: Collection[int]) -> None:
         now = self._records.now()
         lifetimes = self.policy.lifetimes
-        waited_for = self._waited_for(entry.burst)
-        entry = self._note_idleness(entry, idle=not running and not waited_for)
+        # Who asked for it by hand waits for it until it is there.
+        by_hand = entry.burst.state in COMING_STATES and not entry.burst.jobs
+        wanted = running or by_hand or self._waited_for(entry.burst)
+        entry = self._note_idleness(entry, idle=not wanted)
         if now >= entry.requested + lifetimes.max_lifetime - self._teardown(entry):
             lived = format_duration(lifetimes.max_lifetime)
             self._ender.drain(entry, f"it may live {lived} at most")
@@ -156,7 +162,13 @@ class Keeper:
     def _renew_if_due(self, entry: Entry, now: float) -> bool:
         """Have a lease renewed once half of it is over; whether the plugin is asked to."""
         before = entry.burst.lease_until
-        return before is not None and before - now < self._lease() / 2 and self._renew(entry, now)
+        if before is None or before - now >= self._lease() / 2:
+            return False
+        name = entry.burst.name
+        if now < self._ask_again.get(name, -math.inf):
+            return False
+        self._ask_again[name] = now + self._lease() * RETRY_SHARE
+        return self._renew(entry, now)
 
     def _renew(self, entry: Entry, now: float) -> bool:
         """Set the money aside for a longer lease, then have the plugin arm it."""

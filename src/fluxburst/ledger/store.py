@@ -217,19 +217,19 @@ class Ledger:
         """Record that jobs were given away; wherever they had been given before, they are not."""
         rows = [(p.job, p.plugin, p.burst, p.at) for p in placements]
         with self.transaction():
-            self._connection.executemany(
+            self._run_many(
                 "UPDATE placements SET freed = ?, reason = 'it was given anew' "
                 "WHERE job = ? AND freed IS NULL",
                 [(at, job) for job, _, _, at in rows],
             )
-            self._connection.executemany(
+            self._run_many(
                 "INSERT INTO placements (job, plugin, burst, at) VALUES (?, ?, ?, ?)", rows
             )
 
     def free(self, jobs: Collection[int], at: float, reason: str) -> None:
         """Record that jobs were taken back."""
         with self.transaction():
-            self._connection.executemany(
+            self._run_many(
                 "UPDATE placements SET freed = ?, reason = ? WHERE job = ? AND freed IS NULL",
                 [(at, reason, job) for job in jobs],
             )
@@ -245,7 +245,7 @@ class Ledger:
         """Record decisions on jobs."""
         rows = [(d.id, at, d.outcome.value, d.plugin, json.dumps(d.reasons)) for d in decisions]
         with self.transaction():
-            self._connection.executemany("INSERT INTO decisions VALUES (?, ?, ?, ?, ?)", rows)
+            self._run_many("INSERT INTO decisions VALUES (?, ?, ?, ?, ?)", rows)
 
     def decisions(self, job: int | None = None) -> list[tuple[float, Decision]]:
         """Return what was decided on a job, or on all jobs, and when, in order."""
@@ -272,7 +272,7 @@ class Ledger:
     def use(self, usages: Iterable[Usage]) -> None:
         """Record what jobs use of bursts; what was recorded of the same job and burst is mended."""
         with self.transaction():
-            self._connection.executemany(
+            self._run_many(
                 "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (burst, job) DO UPDATE "
                 "SET nodes = excluded.nodes, started = excluded.started, ended = excluded.ended",
                 [(u.entry, u.job, u.user, u.nodes, u.started, u.ended) for u in usages],
@@ -365,6 +365,10 @@ class Ledger:
     def _run(self, statement: str, values: Sequence[Any] | Mapping[str, Any]) -> None:
         with self._speaking():
             self._connection.execute(statement, values)
+
+    def _run_many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        with self._speaking():
+            self._connection.executemany(statement, rows)
 
     def _all(self, question: str, *values: Any) -> list[sqlite3.Row]:
         with self._speaking():

@@ -201,7 +201,9 @@ class LocalBurst(BurstPlugin):
             hosts = self._chosen_hosts(burst)
             lease = None if burst.lease_until is None else burst.lease_until - time.time()
             self.launcher.launch(burst.name, hosts, lease)
-        return replace(burst, state=BurstState.STARTING, hostnames=tuple(hosts))
+        # In a queue it does not cost yet, and the time that its nodes have to join has not begun.
+        state = BurstState.REQUESTED if self.launcher.queues else BurstState.STARTING
+        return replace(burst, state=state, hostnames=tuple(hosts))
 
     def renew(self, burst: Burst) -> Burst:
         """Have the job of the brokers end later, where the launcher starts them in one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,13 @@ class Launched:
 
 
 class Launcher(Protocol):
-    """Starts brokers. Every method may raise :class:`fluxburst.errors.BurstError`."""
+    """Starts brokers. Every method may raise :class:`fluxburst.errors.BurstError`.
+
+    Attributes:
+        queues: Whether what is launched may wait for its machines at first.
+    """
+
+    queues: ClassVar[bool]
 
     def check(self) -> None:
         """Check that what it needs is there, before anything is asked of it."""

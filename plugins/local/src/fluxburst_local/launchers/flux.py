@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from fluxburst.commands import CommandError, run
 from fluxburst.errors import BurstError, CapacityError
@@ -30,6 +30,8 @@ class FluxLauncher:
         cores: Cores of a burst node.
         gpus: GPUs of a burst node.
     """
+
+    queues: ClassVar[bool] = True
 
     def __init__(self, brokers: Brokers, uri: str, cores: int, gpus: int = 0) -> None:
         self._brokers = brokers

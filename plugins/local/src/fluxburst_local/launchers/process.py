@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 
@@ -32,6 +33,8 @@ class ProcessLauncher:
     Args:
         brokers: How brokers are started.
     """
+
+    queues: ClassVar[bool] = False
 
     def __init__(self, brokers: Brokers) -> None:
         self._brokers = brokers

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from fluxburst.commands import CommandError, run
 from fluxburst.errors import BurstError, QuotaError
@@ -76,6 +76,8 @@ class SlurmLauncher:
         gpus: GPUs of a burst node.
         environment: The environment to run Slurm's commands in.
     """
+
+    queues: ClassVar[bool] = True
 
     def __init__(
         self,
