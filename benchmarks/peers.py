@@ -40,9 +40,11 @@ def python_of(peer: str) -> Path:
 
 def run_peer(peer: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Any:
     """Run a peer's script and return the JSON it printed last."""
+    # One of them has a package of the same name as ours.
+    own = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
         [python_of(peer), str(HERE / "peers" / SCRIPTS[peer]), *arguments],
-        env={**os.environ, **(environment or {})},
+        env={**own, **(environment or {})},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
