@@ -573,12 +573,13 @@ def test_the_service_can_be_stopped_from_another_thread() -> None:
 
 def test_the_service_can_be_stopped_from_a_signal_handler() -> None:
     instance = Blocking()
-    main = threading.get_ident()
+    main, stopped = threading.get_ident(), threading.Event()
     with closing(instance), Watched(instance=instance) as watched:
 
         def kill() -> None:
-            assert instance.waiting.wait(30.0)
-            signal.pthread_kill(main, signal.SIGUSR1)
+            # One that comes just before the wait begins is only noticed once that is over.
+            while not stopped.wait(0.05):
+                signal.pthread_kill(main, signal.SIGUSR1)
 
         before = signal.signal(signal.SIGUSR1, lambda *_: watched.service.stop())
         thread = threading.Thread(target=kill)
@@ -586,6 +587,7 @@ def test_the_service_can_be_stopped_from_a_signal_handler() -> None:
             thread.start()
             watched.service.run()
         finally:
+            stopped.set()
             thread.join()
             signal.signal(signal.SIGUSR1, before)
 
