@@ -198,8 +198,12 @@ def test_the_transcript_works_in_an_enclosing_flux_instance(tmp_path: Path) -> N
 @pytest.fixture
 def by_flux(tmp_path: Path) -> Iterator[Growing]:
     """An instance that bursts by jobs of an enclosing one; its URI is in the file ``uri``."""
-    waits = f'echo "$FLUX_URI" > {shlex.quote(str(tmp_path / "uri"))}; exec sleep inf'
-    process = subprocess.Popen(["flux", "start", "--test-size=4", "sh", "-c", waits], env=outside())
+    waits = f'echo "$FLUX_URI" > {shlex.quote(str(tmp_path / "uri"))}; exec cat'
+    process = subprocess.Popen(
+        ["flux", "start", "--test-size=4", "--test-exit-mode=leader", "sh", "-c", waits],
+        env=outside(),
+        stdin=subprocess.PIPE,
+    )
     try:
         uri = tmp_path / "uri"
         wait_until(lambda: uri.exists() and uri.read_text().strip(), "the enclosing instance is up")
@@ -207,8 +211,7 @@ def by_flux(tmp_path: Path) -> Iterator[Growing]:
         with growing(tmp_path / "elastic", environment=environment) as made:
             yield made
     finally:
-        process.terminate()
-        process.wait(60)
+        process.communicate(timeout=60)  # it ends with its standard input, its brokers with it
 
 
 def test_a_burst_is_a_job_of_the_enclosing_instance_on_other_nodes_than_the_leads(
