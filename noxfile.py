@@ -69,6 +69,10 @@ PARTS = {
     "sshd": _version_of(["ssh", "sshd"], "-V", r"OpenSSH_([^\s,]+)"),
 }
 WITH_PLUGINS = [f"tests/test_{name}.py" for name in ("cli", "docs", "manager", "readme", "reports")]
+MAIN_PATHS = [
+    f"tests/test_{name}.py"
+    for name in ("bursting", "cli", "config", "ledger", "manager", "parameters", "planning")
+]
 NEEDS_PARTS = "flux or slurm or ssh"  # the marks of tests that need one
 SUPPORTED = _supported_pythons()
 PRESENT = [python for python in SUPPORTED if _works(python)] or [sys.executable]
@@ -122,8 +126,8 @@ def build(session: nox.Session) -> None:
 def tests(session: nox.Session, what: str) -> None:
     """Run the tests on built wheels: the core alone, each plugin, and all together.
 
-    The core is tested on every Python, with random input on the oldest and the newest, as plugins
-    are; all together, with what of the core knows of plugins, on the newest. What needs a live
+    The core is tested on the oldest and the newest Python, as plugins are, and its main paths on
+    those between; all together, with what of the core knows of plugins, on the newest. What needs a live
     Flux, Slurm or sshd, or takes minutes, depends little on the Python: it is tested on the newest.
     """
     newest, oldest = session.python == NEWEST, session.python == PRESENT[0]
@@ -135,11 +139,11 @@ def tests(session: nox.Session, what: str) -> None:
     _install(session, plugins)
     if what == "all":
         session.install("--no-deps", "./docs/example_plugin")
-    core = {"core": ["tests"], "all": WITH_PLUGINS}.get(what, [])
+    whole = ["tests"] if newest or oldest else MAIN_PATHS
+    core = {"core": whole, "all": WITH_PLUGINS}.get(what, [])
     live = newest and what != "all"
     left_out = [] if live else [NEEDS_PARTS]
     left_out += [] if what != "all" and newest else ["long"]
-    left_out += [] if newest or oldest else ["hypothesis"]
     paths = [f"plugins/{name}/tests" for name in plugins]
     marks = f"not ({' or '.join(left_out)})" if left_out else ""
     _pytest(session, *core, *paths, marks=marks)

@@ -14,7 +14,7 @@ from watching_live import watch
 pytestmark = [pytest.mark.flux, pytest.mark.long]
 
 HERE = Path(__file__).parent
-STRIDE = 13
+STRIDE = 19
 """Which points are tried here; ``nox -s soak`` tries all of them."""
 
 
