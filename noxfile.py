@@ -127,8 +127,9 @@ def tests(session: nox.Session, what: str) -> None:
     """Run the tests on built wheels: the core alone, each plugin, and all together.
 
     The core is tested on the oldest and the newest Python, as plugins are, and its main paths on
-    those between; all together, with what of the core knows of plugins, on the newest. What needs a live
-    Flux, Slurm or sshd, or takes minutes, depends little on the Python: it is tested on the newest.
+    those between; all together, with what of the core knows of plugins, on the newest. What needs
+    a live Flux, Slurm or sshd, or takes minutes, depends little on the Python: it is tested on the
+    newest.
     """
     newest, oldest = session.python == NEWEST, session.python == PRESENT[0]
     if what == "all" and not newest:
