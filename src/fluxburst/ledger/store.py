@@ -108,8 +108,9 @@ class Ledger:
 
     def free_name(self, name: str) -> str:
         """Return a name for a burst that no burst before had: the name, or that with a number."""
-        asked = "SELECT name FROM bursts WHERE name = ?1 OR substr(name, 1, length(?1) + 1) = ?2"
-        taken = {row["name"] for row in self._all(asked, name, f"{name}-")}
+        numbered = f"{name}-"
+        asked = "SELECT name FROM bursts WHERE name = ? OR substr(name, 1, ?) = ?"
+        taken = {row["name"] for row in self._all(asked, name, len(numbered), numbered)}
         if name not in taken:
             return name
         number = 2
@@ -198,7 +199,7 @@ class Ledger:
     def transitions(self, entry: int | None = None) -> list[Transition]:
         """Return the steps of one burst, or of all, in the order in which they were taken."""
         rows = self._all(
-            "SELECT * FROM transitions WHERE burst = ?1 OR ?1 IS NULL ORDER BY rowid", entry
+            "SELECT * FROM transitions WHERE ? IS NULL OR burst = ? ORDER BY rowid", entry, entry
         )
         return [
             Transition(
@@ -237,7 +238,7 @@ class Ledger:
     def placements(self, job: int | None = None) -> list[Placement]:
         """Return when a job was given away, or all jobs were, in order."""
         rows = self._all(
-            "SELECT * FROM placements WHERE job = ?1 OR ?1 IS NULL ORDER BY rowid", job
+            "SELECT * FROM placements WHERE ? IS NULL OR job = ? ORDER BY rowid", job, job
         )
         return [Placement(*row) for row in rows]
 
@@ -249,7 +250,9 @@ class Ledger:
 
     def decisions(self, job: int | None = None) -> list[tuple[float, Decision]]:
         """Return what was decided on a job, or on all jobs, and when, in order."""
-        rows = self._all("SELECT * FROM decisions WHERE job = ?1 OR ?1 IS NULL ORDER BY rowid", job)
+        rows = self._all(
+            "SELECT * FROM decisions WHERE ? IS NULL OR job = ? ORDER BY rowid", job, job
+        )
         return [
             (
                 row["at"],
