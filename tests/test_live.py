@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import os
@@ -265,6 +266,24 @@ def test_an_instance_that_is_not_there_is_waited_for_like_any_other(tmp_path: Pa
             instance.wait(0.1)
             instance.wake()
             instance.wait(3600)
+    instance.close()
+
+
+def test_a_signal_ends_a_wait_also_where_its_handler_came_too_early_to_say_so(
+    tmp_path: Path,
+) -> None:
+    instance = LiveInstance()
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    to_main = functools.partial(signal.pthread_kill, threading.get_ident(), signal.SIGUSR1)
+    timer = threading.Timer(0.1, to_main)
+    with pytest.MonkeyPatch.context() as patch, at_most(30):
+        patch.setenv("FLUX_URI", f"local://{tmp_path}/nothing")
+        instance.wait(0.1)
+        timer.start()
+        instance.wait(3600)
+    timer.join()
+    signal.signal(signal.SIGUSR1, before)
+    assert signal.set_wakeup_fd(-1) == -1
     instance.close()
 
 

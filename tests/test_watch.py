@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,3 +151,10 @@ def test_a_reload_is_over_when_the_configuration_has_been_read(
     assert "the configuration is not used, the former one stays" in logged
     assert "the configuration was read again" in logged
     assert manager.until("STOPPING=1") == ["STOPPING=1"]
+
+
+def test_on_a_recorded_queue_the_service_lets_time_pass_slowly_enough_to_be_looked_at() -> None:
+    instance = EmbeddedInstance(load(BUNDLED), pace=0.001)
+    virtual, real = instance.now(), time.monotonic()
+    instance.wait(30)
+    assert time.monotonic() - real >= (instance.now() - virtual) * 0.001 > 0

@@ -59,6 +59,7 @@ class Settings:
     quiet: bool = False
     state_dir: Path | None = None
     log_format: logs.Format = "text"
+    pace: float = 0.0
 
     def load_config(self) -> Config:
         """Return the configuration that these settings name, or the one in the usual places."""
@@ -75,7 +76,7 @@ class Settings:
         if self.mock is None:
             return LiveInstance()
         path = Path(self.mock) if self.mock else recordings.BUNDLED
-        return EmbeddedInstance(recordings.load(path))
+        return EmbeddedInstance(recordings.load(path), pace=self.pace)
 
     def manager(self) -> Manager:
         """Return the hooks of the installed packages, without a client."""

@@ -11,6 +11,7 @@ import heapq
 import itertools
 import math
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -82,6 +83,8 @@ class EmbeddedInstance:
         queues: For each named queue, the properties its jobs' nodes must have; empty for an
             instance without named queues.
         name: What to call it.
+        pace: How many seconds :meth:`wait` takes for each virtual one that passes, for people who
+            look on.
     """
 
     def __init__(
@@ -90,9 +93,11 @@ class EmbeddedInstance:
         *,
         queues: Mapping[str, Collection[str]] | None = None,
         name: str = "embedded",
+        pace: float = 0.0,
     ) -> None:
         recording = recording or Recording(())
         self._name = name
+        self._pace = pace
         self._queues = {queue: frozenset(needs) for queue, needs in (queues or {}).items()}
         self._records = {job.id: _Record(Job(job)) for job in recording.jobs}
         self._nodes = {node.rank: node for node in recording.nodes}
@@ -250,13 +255,16 @@ class EmbeddedInstance:
                     "nothing is left to happen in the embedded instance"
                 )
 
-    @_locked
     def wait(self, seconds: float) -> None:
         """Let time pass to the next event, at most ``seconds``; none where it was woken."""
         if self._woken:
             self._woken = False
-        else:
-            self._step(self._now + seconds)
+            return
+        with self._lock:
+            before = self._now
+            self._step(before + seconds)
+            passed = self._now - before
+        time.sleep(passed * self._pace)
 
     def wake(self) -> None:
         """Have the next :meth:`wait` return at once; from any thread or signal handler."""

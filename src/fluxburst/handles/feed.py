@@ -1,17 +1,14 @@
 """What happens in a live instance, as it happens: two streams over a connection of their own.
 
 They are the job manager's journal and the resource journal (``resource.journal``, which tells of
-nodes that go up, down or aside). Events are not waited for here; :class:`Bell` is what ends a wait.
+nodes that go up, down or aside). Events are not waited for here.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import math
-import os
 import time
-import weakref
 from typing import Any
 
 from fluxburst.handles import journal
@@ -100,29 +97,3 @@ class Feed:
             self._news_of_nodes |= self._nodes_caught_up
         else:
             self._nodes_caught_up = True
-
-
-class Bell:
-    """Something that any thread and any signal handler can ring, and that poll(2) can hear."""
-
-    def __init__(self) -> None:
-        self._heard, self._rung = os.pipe()
-        for descriptor in (self._heard, self._rung):
-            os.set_blocking(descriptor, False)
-            weakref.finalize(self, os.close, descriptor)
-
-    def fileno(self) -> int:
-        """Return a file descriptor that is readable once it was rung."""
-        return self._heard
-
-    def ring(self) -> None:
-        """Ring it."""
-        with contextlib.suppress(BlockingIOError):  # it was rung often enough
-            os.write(self._rung, b"!")
-
-    def answer(self) -> bool:
-        """Whether it was rung since this was last asked."""
-        try:
-            return bool(os.read(self._heard, 65536))
-        except BlockingIOError:
-            return False

@@ -25,7 +25,8 @@ from typing import Any
 
 from fluxburst.errors import FluxUnavailableError, FluxVersionError, InstanceError
 from fluxburst.handles import journal
-from fluxburst.handles.feed import Bell, Feed
+from fluxburst.handles.bell import Bell
+from fluxburst.handles.feed import Feed
 from fluxburst.handles.protocol import Changes, Run
 from fluxburst.handles.rpc import ANY_NODE, Channel, Requests
 from fluxburst.jobs import ACTIVE, PENDING, RUNNING, Job, JobState, Mark, queue_order
@@ -314,21 +315,23 @@ class LiveInstance:
     def wait(self, seconds: float) -> None:
         """Let time pass: at most ``seconds``, less if something happened, or on :meth:`wake`.
 
+        A signal with a handler ends it, too, where this is the main thread.
         Going away and coming back are things that happen, too; this does not raise for them.
         """
         until = time.monotonic() + seconds
-        while not self._bell.answer():
-            feed, news = self._look(until)
-            left = until - time.monotonic()
-            if news or left <= 0:
-                return
-            heard = select.poll()
-            heard.register(self._bell.fileno(), select.POLLIN)
-            if feed is not None:
-                heard.register(feed, select.POLLIN)
-            else:
-                left = min(left, max(0.0, self._retry_at - time.monotonic()))
-            heard.poll(math.ceil(left * 1000))
+        with self._bell.rung_by_signals():
+            while not self._bell.answer():
+                feed, news = self._look(until)
+                left = until - time.monotonic()
+                if news or left <= 0:
+                    return
+                heard = select.poll()
+                heard.register(self._bell.fileno(), select.POLLIN)
+                if feed is not None:
+                    heard.register(feed, select.POLLIN)
+                else:
+                    left = min(left, max(0.0, self._retry_at - time.monotonic()))
+                heard.poll(math.ceil(left * 1000))
 
     def wake(self) -> None:
         """End the :meth:`wait` under way, or the next; from any thread or signal handler."""
