@@ -303,7 +303,13 @@ def test_hosts_that_are_nodes_of_slurm_are_asked_for_by_name(
             Launched("local-1", ("burst0", "burst1"), waiting="waits in Slurm's queue (Resources)"),
         ),
         ({"job_state": "COMPLETED"}, None),
-        ({"job_state": ["CANCELLED", "COMPLETING"]}, None),
+        (
+            {"job_state": ["CANCELLED", "COMPLETING"], "start_time": 1000},
+            Launched(
+                "local-1", ("burst0", "burst1"), frozenset({"burst0", "burst1"}), since=1000.0
+            ),
+        ),
+        ({"job_state": ["CANCELLED"]}, None),
         ({"comment": "fluxburst other burst0"}, None),
         ({"comment": ""}, None),
     ],

@@ -36,6 +36,7 @@ def test_a_client_that_is_killed_anywhere_leaves_what_the_next_one_puts_in_order
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode in (0, 1), done.stderr
+    assert done.stdout, done.stderr
     told = json.loads(done.stdout)
     assert told["wrong"] == []
     assert told["kills"] > 5

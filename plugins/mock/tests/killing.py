@@ -242,6 +242,8 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--stride", type=int, default=1)
     given = parser.parse_args()
+    with a_world() as (address, state):
+        act(address, state, None)  # what is imported on the way need not be in each child
     runs = soak(given.soak, given.seed) if given.soak else every_point(given.first, given.stride)
     count, wrong = 0, []
     for points, problems in runs:

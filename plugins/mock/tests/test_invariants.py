@@ -6,6 +6,7 @@ examples as that, at random.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import shutil
@@ -327,6 +328,21 @@ class Bursting(RuleBasedStateMachine):
         limits = Limits(plugins=plugins, users=users, **values)
         self._settle(replace(self.policy, limits=limits))
         self.floors = {key: used for key, used, _ in self._used()}
+
+    @rule(
+        limit=st.sampled_from(
+            (Limit(nodes=3), Limit(bursts=1), Limit(node_hours=1.0), Limit(cost_per_hour=6.0))
+        ),
+        sizes=st.lists(st.integers(1, 3), min_size=2, max_size=4),
+        passes=st.integers(2, 4),
+    )
+    def press_on_a_limit(self, limit: Limit, sizes: list[int], passes: int) -> None:
+        """Have one narrow limit, and pass by pass a job more than it has room for."""
+        self.limit(limit, None, None, each=False)
+        for size, _ in zip(itertools.cycle(sizes), range(passes), strict=False):
+            self.submit([(_spec(size, 1000.0, QUEUES[0], True), USERS[0], 16)])
+            self.run([], "serve", 25.0)
+            self.check_invariants_now()
 
     @rule(
         lease=st.sampled_from((120.0, 300.0, 7200.0, 2 * DAY)),

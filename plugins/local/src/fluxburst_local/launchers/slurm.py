@@ -40,6 +40,9 @@ PENDING, GONE = (
 )
 """States of Slurm's jobs (squeue(1)): not started yet, and ended for good."""
 
+COMPLETING = "COMPLETING"
+"""The state of a job that has ended, and whose nodes Slurm has not got back yet (squeue(1))."""
+
 _LIMITS = ("Limit", "QOS", "Assoc", "accounting")
 
 
@@ -234,7 +237,9 @@ def _minutes(seconds: float) -> int:
 def _state(job: dict[str, Any]) -> str:
     """Return a job's state; newer Slurms write a list of it and its flags."""
     state = job["job_state"]
-    return str(state[0] if isinstance(state, list) else state)
+    if not isinstance(state, list):
+        return str(state)
+    return COMPLETING if COMPLETING in state else str(state[0])
 
 
 def _as_launched(name: str, jobs: Sequence[_Job]) -> Launched:
@@ -243,4 +248,5 @@ def _as_launched(name: str, jobs: Sequence[_Job]) -> Launched:
     if pending:
         reason = pending[0].record.get("state_reason") or "no reason given"
         return Launched(name, hosts, waiting=f"waits in Slurm's queue ({reason})")
-    return Launched(name, hosts, since=max(job.since for job in jobs))
+    lost = frozenset(host for job in jobs if job.state == COMPLETING for host in job.hosts)
+    return Launched(name, hosts, lost, since=max(job.since for job in jobs))
