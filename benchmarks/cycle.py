@@ -1,12 +1,12 @@
 """One cold burst cycle on a live Flux, beside the raw requests it needs and beside flux-burst.
 
 Makes 10 000 jobs pend in an instance, half of them burstable, and measures one of: the raw
-requests (the jobs with their jobspecs from the job manager's journal, the nodes, a memo on each
-burstable job), fluxburst's ``run_burst()`` with the mock plugin, and flux-burst 0.0.15's
-``run_burst()`` with its job listing mended. The raw requests are sent through the class that
-fluxburst sends them through, with nothing around them; the same through flux-python, with the
-jobspecs looked up one by one, is there to compare. Each measurement has an instance and a process
-of its own, so that none profits or suffers from what another left behind.
+requests (the jobs with their jobspecs from the job manager's journal, which goes on telling what
+happens, the nodes, a memo on each burstable job), fluxburst's ``run_burst()`` with the mock plugin,
+and flux-burst 0.0.15's ``run_burst()`` with its job listing mended. The raw requests are sent
+through the class that fluxburst sends them through, with nothing around them; the same through
+flux-python, with the jobspecs looked up one by one, is there to compare. Each measurement has an
+instance and a process of its own, so that none profits or suffers from what another left behind.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 from figures import Figure, print_figures
@@ -24,7 +23,7 @@ from instances import in_an_instance, make_pending
 from peers import run_peer
 
 JOBS = 10_000
-RUNS = 3
+RUNS = 5
 MEMO = {"fluxburst": {"plugin": "mock", "burst": "mock-0123456789ab"}}
 
 
@@ -40,20 +39,21 @@ def raw() -> dict[str, Any]:
     from fluxburst.handles import journal
     from fluxburst.handles.rpc import Channel, Requests
 
-    requests = Requests(Channel(flux.Flux()))
+    requests, feed = Requests(Channel(flux.Flux())), Requests(Channel(flux.Flux()))
     start = time.perf_counter()
     burstable = []
-    cancel = f"{journal.TOPIC}-cancel"
-    with closing(requests.stream(journal.TOPIC, journal.REQUEST, cancel=cancel)) as answers:
-        for answer in answers:
-            if answer["id"] == journal.END_OF_HISTORY:
-                break
-            if "burstable" in answer["jobspec"]["attributes"]["system"]:
-                burstable.append(answer["id"])
+    journaled = feed.stream(journal.TOPIC, journal.REQUEST, cancel=f"{journal.TOPIC}-cancel")
+    for answer in journaled:
+        if answer["id"] == journal.END_OF_HISTORY:
+            break
+        if "burstable" in answer["jobspec"]["attributes"]["system"]:
+            burstable.append(answer["id"])
     for topic in ("resource.status", "resource.sched-status"):
         requests.ask(topic, {}, nodeid=0)
     list(requests.ask_all("job-manager.memo", memos(burstable)))
-    return {"seconds": time.perf_counter() - start, "selected": len(burstable)}
+    seconds = time.perf_counter() - start
+    journaled.close()
+    return {"seconds": seconds, "selected": len(burstable)}
 
 
 def with_flux_python() -> dict[str, Any]:
@@ -94,6 +94,7 @@ def ours() -> dict[str, Any]:
     client = FluxBurst()
     node_type = NodeType("node", cores=64, price=1.0)
     plugin = client.load("mock", BurstParameters(node_types=[node_type]))
+    assert client.instance.name  # it is connected, as the others are
     start = time.perf_counter()
     client.run_burst()
     return {"seconds": time.perf_counter() - start, "selected": len(plugin.jobs)}

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from fluxburst.collector import collector_paused
 from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import Job, Mark
 
@@ -38,6 +39,7 @@ class Backlog:
         self.gone: set[int] = set()
         self._given: dict[str, dict[str, dict[int, None]]] = {}
 
+    @collector_paused()
     def refresh(self) -> None:
         """Learn what has changed.
 
@@ -59,6 +61,7 @@ class Backlog:
         self.changed |= now.keys()
         self.gone |= gone
 
+    @collector_paused()
     def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:
         """Make marks last on jobs, or take them off (None); return those no longer active."""
         inactive = self._instance.set_marks(marks)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from fluxburst.breakers import closed_types, tried_types
 from fluxburst.bursts import Burst
+from fluxburst.collector import collector_paused
 from fluxburst.engine.agenda import Agenda
 from fluxburst.engine.backlog import backlog_of
 from fluxburst.engine.bringing import Bringer, Outcome
@@ -198,7 +199,7 @@ class Engine:
     def _carry_out(self, plan: Plan, patience: float) -> None:
         """Record all that a plan says in one transaction, and then do it."""
         try:
-            with self.records.ledger.transaction():
+            with collector_paused(), self.records.ledger.transaction():
                 failures = self.note(plan.decisions)
                 intents = self._bringer.intend(self._plugins, plan)
         except LedgerError:

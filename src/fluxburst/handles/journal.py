@@ -8,8 +8,10 @@ RFC 21 has it and flux-core's ``job-list`` module does it.
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +24,9 @@ TOPIC = "job-manager.events-journal"
 
 END_OF_HISTORY = -1
 """The job id of the answer between what was and what happens now."""
+
+SERIES = 4
+"""How many jobspecs a new one is compared with: jobs are submitted in series of the same."""
 
 
 @dataclass(slots=True)
@@ -42,6 +47,8 @@ class _Tracked:
     dependencies: dict[str, bool] | None = None
     """For each that was ever added, whether it is still waited for."""
     told: bool = False
+    job: Job | None = None
+    """What is told of it, until something changes that."""
 
 
 @dataclass
@@ -58,6 +65,7 @@ class Journal:
     _jobs: dict[int, _Tracked] = field(default_factory=dict)
     _changed: set[int] = field(default_factory=set)
     _gone: set[int] = field(default_factory=set)
+    _recent: deque[tuple[Any, str]] = field(default_factory=lambda: deque(maxlen=SERIES))
 
     def read(self, answer: Mapping[str, Any]) -> None:
         """Take in one answer of the stream."""
@@ -67,9 +75,11 @@ class Journal:
             return
         for event in answer["events"]:
             if event["name"] == "submit":
-                self._jobs[jobid] = _submitted(event, answer["jobspec"])
+                self._jobs[jobid] = _submitted(event, self._text_of(answer["jobspec"]))
             elif jobid in self._jobs:
                 self._happened(jobid, event)
+        if not self.caught_up and jobid in self._jobs:
+            self._as_told(jobid)  # while the instance sends the rest
 
     def changes(self) -> Changes:
         """Return what changed since this was last asked."""
@@ -91,12 +101,28 @@ class Journal:
         effect = EFFECTS.get(name)
         if effect is not None:
             effect(job, event["timestamp"], event.get("context") or {})
+            job.job = None
             self._changed.add(jobid)
 
+    def _text_of(self, jobspec: Any) -> str:
+        """Return a jobspec as JSON: the same text, not only an equal one, throughout a series."""
+        for known, text in self._recent:
+            if known == jobspec:
+                return text
+        text = _text(jobspec)
+        self._recent.append((jobspec, text))
+        return text
+
     def _told(self, jobid: int) -> Job:
-        job = self._jobs[jobid]
-        job.told = True
-        return PackedJob(_record(jobid, job), job.text)
+        job = self._as_told(jobid)
+        self._jobs[jobid].told, self._jobs[jobid].job = True, None
+        return job
+
+    def _as_told(self, jobid: int) -> Job:
+        tracked = self._jobs[jobid]
+        if tracked.job is None:
+            tracked.job = PackedJob(_record(jobid, tracked), tracked.text)
+        return tracked.job
 
 
 def apply_updates(spec: dict[str, Any], updates: Mapping[str, Any]) -> None:
@@ -115,13 +141,13 @@ _LAST = frozenset({"invalidate", "alloc", "clean"})
 """With these a job is pending no longer, as it is with a fatal exception."""
 
 
-def _submitted(event: Mapping[str, Any], jobspec: Mapping[str, Any]) -> _Tracked:
+def _submitted(event: Mapping[str, Any], text: str) -> _Tracked:
     context = event["context"]
     return _Tracked(
         userid=context["userid"],
         urgency=context["urgency"],
         t_submit=event["timestamp"],
-        text=_text(jobspec),
+        text=text,
     )
 
 
@@ -221,7 +247,7 @@ def _record(jobid: int, job: _Tracked) -> dict[str, Any]:
         "t_submit": job.t_submit,
         "t_depend": job.t_depend,
         "state": int(job.state),
-        **summary(json.loads(job.text)),
+        **_summary_of(job.text),
     }
     if job.state is JobState.SCHED:
         record["priority"] = job.priority
@@ -234,6 +260,11 @@ def _record(jobid: int, job: _Tracked) -> dict[str, Any]:
     if job.dependencies is not None:
         record["dependencies"] = [name for name, waits in job.dependencies.items() if waits]
     return record
+
+
+@functools.lru_cache(maxsize=1024)
+def _summary_of(text: str) -> Mapping[str, Any]:
+    return summary(json.loads(text))
 
 
 def summary(spec: Mapping[str, Any]) -> dict[str, Any]:

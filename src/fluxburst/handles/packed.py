@@ -5,14 +5,39 @@ As objects, a jobspec of a few hundred bytes takes several thousand.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from fluxburst.errors import JobspecError
 from fluxburst.jobs import Job
+from fluxburst.jobspec import Chunk
 
 _last_read: tuple[object, dict[str, Any]] = (None, {})
 """A job and its jobspec, read last: what looks at jobs looks at one several times in a row."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a jobspec asks for."""
+
+    chunks: tuple[Chunk, ...]
+    burstable: bool | str
+    queue: str
+    constrained: bool
+
+
+@functools.lru_cache(maxsize=1024)
+def _asked(text: str) -> _Asked:
+    """Return what a jobspec asks for.
+
+    Raises:
+        JobspecError: if it does not say, or not clearly.
+    """
+    job = Job(id=0, spec=json.loads(text))
+    return _Asked(job.chunks, job.burstable, job.queue, job.constraint is not None)
 
 
 class PackedJob(Job):
@@ -48,15 +73,54 @@ class PackedJob(Job):
             self._text = ""
 
     def _plain(self) -> dict[str, Any]:
-        plain = {key: super(PackedJob, self).__getitem__(key) for key in super().__iter__()}
+        plain = dict(super().items())
         return {**plain, "spec": self._read()} if self._text else plain
+
+    # --- what each plan asks of each job: the same for the same text --------------------------
+
+    @property
+    def chunks(self) -> tuple[Chunk, ...]:
+        """What it asks for, part by part; counted once for all jobs of the same jobspec."""
+        asked = self._asked
+        return super().chunks if asked is None else asked.chunks
+
+    @property
+    def burstable(self) -> bool | str:
+        """As of every :class:`~fluxburst.jobs.Job`; read once for all jobs of the same jobspec."""
+        asked = self._asked
+        return super().burstable if asked is None else asked.burstable
+
+    @property
+    def constraint(self) -> dict[str, Any] | None:
+        """As of every :class:`~fluxburst.jobs.Job`."""
+        asked = self._asked
+        return super().constraint if asked is None or asked.constrained else None
+
+    @property
+    def queue(self) -> str:
+        """As of every :class:`~fluxburst.jobs.Job`; the record goes before the jobspec."""
+        asked = self._asked
+        return super().queue if asked is None else str(super().get("queue") or asked.queue)
+
+    @property
+    def duration(self) -> float:
+        """As of every :class:`~fluxburst.jobs.Job`; the record has it where it is a number."""
+        duration = super().get("duration")
+        return duration if isinstance(duration, float) else super().duration
+
+    @property
+    def _asked(self) -> _Asked | None:
+        """What its jobspec asks for; None where that has to be read for itself."""
+        try:
+            return _asked(self._text) if self._text else None
+        except JobspecError:  # which is to name this job
+            return None
 
     def but(self, **items: Any) -> Job:
         """Return the same job with other items, packed where this one is."""
         if not self._text or "spec" in items:
             return super().but(**items)
-        record = {key: super(PackedJob, self).__getitem__(key) for key in super().__iter__()}
-        return PackedJob({**record, **items}, self._text)
+        return PackedJob(dict(super().items(), **items), self._text)
 
     # --- reading: what dict does itself, it does without __missing__ ------------------------
 

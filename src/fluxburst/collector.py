@@ -1,0 +1,23 @@
+"""Python's garbage collector, kept out of the way of what handles whole queues."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep the garbage collector from walking all jobs again and again.
+
+    A pass allocates much and nearly all of it stays: in planning 15 000 jobs the collector took a
+    third of the time and freed nothing.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
