@@ -26,6 +26,7 @@ from fluxburst.errors import (
     RequestError,
 )
 from fluxburst.handles.protocol import Instance
+from fluxburst.leaving import leave
 from fluxburst.quantities import format_duration
 from fluxburst.sets import format_hostlist, parse_hostlist
 from fluxburst_local.allocations import allocated_hosts, enclosure
@@ -41,7 +42,6 @@ from fluxburst_local.launchers import (
     SrunLauncher,
     SshLauncher,
 )
-from fluxburst_local.leaving import leave
 from fluxburst_local.parameters import BurstParameters
 
 RUN_DIR_BYTES = 24

@@ -1,0 +1,249 @@
+"""A Kubernetes cluster as the plugin talks to it: plain data, and errors with a type.
+
+This is the one module that imports lightkube, and it is only imported once a cluster is needed.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+import yaml
+from lightkube import ApiError, Client
+from lightkube.config import client_adapter
+from lightkube.config.kubeconfig import KubeConfig, SingleConfig
+from lightkube.core.exceptions import ConfigError as KubeconfigError
+from lightkube.generic_resource import (
+    GenericGlobalResource,
+    GenericNamespacedResource,
+    create_api_info,
+)
+from lightkube.types import CascadeType, PatchType
+
+from fluxburst.errors import AuthError, ConfigError
+from fluxburst_kubernetes import manifests
+from fluxburst_kubernetes.errors import Answer, NotFoundError, UnreachableError, as_error
+
+T = TypeVar("T")
+
+Object = dict[str, Any]
+"""An object of the API, as JSON has it."""
+
+LONGEST_PAUSE = 30.0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of object."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    namespaced: bool = True
+
+    @property
+    def resource(self) -> Any:
+        """The class by which lightkube knows it; its objects are dicts."""
+        base = GenericNamespacedResource if self.namespaced else GenericGlobalResource
+        info = create_api_info(self.group, self.version, self.kind, self.plural)
+        return type(self.kind, (base,), {"_api_info": info})
+
+
+NAMESPACES = Kind("", "v1", "Namespace", "namespaces", namespaced=False)
+SECRETS = Kind("", "v1", "Secret", "secrets")
+PODS = Kind("", "v1", "Pod", "pods")
+JOBS = Kind("batch", "v1", "Job", "jobs")
+MINICLUSTERS = Kind(manifests.GROUP, manifests.VERSION, manifests.KIND, manifests.PLURAL)
+CRDS = Kind(
+    "apiextensions.k8s.io",
+    "v1",
+    "CustomResourceDefinition",
+    "customresourcedefinitions",
+    namespaced=False,
+)
+ACCESS_REVIEWS = Kind(
+    "authorization.k8s.io",
+    "v1",
+    "SelfSubjectAccessReview",
+    "selfsubjectaccessreviews",
+    namespaced=False,
+)
+SELF_REVIEWS = Kind(
+    "authentication.k8s.io", "v1", "SelfSubjectReview", "selfsubjectreviews", namespaced=False
+)
+
+
+def configuration(kubeconfig: Path | None, context: str | None) -> SingleConfig:
+    """Return how to reach a cluster, and as whom.
+
+    Args:
+        kubeconfig: The file; None for in-cluster credentials, else the usual one.
+        context: The context of it; None for its current one.
+
+    Raises:
+        ConfigError: if there is no such configuration.
+    """
+    source = str(kubeconfig or "kubeconfig")
+    try:
+        if kubeconfig is not None:
+            config = KubeConfig.from_file(kubeconfig)
+        else:
+            config = KubeConfig.from_env()
+        chosen = config.get(context)
+    except (KubeconfigError, KeyError, TypeError, OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(source, f"gives no access to a cluster: {error}") from error
+    if chosen is None or chosen.user is None:
+        raise ConfigError(source, "gives no access to a cluster: its context has no user")
+    return chosen
+
+
+class Cluster:
+    """One cluster and one namespace in it, for as long as a connection is open.
+
+    Args:
+        config: How to reach it.
+        namespace: The namespace.
+        timeout: How many seconds the server may take to answer.
+        patience: For how many seconds to go on asking a server that is too busy.
+    """
+
+    def __init__(
+        self, config: SingleConfig, namespace: str, timeout: float, patience: float
+    ) -> None:
+        self.config = config
+        self.namespace = namespace
+        self._seconds = timeout
+        self._timeout = httpx2.Timeout(timeout)
+        self._patience = patience
+        try:
+            self._client = Client(config, namespace, timeout=self._timeout)
+        except (KubeconfigError, OSError, ValueError, ssl.SSLError) as error:
+            raise ConfigError(self.who, f"cannot be used: {error}") from error
+
+    @property
+    def who(self) -> str:
+        """The context and the user of the configuration, for a person."""
+        context, user = self.config.context_name, self.config.context.user
+        return f"context {context}, user {user or 'default'}"
+
+    def beside(self, namespace: str) -> Cluster:
+        """Return the same cluster with another namespace, as a connection of its own."""
+        return Cluster(self.config, namespace, self._seconds, self._patience)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def get(self, kind: Kind, name: str) -> Object | None:
+        """Return an object; None if it is not there."""
+        doing = f"get {_named(kind, name)}"
+        try:
+            return dict(self._ask(doing, lambda: self._client.get(kind.resource, name)))
+        except NotFoundError:
+            return None
+
+    def list(self, kind: Kind, labels: Mapping[str, str]) -> Sequence[Object]:
+        """Return the objects that have these labels."""
+
+        def ask() -> Sequence[Object]:
+            return [dict(found) for found in self._client.list(kind.resource, labels=dict(labels))]
+
+        return self._ask(f"list {kind.plural}", ask)
+
+    def create(self, kind: Kind, manifest: Object) -> Object:
+        """Create an object.
+
+        Raises:
+            ExistsError: if one of that name is there already.
+        """
+        name = manifest.get("metadata", {}).get("name", "")
+        made = kind.resource(manifest)
+        return dict(self._ask(f"create {_named(kind, name)}", lambda: self._client.create(made)))
+
+    def patch(self, kind: Kind, name: str, change: Object) -> Object:
+        """Merge a change into an object (RFC 7386)."""
+
+        def ask() -> Any:
+            return self._client.patch(kind.resource, name, change, patch_type=PatchType.MERGE)
+
+        return dict(self._ask(f"patch {_named(kind, name)}", ask))
+
+    def delete(self, kind: Kind, name: str) -> None:
+        """Delete an object, and what is made from it; one that is not there is a success."""
+
+        def ask() -> None:
+            self._client.delete(kind.resource, name, cascade=CascadeType.BACKGROUND)
+
+        try:
+            self._ask(f"delete {_named(kind, name)}", ask)
+        except NotFoundError:
+            return
+
+    def version(self) -> str:
+        """Return the version of the API server, such as ``v1.31.2``."""
+        parameters = client_adapter.ConnectionParams(timeout=self._timeout)
+
+        def ask() -> str:
+            with client_adapter.Client(self.config, parameters) as client:
+                answer = client.get("/version")
+                answer.raise_for_status()
+                return str(answer.json().get("gitVersion", "of an unknown version"))
+
+        return self._ask("tell its version", ask)
+
+    def _ask(self, doing: str, ask: Callable[[], T]) -> T:
+        """Ask the server, again while it is too busy.
+
+        Raises:
+            BurstError: or one of its kinds, for what it answers.
+        """
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                return ask()
+            except httpx2.HTTPStatusError as error:
+                answer = _answer(error)
+                pause = answer.retry_after
+                if pause is None or time.monotonic() + pause > until:
+                    raise as_error(answer, doing) from error
+                time.sleep(min(pause, LONGEST_PAUSE))
+            except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+                server = self.config.cluster.server
+                said = str(error) or type(error).__name__
+                problem = f"the API server {server} cannot be asked to {doing}: {said}"
+                raise UnreachableError(problem) from error
+            except KubeconfigError as error:  # a command that fetches credentials failed
+                raise AuthError(f"no credentials to {doing} with: {error}") from error
+
+
+@contextmanager
+def connected(
+    config: SingleConfig, namespace: str, timeout: float, patience: float
+) -> Iterator[Cluster]:
+    """Open a connection, and close it."""
+    cluster = Cluster(config, namespace, timeout, patience)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def _answer(error: httpx2.HTTPStatusError) -> Answer:
+    response = error.response
+    if isinstance(error, ApiError):
+        status = error.status
+        message, reason = status.message or "", status.reason or ""
+    else:
+        message, reason = response.reason_phrase, ""
+    return Answer(response.status_code, reason, message, response.headers)
+
+
+def _named(kind: Kind, name: str) -> str:
+    return f"the {kind.kind} {name}".rstrip()

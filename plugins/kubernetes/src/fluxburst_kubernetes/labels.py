@@ -1,0 +1,110 @@
+"""Labels and annotations: what is ours in a cluster, and what it is, from nothing else.
+
+Labels (https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/) are searched
+for, and are at most 63 characters of a small alphabet; annotations hold the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fluxburst import Burst
+from fluxburst.sets import format_hostlist, parse_hostlist
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+PREFIX = "fluxburst.io/"
+INSTANCE, BURST, NODE_TYPE = f"{PREFIX}instance", f"{PREFIX}burst", f"{PREFIX}node-type"
+INSTANCE_NAME, HOSTNAMES, JOBS = f"{PREFIX}instance-name", f"{PREFIX}hostnames", f"{PREFIX}jobs"
+TYPE_NAME, PRICE = f"{PREFIX}node-type-name", f"{PREFIX}price"
+LEASE, CONTENT = f"{PREFIX}lease-until", f"{PREFIX}content-sha256"
+
+_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII)
+_PUBLIC_KEY = re.compile(rb'^\s*public-key\s*=\s*"(.*)"\s*$', re.MULTILINE)
+
+
+def label_value(text: str) -> str:
+    """Return a text as a label's value: itself where it can be one, else with its hash."""
+    if _VALUE.fullmatch(text):
+        return text
+    kept = re.sub(r"[^A-Za-z0-9]+", "-", text, flags=re.ASCII).strip("-")[:40].strip("-")
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+    return f"{kept}-{digest}" if kept else digest
+
+
+def instance_tag(certificate: bytes) -> str:
+    """Return what tells an elastic instance from all others, also after it was started anew.
+
+    It is the hash of its certificate's public key: an instance's name changes with every start.
+    """
+    match = _PUBLIC_KEY.search(certificate)
+    return hashlib.sha256(match[1] if match else certificate).hexdigest()[:16]
+
+
+def instance_labels(tag: str) -> dict[str, str]:
+    """Return the labels of all that is an instance's."""
+    return {MANAGED_BY: "fluxburst", INSTANCE: tag}
+
+
+def burst_labels(tag: str, burst: Burst) -> dict[str, str]:
+    """Return the labels of a burst's MiniCluster, Job and pods."""
+    labels = {**instance_labels(tag), BURST: label_value(burst.name)}
+    return {**labels, NODE_TYPE: label_value(burst.node_type)} if burst.node_type else labels
+
+
+def burst_annotations(instance_name: str, burst: Burst) -> dict[str, str]:
+    """Return the annotations of a burst's MiniCluster."""
+    annotations = {
+        BURST: burst.name,
+        INSTANCE_NAME: instance_name,
+        TYPE_NAME: burst.node_type,
+        PRICE: repr(burst.price),
+        HOSTNAMES: format_hostlist(burst.hostnames),
+        JOBS: ",".join(map(str, burst.jobs)),
+    }
+    return annotations if burst.lease_until is None else {**annotations, **lease(burst.lease_until)}
+
+
+def lease(until: float) -> dict[str, str]:
+    """Return the annotation of a lease, in seconds since the epoch."""
+    return {LEASE: f"{until:.3f}"}
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a MiniCluster says of its burst; its node type is empty where it does not say."""
+
+    name: str
+    node_type: str
+    price: float
+    hostnames: tuple[str, ...]
+    jobs: tuple[int, ...]
+    lease_until: float | None
+
+
+def read(minicluster: Mapping[str, Any]) -> Written:
+    """Return what a MiniCluster of ours says of its burst, as far as nobody has spoilt it."""
+    metadata = minicluster["metadata"]
+    labels, notes = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    spec = minicluster.get("spec") or {}
+    size = int(spec.get("size") or 0)
+    hosts = tuple(f"{metadata['name']}-{index}" for index in range(size))
+    written = parse_hostlist(notes[HOSTNAMES]) if notes.get(HOSTNAMES) else hosts
+    return Written(
+        notes.get(BURST) or labels[BURST],
+        notes.get(TYPE_NAME) or labels.get(NODE_TYPE, ""),
+        _number(notes.get(PRICE)) or 0.0,
+        written if len(written) == size else hosts,
+        tuple(int(job) for job in notes.get(JOBS, "").split(",") if job.isdigit()),
+        _number(notes.get(LEASE)),
+    )
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None

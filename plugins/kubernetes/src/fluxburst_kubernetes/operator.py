@@ -1,0 +1,108 @@
+"""The Flux Operator: whether it is there, and its installation where that is asked for."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fluxburst.errors import BurstError, RequestError
+from fluxburst_kubernetes import manifests
+from fluxburst_kubernetes.cluster import CRDS, Cluster, Kind
+from fluxburst_kubernetes.errors import ExistsError
+
+ABSENT = (
+    f"the cluster has no Flux Operator (there is no {manifests.CRD} of {manifests.VERSION}): "
+    "install it, or set flux_operator_yaml to a file or URL to install it from"
+)
+READ_SECONDS = 30.0
+
+_CLUSTER_WIDE = frozenset(
+    {"Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
+)
+_PLURALS = {"NetworkPolicy": "networkpolicies", "Ingress": "ingresses"}
+
+
+def is_installed(cluster: Cluster) -> bool:
+    """Whether MiniClusters can be made, of the version that they are made of here."""
+    crd = cluster.get(CRDS, manifests.CRD)
+    if crd is None:
+        return False
+    conditions = (crd.get("status") or {}).get("conditions") or ()
+    established = any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+    served = [v["name"] for v in crd["spec"].get("versions", ()) if v.get("served")]
+    return established and manifests.VERSION in served
+
+
+def install(cluster: Cluster, source: str) -> None:
+    """Create what the Flux Operator's YAML names, and leave alone what is there already.
+
+    Args:
+        cluster: Where to.
+        source: The file, or the https URL.
+
+    Raises:
+        RequestError: if it cannot be read, or holds something else.
+        BurstError: if the API server refuses it.
+    """
+    for document in documents(source):
+        namespace = document["metadata"].get("namespace")
+        place = cluster if not namespace else cluster.beside(namespace)
+        try:
+            place.create(_kind_of(document), document)
+        except ExistsError:
+            continue
+        finally:
+            if place is not cluster:
+                place.close()
+
+
+def documents(source: str) -> list[dict[str, Any]]:
+    """Return the objects in a YAML file or at a URL.
+
+    Raises:
+        RequestError: if it cannot be read, or has no MiniClusters.
+    """
+    try:
+        found = [document for document in yaml.safe_load_all(_read(source)) if document]
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RequestError(f"{source} cannot be read: {error}") from error
+    for document in found:
+        if not isinstance(document, dict) or not {"apiVersion", "kind", "metadata"} <= set(document):
+            raise RequestError(f"{source} has something in it that is no object of Kubernetes")
+    if manifests.CRD not in [document["metadata"].get("name") for document in found]:
+        raise RequestError(f"{source} does not define {manifests.CRD}: is it the Flux Operator's?")
+    return found
+
+
+def _read(source: str) -> str:
+    if not source.startswith("https://"):
+        return Path(source).read_text()
+    try:
+        with urllib.request.urlopen(source, timeout=READ_SECONDS) as answer:  # noqa: S310 - https
+            return str(answer.read().decode())
+    except urllib.error.URLError as error:
+        raise OSError(str(error.reason)) from error
+
+
+def _kind_of(document: dict[str, Any]) -> Kind:
+    group, _, version = document["apiVersion"].rpartition("/")
+    kind = document["kind"]
+    plural = _PLURALS.get(kind, f"{kind.lower()}s")
+    return Kind(group, version, kind, plural, namespaced=kind not in _CLUSTER_WIDE)
+
+
+def ensure(cluster: Cluster, source: str | None) -> None:
+    """Have the Flux Operator be there.
+
+    Raises:
+        BurstError: if it is not, and is not to be installed, or cannot be.
+    """
+    if is_installed(cluster):
+        return
+    if source is None:
+        raise BurstError(ABSENT)
+    install(cluster, source)

@@ -1,0 +1,129 @@
+"""The parameters of the Kubernetes plugin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+from fluxburst import ByteSize, Duration, NodeType
+
+
+def _help(text: str) -> dict[str, str]:
+    return {"help": text}
+
+
+@dataclass
+class BurstParameters:
+    """Parameters of the Kubernetes plugin."""
+
+    # --- the cluster ---
+    kubeconfig: Optional[Path] = field(  # noqa: UP045 - as written in the documentation
+        default=None,
+        metadata=_help(
+            "kubeconfig file; by default in-cluster credentials, else KUBECONFIG or ~/.kube/config"
+        ),
+    )
+    context: Optional[str] = field(  # noqa: UP045
+        default=None, metadata=_help("context of the kubeconfig; by default its current one")
+    )
+    namespace: str = field(
+        default="flux-operator", metadata=_help("namespace of the MiniClusters; made if missing")
+    )
+    flux_operator_yaml: Optional[str] = field(  # noqa: UP045
+        default=None,
+        metadata=_help("file or https URL to install the Flux Operator from where it is missing"),
+    )
+
+    # --- the MiniClusters ---
+    name: str = field(
+        default="burst-0",
+        metadata=_help("hostlist of MiniCluster names; each is a slot that one burst can take"),
+    )
+    image: str = field(
+        default="ghcr.io/flux-framework/flux-restful-api:latest",
+        metadata=_help("container image of the pods; its Flux has to be of the lead's version"),
+    )
+    flux_view_image: str = field(
+        default="",
+        metadata=_help("image that the operator adds Flux from; by default `image` has Flux"),
+    )
+    cpu_limit: Optional[int] = field(  # noqa: UP045
+        default=None, metadata=_help("CPUs that a pod requests and is limited to")
+    )
+    memory_limit: Optional[ByteSize] = field(  # noqa: UP045
+        default=None, metadata=_help("memory that a pod requests and is limited to")
+    )
+    flux_user: Optional[str] = field(  # noqa: UP045
+        default=None, metadata=_help("numeric user id to run as; by default the image's user")
+    )
+    log_level: int = field(default=7, metadata=_help("severity up to which brokers log, 0 to 7"))
+    wrap: Optional[str] = field(  # noqa: UP045
+        default=None, metadata=_help('command to wrap brokers in, such as "strace,-e,network"')
+    )
+    node_types: list[NodeType] = field(
+        default_factory=list,
+        metadata=_help("what a pod is: name, cores, gpus, memory, price; by default one type, pod"),
+    )
+    price: float = field(default=0.0, metadata=_help("what a pod of the type pod costs an hour"))
+
+    # --- the instance that they join ---
+    config_dir: Optional[Path] = field(  # noqa: UP045
+        default=None,
+        metadata=_help("the elastic instance's directory; by default the running instance's"),
+    )
+    lead_host: Optional[str] = field(  # noqa: UP045
+        default=None, metadata=_help("where pods reach the lead broker; by default as declared")
+    )
+    lead_port: Optional[int] = field(  # noqa: UP045
+        default=None, metadata=_help("port at which pods reach it; by default as declared")
+    )
+    lead_size: Optional[int] = field(  # noqa: UP045
+        default=None, metadata=_help("number of lead hosts; checked against those declared")
+    )
+    broker_toml: Optional[Path] = field(  # noqa: UP045
+        default=None, metadata=_help("the pods' broker configuration, instead of the declared one")
+    )
+    curve_cert: Optional[Path] = field(  # noqa: UP045
+        default=None, metadata=_help("CURVE certificate; by default the elastic instance's")
+    )
+    curve_cert_secret_name: Optional[str] = field(  # noqa: UP045
+        default=None, metadata=_help("name of its secret; by default one of this instance's own")
+    )
+    munge_key: Optional[Path] = field(  # noqa: UP045
+        default=None, metadata=_help("MUNGE key to give the pods; by default none")
+    )
+    munge_secret_name: str = field(default="munge-key", metadata=_help("name of its secret"))
+    isolated_burst: bool = field(
+        default=False, metadata=_help("run jobs in an instance of their own; not there yet")
+    )
+
+    # --- patience ---
+    pending_timeout: Duration = field(
+        default=Duration(900.0),
+        metadata=_help("how long pods may be missing or unschedulable; an autoscaler needs time"),
+    )
+    join_timeout: Duration = field(
+        default=Duration(300.0),
+        metadata=_help("how long a pod that runs may take to join, or to come back"),
+    )
+    delete_timeout: Duration = field(
+        default=Duration(300.0), metadata=_help("how long pods may take to end")
+    )
+    grace: Duration = field(
+        default=Duration(600.0),
+        metadata=_help("how long to wait for the jobs on nodes that are taken down"),
+    )
+    cancel_jobs: bool = field(
+        default=False, metadata=_help("cancel jobs that still run after the grace period")
+    )
+    poll_interval: Duration = field(
+        default=Duration(1.0), metadata=_help("how often to look while waiting for the cluster")
+    )
+    request_timeout: Duration = field(
+        default=Duration(30.0), metadata=_help("how long the API server may take to answer")
+    )
+    retry_timeout: Duration = field(
+        default=Duration(60.0),
+        metadata=_help("how long to go on asking an API server that is too busy (429)"),
+    )

@@ -1,0 +1,77 @@
+"""Slots: the MiniClusters that an elastic instance has declared the hosts of.
+
+The pods of the MiniCluster NAME have the hostnames NAME-0, NAME-1, …, by which their brokers join,
+and an instance only admits hosts that its bootstrap configuration names (flux-config-bootstrap(5)).
+So a burst can only be a MiniCluster of a declared name, no larger than declared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from fluxburst.errors import FormatError, RequestError
+from fluxburst.sets import parse_hostlist
+
+NAME_LENGTH = 50
+"""A pod's name is that of its MiniCluster with an index and a suffix, at most 63 characters."""
+
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A MiniCluster that can be.
+
+    Attributes:
+        name: Its name.
+        hosts: The hostnames of its pods, by index, as many as are declared.
+    """
+
+    name: str
+    hosts: tuple[str, ...]
+
+
+def slot_names(text: str) -> tuple[str, ...]:
+    """Return the names of the slots from the parameter ``name``.
+
+    Raises:
+        RequestError: if it is no hostlist of names that MiniClusters can have.
+    """
+    names = parse_hostlist(text)
+    if not names:
+        raise FormatError(text, "a hostlist (RFC 29) of at least one MiniCluster name")
+    for name in names:
+        if not _NAME.fullmatch(name) or len(name) > NAME_LENGTH:
+            raise RequestError(
+                f"{name!r} is not a name for a MiniCluster: at most {NAME_LENGTH} lowercase "
+                "letters, digits and '-', beginning with a letter"
+            )
+    if len(set(names)) < len(names):
+        raise RequestError(f"{text!r} names a MiniCluster twice")
+    return names
+
+
+def host_of(slot: str, index: int) -> str:
+    """Return the hostname of a MiniCluster's pod."""
+    return f"{slot}-{index}"
+
+
+def declared_slots(names: Iterable[str], hosts: Collection[str]) -> tuple[Slot, ...]:
+    """Return the slots of which hosts are declared: NAME-0, and those that follow it."""
+    known = frozenset(hosts)
+    slots = []
+    for name in names:
+        count = 0
+        while host_of(name, count) in known:
+            count += 1
+        if count:
+            slots.append(Slot(name, tuple(host_of(name, index) for index in range(count))))
+    return tuple(slots)
+
+
+def choose(slots: Sequence[Slot], nodes: int) -> Slot | None:
+    """Return the smallest slot that holds so many nodes; None for none."""
+    fitting = [slot for slot in slots if len(slot.hosts) >= nodes]
+    return min(fitting, key=lambda slot: len(slot.hosts), default=None)

@@ -1,0 +1,209 @@
+"""What has become of a burst's pods, read from its MiniCluster, its Job and the pods themselves.
+
+Conditions and reasons are those of
+https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/ and
+https://kubernetes.io/docs/concepts/workloads/controllers/job/.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from fluxburst.quantities import format_duration
+from fluxburst.sets import format_hostlist
+
+HOPELESS = frozenset(
+    {
+        "CrashLoopBackOff",
+        "CreateContainerConfigError",
+        "ErrImageNeverPull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+    }
+)
+"""Reasons for which a container waits that do not pass by themselves."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A burst as it is in the cluster: its MiniCluster, its Job if there is one, and its pods."""
+
+    minicluster: Mapping[str, Any]
+    job: Mapping[str, Any] | None
+    pods: Sequence[Mapping[str, Any]]
+
+    @property
+    def slot(self) -> str:
+        """The name of its MiniCluster."""
+        return str(self.minicluster["metadata"]["name"])
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it is being deleted."""
+        return bool(self.minicluster["metadata"].get("deletionTimestamp"))
+
+    @property
+    def since(self) -> float | None:
+        """When its Job started, in seconds since the epoch; None as long as it has not."""
+        return seconds(((self.job or {}).get("status") or {}).get("startTime"))
+
+
+@dataclass(frozen=True)
+class Health:
+    """What is wrong with a burst.
+
+    Attributes:
+        lost: The hosts that will not be there, or are no more; with the reason.
+        waiting: What it waits for, for a person; empty for nothing that is known.
+    """
+
+    lost: Mapping[str, str]
+    waiting: str = ""
+
+    @property
+    def problem(self) -> str:
+        """Why it failed, for a person: each reason once, with its hosts."""
+        by_reason: dict[str, list[str]] = {}
+        for host, reason in self.lost.items():
+            by_reason.setdefault(reason, []).append(host)
+        return "; ".join(f"{format_hostlist(h)}: {reason}" for reason, h in by_reason.items())
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long, in seconds, pods may be missing or unschedulable, and may take to join."""
+
+    pending: float
+    join: float
+
+
+def seconds(text: str | None) -> float | None:
+    """Return a time of the API (RFC 3339, in UTC) in seconds since the epoch."""
+    return None if not text else datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+def health(
+    found: Found, hosts: Sequence[str], up: Iterable[str], now: float, patience: Patience
+) -> Health:
+    """Return what is wrong with a burst.
+
+    Args:
+        found: What is there of it.
+        hosts: The hostnames of its nodes.
+        up: Those whose brokers are connected.
+        now: The time.
+        patience: How long things may take.
+    """
+    if found.leaving:
+        return Health(dict.fromkeys(hosts, "its MiniCluster is being deleted"))
+    ended = _ended(found.job)
+    if ended:
+        return Health(dict.fromkeys(hosts, ended))
+    pods = {host: pod for pod in found.pods if (host := _host(found.slot, pod)) in hosts}
+    connected = set(up)
+    lost: dict[str, str] = {}
+    waiting: dict[str, str] = {}
+    for host in hosts:
+        if host in pods:
+            broken, why = _pod(pods[host], now, patience, joined=host in connected)
+        else:
+            broken, why = _missing(found, now, patience)
+        if why:
+            (lost if broken else waiting)[host] = why
+    return Health(lost, Health(waiting).problem)
+
+
+def _ended(job: Mapping[str, Any] | None) -> str:
+    """Return how a Job has ended, empty for one that has not."""
+    for condition in ((job or {}).get("status") or {}).get("conditions") or ():
+        if condition.get("status") == "True" and condition.get("type") == "Failed":
+            return f"its Job failed: {_said(condition)}"
+        if condition.get("status") == "True" and condition.get("type") == "Complete":
+            return "its brokers have ended"
+    return ""
+
+
+def _host(slot: str, pod: Mapping[str, Any]) -> str:
+    """Return the hostname of a pod: that of an Indexed Job's is NAME-INDEX."""
+    named = (pod.get("spec") or {}).get("hostname")
+    match = re.match(rf"{re.escape(slot)}-\d+(?=-|$)", pod["metadata"]["name"])
+    return str(named or (match[0] if match else ""))
+
+
+def _missing(found: Found, now: float, patience: Patience) -> tuple[bool, str]:
+    created = seconds(found.minicluster["metadata"].get("creationTimestamp"))
+    began = found.since or created or now
+    broken = now - began > patience.pending
+    late = f" within {format_duration(patience.pending)}" if broken else " yet"
+    if found.job is None:
+        asks = ": is the Flux Operator running?" if broken else ""
+        return broken, f"the Flux Operator has made no Job{late}{asks}"
+    asks = f": kubectl describe job {found.slot} tells why" if broken else ""
+    return broken, f"there is no pod{late}{asks}"
+
+
+def _pod(
+    pod: Mapping[str, Any], now: float, patience: Patience, *, joined: bool
+) -> tuple[bool, str]:
+    """Return whether a pod is lost, and why; or what it waits for."""
+    status = pod.get("status") or {}
+    phase = status.get("phase", "Pending")
+    if pod["metadata"].get("deletionTimestamp"):
+        return True, "its pod is being deleted"
+    if phase in ("Failed", "Succeeded"):
+        return True, f"its pod has ended: {_said(status) or _exit(status) or phase}"
+    statuses = _containers(status)
+    for container in statuses:
+        waits = (container.get("state") or {}).get("waiting") or {}
+        if waits.get("reason") in HOPELESS:
+            return True, _said(waits)
+    unschedulable = _condition(status, "PodScheduled")
+    if unschedulable.get("status") == "False":
+        began = seconds(unschedulable.get("lastTransitionTime")) or now
+        return now - began > patience.pending, _said(unschedulable)
+    if phase == "Running" and not joined:
+        began = _running_since(pod) or now
+        did_not = f"its pod runs, but did not join within {format_duration(patience.join)}: kubectl"
+        return (
+            (True, f"{did_not} logs {pod['metadata']['name']} tells why")
+            if now - began > patience.join
+            else (False, "")
+        )
+    return False, ""
+
+
+def _containers(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+
+
+def _running_since(pod: Mapping[str, Any]) -> float | None:
+    status = pod["status"]
+    began = [
+        at
+        for container in status.get("containerStatuses") or ()
+        if (at := seconds(((container.get("state") or {}).get("running") or {}).get("startedAt")))
+    ]
+    return max(began, default=None) or seconds(status.get("startTime"))
+
+
+def _exit(status: Mapping[str, Any]) -> str:
+    """Return how a pod's container ended, empty where that is not told."""
+    for container in _containers(status):
+        ended = (container.get("state") or {}).get("terminated") or {}
+        if ended:
+            return f"{ended.get('reason', 'ended')}, exit code {ended.get('exitCode')}"
+    return ""
+
+
+def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    matching = [c for c in status.get("conditions") or () if c.get("type") == kind]
+    return matching[0] if matching else {}
+
+
+def _said(where: Mapping[str, Any]) -> str:
+    """Return a reason and its message, as far as there are any."""
+    return ": ".join(str(where[key]) for key in ("reason", "message") if where.get(key))
