@@ -61,13 +61,6 @@ SECRETS = Kind("", "v1", "Secret", "secrets")
 PODS = Kind("", "v1", "Pod", "pods")
 JOBS = Kind("batch", "v1", "Job", "jobs")
 MINICLUSTERS = Kind(manifests.GROUP, manifests.VERSION, manifests.KIND, manifests.PLURAL)
-CRDS = Kind(
-    "apiextensions.k8s.io",
-    "v1",
-    "CustomResourceDefinition",
-    "customresourcedefinitions",
-    namespaced=False,
-)
 ACCESS_REVIEWS = Kind(
     "authorization.k8s.io",
     "v1",
@@ -219,6 +212,9 @@ class Cluster:
                 said = str(error) or type(error).__name__
                 problem = f"the API server {server} cannot be asked to {doing}: {said}"
                 raise UnreachableError(problem) from error
+            except (KeyError, ValueError) as error:  # lightkube reads every answer as a Status
+                problem = f"what answered when asked to {doing} is no Kubernetes API server"
+                raise UnreachableError(f"{problem}: {self.config.cluster.server}") from error
             except KubeconfigError as error:  # a command that fetches credentials failed
                 raise AuthError(f"no credentials to {doing} with: {error}") from error
 

@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from fluxburst import Burst, ByteSize
@@ -67,7 +67,7 @@ class Shape:
 def broker_config(elastic: Elastic, host: str | None, port: int | None) -> str:
     """Return the brokers' configuration in a pod; the lead's address may differ from there."""
     seen = replace(elastic, address=host or elastic.address, port=port or elastic.port)
-    return system_toml(seen, PurePosixPath(POD_PATH))  # type: ignore[arg-type] # joined, not read
+    return system_toml(seen, Path(POD_PATH))
 
 
 def namespace(name: str) -> dict[str, Any]:

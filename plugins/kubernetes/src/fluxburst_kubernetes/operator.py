@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -10,15 +11,16 @@ from typing import Any
 import yaml
 
 from fluxburst.errors import BurstError, RequestError
-from fluxburst_kubernetes import manifests
-from fluxburst_kubernetes.cluster import CRDS, Cluster, Kind
-from fluxburst_kubernetes.errors import ExistsError
+from fluxburst_kubernetes import labels, manifests
+from fluxburst_kubernetes.cluster import MINICLUSTERS, Cluster, Kind
+from fluxburst_kubernetes.errors import ExistsError, NotFoundError
 
 ABSENT = (
     f"the cluster has no Flux Operator (there is no {manifests.CRD} of {manifests.VERSION}): "
     "install it, or set flux_operator_yaml to a file or URL to install it from"
 )
 READ_SECONDS = 30.0
+ESTABLISHED_SECONDS = 60.0
 
 _CLUSTER_WIDE = frozenset(
     {"Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
@@ -27,14 +29,15 @@ _PLURALS = {"NetworkPolicy": "networkpolicies", "Ingress": "ingresses"}
 
 
 def is_installed(cluster: Cluster) -> bool:
-    """Whether MiniClusters can be made, of the version that they are made of here."""
-    crd = cluster.get(CRDS, manifests.CRD)
-    if crd is None:
+    """Whether MiniClusters can be made, of the version that they are made of here.
+
+    They are listed, rather than their definition asked for: that needs a right in the whole cluster.
+    """
+    try:
+        cluster.list(MINICLUSTERS, labels.instance_labels("none"))
+    except NotFoundError:
         return False
-    conditions = (crd.get("status") or {}).get("conditions") or ()
-    established = any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
-    served = [v["name"] for v in crd["spec"].get("versions", ()) if v.get("served")]
-    return established and manifests.VERSION in served
+    return True
 
 
 def install(cluster: Cluster, source: str) -> None:
@@ -71,7 +74,9 @@ def documents(source: str) -> list[dict[str, Any]]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise RequestError(f"{source} cannot be read: {error}") from error
     for document in found:
-        if not isinstance(document, dict) or not {"apiVersion", "kind", "metadata"} <= set(document):
+        if not isinstance(document, dict) or not {"apiVersion", "kind", "metadata"} <= set(
+            document
+        ):
             raise RequestError(f"{source} has something in it that is no object of Kubernetes")
     if manifests.CRD not in [document["metadata"].get("name") for document in found]:
         raise RequestError(f"{source} does not define {manifests.CRD}: is it the Flux Operator's?")
@@ -95,8 +100,13 @@ def _kind_of(document: dict[str, Any]) -> Kind:
     return Kind(group, version, kind, plural, namespaced=kind not in _CLUSTER_WIDE)
 
 
-def ensure(cluster: Cluster, source: str | None) -> None:
+def ensure(cluster: Cluster, source: str | None, poll: float) -> None:
     """Have the Flux Operator be there.
+
+    Args:
+        cluster: Where.
+        source: What to install it from; None for not at all.
+        poll: How often, in seconds, to look whether its MiniClusters can be made.
 
     Raises:
         BurstError: if it is not, and is not to be installed, or cannot be.
@@ -106,3 +116,8 @@ def ensure(cluster: Cluster, source: str | None) -> None:
     if source is None:
         raise BurstError(ABSENT)
     install(cluster, source)
+    until = time.monotonic() + ESTABLISHED_SECONDS
+    while not is_installed(cluster):
+        if time.monotonic() > until:
+            raise BurstError(f"{source} was installed, and yet {manifests.CRD} cannot be used")
+        time.sleep(poll)

@@ -1,0 +1,170 @@
+"""What can be told to be wrong with the parameters without asking anybody."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fluxburst.elastic import check_certificate, load
+from fluxburst.errors import RequestError
+from fluxburst_kubernetes.parameters import BurstParameters
+from fluxburst_kubernetes.slots import declared_slots, slot_names
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+_SECRET = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?", re.ASCII)
+
+
+def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
+    """Yield the field and the problem, for all that is wrong."""
+    checks: dict[str, Callable[[BurstParameters], None]] = {
+        "isolated_burst": _isolated_burst,
+        "name": _name,
+        "namespace": _namespace,
+        "config_dir": _config_dir,
+        "node_types": _node_types,
+        "cpu_limit": _cpu_limit,
+        "price": _price,
+        "log_level": _log_level,
+        "flux_user": _flux_user,
+        "lead_port": _lead_port,
+        "lead_size": _lead_size,
+        "curve_cert": _curve_cert,
+        "curve_cert_secret_name": _curve_cert_secret_name,
+        "munge_secret_name": _munge_secret_name,
+        "munge_key": lambda params: _readable(params.munge_key),
+        "broker_toml": lambda params: _readable(params.broker_toml),
+        "kubeconfig": lambda params: _readable(params.kubeconfig),
+        "flux_operator_yaml": _flux_operator_yaml,
+        "poll_interval": _poll_interval,
+    }
+    for field, check in checks.items():
+        try:
+            check(params)
+        except RequestError as error:
+            yield field, str(error)
+
+
+def _isolated_burst(params: BurstParameters) -> None:
+    if params.isolated_burst:
+        raise RequestError(
+            "is not there yet: this plugin's bursts are connected, their nodes join this instance"
+        )
+
+
+def _name(params: BurstParameters) -> None:
+    slot_names(params.name)
+
+
+def _namespace(params: BurstParameters) -> None:
+    if not _LABEL.fullmatch(params.namespace):
+        raise RequestError(f"{params.namespace!r} is not a name for a namespace (RFC 1123)")
+
+
+def _config_dir(params: BurstParameters) -> None:
+    if params.config_dir is None:
+        return
+    elastic = load(params.config_dir)
+    try:
+        names = slot_names(params.name)
+    except RequestError:
+        return  # said of the name
+    if not declared_slots(names, elastic.burst_hosts):
+        raise RequestError(
+            f"{params.config_dir} declares no hosts of the MiniClusters {params.name!r}: "
+            f"{names[0]}-0 and so on; fluxburst kubernetes init declares them"
+        )
+
+
+def _node_types(params: BurstParameters) -> None:
+    names = [kind.name for kind in params.node_types]
+    if len(set(names)) < len(names):
+        raise RequestError("has two of one name")
+    if params.config_dir is None:
+        return
+    elastic = load(params.config_dir)
+    for kind in params.node_types:
+        if (kind.cores, kind.gpus) != (elastic.cores, elastic.gpus):
+            raise RequestError(
+                f"{kind.name} has {kind.cores} cores and {kind.gpus} GPUs, and the burst nodes are "
+                f"declared with {elastic.cores} and {elastic.gpus}"
+            )
+
+
+def _cpu_limit(params: BurstParameters) -> None:
+    if params.cpu_limit is not None and params.cpu_limit < 1:
+        raise RequestError(f"must be at least 1, got {params.cpu_limit}")
+
+
+def _price(params: BurstParameters) -> None:
+    if not 0 <= params.price < math.inf:
+        raise RequestError(f"must be a number of 0 or more, got {params.price}")
+
+
+def _log_level(params: BurstParameters) -> None:
+    if not 0 <= params.log_level <= 7:
+        raise RequestError(f"must be from 0 (emergency) to 7 (debug), got {params.log_level}")
+
+
+def _flux_user(params: BurstParameters) -> None:
+    if params.flux_user is not None and not re.fullmatch(r"[0-9]{1,10}", params.flux_user, re.A):
+        raise RequestError(
+            f"must be a user id, got {params.flux_user!r}: Kubernetes knows no names of users, and "
+            "MiniClusters of v1alpha2 do not either; leave it out for the user of the image"
+        )
+
+
+def _lead_port(params: BurstParameters) -> None:
+    if params.lead_port is not None and not 1 <= params.lead_port <= 65535:
+        raise RequestError(f"{params.lead_port} is not a TCP port")
+
+
+def _lead_size(params: BurstParameters) -> None:
+    if params.lead_size is None or params.config_dir is None:
+        return
+    leads = load(params.config_dir).lead_hosts
+    if params.lead_size != len(leads):
+        raise RequestError(f"is {params.lead_size}, and {len(leads)} lead hosts are declared")
+
+
+def _curve_cert(params: BurstParameters) -> None:
+    if params.curve_cert is not None:
+        check_certificate(params.curve_cert)
+    elif params.config_dir is not None:
+        check_certificate(params.config_dir / "curve.cert")
+
+
+def _curve_cert_secret_name(params: BurstParameters) -> None:
+    if params.curve_cert_secret_name is not None:
+        _secret_name(params.curve_cert_secret_name)
+
+
+def _munge_secret_name(params: BurstParameters) -> None:
+    _secret_name(params.munge_secret_name)
+
+
+def _secret_name(name: str) -> None:
+    if not _SECRET.fullmatch(name):
+        raise RequestError(f"{name!r} is not a name for a secret (RFC 1123)")
+
+
+def _readable(path: Path | None) -> None:
+    try:
+        if path is not None:
+            path.read_bytes()
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _flux_operator_yaml(params: BurstParameters) -> None:
+    source = params.flux_operator_yaml
+    if source is not None and source.startswith("http://"):
+        raise RequestError("must be a file or an https URL: it is given rights in the cluster")
+    if source is not None and not source.startswith("https://"):
+        _readable(Path(source))
+
+
+def _poll_interval(params: BurstParameters) -> None:
+    if not 0 < params.poll_interval < math.inf:
+        raise RequestError("must be more than no time")

@@ -1,0 +1,164 @@
+"""What ``fluxburst doctor`` says of a cluster; it changes nothing there."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fluxburst.errors import FluxburstError, RequestError
+from fluxburst.plugins import Finding
+from fluxburst_kubernetes import manifests, operator
+from fluxburst_kubernetes.cluster import (
+    ACCESS_REVIEWS,
+    JOBS,
+    MINICLUSTERS,
+    NAMESPACES,
+    PODS,
+    SECRETS,
+    SELF_REVIEWS,
+    Cluster,
+    Kind,
+)
+from fluxburst_kubernetes.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from fluxburst_kubernetes.plugin import KubernetesBurst
+
+CONNECT_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Permission:
+    """What has to be allowed."""
+
+    verb: str
+    kind: Kind
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.kind.plural}"
+
+
+NEEDED = (
+    *(Permission(verb, SECRETS) for verb in ("create", "get", "list", "delete")),
+    *(Permission(verb, MINICLUSTERS) for verb in ("create", "get", "list", "patch", "delete")),
+    *(Permission(verb, JOBS) for verb in ("get", "patch")),
+    Permission("list", PODS),
+    Permission("get", NAMESPACES),
+)
+
+
+def diagnose(plugin: KubernetesBurst) -> Iterator[Finding]:
+    """Yield what is found: the server, the identity, permissions, the operator, the lead."""
+    try:
+        with plugin._connected() as cluster:
+            yield _server(cluster)
+            yield from _permissions(cluster)
+            yield from _operator(cluster, plugin.params.flux_operator_yaml)
+    except FluxburstError as error:
+        yield Finding("error", str(error), "see the parameters kubeconfig and context")
+    yield from _lead(plugin)
+    yield from _slots(plugin)
+
+
+def _server(cluster: Cluster) -> Finding:
+    return Finding(
+        "ok",
+        f"API server {cluster.version()} at {cluster.config.cluster.server}, as {_who(cluster)}",
+    )
+
+
+def _who(cluster: Cluster) -> str:
+    """Return who the server takes this user for; servers before 1.28 do not tell."""
+    try:
+        review = cluster.create(SELF_REVIEWS, {})
+    except FluxburstError:
+        return cluster.who
+    return f"{review['status']['userInfo']['username']} ({cluster.who})"
+
+
+def _permissions(cluster: Cluster) -> Iterator[Finding]:
+    namespace = cluster.namespace
+    missing = [str(one) for one in NEEDED if not _allowed(cluster, one)]
+    if missing:
+        yield Finding(
+            "error",
+            f"not permitted in the namespace {namespace}: {', '.join(missing)}",
+            "have fluxburst's rbac.yaml applied for this user",
+        )
+        return
+    yield Finding("ok", f"all that is needed is permitted in the namespace {namespace}")
+    if cluster.get(NAMESPACES, namespace) is None:
+        if _allowed(cluster, Permission("create", NAMESPACES)):
+            yield Finding("ok", f"the namespace {namespace} is not there, and is made when needed")
+        else:
+            yield Finding(
+                "error",
+                f"the namespace {namespace} is not there, and this user may not create it",
+                f"have it created: kubectl create namespace {namespace}",
+            )
+
+
+def _allowed(cluster: Cluster, permission: Permission) -> bool:
+    kind = permission.kind
+    attributes = {"verb": permission.verb, "group": kind.group, "resource": kind.plural}
+    if kind.namespaced:
+        attributes["namespace"] = cluster.namespace
+    elif permission.verb == "get":  # a role in a namespace may allow to get that namespace
+        attributes |= {"namespace": cluster.namespace, "name": cluster.namespace}
+    review = cluster.create(ACCESS_REVIEWS, {"spec": {"resourceAttributes": attributes}})
+    return bool((review.get("status") or {}).get("allowed"))
+
+
+def _operator(cluster: Cluster, source: str | None) -> Iterator[Finding]:
+    try:
+        if operator.is_installed(cluster):
+            yield Finding("ok", f"the Flux Operator's {manifests.CRD} is there")
+        elif source is not None:
+            yield Finding("ok", f"the Flux Operator is missing, and is installed from {source}")
+        else:
+            yield Finding("error", operator.ABSENT, "see flux-framework.org/flux-operator")
+    except NotFoundError as error:
+        yield Finding("error", str(error))
+
+
+def _lead(plugin: KubernetesBurst) -> Iterator[Finding]:
+    """Say whether something listens where pods are to reach the lead, as seen from here."""
+    try:
+        host = plugin.params.lead_host or plugin.elastic.address
+        port = plugin.params.lead_port or plugin.elastic.port
+    except RequestError as error:
+        yield Finding("error", str(error), "see the parameter config_dir")
+        return
+    if _is_loopback(host):
+        yield Finding(
+            "warning",
+            f"pods are to reach the lead at {host}, which is themselves",
+            "set lead_host to an address that pods can reach",
+        )
+    try:
+        with socket.create_connection((host, port), CONNECT_SECONDS):
+            yield Finding("ok", f"something listens at {host}:{port}, where pods reach the lead")
+    except OSError as error:
+        yield Finding(
+            "warning",
+            f"nothing answers at {host}:{port}, where pods are to reach the lead: {error}",
+            "start the instance; or it is only reached from the cluster, which cannot be told here",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _slots(plugin: KubernetesBurst) -> Iterator[Finding]:
+    try:
+        slots = ", ".join(f"{slot.name} of {len(slot.hosts)}" for slot in plugin.slots)
+        yield Finding("ok", f"slots for bursts, with their nodes: {slots}")
+    except RequestError as error:
+        yield Finding("error", str(error))

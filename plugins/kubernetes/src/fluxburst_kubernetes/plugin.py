@@ -1,0 +1,527 @@
+"""The burst plugin ``kubernetes``: MiniClusters whose brokers join the instance."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import secrets as random_names
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, Node, NodeType, hookimpl
+from fluxburst.bursts import drain_reason
+from fluxburst.elastic import BURST_PROPERTY, Elastic, check_certificate, load
+from fluxburst.errors import BurstError, CapacityError, ParameterError, Problem, RequestError
+from fluxburst.handles.protocol import Instance
+from fluxburst.leaving import leave
+from fluxburst.plugins import Finding
+from fluxburst.quantities import format_duration
+from fluxburst_kubernetes import labels, manifests
+from fluxburst_kubernetes.checks import check_parameters
+from fluxburst_kubernetes.errors import ExistsError, NotFoundError
+from fluxburst_kubernetes.parameters import BurstParameters
+from fluxburst_kubernetes.slots import Slot, choose, declared_slots, slot_names
+from fluxburst_kubernetes.states import Found, Patience, health
+
+if TYPE_CHECKING:
+    from fluxburst_kubernetes.cluster import Cluster
+
+DEFAULT_TYPE = "pod"
+
+
+class KubernetesBurst(BurstPlugin):
+    """Makes MiniClusters of declared names, and deletes them again.
+
+    Nothing is kept but what is in the cluster: bursts are found by their labels.
+    """
+
+    _param_dataclass = BurstParameters
+    name = "kubernetes"
+
+    params: BurstParameters
+
+    def __init__(self, dataclass: BurstParameters) -> None:
+        super().__init__(dataclass)
+        self._instance: Instance | None = None
+        self._changing = threading.Lock()
+        """Held while secrets and what needs them are made, or found to be needed no more."""
+
+    @hookimpl
+    def fluxburst_configure(self, client: FluxBurst) -> None:
+        """Learn which instance to supply."""
+        self._instance = client.instance
+
+    # --- what it works with ----------------------------------------------------------------
+
+    @property
+    def instance(self) -> Instance:
+        """The instance that its nodes join.
+
+        Raises:
+            BurstError: if it was not loaded by a client, and so has none.
+        """
+        if self._instance is None:
+            raise BurstError("is not loaded by a client, so has no instance", plugin=self.name)
+        return self._instance
+
+    @functools.cached_property
+    def directory(self) -> Path:
+        """The elastic instance's directory.
+
+        Raises:
+            RequestError: if none is given and the running instance has none.
+        """
+        if self.params.config_dir is not None:
+            return self.params.config_dir.resolve()
+        config = self.instance.attribute("config.path")
+        if not config:
+            raise RequestError(
+                "config_dir is not set, and the running instance was not started from an elastic "
+                "instance's directory: fluxburst kubernetes init makes one"
+            )
+        return Path(config).parent.resolve()
+
+    @functools.cached_property
+    def elastic(self) -> Elastic:
+        """What the elastic instance is made of."""
+        return load(self.directory)
+
+    @functools.cached_property
+    def slots(self) -> Sequence[Slot]:
+        """The MiniClusters that can be.
+
+        Raises:
+            RequestError: if the elastic instance declares no host of any.
+        """
+        found = declared_slots(slot_names(self.params.name), self.elastic.burst_hosts)
+        if not found:
+            raise RequestError(
+                f"name is {self.params.name!r}, and {self.directory} declares no hosts of such a "
+                "MiniCluster: fluxburst kubernetes init declares them"
+            )
+        return found
+
+    @property
+    def queue(self) -> str:
+        """The queue of the burst nodes, to which jobs are moved; empty where there is none."""
+        return self.elastic.queue
+
+    @functools.cached_property
+    def _certificate(self) -> bytes:
+        path = self.params.curve_cert or self.directory / manifests.CERTIFICATE
+        check_certificate(path)
+        return path.read_bytes()
+
+    @functools.cached_property
+    def _tag(self) -> str:
+        return labels.instance_tag(self._certificate)
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Cluster]:
+        """Open a connection, with the credentials that are there now."""
+        from fluxburst_kubernetes.cluster import configuration, connected
+
+        params = self.params
+        config = configuration(params.kubeconfig, params.context)
+        with connected(
+            config, params.namespace, params.request_timeout, params.retry_timeout
+        ) as cluster:
+            yield cluster
+
+    def validate(self) -> bool:
+        """Check the parameters, the directory if it is named, and that the operator is there.
+
+        Raises:
+            ParameterError: for all that is wrong with the parameters.
+            BurstError: if the cluster cannot be asked, or has no Flux Operator.
+        """
+        from fluxburst_kubernetes import operator
+
+        problems = [
+            Problem(field, "config or environment", why)
+            for field, why in check_parameters(self.params)
+        ]
+        if problems:
+            raise ParameterError(self.name, problems)
+        if self.params.flux_operator_yaml is not None:
+            return True  # it is installed with the first burst
+        with self._connected() as cluster:
+            if not operator.is_installed(cluster):
+                raise BurstError(operator.ABSENT, plugin=self.name)
+        return True
+
+    def diagnose(self) -> Iterable[Finding]:
+        """Check the cluster, this user's permissions in it, the operator, and the lead's address.
+
+        It changes nothing.
+        """
+        from fluxburst_kubernetes.diagnosis import diagnose
+
+        return diagnose(self)
+
+    # --- what it supplies ------------------------------------------------------------------
+
+    def node_types(self) -> Sequence[NodeType]:
+        """Return what a pod can be, and that there may be one more slot of them."""
+        with self._connected() as cluster:
+            free = self._free(cluster)
+        most = max((len(slot.hosts) for slot in free), default=0)
+        used = self.in_use()
+        return [
+            replace(node_type, max_nodes=used.get(node_type.name, 0) + most)
+            for node_type in self._types()
+        ]
+
+    def _types(self) -> list[NodeType]:
+        params, elastic = self.params, self.elastic
+        types = params.node_types or [
+            NodeType(
+                DEFAULT_TYPE,
+                cores=elastic.cores,
+                gpus=elastic.gpus,
+                memory=params.memory_limit,
+                price=params.price,
+            )
+        ]
+        return [
+            replace(kind, properties=tuple(dict.fromkeys([*kind.properties, BURST_PROPERTY])))
+            for kind in types
+        ]
+
+    def constraint_of(self, job: Job) -> Mapping[str, Any] | None:
+        """Return what the burst nodes' queue requires, where jobs are moved to one."""
+        if self.queue and job.queue != self.queue:
+            return {"properties": [BURST_PROPERTY]}
+        return super().constraint_of(job)
+
+    def by_hand(self, nodes: int | None, tasks: int | None) -> Burst:
+        """Size a burst that was asked for by hand; two processes give two names."""
+        burst = super().by_hand(nodes, tasks)
+        return replace(burst, name=f"{self.name}-{random_names.token_hex(4)}")
+
+    def create(self, burst: Burst) -> Burst:
+        """Make the namespace and the secrets if they are missing, and a MiniCluster; or find it.
+
+        Raises:
+            CapacityError: if no slot that is free holds so many nodes.
+            BurstError: or one of its kinds, if the API server refuses something.
+        """
+        from fluxburst_kubernetes import operator
+
+        with self._connected() as cluster, self._changing:
+            found = self._find(cluster, burst.name)
+            if found is None:
+                operator.ensure(cluster, self.params.flux_operator_yaml, self.params.poll_interval)
+                self._ensure_namespace(cluster)
+                self._ensure_secrets(cluster)
+                found = self._take_slot(cluster, burst)
+        return self._as_it_is(burst, found)
+
+    def delete(self, burst: Burst) -> None:
+        """Drain its nodes, wait for their jobs, delete the MiniCluster, wait until it is gone.
+
+        The instance's secrets go with its last burst. The namespace stays.
+
+        Raises:
+            BurstError: if jobs still run on its nodes, or its pods do not end in time.
+        """
+        with self._connected() as cluster:
+            ranks = [node.rank for node in self._nodes_of(cluster, burst)]
+            leave(
+                self.instance,
+                ranks,
+                reason=drain_reason(burst.name),
+                grace=self.params.grace,
+                cancel_jobs=self.params.cancel_jobs,
+                end=lambda: self._end(cluster, burst.name),
+            )
+            with self._changing:
+                self._remove_secrets(cluster)
+
+    def list_bursts(self) -> Collection[str]:
+        """Return the bursts that something is left of: a MiniCluster, pods, or drained nodes."""
+        with self._connected() as cluster:
+            there = {labels.read(found).name for found in self._miniclusters(cluster)}
+        return sorted(there | set(self._draining().values()))
+
+    def adopt(self) -> Sequence[Burst]:
+        """Return the bursts that something is left of, as they are."""
+        with self._connected() as cluster:
+            there = [self._with_its_pods(cluster, one) for one in self._miniclusters(cluster)]
+        bursts = {}
+        for found in there:
+            written = labels.read(found.minicluster)
+            bursts[written.name] = self._as_it_is(
+                Burst(
+                    written.name,
+                    self.name,
+                    written.node_type,
+                    len(written.hostnames),
+                    written.jobs,
+                    price=written.price,
+                    lease_until=written.lease_until,
+                ),
+                found,
+                adopting=True,
+            )
+        for host, name in self._draining().items():
+            if name not in bursts:
+                bursts[name] = Burst(
+                    name,
+                    self.name,
+                    "",
+                    0,
+                    state=BurstState.FAILED,
+                    error="it was being taken down",
+                )
+                bursts[name] = replace(bursts[name], hostnames=(host,))
+            elif host not in bursts[name].hostnames:
+                known = bursts[name]
+                bursts[name] = replace(known, hostnames=(*known.hostnames, host))
+        return list(bursts.values())
+
+    def refresh(self, burst: Burst) -> Burst:
+        """Return a burst as its pods and the instance's nodes show it."""
+        with self._connected() as cluster:
+            found = self._find(cluster, burst.name)
+        if found is None:
+            gone = "its MiniCluster is there no longer"
+            return replace(burst, state=BurstState.FAILED, error=gone)
+        return self._as_it_is(burst, found)
+
+    def renew(self, burst: Burst) -> Burst:
+        """Have the Job of its MiniCluster end when the lease does.
+
+        Raises:
+            BurstError: if it is not there, or has ended.
+        """
+        from fluxburst_kubernetes.cluster import JOBS, MINICLUSTERS
+
+        if burst.lease_until is None:
+            return burst
+        with self._connected() as cluster:
+            found = self._find(cluster, burst.name)
+            if found is None:
+                raise BurstError("there is no MiniCluster of it to renew", plugin=self.name)
+            began = found.since or time.time()
+            deadline = _deadline(burst.lease_until - began)
+            if found.job is not None:
+                change = {"spec": {"activeDeadlineSeconds": deadline}}
+                cluster.patch(JOBS, found.slot, change)
+            change = {
+                "metadata": {"annotations": labels.lease(burst.lease_until)},
+                "spec": {"deadlineSeconds": deadline},
+            }
+            cluster.patch(MINICLUSTERS, found.slot, change)
+        return burst
+
+    # --- the steps of these ----------------------------------------------------------------
+
+    def _ensure_namespace(self, cluster: Cluster) -> None:
+        from fluxburst_kubernetes.cluster import NAMESPACES
+
+        if cluster.get(NAMESPACES, cluster.namespace) is None:
+            with contextlib.suppress(ExistsError):
+                cluster.create(NAMESPACES, manifests.namespace(cluster.namespace))
+
+    def _ensure_secrets(self, cluster: Cluster) -> None:
+        from fluxburst_kubernetes import secrets
+
+        content = {
+            manifests.CERTIFICATE: self._certificate,
+            manifests.RESOURCES: (self.directory / manifests.RESOURCES).read_bytes(),
+        }
+        secrets.ensure(cluster, self._curve_secret, self._tag, content)
+        if self.params.munge_key is not None:
+            key = {"munge.key": self.params.munge_key.read_bytes()}
+            secrets.ensure(cluster, self.params.munge_secret_name, self._tag, key)
+
+    @property
+    def _curve_secret(self) -> str:
+        return self.params.curve_cert_secret_name or f"curve-cert-{self._tag}"
+
+    def _take_slot(self, cluster: Cluster, burst: Burst) -> Found:
+        """Make a burst's MiniCluster in a slot that is free."""
+        from fluxburst_kubernetes.cluster import MINICLUSTERS
+
+        free = self._free(cluster)
+        while (slot := choose(free, burst.nodes)) is not None:
+            try:
+                return Found(cluster.create(MINICLUSTERS, self._manifest(slot, burst)), None, ())
+            except ExistsError:  # somebody else's, or another instance's
+                free = [other for other in free if other != slot]
+            except NotFoundError as error:
+                raise BurstError(f"{error}: was the Flux Operator just removed?") from error
+        sizes = ", ".join(f"{slot.name} of {len(slot.hosts)}" for slot in free) or "none"
+        raise CapacityError(
+            f"{burst.nodes} nodes are asked for, and no slot that is free holds them [free: "
+            f"{sizes}; declared: {', '.join(slot.name for slot in self.slots)}]",
+            plugin=self.name,
+            burst=burst.name,
+        )
+
+    def _manifest(self, slot: Slot, burst: Burst) -> dict[str, Any]:
+        params = self.params
+        lease = None if burst.lease_until is None else burst.lease_until - time.time()
+        return manifests.minicluster(
+            slot.name,
+            replace(burst, hostnames=slot.hosts[: burst.nodes]),
+            self._shape(burst.node_type),
+            tag=self._tag,
+            instance_name=self.instance.name,
+            config=self._broker_config(),
+            curve_secret=self._curve_secret,
+            munge_secret=params.munge_secret_name if params.munge_key else "",
+            deadline=None if lease is None else _deadline(lease),
+        )
+
+    def _broker_config(self) -> str:
+        params = self.params
+        if params.broker_toml is not None:
+            return params.broker_toml.read_text()
+        return manifests.broker_config(self.elastic, params.lead_host, params.lead_port)
+
+    def _shape(self, node_type: str) -> manifests.Shape:
+        params = self.params
+        kinds = {kind.name: kind for kind in self._types()}
+        kind = kinds.get(node_type)
+        if kind is None:
+            raise BurstError(f"there is no node type {node_type!r}", plugin=self.name)
+        given = bool(params.node_types)
+        return manifests.Shape(
+            params.image,
+            params.flux_view_image,
+            kind.cores if given else params.cpu_limit,
+            kind.memory if given else params.memory_limit,
+            kind.gpus,
+            None if params.flux_user is None else int(params.flux_user),
+            params.log_level,
+            params.wrap or "",
+        )
+
+    def _free(self, cluster: Cluster) -> list[Slot]:
+        """Return the slots without a MiniCluster, and whose nodes are down and not drained."""
+        from fluxburst_kubernetes.cluster import MINICLUSTERS
+
+        try:
+            there = cluster.list(MINICLUSTERS, {})
+        except NotFoundError:  # there is no Flux Operator yet
+            there = []
+        taken = {one["metadata"]["name"] for one in there}
+        busy = {node.hostname for node in self.instance.nodes() if node.up or node.drained}
+        return [
+            slot for slot in self.slots if slot.name not in taken and busy.isdisjoint(slot.hosts)
+        ]
+
+    def in_use(self) -> dict[str, int]:
+        """Return how many nodes of each type there are in bursts that live."""
+        return super().in_use()
+
+    def _miniclusters(self, cluster: Cluster) -> Sequence[Mapping[str, Any]]:
+        from fluxburst_kubernetes.cluster import MINICLUSTERS
+
+        found = cluster.list(MINICLUSTERS, labels.instance_labels(self._tag))
+        return [one for one in found if labels.BURST in one["metadata"]["labels"]]
+
+    def _find(self, cluster: Cluster, name: str) -> Found | None:
+        """Return what is there of a burst; None for nothing."""
+        from fluxburst_kubernetes.cluster import MINICLUSTERS
+
+        try:
+            found = cluster.list(MINICLUSTERS, labels.burst_labels(self._tag, _named(name)))
+        except NotFoundError:  # no Flux Operator, and so no MiniCluster
+            return None
+        return self._with_its_pods(cluster, found[0]) if found else None
+
+    def _with_its_pods(self, cluster: Cluster, minicluster: Mapping[str, Any]) -> Found:
+        from fluxburst_kubernetes.cluster import JOBS
+
+        name = labels.read(minicluster).name
+        job = cluster.get(JOBS, minicluster["metadata"]["name"])
+        return Found(minicluster, job, self._pods(cluster, name))
+
+    def _pods(self, cluster: Cluster, name: str) -> Sequence[Mapping[str, Any]]:
+        from fluxburst_kubernetes.cluster import PODS
+
+        return cluster.list(PODS, labels.burst_labels(self._tag, _named(name)))
+
+    def _end(self, cluster: Cluster, name: str) -> None:
+        """Delete a burst's MiniCluster, and wait until it and its pods are gone."""
+        from fluxburst_kubernetes.cluster import MINICLUSTERS
+
+        found = self._find(cluster, name)
+        if found is not None and not found.leaving:
+            cluster.delete(MINICLUSTERS, found.slot)
+        until = time.monotonic() + self.params.delete_timeout
+        while self._find(cluster, name) is not None or self._pods(cluster, name):
+            if time.monotonic() > until:
+                limit = format_duration(self.params.delete_timeout)
+                raise BurstError(
+                    f"its MiniCluster was deleted, and is still there, or pods of it, after {limit}"
+                )
+            time.sleep(self.params.poll_interval)
+
+    def _remove_secrets(self, cluster: Cluster) -> None:
+        from fluxburst_kubernetes import secrets
+
+        with contextlib.suppress(NotFoundError):
+            secrets.remove_unused(cluster, self._tag)
+
+    def _as_it_is(self, burst: Burst, found: Found, *, adopting: bool = False) -> Burst:
+        """Return a burst in the state that its pods and the instance show."""
+        hosts = labels.read(found.minicluster).hostnames
+        up = {node.hostname for node in self.instance.nodes() if node.up}.intersection(hosts)
+        patience = Patience(self.params.pending_timeout, self.params.join_timeout)
+        seen = health(found, hosts, up, time.time(), patience)
+        since = burst.since if found.since is None else found.since
+        burst = replace(burst, hostnames=hosts, since=since)
+        if seen.lost:
+            left = tuple(host for host in hosts if host not in seen.lost) if adopting else hosts
+            return replace(burst, state=BurstState.FAILED, hostnames=left, error=seen.problem)
+        if len(up) == len(hosts):
+            return replace(burst, state=BurstState.READY, error="")
+        state = BurstState.JOINING if up else BurstState.STARTING
+        return replace(burst, state=state, joined=len(up), error=seen.waiting)
+
+    def _draining(self) -> dict[str, str]:
+        """Return the declared hosts that are drained for a burst, with its name."""
+        prefix, suffix = drain_reason("\0").split("\0")
+        own = {host for slot in self.slots for host in slot.hosts}
+        return {
+            node.hostname: node.drain_reason[len(prefix) : -len(suffix)]
+            for node in self.instance.nodes()
+            if node.hostname in own
+            and node.drained
+            and node.drain_reason.startswith(prefix)
+            and node.drain_reason.endswith(suffix)
+        }
+
+    def _nodes_of(self, cluster: Cluster, burst: Burst) -> list[Node]:
+        """Return the nodes of a burst, and of no other, as they are now."""
+        hosts = set(burst.hostnames)
+        others: set[str] = set()
+        with contextlib.suppress(NotFoundError):
+            for one in self._miniclusters(cluster):
+                written = labels.read(one)
+                (hosts if written.name == burst.name else others).update(written.hostnames)
+        draining = self._draining()
+        hosts |= {host for host, name in draining.items() if name == burst.name}
+        others |= {host for host, name in draining.items() if name != burst.name}
+        return [node for node in self.instance.nodes() if node.hostname in hosts - others]
+
+
+def _named(name: str) -> Burst:
+    """Return a burst of which only the name is known."""
+    return Burst(name, KubernetesBurst.name, "", 0)
+
+
+def _deadline(seconds: float) -> int:
+    """Return a lease as a Job's activeDeadlineSeconds, which must be positive."""
+    if seconds <= 0:
+        raise BurstError("its lease is over")
+    return math.ceil(seconds)
