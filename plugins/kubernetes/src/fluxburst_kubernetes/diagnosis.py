@@ -44,7 +44,7 @@ class Permission:
 NEEDED = (
     *(Permission(verb, SECRETS) for verb in ("create", "get", "list", "delete")),
     *(Permission(verb, MINICLUSTERS) for verb in ("create", "get", "list", "patch", "delete")),
-    *(Permission(verb, JOBS) for verb in ("get", "patch")),
+    *(Permission(verb, JOBS) for verb in ("get", "list", "patch")),
     Permission("list", PODS),
     Permission("get", NAMESPACES),
 )

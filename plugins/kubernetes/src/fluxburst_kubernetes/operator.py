@@ -31,7 +31,7 @@ _PLURALS = {"NetworkPolicy": "networkpolicies", "Ingress": "ingresses"}
 def is_installed(cluster: Cluster) -> bool:
     """Whether MiniClusters can be made, of the version that they are made of here.
 
-    They are listed, rather than their definition asked for: that needs a right in the whole cluster.
+    They are listed: to ask for their definition takes a right in the whole cluster.
     """
     try:
         cluster.list(MINICLUSTERS, labels.instance_labels("none"))

@@ -244,9 +244,14 @@ class KubernetesBurst(BurstPlugin):
                 self._remove_secrets(cluster)
 
     def list_bursts(self) -> Collection[str]:
-        """Return the bursts that something is left of: a MiniCluster, pods, or drained nodes."""
+        """Return the bursts that something is left of: a MiniCluster, its Job, drained nodes."""
+        from fluxburst_kubernetes.cluster import JOBS
+
         with self._connected() as cluster:
             there = {labels.read(found).name for found in self._miniclusters(cluster)}
+            for job in cluster.list(JOBS, labels.instance_labels(self._tag)):
+                there.add(job["metadata"]["labels"].get(labels.BURST, ""))
+        there.discard("")
         return sorted(there | set(self._draining().values()))
 
     def adopt(self) -> Sequence[Burst]:
@@ -405,22 +410,20 @@ class KubernetesBurst(BurstPlugin):
         )
 
     def _free(self, cluster: Cluster) -> list[Slot]:
-        """Return the slots without a MiniCluster, and whose nodes are down and not drained."""
-        from fluxburst_kubernetes.cluster import MINICLUSTERS
+        """Return the slots without a MiniCluster, and whose nodes are down and not drained.
 
-        try:
-            there = cluster.list(MINICLUSTERS, {})
-        except NotFoundError:  # there is no Flux Operator yet
-            there = []
+        The operator would take a Job that is left of an earlier MiniCluster for the new one's.
+        """
+        from fluxburst_kubernetes.cluster import JOBS, MINICLUSTERS
+
+        there = [*cluster.list(JOBS, {})]
+        with contextlib.suppress(NotFoundError):  # there is no Flux Operator yet
+            there += cluster.list(MINICLUSTERS, {})
         taken = {one["metadata"]["name"] for one in there}
         busy = {node.hostname for node in self.instance.nodes() if node.up or node.drained}
         return [
             slot for slot in self.slots if slot.name not in taken and busy.isdisjoint(slot.hosts)
         ]
-
-    def in_use(self) -> dict[str, int]:
-        """Return how many nodes of each type there are in bursts that live."""
-        return super().in_use()
 
     def _miniclusters(self, cluster: Cluster) -> Sequence[Mapping[str, Any]]:
         from fluxburst_kubernetes.cluster import MINICLUSTERS
@@ -439,26 +442,27 @@ class KubernetesBurst(BurstPlugin):
         return self._with_its_pods(cluster, found[0]) if found else None
 
     def _with_its_pods(self, cluster: Cluster, minicluster: Mapping[str, Any]) -> Found:
-        from fluxburst_kubernetes.cluster import JOBS
+        from fluxburst_kubernetes.cluster import JOBS, PODS
 
-        name = labels.read(minicluster).name
+        own = labels.burst_labels(self._tag, _named(labels.read(minicluster).name))
         job = cluster.get(JOBS, minicluster["metadata"]["name"])
-        return Found(minicluster, job, self._pods(cluster, name))
-
-    def _pods(self, cluster: Cluster, name: str) -> Sequence[Mapping[str, Any]]:
-        from fluxburst_kubernetes.cluster import PODS
-
-        return cluster.list(PODS, labels.burst_labels(self._tag, _named(name)))
+        return Found(minicluster, job, cluster.list(PODS, own))
 
     def _end(self, cluster: Cluster, name: str) -> None:
-        """Delete a burst's MiniCluster, and wait until it and its pods are gone."""
-        from fluxburst_kubernetes.cluster import MINICLUSTERS
+        """Delete a burst's MiniCluster, and wait until it, its Job and its pods are gone."""
+        from fluxburst_kubernetes.cluster import JOBS, MINICLUSTERS, PODS
+
+        own = labels.burst_labels(self._tag, _named(name))
 
         found = self._find(cluster, name)
         if found is not None and not found.leaving:
             cluster.delete(MINICLUSTERS, found.slot)
         until = time.monotonic() + self.params.delete_timeout
-        while self._find(cluster, name) is not None or self._pods(cluster, name):
+        while (
+            self._find(cluster, name) is not None
+            or cluster.list(JOBS, own)
+            or cluster.list(PODS, own)
+        ):
             if time.monotonic() > until:
                 limit = format_duration(self.params.delete_timeout)
                 raise BurstError(
