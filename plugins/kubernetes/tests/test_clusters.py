@@ -138,6 +138,7 @@ def test_deleting_touches_nothing_of_others(
     plugin = plugin_of(server, site, namespace=namespace)
     ours = plugin.create(burst("kubernetes-1"))
     assert (theirs.hostnames[0], ours.hostnames[0]) == ("burst-0-0", "burst-1-0")
+    wait_until(lambda: objects(server, namespace).count("pods/burst-1-1-abcde"), "pods are there")
     plugin.unburst()
     assert plugin.list_bursts() == []
     assert other.list_bursts() == ["kubernetes-1"]
