@@ -61,10 +61,18 @@ def _version_of(programs: list[str], option: str, pattern: str) -> str:
     return match[1] if match else ""
 
 
+def _api_server() -> str:
+    """Return the version of kube-apiserver, empty unless KUBEBUILDER_ASSETS has it and etcd."""
+    folder = Path(os.environ.get("KUBEBUILDER_ASSETS", ROOT / "nowhere"))
+    programs = [str(folder / "kube-apiserver"), str(folder / "etcd")]
+    return _version_of(programs, "--version", r"Kubernetes (\S+)")
+
+
 _complete_path()
 FLUX = _version_of(["flux"], "version", r"libflux-core:\s*(\S+)")
 PARTS = {
     "Flux": FLUX,
+    "kube-apiserver": _api_server(),
     "Slurm": _version_of(["slurmctld", "slurmd", "munged", "srun"], "-V", r"(\d\S+)"),
     "sshd": _version_of(["ssh", "sshd"], "-V", r"OpenSSH_([^\s,]+)"),
 }
@@ -73,7 +81,7 @@ MAIN_PATHS = [
     f"tests/test_{name}.py"
     for name in ("bursting", "cli", "config", "ledger", "manager", "parameters", "planning")
 ]
-NEEDS_PARTS = "flux or slurm or ssh"  # the marks of tests that need one
+NEEDS_PARTS = "flux or kubernetes or slurm or ssh"  # the marks of tests that need one
 SUPPORTED = _supported_pythons()
 PRESENT = [python for python in SUPPORTED if _works(python)] or [sys.executable]
 NEWEST = PRESENT[-1]

@@ -90,8 +90,16 @@ def configuration(kubeconfig: Path | None, context: str | None) -> SingleConfig:
         else:
             config = KubeConfig.from_env()
         chosen = config.get(context)
-    except (KubeconfigError, KeyError, TypeError, OSError, ValueError, yaml.YAMLError) as error:
+    except (KubeconfigError, OSError, yaml.YAMLError) as error:
         raise ConfigError(source, f"gives no access to a cluster: {error}") from error
+    except (
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:  # lightkube checks nothing
+        problem = f"is no kubeconfig file ({type(error).__name__}: {error})"
+        raise ConfigError(source, problem) from error
     if chosen is None or chosen.user is None:
         raise ConfigError(source, "gives no access to a cluster: its context has no user")
     return chosen

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fluxburst import Burst
-from fluxburst.sets import format_hostlist, parse_hostlist
+from fluxburst.sets import format_hostlist
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 PREFIX = "fluxburst.io/"
@@ -86,18 +86,20 @@ class Written:
 
 
 def read(minicluster: Mapping[str, Any]) -> Written:
-    """Return what a MiniCluster of ours says of its burst, as far as nobody has spoilt it."""
+    """Return what a MiniCluster of ours says of its burst, as far as nobody has spoilt it.
+
+    Its hostnames are those that its pods have, whatever is written for people.
+    """
     metadata = minicluster["metadata"]
     labels, notes = metadata.get("labels") or {}, metadata.get("annotations") or {}
     spec = minicluster.get("spec") or {}
     size = int(spec.get("size") or 0)
     hosts = tuple(f"{metadata['name']}-{index}" for index in range(size))
-    written = parse_hostlist(notes[HOSTNAMES]) if notes.get(HOSTNAMES) else hosts
     return Written(
         notes.get(BURST) or labels[BURST],
         notes.get(TYPE_NAME) or labels.get(NODE_TYPE, ""),
         _number(notes.get(PRICE)) or 0.0,
-        written if len(written) == size else hosts,
+        hosts,
         tuple(int(job) for job in notes.get(JOBS, "").split(",") if job.isdigit()),
         _number(notes.get(LEASE)),
     )

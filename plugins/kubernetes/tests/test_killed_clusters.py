@@ -1,0 +1,114 @@
+"""A process that is killed at any request: the next one finds what it left, and nothing stays."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from apiserver import Server, wait_until
+from flux_operator import FluxOperator
+from servers import between, kubeconfig
+from sites import burst, plugin_of, write_site
+from test_clusters import objects
+
+pytestmark = pytest.mark.kubernetes
+
+CHILD = """
+import sys
+from fluxburst import FluxBurst
+from fluxburst.config import Config
+from sites import burst
+_, kubeconfig, directory, namespace, do = sys.argv
+written = {"kubeconfig": kubeconfig, "config_dir": directory, "namespace": namespace}
+written |= {"name": "burst-[0-1]", "poll_interval": 0.02}
+client = FluxBurst(mock=True, config=Config(plugins={"kubernetes": written}))
+client.load("kubernetes")
+getattr(client.plugins["kubernetes"], do)(burst())
+"""
+MOST_REQUESTS = 40
+
+
+def nothing(number: int) -> None:
+    """Do nothing."""
+
+
+class Child:
+    """A process that makes or deletes a burst, and is killed at one of its requests."""
+
+    def __init__(self, server: Server, site: Path, namespace: str, do: str) -> None:
+        self.server, self.site, self.namespace, self.do = server, site, namespace, do
+
+    def killed_at(self, request: int, *, answered: bool) -> bool:
+        """Run it; whether it was killed, and not through before that."""
+        process: list[subprocess.Popen[bytes]] = []
+
+        def kill(number: int) -> None:
+            if number == request:
+                process[0].kill()
+                process[0].wait()
+
+        hooks: tuple[Callable[[int], None], Callable[[int], None]] = (
+            (nothing, kill) if answered else (kill, nothing)
+        )
+        with between(self.server, *hooks) as url:
+            token = self.server.tokens["admin"]
+            config = kubeconfig(self.site.parent / "between", url, token)
+            arguments = [str(config), str(self.site), self.namespace, self.do]
+            process.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", CHILD, *arguments], cwd=Path(__file__).parent
+                )
+            )
+            code = process[0].wait(timeout=60)
+        assert code in (0, -9)
+        return code != 0
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["before", "after"])
+def test_a_creation_that_is_killed_anywhere_leaves_nothing_that_is_not_found(
+    server: Server, operator: FluxOperator, tmp_path: Path, namespace: str, answered: bool
+) -> None:
+    site = write_site(tmp_path / "elastic")
+    child = Child(server, site, namespace, "create")
+    for request in range(1, MOST_REQUESTS):
+        killed = child.killed_at(request, answered=answered)
+        plugin = plugin_of(server, site, namespace=namespace)
+        there = cluster_names(server, namespace)
+        adopted = plugin.adopt()
+        assert len(there) == len(adopted) == len(plugin.list_bursts()) <= 1
+        if there:
+            wait_until(lambda: len(objects(server, namespace)) >= 5, "its pods are there")
+        plugin.delete(adopted[0] if adopted else burst())
+        assert objects(server, namespace) == []
+        if not killed:
+            assert request > 6
+            return
+    raise AssertionError("it never came to its end")
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["before", "after"])
+def test_a_deletion_that_is_killed_anywhere_is_gone_on_with(
+    server: Server, operator: FluxOperator, tmp_path: Path, namespace: str, answered: bool
+) -> None:
+    site = write_site(tmp_path / "elastic")
+    child = Child(server, site, namespace, "delete")
+    for request in range(1, MOST_REQUESTS):
+        plugin = plugin_of(server, site, namespace=namespace)
+        made = plugin.create(burst())
+        wait_until(lambda: len(objects(server, namespace)) == 1 + 1 + 2 + 1, "its pods are there")
+        killed = child.killed_at(request, answered=answered)
+        plugin.delete(made)
+        assert objects(server, namespace) == []
+        if not killed:
+            assert request > 6
+            return
+    raise AssertionError("it never came to its end")
+
+
+def cluster_names(server: Server, namespace: str) -> list[str]:
+    """Return the MiniClusters that are there."""
+    path = f"/apis/flux-framework.org/v1alpha2/namespaces/{namespace}/miniclusters"
+    return [one["metadata"]["name"] for one in server.api.items(path)]

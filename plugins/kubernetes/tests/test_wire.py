@@ -1,0 +1,133 @@
+"""What an API server answers, as an error with a type: each from the code that says so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from servers import Reply, Script, found, kubeconfig, serving, status
+
+from fluxburst.errors import AuthError, BurstError, ConfigError, QuotaError
+from fluxburst_kubernetes.cluster import MINICLUSTERS, SECRETS, Cluster, configuration, connected
+from fluxburst_kubernetes.errors import ApiFailure, ExistsError, NotFoundError, UnreachableError
+
+MANIFEST = {"metadata": {"name": "x"}}
+
+
+@contextmanager
+def asking(tmp_path: Path, *replies: Reply | None) -> Iterator[tuple[Cluster, Script]]:
+    """Connect to a server that answers in this way."""
+    script = Script(replies)
+    with serving(script) as url:
+        config = configuration(kubeconfig(tmp_path / "kubeconfig", url), None)
+        with connected(config, "space", 5, 1.5) as cluster:
+            yield cluster, script
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "message", "error", "said"),
+    [
+        (401, "Unauthorized", "Unauthorized", AuthError, "does not accept these credentials"),
+        (403, "Forbidden", 'User "x" cannot create resource', AuthError, r"rbac\.yaml"),
+        (403, "Forbidden", "exceeded quota: small, limited: count/x=1", QuotaError, "small"),
+        (404, "NotFound", 'namespaces "space" not found', NotFoundError, "is not there"),
+        (409, "AlreadyExists", 'secrets "x" already exists', ExistsError, "already exists"),
+        (409, "Conflict", "the object has been modified", ApiFailure, "been modified"),
+        (422, "Invalid", "spec.size: Invalid value", ApiFailure, "spec.size"),
+        (500, "InternalError", "etcd is sad", ApiFailure, r"etcd is sad \(HTTP 500\)"),
+        (503, "ServiceUnavailable", "shutting down", ApiFailure, r"\(HTTP 503\)"),
+    ],
+)
+def test_each_code_is_an_error_of_its_kind(
+    tmp_path: Path, code: int, reason: str, message: str, error: type[BurstError], said: str
+) -> None:
+    with asking(tmp_path, status(code, reason, message)) as (cluster, script):
+        with pytest.raises(error, match=said) as caught:
+            cluster.create(SECRETS, dict(MANIFEST))
+        assert type(caught.value) is error
+        assert "create the Secret x" in str(caught.value)
+        assert len(script.asked) == 1
+
+
+def test_what_is_not_there_is_none_to_get_and_gone_to_delete(tmp_path: Path) -> None:
+    with asking(tmp_path, status(404, "NotFound", "no")) as (cluster, _):
+        assert cluster.get(SECRETS, "x") is None
+        cluster.delete(SECRETS, "x")
+        with pytest.raises(NotFoundError):
+            cluster.list(MINICLUSTERS, {})
+        with pytest.raises(NotFoundError):
+            cluster.patch(MINICLUSTERS, "x", {})
+
+
+def test_a_server_that_is_too_busy_is_asked_again_when_it_says(tmp_path: Path) -> None:
+    busy = status(429, "TooManyRequests", "slow down", Retry_After="0")
+    with asking(tmp_path, busy, busy, found({"metadata": {"name": "x"}})) as (cluster, script):
+        assert cluster.get(SECRETS, "x") == {"metadata": {"name": "x"}}
+        assert len(script.asked) == 3
+
+
+def test_a_server_that_stays_too_busy_is_not_asked_for_ever(tmp_path: Path) -> None:
+    with asking(tmp_path, status(429, "TooManyRequests", "slow", Retry_After="1")) as (
+        cluster,
+        script,
+    ):
+        with pytest.raises(ApiFailure, match="too busy to get the Secret x: slow"):
+            cluster.get(SECRETS, "x")
+        assert len(script.asked) == 2
+    with asking(tmp_path, status(429, "TooManyRequests", "slow", Retry_After="3600")) as (
+        cluster,
+        script,
+    ):
+        with pytest.raises(ApiFailure, match="too busy"):
+            cluster.get(SECRETS, "x")
+        assert len(script.asked) == 1
+
+
+def test_a_server_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
+    config = configuration(kubeconfig(tmp_path / "k", "http://127.0.0.1:9"), None)
+    with (
+        connected(config, "space", 5, 1) as cluster,
+        pytest.raises(UnreachableError, match=r"http://127\.0\.0\.1:9 cannot be asked to list"),
+    ):
+        cluster.list(SECRETS, {})
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        None,
+        (502, b"<html>", {"Content-Type": "text/html"}),
+        (500, b"", {}),
+        (200, b"<html>", {"Content-Type": "text/html"}),
+        (403, b"{", {"Content-Type": "application/json"}),
+    ],
+)
+def test_what_is_no_api_server_is_a_burst_error(tmp_path: Path, reply: Reply | None) -> None:
+    with asking(tmp_path, reply) as (cluster, _), pytest.raises(BurstError):
+        cluster.get(SECRETS, "x")
+
+
+def test_neither_token_nor_content_is_in_an_error(tmp_path: Path) -> None:
+    secret = {"metadata": {"name": "x"}, "data": {"curve.cert": "c2VjcmV0"}}
+    for reply in (status(500, "InternalError", "no"), status(403, "Forbidden", "no"), None):
+        with asking(tmp_path, reply) as (cluster, _), pytest.raises(BurstError) as caught:
+            cluster.create(SECRETS, secret)
+        chain = f"{caught.value!r} {caught.value.__cause__!r} {caught.value}"
+        assert not re.search("c2VjcmV0|Bearer|token", chain)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "a: [", "clusters: []\ncontexts: []\ncurrent-context: x\n"]
+)
+def test_a_kubeconfig_that_cannot_be_used_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="kubeconfig"):
+        configuration(path, None)
+    with pytest.raises(ConfigError):
+        configuration(tmp_path / "missing", None)
+    with pytest.raises(ConfigError, match="elsewhere"):
+        configuration(kubeconfig(path, "http://127.0.0.1:9"), "elsewhere")
