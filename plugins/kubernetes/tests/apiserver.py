@@ -75,7 +75,7 @@ class Api:
 
     def items(self, path: str, **query: str) -> list[dict[str, Any]]:
         """Return the objects of a list."""
-        return list(self("GET", path, **query).get("items", ()))
+        return list(self("GET", path, None, **query).get("items", ()))
 
     def ready(self) -> bool:
         """Whether the server answers."""

@@ -316,12 +316,9 @@ class KubernetesBurst(BurstPlugin):
             began = found.since or time.time()
             deadline = _deadline(burst.lease_until - began)
             if found.job is not None:
-                change = {"spec": {"activeDeadlineSeconds": deadline}}
-                cluster.patch(JOBS, found.slot, change)
-            change = {
-                "metadata": {"annotations": labels.lease(burst.lease_until)},
-                "spec": {"deadlineSeconds": deadline},
-            }
+                cluster.patch(JOBS, found.slot, {"spec": {"activeDeadlineSeconds": deadline}})
+            written = {"annotations": labels.lease(burst.lease_until)}
+            change = {"metadata": written, "spec": {"deadlineSeconds": deadline}}
             cluster.patch(MINICLUSTERS, found.slot, change)
         return burst
 
