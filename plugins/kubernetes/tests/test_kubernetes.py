@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from servers import Script, found, kubeconfig, serving, status
 from sites import write_site
-from support import flux_available
+from support import flux_available, job
 
 from fluxburst import FluxBurst
 from fluxburst.config import Config, load
 from fluxburst.elastic import load as load_elastic
 from fluxburst.errors import BurstError, ParameterError
+from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.recordings import Recording
 
 PREDECESSORS = """
 image namespace name cpu_limit memory_limit flux_user log_level wrap broker_toml lead_host lead_port
@@ -110,11 +112,33 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     assert "lead_size" in told
 
 
-def test_a_cluster_that_is_not_there_is_said_plainly(tmp_path: Path) -> None:
+def test_a_cluster_that_does_not_answer_now_keeps_no_service_from_starting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     config = kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:9")
     plugins = {"kubernetes": {"kubeconfig": str(config)}}
+    plugins["kubernetes"]["config_dir"] = str(write_site(tmp_path / "elastic"))
+    client = FluxBurst(mock=True, config=Config(plugins=plugins))
+    client.load("kubernetes")
+    assert "http://127.0.0.1:9 cannot be asked" in caplog.text
     with pytest.raises(BurstError, match=r"http://127\.0\.0\.1:9 cannot be asked"):
-        FluxBurst(mock=True, config=Config(plugins=plugins)).load("kubernetes")
+        client.plugins["kubernetes"].list_bursts()
+
+
+def test_a_pass_over_many_jobs_asks_the_cluster_once(tmp_path: Path) -> None:
+    script = Script([found({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": []})])
+    with serving(script) as url:
+        written = {
+            "kubeconfig": str(kubeconfig(tmp_path / "kubeconfig", url)),
+            "config_dir": str(write_site(tmp_path / "elastic")),
+            "poll_interval": 60,
+        }
+        queue = EmbeddedInstance(Recording(tuple(job(number) for number in range(1, 201))))
+        client = FluxBurst(queue, config=Config(plugins={"kubernetes": written}))
+        client.load("kubernetes")
+        plan = client.plan()
+    assert len(plan.decisions) == 200
+    assert script.asked.count(script.asked[-1]) < 4
 
 
 def test_doctor_says_what_it_cannot_ask(tmp_path: Path) -> None:

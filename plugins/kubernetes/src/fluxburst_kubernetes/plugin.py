@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import math
 import secrets as random_names
 import threading
@@ -15,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, Node, NodeType, hookimpl
 from fluxburst.bursts import drain_reason
+from fluxburst.constraints import compiled
 from fluxburst.elastic import BURST_PROPERTY, Elastic, check_certificate, load
 from fluxburst.errors import BurstError, CapacityError, ParameterError, Problem, RequestError
 from fluxburst.handles.protocol import Instance
 from fluxburst.leaving import leave
+from fluxburst.packing import could_fit
 from fluxburst.plugins import Finding
 from fluxburst.quantities import format_duration
 from fluxburst_kubernetes import labels, manifests
 from fluxburst_kubernetes.checks import check_parameters
-from fluxburst_kubernetes.errors import ExistsError, NotFoundError
+from fluxburst_kubernetes.errors import ApiFailure, ExistsError, NotFoundError, UnreachableError
 from fluxburst_kubernetes.parameters import BurstParameters
 from fluxburst_kubernetes.slots import Slot, choose, declared_slots, slot_names
 from fluxburst_kubernetes.states import Found, Patience, health
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from fluxburst_kubernetes.cluster import Cluster
 
 DEFAULT_TYPE = "pod"
+
+_log = logging.getLogger(__name__)
 
 
 class KubernetesBurst(BurstPlugin):
@@ -50,6 +55,8 @@ class KubernetesBurst(BurstPlugin):
         self._instance: Instance | None = None
         self._changing = threading.Lock()
         """Held while secrets and what needs them are made, or found to be needed no more."""
+        self._seen: tuple[float, int] | None = None
+        """When the cluster was asked for free slots, and the size of the largest."""
 
     @hookimpl
     def fluxburst_configure(self, client: FluxBurst) -> None:
@@ -136,9 +143,12 @@ class KubernetesBurst(BurstPlugin):
     def validate(self) -> bool:
         """Check the parameters, the directory if it is named, and that the operator is there.
 
+        A cluster that does not answer now is none of these: a service may start before it does.
+
         Raises:
             ParameterError: for all that is wrong with the parameters.
-            BurstError: if the cluster cannot be asked, or has no Flux Operator.
+            BurstError: if the cluster has no Flux Operator.
+            AuthError: if it does not accept the credentials.
         """
         from fluxburst_kubernetes import operator
 
@@ -150,9 +160,14 @@ class KubernetesBurst(BurstPlugin):
             raise ParameterError(self.name, problems)
         if self.params.flux_operator_yaml is not None:
             return True  # it is installed with the first burst
-        with self._connected() as cluster:
-            if not operator.is_installed(cluster):
-                raise BurstError(operator.ABSENT, plugin=self.name)
+        try:
+            with self._connected() as cluster:
+                installed = operator.is_installed(cluster)
+        except (ApiFailure, UnreachableError) as error:
+            _log.warning("plugin %s: %s", self.name, error)
+            return True
+        if not installed:
+            raise BurstError(operator.ABSENT, plugin=self.name)
         return True
 
     def diagnose(self) -> Iterable[Finding]:
@@ -167,15 +182,30 @@ class KubernetesBurst(BurstPlugin):
     # --- what it supplies ------------------------------------------------------------------
 
     def node_types(self) -> Sequence[NodeType]:
-        """Return what a pod can be, and that there may be one more slot of them."""
-        with self._connected() as cluster:
-            free = self._free(cluster)
-        most = max((len(slot.hosts) for slot in free), default=0)
+        """Return what a pod can be, and that there may be as many more as one slot holds.
+
+        A pass asks again and again: what the cluster answered holds for the poll interval.
+        """
+        most = self._largest_free()
         used = self.in_use()
         return [
             replace(node_type, max_nodes=used.get(node_type.name, 0) + most)
             for node_type in self._types()
         ]
+
+    def schedule(self, job: Job) -> bool:
+        """Decide whether to take a job, without asking the cluster: some pod could run it."""
+        constraint = compiled(self.constraint_of(job), job.id)
+        return could_fit(job.chunks, self._types(), constraint)
+
+    def _largest_free(self) -> int:
+        """Return how many nodes the largest slot has that is free; 0 for none."""
+        now = time.monotonic()
+        if self._seen is None or now - self._seen[0] > self.params.poll_interval:
+            with self._connected() as cluster:
+                free = self._free(cluster)
+            self._seen = now, max((len(slot.hosts) for slot in free), default=0)
+        return self._seen[1]
 
     def _types(self) -> list[NodeType]:
         params, elastic = self.params, self.elastic
@@ -220,6 +250,7 @@ class KubernetesBurst(BurstPlugin):
                 self._ensure_namespace(cluster)
                 self._ensure_secrets(cluster)
                 found = self._take_slot(cluster, burst)
+                self._seen = None
         return self._as_it_is(burst, found)
 
     def delete(self, burst: Burst) -> None:
@@ -242,22 +273,20 @@ class KubernetesBurst(BurstPlugin):
             )
             with self._changing:
                 self._remove_secrets(cluster)
+                self._seen = None
 
     def list_bursts(self) -> Collection[str]:
         """Return the bursts that something is left of: a MiniCluster, its Job, drained nodes."""
-        from fluxburst_kubernetes.cluster import JOBS
-
         with self._connected() as cluster:
             there = {labels.read(found).name for found in self._miniclusters(cluster)}
-            for job in cluster.list(JOBS, labels.instance_labels(self._tag)):
-                there.add(job["metadata"]["labels"].get(labels.BURST, ""))
-        there.discard("")
+            there |= self._bursts_of_jobs(cluster)
         return sorted(there | set(self._draining().values()))
 
     def adopt(self) -> Sequence[Burst]:
         """Return the bursts that something is left of, as they are."""
         with self._connected() as cluster:
             there = [self._with_its_pods(cluster, one) for one in self._miniclusters(cluster)]
+            left = self._bursts_of_jobs(cluster)
         bursts = {}
         for found in there:
             written = labels.read(found.minicluster)
@@ -274,20 +303,13 @@ class KubernetesBurst(BurstPlugin):
                 found,
                 adopting=True,
             )
-        for host, name in self._draining().items():
-            if name not in bursts:
-                bursts[name] = Burst(
-                    name,
-                    self.name,
-                    "",
-                    0,
-                    state=BurstState.FAILED,
-                    error="it was being taken down",
-                )
-                bursts[name] = replace(bursts[name], hostnames=(host,))
-            elif host not in bursts[name].hostnames:
-                known = bursts[name]
-                bursts[name] = replace(known, hostnames=(*known.hostnames, host))
+        draining = self._draining()
+        for name in sorted({*left, *draining.values()}):
+            hosts = [host for host, burst in draining.items() if burst == name]
+            known = bursts.get(name) or _remnant(name)
+            bursts[name] = replace(
+                known, hostnames=tuple(dict.fromkeys([*known.hostnames, *hosts]))
+            )
         return list(bursts.values())
 
     def refresh(self, burst: Burst) -> Burst:
@@ -428,6 +450,13 @@ class KubernetesBurst(BurstPlugin):
         found = cluster.list(MINICLUSTERS, labels.instance_labels(self._tag))
         return [one for one in found if labels.BURST in one["metadata"]["labels"]]
 
+    def _bursts_of_jobs(self, cluster: Cluster) -> set[str]:
+        """Return the bursts that a Job is there of: it may outlive its MiniCluster a little."""
+        from fluxburst_kubernetes.cluster import JOBS
+
+        jobs = cluster.list(JOBS, labels.instance_labels(self._tag))
+        return {name for job in jobs if (name := job["metadata"]["labels"].get(labels.BURST, ""))}
+
     def _find(self, cluster: Cluster, name: str) -> Found | None:
         """Return what is there of a burst; None for nothing."""
         from fluxburst_kubernetes.cluster import MINICLUSTERS
@@ -519,6 +548,11 @@ class KubernetesBurst(BurstPlugin):
 def _named(name: str) -> Burst:
     """Return a burst of which only the name is known."""
     return Burst(name, KubernetesBurst.name, "", 0)
+
+
+def _remnant(name: str) -> Burst:
+    """Return a burst of which only a Job or drained nodes are left."""
+    return replace(_named(name), state=BurstState.FAILED, error="it was being taken down")
 
 
 def _deadline(seconds: float) -> int:
