@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import math
+import re
 import secrets as random_names
 import threading
 import time
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 DEFAULT_TYPE = "pod"
 
+_REASON = re.compile(drain_reason(r"(?P<burst>\S+)"))
 _log = logging.getLogger(__name__)
 
 
@@ -285,8 +287,8 @@ class KubernetesBurst(BurstPlugin):
     def adopt(self) -> Sequence[Burst]:
         """Return the bursts that something is left of, as they are."""
         with self._connected() as cluster:
+            left = self._bursts_of_jobs(cluster)  # first, or one just made seems to be all that is
             there = [self._with_its_pods(cluster, one) for one in self._miniclusters(cluster)]
-            left = self._bursts_of_jobs(cluster)
         bursts = {}
         for found in there:
             written = labels.read(found.minicluster)
@@ -520,15 +522,13 @@ class KubernetesBurst(BurstPlugin):
 
     def _draining(self) -> dict[str, str]:
         """Return the declared hosts that are drained for a burst, with its name."""
-        prefix, suffix = drain_reason("\0").split("\0")
         own = {host for slot in self.slots for host in slot.hosts}
         return {
-            node.hostname: node.drain_reason[len(prefix) : -len(suffix)]
+            node.hostname: match["burst"]
             for node in self.instance.nodes()
             if node.hostname in own
             and node.drained
-            and node.drain_reason.startswith(prefix)
-            and node.drain_reason.endswith(suffix)
+            and (match := _REASON.fullmatch(node.drain_reason))
         }
 
     def _nodes_of(self, cluster: Cluster, burst: Burst) -> list[Node]:
