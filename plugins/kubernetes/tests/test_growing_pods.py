@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,6 +125,33 @@ def test_another_process_goes_on_with_the_bursts_of_one_that_ended(
     assert left_over(server, grown, pods) == []
 
 
+def test_a_process_that_was_killed_while_its_pods_came_is_gone_on_with(
+    grown: Growing, pods: FluxOperator, server: Server, tmp_path: Path
+) -> None:
+    pods.asleep = True
+    job = grown.submit("-N3", "hostname")
+    config = tmp_path / "fluxburst.toml"
+    written = (grown.directory / "fluxburst.toml").read_text()
+    config.write_text(f'{written}kubeconfig = "{server.kubeconfig}"\n')
+    command = [sys.executable, "-m", "fluxburst", "--config", str(config), "run"]
+    run = subprocess.Popen(
+        command, env=grown.flux.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    path = f"/apis/flux-framework.org/v1alpha2/namespaces/{SPACE}/miniclusters"
+    try:
+        wait_until(lambda: server.api.items(path), "its MiniCluster is there")
+    finally:
+        run.kill()
+        run.wait()
+        pods.asleep = False
+    client = grown.client()
+    (burst,) = up(client)
+    assert burst.state is BurstState.READY
+    assert len(server.api.items(path)) == 1
+    client.wait_for_jobs([job])
+    assert grown.flux("jobs", "-no", "{status}", str(job)) == "COMPLETED"
+
+
 def test_a_job_that_runs_is_waited_for_before_its_pods_are_deleted(
     grown: Growing, tmp_path: Path
 ) -> None:
@@ -172,3 +201,18 @@ def test_pods_end_with_their_lease_though_nobody_looks(
     grown.release()
     wait_until(lambda: grown.nodes("down") == 6 and not pods.brokers, "its brokers have ended")
     plugin.delete(made)
+
+
+def test_jobs_move_to_a_queue_of_the_pods_own(
+    server: Server, pods: FluxOperator, tmp_path: Path
+) -> None:
+    options = ("--queue=burst", "--clusters=1", "--nodes=1")
+    with growing(tmp_path / "elastic", server, "queued", *options) as queued:
+        queued.flux("submit", "-N1", "--exclusive", "sleep", "inf")
+        job = queued.submit("-N1", "hostname")
+        client = queued.client()
+        (burst,) = up(client)
+        assert burst.hostnames == ("burst-0-0",)
+        client.wait_for_jobs([job])
+        assert queued.flux("jobs", "-no", "{queue} {status}", str(job)) == "burst COMPLETED"
+        assert client.run_unburst() == [burst.name]
