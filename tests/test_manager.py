@@ -355,7 +355,7 @@ def test_an_answer_that_is_no_command_is_left_out(make_package: MakePackage) -> 
             return ["greet"]
         """,
     )
-    assert discovered(("fluxburst-local",)).commands() == []
+    assert discovered(("fluxburst-kubernetes", "fluxburst-local")).commands() == []
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "x|y", "-x", "ünï"])

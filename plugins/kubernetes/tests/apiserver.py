@@ -153,9 +153,13 @@ def wait_until(condition: Any, what: str, seconds: float = PATIENCE_SECONDS) -> 
 def _certificates(directory: Path) -> None:
     """Make an authority, the server's certificate, and a key for service accounts' tokens."""
     new = "req -newkey rsa:2048 -nodes"
-    (directory / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost,IP:10.0.0.1\n")
+    (directory / "names").write_text(
+        "subjectAltName=IP:127.0.0.1,DNS:localhost,IP:10.0.0.1\n"
+        "authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"  # Python 3.13 asks for these
+    )
     for command in (
-        f"{new} -x509 -days 2 -keyout ca.key -out ca.crt -subj /CN=ca",
+        f"{new} -x509 -days 2 -keyout ca.key -out ca.crt -subj /CN=ca "
+        "-addext keyUsage=critical,keyCertSign,cRLSign",
         f"{new} -keyout server.key -out server.csr -subj /CN=kube-apiserver",
         "x509 -req -in server.csr -out server.crt -CA ca.crt -CAkey ca.key -CAcreateserial "
         "-extfile names -days 2",
