@@ -103,14 +103,18 @@ def _wheel_of(plugin: str) -> str:
     return _wheels()[f"fluxburst_{plugin.replace('-', '_')}"]
 
 
-def _pytest(session: nox.Session, *paths: str, marks: str = "") -> None:
-    """Run tests, keep their counts for the summary, and have it printed at the end."""
+def _pytest(session: nox.Session, *paths: str, marks: str = "", live: bool = False) -> None:
+    """Run tests, keep their counts for the summary, and have it printed at the end.
+
+    With live parts they mostly wait, and two at a time keep each core busy.
+    """
     RESULTS.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^0-9A-Za-z.]+", "-", f"{session.name} {marks}").strip("-")
     file = RESULTS / f"{name}.xml"
     file.unlink(missing_ok=True)
     session.notify("summary")
-    parallel = ["-n", "auto", "--dist", "loadfile"]
+    workers = str(2 * (os.cpu_count() or 1)) if live else "auto"
+    parallel = ["-n", workers, "--dist", "loadfile"]
     chosen = [*paths, "-m", marks] if marks else paths
     session.run("pytest", "-q", *parallel, f"--junitxml={file}", *chosen, *session.posargs)
 
@@ -156,7 +160,7 @@ def tests(session: nox.Session, what: str) -> None:
     left_out += [] if what != "all" and newest else ["long"]
     paths = [f"plugins/{name}/tests" for name in plugins]
     marks = f"not ({' or '.join(left_out)})" if left_out else ""
-    _pytest(session, *core, *paths, marks=marks)
+    _pytest(session, *core, *paths, marks=marks, live=live)
 
 
 def _lowest_versions() -> list[str]:

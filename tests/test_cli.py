@@ -410,6 +410,33 @@ def test_a_closed_pipe_is_no_traceback() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", [["jobs"], ["plugins"], ["doctor"], ["status"]])
+def test_a_closed_standard_output_is_no_traceback(command: list[str], tmp_path: Path) -> None:
+    options = ["--mock", "--state-dir", str(tmp_path / "state")]
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSED, sys.executable, "-m", "fluxburst", *command, *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+
+
+CLOSED = "import os, sys; os.close(1); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+@pytest.mark.parametrize("jobid", [str(2**64 - 1), str(2**63), "0xffffffffffffffff"])
+def test_a_job_id_that_no_ledger_can_have_is_not_known(run: Run, jobid: str) -> None:
+    status, _, err = run("why", jobid, "--mock")
+    assert status == 1
+    assert "is not known" in err
+
+
+@pytest.mark.parametrize("since", ["inf", "1e300d", "800000d"])
+def test_costs_since_before_time_began_are_those_of_all_times(run: Run, since: str) -> None:
+    assert run("cost", "--since", since, "--mock") == run("cost", "--since", "1970-01-01", "--mock")
+
+
 def test_names_of_jobs_are_shown_as_they_are_and_move_no_cursor(run: Run, tmp_path: Path) -> None:
     record = json.loads(BUNDLED.read_text().splitlines()[4])
     record["job"]["name"] = "[/x] a\x1b[2Jb"

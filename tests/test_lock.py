@@ -61,7 +61,7 @@ def test_who_comes_second_is_told_who_has_it(tmp_path: Path) -> None:
         with pytest.raises(HeldError) as caught:
             client.run_burst()
         assert caught.value.holder == (
-            f"fluxburst watch, process {child.pid} on {socket.gethostname()}"
+            f"fluxburst watch --drain, process {child.pid} on {socket.gethostname()}"
         )
         assert caught.value.holder in str(caught.value)
         assert str(tmp_path / "lock") in str(caught.value)

@@ -230,6 +230,6 @@ def parse_since(text: str, now: float) -> float:
         in_zone = date if date.tzinfo is not None else date.replace(tzinfo=timezone.utc)
         return in_zone.timestamp()
     try:
-        return now - parse_duration(text.strip())
+        return max(0.0, now - parse_duration(text.strip()))
     except FormatError as error:
         raise FormatError(text, "a date such as 2026-11-22, or a duration such as 7d") from error

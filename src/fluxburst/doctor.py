@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import importlib
 import itertools
 import os
+import socket
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +29,7 @@ from fluxburst.errors import (
     FluxUnavailableError,
     InstanceError,
     UnknownPluginError,
+    text_of,
 )
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.handles.live import binding_version
@@ -127,6 +130,7 @@ class Doctor:
         for name in dict.fromkeys(self._named or self._config.plugins):
             yield f"plugin {name}", functools.partial(self._check_plugin, name)
         yield "limits", self._check_limits
+        yield "metrics", self._check_metrics
         yield "bursts", self._check_bursts
         yield "breakers", self._check_breakers
 
@@ -319,6 +323,29 @@ class Doctor:
             yield from _check_ceiling(ceiling, types, lease)
         yield ok("they were checked against the node types and the lease")
 
+    def _check_metrics(self) -> Iterator[Finding]:
+        """Check what a service would not start with, or not show."""
+        metering = self._there.policy.metrics
+        if metering.port is None and metering.textfile is None:
+            yield ok("they are off")
+            return
+        try:
+            importlib.import_module("prometheus_client")
+        except ImportError:
+            yield wrong("metrics need prometheus-client", "pip install 'fluxburst[metrics]'")
+            return
+        if metering.port is not None:
+            try:
+                socket.getaddrinfo(metering.address, metering.port)
+            except (OSError, UnicodeError):
+                text = f"metrics.address {metering.address!r} is not an address of this host"
+                yield wrong(text, "give an IP address, such as 127.0.0.1")
+        directory = None if metering.textfile is None else metering.textfile.parent
+        if directory is not None and not os.access(directory, os.W_OK):
+            text = f"metrics.textfile: {directory} is not there, or cannot be written"
+            yield wrong(text, "make it, or correct the path")
+        yield ok("prometheus-client is installed")
+
     def _check_unpriced(self, types: dict[str, list[NodeType]]) -> Iterator[Finding]:
         limits = self._there.policy.limits
         tables = [limits, *limits.plugins.values(), *limits.users.values(), *limits.queues.values()]
@@ -376,7 +403,7 @@ def _made(check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
 
 def _said(error: BaseException) -> str:
     ours = isinstance(error, FluxburstError)
-    return str(error) if ours else f"{type(error).__name__}: {error}"
+    return str(error) if ours else f"{type(error).__name__}: {text_of(error)}"
 
 
 def _time(seconds: float) -> str:
@@ -460,7 +487,7 @@ def _check_ceiling(
     if ceiling.what not in ("nodes", "bursts"):
         needs = ceiling.weight(cheapest.price)
         text += f", as one node of the cheapest type ({cheapest.name}) takes {needs:g}"
-    if ceiling.share:
+    if ceiling.share and ceiling.limit:
         text += f" until its lease of {format_duration(lease)} ends"
         advice += ", or shorten lifetimes.lease"
     yield warning(text, advice)

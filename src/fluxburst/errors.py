@@ -19,6 +19,14 @@ FAILURES = (Exception, SystemExit)
 """What is taken for a failure at the border of a package; only Ctrl-C and the like pass it."""
 
 
+def text_of(error: BaseException) -> str:
+    """Return what an error says; one of foreign code may not even be able to say it."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the error itself is told of, by its type
+        return "it cannot be put into words"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name closest to ``name``, or ``""``."""
     matches = difflib.get_close_matches(name, list(known), n=1)

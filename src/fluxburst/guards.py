@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 from fluxburst.bursts import Burst
-from fluxburst.errors import FAILURES, FluxburstError, HookAnswerError, HookError
+from fluxburst.errors import FAILURES, FluxburstError, HookAnswerError, HookError, text_of
 from fluxburst.plugins import PluginType
 
 TOLD = frozenset(
@@ -114,7 +114,7 @@ def guard_wrapper(function: Callable[..., Any], hook: str, distribution: str) ->
 
 
 def _blame(error: BaseException, hook: str, distribution: str) -> HookError:
-    failure = HookError(hook, distribution, f"{type(error).__name__}: {error}")
+    failure = HookError(hook, distribution, f"{type(error).__name__}: {text_of(error)}")
     failure.__cause__ = error
     return failure
 

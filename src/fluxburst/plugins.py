@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from fluxburst import parameters
+from fluxburst.answers import check_created, check_names
 from fluxburst.bursts import LIVE_STATES, Burst, BurstState
 from fluxburst.constraints import compiled
 from fluxburst.errors import (
@@ -18,6 +19,7 @@ from fluxburst.errors import (
     CapacityError,
     FluxburstError,
     RequestError,
+    text_of,
 )
 from fluxburst.jobs import Job
 from fluxburst.jobspec import Chunk
@@ -257,7 +259,7 @@ class BurstPlugin:
         """
         known = {n for n, burst in self.bursts.items() if burst.state is not BurstState.ENDED}
         try:
-            known |= set(self.list_bursts())
+            known |= set(check_names(self.list_bursts(), "list_bursts()"))
         except FAILURES as error:  # a provider's library may raise anything
             return self._take_down(known, [as_burst_error(error, self.name)])
         return self._take_down(known)
@@ -303,9 +305,7 @@ class BurstPlugin:
     def _bring_up(self, burst: Burst) -> Burst:
         self.bursts[burst.name] = burst
         try:
-            created = self.create(burst)
-            if not isinstance(created, Burst) or created.name != burst.name:
-                raise BurstError(f"create() answered {created!r}, not the burst as it is now")
+            created = check_created(self.create(burst), burst)
         except FAILURES as error:
             failure = as_burst_error(error, self.name, burst.name)
             left = self._give_up(burst)
@@ -351,7 +351,7 @@ def as_burst_error(error: BaseException, plugin: str, burst: str = "") -> BurstE
         error.plugin, error.burst = error.plugin or plugin, error.burst or burst
         return error
     known = isinstance(error, FluxburstError)
-    message = str(error) if known else f"{type(error).__name__}: {error}"
+    message = str(error) if known else f"{type(error).__name__}: {text_of(error)}"
     converted = BurstError(message, plugin=plugin, burst=burst)
     converted.__cause__ = error
     return converted

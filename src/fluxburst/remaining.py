@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from fluxburst.bursts import Burst
+from fluxburst.answers import check_adopted, check_names
 from fluxburst.engine.lanes import Answer, Call, Lanes
-from fluxburst.errors import FAILURES, BurstError
+from fluxburst.errors import FAILURES
 from fluxburst.ledger import Entry, Ledger
 from fluxburst.plugins import BurstPlugin
 
@@ -46,12 +46,8 @@ def names_there(plugin: BurstPlugin) -> frozenset[str]:
     Raises:
         BurstError: if it answers with something else, or cannot tell.
     """
-    adopted = plugin.adopt() or ()
-    listed = plugin.list_bursts()
-    if isinstance(listed, str) or not all(isinstance(name, str) for name in listed):
-        raise BurstError(f"list_bursts() answered {listed!r}, not the names of bursts")
-    if not all(isinstance(burst, Burst) for burst in adopted):
-        raise BurstError(f"adopt() answered {adopted!r}, not the bursts that are there")
+    adopted = check_adopted(plugin.adopt() or (), plugin.name)
+    listed = check_names(plugin.list_bursts(), "list_bursts()")
     return frozenset(listed) | {burst.name for burst in adopted}
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fluxburst.bursts import COMING_STATES, LEAVING_STATES
+from fluxburst.bursts import COMING_STATES, LEAVING_STATES, Burst, BurstState
 from fluxburst.client import FluxBurst
 from fluxburst.config import Config
 from fluxburst.errors import (
@@ -18,6 +18,7 @@ from fluxburst.errors import (
     LedgerError,
     PatienceError,
 )
+from fluxburst.hookspecs import hookimpl
 from fluxburst.plan import Plan
 from fluxburst.quantities import format_duration
 
@@ -88,6 +89,7 @@ class Service:
         self._asked_at = float("-inf")
         self._clock = time.time() - time.monotonic()
         self._failing = _Failing()
+        client.hooks.register(_FailedBursts(), "fluxburst")
 
     def stop(self) -> None:
         """Leave after the step that is under way."""
@@ -202,6 +204,24 @@ class Service:
             _log.warning("the clock was set %s by %s", way, format_duration(abs(jump)))
             self._asked_at = float("-inf")
         self._clock = offset
+
+
+class _FailedBursts:
+    """Logs the bursts that fail after they were created; before that, an error says so."""
+
+    @hookimpl
+    def fluxburst_burst_changed(
+        self, burst: Burst, previous: Burst | None, client: FluxBurst
+    ) -> None:
+        """Log a failure."""
+        if previous is None or previous.state is BurstState.REQUESTED:
+            return
+        if burst.error and burst.state in _FAILING and previous.error != burst.error:
+            extra = {"burst": burst.name, "plugin": burst.plugin}
+            _log.warning("burst %s: failed: %s", burst.name, burst.error, extra=extra)
+
+
+_FAILING = frozenset({BurstState.ENDING, BurstState.FAILED})
 
 
 class _Failing:

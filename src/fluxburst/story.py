@@ -15,6 +15,9 @@ from fluxburst.quantities import format_duration
 
 Kind = Literal["decided", "given", "taken back", "burst", "started", "ended"]
 
+LARGEST_ID = 2**63 - 1
+"""The largest job id that a ledger can have; Flux comes to larger ones after 17 years."""
+
 
 @dataclass(frozen=True)
 class Event:
@@ -90,6 +93,8 @@ def of_job(ledger: Ledger, job: int, now: float, present: Decision | None = None
         UnknownJobError: if nothing is known of it.
         LedgerError: if the ledger cannot be read.
     """
+    if job > LARGEST_ID:
+        raise UnknownJobError(format_f58(job), f"the ledger {ledger.path}".rstrip())
     with ledger.snapshot():
         decisions = ledger.decisions(job)
         placements = ledger.placements(job)

@@ -19,7 +19,7 @@ PARTS = min(2, os.cpu_count() or 1)
 def start(part: int) -> subprocess.Popen[str]:
     """Start killing at every so many points."""
     command = [sys.executable, str(HERE / "killing.py"), f"--first={part}", f"--stride={PARTS}"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = {**os.environ, "PYTHONPATH": str(HERE)}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -303,6 +304,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from fluxburst.errors import FluxburstError
 
     signal.signal(signal.SIGTERM, _terminated)
+    if sys.stdout is None:  # it was closed by whoever started this
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a name is better with a ? than not at all

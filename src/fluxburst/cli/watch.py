@@ -75,17 +75,23 @@ def watch(context: click.Context, drain: bool) -> int:
 def _signals(service: Service) -> Iterator[None]:
     """Let signals stop the service after its step, or have it read its configuration."""
 
+    def stop(number: int, _: object) -> None:
+        service.stop()
+        signal.signal(number, before[signal.Signals(number)])  # a second one ends it at once
+
     handlers = {
-        signal.SIGTERM: lambda *_: service.stop(),
-        signal.SIGINT: lambda *_: service.stop(),
+        signal.SIGTERM: stop,
+        signal.SIGINT: stop,
         signal.SIGHUP: lambda *_: service.reread(),
     }
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    before = {number: signal.getsignal(number) for number in handlers}
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 @contextlib.contextmanager

@@ -10,12 +10,14 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from fluxburst.answers import check_created
 from fluxburst.breakers import failed
 from fluxburst.bursts import Burst, BurstRequest, BurstState
 from fluxburst.engine.giving import Giver
 from fluxburst.engine.lanes import Answer, Call, Lanes, names_of
 from fluxburst.engine.records import Records
 from fluxburst.errors import (
+    BurstError,
     BurstErrors,
     CapacityError,
     FluxburstError,
@@ -31,6 +33,7 @@ from fluxburst.nodes import NodeType
 from fluxburst.plan import Plan
 from fluxburst.plugins import BurstPlugin, burst_name
 from fluxburst.policy import Policy
+from fluxburst.quantities import format_duration
 
 
 @dataclass
@@ -255,6 +258,9 @@ class Bringer:
             done = answer.result()
         elif isinstance(error, FluxburstError):
             done = getattr(error, "bursts", ())
+        done, faults = self._checked(plugin, request, done)
+        if faults and (error is None or isinstance(error, FluxburstError)):
+            error = BurstErrors([*([] if error is None else [error]), *faults], done)
         interrupted = error is not None and not isinstance(error, FluxburstError)
         # What was interrupted may be there: the next pass asks.
         begun = names_of(request.bursts) if interrupted else names_of(done)
@@ -273,6 +279,38 @@ class Bringer:
             self._blame(plugin, request, error)
         elif error is not None:
             raise error
+
+    def _checked(
+        self, plugin: BurstPlugin, request: BurstRequest, done: Sequence[Burst]
+    ) -> tuple[list[Burst], list[BurstError]]:
+        """Return the bursts that came up, and what is wrong with others, which are to be ended."""
+        asked = {burst.name: burst for burst in request.bursts}
+        good: list[Burst] = []
+        faults: list[BurstError] = []
+        for burst in done:
+            wanted = asked.get(burst.name) or Burst(burst.name, plugin.name, "", 0)
+            try:
+                good.append(self._with_lease_ahead(check_created(burst, wanted)))
+            except BurstError as fault:
+                fault.plugin, fault.burst = fault.plugin or plugin.name, burst.name
+                faults.append(fault)
+                left = replace(wanted, state=BurstState.ENDING, error=str(fault))
+                plugin.bursts[burst.name] = left
+        return good, faults
+
+    def _with_lease_ahead(self, burst: Burst) -> Burst:
+        """Return a burst whose lease is not over.
+
+        Raises:
+            BurstError: if it is.
+        """
+        if burst.lease_until is not None and burst.lease_until <= self._records.now():
+            over = format_duration(self._records.now() - burst.lease_until)
+            raise BurstError(
+                f"create() answered with a lease that was over {over} ago: is the provider's "
+                "clock right?"
+            )
+        return burst
 
     def _missing(self, plugin: BurstPlugin, burst: Burst, error: BaseException | None) -> None:
         """Free the jobs of a burst that did not come up."""

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from fluxburst.answers import check_names
 from fluxburst.bursts import LEAVING_STATES, LIVE_STATES, Burst, BurstState, drain_reason
 from fluxburst.engine.giving import Giver
 from fluxburst.engine.lanes import Answer, Call, Lanes, names_of
@@ -110,7 +111,10 @@ class Ender:
         def settle(answer: Answer) -> None:
             error = answer.exception()
             if error is None:
-                listed.extend(answer.result())
+                try:
+                    listed.extend(check_names(answer.result(), "list_bursts()"))
+                except BurstError as wrong:
+                    self.errors.append(as_burst_error(wrong, plugin.name))
             elif isinstance(error, Exception):
                 self.errors.append(as_burst_error(error, plugin.name))
             else:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
+from fluxburst.answers import check_burst
 from fluxburst.bursts import COMING_STATES, Burst, BurstState
 from fluxburst.engine.backlog import Backlog
 from fluxburst.engine.ending import Ender
@@ -131,7 +132,7 @@ class Keeper:
         if not (late and name in self._refused) and self._renew_if_due(entry, now):
             return
         if late:
-            why = self._refused.pop(name, "its plugin does not answer")
+            why = self._refused.pop(name, "it was not renewed in time")
             self._ender.drain(entry, f"its lease ends: {why}")
 
     def _finish(self, entry: Entry, running: Collection[int]) -> None:
@@ -214,19 +215,24 @@ class Keeper:
     ) -> None:
         error = answer.exception()
         if error is None:
-            now = answer.result()
-            if isinstance(now, Burst) and now.name == wanted.name:
-                known = plugin.bursts.get(wanted.name, wanted)
-                longer = self._records.record(plugin, replace(known, lease_until=now.lease_until))
-                if longer.lease_until is None or longer.lease_until > before:
-                    self._refused.pop(wanted.name, None)
-                else:
-                    self._refused[wanted.name] = "its plugin did not make it longer"
+            try:
+                now = check_burst(answer.result(), wanted, "renew()")
+            except BurstError as wrong:
+                error = wrong
+            else:
+                self._renewed(plugin, wanted, before, now)
                 return
-            error = BurstError(f"renew() answered {now!r}, not the burst as it is now")
         if not isinstance(error, FAILURES):
             raise error
         self._not_renewed(plugin, wanted, before, error)
+
+    def _renewed(self, plugin: BurstPlugin, wanted: Burst, before: float, now: Burst) -> None:
+        known = plugin.bursts.get(wanted.name, wanted)
+        longer = self._records.record(plugin, replace(known, lease_until=now.lease_until))
+        if longer.lease_until is None or longer.lease_until > before:
+            self._refused.pop(wanted.name, None)
+        else:
+            self._refused[wanted.name] = "its plugin did not make it longer"
 
     def _not_renewed(
         self, plugin: BurstPlugin, wanted: Burst, before: float, error: BaseException

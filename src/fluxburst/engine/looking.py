@@ -8,9 +8,10 @@ that has changed since it was asked for.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from fluxburst.answers import check_adopted, check_burst, check_names
 from fluxburst.breakers import failed
 from fluxburst.bursts import COMING_STATES, LIVE_STATES, Burst, BurstState
 from fluxburst.engine.backlog import Backlog
@@ -335,24 +336,17 @@ def _what_is_there(plugin: BurstPlugin) -> _Seen:
     """
     adopted = plugin.adopt()
     if adopted is not None:
-        if not isinstance(adopted, Iterable) or not all(isinstance(b, Burst) for b in adopted):
-            raise BurstError(f"adopt() answered {adopted!r}, not the bursts that are there")
-        return _Seen({burst.name: burst for burst in adopted}, (), complete=True)
+        found = check_adopted(adopted, plugin.name)
+        return _Seen({burst.name: burst for burst in found}, (), complete=True)
     if type(plugin).list_bursts is BurstPlugin.list_bursts:
         return _Seen(None, ())  # it only remembers its own
-    listed = plugin.list_bursts()
-    if isinstance(listed, str) or not isinstance(listed, Collection):
-        raise BurstError(f"list_bursts() answered {listed!r}, not the names of bursts")
-    return _Seen(dict.fromkeys(listed), ())
+    return _Seen(dict.fromkeys(check_names(plugin.list_bursts(), "list_bursts()")), ())
 
 
 def _refreshed(plugin: BurstPlugin, burst: Burst) -> Burst:
     """Return a burst as its plugin sees it; a plugin that cannot tell leaves a note on it."""
     try:
-        now = plugin.refresh(replace(burst, error=""))
-        if not isinstance(now, Burst) or now.name != burst.name:
-            raise BurstError(f"refresh() answered {now!r}, not the burst as it is now")
-        return now
+        return check_burst(plugin.refresh(replace(burst, error="")), burst, "refresh()")
     except FAILURES as error:  # a provider's library may raise anything
         return replace(burst, error=str(as_burst_error(error, plugin.name, burst.name)))
 

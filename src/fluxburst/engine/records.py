@@ -117,6 +117,10 @@ class Records:
             # The provider does not say since when it costs: then since it was asked.
             since = entry.requested if known.since is None else known.since
             burst = replace(burst, since=since)
+        elif burst.since is not None and burst.since < entry.requested:
+            # It costs nothing before it was asked for, unless it was found as nobody's.
+            asked = entry.requested if known.since is None else known.since
+            burst = replace(burst, since=max(burst.since, asked))
         before = self._told.setdefault(plugin.name, {}).get(burst.name)
         recorded = burst
         if before is None or replace(burst, since=before.since) != before or reason:

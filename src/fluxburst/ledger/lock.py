@@ -20,6 +20,10 @@ GLANCES, GLANCE_SECONDS = 10, 0.01
 """How often, and how long apart, to try again: whoever only looks has the lock for a moment."""
 
 
+COMMAND_LENGTH = 120
+"""How many characters of its command line a client names itself by."""
+
+
 class InstanceLock:
     """Locks on files; all of them are taken, or none.
 
@@ -115,5 +119,5 @@ def holder_of(paths: Iterable[Path]) -> str:
 def _who() -> str:
     """Return who this is, for the one who comes second."""
     program = Path(sys.argv[0]).name or "python"
-    command = " ".join([program, *sys.argv[1:2]])
+    command = " ".join([program, *sys.argv[1:]])[:COMMAND_LENGTH]
     return f"{command}, process {os.getpid()} on {socket.gethostname()}"

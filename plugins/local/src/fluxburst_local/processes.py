@@ -47,6 +47,7 @@ def spawn(command: Sequence[str], environment: Mapping[str, str], log: Path) -> 
 
 def environments() -> Iterator[tuple[psutil.Process, dict[str, str]]]:
     """Yield the live processes whose environment can be read, save this one and its parents."""
+    reap()
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     for process in psutil.process_iter():
         if process.pid in own:
@@ -79,10 +80,20 @@ def _is_starting(process: psutil.Process) -> bool:
     return own and young and leads_its_session(process) and is_alive(process)
 
 
+def reap() -> None:
+    """Let go of the processes that were spawned here and have ended: they stay zombies else."""
+    for pid in list(_spawned):
+        try:
+            ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+        except ChildProcessError:  # another thread was faster
+            ended = True
+        if ended:
+            _spawned.discard(pid)
+
+
 def is_alive(process: psutil.Process) -> bool:
     """Whether a process runs; one that has ended and was not waited for does not."""
-    if process.pid in _spawned and os.waitpid(process.pid, os.WNOHANG)[0]:
-        _spawned.discard(process.pid)
+    reap()
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -1,0 +1,129 @@
+"""What burst plugins answer, looked at before anything is recorded of it.
+
+A provider's library may hand back anything: a number as text, more nodes than were asked for, a
+lease that is over. What is recorded decides over money, so it is checked where it comes in.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from fluxburst.bursts import Burst, BurstState
+from fluxburst.errors import BurstError
+
+GONE_STATES = frozenset({BurstState.FAILED, BurstState.ENDED})
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", re.ASCII)
+
+
+def check_created(answer: object, asked: Burst) -> Burst:
+    """Return what ``create()`` answered.
+
+    Raises:
+        BurstError: if that is not the burst as it was asked for, or says that it did not come up.
+    """
+    burst = check_burst(answer, asked, "create()")
+    if burst.state in GONE_STATES:
+        raise BurstError(burst.error or f"create() answered that it has {burst.state.value}")
+    return burst
+
+
+def check_burst(answer: object, asked: Burst, what: str) -> Burst:
+    """Return the burst that a plugin answered; to whom it belongs is as it was asked.
+
+    Args:
+        answer: What was answered.
+        asked: The burst that it was asked about; one of 0 nodes may turn out to have any number.
+        what: The method that answered.
+
+    Raises:
+        BurstError: if it is not a burst, another one, or says what cannot be.
+    """
+    if not isinstance(answer, Burst) or answer.name != asked.name:
+        raise BurstError(f"{what} answered {answer!r}, not the burst as it is now")
+    for field, problem in _problems(answer):
+        value = getattr(answer, field)
+        raise BurstError(f"{what} answered a burst whose {field} {problem}: {value!r}")
+    if asked.nodes and answer.nodes > asked.nodes:
+        raise BurstError(
+            f"{what} answered that it has {answer.nodes} nodes, and {asked.nodes} were asked for"
+        )
+    # Money is set aside up to the lease that was asked for: the service ends it then, if not it.
+    leases = [when for when in (answer.lease_until, asked.lease_until) if when is not None]
+    lease = min(leases) if answer.lease_until is not None else None
+    return replace(answer, plugin=asked.plugin, lease_until=lease)
+
+
+def check_adopted(answer: object, plugin: str) -> list[Burst]:
+    """Return the bursts that ``adopt()`` of a plugin answered.
+
+    Raises:
+        BurstError: if they are not bursts that can be.
+    """
+    if not isinstance(answer, Iterable) or isinstance(answer, (str, bytes)):
+        raise BurstError(f"adopt() answered {answer!r}, not the bursts that are there")
+    bursts = list(answer)
+    for burst in bursts:
+        if not isinstance(burst, Burst):
+            raise BurstError(f"adopt() answered {bursts!r}, not the bursts that are there")
+        check_name(burst.name, "adopt()")
+    return [check_burst(burst, Burst(burst.name, plugin, "", 0), "adopt()") for burst in bursts]
+
+
+def check_names(answer: object, what: str) -> Collection[str]:
+    """Return the names of bursts that a plugin answered.
+
+    Raises:
+        BurstError: if they are not a collection of names that a burst can have.
+    """
+    if isinstance(answer, str) or not isinstance(answer, Collection):
+        raise BurstError(f"{what} answered {answer!r}, not the names of bursts")
+    for name in answer:
+        check_name(name, what)
+    return answer
+
+
+def check_name(name: object, what: str) -> None:
+    """Check that a burst can be called that.
+
+    Raises:
+        BurstError: if not.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise BurstError(
+            f"{what} answered {_short(name)}, which is not the name of a burst: it has up to 253 "
+            "letters, digits, and . _ - within"
+        )
+
+
+def _problems(burst: Burst) -> Iterable[tuple[str, str]]:
+    """Yield the fields whose values cannot be, and why."""
+    if not isinstance(burst.state, BurstState):
+        yield "state", "is not a BurstState"
+    for field in ("node_type", "error"):
+        if not isinstance(getattr(burst, field), str):
+            yield field, "is not text"
+    for field in ("nodes", "joined"):
+        number = getattr(burst, field)
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+            yield field, "is not a number of nodes"
+    hosts = burst.hostnames
+    if not isinstance(hosts, tuple) or not all(isinstance(host, str) for host in hosts):
+        yield "hostnames", "is not a tuple of text"
+    for field in ("since", "lease_until"):
+        when = getattr(burst, field)
+        if when is not None and not _is_time(when):
+            yield field, "is not a time in seconds since the epoch"
+
+
+def _is_time(value: object) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value >= 0  # type: ignore[arg-type, operator]
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:76]}…"
