@@ -178,7 +178,7 @@ def test_two_state_directories_do_not_make_two_holders_of_a_live_instance(tmp_pa
         with (
             another_process_holds(lock_file),
             FluxBurst(handle, state_dir=tmp_path) as client,
-            pytest.raises(HeldError, match=r"fluxburst watch, process \d+"),
+            pytest.raises(HeldError, match=r"fluxburst watch --drain, process \d+"),
         ):
             client.hold()
         with FluxBurst(handle, state_dir=tmp_path) as client:
