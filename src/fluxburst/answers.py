@@ -52,8 +52,9 @@ def check_burst(answer: object, asked: Burst, what: str) -> Burst:
             f"{what} answered that it has {answer.nodes} nodes, and {asked.nodes} were asked for"
         )
     # Money is set aside up to the lease that was asked for: the service ends it then, if not it.
-    leases = [when for when in (answer.lease_until, asked.lease_until) if when is not None]
-    lease = min(leases) if answer.lease_until is not None else None
+    lease = answer.lease_until
+    if lease is not None and asked.lease_until is not None:
+        lease = min(lease, asked.lease_until)
     return replace(answer, plugin=asked.plugin, lease_until=lease)
 
 

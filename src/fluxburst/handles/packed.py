@@ -30,7 +30,7 @@ class _Asked:
 
 
 @functools.lru_cache(maxsize=1024)
-def _asked(text: str) -> _Asked:
+def _asked_by(text: str) -> _Asked:
     """Return what a jobspec asks for.
 
     Raises:
@@ -112,7 +112,7 @@ class PackedJob(Job):
     def _asked(self) -> _Asked | None:
         """What its jobspec asks for; None where that has to be read for itself."""
         try:
-            return _asked(self._text) if self._text else None
+            return _asked_by(self._text) if self._text else None
         except JobspecError:  # which is to name this job
             return None
 

@@ -7,20 +7,18 @@ import functools
 import logging
 import math
 import re
-import secrets as random_names
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, Node, NodeType, hookimpl
+from fluxburst import Burst, BurstState, Job, Node, NodeType
 from fluxburst.bursts import drain_reason
 from fluxburst.constraints import compiled
-from fluxburst.elastic import BURST_PROPERTY, Elastic, check_certificate, load
+from fluxburst.elastic import BURST_PROPERTY, check_certificate
 from fluxburst.errors import BurstError, CapacityError, ParameterError, Problem, RequestError
-from fluxburst.handles.protocol import Instance
+from fluxburst.joining import ElasticPlugin
 from fluxburst.leaving import leave
 from fluxburst.packing import could_fit
 from fluxburst.plugins import Finding
@@ -41,7 +39,7 @@ _REASON = re.compile(drain_reason(r"(?P<burst>\S+)"))
 _log = logging.getLogger(__name__)
 
 
-class KubernetesBurst(BurstPlugin):
+class KubernetesBurst(ElasticPlugin):
     """Makes MiniClusters of declared names, and deletes them again.
 
     Nothing is kept but what is in the cluster: bursts are found by their labels.
@@ -54,51 +52,12 @@ class KubernetesBurst(BurstPlugin):
 
     def __init__(self, dataclass: BurstParameters) -> None:
         super().__init__(dataclass)
-        self._instance: Instance | None = None
         self._changing = threading.Lock()
         """Held while secrets and what needs them are made, or found to be needed no more."""
         self._seen: tuple[float, int] | None = None
         """When the cluster was asked for free slots, and the size of the largest."""
 
-    @hookimpl
-    def fluxburst_configure(self, client: FluxBurst) -> None:
-        """Learn which instance to supply."""
-        self._instance = client.instance
-
     # --- what it works with ----------------------------------------------------------------
-
-    @property
-    def instance(self) -> Instance:
-        """The instance that its nodes join.
-
-        Raises:
-            BurstError: if it was not loaded by a client, and so has none.
-        """
-        if self._instance is None:
-            raise BurstError("is not loaded by a client, so has no instance", plugin=self.name)
-        return self._instance
-
-    @functools.cached_property
-    def directory(self) -> Path:
-        """The elastic instance's directory.
-
-        Raises:
-            RequestError: if none is given and the running instance has none.
-        """
-        if self.params.config_dir is not None:
-            return self.params.config_dir.resolve()
-        config = self.instance.attribute("config.path")
-        if not config:
-            raise RequestError(
-                "config_dir is not set, and the running instance was not started from an elastic "
-                "instance's directory: fluxburst kubernetes init makes one"
-            )
-        return Path(config).parent.resolve()
-
-    @functools.cached_property
-    def elastic(self) -> Elastic:
-        """What the elastic instance is made of."""
-        return load(self.directory)
 
     @functools.cached_property
     def slots(self) -> Sequence[Slot]:
@@ -114,11 +73,6 @@ class KubernetesBurst(BurstPlugin):
                 "MiniCluster: fluxburst kubernetes init declares them"
             )
         return found
-
-    @property
-    def queue(self) -> str:
-        """The queue of the burst nodes, to which jobs are moved; empty where there is none."""
-        return self.elastic.queue
 
     @functools.cached_property
     def _certificate(self) -> bytes:
@@ -224,17 +178,6 @@ class KubernetesBurst(BurstPlugin):
             replace(kind, properties=tuple(dict.fromkeys([*kind.properties, BURST_PROPERTY])))
             for kind in types
         ]
-
-    def constraint_of(self, job: Job) -> Mapping[str, Any] | None:
-        """Return what the burst nodes' queue requires, where jobs are moved to one."""
-        if self.queue and job.queue != self.queue:
-            return {"properties": [BURST_PROPERTY]}
-        return super().constraint_of(job)
-
-    def by_hand(self, nodes: int | None, tasks: int | None) -> Burst:
-        """Size a burst that was asked for by hand; two processes give two names."""
-        burst = super().by_hand(nodes, tasks)
-        return replace(burst, name=f"{self.name}-{random_names.token_hex(4)}")
 
     def create(self, burst: Burst) -> Burst:
         """Make the namespace and the secrets if they are missing, and a MiniCluster; or find it.

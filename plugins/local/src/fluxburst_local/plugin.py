@@ -6,26 +6,22 @@ import functools
 import math
 import os
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, Node, NodeType, hookimpl
+from fluxburst import Burst, BurstState, Node, NodeType
 from fluxburst.bursts import drain_reason
-from fluxburst.elastic import BURST_PROPERTY, Elastic, check_certificate, find_flux, load
+from fluxburst.elastic import BURST_PROPERTY, check_certificate, find_flux, load
 from fluxburst.errors import (
-    BurstError,
     CapacityError,
     FormatError,
     ParameterError,
     Problem,
     RequestError,
 )
-from fluxburst.handles.protocol import Instance
+from fluxburst.joining import ElasticPlugin
 from fluxburst.leaving import leave
 from fluxburst.quantities import format_duration
 from fluxburst.sets import format_hostlist, parse_hostlist
@@ -50,7 +46,7 @@ RUN_DIR_BYTES = 24
 _REASON = re.compile(drain_reason(r"(?P<burst>\S+)"))
 
 
-class LocalBurst(BurstPlugin):
+class LocalBurst(ElasticPlugin):
     """Starts brokers for declared nodes that are down, and ends them again.
 
     Nothing is kept but what is out there: the launcher finds the bursts by their names, and a node
@@ -62,49 +58,7 @@ class LocalBurst(BurstPlugin):
 
     params: BurstParameters
 
-    def __init__(self, dataclass: BurstParameters) -> None:
-        super().__init__(dataclass)
-        self._instance: Instance | None = None
-
-    @hookimpl
-    def fluxburst_configure(self, client: FluxBurst) -> None:
-        """Learn which instance to supply."""
-        self._instance = client.instance
-
     # --- what it works with ----------------------------------------------------------------
-
-    @property
-    def instance(self) -> Instance:
-        """The instance that its nodes join.
-
-        Raises:
-            BurstError: if it was not loaded by a client, and so has none.
-        """
-        if self._instance is None:
-            raise BurstError("is not loaded by a client, so has no instance", plugin=self.name)
-        return self._instance
-
-    @functools.cached_property
-    def directory(self) -> Path:
-        """The elastic instance's directory.
-
-        Raises:
-            RequestError: if none is given and the running instance has none.
-        """
-        if self.params.config_dir is not None:
-            return self.params.config_dir.resolve()
-        config = self.instance.attribute("config.path")
-        if not config:
-            raise RequestError(
-                "config_dir is not set, and the running instance was not started from an elastic "
-                "instance's directory: fluxburst local init makes one"
-            )
-        return Path(config).parent.resolve()
-
-    @functools.cached_property
-    def elastic(self) -> Elastic:
-        """What the elastic instance is made of."""
-        return load(self.directory)
 
     @functools.cached_property
     def brokers(self) -> Brokers:
@@ -122,11 +76,6 @@ class LocalBurst(BurstPlugin):
         made = self._make_launcher()
         made.check()
         return made
-
-    @property
-    def queue(self) -> str:
-        """The queue of the burst nodes, to which jobs are moved; empty where there is none."""
-        return self.elastic.queue
 
     def validate(self) -> bool:
         """Check the parameters, and the directory if it is named.
@@ -184,12 +133,6 @@ class LocalBurst(BurstPlugin):
                 counts[name] = counts.get(name, 0) + 1
         return counts
 
-    def constraint_of(self, job: Job) -> Mapping[str, Any] | None:
-        """Return what the burst nodes' queue requires, where jobs are moved to one."""
-        if self.queue and job.queue != self.queue:
-            return {"properties": [BURST_PROPERTY]}
-        return super().constraint_of(job)
-
     def create(self, burst: Burst) -> Burst:
         """Start brokers for as many declared nodes as the burst lacks.
 
@@ -228,11 +171,6 @@ class LocalBurst(BurstPlugin):
         )
         if burst.state is not BurstState.FAILED and not burst.error:
             shutil.rmtree(self.brokers.logs(burst.name), ignore_errors=True)
-
-    def by_hand(self, nodes: int | None, tasks: int | None) -> Burst:
-        """Size a burst that was asked for by hand; two processes give two names."""
-        burst = super().by_hand(nodes, tasks)
-        return replace(burst, name=f"{self.name}-{secrets.token_hex(4)}")
 
     def list_bursts(self) -> Collection[str]:
         """Return the bursts that something is left of: brokers, or nodes drained for them."""

@@ -8,17 +8,14 @@ from dataclasses import dataclass, field, replace
 
 from fluxburst import (
     Burst,
-    BurstPlugin,
     BurstState,
     ByteSize,
     Duration,
-    FluxBurst,
     NodeType,
-    hookimpl,
 )
 from fluxburst.errors import BurstError, CapacityError, QuotaError
 from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.handles.protocol import Instance
+from fluxburst.joining import JoiningPlugin
 from fluxburst_mock.cloud import Cloud, Machines, cloud_of
 from fluxburst_mock.failures import Failure, FailureKind, Injector, SimulatedCrash
 
@@ -54,7 +51,7 @@ class BurstParameters:
     seed: int = field(default=0, metadata={"help": "seed of the failures' probabilities"})
 
 
-class MockBurst(BurstPlugin):
+class MockBurst(JoiningPlugin):
     """Supplies nodes to an embedded instance; on a live one its nodes exist in name only."""
 
     _param_dataclass = BurstParameters
@@ -67,23 +64,6 @@ class MockBurst(BurstPlugin):
     def __init__(self, dataclass: BurstParameters) -> None:
         super().__init__(dataclass)
         self.injector = Injector(self.params.failures, self.params.seed)
-        self._instance: Instance | None = None
-
-    @hookimpl
-    def fluxburst_configure(self, client: FluxBurst) -> None:
-        """Learn which instance to supply."""
-        self._instance = client.instance
-
-    @property
-    def instance(self) -> Instance:
-        """The instance it supplies.
-
-        Raises:
-            BurstError: if it was not loaded by a client, and so has none.
-        """
-        if self._instance is None:
-            raise BurstError("is not loaded by a client, so has no instance", plugin=self.name)
-        return self._instance
 
     @property
     def cloud(self) -> Cloud:
