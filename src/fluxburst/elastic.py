@@ -19,7 +19,7 @@ import socket
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,25 @@ MAX_NODES, MAX_CORES = 65_536, 4_096
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
 _NUMBERS = frozenset({"cores", "gpus", "lead_cores", "lead_gpus", "port"})
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]*", re.ASCII)
+_PROPERTY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Burst nodes that are alike.
+
+    Attributes:
+        name: A property (RFC 20) of theirs in the instance's R; empty for none.
+        hosts: Their hostnames.
+        cores: Cores of each.
+        gpus: GPUs of each.
+    """
+
+    name: str
+    hosts: tuple[str, ...]
+    cores: int
+    gpus: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,8 +73,8 @@ class Elastic:
     Attributes:
         lead_hosts: Hosts that are up from the start, the first being rank 0.
         burst_hosts: Hostnames that brokers of burst nodes join by.
-        cores: Cores of each burst node.
-        gpus: GPUs of each burst node.
+        cores: Cores of each burst node that no shape has.
+        gpus: GPUs of each burst node that no shape has.
         lead_cores: Cores of each lead host; None for as many as a burst node has.
         lead_gpus: GPUs of each lead host.
         address: Where the other brokers reach rank 0: a hostname or an IP address.
@@ -67,6 +85,7 @@ class Elastic:
         default_queue: Queue of the lead hosts, and of jobs that name none, where there are queues.
         flux: The ``flux`` command.
         user: Name of the user it belongs to.
+        shapes: Burst nodes that have other cores or GPUs, or a property of their own.
     """
 
     lead_hosts: tuple[str, ...]
@@ -82,11 +101,31 @@ class Elastic:
     default_queue: str = "batch"
     flux: str = "flux"
     user: str = dataclasses.field(default_factory=lambda: pwd.getpwuid(os.getuid()).pw_name)
+    shapes: tuple[Shape, ...] = ()
 
     @property
     def hosts(self) -> tuple[str, ...]:
         """All hosts, by rank."""
         return (*self.lead_hosts, *self.burst_hosts)
+
+    @property
+    def all_shapes(self) -> tuple[Shape, ...]:
+        """The burst nodes by what they are: :attr:`shapes`, and before them those of none."""
+        shaped = {host for shape in self.shapes for host in shape.hosts}
+        rest = tuple(host for host in self.burst_hosts if host not in shaped)
+        plain = [Shape("", rest, self.cores, self.gpus)] if rest else []
+        return (*plain, *self.shapes)
+
+    def shape_of(self, hostname: str) -> Shape:
+        """Return what a burst node is.
+
+        Raises:
+            KeyError: if it is not declared.
+        """
+        for shape in self.all_shapes:
+            if hostname in shape.hosts:
+                return shape
+        raise KeyError(hostname)
 
 
 def check(elastic: Elastic) -> None:
@@ -96,10 +135,7 @@ def check(elastic: Elastic) -> None:
         RequestError: for the first thing that is wrong.
     """
     _check_hosts(elastic)
-    if min(elastic.cores, elastic.lead_cores or 1) < 1 or min(elastic.gpus, elastic.lead_gpus) < 0:
-        raise RequestError("a node needs at least 1 core, and 0 GPUs or more")
-    if max(elastic.cores, elastic.lead_cores or 0, elastic.gpus, elastic.lead_gpus) > MAX_CORES:
-        raise RequestError(f"a node can have at most {MAX_CORES} cores, and as many GPUs")
+    _check_shapes(elastic)
     if not 1 <= elastic.port <= 65535:
         raise RequestError(f"{elastic.port} is not a TCP port")
     if not _HOSTNAME.fullmatch(elastic.address):
@@ -127,6 +163,27 @@ def _check_hosts(elastic: Elastic) -> None:
             f"{format_hostlist(twice)} is named twice: each broker is told by its hostname, and a "
             "lead host cannot be a burst node"
         )
+
+
+def _check_shapes(elastic: Elastic) -> None:
+    cores = [elastic.cores, elastic.lead_cores or 1, *(shape.cores for shape in elastic.shapes)]
+    gpus = [elastic.gpus, elastic.lead_gpus, *(shape.gpus for shape in elastic.shapes)]
+    if min(cores) < 1 or min(gpus) < 0:
+        raise RequestError("a node needs at least 1 core, and 0 GPUs or more")
+    if max(*cores, *gpus) > MAX_CORES:
+        raise RequestError(f"a node can have at most {MAX_CORES} cores, and as many GPUs")
+    shaped = Counter(host for shape in elastic.shapes for host in shape.hosts)
+    declared = set(elastic.burst_hosts)
+    for shape in elastic.shapes:
+        strange = [host for host in shape.hosts if host not in declared]
+        if strange or not shape.hosts:
+            hosts = format_hostlist(strange) if strange else "none"
+            raise RequestError(f"the shape {shape.name!r} is of hosts that are not there: {hosts}")
+        if not _PROPERTY.fullmatch(shape.name) or shape.name in ("lead", BURST_PROPERTY):
+            raise RequestError(f"{shape.name!r} is not a name for a shape of burst nodes")
+    twice = sorted(host for host, count in shaped.items() if count > 1)
+    if twice:
+        raise RequestError(f"{format_hostlist(twice)} has two shapes")
 
 
 def check_here(elastic: Elastic) -> None:
@@ -300,12 +357,13 @@ def load(directory: Path) -> Elastic:
     path = directory / RECORD
     try:
         record: dict[str, Any] = tomllib.loads(path.read_text())
+        shapes = record.pop("shapes", [])
         for name, value in record.items():
             if type(value) is not (int if name in _NUMBERS else str):
                 raise TypeError(f"{name} = {value!r}")
         record["lead_hosts"] = parse_hostlist(record["lead_hosts"])
         record["burst_hosts"] = parse_hostlist(record["burst_hosts"])
-        elastic = Elastic(**record)
+        elastic = Elastic(**record, shapes=tuple(_shape(**shape) for shape in shapes))
         check(elastic)
     except OSError as error:
         raise RequestError(
@@ -315,6 +373,12 @@ def load(directory: Path) -> Elastic:
     except (ValueError, KeyError, TypeError, AttributeError, RequestError) as error:
         raise ConfigError(str(path), f"cannot be used: {error}") from error
     return elastic
+
+
+def _shape(name: str, hosts: str, cores: int, gpus: int = 0) -> Shape:
+    if type(cores) is not int or type(gpus) is not int or not isinstance(name, str):
+        raise TypeError(f"shape {name!r} has {cores!r} cores and {gpus!r} GPUs")
+    return Shape(name, parse_hostlist(hosts), cores, gpus)
 
 
 def lead_command(elastic: Elastic, directory: Path, hostname: str) -> list[str]:
@@ -424,22 +488,30 @@ def _resource_set(elastic: Elastic) -> str:
         range(leads),
         elastic.lead_cores or elastic.cores,
         elastic.lead_gpus,
-        "lead",
+        ["lead"],
     )
-    ranks = range(leads, len(elastic.hosts))
-    burst = _encoded(
-        elastic.flux, elastic.burst_hosts, ranks, elastic.cores, elastic.gpus, BURST_PROPERTY
-    )
-    return run([elastic.flux, "R", "append"], stdin=f"{lead}\n{burst}")
+    rank_of = {host: rank for rank, host in enumerate(elastic.hosts)}
+    parts = [lead]
+    for shape in elastic.all_shapes:
+        hosts = sorted(shape.hosts, key=rank_of.__getitem__)
+        properties = [BURST_PROPERTY, *([shape.name] if shape.name else [])]
+        ranks = [rank_of[host] for host in hosts]
+        parts.append(_encoded(elastic.flux, hosts, ranks, shape.cores, shape.gpus, properties))
+    return run([elastic.flux, "R", "append"], stdin="\n".join(parts))
 
 
 def _encoded(
-    flux: str, hosts: Sequence[str], ranks: range, cores: int, gpus: int, name: str
+    flux: str,
+    hosts: Sequence[str],
+    ranks: Collection[int],
+    cores: int,
+    gpus: int,
+    properties: Sequence[str],
 ) -> str:
     command = [flux, "R", "encode", f"--hosts={format_hostlist(hosts)}"]
     command += [f"--ranks={format_idset(ranks)}", f"--cores={format_idset(range(cores))}"]
     command += [f"--gpus={format_idset(range(gpus))}"] if gpus else []
-    return run([*command, f"--property={name}:{format_idset(ranks)}"])
+    return run([*command, *(f"--property={name}:{format_idset(ranks)}" for name in properties)])
 
 
 def _try_out(made: Path, elastic: Elastic) -> None:
@@ -469,13 +541,23 @@ def _failures_in(log: Path) -> str:
 
 def _record(elastic: Elastic) -> str:
     lines = ["# What this elastic instance is made of, for fluxburst; Flux reads config/ and R."]
-    for field in dataclasses.fields(elastic):
-        value = getattr(elastic, field.name)
+    fields = {f.name: getattr(elastic, f.name) for f in dataclasses.fields(elastic)}
+    shapes: tuple[Shape, ...] = fields.pop("shapes")
+    lines += _assignments(fields)
+    for shape in shapes:
+        lines += ["", "[[shapes]]", *_assignments(vars(shape))]
+    return "\n".join(lines) + "\n"
+
+
+def _assignments(values: Mapping[str, Any]) -> list[str]:
+    """Return lines of TOML; a tuple is one of hosts."""
+    lines = []
+    for name, value in values.items():
         if isinstance(value, tuple):
             value = format_hostlist(value)
         if value is not None:
-            lines.append(f"{field.name} = {_text(value) if isinstance(value, str) else value}")
-    return "\n".join(lines) + "\n"
+            lines.append(f"{name} = {_text(value) if isinstance(value, str) else value}")
+    return lines
 
 
 def _give_to(made: Path, user: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pwd
@@ -13,7 +14,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from support import at_most, flux_available
 
 from fluxburst import config, elastic, parameters
 from fluxburst.cli import main
-from fluxburst.elastic import Elastic
+from fluxburst.elastic import Elastic, Shape
+from fluxburst.errors import RequestError
 from fluxburst.quantities import parse_duration
 from fluxburst.sets import format_hostlist, parse_hostlist
 from fluxburst_local import BurstParameters
@@ -937,6 +939,9 @@ def elastics(draw: st.DrawFn) -> Elastic:
     hosts = draw(HOSTS)
     leads = draw(st.integers(1, len(hosts) - 1))
     numbers = st.integers(0, 4)
+    names = draw(st.lists(st.sampled_from(["n2-standard-8", "a.b"]), unique=True))
+    burst = hosts[leads:]
+    last = {name: burst.pop() for name in names if len(burst) > 1}
     return Elastic(
         lead_hosts=tuple(hosts[:leads]),
         burst_hosts=tuple(hosts[leads:]),
@@ -950,6 +955,10 @@ def elastics(draw: st.DrawFn) -> Elastic:
         queue=draw(st.sampled_from(["", "more", "a.b"])),
         default_queue=draw(st.sampled_from(["batch", "c-d", "e.f"])),
         user=draw(st.sampled_from(["root", "jürgen"])),
+        shapes=tuple(
+            Shape(name, (host,), 1 + draw(numbers), draw(numbers))
+            for name, host in reversed(last.items())
+        ),
     )
 
 
@@ -1014,6 +1023,54 @@ def test_a_path_with_spaces_and_letters_of_any_alphabet_works_from_start_to_end(
         gone = grown.fluxburst("unburst", "--all")
         assert (gone.returncode, gone.stderr) == (0, "")
         assert grown.left_over() == []
+
+
+SHAPED = Elastic(
+    ("lead",),
+    ("a1", "b1", "a2", "c1"),
+    cores=4,
+    shapes=(Shape("large", ("a1", "a2"), 8, 2), Shape("n2-standard-8", ("c1",), 16)),
+)
+
+
+@pytest.mark.flux
+@needs_flux
+def test_flux_reads_burst_nodes_of_several_shapes(tmp_path: Path) -> None:
+    elastic.write(SHAPED, tmp_path / "elastic")
+    resources = (tmp_path / "elastic" / "R").read_text()
+
+    def decoded(what: str, *options: str) -> str:
+        return flux_says("R", "decode", f"--{what}", *options, stdin=resources)
+
+    assert decoded("nodelist") == "lead,a1,b1,a2,c1"
+    assert decoded("ranks", "--properties=burst") == "1-4"
+    assert decoded("ranks", "--properties=large") == "1,3"
+    assert decoded("ranks", "--properties=n2-standard-8") == "4"
+    assert [decoded("count=core", f"--include={rank}") for rank in range(5)] == [
+        *["4", "8", "4", "8", "16"]
+    ]
+    assert [decoded("count=gpu", f"--include={rank}") for rank in range(5)] == list("02020")
+    assert elastic.load(tmp_path / "elastic").shape_of("a2") == SHAPED.shapes[0]
+    assert elastic.load(tmp_path / "elastic").shape_of("b1") == Shape("", ("b1",), 4)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "problem"),
+    [
+        ([Shape("x", ("z",), 1)], "hosts that are not there: z"),
+        ([Shape("x", (), 1)], "hosts that are not there: none"),
+        ([Shape("x", ("a1",), 1), Shape("y", ("a1", "a2"), 1)], "a1 has two shapes"),
+        ([Shape("lead", ("a1",), 1)], "'lead' is not a name"),
+        ([Shape("burst", ("a1",), 1)], "'burst' is not a name"),
+        ([Shape("a b", ("a1",), 1)], "'a b' is not a name"),
+        ([Shape("x", ("a1",), 0)], "at least 1 core"),
+        ([Shape("x", ("a1",), 1, 5000)], "at most 4096"),
+    ],
+)
+def test_shapes_that_cannot_be_are_refused(shapes: Sequence[Shape], problem: str) -> None:
+    made = dataclasses.replace(SHAPED, shapes=tuple(shapes))
+    with pytest.raises(RequestError, match=problem):
+        elastic.check(made)
 
 
 @pytest.mark.flux
