@@ -21,7 +21,7 @@ Answerer = Callable[[str, str, Mapping[str, str], bytes], "Reply | None"]
 
 
 @contextmanager
-def serving(answer: Answerer) -> Iterator[str]:
+def serving(answer: Answerer, keys: Path | None = None) -> Iterator[str]:
     """Serve HTTP on loopback; None for an answer closes the connection without one."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -46,10 +46,14 @@ def serving(answer: Answerer) -> Iterator[str]:
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        if keys is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(keys / "server.crt", keys / "server.key")
+            httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
         thread = threading.Thread(target=httpd.serve_forever, args=(0.02,))
         thread.start()
         try:
-            yield f"http://127.0.0.1:{httpd.server_address[1]}"
+            yield f"{'http' if keys is None else 'https'}://127.0.0.1:{httpd.server_address[1]}"
         finally:
             httpd.shutdown()
             thread.join()
@@ -106,7 +110,11 @@ class Script:
 
 @contextmanager
 def between(
-    server: Server, before: Callable[[int], None], after: Callable[[int], None]
+    server: Server,
+    before: Callable[[int], None],
+    after: Callable[[int], None],
+    *,
+    keys: Path | None = None,
 ) -> Iterator[str]:
     """Serve what an API server answers, and do something before and after each request.
 
@@ -114,6 +122,7 @@ def between(
         server: The API server.
         before: Called with the number of a request, from 1, before it is passed on.
         after: Called once the API server has done it, before it is answered.
+        keys: A directory with the server's certificate and key, to serve them over TLS.
     """
     count = 0
     lock = threading.Lock()
@@ -132,5 +141,5 @@ def between(
             types = {"Content-Type": done.headers.get("Content-Type", "text/plain")}
             return done.status_code, done.content, types
 
-        with serving(answer) as url:
+        with serving(answer, keys) as url:
             yield url
