@@ -187,6 +187,17 @@ class Site:
         path = f"{self._cluster_path}/nodePools/{name}"
         self.pools[path], self.sizes[path] = pool, size
 
+    def move_server(self, url: str) -> None:
+        """Have the cluster's API server be found somewhere else."""
+        for cluster in self.clusters.values():
+            cluster.endpoint = url.removeprefix("https://")
+
+    def finish(self) -> None:
+        """Have all operations be done."""
+        for pending in self._pending.values():
+            pending.polls = 0
+        self._time_passes()
+
     def pool(self, name: str) -> gke.NodePool | None:
         """Return a node pool."""
         return self.pools.get(f"{self._cluster_path}/nodePools/{name}")
@@ -227,8 +238,7 @@ class Site:
             self.after(method, number)
             return done
         except Refusal as refusal:
-            self.after(method, number)
-            refusal.send(context)
+            return refusal.send(context)
 
     def _check(self, method: str, context: grpc.ServicerContext) -> None:
         if self._refusals.get(method):
