@@ -135,6 +135,8 @@ class ManagedKubernetes(MiniClusterBurst):
         return None if access is None else configuration_of(access)
 
     def _types(self) -> list[NodeType]:
+        if self.isolated:
+            return self._isolated_types()
         return [
             replace(kind, cores=shape.cores, gpus=shape.gpus)
             for shape in self.elastic.shapes
@@ -147,6 +149,18 @@ class ManagedKubernetes(MiniClusterBurst):
                 properties=(BURST_PROPERTY, shape.name),
             )
         ]
+
+    def _isolated_types(self) -> list[NodeType]:
+        """Return all machine types whose price is known, or the one that is to be used."""
+        only, how = self.params.machine_type, self.params.provisioning
+        names = [only] if only is not None else list(self.machines.by_name)
+        kinds: list[NodeType] = []
+        for name in names:
+            machine = self.machines[name]
+            prices = [machine.price] * ("demand" in how) + [machine.spot_price] * ("spot" in how)
+            if only is not None or None not in prices:
+                kinds += node_types(machine, how, max_nodes=None, properties=(name,))
+        return kinds
 
     def _shape_of(self, node_type: str) -> str:
         return machine_of(node_type)[0]
@@ -209,18 +223,17 @@ class ManagedKubernetes(MiniClusterBurst):
         """
         self.pools.ensure_cluster(self._record(burst))
         with self._connected() as cluster:
-            if self._find(cluster, burst.name) is None:
+            new = self._find(cluster, burst.name) is None
+            wanted = burst
+            if new:
                 self._prepare(cluster)
-                slot = self._choose(self._free_for(cluster, burst.node_type), burst)
-                hosts = slot.hosts[: burst.nodes]
-                others = sum(
-                    int(one["spec"].get("size") or 0) for one in self._miniclusters(cluster)
-                )
-            else:
-                hosts = ()
+                if not burst.isolated:
+                    slot = self._choose(self._free_for(cluster, burst.node_type), burst)
+                    wanted = replace(burst, hostnames=slot.hosts[: burst.nodes])
+            others = sum(int(one["spec"].get("size") or 0) for one in self._miniclusters(cluster))
         # Outside of the connection: a pool takes minutes, and a token may end before it is there.
-        if hosts:
-            self._supply(replace(burst, hostnames=hosts), others)
+        if new:
+            self._supply(wanted, others)
         made = super().create(burst)
         return self._on_its_pool(made, self._pool_of(burst.name))
 
@@ -291,10 +304,7 @@ class ManagedKubernetes(MiniClusterBurst):
 
     def refresh(self, burst: Burst) -> Burst:
         """Return a burst as its node pool, its pods and the instance's nodes show it."""
-        pool = self._pool_of(burst.name)
-        if pool is None or pool.state in (PoolState.BROKEN, PoolState.GOING):
-            return self._on_its_pool(burst, pool)
-        return self._on_its_pool(super().refresh(burst), pool)
+        return self._on_its_pool(super().refresh(burst), self._pool_of(burst.name))
 
     def _pool_of(self, burst: str) -> Pool | None:
         if self.params.node_pool is not None:
@@ -306,7 +316,7 @@ class ManagedKubernetes(MiniClusterBurst):
         """Return a burst with what its node pool adds to what its pods show."""
         if pool is not None and pool.record is not None and self.params.node_pool is None:
             burst = replace(burst, since=pool.record.since or burst.since)
-        if burst.state is BurstState.FAILED:
+        if burst.state is BurstState.FAILED or burst.exit_code is not None:
             return burst
         if pool is None:
             problem = "its node pool is there no longer"
@@ -331,6 +341,7 @@ class ManagedKubernetes(MiniClusterBurst):
             price=record.price,
             since=record.since or None,
             lease_until=record.lease_until,
+            isolated=self.isolated,
             error=f"its node pool {pool.name} is there without a MiniCluster",
         )
 
@@ -389,6 +400,9 @@ def _machine_types(plugin: ManagedKubernetes) -> None:
     known = plugin.machines
     if plugin.params.machine_type is not None:
         known[plugin.params.machine_type]
+    if plugin.isolated:
+        plugin._types()
+        return
     if plugin.params.config_dir is None:
         return
     try:
