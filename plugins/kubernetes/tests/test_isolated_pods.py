@@ -130,6 +130,19 @@ def test_an_instance_that_broke_before_its_job_ended_has_failed(
     assert objects(server, namespace) == []
 
 
+def test_other_pods_may_end_before_the_first_has_told_the_exit_code(
+    server: Server, operator: FluxOperator, namespace: str
+) -> None:
+    plugin = isolated_plugin(server, namespace)
+    made = plugin.create(burst())
+    wait_until(lambda: plugin.refresh(made).state is BurstState.READY, "its pods run")
+    end(server, namespace, f"{burst().name}-1-abcde", "")
+    assert plugin.refresh(made).state is BurstState.READY
+    end(server, namespace, f"{burst().name}-0-abcde", "exit-code 4")
+    assert plugin.refresh(made).exit_code == 4
+    plugin.delete(made)
+
+
 def test_pods_that_cannot_come_fail_it(
     server: Server, operator: FluxOperator, namespace: str
 ) -> None:

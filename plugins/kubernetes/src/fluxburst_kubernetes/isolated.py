@@ -107,18 +107,21 @@ def outcome(found: Found, now: float, patience: Patience) -> Outcome:
     """Return what has become of a job, from the pods of its MiniCluster."""
     size = int(found.minicluster["spec"]["size"])
     hosts = [f"{found.slot}-{index}" for index in range(size)]
-    lead = next((pod for pod in found.pods if host_of_pod(found.slot, pod) == hosts[0]), None)
+    by_host = {host_of_pod(found.slot, pod): pod for pod in found.pods}
+    lead = by_host.get(hosts[0])
     pod = "" if lead is None else str(lead["metadata"]["name"])
     said = "" if lead is None else _message(lead)
     if match := _EXIT_CODE.fullmatch(said):
         return Outcome(int(match[1]), pod=pod)
     if said:
         return Outcome(problem=_ENDED.get(said, said), pod=pod)
-    seen = health(found, hosts, hosts, now, patience)  # which brokers are up cannot be seen
+    # The other brokers end first when the job is done, and only the first pod tells how.
+    phases = {host: (one.get("status") or {}).get("phase") for host, one in by_host.items()}
+    needed = [host for host in hosts if host == hosts[0] or phases.get(host) != "Succeeded"]
+    seen = health(found, needed, needed, now, patience)  # which brokers are up cannot be seen
     if seen.lost:
         return Outcome(problem=seen.problem, pod=pod)
-    phases = [(one.get("status") or {}).get("phase") for one in found.pods]
-    runs = len(phases) == size and set(phases) == {"Running"}
+    runs = all(phases.get(host) == "Running" for host in needed)
     return Outcome(runs=runs, waiting=seen.waiting, pod=pod)
 
 
