@@ -226,7 +226,7 @@ class ManagedKubernetes(MiniClusterBurst):
             new = self._find(cluster, burst.name) is None
             wanted = burst
             if new:
-                self._prepare(cluster)
+                self._ensure_operator(cluster)  # before anything costs money
                 if not burst.isolated:
                     slot = self._choose(self._free_for(cluster, burst.node_type), burst)
                     wanted = replace(burst, hostnames=slot.hosts[: burst.nodes])
@@ -304,7 +304,27 @@ class ManagedKubernetes(MiniClusterBurst):
 
     def refresh(self, burst: Burst) -> Burst:
         """Return a burst as its node pool, its pods and the instance's nodes show it."""
-        return self._on_its_pool(super().refresh(burst), self._pool_of(burst.name))
+        pool = self._pool_of(burst.name)
+        if pool is not None and self._is_half_made(burst, pool):
+            return self._go_on_with(burst, pool)
+        return self._on_its_pool(super().refresh(burst), pool)
+
+    def _is_half_made(self, burst: Burst, pool: Pool) -> bool:
+        """Whether a burst has a node pool of its own, and no MiniCluster.
+
+        An isolated one is not gone on with: whether its job has run cannot be told.
+        """
+        if self.params.node_pool is not None or burst.isolated:
+            return False
+        with self._there() as cluster:
+            return self._find(cluster, burst.name) is None
+
+    def _go_on_with(self, burst: Burst, pool: Pool) -> Burst:
+        """Go on with bringing up a burst where another process was interrupted."""
+        if pool.state is PoolState.RUNNING:
+            return self._on_its_pool(super().create(burst), pool)
+        coming = replace(burst, error=f"its node pool {pool.name} comes up")
+        return self._on_its_pool(coming, pool)
 
     def _pool_of(self, burst: str) -> Pool | None:
         if self.params.node_pool is not None:
@@ -329,21 +349,26 @@ class ManagedKubernetes(MiniClusterBurst):
         return replace(burst, state=BurstState.FAILED, error=problem)
 
     def _without_minicluster(self, name: str, pool: Pool) -> Burst:
-        """Return a burst whose bringing up, or taking down, was interrupted."""
+        """Return a burst whose bringing up, or taking down, was interrupted.
+
+        Which of these, the ledger knows: what was being brought up is gone on with.
+        """
         assert pool.record is not None
         record = pool.record
-        return Burst(
+        half = record.former_size is None and not self.isolated
+        burst = Burst(
             name,
             self.name,
             record.node_type,
             pool.nodes if record.former_size is None else 0,
-            state=BurstState.FAILED,
+            state=BurstState.STARTING if half else BurstState.FAILED,
             price=record.price,
             since=record.since or None,
             lease_until=record.lease_until,
             isolated=self.isolated,
             error=f"its node pool {pool.name} is there without a MiniCluster",
         )
+        return self._on_its_pool(burst, pool) if half else burst
 
     # --- going -----------------------------------------------------------------------------
 

@@ -353,12 +353,15 @@ class MiniClusterBurst(ElasticPlugin):
 
     def _prepare(self, cluster: Cluster) -> None:
         """Have all be there that a MiniCluster needs."""
-        from fluxburst_kubernetes import operator
-
-        operator.ensure(cluster, self.params.flux_operator_yaml, self.params.poll_interval)
+        self._ensure_operator(cluster)
         self._ensure_namespace(cluster)
         if not self.isolated:
             self._ensure_secrets(cluster)
+
+    def _ensure_operator(self, cluster: Cluster) -> None:
+        from fluxburst_kubernetes import operator
+
+        operator.ensure(cluster, self.params.flux_operator_yaml, self.params.poll_interval)
 
     def _ensure_namespace(self, cluster: Cluster) -> None:
         from fluxburst_kubernetes.cluster import NAMESPACES
