@@ -69,6 +69,13 @@ def test_what_a_pod_has_must_be_said_where_no_hosts_are_declared(
     assert (kind.name, kind.cores, kind.max_nodes) == ("pod", 2, None)
 
 
+def test_doctor_asks_for_nothing_that_an_isolated_burst_does_not_need(
+    server: Server, operator: FluxOperator, namespace: str
+) -> None:
+    findings = list(isolated_plugin(server, namespace).diagnose())
+    assert [one.what for one in findings if one.level != "ok"] == []
+
+
 def test_a_job_travels_as_a_secret_that_goes_once_it_runs(
     server: Server, operator: FluxOperator, namespace: str
 ) -> None:

@@ -28,7 +28,7 @@ client = FluxBurst(mock=True, config=Config(plugins={"kubernetes": written}))
 client.load("kubernetes")
 getattr(client.plugins["kubernetes"], do)(burst())
 """
-MOST_REQUESTS = 40
+MOST_REQUESTS = 100  # a wait asks again and again
 
 
 def nothing(number: int) -> None:

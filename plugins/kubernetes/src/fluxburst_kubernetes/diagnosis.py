@@ -59,8 +59,9 @@ def diagnose(plugin: MiniClusterBurst) -> Iterator[Finding]:
             yield from _operator(cluster, plugin.params.flux_operator_yaml)
     except FluxburstError as error:
         yield Finding("error", str(error), "see the parameters kubeconfig and context")
-    yield from _lead(plugin)
-    yield from _slots(plugin)
+    if not plugin.isolated:  # nothing of an isolated burst leads back here
+        yield from _lead(plugin)
+        yield from _slots(plugin)
 
 
 def _server(cluster: Cluster) -> Finding:
