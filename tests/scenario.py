@@ -80,6 +80,10 @@ class World(Protocol):
         """Let the time of a lease go by."""
         ...
 
+    def running(self) -> list[str]:
+        """Return the machines, or pods, that run now."""
+        ...
+
     def left(self) -> list[str]:
         """Return all that is left of bursts, also in the instance."""
         ...
@@ -189,7 +193,7 @@ def _end_of_the_lease(world: World) -> str:
     client.close()
     world.pass_lease()
     client = world.client(policy)
-    ended_alone = not set(client.plugins[world.plugin].list_bursts())
+    ended_alone = not world.running()
     for jobid in client.instance.job_ids():
         client.instance.cancel_jobs([jobid], "the scenario goes on")
     _pass_until(client, lambda: not client.ledger.live())
@@ -310,8 +314,12 @@ class LiveWorld:
     def pass_lease(self) -> None:
         """Wait until the provider has ended what it had, or for the lease and some more."""
         until = time.monotonic() + LEASE_SECONDS + 5
-        while self.provider_left() and time.monotonic() < until:
+        while self.running() and time.monotonic() < until:
             time.sleep(0.1)
+
+    def running(self) -> list[str]:
+        """Return what runs."""
+        return self.provider_left()
 
     def left(self) -> list[str]:
         """Return what is left."""

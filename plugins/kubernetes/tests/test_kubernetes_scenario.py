@@ -44,6 +44,9 @@ class KubernetesWorld(LiveWorld):
         brokers = [f"broker {host}" for host in self._operator.brokers]
         return [*self._objects(), *brokers]
 
+    def running(self) -> list[str]:
+        return list(self._operator.brokers)
+
     def _objects(self) -> list[str]:
         found = objects(self._server, SPACE)
         return [one for one in found if not (self._killing and one.startswith("secrets/"))]

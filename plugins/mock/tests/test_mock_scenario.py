@@ -70,6 +70,9 @@ class MockWorld:
     def pass_lease(self) -> None:
         self.instance.advance(LEASE_SECONDS + 1)
 
+    def running(self) -> list[str]:
+        return list(self.cloud.machines)
+
     def left(self) -> list[str]:
         return [*self.cloud.machines, *(n.hostname for n in self.instance.nodes() if n.drained)]
 
