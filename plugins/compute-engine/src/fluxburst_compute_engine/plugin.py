@@ -1,0 +1,603 @@
+"""The burst plugin ``compute_engine``: instances whose brokers join the instance."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import pwd
+import re
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fluxburst import Burst, BurstState, Node, NodeType
+from fluxburst.bursts import LIVE_STATES, drain_reason
+from fluxburst.elastic import BURST_PROPERTY, Shape, check_certificate, system_toml
+from fluxburst.errors import (
+    AuthError,
+    BurstError,
+    CapacityError,
+    ParameterError,
+    Problem,
+    QuotaError,
+    RequestError,
+)
+from fluxburst.joining import ElasticPlugin
+from fluxburst.leaving import leave
+from fluxburst.machine_types import MachineTypes, machine_of, node_types
+from fluxburst.plugins import Finding
+from fluxburst.quantities import format_duration
+from fluxburst.sets import format_hostlist
+from fluxburst_compute_engine import credentials, labels, machines, placement
+from fluxburst_compute_engine.catalogue import machine_types
+from fluxburst_compute_engine.checks import check_parameters
+from fluxburst_compute_engine.credentials import Identity
+from fluxburst_compute_engine.errors import ExistsError
+from fluxburst_compute_engine.parameters import BurstParameters
+from fluxburst_compute_engine.states import Machine, health, seconds
+
+if TYPE_CHECKING:
+    from google.cloud import compute_v1
+
+    from fluxburst_compute_engine.cloud import Compute
+
+_REASON = re.compile(drain_reason(r"(?P<burst>\S+)"))
+_log = logging.getLogger(__name__)
+
+
+class ComputeEngineBurst(ElasticPlugin):
+    """Makes instances of declared names, and deletes them again.
+
+    Nothing is kept but what is in the project: bursts are found by their labels.
+    """
+
+    _param_dataclass = BurstParameters
+    name = "compute_engine"
+
+    params: BurstParameters
+
+    def __init__(self, dataclass: BurstParameters) -> None:
+        super().__init__(dataclass)
+        self._lock = threading.Lock()
+        self._taken: dict[str, str] = {}
+        """Hosts of bursts that are being made, with the burst."""
+        self._full: dict[tuple[str, str], float] = {}
+        """Until when a zone is left alone for a node type, by the monotonic clock."""
+        self._identity: Identity | None = None
+        self._region_zones: list[str] = []
+
+    # --- what it works with ----------------------------------------------------------------
+
+    @functools.cached_property
+    def machine_types(self) -> MachineTypes:
+        """The machine types, with what the parameters say of them."""
+        return machine_types().with_overrides(self.params.machine_types)
+
+    @functools.cached_property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The declared burst nodes that it may supply: those of a shape that is a machine type.
+
+        Raises:
+            RequestError: if there are none, or one is declared with other cores than it has.
+        """
+        only = self.params.compute_machine_type
+        found = [
+            shape
+            for shape in self.elastic.all_shapes
+            if shape.name in self.machine_types.by_name and only in (None, shape.name)
+        ]
+        if not found:
+            kind = f"the machine type {only}" if only else "a machine type of Compute Engine"
+            raise RequestError(
+                f"{self.directory} declares no hosts of {kind}: fluxburst compute-engine init "
+                "declares them"
+            )
+        for shape in found:
+            machine = self.machine_types[shape.name]
+            if (shape.cores, shape.gpus) != (machine.cores, machine.gpus):
+                raise RequestError(
+                    f"{shape.name} has {machine.cores} cores and {machine.gpus} GPUs, and "
+                    f"{self.directory} declares it with {shape.cores} and {shape.gpus}"
+                )
+        return tuple(found)
+
+    @functools.cached_property
+    def _certificate(self) -> bytes:
+        path = self.params.curve_cert or self.directory / "curve.cert"
+        check_certificate(path)
+        return path.read_bytes()
+
+    @functools.cached_property
+    def _tag(self) -> str:
+        return labels.instance_tag(self._certificate)
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Compute]:
+        """Open a connection; credentials that were refused are looked up anew the next time."""
+        from fluxburst_compute_engine.cloud import connected
+
+        identity = self._identity or credentials.default(self.params.project)
+        try:
+            with connected(identity, self.params) as compute:
+                self._identity = identity
+                yield compute
+        except AuthError:
+            self._identity = None
+            raise
+
+    def validate(self) -> bool:
+        """Check the parameters, and the directory if it is named.
+
+        Google is not asked: a service may start while it does not answer, and
+        ``fluxburst doctor`` tells what it says.
+
+        Raises:
+            ParameterError: for all that is wrong with the parameters.
+        """
+        problems = [
+            Problem(field, "config or environment", why)
+            for field, why in check_parameters(self.params)
+        ]
+        if not problems and self.params.config_dir is not None:
+            try:
+                self.node_types()
+            except RequestError as error:
+                problems.append(Problem("config_dir", "config or environment", str(error)))
+        if problems:
+            raise ParameterError(self.name, problems)
+        return True
+
+    def diagnose(self) -> Iterable[Finding]:
+        """Check the credentials, their permissions, image, zones, and the lead's address.
+
+        It changes nothing.
+        """
+        from fluxburst_compute_engine.diagnosis import diagnose
+
+        return diagnose(self)
+
+    # --- what it supplies ------------------------------------------------------------------
+
+    def node_types(self) -> Sequence[NodeType]:
+        """Return the machine types that are declared, on demand, spot or both.
+
+        Of each there may be as many as it has, and hosts are free: both ways of buying share them.
+        """
+        used, free = self.in_use(), self._free_hosts()
+        kinds: list[NodeType] = []
+        for shape in self.shapes:
+            for kind in node_types(
+                self.machine_types[shape.name],
+                self.params.provisioning,
+                max_nodes=None,
+                properties=tuple(dict.fromkeys([BURST_PROPERTY, shape.name])),
+            ):
+                most = used.get(kind.name, 0) + len(free[shape.name])
+                kinds.append(replace(kind, max_nodes=most))
+        return kinds
+
+    def create(self, burst: Burst) -> Burst:
+        """Make a burst's instances in the first zone that has them, or find them.
+
+        Raises:
+            CapacityError: if no zone has so many, or so many declared hosts are not free.
+            QuotaError: if the project may not have so many.
+            BurstError: or another of its kinds, if Google refuses something.
+        """
+        with self._connected() as compute:
+            found = self._find(compute, burst.name)
+            if len(found) < burst.nodes and self._await_insertions(compute, burst.name):
+                found = self._find(compute, burst.name)
+            if not found:
+                found = self._make(compute, burst)
+        hosts = _hosts(found)
+        if len(hosts) < min(self.params.min_count or burst.nodes, burst.nodes):
+            problem = f"{len(hosts)} of its {burst.nodes} instances are there"
+            raise BurstError(problem, plugin=self.name, burst=burst.name, nodes=len(hosts))
+        return self._as_it_is(replace(burst, nodes=len(hosts)), found, hosts)
+
+    def delete(self, burst: Burst) -> None:
+        """Drain its nodes, wait for their jobs, delete its instances, wait until they are gone.
+
+        Raises:
+            BurstError: if jobs still run on its nodes, or its instances are not gone in time.
+        """
+        with self._connected() as compute:
+            ranks = [node.rank for node in self._nodes_of(compute, burst)]
+            leave(
+                self.instance,
+                ranks,
+                reason=drain_reason(burst.name),
+                grace=self.params.grace,
+                cancel_jobs=self.params.cancel_jobs,
+                end=lambda: self._end(compute, burst.name),
+            )
+
+    def list_bursts(self) -> Collection[str]:
+        """Return the bursts that something is left of: instances, a policy, drained nodes."""
+        with self._connected() as compute:
+            there = {written.name for written, _ in self._all(compute)}
+            there |= set(placement.bursts(compute, self.params, self._tag))
+        return sorted(there | set(self._draining().values()))
+
+    def adopt(self) -> Sequence[Burst]:
+        """Return the bursts that something is left of, as they are."""
+        with self._connected() as compute:
+            there = self._all(compute)
+            placed = placement.bursts(compute, self.params, self._tag)
+        bursts = {}
+        for name in sorted({written.name for written, _ in there}):
+            own = [machine for written, machine in there if written.name == name]
+            written = next(written for written, _ in there if written.name == name)
+            hosts = tuple(dict.fromkeys([*written.hosts, *_hosts(own)]))
+            known = Burst(
+                name, self.name, written.node_type, len(hosts), written.jobs, price=written.price
+            )
+            bursts[name] = self._as_it_is(known, own, hosts, adopting=True)
+        draining = self._draining()
+        for name in sorted({*draining.values(), *placed}):
+            hosts = tuple(host for host, burst in draining.items() if burst == name)
+            gone = replace(_named(name), state=BurstState.FAILED, error="it was being taken down")
+            known = bursts.get(name) or gone
+            merged = tuple(dict.fromkeys([*known.hostnames, *hosts]))
+            bursts[name] = replace(known, hostnames=merged)
+        return list(bursts.values())
+
+    def refresh(self, burst: Burst) -> Burst:
+        """Return a burst as its instances and the instance's nodes show it.
+
+        Once all have joined, the secrets are taken out of the instances' metadata.
+        """
+        with self._connected() as compute:
+            found = self._find(compute, burst.name)
+            now = self._as_it_is(burst, found, burst.hostnames or _hosts(found), compute=compute)
+            if now.state is BurstState.READY:
+                self._forget_secrets(compute, burst.name)
+        return now
+
+    def renew(self, burst: Burst) -> Burst:
+        """Return the burst with the lease that it has: it cannot be longer while instances run.
+
+        Scheduling, and with it the maximum run duration, can only be set for an instance that is
+        stopped (https://cloud.google.com/compute/docs/reference/rest/v1/instances/setScheduling).
+
+        Raises:
+            BurstError: if there are no instances of it.
+        """
+        with self._connected() as compute:
+            found = self._find(compute, burst.name)
+        if not found:
+            raise BurstError("there are no instances of it", plugin=self.name, burst=burst.name)
+        return replace(burst, lease_until=_earliest(burst.lease_until, _end_of(found)))
+
+    # --- making instances ------------------------------------------------------------------
+
+    def _make(self, compute: Compute, burst: Burst) -> list[Machine]:
+        """Make a burst's instances in one of the zones."""
+        taken: list[str] = []
+        while True:
+            hosts = self._take_hosts(compute, burst, taken)
+            try:
+                return self._make_somewhere(compute, burst, hosts)
+            except ExistsError as error:
+                # Names are of the whole project: somebody else has one, or an earlier request.
+                found = self._find(compute, burst.name)
+                if found:
+                    return found
+                others = [host for host in hosts if host in str(error)] or list(hosts)
+                taken += others
+                _log.warning("plugin %s: %s", self.name, error)
+            finally:
+                self._release(burst.name)
+
+    def _make_somewhere(
+        self, compute: Compute, burst: Burst, hosts: Sequence[str]
+    ) -> list[Machine]:
+        policy = placement.ensure(compute, self.params, self._tag, burst.name)
+        resource = machines.bulk_insert(
+            self.params,
+            compute.project,
+            self._tag,
+            burst,
+            hosts,
+            self._metadata(burst, hosts),
+            placement_policy=policy,
+        )
+        errors: list[BurstError] = []
+        for zone in self._zones(compute, burst.node_type):
+            try:
+                self._insert(compute, zone, burst, resource)
+            except CapacityError as error:
+                self._full[zone, burst.node_type] = time.monotonic() + self.params.zone_backoff
+                errors.append(error)
+                continue
+            found = self._find(compute, burst.name)
+            if found:
+                return found
+            errors.append(BurstError(f"Google made the instances in {zone}, and lists none"))
+        raise self._no_capacity(burst, errors)
+
+    def _insert(
+        self,
+        compute: Compute,
+        zone: str,
+        burst: Burst,
+        resource: compute_v1.BulkInsertInstanceResource,
+    ) -> None:
+        """Make instances in a zone; where that fails, none are left of it."""
+        from fluxburst_compute_engine.cloud import request_id
+
+        doing = f"create {resource.count} instances of {burst.node_type} in {zone}"
+        try:
+            compute.insert(zone, resource, request_id(self._tag, burst.name), doing)
+        except (CapacityError, QuotaError):
+            # Google has taken back what it made: but only what it knows of, and not at once.
+            self._delete_machines(compute, burst.name)
+            raise
+
+    def _zones(self, compute: Compute, node_type: str) -> list[str]:
+        """Return the zones to try, without those that had no capacity a short while ago."""
+        now = time.monotonic()
+        zones = self._all_zones(compute)
+        return [zone for zone in zones if self._full.get((zone, node_type), now) <= now]
+
+    def _all_zones(self, compute: Compute) -> list[str]:
+        if self.params.zone is not None:
+            return [self.params.zone]
+        if not self.params.zones and not self._region_zones:
+            self._region_zones = compute.zones(self.params.region)
+        return self.params.zones or self._region_zones
+
+    def _no_capacity(self, burst: Burst, errors: Sequence[BurstError]) -> BurstError:
+        if any(not isinstance(error, CapacityError) for error in errors):
+            return next(error for error in errors if not isinstance(error, CapacityError))
+        said = "; ".join(str(error) for error in errors)
+        backoff = format_duration(self.params.zone_backoff)
+        return CapacityError(
+            said or f"all zones had no {burst.node_type} less than {backoff} ago",
+            plugin=self.name,
+            burst=burst.name,
+        )
+
+    def _take_hosts(self, compute: Compute, burst: Burst, but: Collection[str]) -> list[str]:
+        """Choose the hosts of a burst, and keep them from others until :meth:`_release`.
+
+        Raises:
+            CapacityError: if there are not so many free ones.
+        """
+        machine_type, _ = machine_of(burst.node_type)
+        there = {machine.host for _, machine in self._all(compute)}
+        with self._lock:
+            free = [
+                host
+                for host in self._free_hosts(but=burst.name).get(machine_type, ())
+                if host not in there and host not in but and host not in self._taken
+            ]
+            if len(free) < burst.nodes:
+                others = f"; somebody else has {format_hostlist(sorted(but))}" if but else ""
+                raise CapacityError(
+                    f"{burst.nodes} nodes are asked for, and {len(free)} declared hosts of "
+                    f"{machine_type} are down and free{others}",
+                    plugin=self.name,
+                    burst=burst.name,
+                )
+            hosts = free[: burst.nodes]
+            self._taken.update(dict.fromkeys(hosts, burst.name))
+        return hosts
+
+    def _release(self, name: str) -> None:
+        with self._lock:
+            for host in [host for host, burst in self._taken.items() if burst == name]:
+                del self._taken[host]
+
+    def _free_hosts(self, *, but: str = "") -> dict[str, list[str]]:
+        """Return the declared hosts that nothing is on, by machine type.
+
+        For bursts whose hosts are not known yet, as many are left out; ``but`` is not counted.
+        """
+        busy = {node.hostname for node in self.instance.nodes() if node.up or node.drained}
+        live = [b for b in self.bursts.values() if b.state in LIVE_STATES and b.name != but]
+        busy.update(host for burst in live for host in burst.hostnames)
+        free = {}
+        for shape in self.shapes:
+            hosts = [host for host in shape.hosts if host not in busy]
+            coming = sum(
+                burst.nodes
+                for burst in live
+                if not burst.hostnames and machine_of(burst.node_type)[0] == shape.name
+            )
+            free[shape.name] = hosts[: max(0, len(hosts) - coming)] if not but else hosts
+        return free
+
+    def _metadata(self, burst: Burst, hosts: Sequence[str]) -> dict[str, str]:
+        # Where fewer will do, which of them there are to be is only told by those that there are.
+        all_or_none = self.params.min_count is None
+        named = replace(burst, hostnames=tuple(hosts) if all_or_none else ())
+        return machines.metadata_of(self.params, self.instance.name, named, self._broker())
+
+    def _broker(self) -> machines.Broker:
+        params, elastic = self.params, self.elastic
+        seen = replace(
+            elastic,
+            address=params.lead_host or elastic.address,
+            port=params.lead_port or elastic.port,
+        )
+        user = params.flux_user or elastic.user
+        root = params.flux_root
+        return machines.Broker(
+            certificate=self._certificate,
+            resources=(self.directory / "R").read_bytes(),
+            config=system_toml(seen, Path(machines.HOME)),
+            user=user,
+            uid=_uid(user),
+            flux="flux" if root is None else str(root / "bin" / "flux"),
+            munge_key=None if params.munge_key is None else params.munge_key.read_bytes(),
+        )
+
+    # --- ending them -----------------------------------------------------------------------
+
+    def _end(self, compute: Compute, name: str) -> None:
+        """Delete a burst's instances, wait until they are gone, and what goes with them."""
+        self._await_insertions(compute, name)
+        self._delete_machines(compute, name)
+        placement.remove(compute, self.params, self._tag, name)
+
+    def _await_insertions(self, compute: Compute, name: str) -> bool:
+        """Wait until no request of another process goes on making a burst's instances.
+
+        Returns whether there was one; whether it failed does not matter: what is there does.
+        """
+        going_on = False
+        for zone in self._all_zones(compute):
+            for operation in compute.insertions(zone, self._tag, name):
+                going_on = True
+                with contextlib.suppress(CapacityError, QuotaError, ExistsError):
+                    compute.wait(zone, operation, f"create the instances of {name} in {zone}")
+        return going_on
+
+    def _delete_machines(self, compute: Compute, name: str) -> None:
+        until = time.monotonic() + self.params.delete_timeout
+        asked: set[tuple[str, str]] = set()
+        while found := compute.instances(labels.burst_labels(self._tag, name)):
+            for one in found:
+                if (one.zone, one.name) not in asked and compute.delete(one):
+                    asked.add((one.zone, one.name))
+            if time.monotonic() > until:
+                left = format_hostlist(sorted(one.name for one in found))
+                limit = format_duration(self.params.delete_timeout)
+                raise BurstError(
+                    f"its instances were deleted, and {left} are still there after {limit}"
+                )
+            time.sleep(self.params.poll_interval)
+
+    def _forget_secrets(self, compute: Compute, name: str) -> None:
+        """Take the secrets out of the metadata; where that fails, only a warning is due."""
+        for one in compute.instances(labels.burst_labels(self._tag, name)):
+            if machines.SECRETS.isdisjoint(item.key for item in one.metadata.items):
+                continue
+            try:
+                compute.forget(one, machines.SECRETS)
+            except BurstError as error:
+                _log.warning("plugin %s: secrets stay in metadata: %s", self.name, error)
+                return
+
+    # --- what is there ---------------------------------------------------------------------
+
+    def _all(self, compute: Compute) -> list[tuple[labels.Written, Machine]]:
+        """Return all instances of this Flux instance, with what they say of their bursts."""
+        return [
+            (labels.read(one.labels, _metadata(one)), _machine(one))
+            for one in compute.instances(labels.instance_labels(self._tag))
+            if labels.BURST in one.labels
+        ]
+
+    def _find(self, compute: Compute, name: str) -> list[Machine]:
+        """Return the instances of a burst."""
+        return [_machine(one) for one in compute.instances(labels.burst_labels(self._tag, name))]
+
+    def _as_it_is(
+        self,
+        burst: Burst,
+        found: Sequence[Machine],
+        hosts: tuple[str, ...],
+        *,
+        adopting: bool = False,
+        compute: Compute | None = None,
+    ) -> Burst:
+        """Return a burst in the state that its instances and the instance's nodes show."""
+        up = {node.hostname for node in self.instance.nodes() if node.up}.intersection(hosts)
+        seen = health(found, hosts, up, time.time(), self.params.join_timeout)
+        since = min((machine.began for machine in found), default=burst.since)
+        burst = replace(burst, hostnames=hosts, since=since)
+        burst = replace(burst, lease_until=_earliest(burst.lease_until, _end_of(found)))
+        if seen.lost or not hosts:
+            left = tuple(host for host in hosts if host not in seen.lost) if adopting else hosts
+            problem = seen.problem or "there are no instances of it"
+            problem += self._explanation(compute, burst.name, seen.late)
+            return replace(burst, state=BurstState.FAILED, hostnames=left, error=problem)
+        if len(up) == len(hosts):
+            return replace(burst, state=BurstState.READY, joined=len(up), error="")
+        state = BurstState.JOINING if up else BurstState.STARTING
+        return replace(burst, state=state, joined=len(up), error="")
+
+    def _explanation(self, compute: Compute | None, name: str, late: Collection[str]) -> str:
+        """Return what the first of the instances that are late says at its serial port."""
+        if compute is None or not late:
+            return ""
+        for one in compute.instances(labels.burst_labels(self._tag, name)):
+            if one.name not in late:
+                continue
+            command = (
+                f"gcloud compute instances get-serial-port-output {one.name} "
+                f"--zone {_machine(one).zone} --project {compute.project}"
+            )
+            with contextlib.suppress(BurstError):
+                said = re.findall(r"fluxburst: (.*)", compute.console(one))
+                if said:
+                    return f"; {one.name} says: {said[-1].strip()} [{command}]"
+            return f"; {command} may tell why"
+        return ""
+
+    def _draining(self) -> dict[str, str]:
+        """Return the declared hosts that are drained for a burst, with its name."""
+        own = {host for shape in self.shapes for host in shape.hosts}
+        return {
+            node.hostname: match["burst"]
+            for node in self.instance.nodes()
+            if node.hostname in own
+            and node.drained
+            and (match := _REASON.fullmatch(node.drain_reason))
+        }
+
+    def _nodes_of(self, compute: Compute, burst: Burst) -> list[Node]:
+        """Return the nodes of a burst, and of no other, as they are now."""
+        hosts = set(burst.hostnames)
+        others: set[str] = set()
+        for written, machine in self._all(compute):
+            (hosts if written.name == burst.name else others).add(machine.host)
+        draining = self._draining()
+        hosts |= {host for host, name in draining.items() if name == burst.name}
+        others |= {host for host, name in draining.items() if name != burst.name}
+        return [node for node in self.instance.nodes() if node.hostname in hosts - others]
+
+
+def _named(name: str) -> Burst:
+    """Return a burst of which only the name is known."""
+    return Burst(name, ComputeEngineBurst.name, "", 0)
+
+
+def _hosts(found: Sequence[Machine]) -> tuple[str, ...]:
+    return tuple(sorted({machine.host for machine in found}))
+
+
+def _uid(user: str) -> int:
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError as error:
+        raise RequestError(f"there is no user {user!r} here, so no user id for it there") from error
+
+
+def _metadata(one: compute_v1.Instance) -> Mapping[str, str]:
+    return {item.key: item.value for item in one.metadata.items}
+
+
+def _machine(one: compute_v1.Instance) -> Machine:
+    from fluxburst_compute_engine.cloud import last
+
+    limit = one.scheduling.max_run_duration.seconds
+    began = seconds(one.last_start_timestamp) or seconds(one.creation_timestamp) or time.time()
+    return Machine(one.name, last(one.zone), one.status, began, int(limit) or None)
+
+
+def _end_of(found: Iterable[Machine]) -> float | None:
+    """Return when the first of some machines ends by itself; None for never."""
+    ends = [one.began + one.run_seconds for one in found if one.run_seconds is not None]
+    return min(ends, default=None)
+
+
+def _earliest(*times: float | None) -> float | None:
+    return min((time for time in times if time is not None), default=None)
