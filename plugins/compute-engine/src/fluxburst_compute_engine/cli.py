@@ -125,7 +125,7 @@ def _elastic(shapes: Sequence[Shape], options: dict[str, Any]) -> Elastic:
 
 def _fluxburst_toml(directory: Path, options: dict[str, Any]) -> str:
     lines = [
-        "# For fluxburst in this instance; 'fluxburst params compute_engine' tells what can be set.",
+        "# For fluxburst in this instance; see 'fluxburst params compute_engine'.",
         "[plugins.compute_engine]",
         f"config_dir = {_text(str(directory.absolute()))}",
     ]

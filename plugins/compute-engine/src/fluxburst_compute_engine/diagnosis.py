@@ -100,13 +100,13 @@ def _granted(compute: Compute, params: BurstParameters, wanted: tuple[str, ...])
 
     doing = "tell the permissions in the project"
     url = f"{params.resource_manager_endpoint}/v1/projects/{compute.project}:testIamPermissions"
-    with AuthorizedSession(compute.identity.credentials) as session:
+    with AuthorizedSession(compute.identity.credentials) as session:  # type: ignore[no-untyped-call]
         try:
             answer = session.post(
                 url, json={"permissions": list(wanted)}, timeout=params.request_timeout
             )
             if answer.status_code >= 400:
-                raise from_http_response(answer)
+                raise from_http_response(answer)  # type: ignore[no-untyped-call]
             return frozenset(answer.json().get("permissions", ()))
         except Exception as error:  # of Google's, requests' or urllib3's kinds
             raise as_error(error, doing) from error

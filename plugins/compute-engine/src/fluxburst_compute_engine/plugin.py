@@ -144,7 +144,7 @@ class ComputeEngineBurst(ElasticPlugin):
         ]
         if not problems and self.params.config_dir is not None:
             try:
-                self.node_types()
+                self._kinds()
             except RequestError as error:
                 problems.append(Problem("config_dir", "config or environment", str(error)))
         if problems:
@@ -168,17 +168,27 @@ class ComputeEngineBurst(ElasticPlugin):
         Of each there may be as many as it has, and hosts are free: both ways of buying share them.
         """
         used, free = self.in_use(), self._free_hosts()
-        kinds: list[NodeType] = []
-        for shape in self.shapes:
+        most = {
+            k.name: used.get(k.name, 0) + len(free[machine_of(k.name)[0]]) for k in self._kinds()
+        }
+        return [replace(kind, max_nodes=most[kind.name]) for kind in self._kinds()]
+
+    def _kinds(self) -> list[NodeType]:
+        """Return the node types, without how many there may be.
+
+        Raises:
+            RequestError: if there are none, or one has no price.
+        """
+        return [
+            kind
+            for shape in self.shapes
             for kind in node_types(
                 self.machine_types[shape.name],
                 self.params.provisioning,
-                max_nodes=None,
+                max_nodes=len(shape.hosts),
                 properties=tuple(dict.fromkeys([BURST_PROPERTY, shape.name])),
-            ):
-                most = used.get(kind.name, 0) + len(free[shape.name])
-                kinds.append(replace(kind, max_nodes=most))
-        return kinds
+            )
+        ]
 
     def create(self, burst: Burst) -> Burst:
         """Make a burst's instances in the first zone that has them, or find them.
