@@ -8,6 +8,7 @@ is a Flux, a machine runs the startup script in its metadata, and so starts a re
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -21,7 +22,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from google.cloud import compute_v1 as api
 PROJECT, REGION = "test-project", "us-central1"
 FAMILY = "flux-fw-bursted-x86-64"
 WHO = f"burst@{PROJECT}.iam.gserviceaccount.com"
+UNIVERSE = "cloud.test"
 END_SECONDS = 30.0
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -137,7 +138,7 @@ class Site:
         self._running: list[Running] = []
         self._lock = threading.RLock()
         self._directory = Path(tempfile.mkdtemp(prefix="fb-"))
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self.key = _service_account(self._directory / "key.json", self.endpoint)
@@ -151,8 +152,14 @@ class Site:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What names the credentials that it accepts."""
-        return {"GOOGLE_APPLICATION_CREDENTIALS": str(self.key)}
+        """What names the credentials that it accepts.
+
+        In a universe of its own, since in Google's each new key is looked up at Google.
+        """
+        return {
+            "GOOGLE_APPLICATION_CREDENTIALS": str(self.key),
+            "GOOGLE_CLOUD_UNIVERSE_DOMAIN": UNIVERSE,
+        }
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -281,7 +288,7 @@ class Site:
             running.steps.pop(0)()
             if not running.steps:
                 self._running.remove(running)
-                running.operation.status = api.Operation.Status.DONE
+                running.operation.status = api.Operation.Status.DONE  # type: ignore[assignment]
                 running.operation.progress = 100
         for key, machine in list(self.machines.items()):
             limit = machine.instance.scheduling.max_run_duration.seconds
@@ -623,7 +630,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _check_identity(self) -> None:
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")
         try:
-            told = google.auth.jwt.decode(token, verify=False)
+            told = google.auth.jwt.decode(token, verify=False)  # type: ignore[no-untyped-call]
         except ValueError:
             told = {}
         if scheme != "Bearer" or told.get("iss") != WHO:
@@ -664,22 +671,24 @@ def _json(message: Any) -> dict[str, Any]:
     return answer
 
 
+@functools.cache
+def _private_key() -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    return key.private_bytes(encoding, form, serialization.NoEncryption()).decode()
+
+
 def _service_account(path: Path, endpoint: str) -> Path:
     """Write the key of a service account; it is asked for no token anywhere."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
     content = {
         "type": "service_account",
         "project_id": PROJECT,
         "private_key_id": "1",
-        "private_key": pem.decode(),
+        "private_key": _private_key(),
         "client_email": WHO,
         "client_id": "1",
         "token_uri": f"{endpoint}/token",
+        "universe_domain": UNIVERSE,
     }
     path.touch(mode=0o600)
     path.write_text(json.dumps(content))
