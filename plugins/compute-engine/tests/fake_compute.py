@@ -60,6 +60,10 @@ class Refusal(Exception):  # noqa: N818 - it is an answer
         self.body = {"error": {"code": status, "message": message, "errors": [one]}}
 
 
+class Dropped(Exception):  # noqa: N818 - it is what becomes of a request
+    """What :attr:`Site.before` raises to have a request dropped, as if it had never come."""
+
+
 @dataclass
 class Running:
     """An operation that is not done yet: what it does at each of the requests that are left."""
@@ -616,7 +620,11 @@ class _Handler(BaseHTTPRequestHandler):
         site = self.site
         with site._lock:
             number = len(site.requests) + 1
-        site.before(number)
+        try:
+            site.before(number)
+        except Dropped:
+            self.close_connection = True
+            return
         status, headers = 200, {}
         try:
             self._check_identity()

@@ -21,6 +21,7 @@ CONNECT_SECONDS = 3.0
 
 NEEDED = (
     "compute.disks.create",
+    "compute.images.getFromFamily",
     "compute.images.useReadOnly",
     "compute.instances.create",
     "compute.instances.delete",
