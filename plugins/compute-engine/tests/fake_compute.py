@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -46,6 +47,13 @@ def stamp(seconds: float) -> str:
     """Return a time as the API has it."""
     at = datetime.fromtimestamp(seconds, timezone.utc)
     return at.isoformat(timespec="milliseconds")
+
+
+def free_port() -> int:
+    """Return a port of loopback that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer
@@ -138,6 +146,7 @@ class Site:
         self.policies: dict[str, api.ResourcePolicy] = {}
         self.operations: dict[str, api.Operation] = {}
         self.problems: list[str] = []
+        self._ports: dict[str, int] = {}
         self._seen_ids: dict[str, api.Operation] = {}
         self._running: list[Running] = []
         self._lock = threading.RLock()
@@ -263,6 +272,8 @@ class Site:
              "compute.instances.setMetadata", self._set_metadata),
             (get, f"{instance}/serialPort", "instances.getSerialPortOutput",
              "compute.instances.getSerialPortOutput", self._serial_port),
+            (get, f"{instance}/getGuestAttributes", "instances.getGuestAttributes",
+             "compute.instances.getGuestAttributes", self._guest_attributes),
             (get, f"{zone}/operations", "zoneOperations.list",
              "compute.zoneOperations.list", self._list_operations),
             (get, f"{zone}/operations/([^/]+)", "zoneOperations.get",
@@ -478,7 +489,15 @@ class Site:
         value = machine.metadata[path.removeprefix("attributes/")]
         if path.endswith("fluxburst-config") and machine.root is not None:
             value = value.replace("/etc/fluxburst", f"{machine.root}/etc/fluxburst")
+            lead = machine.metadata.get("fluxburst-lead")
+            if lead:  # names of instances resolve in Google's networks, and not here
+                here = f"tcp://127.0.0.1:{self._ports.setdefault(lead, free_port())}"
+                value = value.replace(f"tcp://{lead}:8050", here).replace("tcp://*:8050", here)
         return value
+
+    def tell(self, zone: str, name: str, key: str, value: str) -> None:
+        """Take a guest attribute that an instance tells."""
+        self.machines[zone, name].guest_attributes[key] = value
 
     def _list(self, *, query: Mapping[str, str], body: str) -> dict[str, Any]:
         wanted = dict(
@@ -538,6 +557,20 @@ class Site:
         log = machine.root / "log" if machine.root else None
         contents = log.read_text() if log else "boot\nfluxburst: there is no flux in this image\n"
         return _json(api.SerialPortOutput(contents=contents))
+
+    def _guest_attributes(
+        self, zone: str, name: str, *, query: Mapping[str, str], body: str
+    ) -> dict[str, Any]:
+        machine = self._machine(zone, name)
+        if not machine.guest_attributes:
+            raise Refusal(
+                404, "notFound", "The resource 'fluxburst/' of guest attributes is absent"
+            )
+        items = [
+            api.GuestAttributesEntry(namespace="fluxburst", key=key, value=value)
+            for key, value in machine.guest_attributes.items()
+        ]
+        return _json(api.GuestAttributes(query_value=api.GuestAttributesValue(items=items)))
 
     def _list_operations(self, zone: str, *, query: Mapping[str, str], body: str) -> dict[str, Any]:
         wanted = query.get("filter", "")
@@ -609,6 +642,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_DELETE(self) -> None:
         self._answer()
+
+    def do_PUT(self) -> None:
+        _, _, _, zone, name, what, _, key = self.path.split("/", 7)
+        value = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        assert what == "guest-attributes"
+        with self.site._lock:
+            self.site.tell(zone, name, key, value)
+        self._send(200, b"", {})
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,18 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from compute_sites import SMALL
-from fake_compute import Site
+from fake_compute import Site, free_port
 from live import Flux
 
 from fluxburst import FluxBurst
 from fluxburst.config import Config, load
-
-
-def free_port() -> int:
-    """Return a port of loopback that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:

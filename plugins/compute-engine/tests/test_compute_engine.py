@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from compute_sites import SMALL, client_of, plugin_of, write_elastic
-from fake_compute import FAMILY, Site
-from growing_compute import command_line, free_port, outside
+from fake_compute import FAMILY, Site, free_port
+from growing_compute import command_line, outside
 from support import flux_available
 
 from fluxburst import FluxBurst

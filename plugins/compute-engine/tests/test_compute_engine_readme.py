@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 import pytest
-from fake_compute import compute_engine
-from growing_compute import free_port, outside
+from fake_compute import compute_engine, free_port
+from growing_compute import outside
 from support import flux_available
 
 from fluxburst_compute_engine import BurstParameters
@@ -44,7 +44,7 @@ def test_each_option_of_init_is_in_the_table_and_no_other() -> None:
 
 
 def test_role_yaml_gives_what_doctor_asks_for_and_no_more() -> None:
-    lines = (ROOT / "role.yaml").read_text().splitlines()
+    lines = (ROOT / "src" / "fluxburst_compute_engine" / "role.yaml").read_text().splitlines()
     given = [line.removeprefix("- ") for line in lines if line.startswith("- ")]
     assert sorted(given) == sorted(NEEDED)
     more: dict[str, list[str]] = {}

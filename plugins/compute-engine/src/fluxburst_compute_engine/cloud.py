@@ -177,6 +177,22 @@ class Compute:
         doing = f"read the serial port of {instance.name}"
         return str(self._ask(doing, client.get_serial_port_output, request).contents)
 
+    def told(self, instance: api.Instance) -> dict[str, str]:
+        """Return what an instance tells by its guest attributes of the namespace ``fluxburst``."""
+        client = self._client(api.InstancesClient)
+        request = api.GetGuestAttributesInstanceRequest(
+            project=self.project,
+            zone=last(instance.zone),
+            instance=instance.name,
+            query_path="fluxburst/",
+        )
+        doing = f"read the guest attributes of {instance.name}"
+        try:
+            found = self._ask(doing, client.get_guest_attributes, request)
+        except NotFoundError:  # it has not told anything yet
+            return {}
+        return {item.key: item.value for item in found.query_value.items}
+
     # --- where they are --------------------------------------------------------------------
 
     def zones(self, region: str) -> list[str]:

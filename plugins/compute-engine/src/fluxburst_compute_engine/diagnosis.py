@@ -47,6 +47,7 @@ NEEDED_FOR = {
         "compute.resourcePolicies.list",
         "compute.resourcePolicies.use",
     ),
+    "isolated_burst": ("compute.instances.getGuestAttributes",),
     "service_account": ("compute.instances.setServiceAccount", "iam.serviceAccounts.actAs"),
 }
 """What is needed besides, for parameters that are set."""
@@ -64,7 +65,8 @@ def diagnose(plugin: ComputeEngineBurst) -> Iterator[Finding]:
     except FluxburstError as error:
         yield Finding("error", str(error), "see the parameter project, and the README")
     yield from _types(plugin)
-    yield from _lead(plugin)
+    if not plugin.isolated:
+        yield from _lead(plugin)
 
 
 def needed(params: BurstParameters) -> tuple[str, ...]:
@@ -136,11 +138,15 @@ def _types(plugin: ComputeEngineBurst) -> Iterator[Finding]:
             origin = plugin.machine_types.origin_of(name)
             yield Finding(
                 "ok",
-                f"{kind.max_nodes} nodes of {kind.name}: {kind.cores} cores, {kind.gpus} GPUs, "
+                f"{_count(kind.max_nodes)} of {kind.name}: {kind.cores} cores, {kind.gpus} GPUs, "
                 f"{kind.price} an hour ({origin})",
             )
     except FluxburstError as error:
         yield Finding("error", str(error), "see the parameters config_dir and machine_types")
+
+
+def _count(most: int | None) -> str:
+    return "nodes" if most is None else f"{most} nodes"
 
 
 def _lead(plugin: ComputeEngineBurst) -> Iterator[Finding]:

@@ -21,8 +21,8 @@ PREFIX = "fluxburst-"
 INSTANCE, BURST, NODE_TYPE, LEASE = (
     f"{PREFIX}{what}" for what in ("instance", "burst", "node-type", "lease-until")
 )
-INSTANCE_NAME, HOSTS, JOBS, PRICE = (
-    f"{PREFIX}{what}" for what in ("instance-name", "hosts", "jobs", "price")
+INSTANCE_NAME, HOSTS, JOBS, PRICE, ISOLATED = (
+    f"{PREFIX}{what}" for what in ("instance-name", "hosts", "jobs", "price", "isolated")
 )
 
 _VALUE = re.compile(r"[a-z0-9_-]{0,63}", re.ASCII)
@@ -74,6 +74,7 @@ def metadata_of(instance_name: str, burst: Burst) -> dict[str, str]:
         HOSTS: format_hostlist(burst.hostnames),
         PRICE: repr(burst.price),
         JOBS: ",".join(map(str, burst.jobs)),
+        ISOLATED: "true" if burst.isolated else "false",
     }
 
 
@@ -86,6 +87,7 @@ class Written:
     price: float
     hosts: tuple[str, ...]
     jobs: tuple[int, ...]
+    isolated: bool = False
 
 
 def read(labels: Mapping[str, str], metadata: Mapping[str, str]) -> Written:
@@ -104,4 +106,5 @@ def read(labels: Mapping[str, str], metadata: Mapping[str, str]) -> Written:
         price if 0 <= price < math.inf else 0.0,
         hosts,
         tuple(int(job) for job in metadata.get(JOBS, "").split(",") if job.isdigit()),
+        metadata.get(ISOLATED) == "true",
     )

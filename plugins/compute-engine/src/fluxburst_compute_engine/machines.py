@@ -10,7 +10,7 @@ import importlib.resources
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fluxburst import Burst
@@ -43,12 +43,13 @@ class Broker:
 
     Attributes:
         certificate: The CURVE certificate.
-        resources: The instance's R.
+        resources: The instance's R; empty for an isolated burst, which finds out what it has.
         config: Their configuration, for files in :data:`HOME`.
         user: Whom they run as.
         uid: That user's id.
         flux: The ``flux`` command in the image.
         munge_key: The MUNGE key; None for none.
+        more: More metadata, by key without the prefix.
     """
 
     certificate: bytes
@@ -58,6 +59,7 @@ class Broker:
     uid: int
     flux: str
     munge_key: bytes | None = None
+    more: Mapping[str, str] = field(default_factory=dict)
 
 
 def startup_script() -> str:
@@ -96,9 +98,11 @@ def metadata_of(
     }
     if broker.munge_key is not None:
         own["munge-key"] = base64.b64encode(broker.munge_key).decode()
+    guest = {"enable-guest-attributes": "TRUE"} if burst.isolated else {}
     return {
         **labels.metadata_of(instance_name, burst),
-        **{labels.PREFIX + key: value for key, value in own.items()},
+        **{labels.PREFIX + key: value for key, value in {**own, **broker.more}.items()},
+        **guest,
         "startup-script": startup_script(),
     }
 
@@ -147,12 +151,17 @@ def bulk_insert(
         properties.service_accounts = [account]
     return api.BulkInsertInstanceResource(
         count=len(hosts),
-        min_count=min(params.min_count or len(hosts), len(hosts)),
+        min_count=least(params, burst, len(hosts)),
         instance_properties=properties,
         per_instance_properties={
             host: api.BulkInsertInstanceResourcePerInstanceProperties(name=host) for host in hosts
         },
     )
+
+
+def least(params: BurstParameters, burst: Burst, nodes: int) -> int:
+    """Return how few of a burst's nodes will do: one that is isolated needs all of them."""
+    return nodes if burst.isolated else min(params.min_count or nodes, nodes)
 
 
 def image_of(params: BurstParameters, project: str) -> str:

@@ -45,7 +45,9 @@ class BurstParameters:
     # --- the instances ---
     compute_machine_type: Optional[str] = field(
         default=None,
-        metadata=_help("the one machine type to use; by default all that are declared"),
+        metadata=_help(
+            "the one machine type to use; by default all that are declared, or known if isolated"
+        ),
     )
     machine_types: list[MachineTypeOverride] = field(
         default_factory=list,
@@ -120,7 +122,15 @@ class BurstParameters:
         default=None, metadata=_help("CURVE certificate; by default the elastic instance's")
     )
     isolated_burst: bool = field(
-        default=False, metadata=_help("run jobs in an instance of their own; not there yet")
+        default=False, metadata=_help("run each job in a Flux instance of its own")
+    )
+    output_dir: Path = field(
+        default=Path("~/.local/state/fluxburst/output"),
+        metadata=_help("where the output of jobs in isolated bursts is put, a file for each burst"),
+    )
+    environment: list[str] = field(
+        default_factory=list,
+        metadata=_help("patterns of the variables that such a job takes along; by default none"),
     )
 
     # --- patience ---

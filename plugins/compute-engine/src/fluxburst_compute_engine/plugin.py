@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
 import pwd
 import re
+import socket
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -26,13 +28,14 @@ from fluxburst.errors import (
     QuotaError,
     RequestError,
 )
+from fluxburst.isolation import remote_jobspec
 from fluxburst.joining import ElasticPlugin
 from fluxburst.leaving import leave
-from fluxburst.machine_types import MachineTypes, machine_of, node_types
+from fluxburst.machine_types import MachineType, MachineTypes, machine_of, node_types
 from fluxburst.plugins import Finding
 from fluxburst.quantities import format_duration
 from fluxburst.sets import format_hostlist
-from fluxburst_compute_engine import credentials, labels, machines, placement
+from fluxburst_compute_engine import credentials, isolated, labels, machines, placement
 from fluxburst_compute_engine.catalogue import machine_types
 from fluxburst_compute_engine.checks import check_parameters
 from fluxburst_compute_engine.credentials import Identity
@@ -113,7 +116,17 @@ class ComputeEngineBurst(ElasticPlugin):
 
     @functools.cached_property
     def _tag(self) -> str:
-        return labels.instance_tag(self._certificate)
+        """What tells this instance's machines from all others'."""
+        if not self.isolated:
+            return labels.instance_tag(self._certificate)
+        # It may be any instance: one that keeps its jobs is told by where it does so.
+        kept = self.instance.attribute("statedir") or self.instance.name
+        return labels.instance_tag(f"{socket.gethostname()}\n{kept}".encode())
+
+    @property
+    def queue(self) -> str:
+        """The queue of the burst nodes; isolated bursts have none here."""
+        return "" if self.isolated else super().queue
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Compute]:
@@ -142,7 +155,7 @@ class ComputeEngineBurst(ElasticPlugin):
             Problem(field, "config or environment", why)
             for field, why in check_parameters(self.params)
         ]
-        if not problems and self.params.config_dir is not None:
+        if not problems and (self.isolated or self.params.config_dir is not None):
             try:
                 self._kinds()
             except RequestError as error:
@@ -167,6 +180,8 @@ class ComputeEngineBurst(ElasticPlugin):
 
         Of each there may be as many as it has, and hosts are free: both ways of buying share them.
         """
+        if self.isolated:
+            return self._kinds()
         used, free = self.in_use(), self._free_hosts()
         most = {
             k.name: used.get(k.name, 0) + len(free[machine_of(k.name)[0]]) for k in self._kinds()
@@ -179,15 +194,31 @@ class ComputeEngineBurst(ElasticPlugin):
         Raises:
             RequestError: if there are none, or one has no price.
         """
+        if self.isolated:
+            only = self.params.compute_machine_type
+            offered = [self.machine_types[only]] if only else self._priced()
+            return [kind for one in offered for kind in self._bought(one, None, (one.name,))]
         return [
             kind
             for shape in self.shapes
-            for kind in node_types(
-                self.machine_types[shape.name],
-                self.params.provisioning,
-                max_nodes=len(shape.hosts),
-                properties=tuple(dict.fromkeys([BURST_PROPERTY, shape.name])),
+            for kind in self._bought(
+                self.machine_types[shape.name], len(shape.hosts), (BURST_PROPERTY, shape.name)
             )
+        ]
+
+    def _bought(
+        self, machine: MachineType, most: int | None, properties: tuple[str, ...]
+    ) -> list[NodeType]:
+        how = self.params.provisioning
+        return node_types(machine, how, max_nodes=most, properties=properties)
+
+    def _priced(self) -> list[MachineType]:
+        """Return the machine types that can be bought as is configured."""
+        spot, on_demand = "spot" in self.params.provisioning, "demand" in self.params.provisioning
+        return [
+            one
+            for one in self.machine_types.by_name.values()
+            if not (spot and one.spot_price is None) and not (on_demand and one.price is None)
         ]
 
     def create(self, burst: Burst) -> Burst:
@@ -205,9 +236,11 @@ class ComputeEngineBurst(ElasticPlugin):
             if not found:
                 found = self._make(compute, burst)
         hosts = _hosts(found)
-        if len(hosts) < min(self.params.min_count or burst.nodes, burst.nodes):
+        if len(hosts) < machines.least(self.params, burst, burst.nodes):
             problem = f"{len(hosts)} of its {burst.nodes} instances are there"
             raise BurstError(problem, plugin=self.name, burst=burst.name, nodes=len(hosts))
+        if burst.isolated:
+            return self._as_told(replace(burst, nodes=len(hosts)), found, hosts)
         return self._as_it_is(replace(burst, nodes=len(hosts)), found, hosts)
 
     def delete(self, burst: Burst) -> None:
@@ -217,6 +250,9 @@ class ComputeEngineBurst(ElasticPlugin):
             BurstError: if jobs still run on its nodes, or its instances are not gone in time.
         """
         with self._connected() as compute:
+            if burst.isolated or self.isolated:
+                self._end(compute, burst.name)
+                return
             ranks = [node.rank for node in self._nodes_of(compute, burst)]
             leave(
                 self.instance,
@@ -247,7 +283,10 @@ class ComputeEngineBurst(ElasticPlugin):
             known = Burst(
                 name, self.name, written.node_type, len(hosts), written.jobs, price=written.price
             )
-            bursts[name] = self._as_it_is(known, own, hosts, adopting=True)
+            if written.isolated:
+                bursts[name] = self._as_told(replace(known, isolated=True), own, hosts)
+            else:
+                bursts[name] = self._as_it_is(known, own, hosts, adopting=True)
         draining = self._draining()
         for name in sorted({*draining.values(), *placed}):
             hosts = tuple(host for host, burst in draining.items() if burst == name)
@@ -260,11 +299,16 @@ class ComputeEngineBurst(ElasticPlugin):
     def refresh(self, burst: Burst) -> Burst:
         """Return a burst as its instances and the instance's nodes show it.
 
-        Once all have joined, the secrets are taken out of the instances' metadata.
+        Once all have joined, or an isolated burst's job runs, secrets are taken out of metadata.
         """
         with self._connected() as compute:
             found = self._find(compute, burst.name)
-            now = self._as_it_is(burst, found, burst.hostnames or _hosts(found), compute=compute)
+            if burst.isolated:
+                names = tuple(isolated.hosts(burst.name, burst.nodes))
+                now = self._as_told(burst, found, names, compute)
+            else:
+                hosts = burst.hostnames or _hosts(found)
+                now = self._as_it_is(burst, found, hosts, compute=compute)
             if now.state is BurstState.READY:
                 self._forget_secrets(compute, burst.name)
         return now
@@ -283,6 +327,42 @@ class ComputeEngineBurst(ElasticPlugin):
         if not found:
             raise BurstError("there are no instances of it", plugin=self.name, burst=burst.name)
         return replace(burst, lease_until=_earliest(burst.lease_until, _end_of(found)))
+
+    def _as_told(
+        self,
+        burst: Burst,
+        found: Sequence[Machine],
+        names: tuple[str, ...],
+        compute: Compute | None = None,
+    ) -> Burst:
+        """Return an isolated burst as its lead tells it; the job's output is put where it stays."""
+        if compute is None:
+            with self._connected() as opened:
+                return self._as_told(burst, found, names, opened)
+        seen = health(found, names, names, time.time(), self.params.join_timeout)
+        since = min((machine.began for machine in found), default=burst.since)
+        lease = _earliest(burst.lease_until, _end_of(found))
+        burst = replace(burst, hostnames=(), since=since, lease_until=lease)
+        there = compute.instances(labels.burst_labels(self._tag, burst.name))
+        lead = next((one for one in there if one.name == names[0]), None)
+        now = burst if lead is None else isolated.as_told(burst, compute.told(lead))
+        if lead is not None and now.exit_code is not None:
+            path = self.params.output_dir.expanduser() / f"{labels.label_value(burst.name)}.log"
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.write_text(isolated.output_of(compute.console(lead)))
+            return replace(now, output=str(path))
+        if seen.lost:
+            return replace(burst, state=BurstState.FAILED, error=seen.problem)
+        late = self._late(now)
+        return replace(now, state=BurstState.FAILED, error=late) if late else now
+
+    def _late(self, burst: Burst) -> str:
+        """Return what is to be said of an isolated burst whose job should run, and does not."""
+        limit = self.params.join_timeout
+        if burst.state is not BurstState.STARTING or burst.since is None:
+            return ""
+        waited = time.time() - burst.since
+        return f"its job does not run after {format_duration(limit)}" if waited > limit else ""
 
     # --- making instances ------------------------------------------------------------------
 
@@ -379,6 +459,11 @@ class ComputeEngineBurst(ElasticPlugin):
         Raises:
             CapacityError: if there are not so many free ones.
         """
+        if burst.isolated:
+            hosts = isolated.hosts(burst.name, burst.nodes)
+            if but:
+                raise CapacityError(f"somebody else has {format_hostlist(sorted(but))}")
+            return hosts
         machine_type, _ = machine_of(burst.node_type)
         there = {machine.host for _, machine in self._all(compute)}
         with self._lock:
@@ -425,9 +510,30 @@ class ComputeEngineBurst(ElasticPlugin):
 
     def _metadata(self, burst: Burst, hosts: Sequence[str]) -> dict[str, str]:
         # Where fewer will do, which of them there are to be is only told by those that there are.
-        all_or_none = self.params.min_count is None
+        all_or_none = self.params.min_count is None or burst.isolated
         named = replace(burst, hostnames=tuple(hosts) if all_or_none else ())
-        return machines.metadata_of(self.params, self.instance.name, named, self._broker())
+        broker = self._isolated_broker(burst, list(hosts)) if burst.isolated else self._broker()
+        return machines.metadata_of(self.params, self.instance.name, named, broker)
+
+    def _isolated_broker(self, burst: Burst, hosts: list[str]) -> machines.Broker:
+        params = self.params
+        user = params.flux_user or pwd.getpwuid(os.getuid()).pw_name
+        jobspec = remote_jobspec(self.instance, burst.jobs[0], params.environment)
+        return machines.Broker(
+            certificate=isolated.certificate(),
+            resources=b"",
+            config=isolated.config(hosts),
+            user=user,
+            uid=_uid(user),
+            flux=self._flux,
+            munge_key=None if params.munge_key is None else params.munge_key.read_bytes(),
+            more=isolated.metadata(jobspec, hosts[0]),
+        )
+
+    @property
+    def _flux(self) -> str:
+        root = self.params.flux_root
+        return "flux" if root is None else str(root / "bin" / "flux")
 
     def _broker(self) -> machines.Broker:
         params, elastic = self.params, self.elastic
@@ -437,14 +543,13 @@ class ComputeEngineBurst(ElasticPlugin):
             port=params.lead_port or elastic.port,
         )
         user = params.flux_user or elastic.user
-        root = params.flux_root
         return machines.Broker(
             certificate=self._certificate,
             resources=(self.directory / "R").read_bytes(),
             config=system_toml(seen, Path(machines.HOME)),
             user=user,
             uid=_uid(user),
-            flux="flux" if root is None else str(root / "bin" / "flux"),
+            flux=self._flux,
             munge_key=None if params.munge_key is None else params.munge_key.read_bytes(),
         )
 
@@ -554,6 +659,8 @@ class ComputeEngineBurst(ElasticPlugin):
 
     def _draining(self) -> dict[str, str]:
         """Return the declared hosts that are drained for a burst, with its name."""
+        if self.isolated:
+            return {}
         own = {host for shape in self.shapes for host in shape.hosts}
         return {
             node.hostname: match["burst"]

@@ -47,8 +47,14 @@ fi
 
 mkdir -p "$home/config"
 keep curve-cert "$home/curve.cert"
-keep resources "$home/R"
 keep config "$home/config/system.toml"
+isolated=$(attribute isolated)
+if [ "$isolated" = true ]; then
+    keep job "$home/job.json"
+    keep program "$home/program"
+else
+    keep resources "$home/R"
+fi
 chown -R "$user" "$home"
 
 if [ "$(attribute munge)" = true ]; then
@@ -76,13 +82,21 @@ if [ -n "$wrap" ]; then
     IFS=$old
 fi
 
+if [ "$isolated" = true ] && [ "$name" = "$(attribute lead)" ]; then
+    set -- "$@" sh "$home/program" "$flux" "$home"
+fi
+
+# A broker ends when its lead does: the machine is then done with, and need not cost any more. One
+# of an isolated burst stays, for how its job ended to be read from it.
+after="/bin/sh -c 'systemctl poweroff'"
+[ "$isolated" = false ] || after=/bin/true
+
 say "starting the broker of $name"
 if [ -d /run/systemd/system ] && [ -z "$root" ]; then
-    # A broker ends when its lead does: the machine is then done with, and need not cost any more.
     exec systemd-run --unit=fluxburst --collect --property="User=$user" \
         --property=Delegate=yes --property=LimitMEMLOCK=infinity --property=KillMode=mixed \
-        --property=StandardError=journal+console \
-        --property="ExecStopPost=+/bin/sh -c 'systemctl poweroff'" -- "$@"
+        --property=StandardOutput=journal+console --property=StandardError=journal+console \
+        --property="ExecStopPost=+$after" -- "$@"
 elif [ "$(id -un)" = "$user" ]; then
     exec "$@"
 else
