@@ -281,7 +281,7 @@ def test_the_certificate_travels_in_metadata_and_is_taken_out_once_all_have_join
         assert SECRET_KEY not in machine.metadata["startup-script"]
         assert 'curve_cert = "/etc/fluxburst/curve.cert"' in machine.metadata["fluxburst-config"]
     with plugin._connected() as compute:
-        plugin._forget_secrets(compute, made.name)
+        plugin.fleet.forget_secrets(compute, made.name)
     for machine in site.machines.values():
         assert "fluxburst-curve-cert" not in machine.metadata
         assert "fluxburst-munge-key" not in machine.metadata

@@ -107,7 +107,7 @@ def test_at_a_later_boot_it_has_what_it_kept(
     boot(site, elastic, tmp_path / "root", flux_root)
     plugin = plugin_of(site, elastic)
     with plugin._connected() as compute:
-        plugin._forget_secrets(compute, burst().name)
+        plugin.fleet.forget_secrets(compute, burst().name)
     again = boot(site, elastic, tmp_path / "root", flux_root)
     assert again.done.returncode == 0, again.done.stderr
     assert SECRET_KEY in again.kept("curve.cert").read_text()

@@ -258,16 +258,23 @@ class Compute:
         Raises:
             BurstError: or one of its kinds, if it fails.
         """
-        name = operation.name
-        while operation.status != api.Operation.Status.DONE:
-            time.sleep(self.patience.poll)
-            operation = self._operation(zone, region, name)
+        operation = self.follow(operation, zone=zone, region=region)
         codes = [(one.code, one.message) for one in operation.error.errors]
         if not codes:
             return
         if any(code in VAGUE_CODES for code, _ in codes) and operation.operation_group_id:
             codes = [*self._reasons(zone, operation.operation_group_id), *codes]
         raise min((from_code(code, message, doing) for code, message in codes), key=_rank)
+
+    def follow(
+        self, operation: api.Operation, *, zone: str = "", region: str = ""
+    ) -> api.Operation:
+        """Wait until an operation is done, however it ends."""
+        name = operation.name
+        while operation.status != api.Operation.Status.DONE:
+            time.sleep(self.patience.poll)
+            operation = self._operation(zone, region, name)
+        return operation
 
     def _operation(self, zone: str, region: str, name: str) -> api.Operation:
         doing = f"follow the operation {name}"

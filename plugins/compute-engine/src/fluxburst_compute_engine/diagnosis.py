@@ -127,7 +127,7 @@ def _image(compute: Compute, params: BurstParameters) -> Finding:
 
 
 def _zones(plugin: ComputeEngineBurst, compute: Compute) -> Finding:
-    zones = plugin._all_zones(compute)
+    zones = plugin.fleet.zones(compute)
     return Finding("ok", f"zones, in turn: {', '.join(zones)}")
 
 

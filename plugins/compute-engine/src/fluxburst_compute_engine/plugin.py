@@ -11,7 +11,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,6 @@ from fluxburst.errors import (
     CapacityError,
     ParameterError,
     Problem,
-    QuotaError,
     RequestError,
 )
 from fluxburst.isolation import remote_jobspec
@@ -40,12 +39,11 @@ from fluxburst_compute_engine.catalogue import machine_types
 from fluxburst_compute_engine.checks import check_parameters
 from fluxburst_compute_engine.credentials import Identity
 from fluxburst_compute_engine.errors import ExistsError
+from fluxburst_compute_engine.fleet import Fleet, end_of, hosts_of
 from fluxburst_compute_engine.parameters import BurstParameters
-from fluxburst_compute_engine.states import Machine, health, seconds
+from fluxburst_compute_engine.states import Machine, health
 
 if TYPE_CHECKING:
-    from google.cloud import compute_v1
-
     from fluxburst_compute_engine.cloud import Compute
 
 _REASON = re.compile(drain_reason(r"(?P<burst>\S+)"))
@@ -68,10 +66,7 @@ class ComputeEngineBurst(ElasticPlugin):
         self._lock = threading.Lock()
         self._taken: dict[str, str] = {}
         """Hosts of bursts that are being made, with the burst."""
-        self._full: dict[tuple[str, str], float] = {}
-        """Until when a zone is left alone for a node type, by the monotonic clock."""
         self._identity: Identity | None = None
-        self._region_zones: list[str] = []
 
     # --- what it works with ----------------------------------------------------------------
 
@@ -122,6 +117,11 @@ class ComputeEngineBurst(ElasticPlugin):
         # It may be any instance: one that keeps its jobs is told by where it does so.
         kept = self.instance.attribute("statedir") or self.instance.name
         return labels.instance_tag(f"{socket.gethostname()}\n{kept}".encode())
+
+    @functools.cached_property
+    def fleet(self) -> Fleet:
+        """The instances of its bursts."""
+        return Fleet(self.params, self._tag, self.name)
 
     @property
     def queue(self) -> str:
@@ -230,12 +230,12 @@ class ComputeEngineBurst(ElasticPlugin):
             BurstError: or another of its kinds, if Google refuses something.
         """
         with self._connected() as compute:
-            found = self._find(compute, burst.name)
-            if len(found) < burst.nodes and self._await_insertions(compute, burst.name):
-                found = self._find(compute, burst.name)
+            found = self.fleet.find(compute, burst.name)
+            if len(found) < burst.nodes and self.fleet.await_insertions(compute, burst.name):
+                found = self.fleet.find(compute, burst.name)
             if not found:
                 found = self._make(compute, burst)
-        hosts = _hosts(found)
+        hosts = hosts_of(found)
         if len(hosts) < machines.least(self.params, burst, burst.nodes):
             problem = f"{len(hosts)} of its {burst.nodes} instances are there"
             raise BurstError(problem, plugin=self.name, burst=burst.name, nodes=len(hosts))
@@ -251,7 +251,7 @@ class ComputeEngineBurst(ElasticPlugin):
         """
         with self._connected() as compute:
             if burst.isolated or self.isolated:
-                self._end(compute, burst.name)
+                self.fleet.end(compute, burst.name)
                 return
             ranks = [node.rank for node in self._nodes_of(compute, burst)]
             leave(
@@ -260,26 +260,26 @@ class ComputeEngineBurst(ElasticPlugin):
                 reason=drain_reason(burst.name),
                 grace=self.params.grace,
                 cancel_jobs=self.params.cancel_jobs,
-                end=lambda: self._end(compute, burst.name),
+                end=lambda: self.fleet.end(compute, burst.name),
             )
 
     def list_bursts(self) -> Collection[str]:
         """Return the bursts that something is left of: instances, a policy, drained nodes."""
         with self._connected() as compute:
-            there = {written.name for written, _ in self._all(compute)}
+            there = {written.name for written, _ in self.fleet.all(compute)}
             there |= set(placement.bursts(compute, self.params, self._tag))
         return sorted(there | set(self._draining().values()))
 
     def adopt(self) -> Sequence[Burst]:
         """Return the bursts that something is left of, as they are."""
         with self._connected() as compute:
-            there = self._all(compute)
+            there = self.fleet.all(compute)
             placed = placement.bursts(compute, self.params, self._tag)
         bursts = {}
         for name in sorted({written.name for written, _ in there}):
             own = [machine for written, machine in there if written.name == name]
             written = next(written for written, _ in there if written.name == name)
-            hosts = tuple(dict.fromkeys([*written.hosts, *_hosts(own)]))
+            hosts = tuple(dict.fromkeys([*written.hosts, *hosts_of(own)]))
             known = Burst(
                 name, self.name, written.node_type, len(hosts), written.jobs, price=written.price
             )
@@ -302,15 +302,15 @@ class ComputeEngineBurst(ElasticPlugin):
         Once all have joined, or an isolated burst's job runs, secrets are taken out of metadata.
         """
         with self._connected() as compute:
-            found = self._find(compute, burst.name)
+            found = self.fleet.find(compute, burst.name)
             if burst.isolated:
                 names = tuple(isolated.hosts(burst.name, burst.nodes))
                 now = self._as_told(burst, found, names, compute)
             else:
-                hosts = burst.hostnames or _hosts(found)
+                hosts = burst.hostnames or hosts_of(found)
                 now = self._as_it_is(burst, found, hosts, compute=compute)
             if now.state is BurstState.READY:
-                self._forget_secrets(compute, burst.name)
+                self.fleet.forget_secrets(compute, burst.name)
         return now
 
     def renew(self, burst: Burst) -> Burst:
@@ -323,10 +323,10 @@ class ComputeEngineBurst(ElasticPlugin):
             BurstError: if there are no instances of it.
         """
         with self._connected() as compute:
-            found = self._find(compute, burst.name)
+            found = self.fleet.find(compute, burst.name)
         if not found:
             raise BurstError("there are no instances of it", plugin=self.name, burst=burst.name)
-        return replace(burst, lease_until=_earliest(burst.lease_until, _end_of(found)))
+        return replace(burst, lease_until=_earliest(burst.lease_until, end_of(found)))
 
     def _as_told(
         self,
@@ -341,7 +341,7 @@ class ComputeEngineBurst(ElasticPlugin):
                 return self._as_told(burst, found, names, opened)
         seen = health(found, names, names, time.time(), self.params.join_timeout)
         since = min((machine.began for machine in found), default=burst.since)
-        lease = _earliest(burst.lease_until, _end_of(found))
+        lease = _earliest(burst.lease_until, end_of(found))
         burst = replace(burst, hostnames=(), since=since, lease_until=lease)
         there = compute.instances(labels.burst_labels(self._tag, burst.name))
         lead = next((one for one in there if one.name == names[0]), None)
@@ -372,10 +372,10 @@ class ComputeEngineBurst(ElasticPlugin):
         while True:
             hosts = self._take_hosts(compute, burst, taken)
             try:
-                return self._make_somewhere(compute, burst, hosts)
+                return self.fleet.make(compute, burst, hosts, self._metadata(burst, hosts))
             except ExistsError as error:
                 # Names are of the whole project: somebody else has one, or an earlier request.
-                found = self._find(compute, burst.name)
+                found = self.fleet.find(compute, burst.name)
                 if found:
                     return found
                 others = [host for host in hosts if host in str(error)] or list(hosts)
@@ -383,75 +383,6 @@ class ComputeEngineBurst(ElasticPlugin):
                 _log.warning("plugin %s: %s", self.name, error)
             finally:
                 self._release(burst.name)
-
-    def _make_somewhere(
-        self, compute: Compute, burst: Burst, hosts: Sequence[str]
-    ) -> list[Machine]:
-        policy = placement.ensure(compute, self.params, self._tag, burst.name)
-        resource = machines.bulk_insert(
-            self.params,
-            compute.project,
-            self._tag,
-            burst,
-            hosts,
-            self._metadata(burst, hosts),
-            placement_policy=policy,
-        )
-        errors: list[BurstError] = []
-        for zone in self._zones(compute, burst.node_type):
-            try:
-                self._insert(compute, zone, burst, resource)
-            except CapacityError as error:
-                self._full[zone, burst.node_type] = time.monotonic() + self.params.zone_backoff
-                errors.append(error)
-                continue
-            found = self._find(compute, burst.name)
-            if found:
-                return found
-            errors.append(BurstError(f"Google made the instances in {zone}, and lists none"))
-        raise self._no_capacity(burst, errors)
-
-    def _insert(
-        self,
-        compute: Compute,
-        zone: str,
-        burst: Burst,
-        resource: compute_v1.BulkInsertInstanceResource,
-    ) -> None:
-        """Make instances in a zone; where that fails, none are left of it."""
-        from fluxburst_compute_engine.cloud import request_id
-
-        doing = f"create {resource.count} instances of {burst.node_type} in {zone}"
-        try:
-            compute.insert(zone, resource, request_id(self._tag, burst.name), doing)
-        except (CapacityError, QuotaError):
-            # Google has taken back what it made: but only what it knows of, and not at once.
-            self._delete_machines(compute, burst.name)
-            raise
-
-    def _zones(self, compute: Compute, node_type: str) -> list[str]:
-        """Return the zones to try, without those that had no capacity a short while ago."""
-        now = time.monotonic()
-        zones = self._all_zones(compute)
-        return [zone for zone in zones if self._full.get((zone, node_type), now) <= now]
-
-    def _all_zones(self, compute: Compute) -> list[str]:
-        if self.params.zone is not None:
-            return [self.params.zone]
-        if not self.params.zones and not self._region_zones:
-            self._region_zones = compute.zones(self.params.region)
-        return self.params.zones or self._region_zones
-
-    def _no_capacity(self, burst: Burst, errors: Sequence[BurstError]) -> BurstError:
-        if any(not isinstance(error, CapacityError) for error in errors):
-            return next(error for error in errors if not isinstance(error, CapacityError))
-        said = "; ".join(str(error) for error in errors)
-        backoff = format_duration(self.params.zone_backoff)
-        return CapacityError(
-            said or f"all zones had no {burst.node_type} less than {backoff} ago",
-            plugin=self.name,
-            burst=burst.name,
-        )
 
     def _take_hosts(self, compute: Compute, burst: Burst, but: Collection[str]) -> list[str]:
         """Choose the hosts of a burst, and keep them from others until :meth:`_release`.
@@ -465,7 +396,7 @@ class ComputeEngineBurst(ElasticPlugin):
                 raise CapacityError(f"somebody else has {format_hostlist(sorted(but))}")
             return hosts
         machine_type, _ = machine_of(burst.node_type)
-        there = {machine.host for _, machine in self._all(compute)}
+        there = {machine.host for _, machine in self.fleet.all(compute)}
         with self._lock:
             free = [
                 host
@@ -555,64 +486,7 @@ class ComputeEngineBurst(ElasticPlugin):
 
     # --- ending them -----------------------------------------------------------------------
 
-    def _end(self, compute: Compute, name: str) -> None:
-        """Delete a burst's instances, wait until they are gone, and what goes with them."""
-        self._await_insertions(compute, name)
-        self._delete_machines(compute, name)
-        placement.remove(compute, self.params, self._tag, name)
-
-    def _await_insertions(self, compute: Compute, name: str) -> bool:
-        """Wait until no request of another process goes on making a burst's instances.
-
-        Returns whether there was one; whether it failed does not matter: what is there does.
-        """
-        going_on = False
-        for zone in self._all_zones(compute):
-            for operation in compute.insertions(zone, self._tag, name):
-                going_on = True
-                with contextlib.suppress(CapacityError, QuotaError, ExistsError):
-                    compute.wait(zone, operation, f"create the instances of {name} in {zone}")
-        return going_on
-
-    def _delete_machines(self, compute: Compute, name: str) -> None:
-        until = time.monotonic() + self.params.delete_timeout
-        asked: set[tuple[str, str]] = set()
-        while found := compute.instances(labels.burst_labels(self._tag, name)):
-            for one in found:
-                if (one.zone, one.name) not in asked and compute.delete(one):
-                    asked.add((one.zone, one.name))
-            if time.monotonic() > until:
-                left = format_hostlist(sorted(one.name for one in found))
-                limit = format_duration(self.params.delete_timeout)
-                raise BurstError(
-                    f"its instances were deleted, and {left} are still there after {limit}"
-                )
-            time.sleep(self.params.poll_interval)
-
-    def _forget_secrets(self, compute: Compute, name: str) -> None:
-        """Take the secrets out of the metadata; where that fails, only a warning is due."""
-        for one in compute.instances(labels.burst_labels(self._tag, name)):
-            if machines.SECRETS.isdisjoint(item.key for item in one.metadata.items):
-                continue
-            try:
-                compute.forget(one, machines.SECRETS)
-            except BurstError as error:
-                _log.warning("plugin %s: secrets stay in metadata: %s", self.name, error)
-                return
-
     # --- what is there ---------------------------------------------------------------------
-
-    def _all(self, compute: Compute) -> list[tuple[labels.Written, Machine]]:
-        """Return all instances of this Flux instance, with what they say of their bursts."""
-        return [
-            (labels.read(one.labels, _metadata(one)), _machine(one))
-            for one in compute.instances(labels.instance_labels(self._tag))
-            if labels.BURST in one.labels
-        ]
-
-    def _find(self, compute: Compute, name: str) -> list[Machine]:
-        """Return the instances of a burst."""
-        return [_machine(one) for one in compute.instances(labels.burst_labels(self._tag, name))]
 
     def _as_it_is(
         self,
@@ -628,7 +502,7 @@ class ComputeEngineBurst(ElasticPlugin):
         seen = health(found, hosts, up, time.time(), self.params.join_timeout)
         since = min((machine.began for machine in found), default=burst.since)
         burst = replace(burst, hostnames=hosts, since=since)
-        burst = replace(burst, lease_until=_earliest(burst.lease_until, _end_of(found)))
+        burst = replace(burst, lease_until=_earliest(burst.lease_until, end_of(found)))
         if seen.lost or not hosts:
             left = tuple(host for host in hosts if host not in seen.lost) if adopting else hosts
             problem = seen.problem or "there are no instances of it"
@@ -641,6 +515,8 @@ class ComputeEngineBurst(ElasticPlugin):
 
     def _explanation(self, compute: Compute | None, name: str, late: Collection[str]) -> str:
         """Return what the first of the instances that are late says at its serial port."""
+        from fluxburst_compute_engine.cloud import last
+
         if compute is None or not late:
             return ""
         for one in compute.instances(labels.burst_labels(self._tag, name)):
@@ -648,7 +524,7 @@ class ComputeEngineBurst(ElasticPlugin):
                 continue
             command = (
                 f"gcloud compute instances get-serial-port-output {one.name} "
-                f"--zone {_machine(one).zone} --project {compute.project}"
+                f"--zone {last(one.zone)} --project {compute.project}"
             )
             with contextlib.suppress(BurstError):
                 said = re.findall(r"fluxburst: (.*)", compute.console(one))
@@ -674,7 +550,7 @@ class ComputeEngineBurst(ElasticPlugin):
         """Return the nodes of a burst, and of no other, as they are now."""
         hosts = set(burst.hostnames)
         others: set[str] = set()
-        for written, machine in self._all(compute):
+        for written, machine in self.fleet.all(compute):
             (hosts if written.name == burst.name else others).add(machine.host)
         draining = self._draining()
         hosts |= {host for host, name in draining.items() if name == burst.name}
@@ -687,33 +563,11 @@ def _named(name: str) -> Burst:
     return Burst(name, ComputeEngineBurst.name, "", 0)
 
 
-def _hosts(found: Sequence[Machine]) -> tuple[str, ...]:
-    return tuple(sorted({machine.host for machine in found}))
-
-
 def _uid(user: str) -> int:
     try:
         return pwd.getpwnam(user).pw_uid
     except KeyError as error:
         raise RequestError(f"there is no user {user!r} here, so no user id for it there") from error
-
-
-def _metadata(one: compute_v1.Instance) -> Mapping[str, str]:
-    return {item.key: item.value for item in one.metadata.items}
-
-
-def _machine(one: compute_v1.Instance) -> Machine:
-    from fluxburst_compute_engine.cloud import last
-
-    limit = one.scheduling.max_run_duration.seconds
-    began = seconds(one.last_start_timestamp) or seconds(one.creation_timestamp) or time.time()
-    return Machine(one.name, last(one.zone), one.status, began, int(limit) or None)
-
-
-def _end_of(found: Iterable[Machine]) -> float | None:
-    """Return when the first of some machines ends by itself; None for never."""
-    ends = [one.began + one.run_seconds for one in found if one.run_seconds is not None]
-    return min(ends, default=None)
 
 
 def _earliest(*times: float | None) -> float | None:
