@@ -96,7 +96,7 @@ def growing(directory: Path, site: Site, *options: str) -> Iterator[Growing]:
     usual = ["--address=127.0.0.1", f"--port={free_port()}", "--lead-cores=4"]
     kinds = [f"--machine-type={SMALL}=3"]
     made = command_line(
-        outside(site), "compute_engine", "init", str(directory), *kinds, *usual, *options
+        outside(site), "compute-engine", "init", str(directory), *kinds, *usual, *options
     )
     assert made.returncode == 0, made.stderr
     lead = subprocess.Popen(

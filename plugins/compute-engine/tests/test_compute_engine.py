@@ -44,7 +44,7 @@ def python(code: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["plugins"], ["params", "compute_engine"], ["compute_engine", "--help"]]
+    "arguments", [["plugins"], ["params", "compute_engine"], ["compute-engine", "--help"]]
 )
 def test_no_library_of_googles_is_imported_to_be_told_about(arguments: list[str]) -> None:
     said = python(LAZY.format(arguments=arguments))
@@ -119,7 +119,7 @@ def test_without_an_elastic_instance_init_is_named(site: Site) -> None:
     client.load("compute_engine")
     said = str(client.plan().decisions)
     assert "config_dir is not set" in said
-    assert "fluxburst compute_engine init makes one" in said
+    assert "fluxburst compute-engine init makes one" in said
 
 
 # --- doctor --------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ def test_init_declares_hosts_of_each_machine_type(site: Site, tmp_path: Path) ->
     directory = tmp_path / "elastic"
     done = command_line(
         outside(site),
-        "compute_engine",
+        "compute-engine",
         "init",
         str(directory),
         "--machine-type=c2-standard-8=2",
@@ -242,7 +242,7 @@ def test_what_init_cannot_declare_is_refused(
     site: Site, tmp_path: Path, option: str, said: str
 ) -> None:
     done = command_line(
-        outside(site), "compute_engine", "init", str(tmp_path / "x"), "--lead-cores=1", option
+        outside(site), "compute-engine", "init", str(tmp_path / "x"), "--lead-cores=1", option
     )
     assert done.returncode == 2
     assert said in done.stderr

@@ -62,7 +62,7 @@ def test_role_yaml_gives_what_doctor_asks_for_and_no_more() -> None:
 @pytest.mark.skipif(not flux_available(), reason="no live Flux")
 def test_the_commands_of_the_readme_work_as_they_stand_and_leave_nothing(tmp_path: Path) -> None:
     blocks = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-    (commands,) = [block for block in blocks if "compute_engine init" in block]
+    (commands,) = [block for block in blocks if "compute-engine init" in block]
     here = f"--address 127.0.0.1 --port {free_port()}"
     commands = commands.replace("--address lead.example.org", here)
     with compute_engine(joins=True) as site:

@@ -21,7 +21,7 @@ def fluxburst_register_plugins() -> Sequence[PluginType[BurstParameters]]:
 
 @hookimpl
 def fluxburst_register_commands() -> Sequence[click.Command]:
-    """Offer ``fluxburst compute_engine``."""
+    """Offer ``fluxburst compute-engine``."""
     from fluxburst_compute_engine.cli import compute_engine
 
     return [compute_engine]

@@ -1,4 +1,4 @@
-"""``fluxburst compute_engine``: make an elastic instance whose burst nodes are instances."""
+"""``fluxburst compute-engine``: make an elastic instance whose burst nodes are instances."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DIRECTORY = click.Path(path_type=Path, file_okay=False)
 DEFAULT_MACHINE_TYPE = "c2-standard-8=4"
 
 
-@click.group("compute_engine")
+@click.group("compute-engine")
 def compute_engine() -> None:
     """Make an instance that can grow by virtual machines of Google's Compute Engine."""
 

@@ -91,7 +91,7 @@ class ComputeEngineBurst(ElasticPlugin):
         if not found:
             kind = f"the machine type {only}" if only else "a machine type of Compute Engine"
             raise RequestError(
-                f"{self.directory} declares no hosts of {kind}: fluxburst compute_engine init "
+                f"{self.directory} declares no hosts of {kind}: fluxburst compute-engine init "
                 "declares them"
             )
         for shape in found:
