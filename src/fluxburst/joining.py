@@ -66,7 +66,7 @@ class ElasticPlugin(JoiningPlugin):
         if not config:
             raise RequestError(
                 "config_dir is not set, and the running instance was not started from an elastic "
-                f"instance's directory: fluxburst {self.name} init makes one"
+                f"instance's directory: fluxburst {self.name.replace('_', '-')} init makes one"
             )
         return Path(config).parent.resolve()
 

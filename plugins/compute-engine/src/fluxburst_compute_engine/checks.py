@@ -1,0 +1,157 @@
+"""What can be told to be wrong with the parameters without asking anybody."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+
+from fluxburst.elastic import check_certificate, load
+from fluxburst.errors import RequestError
+from fluxburst_compute_engine.catalogue import machine_types
+from fluxburst_compute_engine.parameters import BurstParameters
+
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+"""What resources of Compute Engine are called (RFC 1035)."""
+
+_PROJECT = re.compile(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", re.ASCII)
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
+
+
+def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
+    """Yield the field and the problem, for all that is wrong."""
+    checks: dict[str, Callable[[BurstParameters], None]] = {
+        "project": _project,
+        "region": lambda params: _named(params.region, "region"),
+        "zone": _zone,
+        "zones": _zones,
+        "machine_types": _machine_types,
+        "compute_machine_type": _compute_machine_type,
+        "compute_family": lambda params: _named(params.compute_family, "image family"),
+        "network_tags": _network_tags,
+        "min_count": _min_count,
+        "disk_size_gb": _disk_size,
+        "config_dir": _config_dir,
+        "curve_cert": _curve_cert,
+        "munge_key": _munge_key,
+        "flux_user": _flux_user,
+        "log_level": _log_level,
+        "lead_port": _lead_port,
+        "poll_interval": _poll_interval,
+    }
+    for field, check in checks.items():
+        try:
+            check(params)
+        except RequestError as error:
+            yield field, str(error)
+
+
+def check_name(text: str, what: str) -> None:
+    """Check that something of Compute Engine can be called that.
+
+    Raises:
+        RequestError: if it cannot.
+    """
+    _named(text, what)
+
+
+def _named(text: str, what: str) -> None:
+    if not _NAME.fullmatch(text):
+        raise RequestError(
+            f"{text!r} is not a name for a {what}: at most 63 lowercase letters, digits and '-', "
+            "beginning with a letter"
+        )
+
+
+def _project(params: BurstParameters) -> None:
+    if params.project is not None and not _PROJECT.fullmatch(params.project):
+        raise RequestError(f"{params.project!r} is not a project's id")
+
+
+def _zone(params: BurstParameters) -> None:
+    if params.zone is None:
+        return
+    _named(params.zone, "zone")
+    if params.zones:
+        raise RequestError("is given, and so are zones: give one of them")
+    _in_region(params.zone, params.region)
+
+
+def _zones(params: BurstParameters) -> None:
+    for zone in params.zones:
+        _named(zone, "zone")
+        _in_region(zone, params.region)
+
+
+def _in_region(zone: str, region: str) -> None:
+    if not zone.startswith(f"{region}-"):
+        raise RequestError(f"{zone} is not in the region {region}")
+
+
+def _machine_types(params: BurstParameters) -> None:
+    machine_types().with_overrides(params.machine_types)
+
+
+def _compute_machine_type(params: BurstParameters) -> None:
+    if params.compute_machine_type is None:
+        return
+    try:
+        known = machine_types().with_overrides(params.machine_types)
+    except RequestError:
+        return  # said of the machine types
+    known[params.compute_machine_type]
+
+
+def _network_tags(params: BurstParameters) -> None:
+    for tag in params.network_tags:
+        _named(tag, "network tag")
+
+
+def _min_count(params: BurstParameters) -> None:
+    if params.min_count is not None and params.min_count < 1:
+        raise RequestError(f"must be at least 1, got {params.min_count}")
+
+
+def _disk_size(params: BurstParameters) -> None:
+    if params.disk_size_gb is not None and params.disk_size_gb < 10:
+        raise RequestError(f"must be at least 10, got {params.disk_size_gb}")
+
+
+def _config_dir(params: BurstParameters) -> None:
+    if params.config_dir is not None:
+        load(params.config_dir)
+
+
+def _curve_cert(params: BurstParameters) -> None:
+    if params.curve_cert is not None:
+        check_certificate(params.curve_cert)
+    elif params.config_dir is not None and not params.isolated_burst:
+        check_certificate(params.config_dir / "curve.cert")
+
+
+def _munge_key(params: BurstParameters) -> None:
+    try:
+        if params.munge_key is not None:
+            params.munge_key.read_bytes()
+    except OSError as error:
+        raise RequestError(f"{params.munge_key} cannot be read: {error.strerror}") from error
+
+
+def _flux_user(params: BurstParameters) -> None:
+    if params.flux_user is not None and not _USER.fullmatch(params.flux_user):
+        raise RequestError(f"{params.flux_user!r} is not the name of a user")
+
+
+def _log_level(params: BurstParameters) -> None:
+    if not 0 <= params.log_level <= 7:
+        raise RequestError(f"must be from 0 (emergency) to 7 (debug), got {params.log_level}")
+
+
+def _lead_port(params: BurstParameters) -> None:
+    if params.lead_port is not None and not 1 <= params.lead_port <= 65535:
+        raise RequestError(f"{params.lead_port} is not a TCP port")
+
+
+def _poll_interval(params: BurstParameters) -> None:
+    if not 0 < params.poll_interval < math.inf:
+        raise RequestError("must be more than no time")

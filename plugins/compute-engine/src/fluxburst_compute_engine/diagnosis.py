@@ -1,0 +1,180 @@
+"""What ``fluxburst doctor`` says of a project; it changes nothing there."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from fluxburst.errors import BurstError, FluxburstError, RequestError
+from fluxburst.plugins import Finding
+from fluxburst_compute_engine.errors import as_error
+from fluxburst_compute_engine.machines import image_of
+
+if TYPE_CHECKING:
+    from fluxburst_compute_engine.cloud import Compute
+    from fluxburst_compute_engine.parameters import BurstParameters
+    from fluxburst_compute_engine.plugin import ComputeEngineBurst
+
+CONNECT_SECONDS = 3.0
+
+NEEDED = (
+    "compute.disks.create",
+    "compute.images.getFromFamily",
+    "compute.images.useReadOnly",
+    "compute.instances.create",
+    "compute.instances.delete",
+    "compute.instances.get",
+    "compute.instances.getSerialPortOutput",
+    "compute.instances.list",
+    "compute.instances.setLabels",
+    "compute.instances.setMetadata",
+    "compute.instances.setTags",
+    "compute.regions.get",
+    "compute.subnetworks.use",
+    "compute.zoneOperations.get",
+    "compute.zoneOperations.list",
+)
+"""What is always needed (https://cloud.google.com/compute/docs/access/iam-permissions)."""
+
+NEEDED_FOR = {
+    "external_ip": ("compute.subnetworks.useExternalIp",),
+    "compute_compact": (
+        "compute.regionOperations.get",
+        "compute.resourcePolicies.create",
+        "compute.resourcePolicies.delete",
+        "compute.resourcePolicies.list",
+        "compute.resourcePolicies.use",
+    ),
+    "isolated_burst": ("compute.instances.getGuestAttributes",),
+    "service_account": ("compute.instances.setServiceAccount", "iam.serviceAccounts.actAs"),
+}
+"""What is needed besides, for parameters that are set."""
+
+
+def diagnose(plugin: ComputeEngineBurst) -> Iterator[Finding]:
+    """Yield what is found: identity, permissions, image, zones, machine types, the lead."""
+    try:
+        with plugin._connected() as compute:
+            who = compute.identity.who
+            yield Finding("ok", f"Compute Engine as {who}, in the project {compute.project}")
+            yield _permissions(compute, plugin.params)
+            yield _image(compute, plugin.params)
+            yield _zones(plugin, compute)
+    except FluxburstError as error:
+        yield Finding("error", str(error), "see the parameter project, and the README")
+    yield from _types(plugin)
+    if not plugin.isolated:
+        yield from _lead(plugin)
+
+
+def needed(params: BurstParameters) -> tuple[str, ...]:
+    """Return the permissions that are needed with these parameters."""
+    more = [name for field, names in NEEDED_FOR.items() if getattr(params, field) for name in names]
+    return (*NEEDED, *more)
+
+
+def _permissions(compute: Compute, params: BurstParameters) -> Finding:
+    """Ask Google which of the permissions this identity has
+    (https://cloud.google.com/resource-manager/reference/rest/v1/projects/testIamPermissions)."""
+    wanted = needed(params)
+    try:
+        granted = _granted(compute, params, wanted)
+    except BurstError as error:
+        return Finding(
+            "warning",
+            f"it cannot be told which permissions this identity has: {error}",
+            "enable the Cloud Resource Manager API in the project to have them checked",
+        )
+    missing = [name for name in wanted if name not in granted]
+    if missing:
+        return Finding(
+            "error",
+            f"not permitted in the project {compute.project}: {', '.join(missing)}",
+            "have a role with fluxburst's role.yaml made and granted to this identity",
+        )
+    return Finding("ok", f"all that is needed is permitted in the project {compute.project}")
+
+
+def _granted(compute: Compute, params: BurstParameters, wanted: tuple[str, ...]) -> frozenset[str]:
+    from google.api_core.exceptions import from_http_response
+    from google.auth.transport.requests import AuthorizedSession
+
+    doing = "tell the permissions in the project"
+    url = f"{params.resource_manager_endpoint}/v1/projects/{compute.project}:testIamPermissions"
+    with AuthorizedSession(compute.identity.credentials) as session:  # type: ignore[no-untyped-call]
+        try:
+            answer = session.post(
+                url, json={"permissions": list(wanted)}, timeout=params.request_timeout
+            )
+            if answer.status_code >= 400:
+                raise from_http_response(answer)  # type: ignore[no-untyped-call]
+            return frozenset(answer.json().get("permissions", ()))
+        except Exception as error:  # of Google's, requests' or urllib3's kinds
+            raise as_error(error, doing) from error
+
+
+def _image(compute: Compute, params: BurstParameters) -> Finding:
+    path = image_of(params, compute.project)
+    try:
+        found = compute.image(path)
+    except BurstError as error:
+        return Finding(
+            "error", str(error), "see the parameters compute_family, image_project, image"
+        )
+    return Finding("ok", f"instances boot from the image {found.name}, of {path}")
+
+
+def _zones(plugin: ComputeEngineBurst, compute: Compute) -> Finding:
+    zones = plugin.fleet.zones(compute)
+    return Finding("ok", f"zones, in turn: {', '.join(zones)}")
+
+
+def _types(plugin: ComputeEngineBurst) -> Iterator[Finding]:
+    try:
+        for kind in plugin.node_types():
+            name = kind.name.removesuffix("-spot")
+            origin = plugin.machine_types.origin_of(name)
+            yield Finding(
+                "ok",
+                f"{_count(kind.max_nodes)} of {kind.name}: {kind.cores} cores, {kind.gpus} GPUs, "
+                f"{kind.price} an hour ({origin})",
+            )
+    except FluxburstError as error:
+        yield Finding("error", str(error), "see the parameters config_dir and machine_types")
+
+
+def _count(most: int | None) -> str:
+    return "nodes" if most is None else f"{most} nodes"
+
+
+def _lead(plugin: ComputeEngineBurst) -> Iterator[Finding]:
+    """Say whether something listens where instances are to reach the lead, as seen from here."""
+    try:
+        host = plugin.params.lead_host or plugin.elastic.address
+        port = plugin.params.lead_port or plugin.elastic.port
+    except RequestError:
+        return  # said of the node types
+    if _is_loopback(host):
+        yield Finding(
+            "warning",
+            f"instances are to reach the lead at {host}, which is themselves",
+            "set lead_host to an address that they can reach",
+        )
+    try:
+        with socket.create_connection((host, port), CONNECT_SECONDS):
+            yield Finding("ok", f"something listens at {host}:{port}, where they reach the lead")
+    except OSError as error:
+        yield Finding(
+            "warning",
+            f"nothing answers at {host}:{port}, where instances are to reach the lead: {error}",
+            "start the instance; or it is only reached from the network of the instances",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

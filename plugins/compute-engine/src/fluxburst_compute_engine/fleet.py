@@ -1,0 +1,203 @@
+"""The instances of bursts: made in one of the zones, found by their labels, deleted again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from fluxburst import Burst
+from fluxburst.errors import BurstError, CapacityError, QuotaError
+from fluxburst.quantities import format_duration
+from fluxburst.sets import format_hostlist
+from fluxburst_compute_engine import labels, machines, placement
+from fluxburst_compute_engine.parameters import BurstParameters
+from fluxburst_compute_engine.states import Machine, seconds
+
+if TYPE_CHECKING:
+    from google.cloud import compute_v1
+
+    from fluxburst_compute_engine.cloud import Compute
+
+_log = logging.getLogger(__name__)
+
+
+class Fleet:
+    """The instances of one Flux instance's bursts.
+
+    Args:
+        params: The plugin's parameters.
+        tag: What tells the Flux instance from others.
+        plugin: The plugin's name, for errors.
+    """
+
+    def __init__(self, params: BurstParameters, tag: str, plugin: str) -> None:
+        self.params, self.tag, self.plugin = params, tag, plugin
+        self._full: dict[tuple[str, str], float] = {}
+        """Until when a zone is left alone for a node type, by the monotonic clock."""
+        self._region_zones: list[str] = []
+
+    def all(self, compute: Compute) -> list[tuple[labels.Written, Machine]]:
+        """Return all instances of this Flux instance, with what they say of their bursts."""
+        return [
+            (labels.read(one.labels, metadata_of(one)), machine_of(one))
+            for one in compute.instances(labels.instance_labels(self.tag))
+            if labels.BURST in one.labels
+        ]
+
+    def find(self, compute: Compute, name: str) -> list[Machine]:
+        """Return the instances of a burst."""
+        return [machine_of(one) for one in compute.instances(labels.burst_labels(self.tag, name))]
+
+    def make(
+        self, compute: Compute, burst: Burst, hosts: Sequence[str], metadata: Mapping[str, str]
+    ) -> list[Machine]:
+        """Make a burst's instances in the first zone that has them, all of them or none.
+
+        Args:
+            compute: The connection.
+            burst: The burst.
+            hosts: The names of the instances.
+            metadata: What they are given.
+
+        Raises:
+            CapacityError: if no zone has so many.
+            ExistsError: if somebody has an instance of one of the names.
+            BurstError: or another of its kinds.
+        """
+        policy = placement.ensure(compute, self.params, self.tag, burst.name)
+        resource = machines.bulk_insert(
+            self.params,
+            compute.project,
+            self.tag,
+            burst,
+            hosts,
+            metadata,
+            placement_policy=policy,
+        )
+        errors: list[BurstError] = []
+        for zone in self._open_zones(compute, burst.node_type):
+            try:
+                self._insert(compute, zone, burst, resource)
+            except CapacityError as error:
+                self._full[zone, burst.node_type] = time.monotonic() + self.params.zone_backoff
+                errors.append(error)
+                continue
+            found = self.find(compute, burst.name)
+            if found:
+                return found
+            errors.append(BurstError(f"Google made the instances in {zone}, and lists none"))
+        raise self._no_capacity(burst, errors)
+
+    def _insert(
+        self,
+        compute: Compute,
+        zone: str,
+        burst: Burst,
+        resource: compute_v1.BulkInsertInstanceResource,
+    ) -> None:
+        """Make instances in a zone; where that fails, none are left of it."""
+        from fluxburst_compute_engine.cloud import request_id
+
+        doing = f"create {resource.count} instances of {burst.node_type} in {zone}"
+        try:
+            compute.insert(zone, resource, request_id(self.tag, burst.name), doing)
+        except (CapacityError, QuotaError):
+            # Google has taken back what it made: but only what it knows of, and not at once.
+            self._delete(compute, burst.name)
+            raise
+
+    def _open_zones(self, compute: Compute, node_type: str) -> list[str]:
+        """Return the zones to try, without those that had no capacity a short while ago."""
+        now = time.monotonic()
+        zones = self.zones(compute)
+        return [zone for zone in zones if self._full.get((zone, node_type), now) <= now]
+
+    def zones(self, compute: Compute) -> list[str]:
+        """Return the zones to use, in turn."""
+        if self.params.zone is not None:
+            return [self.params.zone]
+        if not self.params.zones and not self._region_zones:
+            self._region_zones = compute.zones(self.params.region)
+        return self.params.zones or self._region_zones
+
+    def _no_capacity(self, burst: Burst, errors: Sequence[BurstError]) -> BurstError:
+        if any(not isinstance(error, CapacityError) for error in errors):
+            return next(error for error in errors if not isinstance(error, CapacityError))
+        said = "; ".join(str(error) for error in errors)
+        backoff = format_duration(self.params.zone_backoff)
+        return CapacityError(
+            said or f"all zones had no {burst.node_type} less than {backoff} ago",
+            plugin=self.plugin,
+            burst=burst.name,
+        )
+
+    def await_insertions(self, compute: Compute, name: str) -> bool:
+        """Wait until no request of another process goes on making a burst's instances.
+
+        Returns whether there was one; whether it failed does not matter: what is there does.
+        """
+        going_on = False
+        for zone in self.zones(compute):
+            for operation in compute.insertions(zone, self.tag, name):
+                going_on = True
+                compute.follow(operation, zone=zone)
+        return going_on
+
+    def end(self, compute: Compute, name: str) -> None:
+        """Delete a burst's instances, wait until they are gone, and what goes with them."""
+        self.await_insertions(compute, name)
+        self._delete(compute, name)
+        placement.remove(compute, self.params, self.tag, name)
+
+    def _delete(self, compute: Compute, name: str) -> None:
+        until = time.monotonic() + self.params.delete_timeout
+        asked: set[tuple[str, str]] = set()
+        while found := compute.instances(labels.burst_labels(self.tag, name)):
+            for one in found:
+                if (one.zone, one.name) not in asked and compute.delete(one):
+                    asked.add((one.zone, one.name))
+            if time.monotonic() > until:
+                left = format_hostlist(sorted(one.name for one in found))
+                limit = format_duration(self.params.delete_timeout)
+                raise BurstError(
+                    f"its instances were deleted, and {left} are still there after {limit}"
+                )
+            time.sleep(self.params.poll_interval)
+
+    def forget_secrets(self, compute: Compute, name: str) -> None:
+        """Take the secrets out of the metadata; where that fails, only a warning is due."""
+        for one in compute.instances(labels.burst_labels(self.tag, name)):
+            if machines.SECRETS.isdisjoint(item.key for item in one.metadata.items):
+                continue
+            try:
+                compute.forget(one, machines.SECRETS)
+            except BurstError as error:
+                _log.warning("plugin %s: secrets stay in metadata: %s", self.plugin, error)
+                return
+
+
+def hosts_of(found: Iterable[Machine]) -> tuple[str, ...]:
+    """Return the names of machines, in order."""
+    return tuple(sorted({machine.host for machine in found}))
+
+
+def end_of(found: Iterable[Machine]) -> float | None:
+    """Return when the first of some machines ends by itself; None for never."""
+    ends = [one.began + one.run_seconds for one in found if one.run_seconds is not None]
+    return min(ends, default=None)
+
+
+def metadata_of(one: compute_v1.Instance) -> Mapping[str, str]:
+    """Return an instance's metadata by key."""
+    return {item.key: item.value for item in one.metadata.items}
+
+
+def machine_of(one: compute_v1.Instance) -> Machine:
+    """Return what is to be known of an instance."""
+    from fluxburst_compute_engine.cloud import last
+
+    limit = one.scheduling.max_run_duration.seconds
+    began = seconds(one.last_start_timestamp) or seconds(one.creation_timestamp) or time.time()
+    return Machine(one.name, last(one.zone), one.status, began, int(limit) or None)

@@ -1,0 +1,84 @@
+"""Isolated bursts: machines that make a Flux instance of their own, which runs one job.
+
+The first of them is its lead, and tells by guest attributes what becomes of the job; the job's
+output is what it writes to its serial port.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import json
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from fluxburst import Burst, BurstState
+from fluxburst.commands import run
+from fluxburst.elastic import DEFAULT_PORT, find_flux
+from fluxburst.sets import format_hostlist
+from fluxburst_compute_engine.machines import HOME
+
+MARK = "fluxburst| "
+"""What lines of the job's output begin with, at the serial port."""
+
+_LONGEST = 50
+
+
+def hosts(name: str, count: int) -> list[str]:
+    """Return the names of a burst's instances; the first is the lead."""
+    stem = re.sub(r"[^a-z0-9]+", "-", name.lower(), flags=re.ASCII).strip("-")
+    if stem != name or len(stem) > _LONGEST or not stem[:1].isalpha():
+        digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:12]
+        stem = f"burst-{stem[: _LONGEST - 20].strip('-')}-{digest}"
+    return [f"{stem}-{number}" for number in range(count)]
+
+
+def certificate() -> bytes:
+    """Return a new certificate, for one burst.
+
+    Raises:
+        FluxUnavailableError: if there is no Flux here to make one.
+    """
+    with tempfile.TemporaryDirectory(prefix="fluxburst-") as directory:
+        path = Path(directory) / "curve.cert"
+        run([find_flux(), "keygen", "--name=burst", str(path)])
+        return path.read_bytes()
+
+
+def config(names: list[str]) -> str:
+    """Return the configuration of a burst's brokers (flux-config-bootstrap(5))."""
+    lead, *others = names
+    tables = [
+        f'[bootstrap]\ncurve_cert = "{HOME}/curve.cert"',
+        f'[[bootstrap.hosts]]\nhost = "{lead}"\nbind = "tcp://*:{DEFAULT_PORT}"\n'
+        f'connect = "tcp://{lead}:{DEFAULT_PORT}"',
+    ]
+    if others:
+        tables.append(f"[[bootstrap.hosts]]\nhost = {json.dumps(format_hostlist(others))}")
+    return "\n\n".join([*tables, '[tbon]\ntcp_user_timeout = "2m"']) + "\n"
+
+
+def metadata(jobspec: str, lead: str) -> dict[str, str]:
+    """Return the metadata that make a burst isolated, by key without the prefix."""
+    program = importlib.resources.files(__package__).joinpath("run_job.sh").read_text()
+    return {"isolated": "true", "job": jobspec, "lead": lead, "program": program}
+
+
+def output_of(console: str) -> str:
+    """Return the job's output, from what the lead wrote to its serial port."""
+    lines = re.findall(rf"{re.escape(MARK)}([^\r\n]*)", console)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def as_told(burst: Burst, told: Mapping[str, str]) -> Burst:
+    """Return a burst whose machines are there as its lead tells it."""
+    code = told.get("exit-code", "")
+    if code.isdigit():
+        return replace(burst, state=BurstState.READY, exit_code=int(code), error="")
+    if told.get("broken"):
+        return replace(burst, state=BurstState.FAILED, error=told["broken"])
+    running = told.get("state") == "running"
+    return replace(burst, state=BurstState.READY if running else BurstState.STARTING, error="")

@@ -1,0 +1,173 @@
+"""The parameters of the Compute Engine plugin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+from fluxburst import Duration
+from fluxburst.machine_types import MachineTypeOverride, Provisioning
+
+# Optional[...] is how types are written in the documentation of parameters.
+# ruff: noqa: UP045
+
+
+def _help(text: str) -> dict[str, str]:
+    return {"help": text}
+
+
+@dataclass
+class BurstParameters:
+    """Parameters of the Compute Engine plugin."""
+
+    # --- where ---
+    project: Optional[str] = field(
+        default=None, metadata=_help("Google Cloud project; by default that of the credentials")
+    )
+    region: str = field(default="us-central1", metadata=_help("region whose zones are used"))
+    zone: Optional[str] = field(default=None, metadata=_help("the one zone to use"))
+    zones: list[str] = field(
+        default_factory=list,
+        metadata=_help("zones to try in turn; by default all of the region's"),
+    )
+    network_name: str = field(default="default", metadata=_help("VPC network of the instances"))
+    subnetwork: Optional[str] = field(
+        default=None, metadata=_help("subnetwork; by default the network's own in the region")
+    )
+    external_ip: bool = field(
+        default=False, metadata=_help("give each instance an external IP address")
+    )
+    network_tags: list[str] = field(
+        default_factory=list, metadata=_help("network tags, for firewall rules")
+    )
+
+    # --- the instances ---
+    compute_machine_type: Optional[str] = field(
+        default=None,
+        metadata=_help(
+            "the one machine type to use; by default all that are declared, or known if isolated"
+        ),
+    )
+    machine_types: list[MachineTypeOverride] = field(
+        default_factory=list,
+        metadata=_help(
+            "machine types: name, and what differs from the package's table, such as price; or all "
+            "of a new one (vcpus, threads_per_core, memory, gpus, gpu_model, price, spot_price)"
+        ),
+    )
+    provisioning: Provisioning = field(
+        default="on-demand",
+        metadata=_help("how machines are bought; with both, spot is taken as long as there is any"),
+    )
+    compute_family: str = field(
+        default="flux-fw-bursted-x86-64",
+        metadata=_help("family of the boot image, whose newest is used"),
+    )
+    image: Optional[str] = field(
+        default=None, metadata=_help("boot image, instead of the newest of compute_family")
+    )
+    image_project: Optional[str] = field(
+        default=None, metadata=_help("project of the image; by default the instances' project")
+    )
+    disk_size_gb: Optional[int] = field(
+        default=None, metadata=_help("size of the boot disk in GB; by default the image's")
+    )
+    disk_type: Optional[str] = field(
+        default=None, metadata=_help("type of the boot disk, such as pd-balanced")
+    )
+    compute_compact: bool = field(
+        default=False, metadata=_help("place the instances of a burst close to each other")
+    )
+    min_count: Optional[int] = field(
+        default=None,
+        metadata=_help("be content with so few nodes of a burst; by default it is all or none"),
+    )
+    service_account: Optional[str] = field(
+        default=None, metadata=_help("service account of the instances; by default none")
+    )
+    compute_scopes: list[str] = field(
+        default_factory=lambda: ["cloud-platform"],
+        metadata=_help("what the service account may be used for: names of OAuth scopes"),
+    )
+
+    # --- the brokers ---
+    flux_root: Optional[Path] = field(
+        default=None, metadata=_help("prefix of Flux in the image; by default it is on PATH")
+    )
+    flux_user: Optional[str] = field(
+        default=None, metadata=_help("user that brokers run as; by default the lead's")
+    )
+    log_level: int = field(default=7, metadata=_help("severity up to which brokers log, 0 to 7"))
+    wrap: Optional[str] = field(
+        default=None, metadata=_help('command to wrap brokers in, such as "strace,-e,network"')
+    )
+    munge_key: Optional[Path] = field(
+        default=None, metadata=_help("MUNGE key to give the instances; by default none")
+    )
+
+    # --- the instance that they join ---
+    config_dir: Optional[Path] = field(
+        default=None,
+        metadata=_help("the elastic instance's directory; by default the running instance's"),
+    )
+    lead_host: Optional[str] = field(
+        default=None,
+        metadata=_help("where instances reach the lead broker; by default as declared"),
+    )
+    lead_port: Optional[int] = field(
+        default=None, metadata=_help("port at which they reach it; by default as declared")
+    )
+    curve_cert: Optional[Path] = field(
+        default=None, metadata=_help("CURVE certificate; by default the elastic instance's")
+    )
+    isolated_burst: bool = field(
+        default=False, metadata=_help("run each job in a Flux instance of its own")
+    )
+    output_dir: Path = field(
+        default=Path("~/.local/state/fluxburst/output"),
+        metadata=_help("where the output of jobs in isolated bursts is put, a file for each burst"),
+    )
+    environment: list[str] = field(
+        default_factory=list,
+        metadata=_help("patterns of the variables that such a job takes along; by default none"),
+    )
+
+    # --- patience ---
+    join_timeout: Duration = field(
+        default=Duration(600.0),
+        metadata=_help("how long an instance may take to boot and join, or to come back"),
+    )
+    delete_timeout: Duration = field(
+        default=Duration(600.0), metadata=_help("how long instances may take to be deleted")
+    )
+    zone_backoff: Duration = field(
+        default=Duration(300.0),
+        metadata=_help("how long a zone that had no capacity of a node type is left alone"),
+    )
+    grace: Duration = field(
+        default=Duration(600.0),
+        metadata=_help("how long to wait for the jobs on nodes that are taken down"),
+    )
+    cancel_jobs: bool = field(
+        default=False, metadata=_help("cancel jobs that still run after the grace period")
+    )
+    poll_interval: Duration = field(
+        default=Duration(2.0), metadata=_help("how often to look while waiting for Google")
+    )
+    request_timeout: Duration = field(
+        default=Duration(60.0), metadata=_help("how long Google may take to answer a request")
+    )
+    retry_timeout: Duration = field(
+        default=Duration(60.0),
+        metadata=_help("how long to go on asking when Google is too busy (429, 503)"),
+    )
+
+    # --- where Google is ---
+    endpoint: str = field(
+        default="", metadata=_help("URL of the Compute Engine API; by default Google's own")
+    )
+    resource_manager_endpoint: str = field(
+        default="https://cloudresourcemanager.googleapis.com",
+        metadata=_help("URL of the Resource Manager API, which tells doctor of permissions"),
+    )

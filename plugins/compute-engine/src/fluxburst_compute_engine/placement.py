@@ -1,0 +1,44 @@
+"""Compact placement: a resource policy for each burst, which keeps its instances close.
+
+https://cloud.google.com/compute/docs/instances/use-compact-placement-policies. Such policies have
+no labels: the instance is told by the beginning of their names, the burst by their descriptions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from fluxburst_compute_engine.parameters import BurstParameters
+
+if TYPE_CHECKING:
+    from fluxburst_compute_engine.cloud import Compute
+
+
+def _prefix(tag: str) -> str:
+    return f"fluxburst-{tag}-"
+
+
+def policy_name(tag: str, burst: str) -> str:
+    """Return the name of a burst's policy."""
+    return _prefix(tag) + hashlib.sha256(burst.encode()).hexdigest()[:12]
+
+
+def ensure(compute: Compute, params: BurstParameters, tag: str, burst: str) -> str:
+    """Make a burst's policy if it is wanted and missing; return its path, or empty."""
+    if not params.compute_compact:
+        return ""
+    return compute.ensure_policy(params.region, policy_name(tag, burst), burst)
+
+
+def bursts(compute: Compute, params: BurstParameters, tag: str) -> list[str]:
+    """Return the names of the bursts that have a policy."""
+    if not params.compute_compact:
+        return []
+    return [policy.description for policy in compute.policies(params.region, _prefix(tag))]
+
+
+def remove(compute: Compute, params: BurstParameters, tag: str, burst: str) -> None:
+    """Delete a burst's policy, once no instance has it any more."""
+    if params.compute_compact:
+        compute.delete_policy(params.region, policy_name(tag, burst))

@@ -1,0 +1,32 @@
+#!/bin/sh
+# What the first node of an isolated burst does in the instance that its brokers make: it runs one
+# job, once, prints its output to the serial port, each line marked, and tells how it ended by guest
+# attributes (https://cloud.google.com/compute/docs/metadata/manage-guest-attributes).
+#
+# Its arguments are the flux command and the directory of the jobspec.
+set -u
+flux=$1
+home=$2
+metadata=${FLUXBURST_METADATA:-http://metadata.google.internal/computeMetadata/v1/instance}
+
+tell() {
+    curl -fsS --retry 5 -X PUT -H 'Metadata-Flavor: Google' --data "$2" \
+        "$metadata/guest-attributes/fluxburst/$1" >/dev/null
+}
+
+if [ -e "$home/started" ]; then
+    tell broken 'the machine was started again while its job ran'
+    exit 1
+fi
+: >"$home/started"
+
+if ! id=$("$flux" job submit "$home/job.json"); then
+    tell broken 'the job was not accepted; the serial port says why'
+    exit 1
+fi
+{ "$flux" job wait-event "$id" start >/dev/null 2>&1 && tell state running; } &
+{
+    "$flux" job attach "$id" 2>&1
+    echo $? >"$home/exit-code"
+} | sed 's/^/fluxburst| /'
+tell exit-code "$(cat "$home/exit-code")"

@@ -1,0 +1,25 @@
+"""Fixtures: a project of Compute Engine, and an elastic instance's directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from compute_sites import write_elastic
+from fake_compute import Site, compute_engine
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A project whose machines run, and start no brokers."""
+    with compute_engine() as running:
+        for name, value in running.environment.items():
+            monkeypatch.setenv(name, value)
+        yield running
+
+
+@pytest.fixture
+def elastic(tmp_path: Path) -> Path:
+    """An elastic instance's directory."""
+    return write_elastic(tmp_path / "elastic")

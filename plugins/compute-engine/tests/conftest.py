@@ -1,0 +1,3 @@
+from compute_fixtures import elastic, site
+
+__all__ = ["elastic", "site"]

@@ -1,0 +1,149 @@
+"""Isolated bursts: machines that make an instance of their own, which runs a job once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compute_sites import SMALL, burst
+from fake_compute import Site, compute_engine
+from growing_compute import wait_until
+from live import Flux, running_flux
+from support import flux_available
+
+from fluxburst import BurstState, FluxBurst
+from fluxburst.config import Config
+from fluxburst_compute_engine import ComputeEngineBurst, isolated
+
+MOCKED: dict[str, Any] = {"isolated_burst": True, "compute_machine_type": SMALL}
+
+
+def mocked(site: Site, output: Path) -> tuple[FluxBurst, ComputeEngineBurst]:
+    """Return a client of an embedded instance, whose one job is to burst."""
+    table = {**site.parameters, **MOCKED, "output_dir": str(output)}
+    client = FluxBurst(mock=True, config=Config(plugins={"compute_engine": table}))
+    client.load("compute_engine")
+    plugin = client.plugins["compute_engine"]
+    assert isinstance(plugin, ComputeEngineBurst)
+    return client, plugin
+
+
+@pytest.mark.parametrize("name", ["compute-engine-ab12cd34ef56", "Odd.Näme_", "x" * 90, "1"])
+def test_names_of_instances_are_made_of_any_burst_and_are_its_own(name: str) -> None:
+    names = isolated.hosts(name, 1001)
+    assert len(set(names)) == 1001
+    assert all(len(one) <= 63 and one[0].isalpha() and one == one.lower() for one in names)
+    assert isolated.hosts(f"{name}x", 1) != isolated.hosts(name, 1)
+
+
+def test_the_machine_types_of_the_table_are_on_offer_without_any_declared_host(
+    site: Site, tmp_path: Path
+) -> None:
+    _, plugin = mocked(site, tmp_path)
+    assert [kind.name for kind in plugin.node_types()] == [SMALL]
+    table = {**site.parameters, "isolated_burst": True}
+    client = FluxBurst(mock=True, config=Config(plugins={"compute_engine": table}))
+    client.load("compute_engine")
+    assert len(client.plugins["compute_engine"].node_types()) > 25
+
+
+def test_output_is_what_the_job_wrote_and_nothing_else() -> None:
+    console = "boot\r\n[ 3.1] sh[7]: fluxburst| one\r\nnoise\r\nfluxburst| \r\nfluxburst| | two\r\n"
+    assert isolated.output_of(console) == "one\n\n| two\n"
+
+
+@pytest.mark.skipif(not flux_available(), reason="no Flux to make a certificate")
+def test_an_isolated_burst_is_followed_by_what_its_lead_tells(site: Site, tmp_path: Path) -> None:
+    client, plugin = mocked(site, tmp_path / "output")
+    asked = burst(jobs=(next(iter(client.plan().jobs)),), isolated=True)
+    made = plugin.create(asked)
+    assert plugin.list_bursts() == [asked.name]
+    assert plugin.adopt() == [made]
+    assert (made.state, made.hostnames, made.isolated) == (BurstState.STARTING, (), True)
+    lead = next(machine for (_, host), machine in site.machines.items() if host.endswith("-0"))
+    assert '"tasks"' in lead.metadata["fluxburst-job"]
+    lead.guest_attributes["state"] = "running"
+    assert plugin.refresh(made).state is BurstState.READY
+    for machine in site.machines.values():
+        assert "fluxburst-curve-cert" not in machine.metadata
+    lead.guest_attributes["exit-code"] = "3"
+    ended = plugin.refresh(made)
+    assert ended.exit_code == 3
+    assert Path(ended.output).is_file()
+    again = plugin.create(ended)
+    assert (again.name, again.exit_code) == (asked.name, 3)
+    assert site.requests.count("instances.bulkInsert") == 1
+    plugin.delete(ended)
+    assert site.left() == []
+
+
+@pytest.mark.skipif(not flux_available(), reason="no Flux to make a certificate")
+def test_one_whose_machine_is_lost_has_failed(site: Site, tmp_path: Path) -> None:
+    client, plugin = mocked(site, tmp_path)
+    made = plugin.create(burst(jobs=(next(iter(client.plan().jobs)),), isolated=True))
+    site.lose(next(name for _, name in site.machines))
+    assert plugin.refresh(made).state is BurstState.FAILED
+    plugin.delete(made)
+    assert site.left() == []
+
+
+# --- with a live Flux ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Site]:
+    """A project whose machines run their startup scripts."""
+    with compute_engine(joins=True) as running:
+        before = dict(os.environ)
+        os.environ.update(running.environment)
+        yield running
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture
+def flux() -> Iterator[Flux]:
+    with running_flux(size=2) as running:
+        running("submit", "-N2", "--exclusive", "--wait-event=start", "sleep", "inf")
+        yield running
+
+
+@pytest.mark.flux
+@pytest.mark.skipif(not flux_available(), reason="no live Flux")
+@pytest.mark.parametrize(
+    ("nodes", "command", "code", "output"),
+    [(1, "echo hello; exit 3", 3, "hello\n"), (2, "echo $((6 * 7))", 0, "42\n42\n")],
+)
+def test_a_job_runs_there_and_ends_here_as_it_ended_there(
+    machines: Site, flux: Flux, tmp_path: Path, nodes: int, command: str, code: int, output: str
+) -> None:
+    import flux as binding
+
+    job = flux("submit", f"-N{nodes}", "--setattr=burstable", "sh", "-c", command)
+    table = {**machines.parameters, **MOCKED, "output_dir": str(tmp_path / "output")}
+    config = Config(plugins={"compute_engine": table})
+    with FluxBurst(binding.Flux(flux.uri), config=config, state_dir=tmp_path / "state") as client:
+        client.load("compute_engine")
+        client.run_burst()
+
+        def ended() -> bool:
+            client.run_burst()
+            return flux("jobs", "-no", "{state}", job) == "INACTIVE"
+
+        wait_until(ended, f"the job ends {machines.logs()}", 90)
+        said = flux("job", "eventlog", job)
+
+        def gone() -> bool:
+            client.reconcile()
+            return machines.left() == []
+
+        wait_until(gone, "nothing is left", 60)
+    assert f"with exit code {code}" in said
+    (written,) = (tmp_path / "output").iterdir()
+    assert [line for line in written.read_text().splitlines() if "flux-" not in line][
+        : output.count("\n")
+    ] == output.splitlines()
+    assert machines.left() == []

@@ -1,0 +1,147 @@
+"""A process that is killed at any request: the next one finds what it left, and nothing stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from compute_sites import burst, plugin_of
+from fake_compute import REGION, Dropped, Site
+
+ACTING = """
+import json, os, sys
+import fluxburst_compute_engine.cloud
+from fluxburst import FluxBurst
+from fluxburst.config import Config
+from compute_sites import burst
+
+def act(table, do):
+    client = FluxBurst(mock=True, config=Config(plugins={"compute_engine": table}))
+    client.load("compute_engine")
+    getattr(client.plugins["compute_engine"], do)(burst())
+
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        act(*json.loads(line))
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+MOST_REQUESTS = 40
+
+
+class Acting:
+    """Processes that make or delete a burst, each killed at one of its requests.
+
+    They are forked from one that has imported everything, which takes longer than they do.
+    """
+
+    def __init__(self, site: Site, elastic: Path, process: subprocess.Popen[str]) -> None:
+        self.site, self.process = site, process
+        self.table = {**site.parameters, "config_dir": str(elastic), "compute_compact": True}
+
+    def killed_at(self, request: int, do: str, *, answered: bool) -> bool:
+        """Run one; whether it was killed, and not through before that."""
+        first = len(self.site.requests)
+        child: list[int] = []
+        born, dead = threading.Event(), threading.Event()
+
+        def kill(number: int) -> None:
+            if number - first == request:
+                assert born.wait(60)
+                os.kill(child[0], signal.SIGKILL)
+                assert dead.wait(60)
+                if not answered:
+                    raise Dropped
+
+        if answered:
+            self.site.after = kill
+        else:
+            self.site.before = kill
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps([self.table, do]), file=self.process.stdin, flush=True)
+        child.append(int(self.process.stdout.readline()))
+        born.set()
+        code = int(self.process.stdout.readline())
+        dead.set()
+        self.site.before = self.site.after = lambda number: None
+        assert code in (0, -signal.SIGKILL)
+        return code != 0
+
+
+@pytest.fixture
+def acting(site: Site, elastic: Path) -> Iterator[Acting]:
+    """Processes that act on the project."""
+    with subprocess.Popen(
+        [sys.executable, "-c", ACTING],
+        cwd=Path(__file__).parent,
+        env={**os.environ, **site.environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield Acting(site, elastic, process)
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["before", "after"])
+def test_a_creation_that_is_killed_anywhere_leaves_nothing_that_is_not_found(
+    site: Site, elastic: Path, acting: Acting, answered: bool
+) -> None:
+    site.full = {f"{REGION}-a"}
+    for request in range(1, MOST_REQUESTS):
+        killed = acting.killed_at(request, "create", answered=answered)
+        plugin = plugin_of(site, elastic, compute_compact=True)
+        plugin.delete(burst())
+        site.settle()
+        assert site.left() == []
+        assert plugin.list_bursts() == []
+        if not killed:
+            assert request > 8
+            return
+    raise AssertionError("it never came to its end")
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["before", "after"])
+def test_a_creation_that_was_killed_anywhere_is_gone_on_with(
+    site: Site, elastic: Path, acting: Acting, answered: bool
+) -> None:
+    for request in range(1, MOST_REQUESTS):
+        killed = acting.killed_at(request, "create", answered=answered)
+        plugin = plugin_of(site, elastic, compute_compact=True)
+        made = plugin.create(burst())
+        assert len(made.hostnames) == 2
+        assert sorted(name for _, name in site.machines) == list(made.hostnames)
+        assert plugin.list_bursts() == [made.name]
+        plugin.delete(made)
+        assert site.left() == []
+        if not killed:
+            return
+    raise AssertionError("it never came to its end")
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["before", "after"])
+def test_a_deletion_that_is_killed_anywhere_is_gone_on_with(
+    site: Site, elastic: Path, acting: Acting, answered: bool
+) -> None:
+    for request in range(1, MOST_REQUESTS):
+        plugin = plugin_of(site, elastic, compute_compact=True)
+        made = plugin.create(burst())
+        killed = acting.killed_at(request, "delete", answered=answered)
+        # What is left is found: a burst that nothing lists has left nothing behind.
+        left = site.left()
+        assert bool(plugin.list_bursts()) == bool(left)
+        plugin.delete(made)
+        assert site.left() == []
+        if not killed:
+            assert request > 6
+            return
+    raise AssertionError("it never came to its end")
