@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from fluxburst.elastic import check_certificate, load
 from fluxburst.errors import RequestError
-from fluxburst_kubernetes.parameters import BurstParameters
+from fluxburst_kubernetes.parameters import BurstParameters, MiniClusterParameters
 from fluxburst_kubernetes.slots import declared_slots, slot_names
+
+P = TypeVar("P")
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _SECRET = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?", re.ASCII)
 
 
-def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
-    """Yield the field and the problem, for all that is wrong."""
-    checks: dict[str, Callable[[BurstParameters], None]] = {
+def check_parameters(params: MiniClusterParameters) -> Iterator[tuple[str, str]]:
+    """Yield the field and the problem, for all that is wrong with what all such plugins have."""
+    checks: dict[str, Callable[[MiniClusterParameters], None]] = {
         "isolated_burst": _isolated_burst,
         "name": _name,
         "namespace": _namespace,
         "config_dir": _config_dir,
-        "node_types": _node_types,
         "cpu_limit": _cpu_limit,
-        "price": _price,
         "log_level": _log_level,
         "flux_user": _flux_user,
         "lead_port": _lead_port,
@@ -35,10 +36,24 @@ def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
         "munge_secret_name": _munge_secret_name,
         "munge_key": lambda params: _readable(params.munge_key),
         "broker_toml": lambda params: _readable(params.broker_toml),
-        "kubeconfig": lambda params: _readable(params.kubeconfig),
         "flux_operator_yaml": _flux_operator_yaml,
         "poll_interval": _poll_interval,
     }
+    return run_checks(checks, params)
+
+
+def check_cluster_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
+    """Yield the same for what only the Kubernetes plugin has."""
+    checks: dict[str, Callable[[BurstParameters], None]] = {
+        "node_types": _node_types,
+        "price": _price,
+        "kubeconfig": lambda params: _readable(params.kubeconfig),
+    }
+    return run_checks(checks, params)
+
+
+def run_checks(checks: Mapping[str, Callable[[P], None]], params: P) -> Iterator[tuple[str, str]]:
+    """Yield the field and the problem for each check that raises a RequestError."""
     for field, check in checks.items():
         try:
             check(params)
@@ -46,23 +61,23 @@ def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
             yield field, str(error)
 
 
-def _isolated_burst(params: BurstParameters) -> None:
+def _isolated_burst(params: MiniClusterParameters) -> None:
     if params.isolated_burst:
         raise RequestError(
             "is not there yet: this plugin's bursts are connected, their nodes join this instance"
         )
 
 
-def _name(params: BurstParameters) -> None:
+def _name(params: MiniClusterParameters) -> None:
     slot_names(params.name)
 
 
-def _namespace(params: BurstParameters) -> None:
+def _namespace(params: MiniClusterParameters) -> None:
     if not _LABEL.fullmatch(params.namespace):
         raise RequestError(f"{params.namespace!r} is not a name for a namespace (RFC 1123)")
 
 
-def _config_dir(params: BurstParameters) -> None:
+def _config_dir(params: MiniClusterParameters) -> None:
     if params.config_dir is None:
         return
     elastic = load(params.config_dir)
@@ -92,7 +107,7 @@ def _node_types(params: BurstParameters) -> None:
             )
 
 
-def _cpu_limit(params: BurstParameters) -> None:
+def _cpu_limit(params: MiniClusterParameters) -> None:
     if params.cpu_limit is not None and params.cpu_limit < 1:
         raise RequestError(f"must be at least 1, got {params.cpu_limit}")
 
@@ -102,12 +117,12 @@ def _price(params: BurstParameters) -> None:
         raise RequestError(f"must be a number of 0 or more, got {params.price}")
 
 
-def _log_level(params: BurstParameters) -> None:
+def _log_level(params: MiniClusterParameters) -> None:
     if not 0 <= params.log_level <= 7:
         raise RequestError(f"must be from 0 (emergency) to 7 (debug), got {params.log_level}")
 
 
-def _flux_user(params: BurstParameters) -> None:
+def _flux_user(params: MiniClusterParameters) -> None:
     if params.flux_user is not None and not re.fullmatch(r"[0-9]{1,10}", params.flux_user, re.A):
         raise RequestError(
             f"must be a user id, got {params.flux_user!r}: Kubernetes knows no names of users, and "
@@ -115,12 +130,12 @@ def _flux_user(params: BurstParameters) -> None:
         )
 
 
-def _lead_port(params: BurstParameters) -> None:
+def _lead_port(params: MiniClusterParameters) -> None:
     if params.lead_port is not None and not 1 <= params.lead_port <= 65535:
         raise RequestError(f"{params.lead_port} is not a TCP port")
 
 
-def _lead_size(params: BurstParameters) -> None:
+def _lead_size(params: MiniClusterParameters) -> None:
     if params.lead_size is None or params.config_dir is None:
         return
     leads = load(params.config_dir).lead_hosts
@@ -128,19 +143,19 @@ def _lead_size(params: BurstParameters) -> None:
         raise RequestError(f"is {params.lead_size}, and {len(leads)} lead hosts are declared")
 
 
-def _curve_cert(params: BurstParameters) -> None:
+def _curve_cert(params: MiniClusterParameters) -> None:
     if params.curve_cert is not None:
         check_certificate(params.curve_cert)
     elif params.config_dir is not None:
         check_certificate(params.config_dir / "curve.cert")
 
 
-def _curve_cert_secret_name(params: BurstParameters) -> None:
+def _curve_cert_secret_name(params: MiniClusterParameters) -> None:
     if params.curve_cert_secret_name is not None:
         _secret_name(params.curve_cert_secret_name)
 
 
-def _munge_secret_name(params: BurstParameters) -> None:
+def _munge_secret_name(params: MiniClusterParameters) -> None:
     _secret_name(params.munge_secret_name)
 
 
@@ -157,7 +172,7 @@ def _readable(path: Path | None) -> None:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _flux_operator_yaml(params: BurstParameters) -> None:
+def _flux_operator_yaml(params: MiniClusterParameters) -> None:
     source = params.flux_operator_yaml
     if source is not None and source.startswith("http://"):
         raise RequestError("must be a file or an https URL: it is given rights in the cluster")
@@ -165,6 +180,6 @@ def _flux_operator_yaml(params: BurstParameters) -> None:
         _readable(Path(source))
 
 
-def _poll_interval(params: BurstParameters) -> None:
+def _poll_interval(params: MiniClusterParameters) -> None:
     if not 0 < params.poll_interval < math.inf:
         raise RequestError("must be more than no time")

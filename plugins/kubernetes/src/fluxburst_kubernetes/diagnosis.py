@@ -25,7 +25,7 @@ from fluxburst_kubernetes.cluster import (
 from fluxburst_kubernetes.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from fluxburst_kubernetes.plugin import KubernetesBurst
+    from fluxburst_kubernetes.miniclusters import MiniClusterBurst
 
 CONNECT_SECONDS = 3.0
 
@@ -50,7 +50,7 @@ NEEDED = (
 )
 
 
-def diagnose(plugin: KubernetesBurst) -> Iterator[Finding]:
+def diagnose(plugin: MiniClusterBurst) -> Iterator[Finding]:
     """Yield what is found: the server, the identity, permissions, the operator, the lead."""
     try:
         with plugin._connected() as cluster:
@@ -124,7 +124,7 @@ def _operator(cluster: Cluster, source: str | None) -> Iterator[Finding]:
         yield Finding("error", str(error))
 
 
-def _lead(plugin: KubernetesBurst) -> Iterator[Finding]:
+def _lead(plugin: MiniClusterBurst) -> Iterator[Finding]:
     """Say whether something listens where pods are to reach the lead, as seen from here."""
     try:
         host = plugin.params.lead_host or plugin.elastic.address
@@ -156,7 +156,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _slots(plugin: KubernetesBurst) -> Iterator[Finding]:
+def _slots(plugin: MiniClusterBurst) -> Iterator[Finding]:
     try:
         slots = ", ".join(f"{slot.name} of {len(slot.hosts)}" for slot in plugin.slots)
         yield Finding("ok", f"slots for bursts, with their nodes: {slots}")

@@ -54,6 +54,10 @@ class ExistsError(ApiFailure):
     """An object of that name is there already."""
 
 
+class StaysError(BurstError):
+    """What was deleted is still there after all the time that it was given."""
+
+
 class UnreachableError(BurstError):
     """The API server could not be asked, or did not answer."""
 

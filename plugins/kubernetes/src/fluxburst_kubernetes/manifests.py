@@ -108,6 +108,7 @@ def minicluster(
     curve_secret: str,
     munge_secret: str = "",
     deadline: int | None = None,
+    node_selector: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the MiniCluster of a burst: brokers that join a lead that is elsewhere.
 
@@ -121,6 +122,7 @@ def minicluster(
         curve_secret: Name of the secret with the certificate.
         munge_secret: Name of the secret with the MUNGE key; empty for none.
         deadline: After how many seconds its Job ends; None for never.
+        node_selector: Labels of the nodes that its pods are for; none for any.
     """
     own = labels.burst_labels(tag, burst)
     spec: dict[str, Any] = {
@@ -133,6 +135,8 @@ def minicluster(
         "pod": {"labels": own},
         "jobLabels": own,
     }
+    if node_selector:
+        spec["pod"] |= {"nodeSelector": dict(node_selector)}
     if deadline is not None:
         spec["deadlineSeconds"] = deadline
     return {

@@ -1,4 +1,4 @@
-"""The parameters of the Kubernetes plugin."""
+"""The parameters of the Kubernetes plugin, and those that others share with it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,9 @@ def _help(text: str) -> dict[str, str]:
 
 
 @dataclass
-class BurstParameters:
-    """Parameters of the Kubernetes plugin."""
+class MiniClusterParameters:
+    """Parameters of every plugin that makes MiniClusters, whatever cluster they are in."""
 
-    # --- the cluster ---
-    kubeconfig: Optional[Path] = field(  # noqa: UP045 - as written in the documentation
-        default=None,
-        metadata=_help(
-            "kubeconfig file; by default in-cluster credentials, else KUBECONFIG or ~/.kube/config"
-        ),
-    )
-    context: Optional[str] = field(  # noqa: UP045
-        default=None, metadata=_help("context of the kubeconfig; by default its current one")
-    )
     namespace: str = field(
         default="flux-operator", metadata=_help("namespace of the MiniClusters; made if missing")
     )
@@ -61,11 +51,6 @@ class BurstParameters:
     wrap: Optional[str] = field(  # noqa: UP045
         default=None, metadata=_help('command to wrap brokers in, such as "strace,-e,network"')
     )
-    node_types: list[NodeType] = field(
-        default_factory=list,
-        metadata=_help("what a pod is: name, cores, gpus, memory, price; by default one type, pod"),
-    )
-    price: float = field(default=0.0, metadata=_help("what a pod of the type pod costs an hour"))
 
     # --- the instance that they join ---
     config_dir: Optional[Path] = field(  # noqa: UP045
@@ -127,3 +112,23 @@ class BurstParameters:
         default=Duration(60.0),
         metadata=_help("how long to go on asking an API server that is too busy (429)"),
     )
+
+
+@dataclass
+class BurstParameters(MiniClusterParameters):
+    """Parameters of the Kubernetes plugin."""
+
+    kubeconfig: Optional[Path] = field(  # noqa: UP045 - as written in the documentation
+        default=None,
+        metadata=_help(
+            "kubeconfig file; by default in-cluster credentials, else KUBECONFIG or ~/.kube/config"
+        ),
+    )
+    context: Optional[str] = field(  # noqa: UP045
+        default=None, metadata=_help("context of the kubeconfig; by default its current one")
+    )
+    node_types: list[NodeType] = field(
+        default_factory=list,
+        metadata=_help("what a pod is: name, cores, gpus, memory, price; by default one type, pod"),
+    )
+    price: float = field(default=0.0, metadata=_help("what a pod of the type pod costs an hour"))
