@@ -1,0 +1,1 @@
+"""fluxburst into node groups of Amazon EKS clusters."""
