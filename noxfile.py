@@ -21,7 +21,8 @@ RESULTS = ROOT / ".nox" / "results"
 METRICS = "prometheus-client>=0.20"  # of the extra fluxburst[metrics]
 TEST_TOOLS = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", METRICS]
 LINT_TOOLS = ["ruff==0.17.6"]
-OF_PLUGINS = ["lightkube>=1.0.1", "types-PyYAML"]  # what plugins import, with types
+OF_PLUGINS = ["lightkube>=1.0.1", "types-PyYAML", "google-cloud-compute>=1.57.0", "types-requests"]
+"""What plugins import, with types."""
 TYPING_TOOLS = ["mypy==2.4.1", *TEST_TOOLS, "nox", "tomli", "types-psutil", *OF_PLUGINS]
 
 nox.options.sessions = ["lint", "typing", "tests"]

@@ -73,6 +73,12 @@ class Api:
         found: dict[str, Any] = answer.json()
         return found
 
+    def patch_list(self, path: str, operations: Sequence[Mapping[str, Any]]) -> None:
+        """Change an object by a list of operations (RFC 6902)."""
+        kind = {"Content-Type": "application/json-patch+json"}
+        answer = self._client.patch(path, content=json.dumps(operations), headers=kind)
+        assert not answer.is_error, answer.text
+
     def items(self, path: str, **query: str) -> list[dict[str, Any]]:
         """Return the objects of a list."""
         return list(self("GET", path, None, **query).get("items", ()))

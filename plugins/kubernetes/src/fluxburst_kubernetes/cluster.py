@@ -5,8 +5,11 @@ This is the one module that imports lightkube, and it is only imported once a cl
 
 from __future__ import annotations
 
+import base64
 import ssl
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ from typing import Any, TypeVar
 import httpx2
 import yaml
 from lightkube import ApiError, Client
-from lightkube.config import client_adapter
+from lightkube.config import client_adapter, models
 from lightkube.config.kubeconfig import KubeConfig, SingleConfig
 from lightkube.core.exceptions import ConfigError as KubeconfigError
 from lightkube.generic_resource import (
@@ -29,6 +32,7 @@ from lightkube.types import CascadeType, PatchType
 from fluxburst.errors import AuthError, ConfigError
 from fluxburst_kubernetes import manifests
 from fluxburst_kubernetes.errors import Answer, NotFoundError, UnreachableError, as_error
+from fluxburst_kubernetes.node_pools import Access
 
 T = TypeVar("T")
 
@@ -105,6 +109,21 @@ def configuration(kubeconfig: Path | None, context: str | None) -> SingleConfig:
     return chosen
 
 
+def configuration_of(access: Access) -> SingleConfig:
+    """Return how to reach a cluster that a provider manages."""
+    config = KubeConfig.from_one(
+        cluster=models.Cluster(
+            server=access.server,
+            certificate_auth_data=base64.b64encode(access.certificate).decode(),
+        ),
+        user=models.User(token=access.token),
+        context_name=access.cluster,
+    ).get()
+    assert config is not None
+    context = models.Context(cluster=access.cluster, user=access.user or access.cluster)
+    return config._replace(context=context)
+
+
 class Cluster:
     """One cluster and one namespace in it, for as long as a connection is open.
 
@@ -124,7 +143,9 @@ class Cluster:
         self._timeout = httpx2.Timeout(timeout)
         self._patience = patience
         try:
-            self._client = Client(config, namespace, timeout=self._timeout)
+            self._client = Client(
+                config, namespace, timeout=self._timeout, transport=_transport(config)
+            )
         except (KubeconfigError, OSError, ValueError, ssl.SSLError) as error:
             raise ConfigError(self.who, f"cannot be used: {error}") from error
 
@@ -189,7 +210,9 @@ class Cluster:
 
     def version(self) -> str:
         """Return the version of the API server, such as ``v1.31.2``."""
-        parameters = client_adapter.ConnectionParams(timeout=self._timeout)
+        parameters = client_adapter.ConnectionParams(
+            timeout=self._timeout, transport=_transport(self.config)
+        )
 
         def ask() -> str:
             with client_adapter.Client(self.config, parameters) as client:
@@ -237,6 +260,30 @@ def connected(
         yield cluster
     finally:
         cluster.close()
+
+
+def _transport(config: SingleConfig) -> httpx2.HTTPTransport | None:
+    """Return a transport that takes a cluster's own authority as it is; None for the usual one.
+
+    Since Python 3.13 a certificate without an Authority Key Identifier is refused
+    (ssl.VERIFY_X509_STRICT), and clusters of some age have an authority that makes such. The chain,
+    the dates and the name are verified as ever.
+    """
+    cluster = config.cluster
+    if config.user is None or not (cluster.certificate_auth or cluster.certificate_auth_data):
+        return None
+    context = client_adapter.verify_cluster(cluster, config.user, config.abs_file)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return httpx2.HTTPTransport(verify=context, proxy=_proxy(cluster.server))
+
+
+def _proxy(url: str) -> str | None:
+    """Return the proxy of the environment for a URL, which a transport does not look for."""
+    parts = urllib.parse.urlsplit(url)
+    if urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    proxies = urllib.request.getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")
 
 
 def _answer(error: httpx2.HTTPStatusError) -> Answer:

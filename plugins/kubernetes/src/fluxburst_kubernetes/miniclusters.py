@@ -17,7 +17,14 @@ from fluxburst import Burst, BurstState, ByteSize, Job, Node, NodeType
 from fluxburst.bursts import drain_reason
 from fluxburst.constraints import compiled
 from fluxburst.elastic import check_certificate
-from fluxburst.errors import BurstError, CapacityError, ParameterError, Problem, RequestError
+from fluxburst.errors import (
+    AuthError,
+    BurstError,
+    CapacityError,
+    ParameterError,
+    Problem,
+    RequestError,
+)
 from fluxburst.joining import ElasticPlugin
 from fluxburst.leaving import leave
 from fluxburst.packing import could_fit
@@ -26,11 +33,9 @@ from fluxburst.quantities import format_duration
 from fluxburst_kubernetes import labels, manifests
 from fluxburst_kubernetes.checks import check_parameters
 from fluxburst_kubernetes.errors import (
-    ApiFailure,
     ExistsError,
     NotFoundError,
     StaysError,
-    UnreachableError,
 )
 from fluxburst_kubernetes.parameters import MiniClusterParameters
 from fluxburst_kubernetes.slots import Slot, choose, declared_slots, slot_names
@@ -109,6 +114,11 @@ class MiniClusterBurst(ElasticPlugin):
         return found
 
     @functools.cached_property
+    def _slot_shapes(self) -> Mapping[str, str]:
+        """The shape of each slot's hosts, by the slot's name."""
+        return {slot.name: self.elastic.shape_of(slot.hosts[0]).name for slot in self.slots}
+
+    @functools.cached_property
     def _certificate(self) -> bytes:
         path = self.params.curve_cert or self.directory / manifests.CERTIFICATE
         check_certificate(path)
@@ -160,7 +170,9 @@ class MiniClusterBurst(ElasticPlugin):
         try:
             with self._there() as cluster:
                 installed = cluster is None or operator.is_installed(cluster)
-        except (ApiFailure, UnreachableError) as error:
+        except AuthError:
+            raise
+        except BurstError as error:
             _log.warning("plugin %s: %s", self.name, error)
             return True
         if not installed:
@@ -207,7 +219,7 @@ class MiniClusterBurst(ElasticPlugin):
         return self._seen[1]
 
     def _suits(self, slot: Slot, node_type: str) -> bool:
-        return self.elastic.shape_of(slot.hosts[0]).name == self._shape_of(node_type)
+        return self._slot_shapes[slot.name] == self._shape_of(node_type)
 
     def create(self, burst: Burst) -> Burst:
         """Make the namespace and the secrets if they are missing, and a MiniCluster; or find it.

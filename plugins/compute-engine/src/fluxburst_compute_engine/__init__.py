@@ -1,0 +1,1 @@
+"""fluxburst onto virtual machines of Google's Compute Engine."""

@@ -1,0 +1,17 @@
+"""The machine types of Compute Engine that this package knows, and what they cost."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+
+from fluxburst.machine_types import MachineTypes, load
+
+FILE = "machine_types.toml"
+
+
+@functools.cache
+def machine_types() -> MachineTypes:
+    """Return the table that the package brings along."""
+    text = importlib.resources.files(__package__).joinpath(FILE).read_text()
+    return load(text, f"{__package__}/{FILE}")

@@ -1,0 +1,83 @@
+"""Who asks: Google's application default credentials, and nothing else.
+
+They are found as https://cloud.google.com/docs/authentication/application-default-credentials
+says: the file that ``GOOGLE_APPLICATION_CREDENTIALS`` names, what ``gcloud auth
+application-default login`` left, or the service account of the machine that this runs on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fluxburst.errors import AuthError, RequestError
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who asks.
+
+    Attributes:
+        credentials: What Google's clients are given.
+        project: The project's id: that asked for, or the credentials' own; empty for none.
+        who: Who that is, for a person.
+    """
+
+    credentials: Credentials
+    project: str
+    who: str
+
+    def require_project(self) -> str:
+        """Return the project's id.
+
+        Raises:
+            RequestError: if there is none.
+        """
+        if not self.project:
+            raise RequestError(
+                "no Google Cloud project is known: set the parameter project, since these "
+                f"credentials ({self.who}) have none"
+            )
+        return self.project
+
+
+def default(project: str | None = None) -> Identity:
+    """Find the application default credentials.
+
+    Args:
+        project: The project's id; None for the credentials' own.
+
+    Raises:
+        AuthError: if there are none, or they cannot be read.
+    """
+    import google.auth
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        credentials, own = google.auth.default(scopes=[SCOPE])
+    except GoogleAuthError as error:
+        raise AuthError(
+            f"there are no Google credentials: {error}; run gcloud auth application-default login, "
+            "or have GOOGLE_APPLICATION_CREDENTIALS name a file with some"
+        ) from error
+    return Identity(credentials, project or own or "", who(credentials))
+
+
+def who(credentials: Credentials) -> str:
+    """Return who credentials are of, as far as they say, for a person."""
+    email = getattr(credentials, "service_account_email", "")
+    if email == "default":
+        return "the default service account of this machine"
+    if email:
+        return f"service account {email}"
+    account = getattr(credentials, "account", "")
+    if account:
+        return f"user {account}"
+    told: dict[str, str] = getattr(credentials, "get_cred_info", dict)() or {}
+    kind = told.get("credential_type") or type(credentials).__module__.split(".")[-1]
+    return told.get("principal") or kind

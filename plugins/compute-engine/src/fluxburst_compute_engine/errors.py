@@ -1,0 +1,216 @@
+"""Errors at the wire: what Google answers, as errors that say what to do.
+
+Google's clients raise a ``GoogleAPICallError`` for a request that is refused, of the same classes
+for REST and for gRPC (https://google.aip.dev/193). An operation that was accepted and then fails
+carries codes such as ``ZONE_RESOURCE_POOL_EXHAUSTED`` instead
+(https://cloud.google.com/compute/docs/troubleshooting/troubleshooting-vm-creation).
+"""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fluxburst.errors import AuthError, BurstError, CapacityError, QuotaError, text_of
+
+if TYPE_CHECKING:
+    from google.api_core.exceptions import GoogleAPICallError
+
+CAPACITY_CODES = frozenset(
+    {
+        "GCE_STOCKOUT",
+        "RESOURCE_POOL_EXHAUSTED",
+        "STOCKOUT",
+        "ZONE_RESOURCE_POOL_EXHAUSTED",
+        "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS",
+        "resource_availability",
+    }
+)
+QUOTA_CODES = frozenset(
+    {"GCE_QUOTA_EXCEEDED", "LIMIT_EXCEEDED", "QUOTA_EXCEEDED", "limitExceeded", "quotaExceeded"}
+)
+AUTH_CODES = frozenset(
+    {
+        "ACCESS_TOKEN_EXPIRED",
+        "CREDENTIALS_MISSING",
+        "IAM_PERMISSION_DENIED",
+        "PERMISSIONS_ERROR",
+        "SERVICE_DISABLED",
+        "accessNotConfigured",
+        "authError",
+        "forbidden",
+    }
+)
+BUSY_CODES = frozenset(
+    {"RATE_LIMIT_EXCEEDED", "rateLimitExceeded", "userRateLimitExceeded", "concurrentLimitExceeded"}
+)
+EXISTS_CODES = frozenset({"RESOURCE_ALREADY_EXISTS", "alreadyExists", "duplicate"})
+NOT_FOUND_CODES = frozenset({"RESOURCE_NOT_FOUND", "notFound"})
+
+_PERMISSION = re.compile(r"\b([a-z]+(?:\.[a-zA-Z]+){2,})\b")
+_STATUS_CODES = {401: "authError", 403: "forbidden", 404: "notFound", 409: "alreadyExists"}
+_STATUS_CODES |= {429: "rateLimitExceeded"}
+
+
+class GoogleFailure(BurstError):  # noqa: N818 - what Google calls an error has a kind of its own
+    """An answer of Google for which there is no error of a kind of its own; ``code`` is its."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NotFoundError(GoogleFailure):
+    """Something is not there: an instance, a network, an image, or the project."""
+
+
+class ExistsError(GoogleFailure):
+    """Something of that name is there already."""
+
+
+class BusyError(GoogleFailure):
+    """Too many requests were made, or a service is overloaded: ask again.
+
+    ``retry_after`` is for how many seconds Google asks to wait; None where it does not say.
+    """
+
+    def __init__(self, message: str, code: str, retry_after: float | None) -> None:
+        super().__init__(message, code)
+        self.retry_after = retry_after
+
+
+class UnreachableError(BurstError):
+    """Google could not be asked, or did not answer: what it was asked for may still happen."""
+
+
+def from_code(code: str, message: str, doing: str) -> BurstError:
+    """Return the error for a code of an operation, or of a request.
+
+    Args:
+        code: Such as ``QUOTA_EXCEEDED``.
+        message: What it says, for a person.
+        doing: What was asked, such as ``create the instances of x``.
+    """
+    said = f"Google refused to {doing}: {message or code}"
+    if code in CAPACITY_CODES:
+        return CapacityError(said)
+    if code in QUOTA_CODES:
+        return QuotaError(said)
+    if code in AUTH_CODES:
+        return AuthError(f"{said}{_advice(code, message)}")
+    if code in EXISTS_CODES:
+        return ExistsError(said, code)
+    if code in NOT_FOUND_CODES:
+        return NotFoundError(said, code)
+    if code in BUSY_CODES:
+        return BusyError(f"Google is asked too often to {doing}: {message or code}", code, None)
+    return GoogleFailure(said if code in said else f"{said} ({code})", code)
+
+
+def as_error(error: BaseException, doing: str) -> BurstError:
+    """Return what a client of Google raised as an error that says what to do.
+
+    Args:
+        error: The exception, of REST or gRPC.
+        doing: What was asked, such as ``create the instances of x``.
+    """
+    from google.api_core import exceptions
+    from google.auth.exceptions import GoogleAuthError, TransportError
+
+    if isinstance(error, BurstError):
+        return error
+    if isinstance(error, exceptions.GoogleAPICallError):
+        return _from_call(error, doing)
+    if isinstance(error, GoogleAuthError) and not isinstance(error, TransportError):
+        return AuthError(f"Google's credentials cannot be used to {doing}: {text_of(error)}")
+    return UnreachableError(f"Google could not be asked to {doing}: {text_of(error)}")
+
+
+def missing_permission(message: str) -> str:
+    """Return the permission that a refusal names, such as ``compute.instances.create``, or ""."""
+    if "ermission" not in message:
+        return ""
+    match = _PERMISSION.search(message.replace("googleapis.com", ""))
+    return match[1] if match else ""
+
+
+def retry_after(error: GoogleAPICallError, now: datetime.datetime | None = None) -> float | None:
+    """Return for how many seconds Google asks to wait (RFC 9110, or RetryInfo); None if it doesn't.
+
+    Args:
+        error: What was raised.
+        now: The time, where that is not now.
+    """
+    headers = getattr(error.response, "headers", None)
+    told = headers.get("Retry-After", "") if headers is not None else ""
+    if told.isdigit():
+        return float(told)
+    if told:
+        try:
+            until = email.utils.parsedate_to_datetime(told)
+        except ValueError:
+            return None
+        return max(0.0, (until - (now or datetime.datetime.now(until.tzinfo))).total_seconds())
+    return next(_delays(error), None)
+
+
+def _delays(error: GoogleAPICallError) -> Iterator[float]:
+    """Yield the delays of google.rpc.RetryInfo: as JSON from REST, as a message from gRPC."""
+    for detail in error.details:
+        if isinstance(detail, Mapping):
+            match = re.fullmatch(r"(\d+(?:\.\d+)?)s", str(detail.get("retryDelay", "")))
+            if match:
+                yield float(match[1])
+        elif hasattr(detail, "retry_delay"):
+            yield detail.retry_delay.seconds + detail.retry_delay.nanos / 1e9
+
+
+def _from_call(error: GoogleAPICallError, doing: str) -> BurstError:
+    message, status = _message(error), int(error.code or 0)
+    for code in _codes(error):
+        known = from_code(code, message, doing)
+        if isinstance(known, BusyError):
+            return BusyError(str(known), code, retry_after(error))
+        # A status says less than a code, and some codes less than a status: 403 is a matter of
+        # permissions unless a code says otherwise.
+        if type(known) is not GoogleFailure:
+            return known
+    if status == 503 or status == 500 or status == 502:
+        said = f"Google failed to {doing}: {message} (HTTP {status})"
+        return BusyError(said, str(status), retry_after(error))
+    if status == 504:
+        return UnreachableError(f"Google did not answer in time when asked to {doing}: {message}")
+    return from_code(_STATUS_CODES.get(status, str(status)), message, doing)
+
+
+def _codes(error: GoogleAPICallError) -> Iterator[str]:
+    """Yield the codes of a refusal, the most telling first."""
+    if error.reason:
+        yield str(error.reason)
+    for one in error.errors:
+        if isinstance(one, Mapping) and one.get("reason"):
+            yield str(one["reason"])
+    status = int(error.code or 0)
+    if status == 429 and "quota" in _message(error).lower() and "rate" not in str(error).lower():
+        yield "quotaExceeded"  # gRPC's RESOURCE_EXHAUSTED is either
+    if status in _STATUS_CODES:
+        yield _STATUS_CODES[status]
+
+
+def _message(error: Any) -> str:
+    """Return what a refusal says, without the request that a client of REST puts before it."""
+    return re.sub(r"^[A-Z]+ https?://\S+: ", "", str(error.message))
+
+
+def _advice(code: str, message: str) -> str:
+    permission = missing_permission(message)
+    if permission:
+        return f"; the missing permission is {permission}: see fluxburst's role.yaml"
+    if code in ("SERVICE_DISABLED", "accessNotConfigured"):
+        return "; enable that API in the project"
+    if code in ("authError", "ACCESS_TOKEN_EXPIRED", "CREDENTIALS_MISSING"):
+        return "; log in anew with gcloud auth application-default login, or renew the key"
+    return ""
