@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -138,7 +139,7 @@ def test_aws_is_not_asked_for_ever() -> None:
 
 
 def test_what_is_there_already_is_taken_for_made() -> None:
-    there = (200, b'{"nodegroup": {"nodegroupName": "x", "status": "ACTIVE"}}', {})
+    there: Reply = (200, b'{"nodegroup": {"nodegroupName": "x", "status": "ACTIVE"}}', {})
     in_use = refusal(409, "ResourceInUseException", "NodeGroup already exists")
     with asking(in_use, there) as (aws, script):
         nodegroups.create(aws, "c", "x", PLAN)
@@ -158,8 +159,6 @@ def test_what_is_not_there_is_gone_to_delete() -> None:
 
 def group(status: str, *issues: tuple[str, str]) -> Reply:
     """Return a node group as EKS describes it."""
-    import json
-
     health = {"issues": [{"code": code, "message": message} for code, message in issues]}
     found = {"nodegroupName": "x", "status": status, "health": health}
     return 200, json.dumps({"nodegroup": found}).encode(), {}
@@ -215,7 +214,7 @@ def test_a_node_group_that_takes_too_long_is_an_error_that_says_for_what_was_wai
 
 
 def test_a_node_group_that_is_still_changing_is_deleted_once_it_can_be() -> None:
-    replies = (
+    replies: tuple[Reply, ...] = (
         group("CREATING"),
         refusal(409, "ResourceInUseException"),
         group("ACTIVE"),

@@ -70,7 +70,7 @@ _QUOTA = re.compile(
 )
 
 _LAUNCH_CODE = re.compile(r"\b([A-Z][A-Za-z]{7,}) - ")
-"""How a node group's issue tells EC2's own code, as in ``VcpuLimitExceeded - You have requested``."""
+"""How a node group's issue tells EC2's own code: ``VcpuLimitExceeded - You have requested …``."""
 
 _LAUNCH_QUOTA = re.compile(r"\b(quota|limit)\b", re.IGNORECASE)
 _ACTION = re.compile(r"not authorized to perform:? ([a-z0-9-]+:\w+)")
@@ -214,7 +214,7 @@ def answer_of(response: Mapping[str, object]) -> Answer:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return for how many seconds to wait: in milliseconds by AWS's own header, which comes first."""
+    """Return for how many seconds to wait; AWS's own header is in milliseconds, and comes first."""
     for name, unit in (("x-amz-retry-after", 0.001), ("retry-after", 1.0)):
         told = str(headers.get(name, ""))
         if told.isdigit():

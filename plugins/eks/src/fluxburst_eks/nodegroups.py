@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from fluxburst.errors import BurstError
 from fluxburst_eks.clusters import issues_of
@@ -205,16 +205,17 @@ def delete(aws: Aws, cluster: str, name: str, seconds: float) -> None:
     aws.wait(f"the node group {name} to be gone", look, seconds)
 
 
-def resize(aws: Aws, cluster: str, found: NodeGroup, nodes: int) -> None:
-    """Have a node group be of another size; its limit is moved where it is in the way.
+def resize(aws: Aws, cluster: str, name: str, nodes: int, most: int) -> None:
+    """Have a node group be of another size, and have another limit.
 
-    The least that it may have is left to whoever made it, and so the size is not less than that.
+    The least that it may have is left to whoever made it.
     """
-    change: Any = {"desiredSize": nodes, "maxSize": max(nodes, found.most)}
     aws.ask(
-        f"resize the node group {found.name} to {nodes}",
+        f"resize the node group {name} to {nodes}",
         lambda: aws.eks.update_nodegroup_config(
-            clusterName=cluster, nodegroupName=found.name, scalingConfig=change
+            clusterName=cluster,
+            nodegroupName=name,
+            scalingConfig={"desiredSize": nodes, "maxSize": most},
         ),
     )
 
@@ -233,6 +234,3 @@ def untag(aws: Aws, found: NodeGroup, keys: Sequence[str]) -> None:
         f"untag the node group {found.name}",
         lambda: aws.eks.untag_resource(resourceArn=found.arn, tagKeys=list(keys)),
     )
-
-
-Provisioning = Literal["on-demand", "spot", "spot, then on-demand"]

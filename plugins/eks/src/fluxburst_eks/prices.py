@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from fluxburst.errors import FluxburstError
-from fluxburst.machine_types import MachineType
+from fluxburst.errors import BurstError
+from fluxburst.machine_types import SPOT, MachineType, MachineTypes
 
 if TYPE_CHECKING:
     from fluxburst_eks.aws import Aws
@@ -54,14 +54,8 @@ def _prices(product: Mapping[str, Any]) -> Iterator[float]:
                 yield price
 
 
-def spot(aws: Aws, machine_types: Collection[str], zones: Collection[str]) -> dict[str, float]:
-    """Return what machine types cost an hour on the spot market now, in the dearest of the zones.
-
-    Args:
-        aws: Whom to ask.
-        machine_types: Their names.
-        zones: Zones of the region; none for all.
-    """
+def spot(aws: Aws, machine_types: Collection[str]) -> dict[str, float]:
+    """Return what machine types cost an hour on the spot market now, in the dearest zone."""
 
     def ask() -> list[Any]:
         pages = aws.ec2.get_paginator("describe_spot_price_history").paginate(
@@ -73,55 +67,54 @@ def spot(aws: Aws, machine_types: Collection[str], zones: Collection[str]) -> di
 
     found: dict[str, float] = {}
     for one in aws.ask("tell spot prices", ask):
-        if not zones or one["AvailabilityZone"] in zones:
-            name, price = str(one["InstanceType"]), float(one["SpotPrice"])
-            found[name] = max(price, found.get(name, 0.0))
+        name, price = str(one["InstanceType"]), float(one["SpotPrice"])
+        found[name] = max(price, found.get(name, 0.0))
     return found
 
 
-@dataclass
 class LivePrices:
-    """Prices that were asked for, for as long as they are good."""
+    """Prices that were asked for, for as long as they are good.
 
-    _known: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
-    _until: float = 0.0
-    problem: str = ""
+    Attributes:
+        problem: Why the last that were asked for are not known; empty where they are.
+    """
 
-    def applied_to(
-        self, aws: Aws, machine_types: Collection[MachineType], zones: Collection[str]
-    ) -> list[MachineType]:
-        """Return machine types with the prices that they have now, as far as AWS tells them.
-
-        What cannot be asked is left as it is, with the reason in ``problem``, until it is tried
-        again: an hour later.
-        """
-        names = {one.name for one in machine_types}
-        if time.monotonic() > self._until or not names <= self._known.keys():
-            self._ask(aws, names, zones)
-        return [_priced(one, *self._known.get(one.name, (None, None))) for one in machine_types]
-
-    def _ask(self, aws: Aws, names: Collection[str], zones: Collection[str]) -> None:
-        self._until = time.monotonic() + GOOD_SECONDS
+    def __init__(self) -> None:
+        self._known: dict[str, float] = {}
+        self._asked: frozenset[str] = frozenset()
+        self._until = 0.0
         self.problem = ""
-        at_once: dict[str, float] = {}
-        listed: dict[str, float | None] = dict.fromkeys(names)
+
+    def of(self, aws: Aws, machine_types: Collection[str]) -> dict[str, float]:
+        """Return the prices of node types, as far as AWS tells them: on demand, and spot.
+
+        What it does not tell is asked again an hour later.
+        """
+        if time.monotonic() > self._until or not self._asked.issuperset(machine_types):
+            self._until = time.monotonic() + GOOD_SECONDS
+            self._asked = frozenset(machine_types)
+            self._known = self._ask(aws, machine_types) if machine_types else {}
+        return self._known
+
+    def _ask(self, aws: Aws, machine_types: Collection[str]) -> dict[str, float]:
+        known: dict[str, float] = {}
+        self.problem = ""
         try:
-            at_once = spot(aws, names, zones)
-        except FluxburstError as error:
+            found = spot(aws, machine_types)
+            known |= {f"{name}{SPOT}": price for name, price in found.items()}
+            for name in machine_types:
+                price = on_demand(aws, name)
+                if price is not None:
+                    known[name] = price
+        except BurstError as error:
             self.problem = str(error)
-        try:
-            listed = {name: on_demand(aws, name) for name in sorted(names)}
-        except FluxburstError as error:
-            self.problem = str(error)
-        self._known = {name: (listed[name], at_once.get(name)) for name in names}
+        return known
 
 
-def _priced(
-    machine_type: MachineType, on_demand_now: float | None, spot_now: float | None
-) -> MachineType:
-    price = machine_type.price if on_demand_now is None else on_demand_now
-    spot_price = machine_type.spot_price if spot_now is None else spot_now
-    return replace(machine_type, price=price, spot_price=spot_price)
+def with_ceilings(table: MachineTypes) -> MachineTypes:
+    """Return a table in which each machine type that has a price has one for spot machines too."""
+    by_name = {name: with_ceiling(one) for name, one in table.by_name.items()}
+    return replace(table, by_name=by_name)
 
 
 def with_ceiling(machine_type: MachineType) -> MachineType:
