@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 import httpx2
 from apiserver import Server
@@ -48,8 +48,8 @@ _EKS = (
     ("GET", r"/clusters/([^/]+)/node-groups/([^/]+)", "DescribeNodegroup"),
     ("DELETE", r"/clusters/([^/]+)/node-groups/([^/]+)", "DeleteNodegroup"),
     ("POST", r"/clusters/([^/]+)/node-groups/([^/]+)/update-config", "UpdateNodegroupConfig"),
-    ("POST", r"/tags/.+", "TagResource"),
-    ("DELETE", r"/tags/.+", "UntagResource"),
+    ("POST", r"/tags/(.+)", "TagResource"),
+    ("DELETE", r"/tags/(.+)", "UntagResource"),
 )
 
 
@@ -77,8 +77,9 @@ class Asked:
     """One request to AWS: what was asked, of which cluster and node group, and with what."""
 
     operation: str
-    names: tuple[str, ...]
-    body: str
+    names: tuple[str, ...] = ()
+    body: str = ""
+    query: str = ""
 
 
 @dataclass
@@ -231,11 +232,10 @@ class Site:
         reply = self._own(asked) or self._pass_on(method, path, headers, body)
         if reply[0] < 300:
             if asked.operation == "CreateCluster":
-                made = Asked("", (json.loads(asked.body)["name"],), "")
-                self._begin(made, "CREATING")
+                self._begin(Asked("", (json.loads(asked.body)["name"],)), "CREATING")
             elif asked.operation == "CreateNodegroup":
                 name = json.loads(asked.body)["nodegroupName"]
-                self._begin(Asked("", (*asked.names, name), ""), "CREATING")
+                self._begin(Asked("", (*asked.names, name)), "CREATING")
         self.after(asked.operation)
         return reply
 
@@ -243,8 +243,12 @@ class Site:
         """Answer what moto does not, or has no time to pass for."""
         if asked.operation.startswith("Describe") and asked.names:
             self._pass_time(asked)
+        if asked.operation == "ListNodegroups" and asked.names[0] not in self._eks.clusters:
+            return refusal(404, "ResourceNotFoundException", "No cluster found")  # moto fails
         if asked.operation in ("DeleteNodegroup", "DeleteCluster"):
             return self._delete(asked)
+        if asked.operation in ("TagResource", "UntagResource"):
+            return self._tag(asked)
         if asked.operation == "SimulatePrincipalPolicy":
             return self._simulate(asked)
         return self._price(asked) if asked.operation == "GetProducts" else None
@@ -260,6 +264,21 @@ class Site:
             return refusal(409, "ResourceInUseException", "it is being changed, or in use")
         self._begin(asked, "DELETING")
         return 200, b"{}", {"Content-Type": "application/json"}
+
+    def _tag(self, asked: Asked) -> Reply | None:
+        """Change the tags of a node group, which moto does not."""
+        arn = unquote(asked.names[0])
+        for cluster in self._eks.clusters.values():
+            for group in cluster.nodegroups.values():
+                if group.arn == arn and asked.operation == "TagResource":
+                    group.tags = {**group.tags, **json.loads(asked.body)["tags"]}
+                elif group.arn == arn:
+                    gone = parse_qs(asked.query)["tagKeys"]
+                    group.tags = {k: v for k, v in group.tags.items() if k not in gone}
+                else:
+                    continue
+                return 200, b"{}", {"Content-Type": "application/json"}
+        return None
 
     def _simulate(self, asked: Asked) -> Reply:
         given = parse_qs(asked.body)
@@ -298,11 +317,11 @@ def _asked(method: str, path: str, headers: Mapping[str, str], body: str) -> Ask
     target = {k.lower(): v for k, v in headers.items()}.get("x-amz-target", "")
     if target:
         return Asked(target.rpartition(".")[2], (), body)
-    plain = path.partition("?")[0]
+    plain, _, query = path.partition("?")
     for verb, pattern, operation in _EKS:
         match = re.fullmatch(pattern, plain) if verb == method else None
         if match:
-            return Asked(operation, match.groups(), body)
+            return Asked(operation, match.groups(), body, query)
     return Asked(parse_qs(body).get("Action", ["?"])[0], (), body)
 
 

@@ -17,7 +17,7 @@ from test_clusters import cluster_of, objects
 from token_reviews import TokenReviews
 
 from fluxburst import BurstState
-from fluxburst.errors import AuthError, BurstError, CapacityError, ParameterError, QuotaError
+from fluxburst.errors import AuthError, CapacityError, ParameterError, QuotaError
 from fluxburst_eks import EksBurst
 from fluxburst_eks.pools import record_of, tags_of
 from fluxburst_kubernetes.node_pools import PoolState, Record
@@ -154,22 +154,26 @@ def test_nodes_of_a_burst_may_be_spread_over_zones(
 def test_a_machine_type_that_no_zone_offers_is_said(site: Site, directory: Path) -> None:
     subnet = next(s for s, zone in site.zones.items() if zone == "us-east-1e")
     plugin = plugin_of(site, directory, subnets=[subnet])
-    with pytest.raises(BurstError, match=r"none of the zones us-east-1e offers .* c5\.4xlarge"):
+    with pytest.raises(CapacityError, match=r"none of the zones us-east-1e offers .* c5\.4xlarge"):
         plugin.create(burst())
 
 
 # --- what was interrupted ------------------------------------------------------------------------
 
 
-def test_a_node_group_that_is_still_coming_is_waited_for(
-    site: Site, eks_operator: FluxOperator, plugin: EksBurst
+@pytest.mark.parametrize("full", [False, True], ids=["comes", "finds-no-room"])
+def test_a_node_group_that_is_still_coming_is_gone_on_with(
+    site: Site, eks_operator: FluxOperator, plugin: EksBurst, full: bool
 ) -> None:
-    site.polls = 4
-    plugin.create(burst())
-    site.group(burst().name).status = "CREATING"
-    site.group(burst().name).polls_left = 3
-    plugin.create(burst())
-    assert site.group(burst().name).status == "ACTIVE"
+    site.full = {("us-east-1a", "")} if full else set()
+    site.add_group(burst().name, 2)
+    group = site.group(burst().name)
+    group.tags = tags_of(Record(plugin._tag, burst().name, "c5.4xlarge", 0.68))
+    group.subnets, group.status, group.polls_left = site.subnets[:1], "CREATING", 3
+    made = plugin.create(burst())
+    assert site.group(made.name).status == "ACTIVE"
+    assert zone_of(site) == ["us-east-1b" if full else "us-east-1a"]
+    assert site.asked.count("CreateNodegroup") == int(full)
 
 
 def test_a_node_group_without_a_minicluster_is_a_burst_that_failed_and_is_deleted(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fluxburst.errors import BurstError, CapacityError, RequestError
+from fluxburst.errors import BurstError, CapacityError
 from fluxburst.machine_types import MachineTypes
 from fluxburst_eks import clusters, nodegroups, zones
 from fluxburst_eks.clusters import ClusterPlan, Described
@@ -108,7 +108,7 @@ class EksPools:
         """Have the cluster be there, and wait until it can be used."""
         if clusters.describe(self._aws, self._cluster) is None:
             if not self._params.create_cluster:
-                raise RequestError(
+                raise BurstError(
                     f"there is no cluster {self._cluster} in the region {self._aws.region}: set "
                     "create_cluster to have it made, or name another one with cluster_name"
                 )
@@ -118,7 +118,7 @@ class EksPools:
     def _cluster_plan(self, record: Record) -> ClusterPlan:
         params = self._params
         if params.cluster_role_arn is None or not params.subnets:
-            raise RequestError("cluster_role_arn and subnets are needed to make a cluster")
+            raise BurstError("cluster_role_arn and subnets are needed to make a cluster")
         return ClusterPlan(
             params.cluster_role_arn,
             params.subnets,
@@ -216,13 +216,13 @@ class EksPools:
         """Return where a node group can be, in turn: zones, with the subnets there.
 
         Raises:
-            RequestError: if no zone of the subnets offers the machine type at all.
+            CapacityError: if no zone of the subnets offers the machine type at all.
         """
         by_zone = zones.subnets_by_zone(self._aws, self.subnets())
         offered = zones.offering(self._aws, request.machine_type)
         suiting = [zone for zone in by_zone if zone in offered]
         if not suiting:
-            raise RequestError(
+            raise CapacityError(
                 f"none of the zones {', '.join(by_zone)} offers the machine type "
                 f"{request.machine_type}: see the parameter subnets"
             )
@@ -245,7 +245,7 @@ class EksPools:
     def _group_plan(self, request: PoolRequest, subnets: Sequence[str]) -> GroupPlan:
         params = self._params
         if params.node_role_arn is None:
-            raise RequestError("node_role_arn is needed to make a node group")
+            raise BurstError("node_role_arn is needed to make a node group")
         record = request.record
         gpus = self._machines[request.machine_type].gpus
         return GroupPlan(
@@ -295,7 +295,7 @@ class EksPools:
     def _must_find(self, name: str) -> NodeGroup:
         found = nodegroups.describe(self._aws, self._cluster, name)
         if found is None:
-            raise RequestError(f"the cluster {self._cluster} has no node group {name!r}")
+            raise BurstError(f"the cluster {self._cluster} has no node group {name!r}")
         return found
 
 
