@@ -21,7 +21,15 @@ RESULTS = ROOT / ".nox" / "results"
 METRICS = "prometheus-client>=0.20"  # of the extra fluxburst[metrics]
 TEST_TOOLS = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", METRICS]
 LINT_TOOLS = ["ruff==0.17.6"]
-OF_PLUGINS = ["lightkube>=1.0.1", "types-PyYAML", "google-cloud-compute>=1.57.0", "types-requests"]
+OF_PLUGINS = [
+    "google-cloud-compute>=1.57.0",
+    "google-cloud-container>=2.60.0",
+    "grpcio-status>=1.70.0",
+    "lightkube>=1.0.1",
+    "types-PyYAML",
+    "types-boto3[ec2,eks,iam,pricing,sts]>=1.43",
+    "types-requests",
+]
 """What plugins import, with types."""
 TYPING_TOOLS = ["mypy==2.4.1", *TEST_TOOLS, "nox", "tomli", "types-psutil", *OF_PLUGINS]
 

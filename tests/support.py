@@ -4,8 +4,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,45 @@ class Joining(Elsewhere):
         gone = self.there.pop(burst.name, None)
         if gone is not None:
             self.instance.remove_nodes(gone.hostnames)
+
+    def list_bursts(self) -> Collection[str]:
+        return list(self.there)
+
+
+class Apart(Elsewhere):
+    """A burst plugin of isolated bursts; ``there`` is its cloud, ``ran`` the jobs it has begun."""
+
+    isolated = True
+
+    def __init__(self, name: str, *types: NodeType, there: dict[str, Burst] | None = None) -> None:
+        super().__init__(name, *types)
+        self.there = {} if there is None else there
+        self.ran: list[int] = []
+        self.lists = True
+
+    def create(self, burst: Burst) -> Burst:
+        self.created.append(burst.name)
+        if self.fails is not None:
+            raise copy(self.fails)  # which is of this burst then
+        if burst.name not in self.there:
+            self.there[burst.name] = replace(burst, state=BurstState.STARTING)
+            self.ran.extend(burst.jobs)
+        return self.there[burst.name]
+
+    def becomes(self, name: str, **fields: Any) -> None:
+        """Have a burst be different from now on."""
+        self.there[name] = replace(self.there[name], **fields)
+
+    def refresh(self, burst: Burst) -> Burst:
+        gone = replace(burst, state=BurstState.FAILED, error="it is gone")
+        return self.there.get(burst.name, gone)
+
+    def adopt(self) -> Sequence[Burst] | None:
+        return [replace(burst, jobs=()) for burst in self.there.values()] if self.lists else None
+
+    def delete(self, burst: Burst) -> None:
+        super().delete(burst)
+        self.there.pop(burst.name, None)
 
     def list_bursts(self) -> Collection[str]:
         return list(self.there)

@@ -12,6 +12,7 @@ import pytest
 from live import Flux, running_flux
 from support import at_most, flux_available, spec
 
+from fluxburst.errors import InstanceError
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.handles.live import LiveInstance
 from fluxburst.handles.protocol import Instance
@@ -69,6 +70,7 @@ class World(Protocol):
     def drain(self) -> None: ...
     def memo(self, jobid: int, key: str, value: str) -> None: ...
     def wait_until_moved(self, jobid: int) -> None: ...
+    def exception_of(self, jobid: int) -> tuple[str, str]: ...
 
 
 class EmbeddedWorld:
@@ -102,6 +104,10 @@ class EmbeddedWorld:
 
     def wait_until_moved(self, jobid: int) -> None:
         """Nothing to wait for: it has been when it is told to."""
+
+    def exception_of(self, jobid: int) -> tuple[str, str]:
+        job = self._instance.job(jobid)
+        return job["exception_type"], job["exception_note"]
 
 
 class LiveWorld:
@@ -143,6 +149,11 @@ class LiveWorld:
 
     def wait_until_moved(self, jobid: int) -> None:
         self._flux("job", "wait-event", "--timeout=60", str(jobid), "jobspec-update")
+
+    def exception_of(self, jobid: int) -> tuple[str, str]:
+        template = "{exception.type}|{exception.note}"
+        kind, _, note = self._flux("jobs", "-no", template, str(jobid)).partition("|")
+        return kind, note
 
 
 @pytest.fixture(scope="module")
@@ -353,9 +364,12 @@ def test_time_does_not_go_back(world: World) -> None:
 # --- what bursts need ------------------------------------------------------------------------
 
 
+A_MINUTE: dict[str, Any] = {"exec": {"test": {"run_duration": "60s"}}}
+
+
 def runs_for_a_minute(queue: str, **system: Any) -> dict[str, Any]:
     """Return a jobspec of one node of a queue."""
-    return spec(1, 2, queue=queue, exec={"test": {"run_duration": "60s"}}, **system)
+    return spec(1, 2, queue=queue, **A_MINUTE, **system)
 
 
 def wait_for(instance: Instance, *jobids: int) -> None:
@@ -396,6 +410,67 @@ def test_pending_and_running_jobs_are_canceled(pair: World) -> None:
     instance.wait_for_jobs([pending, running, held], JobState.INACTIVE)
     assert instance.job_ids() == [other]
     assert instance.nodes()[0].idle
+
+
+def test_jobs_that_are_held_do_not_start_until_they_are_let_go(world: World) -> None:
+    jobid = world.submit(spec())
+    instance = world.instance()
+    assert list(instance.set_urgencies({jobid: HELD})) == []
+    world.start_scheduling()
+    later = world.submit(spec())
+    instance.wait_for_jobs([later], JobState.INACTIVE)
+    assert job_of(world, jobid).not_startable == "is held (urgency 0)"
+    assert list(instance.set_urgencies({jobid: DEFAULT})) == []
+    instance.wait_for_jobs([jobid], JobState.INACTIVE)
+    assert instance.job_ids() == []
+
+
+def test_jobs_that_have_resources_or_have_ended_are_told_and_not_held(world: World) -> None:
+    ended = world.submit(spec())
+    world.start_scheduling()
+    instance = world.instance()
+    instance.wait_for_jobs([ended], JobState.INACTIVE)
+    running = world.submit(spec(1, 2, **A_MINUTE))
+    wait_for(instance, running)
+    pending = world.submit(spec(1, 2, **A_MINUTE))
+    refused = instance.set_urgencies(dict.fromkeys([ended, running, pending, UNKNOWN], HELD))
+    assert sorted(refused) == sorted([ended, running, UNKNOWN])
+    assert list(instance.set_urgencies({})) == []
+
+
+def test_a_job_that_is_held_while_it_is_being_scheduled_is_held_or_told(world: World) -> None:
+    instance = world.instance()
+    world.start_scheduling()
+    for _ in range(20):
+        jobs = sorted(world.submit_many(spec(), 5))
+        refused = instance.set_urgencies(dict.fromkeys(jobs, HELD))
+        held = [jobid for jobid in jobs if jobid not in refused]
+        instance.wait_for_jobs(list(refused), JobState.INACTIVE)
+        later = world.submit(spec())
+        instance.wait_for_jobs([later], JobState.INACTIVE)
+        assert sorted(job.id for job in instance.pending_jobs()) == held
+        instance.cancel_jobs(held, "testing")
+
+
+def test_jobs_that_ran_elsewhere_end_with_the_note(world: World) -> None:
+    first, second = (world.submit(spec(), urgency=HELD) for _ in range(2))
+    instance = world.instance()
+    instance.end_jobs({first: "it completed in burst b", UNKNOWN: "nothing"})
+    instance.end_jobs({})
+    instance.wait_for_jobs([first], JobState.INACTIVE)
+    instance.end_jobs({first: "it did so before"})
+    assert instance.job_ids() == [second]
+    assert world.exception_of(first) == ("burst", "it completed in burst b")
+
+
+def test_a_jobspec_has_the_environment(world: World) -> None:
+    made = spec(environment={"COLOUR": "blue"}, cwd="/tmp")
+    jobid = world.submit(made)
+    found = world.instance().jobspec(jobid)
+    assert found["attributes"]["system"]["environment"] == {"COLOUR": "blue"}
+    assert found["resources"] == made["resources"]
+    with pytest.raises(InstanceError, match="no job"):
+        world.instance().jobspec(UNKNOWN)
 
 
 def test_canceling_jobs_that_have_ended_or_are_not_known_is_nothing(pair: World) -> None:

@@ -237,7 +237,7 @@ def test_passes_look_only_at_what_has_changed() -> None:
         watched.service.run(3)
         assert sorted(set(votes.taken())) == waiting
         new = watched.instance.submit(work())
-        watched.instance.set_urgency(waiting[20], 20)
+        watched.instance.set_urgencies({waiting[20]: 20})
         watched.service.run(1)
         assert votes.taken() == [waiting[20], new]
         watched.service.run(1)

@@ -55,7 +55,7 @@ def check_burst(answer: object, asked: Burst, what: str) -> Burst:
     lease = answer.lease_until
     if lease is not None and asked.lease_until is not None:
         lease = min(lease, asked.lease_until)
-    return replace(answer, plugin=asked.plugin, lease_until=lease)
+    return replace(answer, plugin=asked.plugin, lease_until=lease, isolated=asked.isolated)
 
 
 def check_adopted(answer: object, plugin: str) -> list[Burst]:
@@ -71,7 +71,10 @@ def check_adopted(answer: object, plugin: str) -> list[Burst]:
         if not isinstance(burst, Burst):
             raise BurstError(f"adopt() answered {bursts!r}, not the bursts that are there")
         check_name(burst.name, "adopt()")
-    return [check_burst(burst, Burst(burst.name, plugin, "", 0), "adopt()") for burst in bursts]
+    return [
+        check_burst(burst, Burst(burst.name, plugin, "", 0, isolated=burst.isolated), "adopt()")
+        for burst in bursts
+    ]
 
 
 def check_names(answer: object, what: str) -> Collection[str]:
@@ -104,7 +107,7 @@ def _problems(burst: Burst) -> Iterable[tuple[str, str]]:
     """Yield the fields whose values cannot be, and why."""
     if not isinstance(burst.state, BurstState):
         yield "state", "is not a BurstState"
-    for field in ("node_type", "error"):
+    for field in ("node_type", "error", "output"):
         if not isinstance(getattr(burst, field), str):
             yield field, "is not text"
     for field in ("nodes", "joined"):
@@ -118,6 +121,15 @@ def _problems(burst: Burst) -> Iterable[tuple[str, str]]:
         when = getattr(burst, field)
         if when is not None and not _is_time(when):
             yield field, "is not a time in seconds since the epoch"
+    yield from _problems_of_isolation(burst)
+
+
+def _problems_of_isolation(burst: Burst) -> Iterable[tuple[str, str]]:
+    if not isinstance(burst.isolated, bool):
+        yield "isolated", "is not true or false"
+    code = burst.exit_code
+    if code is not None and (isinstance(code, bool) or not isinstance(code, int)):
+        yield "exit_code", "is not a number"
 
 
 def _is_time(value: object) -> bool:

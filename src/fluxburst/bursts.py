@@ -59,6 +59,10 @@ class Burst:
             where the provider does not say.
         lease_until: When its nodes are to end by themselves, in seconds since the epoch; None for
             never. ``create`` arms it where the provider can.
+        isolated: It is an instance of its own that runs one job, ``jobs[0]``; its nodes do not
+            join. It is ``STARTING`` until that job runs there, and then ``READY``.
+        exit_code: Of an isolated burst: with what its job ended there; None as long as it has not.
+        output: Of an isolated burst: where its job's output can be read, for a person.
     """
 
     name: str
@@ -73,6 +77,9 @@ class Burst:
     joined: int = 0
     since: float | None = None
     lease_until: float | None = None
+    isolated: bool = False
+    exit_code: int | None = None
+    output: str = ""
 
 
 def drain_reason(burst: str) -> str:

@@ -29,6 +29,9 @@ PENDING = JobState.DEPEND | JobState.PRIORITY | JobState.SCHED
 RUNNING = JobState.RUN | JobState.CLEANUP
 ACTIVE = PENDING | RUNNING
 
+URGENCY_DEFAULT, URGENCY_HOLD = 16, 0
+"""What a job has whose user says nothing, and what holds it (RFC 21)."""
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -39,16 +42,36 @@ class Mark:
         burst: The burst's name; empty for a job that fits on nodes that are free already, and for
             a plugin that does not name its bursts.
         queue: The queue it was taken from, where the plugin has one of its own; else empty.
+        urgency: The urgency it had, where it is held here because it runs in an isolated burst;
+            else None.
     """
 
     plugin: str
     burst: str = ""
     queue: str = ""
+    urgency: int | None = None
 
-    def to_memo(self) -> dict[str, str]:
+    def to_memo(self) -> dict[str, str | int]:
         """Return it as it is kept in the job's memo, under ``fluxburst``."""
-        queue = {"queue": self.queue} if self.queue else {}
-        return {"plugin": self.plugin, "burst": self.burst, **queue}
+        memo: dict[str, str | int] = {"plugin": self.plugin, "burst": self.burst}
+        if self.queue:
+            memo["queue"] = self.queue
+        if self.urgency is not None:
+            memo["urgency"] = self.urgency
+        return memo
+
+    @classmethod
+    def from_memo(cls, memo: object) -> Mark | None:
+        """Return what a memo says; None if it is not one of fluxburst's."""
+        if not isinstance(memo, dict) or not isinstance(memo.get("plugin"), str):
+            return None
+        urgency = memo.get("urgency")
+        return cls(
+            memo["plugin"],
+            str(memo.get("burst") or ""),
+            str(memo.get("queue") or ""),
+            urgency if type(urgency) is int else None,
+        )
 
 
 class Job(dict[str, Any]):
@@ -89,6 +112,11 @@ class Job(dict[str, Any]):
     def user(self) -> int:
         """The numeric id of the user who submitted it."""
         return int(self.get("userid", -1))
+
+    @property
+    def urgency(self) -> int:
+        """How urgent its user says it is, 0 to 31; 0 holds it (RFC 21)."""
+        return int(self.get("urgency", URGENCY_DEFAULT))
 
     @property
     def queue(self) -> str:
@@ -231,10 +259,7 @@ class Job(dict[str, Any]):
         """To whom it was given, as its memo says; None if it was not, or the memo is not ours."""
         annotations = self.get("annotations")
         user = annotations.get("user") if isinstance(annotations, dict) else None
-        mark = user.get("fluxburst") if isinstance(user, dict) else None
-        if not isinstance(mark, dict) or not isinstance(mark.get("plugin"), str):
-            return None
-        return Mark(mark["plugin"], str(mark.get("burst") or ""), str(mark.get("queue") or ""))
+        return Mark.from_memo(user.get("fluxburst")) if isinstance(user, dict) else None
 
     @property
     def not_startable(self) -> str:

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from fluxburst.bursts import COMING_STATES, Burst
@@ -211,7 +211,7 @@ class Planner:
             burst.name
             for plugin in plugins.values()
             for burst in plugin.bursts.values()
-            if burst.state in COMING_STATES
+            if burst.state in COMING_STATES and not burst.isolated
         ]
         self._riding: dict[int, str] = {}
         self._constraints = _Constraints(
@@ -227,6 +227,8 @@ class Planner:
         self._decisions: dict[int, Decision] = {}
         self._accepted: dict[str, dict[int, int]] = {name: {} for name in plugins}
         self._bursting: dict[tuple[Owner, str], list[int]] = {}
+        self._alone: list[tuple[Owner, str, int, int]] = []
+        """Owner, node type, nodes and job of what is to run in isolated bursts."""
 
     def plan(self, jobs: Sequence[Job]) -> Plan:
         """Decide on each job. Plugins are as before afterwards.
@@ -347,7 +349,8 @@ class Planner:
         packer = Packer((), existing, {}, self._kinds)
         for candidate, mark in given:
             # Of a partial plan, what was given is not in the residual any more.
-            fits = self._partial or self._packs(packer, candidate.job)
+            held = mark.urgency is not None
+            fits = self._partial or held or self._packs(packer, candidate.job)
             if mark.burst or fits or not self._types.get(mark.plugin):
                 where = f" in burst {mark.burst}" if mark.burst else ""
                 why = f"was given to {mark.plugin}{where}"
@@ -448,7 +451,10 @@ class Planner:
         """Count the nodes for what was accepted; return what there is no room for."""
         left_over: list[_Candidate] = []
         for name, candidates in accepted.items():
-            if self._types[name]:
+            if self._types[name] and self._plugins[name].isolated:
+                for owner, theirs in self._by_owner(name, candidates).items():
+                    left_over += self._pack_alone(owner, theirs)
+            elif self._types[name]:
                 for owner, theirs in self._by_owner(name, candidates).items():
                     left_over += self._pack_for(owner, theirs)
             else:
@@ -492,6 +498,39 @@ class Planner:
                 self._assign(candidate, name, why)
         return left_over
 
+    def _pack_alone(self, owner: Owner, candidates: Sequence[_Candidate]) -> list[_Candidate]:
+        """Count the nodes for jobs that get a burst each; return those that there is no room for.
+
+        An isolated burst has nothing of what is free here, or coming.
+        """
+        name = owner.plugin
+        left_over: list[_Candidate] = []
+        for candidate in candidates:
+            job = candidate.job
+            packer = self._packer_alone(owner)
+            demand = Demand(job.id, job.chunks, candidate.turn, self._wanted(job, name))
+            packing = packer.pack([demand])
+            if packing.unplaced:
+                why = "; ".join([packing.unplaced[job.id], *self._closed_of(owner)])
+                candidate.reasons.append(f"{name}: {why}")
+                del self._plugins[name].jobs[job.id]
+                left_over.append(candidate)
+                continue
+            ((node_type, nodes),) = packer.new_nodes.items()
+            self._alone.append((owner, node_type, nodes, job.id))
+            self._in_use[name][node_type] = self._in_use[name].get(node_type, 0) + nodes
+            why = f"{name} accepts it in an isolated burst of {nodes} {node_type!r} nodes"
+            self._assign(candidate, name, why)
+        return left_over
+
+    def _packer_alone(self, owner: Owner) -> Packer:
+        """Return what packs one job on nodes of its own."""
+        name = owner.plugin
+        closed = self._closed_to(owner)
+        open_types = [t for t in self._types[name] if (name, t.name) not in closed]
+        in_use = self._in_use[name]
+        return Packer(open_types, Pool(), in_use, self._kinds, self._allowance, owner)
+
     def _closed_to(self, owner: Owner) -> Mapping[tuple[str, str], str]:
         """Return what an owner's bursts are not to be of: also what another's is to try."""
         opened = {
@@ -499,7 +538,7 @@ class Planner:
             for other, packer in self._packers.items()
             if other != owner
             for node_type in packer.new_nodes
-        }
+        } | {(alone.plugin, node_type) for alone, node_type, _, _ in self._alone}
         tried = {kind: why for kind, why in self._bounds.tried.items() if kind in opened}
         return {**self._bounds.closed, **tried}
 
@@ -526,16 +565,20 @@ class Planner:
 
     def _bursts(self) -> Iterator[Burst]:
         for (owner, node_type), jobs in self._bursting.items():
-            name = owner.plugin
-            price = next(t.price for t in self._types[name] if t.name == node_type)
-            yield Burst(
-                name=self._bounds.name_of(burst_name(self._instance, name, node_type, jobs)),
-                plugin=name,
-                node_type=node_type,
-                nodes=self._packers[owner].new_nodes[node_type],
-                jobs=tuple(jobs),
-                price=price,
-            )
+            nodes = self._packers[owner].new_nodes[node_type]
+            yield self._burst(owner.plugin, node_type, nodes, jobs)
+        for owner, node_type, nodes, job in self._alone:
+            yield replace(self._burst(owner.plugin, node_type, nodes, [job]), isolated=True)
+
+    def _burst(self, name: str, node_type: str, nodes: int, jobs: Sequence[int]) -> Burst:
+        return Burst(
+            name=self._bounds.name_of(burst_name(self._instance, name, node_type, jobs)),
+            plugin=name,
+            node_type=node_type,
+            nodes=nodes,
+            jobs=tuple(jobs),
+            price=next(t.price for t in self._types[name] if t.name == node_type),
+        )
 
 
 def _existing(
@@ -550,7 +593,8 @@ def _existing(
     for name, plugin in plugins.items():
         by_name = {node_type.name: node_type for node_type in types[name]}
         for burst in plugin.bursts.values():
-            if burst.state in COMING_STATES and burst.node_type in by_name:
+            joins = burst.state in COMING_STATES and not burst.isolated
+            if joins and burst.node_type in by_name:
                 missing = burst.nodes - len(up.intersection(burst.hostnames))
                 pool.add_type(by_name[burst.node_type], missing, kinds)
     return pool

@@ -124,6 +124,15 @@ class BurstPlugin:
         """
         return ()
 
+    @property
+    def isolated(self) -> bool:
+        """Whether its bursts are instances of their own, each of which runs one job.
+
+        By default that is what its parameter ``isolated_burst`` says, where it has one. The job is
+        held here while it runs there: see :mod:`fluxburst.isolation`.
+        """
+        return bool(getattr(self.params, "isolated_burst", False))
+
     # --- what a plugin supplies: implement these -------------------------------------------
 
     def node_types(self) -> Sequence[NodeType]:
@@ -276,6 +285,11 @@ class BurstPlugin:
             CapacityError: if no type can supply it.
         """
         asked = [number for number in (nodes, tasks) if number is not None]
+        if self.isolated:
+            raise RequestError(
+                f"{self.name} has isolated_burst set: its bursts run a job each, and there is "
+                "none for capacity by hand"
+            )
         if not asked or min(asked) < 1:
             raise RequestError("a burst by hand needs a number of nodes or of tasks, at least 1")
         if nodes is None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fluxburst.bursts import COMING_STATES, LEAVING_STATES, Burst, BurstState
+from fluxburst.bursts import COMING_STATES, LEAVING_STATES, LIVE_STATES, Burst, BurstState
 from fluxburst.client import FluxBurst
 from fluxburst.config import Config
 from fluxburst.errors import (
@@ -162,7 +162,9 @@ class Service:
         poll = self._client.config.policy.watch.poll
         states = COMING_STATES | LEAVING_STATES
         bursts = [b for plugin in self._client.plugins.values() for b in plugin.bursts.values()]
-        return min(SOON, poll) if any(burst.state in states for burst in bursts) else poll
+        bursts = [burst for burst in bursts if burst.state in LIVE_STATES]
+        busy = any(burst.state in states or burst.isolated for burst in bursts)
+        return min(SOON, poll) if busy else poll
 
     def _sleep(self, report: Report) -> None:
         """Wait for something to happen, or to be due, and then for what happens with it."""

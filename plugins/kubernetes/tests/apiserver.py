@@ -156,7 +156,7 @@ def wait_until(condition: Any, what: str, seconds: float = PATIENCE_SECONDS) -> 
         time.sleep(0.05)
 
 
-def _certificates(directory: Path) -> None:
+def make_certificates(directory: Path) -> None:
     """Make an authority, the server's certificate, and a key for service accounts' tokens."""
     new = "req -newkey rsa:2048 -nodes"
     (directory / "names").write_text(
@@ -191,7 +191,7 @@ def api_server(folder: Path, directory: Path, more: Sequence[str] = ()) -> Itera
         more: More options of kube-apiserver.
     """
     directory.chmod(0o700)
-    _certificates(directory)
+    make_certificates(directory)
     tokens = {user: secrets.token_hex(16) for user in ("admin", RESTRICTED, NOBODY)}
     groups = {"admin": '"system:masters"'}
     lines = [f"{t},{user},{user},{groups.get(user, '')}" for user, t in tokens.items()]

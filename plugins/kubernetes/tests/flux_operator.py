@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -70,12 +71,14 @@ class FluxOperator:
         pods_are: What becomes of pods: ``running``; ``joined``, with a broker each; or
             ``unschedulable``, ``no-image``, ``crashing``, ``missing`` (all but the first).
         asleep: It does nothing with new MiniClusters.
+        nodes_for: Tells how many nodes have certain labels; pods with too few are unschedulable.
     """
 
     def __init__(self, api: Api, flux: str = "") -> None:
         self.api, self.flux = api, flux
         self.pods_are = "joined" if flux else "running"
         self.asleep = False
+        self.nodes_for: Callable[[Mapping[str, str]], float] = lambda labels: math.inf
         self.failures: list[BaseException] = []
         self._pods: dict[tuple[str, str, int], Pod] = {}
         self._stop = threading.Event()
@@ -188,20 +191,26 @@ class FluxOperator:
         }
         path = f"/api/v1/namespaces/{namespace}/pods"
         made = self.api("POST", path, pod)
-        made["status"] = self._status()
+        pods_are = self._pods_are(cluster)
+        made["status"] = self._status(pods_are)
         self.api("PUT", f"{path}/{made['metadata']['name']}/status", made)
         here = Pod(self._directory / f"{namespace}-{host}", host)
-        if self.pods_are == "joined":
+        if pods_are == "joined":
             self._start_broker(cluster, here, index)
         self._pods[namespace, name, index] = here
 
-    def _status(self) -> dict[str, Any]:
+    def _pods_are(self, cluster: dict[str, Any]) -> str:
+        selector = cluster["spec"]["pod"].get("nodeSelector", {})
+        enough = self.nodes_for(selector) >= cluster["spec"]["size"]
+        return self.pods_are if enough else "unschedulable"
+
+    def _status(self, pods_are: str) -> dict[str, Any]:
         now = stamp()
         waiting = {
             "no-image": ("ImagePullBackOff", 'Back-off pulling image "nowhere.example/none"'),
             "crashing": ("CrashLoopBackOff", "back-off 10s restarting failed container"),
         }
-        if self.pods_are == "unschedulable":
+        if pods_are == "unschedulable":
             condition = {
                 "type": "PodScheduled",
                 "status": "False",
@@ -212,8 +221,8 @@ class FluxOperator:
             return {"phase": "Pending", "conditions": [condition]}
         container: dict[str, Any] = {"name": "x", "image": "x", "imageID": "", "ready": True}
         container |= {"restartCount": 0, "state": {"running": {"startedAt": now}}}
-        if self.pods_are in waiting:
-            reason, message = waiting[self.pods_are]
+        if pods_are in waiting:
+            reason, message = waiting[pods_are]
             container |= {"ready": False}
             container["state"] = {"waiting": {"reason": reason, "message": message}}
             return {"phase": "Pending", "startTime": now, "containerStatuses": [container]}

@@ -197,7 +197,7 @@ class Bursting(RuleBasedStateMachine):
             self.instance.dies_in = None
             self.instance.cancel_jobs([job], "not wanted")
         elif self.instance.job(job).state is not JobState.INACTIVE:
-            self.instance.set_urgency(job, urgency)
+            self.instance.set_urgencies({job: urgency})
 
     @rule(seconds=SECONDS)
     def pass_time(self, seconds: float) -> None:

@@ -4,8 +4,11 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from live import running_flux
+from support import flux_available
 
 from fluxburst import BurstState, Duration, FluxBurst, NodeType
+from fluxburst.config import Config
 from fluxburst.errors import BurstError, BurstErrors, CapacityError, ParameterError, QuotaError
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.jobs import JobState
@@ -284,3 +287,52 @@ def test_loading_leaves_the_callers_parameters_alone(monkeypatch: pytest.MonkeyP
 def test_without_a_client_it_says_so() -> None:
     with pytest.raises(BurstError, match="not loaded by a client"):
         MockBurst(BurstParameters()).list_bursts()
+
+
+# --- isolated bursts ---------------------------------------------------------------------------
+
+
+def isolated(instance: object, **parameters: object) -> FluxBurst:
+    given = {"isolated_burst": True, "node_types": [dataclasses.asdict(NODE)], **parameters}
+    client = FluxBurst(instance, config=Config(plugins={"mock": given}))
+    client.load("mock")
+    return client
+
+
+def test_a_job_runs_in_an_isolated_burst_and_ends_here_when_it_ended_there() -> None:
+    instance = EmbeddedInstance(load(ONE_JOB))
+    client = isolated(instance, boot_delay=BOOT, isolated_run=60, isolated_exit_code=3)
+    (jobid,) = client.list_jobs()
+    client.run_burst()
+    instance.advance(BOOT + 59)
+    client.run_burst()
+    assert instance.job(jobid).not_startable == "is held (urgency 0)"
+    instance.advance(1)
+    client.run_burst()
+    ended = instance.job(jobid)
+    assert (ended.state, ended["exception_type"]) == (JobState.INACTIVE, "burst")
+    assert "with exit code 3; its output: the mock log of mock-" in ended["exception_note"]
+    (line,) = client.ledger.usages()
+    assert (line.job, line.nodes, line.ended) == (jobid, 4, instance.now())
+
+
+@pytest.mark.flux
+@pytest.mark.skipif(not flux_available(), reason="no live Flux")
+def test_on_a_live_instance_it_is_held_and_ends_with_a_note_that_says_how() -> None:
+    import flux
+
+    with running_flux() as running:
+        client = isolated(flux.Flux(running.uri), boot_delay=0.5, isolated_run=2)
+        running("submit", "-N1", "--exclusive", "sleep", "inf")
+        job = running("submit", "--setattr=burstable", "-N1", "hostname")
+        client.run_burst()
+        assert running("jobs", "-no", "{status_abbrev}{urgency}", job) == "S0"
+        (burst,) = client.plugins["mock"].bursts
+        while client.ledger.live():
+            client.instance.wait(0.2)
+            client.run_burst()
+        note = (
+            f"it completed in burst {burst}, with exit code 0; its output: the mock log of {burst}"
+        )
+        assert running("jobs", "-no", "{exception.type}: {exception.note}", job) == f"burst: {note}"
+        client.close()

@@ -6,7 +6,8 @@ import dataclasses
 
 import click
 
-from fluxburst import story
+from fluxburst import Burst, BurstState, story
+from fluxburst.bursts import LIVE_STATES
 from fluxburst.cli.app import Command, Settings, settings_of
 from fluxburst.cli.ledger import event_table
 from fluxburst.cli.output import console, print_json
@@ -14,6 +15,7 @@ from fluxburst.cli.sources import AWAY, ledger_in, loaded_where_possible
 from fluxburst.client import FluxBurst
 from fluxburst.errors import UnknownJobError
 from fluxburst.fluids import format_f58, parse_fluid
+from fluxburst.isolation import end_note
 from fluxburst.ledger.export import of_decision, of_entry
 from fluxburst.ledger.place import named_directory
 from fluxburst.plan import Decision
@@ -68,6 +70,15 @@ def _tell(settings: Settings, client: FluxBurst, job: int) -> tuple[story.JobSto
             ledger.close()
 
 
+def _elsewhere(burst: Burst) -> str:
+    """Return what is known of a job in an isolated burst."""
+    if burst.exit_code is not None:
+        return f"There: {end_note(burst)}."
+    doing = "runs" if burst.state is BurstState.READY else "does not run"
+    where = f"; its output: {burst.output}" if burst.output else ""
+    return f"There: it {doing} in burst {burst.name}, which is {burst.state.value}{where}."
+
+
 def _present(client: FluxBurst, job: int) -> Decision | None:
     return next((d for d in client.plan().decisions if d.id == job), None)
 
@@ -79,6 +90,9 @@ def _print(told: story.JobStory, *, asked: bool) -> None:
         out.print(event_table(told.events, f"Job {name}"))
     else:
         out.print(f"Nothing was recorded of job {name} yet.", markup=False)
+    for burst in [e.burst for e in told.bursts if e.burst.isolated]:
+        if burst.exit_code is not None or burst.state in LIVE_STATES:
+            out.print(_elsewhere(burst), markup=False)
     out.print(f"It cost {told.cost:.2f}, for {told.node_hours:.2f} node hours.", markup=False)
     if told.present is None:
         if asked:

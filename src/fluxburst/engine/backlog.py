@@ -77,6 +77,25 @@ class Backlog:
                 self.changed.add(jobid)
         return inactive
 
+    def set_urgencies(self, urgencies: Mapping[int, int]) -> Collection[int]:
+        """Set the urgency of jobs, 0 to hold them; return those that could not be set."""
+        refused = self._instance.set_urgencies(urgencies)
+        for jobid, urgency in urgencies.items():
+            if jobid in self.jobs and jobid not in refused:
+                # Its priority is told anew at once; until then this says whether it is held.
+                self.jobs[jobid] = self.jobs[jobid].but(urgency=urgency, priority=urgency)
+                self.changed.add(jobid)
+        return refused
+
+    def end(self, notes: Mapping[int, str]) -> None:
+        """End jobs that ran elsewhere, each with a note that says how that went."""
+        self._instance.end_jobs(notes)
+        for jobid in notes:
+            self.jobs.pop(jobid, None)
+            self._note_mark(jobid, None)
+        self.changed -= notes.keys()
+        self.gone |= notes.keys()
+
     def move(self, jobids: Collection[int], queue: str) -> Mapping[int, str]:
         """Move jobs to a queue; return those that could not be moved, with the reason."""
         refused = self._instance.move_jobs(jobids, queue)

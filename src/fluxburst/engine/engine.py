@@ -252,6 +252,7 @@ class Engine:
     def reconcile(self, patience: float = math.inf) -> list[FluxburstError]:
         """Mend what is not as it was left. See :meth:`FluxBurst.reconcile`."""
         self.forget_ended()
+        self._giver.hold_again()
         self._looker.look(patience, mend=True)
         self._keeper.keep()
         self.lanes.wait(patience)
@@ -260,6 +261,7 @@ class Engine:
     def keep(self, patience: float) -> list[FluxburstError]:
         """Take in what has been answered, see who has joined, and do what is due."""
         self.lanes.wait(0)
+        self._giver.hold_again()
         self._looker.join()
         self._keeper.keep()
         self.lanes.wait(patience)

@@ -10,7 +10,7 @@ from fluxburst.engine.records import Records
 from fluxburst.errors import BurstError, FluxburstError
 from fluxburst.fluids import format_f58
 from fluxburst.handles.protocol import Instance
-from fluxburst.jobs import RUNNING, Job, Mark
+from fluxburst.jobs import RUNNING, URGENCY_HOLD, Job, Mark
 from fluxburst.ledger import Placement
 from fluxburst.manager import Manager
 from fluxburst.plugins import BurstPlugin
@@ -57,7 +57,12 @@ class Giver:
             The marks that :meth:`give` is to put on them.
         """
         marks = {
-            jobid: Mark(plugin.name, burst_of.get(jobid, ""), _queue_before(job, plugin))
+            jobid: Mark(
+                plugin.name,
+                burst_of.get(jobid, ""),
+                _queue_before(job, plugin),
+                job.urgency if plugin.isolated else None,
+            )
             for jobid, job in jobs.items()
         }
         now = self._records.now()
@@ -88,7 +93,10 @@ class Giver:
         if left:
             now = self._records.now()
             self._records.ledger.free(left, now, "it is no longer active")
-        left |= self._move(plugin, [job for job in jobs.values() if job.id not in left], errors)
+        if plugin.isolated:
+            left |= self._hold(plugin, jobs.keys() - left)
+        else:
+            left |= self._move(plugin, [job for job in jobs.values() if job.id not in left], errors)
         given = {jobid: job for jobid, job in jobs.items() if jobid not in left}
         extra = {"plugin": plugin.name, "jobs": list(given)}
         _log.info("plugin %s: given %d jobs", plugin.name, len(given), extra=extra)
@@ -98,10 +106,15 @@ class Giver:
         return given
 
     def take_back(self, plugin: BurstPlugin, jobs: Collection[int], reason: str) -> None:
-        """Free jobs that were given to a plugin, so that they can be given anew."""
+        """Free jobs that were given to a plugin, so that they can be given anew.
+
+        One that may run in an isolated burst is not, as long as something of that may be there.
+        """
+        jobs = [jobid for jobid in jobs if not self._may_run_elsewhere(jobid)]
         if jobs:
             if plugin.queue:
                 self._move_back(plugin, jobs)
+            self._release(jobs)
             self._backlog.set_marks(dict.fromkeys(jobs))
             self._records.ledger.free(jobs, self._records.now(), reason)
         for jobid in jobs:
@@ -129,6 +142,43 @@ class Giver:
             mark = self._backlog.marks.get(jobid)
             if mark is None or mark.plugin != plugin.name:
                 del plugin.jobs[jobid]
+
+    def hold_again(self) -> None:
+        """Hold what runs in isolated bursts, where somebody has let it go here meanwhile."""
+        for burst in [entry.burst for entry in self._records.live() if entry.burst.isolated]:
+            given = self._backlog.given_for(burst.plugin, burst.name)
+            loose = [i for i in given if self._backlog.jobs[i].urgency != URGENCY_HOLD]
+            if loose:
+                _log.warning(
+                    "job %s runs in burst %s: it was let go here, and is held again; "
+                    "fluxburst unburst %s brings it back",
+                    format_f58(loose[0]),
+                    burst.name,
+                    burst.name,
+                )
+                self._backlog.set_urgencies(dict.fromkeys(loose, URGENCY_HOLD))
+
+    def _hold(self, plugin: BurstPlugin, jobs: Collection[int]) -> set[int]:
+        """Hold jobs that are to run elsewhere; return those that start here, which are free."""
+        started = {*self._backlog.set_urgencies(dict.fromkeys(jobs, URGENCY_HOLD))}
+        if started:
+            self._backlog.set_marks(dict.fromkeys(started))
+            self._records.ledger.free(started, self._records.now(), "it starts here")
+        return started
+
+    def _may_run_elsewhere(self, jobid: int) -> bool:
+        mark = self._backlog.marks.get(jobid)
+        if mark is None or mark.urgency is None:
+            return False
+        entry = self._records.ledger.entry(mark.burst)
+        return entry is not None and entry.live
+
+    def _release(self, jobs: Collection[int]) -> None:
+        """Give jobs that were held their urgency back, before their marks go, which tell it."""
+        marks = {jobid: self._backlog.marks.get(jobid) for jobid in jobs}
+        urgencies = {i: m.urgency for i, m in marks.items() if m and m.urgency is not None}
+        if urgencies:
+            self._backlog.set_urgencies(urgencies)
 
     def _move(
         self, plugin: BurstPlugin, jobs: Sequence[Job], errors: list[FluxburstError]

@@ -145,7 +145,7 @@ class Keeper:
         if running and not late:
             self._renew_if_due(entry, now)
             return
-        if running:
+        if running and not entry.burst.isolated:
             note = f"the time of burst {entry.burst.name} is up: {entry.reason}"
             self._instance.cancel_jobs(running, note)
         self._ender.end(entry.burst, entry.reason)

@@ -21,7 +21,8 @@ from fluxburst.engine.lanes import Answer, Call, Lanes
 from fluxburst.engine.records import Records
 from fluxburst.errors import FAILURES, BurstError, FluxburstError, PatienceError
 from fluxburst.handles.protocol import Instance
-from fluxburst.ledger import Breaker, Entry
+from fluxburst.isolation import end_note
+from fluxburst.ledger import Breaker, Entry, Usage
 from fluxburst.manager import Manager
 from fluxburst.plugins import BurstPlugin, as_burst_error
 from fluxburst.policy import Policy
@@ -104,8 +105,10 @@ class Looker:
     def refresh(self, patience: float) -> None:
         """Look at what has become of the bursts that are coming."""
         for plugin in self._plugins.values():
-            coming = [b for b in plugin.bursts.values() if b.state in COMING_STATES]
-            if coming and plugin.name not in self._lanes.stuck():
+            if (
+                any(map(_changes, plugin.bursts.values()))
+                and plugin.name not in self._lanes.stuck()
+            ):
                 self._ask(plugin, all_of_it=False, then=self._take_refreshed)
         self._lanes.wait(patience)
         self.join()
@@ -132,7 +135,7 @@ class Looker:
         coming = [
             burst
             for burst in list(plugin.bursts.values())
-            if burst.state in COMING_STATES and burst.name not in self._lanes.in_flight
+            if _changes(burst) and burst.name not in self._lanes.in_flight
         ]
         before = dict(plugin.bursts)
 
@@ -173,7 +176,9 @@ class Looker:
             known = plugin.bursts.get(burst.name)
             if known is None or burst.name in seen.changed or burst == known:
                 continue
-            if burst.state is BurstState.FAILED:
+            if burst.exit_code is not None:
+                self._ended_there(plugin, burst)
+            elif burst.state is BurstState.FAILED:
                 self._broken(plugin, burst)
             else:
                 self._records.record(plugin, burst)
@@ -203,9 +208,14 @@ class Looker:
     def _compare(self, plugin: BurstPlugin, entry: Entry, seen: _Seen) -> None:
         """Mend what the ledger says of one burst, or what is there of it."""
         burst = plugin.bursts[entry.burst.name]
-        found = (seen.there or {}).get(burst.name)
+        name = burst.name
+        found = (seen.there or {}).get(name)
         if burst.state is BurstState.ENDING:
             self._ender.end(burst)
+        elif burst.exit_code is not None:
+            self._ended_there(plugin, burst)
+        elif burst.isolated and not self._backlog.waited_for(plugin.name, name):
+            self._ender.end(burst, _NOT_HELD)
         elif burst.state not in LIVE_STATES - {BurstState.DRAINING}:
             return  # whoever drains it ends it
         elif found is not None and found.state is BurstState.FAILED:
@@ -241,8 +251,12 @@ class Looker:
                 hostnames=found.hostnames or burst.hostnames,
                 error=found.error,
                 since=burst.since if found.since is None else found.since,
+                exit_code=found.exit_code,
+                output=found.output or burst.output,
             )
-        if now.nodes < burst.nodes:
+        if now.exit_code is not None:
+            self._ended_there(plugin, now)
+        elif now.nodes < burst.nodes:
             few = f"only {now.nodes} of its {burst.nodes} nodes are there"
             self._broken(plugin, replace(now, error=few))
         elif now != burst:
@@ -257,7 +271,7 @@ class Looker:
             self._ender.end_unrecorded(plugin, burst)
             return
         jobs = tuple(self._giver.waiting_for(plugin, {name}))
-        broken = burst.state is BurstState.FAILED
+        broken = burst.state is BurstState.FAILED and burst.exit_code is None
         state = BurstState.STARTING if broken else burst.state
         self._records.request(replace(burst, jobs=jobs))
         recorded = self._records.record(plugin, replace(burst, jobs=jobs, state=state))
@@ -267,7 +281,8 @@ class Looker:
             return
         entry = self._records.ledger.entry(name)
         assert entry is not None
-        self._ender.drain(entry, _ORPHAN)
+        if not (burst.isolated and jobs):  # a job that is held here runs in it
+            self._ender.drain(entry, _ORPHAN)
 
     def _free_the_stranded(self, plugin: BurstPlugin) -> None:
         """Free the jobs that wait for bursts that are not there any more."""
@@ -280,6 +295,28 @@ class Looker:
         self._giver.take_back(plugin, stranded, "the burst that it waited for is not there")
 
     # --- what has become of a burst --------------------------------------------------------
+
+    def _ended_there(self, plugin: BurstPlugin, burst: Burst) -> None:
+        """End the job here that has ended in an isolated burst, and then the burst.
+
+        How it ended is recorded first: should this be interrupted, a later pass goes on.
+        """
+        burst = self._records.record(plugin, replace(burst, state=BurstState.READY, error=""))
+        self._records.created([burst])
+        self._note_usage(burst)
+        note = end_note(burst)
+        self._backlog.end(dict.fromkeys(self._giver.waiting_for(plugin, {burst.name}), note))
+        self._ender.end(burst, note)
+
+    def _note_usage(self, burst: Burst) -> None:
+        """Record that an isolated burst's job had all of it, since it ran there."""
+        ledger = self._records.ledger
+        entry = ledger.entry(burst.name)
+        assert entry is not None
+        now = self._records.now()
+        started = now if entry.ready is None else entry.ready
+        user = -1 if entry.user is None else entry.user
+        ledger.use(Usage(entry.id, job, user, burst.nodes, started, now) for job in burst.jobs)
 
     def _broken(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Take down what is left of a burst that lost nodes, once no job runs on that."""
@@ -326,6 +363,14 @@ class Looker:
 _NEVER_ANSWERED = "whoever asked for it ended before it was answered"
 _VANISHED = "it is there no longer: its plugin does not list it, and none of its nodes is up"
 _ORPHAN = "it is in no record"
+_NOT_HELD = "its job is held here no longer: it was cancelled, or starts here"
+
+
+def _changes(burst: Burst) -> bool:
+    """Whether a burst is to be looked at: it is coming, or what it runs may have ended there."""
+    if burst.isolated:
+        return burst.state in LIVE_STATES and burst.state is not BurstState.ENDING
+    return burst.state in COMING_STATES
 
 
 def _what_is_there(plugin: BurstPlugin) -> _Seen:

@@ -104,15 +104,24 @@ class Records:
         """Record what has become of a burst; return it as it is recorded.
 
         What it was requested for, and at which price, stays as it was, whatever its plugin says;
-        so does its lease, where the plugin says nothing of it, and why it is being taken down,
-        whatever is answered late.
+        so does how its job ended, its lease, where the plugin says nothing of it, and why it is
+        being taken down, whatever is answered late.
         """
         entry = self.ledger.entry(burst.name) or self.request(burst)
         known = entry.burst
         lease = known.lease_until if burst.lease_until is None else burst.lease_until
         late = known.state in LEAVING_STATES and burst.state in COMING_STATES | {BurstState.READY}
         error = known.error if late else burst.error
-        burst = replace(burst, jobs=known.jobs, price=known.price, lease_until=lease, error=error)
+        burst = replace(
+            burst,
+            jobs=known.jobs,
+            price=known.price,
+            lease_until=lease,
+            error=error,
+            isolated=known.isolated,
+            exit_code=known.exit_code if burst.exit_code is None else burst.exit_code,
+            output=burst.output or known.output,
+        )
         if burst.since is None and burst.state in LIVE_STATES - {BurstState.REQUESTED}:
             # The provider does not say since when it costs: then since it was asked.
             since = entry.requested if known.since is None else known.since

@@ -20,7 +20,15 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from fluxburst.errors import FormatError, InstanceError, RequestError
 from fluxburst.fluids import parse_fluid
 from fluxburst.handles.protocol import Changes, Run
-from fluxburst.jobs import ACTIVE, PENDING, Job, JobState, Mark, queue_order
+from fluxburst.jobs import (
+    ACTIVE,
+    PENDING,
+    URGENCY_DEFAULT,
+    Job,
+    JobState,
+    Mark,
+    queue_order,
+)
 from fluxburst.jobspec import Chunk, chunks_of, task_count
 from fluxburst.nodes import Node, NodeType
 from fluxburst.quantities import Duration, parse_duration
@@ -29,7 +37,7 @@ from fluxburst.sets import parse_hostlist
 
 START_TIME = 1_700_000_000.0
 DEFAULT_RUN_SECONDS = 60.0
-URGENCY_HOLD, URGENCY_DEFAULT, URGENCY_EXPEDITE = 0, 16, 31
+URGENCY_EXPEDITE = 31
 PRIORITY_MAX = 2**32 - 1
 
 COMPLETED, FAILED, CANCELED, TIMEOUT = 1, 2, 4, 8
@@ -197,6 +205,39 @@ class EmbeddedInstance:
                 self._end(self._records[jobid], CANCELED)
 
     @_locked
+    def end_jobs(self, notes: Mapping[int, str]) -> None:
+        """End pending jobs that ran elsewhere; running ones and others are left as they are."""
+        for jobid, note in notes.items():
+            if jobid in self._records and self._records[jobid].job.state & PENDING:
+                job = self._records[jobid].job
+                job.update(exception_occurred=True, exception_type="burst", exception_note=note)
+                self._end(self._records[jobid], FAILED)
+
+    @_locked
+    def set_urgencies(self, urgencies: Mapping[int, int]) -> Collection[int]:
+        """Change the urgency of pending jobs; return those that are not pending."""
+        refused = []
+        for jobid, urgency in urgencies.items():
+            record = self._records.get(jobid)
+            if record is None or not record.job.state & PENDING:
+                refused.append(jobid)
+                continue
+            record.job["urgency"] = urgency
+            self._touched.add(jobid)
+            if "priority" in record.job:
+                record.job["priority"] = _priority(urgency)
+            self._changed = True
+        return refused
+
+    def jobspec(self, jobid: int) -> Mapping[str, Any]:
+        """Return the jobspec of a job.
+
+        Raises:
+            InstanceError: if there is no such job.
+        """
+        return self.job(jobid).spec
+
+    @_locked
     def move_jobs(self, jobids: Collection[int], queue: str) -> Mapping[int, str]:
         """Move pending jobs to a queue; return those that could not be moved, with the reason."""
         refused: dict[int, str] = {}
@@ -326,16 +367,6 @@ class EmbeddedInstance:
         return Job(self._records[jobid].job)
 
     @_locked
-    def set_urgency(self, jobid: int, urgency: int) -> None:
-        """Change a pending job's urgency; 0 holds it."""
-        job = self._records[jobid].job
-        job["urgency"] = urgency
-        self._touched.add(jobid)
-        if "priority" in job:
-            job["priority"] = _priority(urgency)
-        self._changed = True
-
-    @_locked
     def set_memo(self, jobid: int, key: str, value: Any) -> None:
         """Set one entry of a job's memo, as ``flux job memo`` does; None takes it off."""
         job = self._records[jobid].job
@@ -420,7 +451,7 @@ class EmbeddedInstance:
                     self._end(record, FAILED)
                 elif met:
                     job["state"] = int(JobState.SCHED)
-                    job["priority"] = _priority(job.get("urgency", URGENCY_DEFAULT))
+                    job["priority"] = _priority(job.urgency)
                     self._touched.add(job.id)
                     job.pop("dependencies", None)
 

@@ -8,6 +8,7 @@ flux-python is imported when a live instance is first used, never before.
 
 from __future__ import annotations
 
+import base64
 import errno
 import importlib
 import importlib.metadata
@@ -24,12 +25,22 @@ from pathlib import Path
 from typing import Any
 
 from fluxburst.errors import FluxUnavailableError, FluxVersionError, InstanceError
+from fluxburst.fluids import format_f58
 from fluxburst.handles import journal
 from fluxburst.handles.bell import Bell
 from fluxburst.handles.feed import Feed
 from fluxburst.handles.protocol import Changes, Run
 from fluxburst.handles.rpc import ANY_NODE, Channel, Requests
-from fluxburst.jobs import ACTIVE, PENDING, RUNNING, Job, JobState, Mark, queue_order
+from fluxburst.jobs import (
+    ACTIVE,
+    PENDING,
+    RUNNING,
+    URGENCY_HOLD,
+    Job,
+    JobState,
+    Mark,
+    queue_order,
+)
 from fluxburst.nodes import Node
 from fluxburst.rset import nodes_from_status
 from fluxburst.sets import format_idset, parse_hostlist
@@ -90,6 +101,14 @@ def check_versions(broker: str, binding: str) -> None:
             broker=broker,
             binding=binding,
         )
+
+
+_NOTHING = {
+    "namespace": "primary",
+    "flags": 0,
+    "ops": [{"key": "fluxburst.nothing", "flags": 0, "dirent": None}],
+}
+"""A commit that removes what is not there."""
 
 
 class LiveInstance:
@@ -261,10 +280,79 @@ class LiveInstance:
         payloads = [
             {"id": jobid, "severity": 0, "type": "cancel", "note": note} for jobid in jobids
         ]
-        with self._asking("to cancel jobs") as requests:
+        self._raise(payloads, "to cancel jobs")
+
+    def _raise(self, payloads: Sequence[Mapping[str, Any]], what: str) -> None:
+        with self._asking(what) as requests:
             for answer in requests.ask_all("job-manager.raise", payloads):
                 if isinstance(answer, OSError) and not isinstance(answer, FileNotFoundError):
                     raise answer
+
+    def end_jobs(self, notes: Mapping[int, str]) -> None:
+        """Raise a fatal exception of type ``burst`` (RFC 21) on jobs that have not ended."""
+        payloads = [
+            {"id": jobid, "severity": 0, "type": "burst", "note": note}
+            for jobid, note in notes.items()
+        ]
+        self._raise(payloads, "to end jobs")
+
+    def set_urgencies(self, urgencies: Mapping[int, int]) -> Collection[int]:
+        """Set the urgency of pending jobs; return those that could not be set.
+
+        The scheduler may have given resources to a job that is being held, with its answer on the
+        way to the job manager: then R is in the KVS already, or is about to be (RFC 27).
+        """
+        refused = self._set_urgencies(urgencies)
+        held = [i for i, u in urgencies.items() if u == URGENCY_HOLD and i not in refused]
+        return refused | self._with_resources(held)
+
+    def _with_resources(self, held: Sequence[int]) -> set[int]:
+        """Return the jobs that got resources before the scheduler learned that they are held.
+
+        Once it answers anything, it has learned of that; what it has committed to the KVS before
+        is there once a later commit is.
+        """
+        if not held:
+            return set()
+        payloads = [{"id": jobid, "keys": ["R"], "flags": 0} for jobid in held]
+        with self._asking("whether jobs have resources") as requests:
+            with suppress(OSError):
+                requests.ask("sched.ping", {})  # any answer will do, also that it knows no such
+            requests.ask("kvs.commit", _NOTHING, nodeid=0)
+            lookups = [("job-info.lookup", payload, 0) for payload in payloads]
+            answers = list(requests.ask_each(lookups))
+        for answer in answers:
+            if isinstance(answer, OSError) and not isinstance(answer, FileNotFoundError):
+                raise _answered("whether jobs have resources", answer) from answer
+        there = zip(held, answers, strict=True)
+        return {jobid for jobid, answer in there if not isinstance(answer, OSError)}
+
+    def _set_urgencies(self, urgencies: Mapping[int, int]) -> set[int]:
+        payloads = [{"id": i, "urgency": urgency} for i, urgency in urgencies.items()]
+        refused = set()
+        with self._asking("to set the urgency of jobs") as requests:
+            answers = requests.ask_all("job-manager.urgency", payloads)
+            for jobid, answer in zip(urgencies, answers, strict=True):
+                if isinstance(answer, OSError):
+                    if answer.errno != errno.EINVAL:
+                        raise answer
+                    refused.add(jobid)
+        return refused
+
+    def jobspec(self, jobid: int) -> Mapping[str, Any]:
+        """Return the jobspec of a job as it is now, with its environment.
+
+        Flux keeps that only in what was submitted, ``J``, which is signed (RFC 15).
+
+        Raises:
+            InstanceError: if there is no such job.
+        """
+        signed = {"id": jobid, "keys": ["J"], "flags": 0}
+        with self._asking("for a jobspec") as requests:
+            for _, spec in _looked_up(requests, [jobid]):
+                submitted = _payload(requests.ask("job-info.lookup", signed)["J"])
+                return _with_environment_of(submitted, spec)
+        raise InstanceError(f"the Flux instance knows no job {format_f58(jobid)}")
 
     def move_jobs(self, jobids: Collection[int], queue: str) -> Mapping[int, str]:
         """Update the queue of pending jobs; return those that Flux refused, with its reason."""
@@ -526,6 +614,20 @@ def _looked_up(requests: Requests, wanted: Collection[int]) -> Iterator[tuple[in
         if isinstance(answer, OSError):
             raise answer
         yield jobid, json.loads(answer["jobspec"])
+
+
+def _payload(signed: str) -> dict[str, Any]:
+    """Return what was signed: HEADER.PAYLOAD.SIGNATURE, in base64 (RFC 15)."""
+    payload = json.loads(base64.b64decode(signed.split(".")[1]))
+    assert isinstance(payload, dict)
+    return payload
+
+
+def _with_environment_of(submitted: Mapping[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+    environment = submitted["attributes"].get("system", {}).get("environment")
+    if environment is not None:
+        spec["attributes"].setdefault("system", {})["environment"] = environment
+    return spec
 
 
 def _specs_of_journal(requests: Requests, wanted: Collection[int]) -> Iterator[tuple[int, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from fluxburst.jobs import ACTIVE, Job, JobState, Mark
 from fluxburst.nodes import Node
@@ -113,6 +113,25 @@ class Instance(Protocol):
 
     def cancel_jobs(self, jobids: Collection[int], note: str) -> None:
         """Cancel jobs; those that have ended, or are not known, are left as they are."""
+        ...
+
+    def end_jobs(self, notes: Mapping[int, str]) -> None:
+        """End pending jobs that ran elsewhere, each with a note that says how that went.
+
+        Flux cannot complete a job that has not run here: it ends with a fatal exception of type
+        ``burst`` (RFC 21). Those that have ended, or are not known, are left as they are.
+        """
+        ...
+
+    def set_urgencies(self, urgencies: Mapping[int, int]) -> Collection[int]:
+        """Set the urgency of pending jobs; one that is set to 0 is held: it does not start.
+
+        Returns the ids of jobs that could not be set, as they have resources or have ended.
+        """
+        ...
+
+    def jobspec(self, jobid: int) -> Mapping[str, Any]:
+        """Return the jobspec of a job as it is now, with its environment (RFC 14, RFC 25)."""
         ...
 
     def move_jobs(self, jobids: Collection[int], queue: str) -> Mapping[int, str]:

@@ -13,7 +13,7 @@ from fluxburst.plan import Decision
 FIELDS = (
     "name", "plugin", "node_type", "nodes", "state", "joined", "jobs", "user", "queue", "hostnames",
     "price", "cost", "projected_cost", "requested", "created", "started", "ready", "idle", "ended",
-    "since", "lease_until", "reason", "error",
+    "since", "lease_until", "isolated", "exit_code", "output", "reason", "error",
 )  # fmt: skip
 """What :func:`of_entry` says of a burst, in order."""
 
@@ -74,6 +74,9 @@ def of_entry(entry: Entry, now: float) -> dict[str, Any]:
         "ended": entry.ended,
         "since": burst.since,
         "lease_until": burst.lease_until,
+        "isolated": burst.isolated,
+        "exit_code": burst.exit_code,
+        "output": burst.output or None,
         "reason": entry.reason or None,
         "error": burst.error or None,
     }

@@ -93,7 +93,14 @@ def _first(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA application_id = {APPLICATION}")
 
 
-STEPS: tuple[Step, ...] = (_first,)
+def _isolated(connection: sqlite3.Connection) -> None:
+    for column in ("isolated INTEGER NOT NULL DEFAULT 0", "exit_code INTEGER", _OUTPUT):
+        connection.execute(f"ALTER TABLE bursts ADD COLUMN {column}")
+
+
+_OUTPUT = "output TEXT NOT NULL DEFAULT ''"
+
+STEPS: tuple[Step, ...] = (_first, _isolated)
 """Step n brings version n to version n + 1."""
 
 VERSION = len(STEPS)

@@ -420,6 +420,9 @@ def _columns(burst: Burst) -> dict[str, Any]:
         "joined": burst.joined,
         "since": burst.since,
         "lease_until": burst.lease_until,
+        "isolated": burst.isolated,
+        "exit_code": burst.exit_code,
+        "output": burst.output,
     }
 
 
@@ -443,6 +446,9 @@ def _entry(row: sqlite3.Row) -> Entry:
         joined=row["joined"],
         since=row["since"],
         lease_until=row["lease_until"],
+        isolated=bool(row["isolated"]),
+        exit_code=row["exit_code"],
+        output=row["output"],
     )
     own = (
         "id",

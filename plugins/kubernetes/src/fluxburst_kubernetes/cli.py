@@ -72,7 +72,7 @@ def init(context: click.Context, /, directory: Path, **options: Any) -> None:
         curve_cert=options["curve_cert"],
         files={
             "fluxburst.toml": _fluxburst_toml(directory, names, options),
-            "start": _start_script(elastic, directory),
+            "start": start_script(elastic, directory),
         },
         overwrite=options["force"],
     )
@@ -119,7 +119,7 @@ def _text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _start_script(elastic: Elastic, directory: Path) -> str:
+def start_script(elastic: Elastic, directory: Path) -> str:
     """Return a script that starts a lead broker; Flux leaves queues with names stopped."""
     absolute = directory.absolute()
     command = elastic_instances.lead_command(elastic, absolute, "@HOST@")

@@ -382,5 +382,10 @@ def _machine_types(plugin: ManagedKubernetes) -> None:
     known = plugin.machines
     if plugin.params.machine_type is not None:
         known[plugin.params.machine_type]
-    if plugin.params.config_dir is not None:
-        plugin._types()
+    if plugin.params.config_dir is None:
+        return
+    try:
+        plugin.slots  # noqa: B018 - which is said of config_dir
+    except RequestError:
+        return
+    plugin._types()

@@ -21,6 +21,7 @@ class Machines:
         joining_at: When their brokers join, in seconds since the epoch; infinite for never.
         listed: Whether the cloud lists them.
         lease_until: When the cloud ends them by itself, in seconds since the epoch; None for never.
+        isolated: They are an instance of their own.
     """
 
     node_type: NodeType
@@ -29,6 +30,7 @@ class Machines:
     joining_at: float
     listed: bool = True
     lease_until: float | None = None
+    isolated: bool = False
 
 
 class Cloud:

@@ -49,6 +49,13 @@ class BurstParameters:
         metadata={"help": "how to fail: kind, times (0: always), probability"},
     )
     seed: int = field(default=0, metadata={"help": "seed of the failures' probabilities"})
+    isolated_burst: bool = field(
+        default=False, metadata={"help": "run each job in an instance of its own"}
+    )
+    isolated_run: Duration = field(
+        default=Duration(60.0), metadata={"help": "how long a job runs there"}
+    )
+    isolated_exit_code: int = field(default=0, metadata={"help": "with what it ends there"})
 
 
 class MockBurst(JoiningPlugin):
@@ -79,6 +86,8 @@ class MockBurst(JoiningPlugin):
         machines = self.cloud.machines.get(burst.name)
         if machines is None:
             machines = self._make(burst)
+        if burst.isolated:
+            return replace(self._isolated(burst, machines), since=machines.since)
         return replace(
             burst,
             state=BurstState.STARTING,
@@ -113,24 +122,41 @@ class MockBurst(JoiningPlugin):
     def adopt(self) -> Sequence[Burst]:
         """Return what the cloud lists, as it is."""
         return [
-            Burst(
-                name,
-                self.name,
-                machines.node_type.name,
-                len(machines.hostnames),
-                state=BurstState.STARTING,
-                hostnames=machines.hostnames,
-                price=machines.node_type.price,
-                since=machines.since,
-                lease_until=machines.lease_until,
-            )
+            self._found(name, machines)
             for name in self.list_bursts()
             if (machines := self.cloud.machines.get(name)) is not None
         ]
 
+    def _found(self, name: str, machines: Machines) -> Burst:
+        burst = Burst(
+            name,
+            self.name,
+            machines.node_type.name,
+            len(machines.hostnames),
+            state=BurstState.STARTING,
+            hostnames=() if machines.isolated else machines.hostnames,
+            price=machines.node_type.price,
+            since=machines.since,
+            lease_until=machines.lease_until,
+            isolated=machines.isolated,
+        )
+        return self._isolated(burst, machines) if machines.isolated else burst
+
+    def _isolated(self, burst: Burst, machines: Machines) -> Burst:
+        """Return an isolated burst as the time has it: its job starts, runs, and ends."""
+        ran = self.instance.now() - machines.joining_at
+        state = BurstState.STARTING if ran < 0 else BurstState.READY
+        ended = ran >= self.params.isolated_run
+        code = self.params.isolated_exit_code if ended else None
+        return replace(burst, state=state, exit_code=code, output=f"the mock log of {burst.name}")
+
     def refresh(self, burst: Burst) -> Burst:
         """Say when it is ready on an instance that its nodes cannot join."""
         machines = self.cloud.machines.get(burst.name)
+        if burst.isolated:
+            if machines is None:
+                return replace(burst, state=BurstState.FAILED, error="its machines are gone")
+            return self._isolated(burst, machines)
         joins_here = isinstance(self.instance, EmbeddedInstance)
         if machines is None or joins_here or self.instance.now() < machines.joining_at:
             return burst
@@ -154,6 +180,7 @@ class MockBurst(JoiningPlugin):
             joining_at=self.instance.now() + self._boot_delay(),
             listed=not self.injector.strikes(FailureKind.UNLISTED),
             lease_until=burst.lease_until,
+            isolated=burst.isolated,
         )
         self.cloud.make(burst.name, machines)
         self._arm(burst.name, burst.lease_until)
@@ -178,6 +205,10 @@ class MockBurst(JoiningPlugin):
     def _let_join(self, name: str, machines: Machines) -> None:
         instance, cloud = self.instance, self.cloud
         if not isinstance(instance, EmbeddedInstance) or math.isinf(machines.joining_at):
+            return
+        if machines.isolated:  # there is something to see then, and later when its job ends
+            for when in (machines.joining_at, machines.joining_at + self.params.isolated_run):
+                instance.at(when, instance.wake)
             return
 
         def join() -> None:

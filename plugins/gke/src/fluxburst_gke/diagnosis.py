@@ -1,0 +1,57 @@
+"""What ``fluxburst doctor`` says of the project; it changes nothing there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from fluxburst.errors import FluxburstError
+from fluxburst.plugins import Finding
+
+if TYPE_CHECKING:
+    from fluxburst_gke.parameters import BurstParameters
+    from fluxburst_gke.plugin import GkeBurst
+
+NEEDED = (
+    "container.clusters.get",
+    "container.clusters.getCredentials",
+    "container.clusters.update",
+    "container.operations.get",
+)
+FOR_A_CLUSTER = ("container.clusters.create", "container.clusters.delete")
+FOR_AN_EXISTING_POOL = ("compute.instanceGroupManagers.get",)
+
+
+def needed(params: BurstParameters) -> tuple[str, ...]:
+    """Return the permissions that it takes to do what the parameters say."""
+    return (
+        *NEEDED,
+        *(FOR_A_CLUSTER if params.create_cluster else ()),
+        *(FOR_AN_EXISTING_POOL if params.node_pool is not None else ()),
+    )
+
+
+def findings(plugin: GkeBurst) -> Iterator[Finding]:
+    """Yield what is found: who asks, in which project, what is not permitted, and the prices."""
+    table = plugin.table
+    yield Finding("ok", f"prices are of {table.dated}, {table.region}, from {table.source}")
+    try:
+        google = plugin.pools.google
+    except FluxburstError as error:
+        yield Finding("error", str(error), "see the parameter project")
+        return
+    yield Finding("ok", f"project {google.project}, as {google.identity.who}")
+    wanted = needed(plugin.params)
+    try:
+        missing = sorted(set(wanted) - google.permitted(list(wanted)))
+    except FluxburstError as error:
+        yield Finding("warning", f"what is permitted cannot be told: {error}")
+        return
+    if missing:
+        yield Finding(
+            "error",
+            f"not permitted in the project {google.project}: {', '.join(missing)}",
+            "have a role with what fluxburst-gke's role.yaml names be granted",
+        )
+    else:
+        yield Finding("ok", f"all that is needed is permitted in the project {google.project}")

@@ -1,0 +1,64 @@
+"""What only Kubernetes Engine answers; the rest is as Compute Engine has it.
+
+A node pool that lacks machines says so in its conditions, by a code of
+``google.container.v1.StatusCondition``, and in the text of its operation, in brackets. Google goes
+on trying for half an hour then: whoever does not want to wait reads the conditions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from fluxburst.errors import BurstError, QuotaError
+from fluxburst_compute_engine import errors
+
+if TYPE_CHECKING:
+    from google.cloud.container_v1 import StatusCondition
+
+_IN_BRACKETS = re.compile(r"\[([A-Z][A-Z_]+)\]")
+_IMPATIENT = re.compile(r"CLUSTER_ALREADY_HAS_OPERATION|concurrent operations quota")
+_UNDER_WAY = re.compile(r"incompatible operation|try again once it is done|is currently being")
+_QUOTA = re.compile(r"Insufficient (regional |project )?quota", re.IGNORECASE)
+
+
+class UnderWayError(BurstError):
+    """The cluster is busy with another operation: ask again once that is done."""
+
+
+def as_error(error: BaseException, doing: str) -> BurstError:
+    """Return what a client of Google raised as an error that says what to do.
+
+    Args:
+        error: The exception.
+        doing: What was asked, such as ``create the node pool x``.
+    """
+    said = str(error)
+    reason = str(getattr(error, "reason", "") or "")
+    if _IMPATIENT.search(f"{reason} {said}") or _UNDER_WAY.search(said):
+        return UnderWayError(f"Google cannot {doing} yet: {said}")
+    if _QUOTA.search(said):  # though its status is that of a lacking permission
+        return QuotaError(f"Google refused to {doing}: {getattr(error, 'message', said)}")
+    return errors.as_error(error, doing)
+
+
+def from_text(message: str, doing: str) -> BurstError:
+    """Return the error for what an operation, or a node pool's status, says."""
+    for code in _IN_BRACKETS.findall(message):
+        known = errors.from_code(code, message, doing)
+        if type(known) is not errors.GoogleFailure:
+            return known
+    if _QUOTA.search(message):
+        return QuotaError(f"Google refused to {doing}: {message}")
+    return errors.from_code("", message, doing)
+
+
+def from_conditions(conditions: Iterable[StatusCondition], doing: str) -> BurstError | None:
+    """Return the error for a node pool's conditions that do not pass soon; None for none."""
+    for condition in conditions:
+        code = type(condition).Code(condition.code).name
+        known = errors.from_code(code, condition.message, doing)
+        if type(known) is not errors.GoogleFailure:
+            return known
+    return None

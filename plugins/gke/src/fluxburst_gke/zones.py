@@ -1,0 +1,28 @@
+"""Zones in turn: one that had no machines of a type is left alone for a while."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+
+class Zones:
+    """What is known of zones that had no machines.
+
+    Args:
+        pause: For how many seconds to leave such a zone alone.
+    """
+
+    def __init__(self, pause: float) -> None:
+        self._pause = pause
+        self._until: dict[tuple[str, str, bool], float] = {}
+
+    def in_turn(self, zones: Sequence[str], machine_type: str, *, spot: bool) -> Sequence[str]:
+        """Return zones in the order in which to ask them: all of them where all are left alone."""
+        now = time.monotonic()
+        asked = [z for z in zones if self._until.get((z, machine_type, spot), 0.0) <= now]
+        return asked or list(zones)
+
+    def had_none(self, zone: str, machine_type: str, *, spot: bool) -> None:
+        """Note that a zone had no machines of a type."""
+        self._until[zone, machine_type, spot] = time.monotonic() + self._pause
