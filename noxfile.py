@@ -23,11 +23,13 @@ TEST_TOOLS = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", METRICS]
 LINT_TOOLS = ["ruff==0.17.6"]
 OF_PLUGINS = [
     "google-cloud-compute>=1.57.0",
-    "google-cloud-container>=2.60.0",
-    "grpcio-status>=1.70.0",
+    "google-cloud-container>=2.67.0",
     "lightkube>=1.0.1",
     "types-PyYAML",
     "types-boto3[ec2,eks,iam,pricing,sts]>=1.43",
+    "types-grpcio",
+    "types-grpcio-status",
+    "types-protobuf",
     "types-requests",
 ]
 """What plugins import, with types."""
@@ -128,9 +130,21 @@ def _pytest(session: nox.Session, *paths: str, marks: str = "", live: bool = Fal
     session.run("pytest", "-q", *parallel, f"--junitxml={file}", *chosen, *session.posargs)
 
 
+def _with_needed(plugins: list[str]) -> list[str]:
+    """Return plugins with those of this repository that they depend on."""
+    needed = list(plugins)
+    for name in needed:  # which grows while it is gone through
+        project = nox.project.load_toml(ROOT / "plugins" / name / "pyproject.toml")["project"]
+        for dependency in project["dependencies"]:
+            match = re.match(r"fluxburst-([a-z-]+)", dependency)
+            if match and match[1] not in needed:
+                needed.append(match[1])
+    return needed
+
+
 def _install(session: nox.Session, plugins: list[str]) -> None:
     """Install the wheels as they are now, also over those of the same version from before."""
-    wheels = [_wheels()["fluxburst"], *(_wheel_of(name) for name in plugins)]
+    wheels = [_wheels()["fluxburst"], *(_wheel_of(name) for name in _with_needed(plugins))]
     flux = [f"flux-python=={FLUX}", "ply"] if FLUX else []
     session.install(*TEST_TOOLS, *wheels, *flux)
     session.install("--force-reinstall", "--no-deps", *wheels)

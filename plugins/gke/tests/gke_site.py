@@ -32,7 +32,9 @@ from servers import Reply, serving
 PROJECT, LOCATION, CLUSTER = "a-project", "us-central1-a", "flux-bursted-cluster"
 ROOTS = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
 SELECTOR = "cloud.google.com/gke-nodepool"
-Status = gke.NodePool.Status
+Status: Any = gke.NodePool.Status
+ClusterStatus: Any = gke.Cluster.Status
+DONE: Any = gke.Operation.Status.DONE
 
 METHODS: dict[str, tuple[type[Any], type[Any]]] = {
     "GetCluster": (gke.GetClusterRequest, gke.Cluster),
@@ -185,6 +187,17 @@ class Site:
         path = f"{self._cluster_path}/nodePools/{name}"
         self.pools[path], self.sizes[path] = pool, size
 
+    def move_server(self, url: str) -> None:
+        """Have the cluster's API server be found somewhere else."""
+        for cluster in self.clusters.values():
+            cluster.endpoint = url.removeprefix("https://")
+
+    def finish(self) -> None:
+        """Have all operations be done."""
+        for pending in self._pending.values():
+            pending.polls = 0
+        self._time_passes()
+
     def pool(self, name: str) -> gke.NodePool | None:
         """Return a node pool."""
         return self.pools.get(f"{self._cluster_path}/nodePools/{name}")
@@ -225,8 +238,7 @@ class Site:
             self.after(method, number)
             return done
         except Refusal as refusal:
-            self.after(method, number)
-            refusal.send(context)
+            return refusal.send(context)
 
     def _check(self, method: str, context: grpc.ServicerContext) -> None:
         if self._refusals.get(method):
@@ -237,11 +249,11 @@ class Site:
 
     def _time_passes(self) -> None:
         for pending in list(self._pending.values()):
-            if pending.answer.status == gke.Operation.Status.DONE:
+            if pending.answer.status == DONE:
                 continue
             pending.polls -= 1
             if pending.polls <= 0:
-                pending.answer.status = gke.Operation.Status.DONE
+                pending.answer.status = DONE
                 pending.happens(pending.answer)
 
     def _begin(self, happens: Callable[[gke.Operation], None]) -> gke.Operation:
@@ -253,7 +265,7 @@ class Site:
     def _is_free(self) -> None:
         """Refuse a change while another one is under way."""
         for name, pending in self._pending.items():
-            if pending.answer.status != gke.Operation.Status.DONE:
+            if pending.answer.status != DONE:
                 raise Refusal(
                     grpc.StatusCode.FAILED_PRECONDITION,
                     f"Cluster is running incompatible operation {name}.",
@@ -267,12 +279,12 @@ class Site:
         return f"projects/{PROJECT}/locations/{LOCATION}/clusters/{CLUSTER}"
 
     def _is_up(self, cluster: gke.Cluster) -> None:
-        cluster.status = gke.Cluster.Status.RUNNING
+        cluster.status = ClusterStatus.RUNNING
         cluster.endpoint = self.server.url.removeprefix("https://")
         certificate = b64encode(self.server.certificate.read_bytes()).decode()
         cluster.master_auth.cluster_ca_certificate = certificate
 
-    def _GetCluster(self, request: Any) -> gke.Cluster:  # noqa: N802 - as the service has it
+    def _GetCluster(self, request: Any) -> Any:  # noqa: N802 - as the service has it
         return _there(self.clusters, request.name)
 
     def _CreateCluster(self, request: Any) -> gke.Operation:  # noqa: N802
@@ -281,13 +293,13 @@ class Site:
             raise Refusal(grpc.StatusCode.ALREADY_EXISTS, f"Already exists: {path}.")
         assert request.cluster.node_pools
         cluster = self.clusters[path] = request.cluster
-        cluster.status, cluster.locations = gke.Cluster.Status.PROVISIONING, [LOCATION]
+        cluster.status, cluster.locations = ClusterStatus.PROVISIONING, [LOCATION]
         return self._begin(lambda operation: self._is_up(cluster))
 
     def _DeleteCluster(self, request: Any) -> gke.Operation:  # noqa: N802
         _there(self.clusters, request.name)
         self._is_free()
-        self.clusters[request.name].status = gke.Cluster.Status.STOPPING
+        self.clusters[request.name].status = ClusterStatus.STOPPING
 
         def is_gone(operation: gke.Operation) -> None:
             del self.clusters[request.name]
@@ -302,7 +314,7 @@ class Site:
         _there(self.clusters, request.parent)
         return gke.ListNodePoolsResponse(node_pools=list(self.pools.values()))
 
-    def _GetNodePool(self, request: Any) -> gke.NodePool:  # noqa: N802
+    def _GetNodePool(self, request: Any) -> Any:  # noqa: N802
         return _there(self.pools, request.name)
 
     def _CreateNodePool(self, request: Any) -> gke.Operation:  # noqa: N802
@@ -424,7 +436,7 @@ class _Service(grpc.GenericRpcHandler):
     def __init__(self, site: Site) -> None:
         self.site = site
 
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         method = details.method.rpartition("/")[2]
         if method not in METHODS:
             return None

@@ -225,3 +225,29 @@ def test_a_lease_does_not_reach_beyond_the_end_of_its_nodes(
 def test_a_zone_of_another_region_is_refused(gke: Site, site: Path) -> None:
     with pytest.raises(ParameterError, match=r"'us-east1-b' is not a zone of us-central1"):
         gke_plugin(gke, site, zones=["us-east1-b"])
+
+
+# --- doctor --------------------------------------------------------------------------------------
+
+
+def test_doctor_tells_the_identity_and_each_permission_that_is_missing(
+    gke: Site, site: Path, namespace: str
+) -> None:
+    plugin = gke_plugin(gke, site, namespace=namespace, create_cluster=True)
+    gke.permissions = {"container.clusters.get", "container.clusters.update"}
+    said = {one.what: one.level for one in plugin.diagnose()}
+    who = "burster@a-project.iam.gserviceaccount.com"
+    assert said[f"project a-project, as service account {who}"] == "ok"
+    (missing,) = [what for what in said if "not permitted in the project" in what]
+    assert said[missing] == "error"
+    for name in ("container.clusters.create", "container.operations.get"):
+        assert name in missing
+    gke.permissions |= {"container.clusters.getCredentials", "container.operations.get"}
+    gke.permissions |= {"container.clusters.create", "container.clusters.delete"}
+    said = {one.what: one.level for one in plugin.diagnose()}
+    assert said["all that is needed is permitted in the project a-project"] == "ok"
+    assert any(what.startswith("API server v") for what in said)
+    assert any(what.startswith("prices are of 20") for what in said)
+    gke.clusters.clear()
+    said = {one.what: one.level for one in plugin.diagnose()}
+    assert said["there is no cluster flux-bursted-cluster: it is made with the first burst"] == "ok"

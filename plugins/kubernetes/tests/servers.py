@@ -21,7 +21,7 @@ Answerer = Callable[[str, str, Mapping[str, str], bytes], "Reply | None"]
 
 
 @contextmanager
-def serving(answer: Answerer) -> Iterator[str]:
+def serving(answer: Answerer, keys: Path | None = None) -> Iterator[str]:
     """Serve HTTP on loopback; None for an answer closes the connection without one."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -46,10 +46,14 @@ def serving(answer: Answerer) -> Iterator[str]:
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        if keys is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(keys / "server.crt", keys / "server.key")
+            httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
         thread = threading.Thread(target=httpd.serve_forever, args=(0.02,))
         thread.start()
         try:
-            yield f"http://127.0.0.1:{httpd.server_address[1]}"
+            yield f"{'http' if keys is None else 'https'}://127.0.0.1:{httpd.server_address[1]}"
         finally:
             httpd.shutdown()
             thread.join()
@@ -109,7 +113,9 @@ def between(
     server: Server,
     before: Callable[[int], None],
     after: Callable[[int], None],
+    *,
     counted: Collection[str] = ("GET", "POST", "PUT", "PATCH", "DELETE"),
+    keys: Path | None = None,
 ) -> Iterator[str]:
     """Serve what an API server answers, and do something before and after each request.
 
@@ -118,6 +124,7 @@ def between(
         before: Called with the number of a request, from 1, before it is passed on.
         after: Called once the API server has done it, before it is answered.
         counted: The methods of the requests that are counted; others are only passed on.
+        keys: A directory with the server's certificate and key, to serve them over TLS.
     """
     count = 0
     lock = threading.Lock()
@@ -138,5 +145,5 @@ def between(
             types = {"Content-Type": done.headers.get("Content-Type", "text/plain")}
             return done.status_code, done.content, types
 
-        with serving(answer) as url:
+        with serving(answer, keys) as url:
             yield url

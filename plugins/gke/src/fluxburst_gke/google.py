@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LONGEST_PAUSE = 30.0
-USUAL_PAUSE = 1.0
 RESOURCE_MANAGER = "https://cloudresourcemanager.googleapis.com"
 TOKEN_SECONDS = 300.0
 """A token that is valid for less than this is renewed before it is used."""
@@ -83,10 +82,17 @@ class Google:
                 return method(request=request, retry=None, timeout=self._params.request_timeout)
             except (GoogleAPICallError, GoogleAuthError, OSError) as error:
                 failure = as_error(error, doing)
-                pause = _pause(failure)
+                pause = self._pause(failure)
                 if pause is None or time.monotonic() + pause > until:
                     raise failure from error
                 time.sleep(min(pause, LONGEST_PAUSE))
+
+    def _pause(self, error: BurstError) -> float | None:
+        """Return for how long to wait before asking again; None where that is of no use."""
+        if not isinstance(error, BusyError):
+            return None
+        told = error.retry_after
+        return self._params.operation_interval if told is None else told
 
     def find(self, doing: str, method: Callable[..., T], /, **request: Any) -> T | None:
         """Ask for something that may not be there; None if it is not."""
@@ -161,10 +167,3 @@ class Google:
                 return set(answer.json().get("permissions", ()))
         except (GoogleAuthError, OSError, ValueError) as error:
             raise as_error(error, "say what is permitted") from error
-
-
-def _pause(error: BurstError) -> float | None:
-    """Return for how long to wait before asking again; None where that is of no use."""
-    if not isinstance(error, BusyError):
-        return None
-    return USUAL_PAUSE if error.retry_after is None else error.retry_after

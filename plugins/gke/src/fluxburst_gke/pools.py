@@ -14,6 +14,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from google.cloud import container_v1 as gke
 
@@ -323,6 +324,9 @@ class GkePools:
 
     def _manifest(self, zone: str, request: PoolRequest) -> gke.NodePool:
         params, record = self.params, request.record
+        limits: dict[str, Any] = {}
+        if params.max_run_duration is not None:
+            limits["max_run_duration"] = datetime.timedelta(seconds=params.max_run_duration)
         config = gke.NodeConfig(
             machine_type=request.machine_type,
             spot=request.spot,
@@ -331,9 +335,8 @@ class GkePools:
             oauth_scopes=[CLOUD_PLATFORM],
             service_account=params.service_account or "",
             disk_size_gb=params.disk_size or 0,
+            **limits,
         )
-        if params.max_run_duration is not None:
-            config.max_run_duration = datetime.timedelta(seconds=params.max_run_duration)
         pool = gke.NodePool(
             name=request.name,
             initial_node_count=request.nodes,

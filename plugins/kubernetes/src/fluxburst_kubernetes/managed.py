@@ -189,7 +189,14 @@ class ManagedKubernetes(MiniClusterBurst):
     def diagnose(self) -> Iterable[Finding]:
         """Check what the provider says, then the cluster as the Kubernetes plugin does."""
         yield from self.provider_findings()
-        yield from super().diagnose()
+        if not self._is_known_to_be_absent():
+            yield from super().diagnose()
+        elif self.params.create_cluster:
+            name = self.params.cluster_name
+            yield Finding("ok", f"there is no cluster {name}: it is made with the first burst")
+        else:
+            what = f"there is no cluster {self.params.cluster_name}"
+            yield Finding("error", what, "set create_cluster, or name one that is there")
 
     # --- coming ----------------------------------------------------------------------------
 
