@@ -67,7 +67,9 @@ class Child:
         def on_change(do: Callable[[], None]) -> Callable[[str], None]:
             return lambda operation: None if _looks(operation) else do()
 
-        with between(self.site.server, lambda _: begins(), lambda _: ends(), counted=CHANGES) as url:
+        with between(
+            self.site.server, lambda _: begins(), lambda _: ends(), counted=CHANGES
+        ) as url:
             self.site.before, self.site.after = on_change(begins), on_change(ends)
             self._move_to(url)
             written = parameters_of(self.site, self.directory, **self.parameters)
