@@ -3,36 +3,79 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fluxburst.errors import FluxburstError
 from fluxburst.plugins import Finding
 from fluxburst_eks import clusters, nodegroups
-from fluxburst_eks.errors import NotFoundError
 
 if TYPE_CHECKING:
     from fluxburst_eks.aws import Aws
+    from fluxburst_eks.parameters import BurstParameters
     from fluxburst_eks.plugin import EksBurst
 
-ACTIONS = (
-    "ec2:DescribeInstanceTypeOfferings",
-    "ec2:DescribeSubnets",
-    "eks:CreateNodegroup",
-    "eks:DeleteNodegroup",
-    "eks:DescribeCluster",
-    "eks:DescribeNodegroup",
-    "eks:ListNodegroups",
-    "eks:TagResource",
-    "eks:UntagResource",
-)
-"""What is asked of AWS in any case."""
 
-PRICE_ACTIONS = ("ec2:DescribeSpotPriceHistory", "pricing:GetProducts")
-GROWING_ACTIONS = ("eks:UpdateNodegroupConfig",)
-CLUSTER_ACTIONS = ("eks:CreateCluster", "eks:DeleteCluster")
-ROLE_ACTIONS = ("iam:GetRole", "iam:ListAttachedRolePolicies", "iam:PassRole")
-"""What EKS itself asks for when it is given the role of nodes."""
+@dataclass(frozen=True)
+class Needed:
+    """Actions on one kind of resource, and when they are needed.
+
+    Attributes:
+        actions: Their names.
+        resource: What they are on: ``cluster``, ``group``, ``node role``, ``cluster role``, or
+            ``*`` where they are on none.
+        where: Says of parameters whether they are.
+        file: The policy that allows them.
+    """
+
+    actions: tuple[str, ...]
+    resource: str
+    where: Callable[[BurstParameters], bool] = lambda _: True
+    file: str = "iam-policy.json"
+
+
+CLUSTER_POLICY, POOL_POLICY = "iam-policy-cluster.json", "iam-policy-node-pool.json"
+
+
+def _makes_groups(params: BurstParameters) -> bool:
+    return params.node_pool is None
+
+
+def _grows(params: BurstParameters) -> bool:
+    return params.node_pool is not None
+
+
+def _makes_cluster(params: BurstParameters) -> bool:
+    return params.create_cluster
+
+
+_ROLE_ACTIONS = ("iam:GetRole", "iam:ListAttachedRolePolicies", "iam:PassRole")
+"""What EKS itself asks for, in the caller's name, when it is given a role."""
+
+NEEDED = (
+    Needed(("eks:DescribeCluster", "eks:ListNodegroups"), "cluster"),
+    Needed(("eks:DescribeNodegroup",), "group"),
+    Needed(("eks:CreateNodegroup",), "cluster", _makes_groups),
+    Needed(("eks:DeleteNodegroup", "eks:TagResource"), "group", _makes_groups),
+    Needed(_ROLE_ACTIONS, "node role", _makes_groups),
+    Needed(("ec2:DescribeInstanceTypeOfferings", "ec2:DescribeSubnets"), "*", _makes_groups),
+    Needed(("ec2:DescribeSpotPriceHistory", "pricing:GetProducts"), "*", lambda p: p.live_prices),
+    Needed(
+        ("eks:TagResource", "eks:UntagResource", "eks:UpdateNodegroupConfig"),
+        "group",
+        _grows,
+        POOL_POLICY,
+    ),
+    Needed(
+        ("eks:CreateCluster", "eks:DeleteCluster", "eks:TagResource"),
+        "cluster",
+        _makes_cluster,
+        CLUSTER_POLICY,
+    ),
+    Needed(_ROLE_ACTIONS, "cluster role", _makes_cluster, CLUSTER_POLICY),
+)
+"""All that is asked of AWS, but who one is, which needs no permission."""
 
 _ASSUMED = re.compile(r"arn:(aws[a-z-]*):sts::(\d+):assumed-role/([^/]+)/.*", re.ASCII)
 
@@ -51,24 +94,29 @@ def findings(plugin: EksBurst) -> Iterator[Finding]:
     yield from _prices(plugin)
 
 
-def needed(plugin: EksBurst) -> list[str]:
-    """Return the actions that bursts by these parameters take."""
-    params = plugin.params
-    actions = [*ACTIONS]
-    actions += PRICE_ACTIONS if params.live_prices else ()
-    actions += GROWING_ACTIONS if params.node_pool is not None else ()
-    actions += CLUSTER_ACTIONS if params.create_cluster else ()
-    return actions
+def resource_arn(params: BurstParameters, resource: str, region: str, who: str) -> str:
+    """Return the ARN of a resource that actions are on; a node group stands for all of them."""
+    _, partition, _, _, account, _ = who.split(":", 5)
+    place = f"arn:{partition}:eks:{region}:{account}"
+    group = f"{params.node_pool or 'burst'}/00000000-0000-0000-0000-000000000000"
+    return {
+        "cluster": f"{place}:cluster/{params.cluster_name}",
+        "group": f"{place}:nodegroup/{params.cluster_name}/{group}",
+        "node role": params.node_role_arn or "*",
+        "cluster role": params.cluster_role_arn or "*",
+    }.get(resource, "*")
 
 
 def _permissions(plugin: EksBurst, aws: Aws, who: str) -> Iterator[Finding]:
     """Say what is not permitted, by the simulation of this identity's policies."""
+    denied: dict[str, list[str]] = {}
     try:
         source = _policy_source(aws, who)
-        denied = _denied(aws, source, needed(plugin), [])
-        role = plugin.params.node_role_arn
-        if role is not None:
-            denied += _denied(aws, source, ROLE_ACTIONS, [role])
+        for needed in NEEDED:
+            if needed.where(plugin.params):
+                on = resource_arn(plugin.params, needed.resource, aws.region, who)
+                missing = denied.setdefault(needed.file, [])
+                missing += [f"{one} on {on}" for one in _denied(aws, source, needed.actions, on)]
     except FluxburstError as error:
         yield Finding(
             "warning",
@@ -76,13 +124,14 @@ def _permissions(plugin: EksBurst, aws: Aws, who: str) -> Iterator[Finding]:
             "have iam:SimulatePrincipalPolicy allowed to have it checked; bursts do not need it",
         )
         return
-    if denied:
-        yield Finding(
-            "error",
-            f"not permitted: {', '.join(denied)}",
-            "have fluxburst's iam-policy.json attached to this identity",
-        )
-    else:
+    for file, missing in denied.items():
+        if missing:
+            yield Finding(
+                "error",
+                f"not permitted: {', '.join(missing)}",
+                f"have fluxburst's {file} attached to this identity",
+            )
+    if not any(denied.values()):
         yield Finding("ok", "all that is asked of AWS is permitted")
 
 
@@ -96,8 +145,9 @@ def _policy_source(aws: Aws, who: str) -> str:
     return answer["Role"]["Arn"]
 
 
-def _denied(aws: Aws, source: str, actions: Sequence[str], resources: Sequence[str]) -> list[str]:
+def _denied(aws: Aws, source: str, actions: Sequence[str], resource: str) -> list[str]:
     request: dict[str, Any] = {"PolicySourceArn": source, "ActionNames": list(actions)}
+    request["ResourceArns"] = [resource]
     request["ContextEntries"] = [
         {
             "ContextKeyName": key,
@@ -106,8 +156,6 @@ def _denied(aws: Aws, source: str, actions: Sequence[str], resources: Sequence[s
         }
         for key, value in _CONTEXT
     ]
-    if resources:
-        request["ResourceArns"] = list(resources)
 
     def ask() -> list[str]:
         pages = aws.iam.get_paginator("simulate_principal_policy").paginate(**request)
@@ -129,12 +177,7 @@ def _cluster(plugin: EksBurst, aws: Aws) -> Iterator[Finding]:
     name = plugin.params.cluster_name
     try:
         found = clusters.describe(aws, name)
-        if found is None:
-            made = plugin.params.create_cluster
-            what = f"there is no cluster {name} in the region {aws.region}"
-            advice = "" if made else "set create_cluster, or name another one with cluster_name"
-            told = f"{what}, and it is made when needed" if made else what
-            yield Finding("ok" if made else "error", told, advice)
+        if found is None:  # which the base says
             return
         issues = "; ".join(map(str, found.issues))
         level: Any = "warning" if issues or found.status != "ACTIVE" else "ok"
@@ -143,8 +186,6 @@ def _cluster(plugin: EksBurst, aws: Aws) -> Iterator[Finding]:
         pool = plugin.params.node_pool
         if pool is not None and nodegroups.describe(aws, name, pool) is None:
             yield Finding("error", f"there is no node group {pool}", "see the parameter node_pool")
-    except NotFoundError as error:
-        yield Finding("error", str(error))
     except FluxburstError as error:
         yield Finding("error", str(error), "have fluxburst's iam-policy.json attached")
 
