@@ -13,6 +13,7 @@ from apiserver import Server, wait_until
 from eks_instances import burst, plugin_of, write_eks_site
 from eks_site import CLUSTER_ROLE, NODE_ROLE, Site, refusal
 from flux_operator import FluxOperator
+from growing_pods import command_line, outside
 from test_clusters import cluster_of, objects
 from token_reviews import TokenReviews
 
@@ -340,3 +341,34 @@ def test_pods_that_run_are_seen(site: Site, eks_operator: FluxOperator, plugin: 
     made = plugin.create(burst())
     wait_until(lambda: plugin.refresh(made).since is not None, "its Job has started")
     assert plugin.refresh(made).state is BurstState.STARTING
+
+
+# --- what nobody takes down any more -------------------------------------------------------------
+
+
+def swept(site: Site, *options: str) -> str:
+    environment = {**outside(), "AWS_ENDPOINT_URL": site.url}
+    done = command_line(
+        "eks", "sweep", "--cluster-name=flux-bursted-cluster", *options, environment=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_node_groups_whose_lease_has_ended_are_found_and_deleted_from_anywhere(
+    site: Site, plugin: EksBurst
+) -> None:
+    now = time.time()
+    for name, until in (("ended", now - 7200), ("lately", now - 60), ("runs", now + 60)):
+        site.add_group(name, 2)
+        record = Record(plugin._tag, name, "c5.4xlarge", 0.68, lease_until=until)
+        site.group(name).tags = tags_of(record)
+    site.add_group("grown", 3)
+    site.group("grown").tags = tags_of(replace(record, lease_until=1.0, former_size=1))
+    site.add_group("theirs", 3)
+    assert swept(site).startswith("Ended: ended, 2 of c5.4xlarge at 0.68 an hour each, of instance")
+    assert len(swept(site).splitlines()) == 1
+    assert len(swept(site, "--grace=10s").splitlines()) == 2
+    assert "DeleteNodegroup" not in site.asked
+    assert swept(site, "--delete").startswith("Gone: ended, ")
+    assert site.groups() == ["lately", "runs", "grown", "theirs"]
