@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from typing import Any
 import psutil
 from live import Flux
 
-from fluxburst import FluxBurst
+from fluxburst import Burst, FluxBurst
+from fluxburst.cli.progress import follow
 from fluxburst.config import Config
 from fluxburst_local import LocalBurst
 
@@ -212,3 +214,41 @@ def growing(
         lead.communicate(timeout=60)
         for _, process in brokers_of(directory):
             process.kill()
+
+
+def transcript(directory: Path) -> list[str]:
+    """Return a command that does what the README shows, in a directory of its own."""
+    fluxburst = shlex.join([sys.executable, "-m", "fluxburst"])
+    inner = f"""
+    flux submit -N 3 --setattr=burstable hostname
+    {fluxburst} --config ./elastic/fluxburst.toml run
+    flux job attach $(flux job last)
+    {fluxburst} --config ./elastic/fluxburst.toml unburst --all
+    flux resource list -s down -no '{{nnodes}} down'
+    """
+    script = f"""
+    cd {shlex.quote(str(directory))} && export SHELL=/bin/sh
+    {fluxburst} local init ./elastic --burst-nodes 3 --port {free_port()}
+    {fluxburst} local start ./elastic -- sh -c {shlex.quote(inner)}
+    """
+    return ["sh", "-ec", script]
+
+
+def check_transcript(done: subprocess.CompletedProcess[str], directory: Path, by: str) -> None:
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"by launcher {by}." in done.stdout
+    assert "1 jobs selected, 1 given, 0 not." in done.stdout
+    assert " ready " in done.stdout
+    assert done.stdout.splitlines()[-1] == "3 down"
+    assert dict(brokers_of(directory / "elastic")) == {}
+
+
+def bring_up(client: FluxBurst) -> list[Burst]:
+    client.run_burst()
+    return follow(client, 60, quiet=True)
+
+
+def local_plugin(client: FluxBurst) -> LocalBurst:
+    plugin = client.plugins["local"]
+    assert isinstance(plugin, LocalBurst)
+    return plugin
