@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from apiserver import Server, api_server, assets
 from eks_site import CLUSTER, ENVIRONMENT, KEY, SECRET, Site, eks_site
-from flux_operator import FluxOperator, flux_operator
+from flux_operator import FluxOperator
 from token_reviews import TokenReviews, reviewing
 
 _numbers = itertools.count()
@@ -53,10 +53,9 @@ def site(eks_server: Server) -> Iterator[Site]:
 
 
 @pytest.fixture
-def eks_operator(eks_server: Server) -> Iterator[FluxOperator]:
-    """An operator whose pods run, and have no brokers."""
-    with flux_operator(eks_server.api) as running:
-        yield running
+def eks_operator(site: Site) -> FluxOperator:
+    """The operator of its cluster, whose pods run and have no brokers."""
+    return site.operator
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from eks_site import NODE_ROLE, Site
+from eks_site import Site
 from sites import write_site
 
 from fluxburst import Burst, FluxBurst
@@ -41,14 +41,10 @@ def write_eks_site(directory: Path, **options: Any) -> Path:
 def parameters_of(site: Site, directory: Path, **parameters: Any) -> dict[str, Any]:
     """Return the parameters of a plugin that asks this AWS."""
     return {
-        "endpoint_url": site.url,
+        **site.parameters,
         "config_dir": str(directory),
         "name": "burst-c5-4xlarge-[0-1],burst-g5-xlarge-0",
-        "node_role_arn": NODE_ROLE,
         "live_prices": False,
-        "poll_interval": 0.02,
-        "aws_poll_interval": 0.01,
-        "retry_timeout": 1.0,
         **parameters,
     }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from urllib.parse import parse_qs, unquote
 
 import httpx2
 from apiserver import Server
+from flux_operator import MANAGED, FluxOperator, flux_operator
 from moto.backends import get_backend
 from moto.server import ThreadedMotoServer
 from servers import Reply, serving
@@ -84,11 +86,12 @@ class Asked:
 
 @dataclass
 class Site:
-    """AWS with one cluster.
+    """AWS with one cluster, and all that a test may do to it.
 
     Attributes:
-        url: Where it is asked.
         server: The API server that clusters have.
+        operator: The Flux Operator in it: ``pods_are`` says what becomes of pods.
+        url: Where AWS is asked.
         endpoint: Where they say that it is: itself, or something in between.
         asked: The operations that were asked for, in order.
         replies: What to answer to an operation instead of doing it, one after the other; None
@@ -102,8 +105,9 @@ class Site:
         after: Called once it has, before it answers.
     """
 
+    server: Server
+    operator: FluxOperator
     url: str = ""
-    server: Server | None = None
     endpoint: str = ""
     asked: list[str] = field(default_factory=list)
     replies: dict[str, list[Reply | None]] = field(default_factory=dict)
@@ -167,8 +171,47 @@ class Site:
         """Return the names of all node groups."""
         return [name for one in self._eks.clusters.values() for name in one.nodegroups]
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What differs from production."""
+        return {
+            "endpoint_url": self.url,
+            "node_role_arn": NODE_ROLE,
+            "poll_interval": 0.02,
+            "aws_poll_interval": 0.01,
+            "retry_timeout": 1.0,
+        }
+
+    def refuse(self, operation: str, reply: Reply | None, times: int = 1) -> None:
+        """Have the next requests for an operation be answered with this."""
+        self.replies.setdefault(operation, []).extend([reply] * times)
+
+    def move_server(self, url: str) -> None:
+        """Have the clusters' API server be found somewhere else; where it is, if empty."""
+        self.endpoint = url
+        for cluster in self._eks.clusters.values():
+            if cluster.status == "ACTIVE":
+                self._bring_up(cluster)
+
+    def nodes_with(self, labels: Mapping[str, str]) -> float:
+        """Return how many nodes have certain labels."""
+        if not labels:
+            return math.inf
+        groups = [one for c in self._eks.clusters.values() for one in c.nodegroups.values()]
+        (name,) = [labels[key] for key in labels if key == "eks.amazonaws.com/nodegroup"]
+        return sum(
+            int(one.scaling_config["desiredSize"])
+            for one in groups
+            if one.nodegroup_name == name and one.status == "ACTIVE"
+        )
+
     def left(self) -> list[str]:
-        """Return what is left at AWS that fluxburst made."""
+        """Return all that fluxburst made and that is still there, at AWS and in the cluster."""
+        left = self.left_at_aws() + [f"broker {host}" for host in self.operator.brokers]
+        return left + [f"{kind}/{name}" for _, _, kind, name in _objects(self.server)]
+
+    def left_at_aws(self) -> list[str]:
+        """Return what fluxburst made at AWS and that is still there."""
         left = []
         for cluster in self._eks.clusters.values():
             left += [f"cluster {cluster.name}"] if OWN in (cluster.tags or {}) else []
@@ -179,7 +222,6 @@ class Site:
     # --- time passes -----------------------------------------------------------------------
 
     def _bring_up(self, cluster: Any) -> None:
-        assert self.server is not None
         cluster.status = "ACTIVE"
         cluster.endpoint = self.endpoint or self.server.url
         authority = base64.b64encode(self.server.certificate.read_bytes()).decode()
@@ -325,18 +367,47 @@ def _asked(method: str, path: str, headers: Mapping[str, str], body: str) -> Ask
     return Asked(parse_qs(body).get("Action", ["?"])[0], (), body)
 
 
+def _objects(server: Server) -> Iterator[tuple[str, str, str, str]]:
+    """Yield the group, namespace, kind and name of each object of fluxburst's in a cluster."""
+    for group, kind in (
+        ("/apis/flux-framework.org/v1alpha2", "miniclusters"),
+        ("/apis/batch/v1", "jobs"),
+        ("/api/v1", "pods"),
+        ("/api/v1", "secrets"),
+    ):
+        for one in server.api.items(f"{group}/{kind}", labelSelector=MANAGED):
+            yield group, one["metadata"]["namespace"], kind, one["metadata"]["name"]
+
+
+def _clear(server: Server) -> None:
+    """Delete what a test left in its cluster, which others have after it."""
+    for group, namespace, kind, name in _objects(server):
+        path = f"{group}/namespaces/{namespace}/{kind}/{name}"
+        server.api("DELETE", path, gracePeriodSeconds="0", propagationPolicy="Background")
+
+
 @contextmanager
-def eks_site(server: Server) -> Iterator[Site]:
-    """Run AWS with a cluster that has this API server, and nothing else in it."""
+def eks_site(server: Server, flux: str = "", *, cluster: bool = True) -> Iterator[Site]:
+    """Play AWS, with a cluster unless there is to be none.
+
+    Args:
+        server: The API server of clusters.
+        flux: The ``flux`` command, for pods that are brokers.
+        cluster: Whether a cluster is there from the start.
+    """
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     moto.start()
     try:
         host, port = moto.get_host_and_port()
-        site = Site(server=server, _moto=f"http://{host}:{port}")
-        httpx2.post(f"{site._moto}/moto-api/reset", trust_env=False)
-        with serving(site.answer) as url:
-            site.url = url
-            site.add_cluster()
-            yield site
+        url = f"http://{host}:{port}"
+        httpx2.post(f"{url}/moto-api/reset", trust_env=False)
+        with flux_operator(server.api, flux) as operator:
+            site = Site(server, operator, _moto=url)
+            operator.nodes_for = site.nodes_with
+            with serving(site.answer) as site.url:
+                if cluster:
+                    site.add_cluster()
+                yield site
     finally:
+        _clear(server)
         moto.stop()

@@ -192,7 +192,7 @@ def test_prices_are_those_of_now_where_aws_tells_them(site: Site, directory: Pat
 def test_prices_are_those_of_the_table_where_aws_does_not_tell_and_it_is_said_once(
     site: Site, directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site.replies["GetProducts"] = [refusal(400, "AccessDeniedException", "not you")] * 9
+    site.refuse("GetProducts", refusal(400, "AccessDeniedException", "not you"), 9)
     plugin = plugin_of(site, directory, live_prices=True)
     for _ in range(3):
         assert {k.name: k.price for k in plugin.node_types()}["c5.4xlarge"] == 0.68
@@ -247,11 +247,11 @@ def test_doctor_names_each_permission_that_is_missing_and_the_policy_that_has_it
 @pytest.mark.kubernetes
 def test_doctor_says_what_cannot_be_told(site: Site, directory: Path, made: list[EksBurst]) -> None:
     plugin = plugin_of(site, directory)
-    site.replies["SimulatePrincipalPolicy"] = [query_refusal(403, "AccessDenied", "not you")]
+    site.refuse("SimulatePrincipalPolicy", query_refusal(403, "AccessDenied", "not you"))
     found = told(plugin, made)
     (warning,) = [what for level, what in found if level == "warning"]
     assert "what is permitted cannot be told" in warning
-    site.replies["GetCallerIdentity"] = [query_refusal(403, "ExpiredToken", "expired")]
+    site.refuse("GetCallerIdentity", query_refusal(403, "ExpiredToken", "expired"))
     assert told(plugin, made)[0][0] == "error"
     assert KEY not in str(found)
 

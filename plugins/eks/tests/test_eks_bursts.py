@@ -126,7 +126,7 @@ def test_no_capacity_in_any_zone_leaves_nothing_and_is_not_asked_for_again_at_on
     site.full = {("", "")}
     with pytest.raises(CapacityError, match=r"us-east-1a: .*us-east-1b: .*InsufficientInstance"):
         plugin.create(burst())
-    assert (site.left(), site.asked.count("CreateNodegroup")) == ([], 2)
+    assert (site.left_at_aws(), site.asked.count("CreateNodegroup")) == ([], 2)
     with pytest.raises(CapacityError, match="no zone is left"):
         plugin.create(burst())
     assert site.asked.count("CreateNodegroup") == 2
@@ -263,7 +263,7 @@ def test_a_cluster_that_is_asked_for_is_made_and_deleted_with_its_last_burst(
     assert plugin.list_bursts() == []
     assert [kind.name for kind in plugin.node_types()] == ["c5.4xlarge", "g5.xlarge"]
     made = plugin.create(burst())
-    assert site.left() == ["cluster flux-bursted-cluster", f"node group {made.name}"]
+    assert site.left_at_aws() == ["cluster flux-bursted-cluster", f"node group {made.name}"]
     plugin.delete(made)
     assert (site.left(), plugin.list_bursts()) == ([], [])
     assert not site._eks.clusters
@@ -330,7 +330,7 @@ def test_a_tag_has_only_what_tags_may_have_and_says_all_of_it() -> None:
 def test_what_aws_refuses_while_a_burst_comes_up_is_an_error_of_its_kind(
     site: Site, plugin: EksBurst
 ) -> None:
-    site.replies["CreateNodegroup"] = [refusal(400, "ResourceLimitExceededException", "30 groups")]
+    site.refuse("CreateNodegroup", refusal(400, "ResourceLimitExceededException", "30 groups"))
     with pytest.raises(QuotaError, match="30 groups"):
         plugin.create(burst())
     plugin.delete(burst())

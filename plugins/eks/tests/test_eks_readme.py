@@ -11,8 +11,7 @@ from pathlib import Path
 import click
 import pytest
 from apiserver import Server, free_port
-from eks_site import Site
-from flux_operator import flux_operator
+from eks_site import eks_site
 from growing_pods import outside
 from support import flux_available
 
@@ -59,19 +58,19 @@ def test_the_policies_that_it_names_are_there() -> None:
 @pytest.mark.kubernetes
 @pytest.mark.skipif(not flux_available(), reason="no live Flux")
 def test_the_commands_of_the_readme_work_as_they_stand_and_leave_nothing(
-    eks_server: Server, site: Site, tmp_path: Path
+    eks_server: Server, tmp_path: Path
 ) -> None:
     blocks = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
     (commands,) = [block for block in blocks if "eks init" in block]
     here = f"--address 127.0.0.1 --port {free_port()}"
     commands = commands.replace("--address lead.example.org", here)
-    site.prices = {"c5.4xlarge": 0.68}
-    environment = {
-        **outside(),
-        "FLUXBURST_EKS_ENDPOINT_URL": site.url,
-        "FLUXBURST_EKS_AWS_POLL_INTERVAL": "50ms",
-    }
-    with flux_operator(eks_server.api, shutil.which("flux") or "") as operator:
+    with eks_site(eks_server, shutil.which("flux") or "") as site:
+        site.prices = {"c5.4xlarge": 0.68}
+        environment = {
+            **outside(),
+            "FLUXBURST_EKS_ENDPOINT_URL": site.url,
+            "FLUXBURST_EKS_AWS_POLL_INTERVAL": "50ms",
+        }
         done = subprocess.run(
             ["sh", "-ec", commands],
             env=environment,
@@ -81,14 +80,10 @@ def test_the_commands_of_the_readme_work_as_they_stand_and_leave_nothing(
             check=False,
             timeout=180,
         )
-        assert done.returncode == 0, f"{done.stderr}\n{operator.logs()}"
-        assert operator.brokers == {}
+        assert done.returncode == 0, f"{done.stderr}\n{site.operator.logs()}"
+        assert site.left() == []
     assert "1 jobs selected, 1 given, 0 not." in done.stdout
     assert re.search(r" eks +c5\.4xlarge +2 +1 +1\.36 +ready", done.stdout), done.stdout
     last = done.stdout.splitlines()[-1]
     hosts = "burst-c5-4xlarge-0-[0-2],burst-c5-4xlarge-1-[0-2]"
     assert re.fullmatch(rf" +down .*{re.escape(hosts)}", last), last
-    assert site.left() == []
-    for path in ("flux-framework.org/v1alpha2/miniclusters", "batch/v1/jobs"):
-        found = eks_server.api.items(f"/apis/{path}")
-        assert [one for one in found if one["metadata"]["namespace"] == "flux-operator"] == []

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from apiserver import Server, wait_until
-from eks_site import Site
-from flux_operator import FluxOperator, flux_operator
+from eks_site import Site, eks_site
+from flux_operator import FluxOperator
 from growing_nodes import Growing, growing
 from support import flux_available
 
@@ -28,34 +28,34 @@ TYPES = ("--machine-type=c5.4xlarge=3", "--machine-type=c7a.16xlarge=2", "--clus
 
 
 @pytest.fixture
-def pods(eks_server: Server) -> Iterator[FluxOperator]:
-    """An operator whose pods are brokers."""
-    with flux_operator(eks_server.api, shutil.which("flux") or "") as running:
+def aws(eks_server: Server) -> Iterator[Site]:
+    """AWS with a cluster, in which pods are brokers."""
+    with eks_site(eks_server, shutil.which("flux") or "") as running:
         yield running
 
 
 @pytest.fixture
-def grown(site: Site, pods: FluxOperator, tmp_path: Path) -> Iterator[Growing]:
+def pods(aws: Site) -> FluxOperator:
+    """The operator whose pods are brokers."""
+    return aws.operator
+
+
+@pytest.fixture
+def grown(aws: Site, pods: FluxOperator, tmp_path: Path) -> Iterator[Growing]:
     """An instance with room for three small nodes and two large ones, all of them down."""
-    with growing(tmp_path / "elastic", site, SPACE, *TYPES) as instance:
+    with growing(tmp_path / "elastic", aws, SPACE, *TYPES) as instance:
         yield instance
         pods.pods_are = "joined"
         instance.flux("cancel", "--all", "--quiet")
         wait_until(lambda: instance.flux("jobs", "-no", "{id}") == "", "all jobs have ended")
         instance.client(cancel_jobs=True).run_unburst()
-        assert left_over(instance, pods) == []
+        assert left_over(instance) == []
 
 
-def left_over(instance: Growing, pods: FluxOperator) -> list[str]:
+def left_over(instance: Growing) -> list[str]:
     """Return what is left of bursts: node groups, objects, processes, drained ranks."""
-    left = instance.site.left() + [f"broker {host}" for host in pods.brokers]
-    left += [f"drained: {instance.drained()}"] if instance.drained() else []
-    assert instance.site.server is not None
-    for path in ("flux-framework.org/v1alpha2", "batch/v1"):
-        kind = "jobs" if path.startswith("batch") else "miniclusters"
-        found = instance.site.server.api.items(f"/apis/{path}/namespaces/{SPACE}/{kind}")
-        left += [f"{kind}/{one['metadata']['name']}" for one in found]
-    return left
+    drained = instance.drained()
+    return instance.site.left() + ([f"drained: {drained}"] if drained else [])
 
 
 def up(client: FluxBurst, seconds: float = 90) -> list[Burst]:
@@ -79,7 +79,7 @@ def test_jobs_of_different_sizes_get_the_machines_that_suit_them_and_all_goes_ag
     for job in (small, large):
         assert grown.flux("jobs", "-no", "{status}", str(job)) == "COMPLETED"
     assert sorted(client.run_unburst()) == sorted(b.name for b in bursts.values())
-    assert (left_over(grown, pods), grown.nodes("down")) == ([], 5)
+    assert (left_over(grown), grown.nodes("down")) == ([], 5)
 
 
 def test_a_job_goes_to_another_machine_type_where_the_first_is_not_to_be_had(
@@ -105,7 +105,7 @@ def test_another_process_goes_on_with_the_bursts_of_one_that_ended(
     assert grown.site.asked.count("CreateNodegroup") == 1
     grown.client().wait_for_jobs([job])
     assert grown.client().run_unburst() == [burst.name]
-    assert left_over(grown, pods) == []
+    assert left_over(grown) == []
 
 
 def test_nodes_that_never_join_are_given_back(grown: Growing, pods: FluxOperator) -> None:
@@ -114,7 +114,7 @@ def test_nodes_that_never_join_are_given_back(grown: Growing, pods: FluxOperator
     (burst,) = up(grown.client(join_timeout=0.5))
     assert burst.state is BurstState.FAILED
     assert "did not join within" in burst.error
-    assert left_over(grown, pods) == []
+    assert left_over(grown) == []
 
 
 def test_a_lease_that_ends_leaves_its_nodes_to_the_next_pass(
@@ -125,10 +125,10 @@ def test_a_lease_that_ends_leaves_its_nodes_to_the_next_pass(
     made = plugin.create(Burst("eks-x", "eks", "c5.4xlarge", 1, lease_until=time.time() + 4))
     grown.release()
     wait_until(lambda: not pods.brokers and grown.nodes("down") == 5, "its broker has ended", 60)
-    assert grown.site.left() == ["node group eks-x"]
+    assert grown.site.left_at_aws() == ["node group eks-x"]
     client = grown.client()
     follow(client, 60, quiet=True)
     client.run_burst()
     client.run_unburst()
-    assert left_over(grown, pods) == []
+    assert left_over(grown) == []
     assert made.hostnames == ("burst-c5-4xlarge-0-0",)

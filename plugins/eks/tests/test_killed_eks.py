@@ -48,7 +48,6 @@ class Child:
     def killed_at(self, request: int, *, answered: bool) -> bool:
         """Run it; whether it was killed, and not through before that."""
         self.count = 0
-        assert self.site.server is not None
 
         def kill() -> None:
             assert self.process is not None
@@ -71,7 +70,7 @@ class Child:
             self.site.server, lambda _: begins(), lambda _: ends(), counted=CHANGES
         ) as url:
             self.site.before, self.site.after = on_change(begins), on_change(ends)
-            self._move_to(url)
+            self.site.move_server(url)
             written = parameters_of(self.site, self.directory, **self.parameters)
             self.process = subprocess.Popen(
                 [sys.executable, "-c", CHILD, json.dumps(written), self.do],
@@ -80,16 +79,9 @@ class Child:
             )
             code = self.process.wait(timeout=90)
         self.site.before = self.site.after = lambda _: None
-        self._move_to("")
+        self.site.move_server("")
         assert code in (0, -9)
         return code != 0
-
-    def _move_to(self, url: str) -> None:
-        """Have the cluster say that its API server is there."""
-        self.site.endpoint = url
-        for cluster in self.site._eks.clusters.values():
-            if cluster.status == "ACTIVE":
-                self.site._bring_up(cluster)
 
 
 def _looks(operation: str) -> bool:
@@ -126,7 +118,7 @@ def test_a_creation_that_is_killed_anywhere_leaves_nothing_that_is_not_found(
         plugin = plugin_of(site, directory, **own)
         adopted = plugin.adopt()
         assert len(adopted) <= 1
-        assert bool(adopted) == bool(site.left())
+        assert bool(adopted) == bool(site.left_at_aws())
         plugin.delete(adopted[0] if adopted else burst())
         assert (site.left(), plugin.list_bursts(), objects(eks_server, space)) == ([], [], [])
         plugin.aws.close()
@@ -151,7 +143,7 @@ def test_a_deletion_that_is_killed_anywhere_is_gone_on_with(
         made = plugin.create(burst())
         killed = child.killed_at(request, answered=answered)
         left = plugin.list_bursts()
-        assert not killed or bool(left) == bool(site.left())
+        assert not killed or bool(left) == bool(site.left_at_aws())
         plugin.delete(made)
         assert (site.left(), plugin.list_bursts(), objects(eks_server, space)) == ([], [], [])
         plugin.aws.close()
