@@ -11,11 +11,15 @@ import pytest
 from apiserver import wait_until
 from gke_site import CLUSTER, LOCATION, Site
 from sites import write_site
+from support import client_on, job
 
 from fluxburst import Burst, BurstState, FluxBurst
 from fluxburst.config import Config
 from fluxburst.errors import CapacityError, ParameterError, QuotaError
-from fluxburst_gke import GkeBurst
+from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.parameters import build
+from fluxburst.recordings import Recording
+from fluxburst_gke import BurstParameters, GkeBurst
 
 pytestmark = pytest.mark.kubernetes
 
@@ -150,15 +154,8 @@ def test_a_quota_that_would_be_exceeded_is_a_quota_error(
     plugin = gke_plugin(gke, site, namespace=namespace)
     with pytest.raises(QuotaError, match="Insufficient regional quota"):
         plugin.create(burst())
-    assert gke.left() == ["secrets/" + one for one in _secrets(gke)]
     plugin.delete(burst())
     assert gke.left() == []
-
-
-def _secrets(gke: Site) -> list[str]:
-    managed = "app.kubernetes.io/managed-by=fluxburst"
-    found = gke.server.api.items("/api/v1/secrets", labelSelector=managed)
-    return [one["metadata"]["name"] for one in found]
 
 
 def test_a_change_waits_for_another_one_that_is_under_way(
@@ -251,3 +248,29 @@ def test_doctor_tells_the_identity_and_each_permission_that_is_missing(
     gke.clusters.clear()
     said = {one.what: one.level for one in plugin.diagnose()}
     assert said["there is no cluster flux-bursted-cluster: it is made with the first burst"] == "ok"
+
+
+# --- isolated bursts -----------------------------------------------------------------------------
+
+
+def test_an_isolated_burst_is_a_pool_and_an_instance_on_it_without_declared_hosts(
+    gke: Site, namespace: str
+) -> None:
+    written = {**gke.parameters, "namespace": namespace, "isolated_burst": True}
+    plugin = GkeBurst(build("gke", BurstParameters, config=written))
+    client_on(EmbeddedInstance(Recording((job(7),), ())), plugin)
+    plugin.validate()
+    kinds = {kind.name: kind for kind in plugin.node_types()}
+    assert kinds["c2-standard-60"].cores == 30
+    wanted = Burst("gke-ab12", "gke", "c2-standard-60", 2, (7,), isolated=True)
+    made = plugin.create(wanted)
+    pool = gke.pool("gke-ab12")
+    assert pool is not None
+    assert (pool.config.machine_type, made.hostnames) == ("c2-standard-60", ())
+    wait_until(lambda: plugin.refresh(made).state is BurstState.READY, "its pods run")
+    now = plugin.refresh(made)
+    assert 'pod_name="gke-ab12-0-abcde"' in now.output
+    (found,) = plugin.adopt()
+    assert (found.isolated, found.jobs) == (True, (7,))
+    plugin.delete(made)
+    assert gke.left() == []

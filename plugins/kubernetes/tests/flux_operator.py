@@ -11,6 +11,7 @@ import base64
 import contextlib
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from apiserver import Api
+from apiserver import Api, free_port
 
 GROUP = "/apis/flux-framework.org/v1alpha2"
 MANAGED = "app.kubernetes.io/managed-by=fluxburst"
@@ -46,7 +47,7 @@ class Pod:
 
     def place(self, text: str) -> str:
         """Return a text with a pod's paths as those that they are here."""
-        for path in ("/mnt/flux", "/etc/fluxburst"):
+        for path in ("/mnt/flux", "/etc/fluxburst", "/dev/termination-log"):
             text = text.replace(path, f"{self.root}{path}")
         return text
 
@@ -81,6 +82,8 @@ class FluxOperator:
         self.nodes_for: Callable[[Mapping[str, str]], float] = lambda labels: math.inf
         self.failures: list[BaseException] = []
         self._pods: dict[tuple[str, str, int], Pod] = {}
+        self._ports: dict[str, int] = {}
+        self._kept: list[str] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._directory = Path(tempfile.mkdtemp(prefix="fb-"))
@@ -105,7 +108,8 @@ class FluxOperator:
 
     def logs(self) -> str:
         """Return what brokers wrote."""
-        return "\n".join(path.read_text() for path in self._directory.glob("*/log"))
+        now = [path.read_text() for path in self._directory.glob("*/log")]
+        return "\n".join([*self._kept, *now])
 
     def _run(self) -> None:
         while not self._stop.wait(POLL_SECONDS):
@@ -236,12 +240,14 @@ class FluxOperator:
         file = config / "broker.toml"
         here_document = f"cat <<EOT >> {file}\n{spec['flux']['brokerConfig']}\nEOT\n"
         subprocess.run(["sh", "-c", here_document], check=True)
-        file.write_text(pod.place(file.read_text()))
-        for volume in spec["containers"][0]["volumes"].values():
-            self._mount(namespace, volume["secretName"], Path(pod.place(volume["path"])))
-        subprocess.run(
-            ["sh", "-ec", pod.place(spec["containers"][0]["commands"]["pre"])], check=True
-        )
+        file.write_text(self._on_loopback(cluster, pod.place(file.read_text())))
+        container = spec["containers"][0]
+        for volume in container["volumes"].values():
+            self._mount(namespace, volume["secretName"], Path(pod.place(volume["path"])), pod)
+        self._certify(cluster, pod)
+        pre = container.get("commands", {}).get("pre", "")
+        subprocess.run(["sh", "-ec", pod.place(pre)], check=True)
+        (pod.root / "dev").mkdir()
         rundir = pod.root / "run"
         rundir.mkdir(mode=0o700)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("FLUX")}
@@ -250,6 +256,7 @@ class FluxOperator:
         command += [f"-Slog-stderr-level={spec['flux']['logLevel']}"]
         command += [f"-Stbon.connect_timeout={spec['flux']['connectTimeout']}"]
         command += ["-Sbroker.rc2_none"] if spec["interactive"] and index == 0 else []
+        command += pod.place(container.get("command", "")).split() if index == 0 else []
         with (pod.root / "log").open("wb") as log:
             pod.broker = subprocess.Popen(
                 command,
@@ -260,11 +267,29 @@ class FluxOperator:
                 start_new_session=True,
             )
 
-    def _mount(self, namespace: str, secret: str, path: Path) -> None:
+    def _on_loopback(self, cluster: dict[str, Any], config: str) -> str:
+        """Return a configuration with the addresses that an instance of its own has here."""
+        key = cluster["metadata"]["uid"]
+        port = self._ports.setdefault(key, free_port())
+        found = re.sub(r"tcp://[\w.-]+\.svc\.cluster\.local:\d+", "tcp://eth0:8050", config)
+        return found.replace("tcp://eth0:8050", f"tcp://127.0.0.1:{port}")
+
+    def _certify(self, cluster: dict[str, Any], pod: Pod) -> None:
+        """Give a pod the certificate that the operator makes up for each MiniCluster."""
+        made = self._directory / f"{cluster['metadata']['uid']}.cert"
+        if not made.exists():
+            subprocess.run([self.flux, "keygen", str(made)], check=True, capture_output=True)
+        place = pod.root / "mnt/flux/config/curve"
+        place.mkdir()
+        shutil.copy(made, place / "curve.cert")
+
+    def _mount(self, namespace: str, secret: str, path: Path, pod: Pod) -> None:
         found = self.api("GET", f"/api/v1/namespaces/{namespace}/secrets/{secret}")
         path.mkdir(parents=True, exist_ok=True)
         for key, value in found["data"].items():
-            (path / key).write_bytes(base64.b64decode(value))
+            content = base64.b64decode(value)
+            script = key == "run"
+            (path / key).write_bytes(pod.place(content.decode()).encode() if script else content)
 
     # --- the Job controller, the kubelets and the garbage collector ---------------------------
 
@@ -276,7 +301,9 @@ class FluxOperator:
             ended = pod.broker is not None and pod.broker.poll() is not None
             if (space, owner) == (namespace, name) and ended:
                 pod.broker = None
-                self._set_pod_phase(namespace, f"{name}-{index}-abcde", "Succeeded")
+                said = pod.root / "dev/termination-log"
+                message = said.read_text() if said.exists() else ""
+                self._set_pod_ended(namespace, f"{name}-{index}-abcde", message)
         began = datetime.fromisoformat(job["status"]["startTime"].replace("Z", "+00:00"))
         limit = job["spec"].get("activeDeadlineSeconds", float("inf"))
         if time.time() - began.timestamp() > limit:
@@ -297,17 +324,21 @@ class FluxOperator:
         job["status"]["conditions"] = [condition]
         self.api("PUT", f"{path}/status", job)
 
-    def _set_pod_phase(self, namespace: str, name: str, phase: str) -> None:
+    def _set_pod_ended(self, namespace: str, name: str, message: str) -> None:
         path = f"/api/v1/namespaces/{namespace}/pods/{name}"
         pod = self.api("GET", path)
         if pod:
-            pod["status"] = {"phase": phase}
+            ended = {"exitCode": 0, "reason": "Completed", "message": message}
+            container = {"name": "x", "image": "x", "imageID": "", "ready": False}
+            container |= {"restartCount": 0, "state": {"terminated": ended}}
+            pod["status"] = {"phase": "Succeeded", "containerStatuses": [container]}
             self.api("PUT", f"{path}/status", pod)
 
     def _end_pods(self, namespace: str, name: str) -> None:
         for key, pod in list(self._pods.items()):
             if key[:2] == (namespace, name):
                 pod.end()
+                self._kept += [path.read_text() for path in pod.root.glob("log")]
                 shutil.rmtree(pod.root, ignore_errors=True)
                 del self._pods[key]
         path = f"/api/v1/namespaces/{namespace}/pods"

@@ -76,7 +76,7 @@ def refused(tmp_path: Path, **parameters: Any) -> str:
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("isolated_burst", True, "is not there yet"),
+        ("isolated_burst", True, "needs node_types or cpu_limit"),
         ("name", "Burst_0", "not a name for a MiniCluster"),
         ("namespace", "My Space", "not a name for a namespace"),
         ("cpu_limit", 0, "at least 1"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from apiserver import Server, wait_until
 from flux_operator import FluxOperator
-from memory_pools import MemoryProvider, memory_plugin, write_managed_site
+from memory_pools import MemoryBurst, MemoryProvider, memory_plugin, write_managed_site
 from test_clusters import cluster_of, objects
 
 from fluxburst import Burst, BurstState
@@ -112,20 +112,42 @@ def test_no_capacity_for_nodes_leaves_nothing_in_the_cluster(
     assert (objects(server, namespace), plugin.list_bursts()) == ([], [])
 
 
-def test_a_pool_without_a_minicluster_is_a_burst_that_failed_and_can_be_deleted(
-    provider: MemoryProvider, site: Path, namespace: str
-) -> None:
+@pytest.fixture
+def half_made(provider: MemoryProvider, site: Path, namespace: str) -> MemoryBurst:
+    """A plugin, and a pool without a MiniCluster, beside one of another instance."""
     plugin = memory_plugin(provider, site, namespace=namespace)
     record = Record(plugin._tag, "memory-9", "small.2", 0.5, since=100.0)
     provider.pools["memory-9"] = Pool("memory-9", PoolState.RUNNING, 2, record)
     theirs = Record("another", "memory-1")
     provider.pools["theirs"] = Pool("theirs", PoolState.RUNNING, 2, theirs)
-    assert plugin.list_bursts() == ["memory-9"]
-    (found,) = plugin.adopt()
-    assert (found.state, found.node_type, found.since) == (BurstState.FAILED, "small.2", 100.0)
-    assert "without a MiniCluster" in found.error
-    plugin.delete(found)
+    return plugin
+
+
+def test_a_pool_without_a_minicluster_is_a_burst_that_can_be_deleted(
+    provider: MemoryProvider, half_made: MemoryBurst
+) -> None:
+    assert half_made.list_bursts() == ["memory-9"]
+    (found,) = half_made.adopt()
+    assert (found.state, found.node_type, found.nodes) == (BurstState.STARTING, "small.2", 2)
+    assert (found.since, "without a MiniCluster" in found.error) == (100.0, True)
+    half_made.delete(found)
     assert list(provider.pools) == ["theirs"]
+
+
+def test_bringing_up_is_gone_on_with_where_it_was_interrupted(
+    server: Server, provider: MemoryProvider, half_made: MemoryBurst, namespace: str
+) -> None:
+    (found,) = half_made.adopt()
+    coming = replace(provider.pools["memory-9"], state=PoolState.COMING)
+    running, provider.pools["memory-9"] = provider.pools["memory-9"], coming
+    assert half_made.refresh(found).state is BurstState.STARTING
+    assert objects(server, namespace) == []
+    provider.pools["memory-9"] = running
+    made = half_made.refresh(found)
+    assert made.hostnames == ("burst-small-2-0-0", "burst-small-2-0-1")
+    assert provider.done == []
+    half_made.delete(made)
+    assert objects(server, namespace) == []
 
 
 @pytest.mark.parametrize(

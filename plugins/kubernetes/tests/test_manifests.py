@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import string
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,7 +19,7 @@ from sites import CERTIFICATE, SECRET_KEY, burst
 from fluxburst import Burst, ByteSize
 from fluxburst.elastic import Elastic
 from fluxburst.errors import RequestError
-from fluxburst_kubernetes import labels, manifests
+from fluxburst_kubernetes import isolated, labels, manifests
 from fluxburst_kubernetes.manifests import Shape, broker_config, in_here_document, minicluster
 from fluxburst_kubernetes.slots import choose, declared_slots, slot_names
 
@@ -192,3 +194,11 @@ def test_the_smallest_slot_that_is_large_enough_is_chosen(sizes: list[int], node
 def test_a_name_that_no_minicluster_can_have_is_refused(text: str) -> None:
     with pytest.raises(RequestError):
         slot_names(text)
+
+
+def test_the_script_of_isolated_bursts_is_one_that_any_shell_takes() -> None:
+    script = Path(isolated.__file__).with_name("run_isolated.sh")
+    subprocess.run(["sh", "-n", str(script)], check=True)
+    checker = shutil.which("shellcheck")
+    if checker is not None:
+        subprocess.run([checker, "--shell=sh", str(script)], check=True)

@@ -8,12 +8,14 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from growing import Growing, free_port, growing, outside, wait_until
+from plugin_contract import check_contract
 from support import flux_available
 
 from fluxburst import Burst, BurstState, FluxBurst
@@ -505,3 +507,15 @@ def test_a_node_that_somebody_drained_is_not_used_and_stays_drained(grown: Growi
     client.run_unburst()
     assert grown.flux("resource", "drain", "-no", "{ranks} {reason}") == "1 bad memory"
     grown.flux("resource", "undrain", "1")
+
+
+def test_the_contract_of_all_plugins(grown: Growing) -> None:
+    def out_of_capacity(yes: bool) -> None:
+        grown.flux("resource", *(["drain", "1-3", "maintenance"] if yes else ["undrain", "1-3"]))
+
+    def left() -> list[str]:
+        """Return the brokers, and what they leave only once there are none: they make it later."""
+        drained = f"drained: {grown.drained()}"
+        return sorted(grown.brokers()) or [what for what in grown.left_over() if what != drained]
+
+    check_contract(grown.plugin, "2-core", left, out_of_capacity, time.time())

@@ -1,13 +1,17 @@
 """A scenario whose process is killed, and started again; what must hold in the end.
 
 ``python killing.py`` kills at every point there is, one after the other. With ``--soak N``, it
-kills N times at random points, as the seed says, several times in one scenario.
+kills N times at random points, as the seed says, several times in one scenario. With ``--isolated``
+the clouds run the jobs in instances of their own.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 import json
+import math
 import os
 import random
 import shutil
@@ -23,7 +27,7 @@ from typing import Any
 
 from world import Killer, RemoteInstance, RemotePlugin, World, connect, serve
 
-from fluxburst import Duration, FluxBurst, NodeType
+from fluxburst import Burst, Duration, FluxBurst, NodeType
 from fluxburst.config import Config
 from fluxburst.errors import BurstErrors
 from fluxburst.handles.embedded import COMPLETED, EmbeddedInstance
@@ -50,7 +54,43 @@ def _failures(*kinds: FailureKind) -> list[Failure]:
     return [Failure(kind) for kind in kinds]
 
 
-def make_world() -> World:
+NODES_OF_ISOLATED = {0: (2, 3, 5), 1: (2,), 3: (3, 4), 6: (2,)}
+"""The same where each job gets nodes of its own: half of them are some, too."""
+
+RUN_SECONDS = 40.0
+
+
+class Runs(MockBurst):
+    """A cloud that notes which job it ran in which isolated burst, from when to when."""
+
+    def __init__(self, dataclass: BurstParameters) -> None:
+        super().__init__(dataclass)
+        self.runs: dict[str, tuple[int, float]] = {}
+        self.ended: dict[str, float] = {}
+
+    def create(self, burst: Burst) -> Burst:
+        try:
+            return super().create(burst)
+        finally:
+            machines = self.cloud.machines.get(burst.name)
+            if burst.isolated and machines is not None:
+                self.runs.setdefault(burst.name, (burst.jobs[0], machines.joining_at))
+
+    def delete(self, burst: Burst) -> None:
+        super().delete(burst)
+        self.ended.setdefault(burst.name, self.instance.now())
+
+    def history(self) -> list[tuple[int, float, float]]:
+        """Return each job that began, when it did, and when it ended or was ended."""
+        found = []
+        for name, (job, began) in self.runs.items():
+            end = min(self.ended.get(name, math.inf), began + RUN_SECONDS)
+            if end > began:
+                found.append((job, began, end))
+        return found
+
+
+def make_world(*, isolated: bool = False) -> World:
     """Return a world of three clouds that fail in all the ways that clouds do."""
     instance = EmbeddedInstance()
     clouds = {
@@ -66,19 +106,27 @@ def make_world() -> World:
     }
     plugins = {}
     for name, (types, failures) in clouds.items():
-        plugin = MockBurst(BurstParameters(types, Duration(20.0), failures))
+        parameters = BurstParameters(types, Duration(20.0), failures)
+        parameters.isolated_burst = isolated
+        parameters.isolated_run = Duration(RUN_SECONDS)
+        plugin = Runs(parameters)
         plugin.name = name
         plugin.fluxburst_configure(SimpleNamespace(instance=instance))  # type: ignore[arg-type]
         plugins[name] = plugin
-    return ScenarioWorld(instance, plugins)
+    world = ScenarioWorld(instance, plugins)
+    world.isolated = isolated
+    return world
 
 
 class ScenarioWorld(World):
     """The world of the scenario."""
 
+    isolated = False
+
     def begin_step(self) -> int:
         """Submit what comes with the step that is under way, unless that was done; return it."""
-        for nodes in NODES_OF_STEP.get(self.step, ()) if self.step not in self.begun else ():
+        wanted = (NODES_OF_ISOLATED if self.isolated else NODES_OF_STEP).get(self.step, ())
+        for nodes in wanted if self.step not in self.begun else ():
             slot = {"type": "slot", "count": 1, "label": "task"}
             slot["with"] = [{"type": "core", "count": 4}]
             self.submitted.append(
@@ -105,6 +153,20 @@ class ScenarioWorld(World):
         ended = all(self.instance.job(i).state is JobState.INACTIVE for i in self.submitted)
         return ended and self.step >= STEPS and not self.machines()
 
+    def _well_ended(self, jobid: int) -> bool:
+        job = self.instance.job(jobid)
+        there = "with exit code 0" in job.get("exception_note", "")
+        return there or job.get("result") == COMPLETED
+
+    def _overlapping(self) -> list[int]:
+        """Return the jobs that ran twice: at once, or again after they had ended."""
+        runs = sorted(run for plugin in self.clouds.values() for run in plugin.history())  # type: ignore[attr-defined]
+        return [
+            job
+            for (job, began, ended), (other, begins, _) in itertools.pairwise(runs)
+            if job == other and (begins < ended or ended - began >= RUN_SECONDS)
+        ]
+
     def machines(self) -> list[str]:
         return [name for plugin in self.clouds.values() for name in plugin.cloud.machines]  # type: ignore[attr-defined]
 
@@ -116,23 +178,24 @@ class ScenarioWorld(World):
             "left": self.machines(),
             "made": made,
             "billed": sum(plugin.cloud.bill(now) for plugin in self.clouds.values()),  # type: ignore[attr-defined]
-            "unfinished": [
-                job for job in self.submitted if self.instance.job(job).get("result") != COMPLETED
-            ],
+            "unfinished": [job for job in self.submitted if not self._well_ended(job)],
+            "overlapping": self._overlapping(),
             "broken": self.broken,
             "drained": [node.hostname for node in self.instance.nodes() if node.drained],
             "steps": self.step,
         }
 
 
-def act(address: str, state: Path, kill_at: int | None) -> None:
+def act(address: str, state: Path, kill_at: int | None, *, isolated: bool = False) -> None:
     """Run the scenario from where it is to its end, in this process."""
     killer = Killer(kill_at)
     killer.watch_sqlite()
     call = connect(address, killer)
     with FluxBurst(RemoteInstance(call), config=Config(policy=POLICY), state_dir=state) as client:
         for name in ("full", "flaky", "mute"):
-            client.plugins[name] = RemotePlugin(name, call, adopts=name == "flaky")
+            client.plugins[name] = RemotePlugin(
+                name, call, adopts=name == "flaky", isolated=isolated
+            )
             client.hooks.register(client.plugins[name], name)
         while not call("world", "finished"):
             step = call("world", "begin_step")
@@ -159,10 +222,10 @@ def in_child(run: Callable[[], None]) -> int:
 
 
 @contextmanager
-def a_world() -> Iterator[tuple[str, Path]]:
+def a_world(*, isolated: bool = False) -> Iterator[tuple[str, Path]]:
     """Serve a new world; yield its address, and a directory for the ledger."""
     directory = Path(tempfile.mkdtemp(prefix="fluxburst-", dir=_fast_directory()))
-    server = serve(make_world(), str(directory / "socket"))
+    server = serve(make_world(isolated=isolated), str(directory / "socket"))
     try:
         yield str(directory / "socket"), directory / "state"
     finally:
@@ -181,7 +244,8 @@ def judge(address: str, state: Path) -> list[str]:
     entries = ledger.entries()
     placements = ledger.placements()
     ledger.close()
-    problems = [f"{what}: {story[what]}" for what in ("left", "unfinished", "broken", "drained")]
+    judged = ("left", "unfinished", "overlapping", "broken", "drained")
+    problems = [f"{what}: {story[what]}" for what in judged]
     problems = [problem for problem in problems if not problem.endswith(": []")]
     twice = {name for name in story["made"] if story["made"].count(name) > 1}
     problems += [f"made twice: {name}" for name in sorted(twice)]
@@ -198,39 +262,42 @@ def judge(address: str, state: Path) -> list[str]:
     return problems
 
 
-def kill_at(points: list[int]) -> tuple[list[str], bool]:
+def kill_at(points: list[int], *, isolated: bool) -> tuple[list[str], bool]:
     """Run the scenario, killed at these points one after the other, and then to its end.
 
     Returns what was not as it must be, and whether the last point was never reached.
     """
-    with a_world() as (address, state):
+    with a_world(isolated=isolated) as (address, state):
+        run = functools.partial(act, address, state, isolated=isolated)
         for point in points:
-            status = in_child(lambda point=point: act(address, state, point))  # type: ignore[misc]
+            status = in_child(functools.partial(run, point))
             if status == 0:
                 return judge(address, state), True
             if status != -signal.SIGKILL:
                 return [f"it failed with {status}"], False
-        status = in_child(lambda: act(address, state, None))
+        status = in_child(functools.partial(run, None))
         return (judge(address, state) if status == 0 else [f"it failed with {status}"]), False
 
 
-def every_point(first: int, stride: int) -> Iterator[tuple[list[int], list[str]]]:
+def every_point(
+    first: int, stride: int, *, isolated: bool
+) -> Iterator[tuple[list[int], list[str]]]:
     """Kill at each point; yield the point, and what was not as it must be."""
     point = first
     while True:
-        problems, over = kill_at([point])
+        problems, over = kill_at([point], isolated=isolated)
         yield [point], problems
         if over:
             return
         point += stride
 
 
-def soak(kills: int, seed: int) -> Iterator[tuple[list[int], list[str]]]:
+def soak(kills: int, seed: int, *, isolated: bool) -> Iterator[tuple[list[int], list[str]]]:
     """Kill so many times in all, up to six times in one scenario."""
     chance = random.Random(seed)
     while kills > 0:
         points = [chance.randint(1, 600) for _ in range(min(kills, chance.randint(1, 6)))]
-        problems, _ = kill_at(points)
+        problems, _ = kill_at(points, isolated=isolated)
         yield points, problems
         kills -= len(points)
 
@@ -241,10 +308,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--stride", type=int, default=1)
+    parser.add_argument("--isolated", action="store_true")
     given = parser.parse_args()
-    with a_world() as (address, state):
-        act(address, state, None)  # what is imported on the way need not be in each child
-    runs = soak(given.soak, given.seed) if given.soak else every_point(given.first, given.stride)
+    isolated: bool = given.isolated
+    with a_world(isolated=isolated) as (address, state):
+        act(
+            address, state, None, isolated=isolated
+        )  # what is imported on the way need not be in each child
+    runs = (
+        soak(given.soak, given.seed, isolated=isolated)
+        if given.soak
+        else every_point(given.first, given.stride, isolated=isolated)
+    )
     count, wrong = 0, []
     for points, problems in runs:
         count += len(points)

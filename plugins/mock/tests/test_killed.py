@@ -16,21 +16,28 @@ HERE = Path(__file__).parent
 PARTS = min(2, os.cpu_count() or 1)
 
 
-def start(part: int) -> subprocess.Popen[str]:
+def start(part: int, parts: int, *options: str) -> subprocess.Popen[str]:
     """Start killing at every so many points."""
-    command = [sys.executable, str(HERE / "killing.py"), f"--first={part}", f"--stride={PARTS}"]
+    points = [f"--first={part}", f"--stride={parts}"]
+    command = [sys.executable, str(HERE / "killing.py"), *points, *options]
     environment = {**os.environ, "PYTHONPATH": str(HERE)}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
 
 
-def test_whatever_the_point_at_which_it_is_killed_the_next_process_puts_all_in_order() -> None:
+@pytest.mark.parametrize(
+    ("options", "stride", "at_least"), [((), 1, 500), (("--isolated",), 5, 100)]
+)
+def test_whatever_the_point_at_which_it_is_killed_the_next_process_puts_all_in_order(
+    options: tuple[str, ...], stride: int, at_least: int
+) -> None:
     kills = 0
-    for process in [start(part) for part in range(1, PARTS + 1)]:
+    parts = [start(part * stride, PARTS * stride, *options) for part in range(1, PARTS + 1)]
+    for process in parts:
         said, problems = process.communicate()
         assert said, problems
         told = json.loads(said)
         assert told["wrong"] == []
         kills += told["kills"]
-    assert kills > 500
+    assert kills > at_least

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from live import running_flux
+from plugin_contract import check_contract
 from support import flux_available
 
 from fluxburst import BurstState, Duration, FluxBurst, NodeType
@@ -14,7 +15,8 @@ from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.jobs import JobState
 from fluxburst.policy import Timeouts
 from fluxburst.recordings import BUNDLED, ONE_JOB, load
-from fluxburst_mock.failures import Failure, FailureKind, SimulatedCrash
+from fluxburst_mock.cloud import cloud_of
+from fluxburst_mock.failures import Failure, FailureKind, Injector, SimulatedCrash
 from fluxburst_mock.plugin import BurstParameters, MockBurst
 
 NODE = NodeType("node", cores=4, price=3.6, max_nodes=10)
@@ -336,3 +338,24 @@ def test_on_a_live_instance_it_is_held_and_ends_with_a_note_that_says_how() -> N
         )
         assert running("jobs", "-no", "{exception.type}: {exception.note}", job) == f"burst: {note}"
         client.close()
+
+
+def test_the_contract_of_all_plugins() -> None:
+    instance = EmbeddedInstance()
+    cloud = cloud_of(instance, "mock")
+    injector = Injector([], seed=0)
+
+    def make_plugin() -> MockBurst:
+        plugin = FluxBurst(instance).load("mock", BurstParameters([NODE], Duration(BOOT)))
+        assert isinstance(plugin, MockBurst)
+        plugin.injector = injector
+        return plugin
+
+    def out_of_capacity(yes: bool) -> None:
+        injector.clear()
+        if yes:
+            injector.add(Failure(FailureKind.NO_CAPACITY, times=0))
+
+    check_contract(
+        make_plugin, "node", lambda: list(cloud.machines), out_of_capacity, instance.now()
+    )

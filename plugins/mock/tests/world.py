@@ -141,6 +141,15 @@ class RemoteInstance:
     def cancel_jobs(self, jobids: Collection[int], note: str) -> None:
         self._call("instance", "cancel_jobs", list(jobids), note)
 
+    def end_jobs(self, notes: Mapping[int, str]) -> None:
+        self._call("instance", "end_jobs", dict(notes))
+
+    def set_urgencies(self, urgencies: Mapping[int, int]) -> Collection[int]:
+        return list(self._call("instance", "set_urgencies", dict(urgencies)))
+
+    def jobspec(self, jobid: int) -> Mapping[str, Any]:
+        return dict(self._call("instance", "jobspec", jobid))
+
     def move_jobs(self, jobids: Collection[int], queue: str) -> Mapping[int, str]:
         return dict(self._call("instance", "move_jobs", list(jobids), queue))
 
@@ -169,11 +178,29 @@ class RemoteInstance:
 class RemotePlugin(BurstPlugin):
     """A plugin whose cloud is in the world; one that adopts tells more than the names."""
 
-    def __init__(self, name: str, call: Callable[..., Any], *, adopts: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        call: Callable[..., Any],
+        *,
+        adopts: bool = False,
+        isolated: bool = False,
+    ) -> None:
         super().__init__(BurstParameters())
+        self._isolated = isolated
         self.name = name
         self._call = call
         self._adopts = adopts
+
+    @property
+    def isolated(self) -> bool:
+        return self._isolated
+
+    def refresh(self, burst: Burst) -> Burst:
+        if not self._isolated:
+            return burst
+        now: Burst = self._call(self.name, "refresh", burst)
+        return now
 
     def node_types(self) -> Sequence[NodeType]:
         return list(self._call(self.name, "node_types"))

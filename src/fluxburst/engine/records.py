@@ -61,7 +61,7 @@ class Records:
         """
         live: dict[str, dict[str, Burst]] = {name: {} for name in self._plugins}
         for entry in self.ledger.live():
-            if not entry.burst.nodes:
+            if not (entry.burst.nodes or entry.burst.node_type):
                 continue  # a plugin that sizes its bursts itself knows of no such burst
             live.setdefault(entry.burst.plugin, {})[entry.burst.name] = entry.burst
         for name, plugin in self._plugins.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
@@ -71,6 +72,15 @@ class GkeBurst(ManagedKubernetes):
             latest = burst.since + lifetime
             burst = replace(burst, lease_until=min(burst.lease_until, latest))
         return super().renew(burst)
+
+    def _output(self, pod: str) -> str:
+        query = (
+            f'resource.type=k8s_container AND resource.labels.pod_name="{pod}" AND '
+            f'resource.labels.cluster_name="{self.params.cluster_name}"'
+        )
+        project = self.pools.google.project
+        form = "--order asc --format 'value(textPayload)'"
+        return f"gcloud logging read {shlex.quote(query)} --project {project} {form}"
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         checks: dict[str, Callable[[BurstParameters], None]] = {

@@ -414,9 +414,12 @@ class GkePools:
         if sized:
             nodes = sum(self.google.group_size(url) for url in pool.instance_group_urls)
         problem = from_conditions(pool.conditions, f"run the node pool {pool.name}")
+        state = _STATES.get(pool.status, PoolState.COMING)
+        if problem is not None and state is PoolState.COMING:
+            state = PoolState.BROKEN  # Google goes on trying, and nobody waits for it
         return Pool(
             pool.name,
-            _STATES.get(pool.status, PoolState.COMING),
+            state,
             nodes,
             read_record(texts),
             pool.config.machine_type,

@@ -22,7 +22,6 @@ _SECRET = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?", re.ASCII)
 def check_parameters(params: MiniClusterParameters) -> Iterator[tuple[str, str]]:
     """Yield the field and the problem, for all that is wrong with what all such plugins have."""
     checks: dict[str, Callable[[MiniClusterParameters], None]] = {
-        "isolated_burst": _isolated_burst,
         "name": _name,
         "namespace": _namespace,
         "config_dir": _config_dir,
@@ -45,6 +44,7 @@ def check_parameters(params: MiniClusterParameters) -> Iterator[tuple[str, str]]
 def check_cluster_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
     """Yield the same for what only the Kubernetes plugin has."""
     checks: dict[str, Callable[[BurstParameters], None]] = {
+        "isolated_burst": _isolated_burst,
         "node_types": _node_types,
         "price": _price,
         "kubeconfig": lambda params: _readable(params.kubeconfig),
@@ -61,13 +61,6 @@ def run_checks(checks: Mapping[str, Callable[[P], None]], params: P) -> Iterator
             yield field, str(error)
 
 
-def _isolated_burst(params: MiniClusterParameters) -> None:
-    if params.isolated_burst:
-        raise RequestError(
-            "is not there yet: this plugin's bursts are connected, their nodes join this instance"
-        )
-
-
 def _name(params: MiniClusterParameters) -> None:
     slot_names(params.name)
 
@@ -78,7 +71,7 @@ def _namespace(params: MiniClusterParameters) -> None:
 
 
 def _config_dir(params: MiniClusterParameters) -> None:
-    if params.config_dir is None:
+    if params.config_dir is None or params.isolated_burst:
         return
     elastic = load(params.config_dir)
     try:
@@ -96,7 +89,7 @@ def _node_types(params: BurstParameters) -> None:
     names = [kind.name for kind in params.node_types]
     if len(set(names)) < len(names):
         raise RequestError("has two of one name")
-    if params.config_dir is None:
+    if params.config_dir is None or params.isolated_burst:
         return
     elastic = load(params.config_dir)
     for kind in params.node_types:
@@ -110,6 +103,13 @@ def _node_types(params: BurstParameters) -> None:
 def _cpu_limit(params: MiniClusterParameters) -> None:
     if params.cpu_limit is not None and params.cpu_limit < 1:
         raise RequestError(f"must be at least 1, got {params.cpu_limit}")
+
+
+def _isolated_burst(params: BurstParameters) -> None:
+    if params.isolated_burst and not params.node_types and params.cpu_limit is None:
+        raise RequestError(
+            "needs node_types or cpu_limit: no hosts are declared that tell what a pod has"
+        )
 
 
 def _price(params: BurstParameters) -> None:

@@ -20,6 +20,7 @@ PREFIX = "fluxburst.io/"
 INSTANCE, BURST, NODE_TYPE = f"{PREFIX}instance", f"{PREFIX}burst", f"{PREFIX}node-type"
 INSTANCE_NAME, HOSTNAMES, JOBS = f"{PREFIX}instance-name", f"{PREFIX}hostnames", f"{PREFIX}jobs"
 TYPE_NAME, PRICE = f"{PREFIX}node-type-name", f"{PREFIX}price"
+ISOLATED = f"{PREFIX}isolated"
 LEASE, CONTENT = f"{PREFIX}lease-until", f"{PREFIX}content-sha256"
 
 _VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII)
@@ -83,6 +84,7 @@ class Written:
     hostnames: tuple[str, ...]
     jobs: tuple[int, ...]
     lease_until: float | None
+    isolated: bool = False
 
 
 def read(minicluster: Mapping[str, Any]) -> Written:
@@ -102,6 +104,7 @@ def read(minicluster: Mapping[str, Any]) -> Written:
         hosts,
         tuple(int(job) for job in notes.get(JOBS, "").split(",") if job.isdigit()),
         _number(notes.get(LEASE)),
+        notes.get(ISOLATED) == "true",
     )
 
 

@@ -135,6 +135,8 @@ class ManagedKubernetes(MiniClusterBurst):
         return None if access is None else configuration_of(access)
 
     def _types(self) -> list[NodeType]:
+        if self.isolated:
+            return self._isolated_types()
         return [
             replace(kind, cores=shape.cores, gpus=shape.gpus)
             for shape in self.elastic.shapes
@@ -147,6 +149,18 @@ class ManagedKubernetes(MiniClusterBurst):
                 properties=(BURST_PROPERTY, shape.name),
             )
         ]
+
+    def _isolated_types(self) -> list[NodeType]:
+        """Return all machine types whose price is known, or the one that is to be used."""
+        only, how = self.params.machine_type, self.params.provisioning
+        names = [only] if only is not None else list(self.machines.by_name)
+        kinds: list[NodeType] = []
+        for name in names:
+            machine = self.machines[name]
+            prices = [machine.price] * ("demand" in how) + [machine.spot_price] * ("spot" in how)
+            if only is not None or None not in prices:
+                kinds += node_types(machine, how, max_nodes=None, properties=(name,))
+        return kinds
 
     def _shape_of(self, node_type: str) -> str:
         return machine_of(node_type)[0]
@@ -209,18 +223,17 @@ class ManagedKubernetes(MiniClusterBurst):
         """
         self.pools.ensure_cluster(self._record(burst))
         with self._connected() as cluster:
-            if self._find(cluster, burst.name) is None:
-                self._prepare(cluster)
-                slot = self._choose(self._free_for(cluster, burst.node_type), burst)
-                hosts = slot.hosts[: burst.nodes]
-                others = sum(
-                    int(one["spec"].get("size") or 0) for one in self._miniclusters(cluster)
-                )
-            else:
-                hosts = ()
+            new = self._find(cluster, burst.name) is None
+            wanted = burst
+            if new:
+                self._ensure_operator(cluster)  # before anything costs money
+                if not burst.isolated:
+                    slot = self._choose(self._free_for(cluster, burst.node_type), burst)
+                    wanted = replace(burst, hostnames=slot.hosts[: burst.nodes])
+            others = sum(int(one["spec"].get("size") or 0) for one in self._miniclusters(cluster))
         # Outside of the connection: a pool takes minutes, and a token may end before it is there.
-        if hosts:
-            self._supply(replace(burst, hostnames=hosts), others)
+        if new:
+            self._supply(wanted, others)
         made = super().create(burst)
         return self._on_its_pool(made, self._pool_of(burst.name))
 
@@ -292,9 +305,26 @@ class ManagedKubernetes(MiniClusterBurst):
     def refresh(self, burst: Burst) -> Burst:
         """Return a burst as its node pool, its pods and the instance's nodes show it."""
         pool = self._pool_of(burst.name)
-        if pool is None or pool.state in (PoolState.BROKEN, PoolState.GOING):
-            return self._on_its_pool(burst, pool)
+        if pool is not None and self._is_half_made(burst, pool):
+            return self._go_on_with(burst, pool)
         return self._on_its_pool(super().refresh(burst), pool)
+
+    def _is_half_made(self, burst: Burst, pool: Pool) -> bool:
+        """Whether a burst has a node pool of its own, and no MiniCluster.
+
+        An isolated one is not gone on with: whether its job has run cannot be told.
+        """
+        if self.params.node_pool is not None or burst.isolated:
+            return False
+        with self._there() as cluster:
+            return self._find(cluster, burst.name) is None
+
+    def _go_on_with(self, burst: Burst, pool: Pool) -> Burst:
+        """Go on with bringing up a burst where another process was interrupted."""
+        if pool.state is PoolState.RUNNING:
+            return self._on_its_pool(super().create(burst), pool)
+        coming = replace(burst, error=f"its node pool {pool.name} comes up")
+        return self._on_its_pool(coming, pool)
 
     def _pool_of(self, burst: str) -> Pool | None:
         pool = self.pools.get(self._pool_name(burst))
@@ -306,7 +336,7 @@ class ManagedKubernetes(MiniClusterBurst):
         """Return a burst with what its node pool adds to what its pods show."""
         if pool is not None and pool.record is not None and self.params.node_pool is None:
             burst = replace(burst, since=pool.record.since or burst.since)
-        if burst.state is BurstState.FAILED:
+        if burst.state is BurstState.FAILED or burst.exit_code is not None:
             return burst
         if pool is None:
             problem = "its node pool is there no longer"
@@ -319,20 +349,26 @@ class ManagedKubernetes(MiniClusterBurst):
         return replace(burst, state=BurstState.FAILED, error=problem)
 
     def _without_minicluster(self, name: str, pool: Pool) -> Burst:
-        """Return a burst whose bringing up, or taking down, was interrupted."""
+        """Return a burst whose bringing up, or taking down, was interrupted.
+
+        Which of these, the ledger knows: what was being brought up is gone on with.
+        """
         assert pool.record is not None
         record = pool.record
-        return Burst(
+        half = record.former_size is None and not self.isolated
+        burst = Burst(
             name,
             self.name,
             record.node_type,
             pool.nodes if record.former_size is None else 0,
-            state=BurstState.FAILED,
+            state=BurstState.STARTING if half else BurstState.FAILED,
             price=record.price,
             since=record.since or None,
             lease_until=record.lease_until,
+            isolated=self.isolated,
             error=f"its node pool {pool.name} is there without a MiniCluster",
         )
+        return self._on_its_pool(burst, pool) if half else burst
 
     # --- going -----------------------------------------------------------------------------
 
@@ -389,6 +425,9 @@ def _machine_types(plugin: ManagedKubernetes) -> None:
     known = plugin.machines
     if plugin.params.machine_type is not None:
         known[plugin.params.machine_type]
+    if plugin.isolated:
+        plugin._types()
+        return
     if plugin.params.config_dir is None:
         return
     try:

@@ -25,6 +25,7 @@ from fluxburst.errors import (
     Problem,
     RequestError,
 )
+from fluxburst.isolation import remote_jobspec
 from fluxburst.joining import ElasticPlugin
 from fluxburst.leaving import leave
 from fluxburst.packing import could_fit
@@ -37,8 +38,9 @@ from fluxburst_kubernetes.errors import (
     NotFoundError,
     StaysError,
 )
+from fluxburst_kubernetes.node_pools import pool_name
 from fluxburst_kubernetes.parameters import MiniClusterParameters
-from fluxburst_kubernetes.slots import Slot, choose, declared_slots, slot_names
+from fluxburst_kubernetes.slots import NAME_LENGTH, Slot, choose, declared_slots, slot_names
 from fluxburst_kubernetes.states import Found, Patience, health
 
 if TYPE_CHECKING:
@@ -126,7 +128,14 @@ class MiniClusterBurst(ElasticPlugin):
 
     @functools.cached_property
     def _tag(self) -> str:
+        if self.isolated and self.params.config_dir is None:
+            return labels.instance_tag(self.instance.name.encode())
         return labels.instance_tag(self._certificate)
+
+    @property
+    def queue(self) -> str:
+        """The queue of the burst nodes; none where they do not join this instance."""
+        return "" if self.isolated else super().queue
 
     @contextlib.contextmanager
     def _there(self) -> Iterator[Cluster | None]:
@@ -199,6 +208,8 @@ class MiniClusterBurst(ElasticPlugin):
 
         A pass asks again and again: what the cluster answered holds for the poll interval.
         """
+        if self.isolated:
+            return self._types()
         free, used = self._seen_free(), self.in_use()
         most = {
             kind.name: max((len(s.hosts) for s in free if self._suits(s, kind.name)), default=0)
@@ -236,7 +247,8 @@ class MiniClusterBurst(ElasticPlugin):
             found = self._find(cluster, burst.name)
             if found is None:
                 self._prepare(cluster)
-                found = self._take_slot(cluster, burst)
+                make = self._isolate if burst.isolated else self._take_slot
+                found = make(cluster, burst)
                 self._seen = None
         return self._as_it_is(burst, found)
 
@@ -249,18 +261,24 @@ class MiniClusterBurst(ElasticPlugin):
             BurstError: if jobs still run on its nodes, or its pods do not end in time.
         """
         with self._there() as cluster:
-            ranks = [node.rank for node in self._nodes_of(cluster, burst)]
-            leave(
-                self.instance,
-                ranks,
-                reason=drain_reason(burst.name),
-                grace=self.params.grace,
-                cancel_jobs=self.params.cancel_jobs,
-                end=lambda: self._end(cluster, burst.name),
-            )
+            if self.isolated:
+                self._end(cluster, burst.name)
+            else:
+                self._leave(cluster, burst)
+            self._remove_job(cluster, burst.name)
             with self._changing:
                 self._remove_secrets(cluster)
                 self._seen = None
+
+    def _leave(self, cluster: Cluster | None, burst: Burst) -> None:
+        leave(
+            self.instance,
+            [node.rank for node in self._nodes_of(cluster, burst)],
+            reason=drain_reason(burst.name),
+            grace=self.params.grace,
+            cancel_jobs=self.params.cancel_jobs,
+            end=lambda: self._end(cluster, burst.name),
+        )
 
     def list_bursts(self) -> Collection[str]:
         """Return the bursts that something is left of: a MiniCluster, its Job, drained nodes."""
@@ -306,7 +324,11 @@ class MiniClusterBurst(ElasticPlugin):
         if found is None:
             gone = "its MiniCluster is there no longer"
             return replace(burst, state=BurstState.FAILED, error=gone)
-        return self._as_it_is(burst, found)
+        now = self._as_it_is(burst, found)
+        if now.isolated and now.state is BurstState.READY:
+            with self._connected() as cluster:
+                self._remove_job(cluster, burst.name)
+        return now
 
     def renew(self, burst: Burst) -> Burst:
         """Have the Job of its MiniCluster end when the lease does.
@@ -335,11 +357,15 @@ class MiniClusterBurst(ElasticPlugin):
 
     def _prepare(self, cluster: Cluster) -> None:
         """Have all be there that a MiniCluster needs."""
+        self._ensure_operator(cluster)
+        self._ensure_namespace(cluster)
+        if not self.isolated:
+            self._ensure_secrets(cluster)
+
+    def _ensure_operator(self, cluster: Cluster) -> None:
         from fluxburst_kubernetes import operator
 
         operator.ensure(cluster, self.params.flux_operator_yaml, self.params.poll_interval)
-        self._ensure_namespace(cluster)
-        self._ensure_secrets(cluster)
 
     def _ensure_namespace(self, cluster: Cluster) -> None:
         from fluxburst_kubernetes.cluster import NAMESPACES
@@ -378,6 +404,28 @@ class MiniClusterBurst(ElasticPlugin):
             except NotFoundError as error:
                 raise BurstError(f"{error}: was the Flux Operator just removed?") from error
 
+    def _isolate(self, cluster: Cluster, burst: Burst) -> Found:
+        """Make the MiniCluster of a burst that is an instance of its own, with its job."""
+        from fluxburst_kubernetes import isolated, secrets
+        from fluxburst_kubernetes.cluster import MINICLUSTERS
+
+        name = pool_name(burst.name, NAME_LENGTH)
+        job = isolated.secret_name(name)
+        jobspec = remote_jobspec(self.instance, burst.jobs[0])
+        secrets.ensure_made(cluster, isolated.secret(job, self._tag, burst, jobspec))
+        config = isolated.broker_config(name, cluster.namespace, burst.nodes)
+        manifest = self._manifest(Slot(name, ()), burst, config=config, secret=job)
+        return Found(cluster.create(MINICLUSTERS, isolated.minicluster(manifest, config)), None, ())
+
+    def _remove_job(self, cluster: Cluster | None, burst: str) -> None:
+        """Delete an isolated burst's job, which a pod that is made anew cannot run again then."""
+        from fluxburst_kubernetes.cluster import SECRETS
+
+        if cluster is None:
+            return
+        for secret in cluster.list(SECRETS, labels.burst_labels(self._tag, _named(burst))):
+            cluster.delete(SECRETS, secret["metadata"]["name"])
+
     def _free_for(self, cluster: Cluster, node_type: str) -> list[Slot]:
         return [slot for slot in self._free(cluster) if self._suits(slot, node_type)]
 
@@ -399,7 +447,9 @@ class MiniClusterBurst(ElasticPlugin):
             burst=burst.name,
         )
 
-    def _manifest(self, slot: Slot, burst: Burst) -> dict[str, Any]:
+    def _manifest(
+        self, slot: Slot, burst: Burst, *, config: str = "", secret: str = ""
+    ) -> dict[str, Any]:
         params = self.params
         lease = None if burst.lease_until is None else burst.lease_until - time.time()
         return manifests.minicluster(
@@ -408,9 +458,9 @@ class MiniClusterBurst(ElasticPlugin):
             self._pod(burst.node_type),
             tag=self._tag,
             instance_name=self.instance.name,
-            config=self._broker_config(),
-            curve_secret=self._curve_secret,
-            munge_secret=params.munge_secret_name if params.munge_key else "",
+            config=config or self._broker_config(),
+            curve_secret=secret or self._curve_secret,
+            munge_secret=params.munge_secret_name if params.munge_key and not secret else "",
             deadline=None if lease is None else _deadline(lease),
             node_selector=self._node_selector(burst),
         )
@@ -533,7 +583,10 @@ class MiniClusterBurst(ElasticPlugin):
 
     def _as_it_is(self, burst: Burst, found: Found, *, adopting: bool = False) -> Burst:
         """Return a burst in the state that its pods and the instance show."""
-        hosts = labels.read(found.minicluster).hostnames
+        written = labels.read(found.minicluster)
+        if written.isolated:
+            return self._isolated_as_it_is(burst, found)
+        hosts = written.hostnames
         up = {node.hostname for node in self.instance.nodes() if node.up}.intersection(hosts)
         patience = Patience(self.params.pending_timeout, self.params.join_timeout)
         seen = health(found, hosts, up, time.time(), patience)
@@ -547,6 +600,19 @@ class MiniClusterBurst(ElasticPlugin):
         state = BurstState.JOINING if up else BurstState.STARTING
         return replace(burst, state=state, joined=len(up), error=seen.waiting)
 
+    def _isolated_as_it_is(self, burst: Burst, found: Found) -> Burst:
+        from fluxburst_kubernetes import isolated
+
+        patience = Patience(self.params.pending_timeout, self.params.join_timeout)
+        seen = isolated.outcome(found, time.time(), patience)
+        since = burst.since if found.since is None else found.since
+        output = self._output(seen.pod) if seen.pod else ""
+        return isolated.as_it_is(replace(burst, since=since), seen, output)
+
+    def _output(self, pod: str) -> str:
+        """Return where the output of an isolated burst's job can be read, for a person."""
+        return f"kubectl logs --namespace {self.params.namespace} {pod}"
+
     def _remnant(self, name: str) -> Burst:
         """Return a burst of which only a Job or drained nodes are left."""
         why = "it was being taken down"
@@ -554,6 +620,8 @@ class MiniClusterBurst(ElasticPlugin):
 
     def _draining(self) -> dict[str, str]:
         """Return the declared hosts that are drained for a burst, with its name."""
+        if self.isolated:
+            return {}
         own = {host for slot in self.slots for host in slot.hosts}
         return {
             node.hostname: match["burst"]

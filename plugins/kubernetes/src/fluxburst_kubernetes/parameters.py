@@ -80,7 +80,8 @@ class MiniClusterParameters:
     )
     munge_secret_name: str = field(default="munge-key", metadata=_help("name of its secret"))
     isolated_burst: bool = field(
-        default=False, metadata=_help("run jobs in an instance of their own; not there yet")
+        default=False,
+        metadata=_help("run each job in an instance of its own; its nodes do not join this one"),
     )
 
     # --- patience ---

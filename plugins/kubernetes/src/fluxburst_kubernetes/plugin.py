@@ -36,7 +36,13 @@ class KubernetesBurst(MiniClusterBurst):
         return chain(super()._problems(), check_cluster_parameters(self.params))
 
     def _types(self) -> list[NodeType]:
-        params, elastic = self.params, self.elastic
+        params = self.params
+        if self.isolated and not params.node_types:
+            cores = params.cpu_limit or 1
+            return [NodeType(DEFAULT_TYPE, cores, memory=params.memory_limit, price=params.price)]
+        if self.isolated:
+            return list(params.node_types)
+        elastic = self.elastic
         types = params.node_types or [
             NodeType(
                 DEFAULT_TYPE,

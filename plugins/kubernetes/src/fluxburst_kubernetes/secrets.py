@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from fluxburst.errors import BurstError
 from fluxburst_kubernetes import labels, manifests
@@ -16,11 +17,19 @@ def ensure(cluster: Cluster, name: str, tag: str, content: Mapping[str, bytes]) 
     Raises:
         BurstError: if there is one of that name with another content.
     """
-    manifest = manifests.secret(name, tag, content)
+    ensure_made(cluster, manifests.secret(name, tag, content))
+
+
+def ensure_made(cluster: Cluster, manifest: dict[str, Any]) -> None:
+    """Have a secret be there as it is described.
+
+    Raises:
+        BurstError: if there is one of that name with another content.
+    """
     try:
         cluster.create(SECRETS, manifest)
     except ExistsError:
-        _check(cluster, name, manifest)
+        _check(cluster, manifest["metadata"]["name"], manifest)
 
 
 def _check(cluster: Cluster, name: str, wanted: Mapping[str, object]) -> None:

@@ -103,7 +103,7 @@ def health(
     ended = _ended(found.job)
     if ended:
         return Health(dict.fromkeys(hosts, ended))
-    pods = {host: pod for pod in found.pods if (host := _host(found.slot, pod)) in hosts}
+    pods = {host: pod for pod in found.pods if (host := host_of_pod(found.slot, pod)) in hosts}
     connected = set(up)
     lost: dict[str, str] = {}
     waiting: dict[str, str] = {}
@@ -127,7 +127,7 @@ def _ended(job: Mapping[str, Any] | None) -> str:
     return ""
 
 
-def _host(slot: str, pod: Mapping[str, Any]) -> str:
+def host_of_pod(slot: str, pod: Mapping[str, Any]) -> str:
     """Return the hostname of a pod: that of an Indexed Job's is NAME-INDEX."""
     named = (pod.get("spec") or {}).get("hostname")
     match = re.match(rf"{re.escape(slot)}-\d+(?=-|$)", pod["metadata"]["name"])

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from elastic_instance import ElasticInstance, elastic_instance
+from growing import brokers_of, rundirs_of
+from scenario import LiveWorld, check_table, run, tidied
+from support import flux_available
+
+pytestmark = [
+    pytest.mark.flux,
+    pytest.mark.skipif(not flux_available(), reason="no live Flux"),
+]
+
+NEVER_JOINS = """#!/bin/sh
+case "$1" in broker) exec sleep 600 ;; *) exec {flux} "$@" ;; esac
+"""
+DECLARED = "1-6"
+
+
+class LocalWorld(LiveWorld):
+    """Brokers as processes of this machine."""
+
+    def __init__(self, instance: ElasticInstance, root: Path) -> None:
+        super().__init__(instance)
+        self._root = root
+        (root / "bin").mkdir(parents=True)
+        stub = root / "bin" / "flux"
+        stub.write_text(NEVER_JOINS.format(flux=shutil.which("flux")))
+        stub.chmod(0o755)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "full" and value is not self.full:  # a site's own nodes are drained, or not
+            what = ["drain", DECLARED, "maintenance"] if value else ["undrain", DECLARED]
+            self.instance.flux("resource", *what)
+        super().__setattr__(name, value)
+
+    def parameters(self) -> dict[str, Any]:
+        return {} if self.joins else {"flux_root": str(self._root)}
+
+    def provider_left(self) -> list[str]:
+        directory = self.instance.directory
+        return [*dict(brokers_of(directory)), *map(str, rundirs_of(directory))]
+
+    def left(self) -> list[str]:
+        return [] if self.full else super().left()
+
+
+def test_the_scenario_of_all_plugins(tmp_path: Path) -> None:
+    options = ["--burst-nodes=6", "--cores=2", "--lead-cores=2"]
+    with (
+        elastic_instance(tmp_path / "elastic", "local", options) as instance,
+        tidied(LocalWorld(instance, tmp_path / "stub")) as world,
+    ):
+        check_table("local", run(world))
