@@ -14,12 +14,16 @@ from eks_instances import burst, plugin_of, write_eks_site
 from eks_site import CLUSTER_ROLE, NODE_ROLE, Site, refusal
 from flux_operator import FluxOperator
 from growing_pods import command_line, outside
+from support import client_on, job
 from test_clusters import cluster_of, objects
 from token_reviews import TokenReviews
 
-from fluxburst import BurstState
+from fluxburst import Burst, BurstState
 from fluxburst.errors import AuthError, CapacityError, ParameterError, QuotaError
-from fluxburst_eks import EksBurst
+from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.parameters import build
+from fluxburst.recordings import Recording
+from fluxburst_eks import BurstParameters, EksBurst
 from fluxburst_eks.pools import record_of, tags_of
 from fluxburst_kubernetes.node_pools import PoolState, Record
 
@@ -177,13 +181,36 @@ def test_a_node_group_that_is_still_coming_is_gone_on_with(
     assert site.asked.count("CreateNodegroup") == int(full)
 
 
-def test_a_node_group_without_a_minicluster_is_a_burst_that_failed_and_is_deleted(
+def half_made(site: Site, plugin: EksBurst, status: str) -> None:
+    """Have a node group be there that another process was interrupted with."""
+    site.add_group("eks-left", 2)
+    group = site.group("eks-left")
+    group.tags = tags_of(Record(plugin._tag, "eks-left", "c5.4xlarge", 0.68))
+    group.status, group.polls_left = status, 99
+
+
+def test_a_node_group_without_a_minicluster_is_gone_on_with_or_deleted(
+    site: Site, eks_operator: FluxOperator, plugin: EksBurst
+) -> None:
+    half_made(site, plugin, "ACTIVE")
+    (found,) = plugin.adopt()
+    assert (found.name, found.state, found.nodes) == ("eks-left", BurstState.STARTING, 2)
+    assert plugin.refresh(found).hostnames == ("burst-c5-4xlarge-0-0", "burst-c5-4xlarge-0-1")
+    plugin.delete(found)
+    assert site.left() == []
+
+
+def test_a_node_group_that_finds_no_room_is_broken_before_eks_gives_up(
     site: Site, plugin: EksBurst
 ) -> None:
-    site.add_group("eks-left", 2)
-    site.group("eks-left").tags = tags_of(Record(plugin._tag, "eks-left", "c5.4xlarge", 0.68))
+    half_made(site, plugin, "CREATING")
+    site.group("eks-left").health = {
+        "issues": [dict(zip(("code", "message"), site.issue, strict=True))]
+    }
     (found,) = plugin.adopt()
-    assert (found.name, found.state, found.nodes) == ("eks-left", BurstState.FAILED, 2)
+    assert found.state is BurstState.FAILED
+    assert "InsufficientInstanceCapacity" in found.error
+    site.group("eks-left").status = "CREATE_FAILED"
     plugin.delete(found)
     assert site.left() == []
 
@@ -341,6 +368,28 @@ def test_pods_that_run_are_seen(site: Site, eks_operator: FluxOperator, plugin: 
     made = plugin.create(burst())
     wait_until(lambda: plugin.refresh(made).since is not None, "its Job has started")
     assert plugin.refresh(made).state is BurstState.STARTING
+
+
+# --- isolated bursts -----------------------------------------------------------------------------
+
+
+def test_an_isolated_burst_is_a_node_group_and_an_instance_on_it_without_declared_hosts(
+    eks_server: Server, site: Site, space: str
+) -> None:
+    written = {**site.parameters, "namespace": space, "isolated_burst": True, "live_prices": False}
+    plugin = EksBurst(build("eks", BurstParameters, config=written))
+    client_on(EmbeddedInstance(Recording((job(7),), ())), plugin)
+    plugin.validate()
+    assert len(plugin.node_types()) > 25
+    wanted = Burst("eks-ab12", "eks", "c7a.16xlarge", 2, (7,), isolated=True)
+    made = plugin.create(wanted)
+    assert (made.hostnames, made.state) == ((), BurstState.STARTING)
+    assert site.group("eks-ab12").instance_types == ["c7a.16xlarge"]
+    (found,) = plugin.adopt()
+    assert (found.isolated, found.jobs) == (True, (7,))
+    plugin.delete(made)
+    assert (site.left(), plugin.list_bursts()) == ([], [])
+    plugin.aws.close()
 
 
 # --- what nobody takes down any more -------------------------------------------------------------

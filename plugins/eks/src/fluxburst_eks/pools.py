@@ -11,7 +11,7 @@ from fluxburst.errors import BurstError, CapacityError
 from fluxburst.machine_types import MachineTypes
 from fluxburst_eks import clusters, nodegroups, zones
 from fluxburst_eks.clusters import ClusterPlan, Described
-from fluxburst_eks.errors import NotFoundError
+from fluxburst_eks.errors import NotFoundError, of_capacity
 from fluxburst_eks.nodegroups import GroupPlan, NodeGroup
 from fluxburst_eks.zones import Resting
 from fluxburst_kubernetes.labels import label_value
@@ -300,9 +300,12 @@ class EksPools:
 
 
 def _pool(found: NodeGroup) -> Pool:
+    state = _STATES.get(found.status, PoolState.BROKEN)
+    if state is PoolState.COMING and of_capacity(found.issues):
+        state = PoolState.BROKEN  # EKS goes on trying for a quarter of an hour
     return Pool(
         found.name,
-        _STATES.get(found.status, PoolState.BROKEN),
+        state,
         found.nodes,
         record_of(found.tags),
         found.machine_type,
