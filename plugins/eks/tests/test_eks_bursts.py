@@ -385,6 +385,9 @@ def test_an_isolated_burst_is_a_node_group_and_an_instance_on_it_without_declare
     made = plugin.create(wanted)
     assert (made.hostnames, made.state) == ((), BurstState.STARTING)
     assert site.group("eks-ab12").instance_types == ["c7a.16xlarge"]
+    wait_until(lambda: plugin.refresh(made).state is BurstState.READY, "its pods run")
+    login = "aws eks update-kubeconfig --region us-east-1 --name flux-bursted-cluster && kubectl"
+    assert plugin.refresh(made).output.startswith(login)
     (found,) = plugin.adopt()
     assert (found.isolated, found.jobs) == (True, (7,))
     plugin.delete(made)

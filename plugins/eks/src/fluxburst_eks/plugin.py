@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import shlex
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -94,6 +95,12 @@ class EksBurst(ManagedKubernetes):
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         return chain(super()._problems(), checks.check_parameters(self.params))
+
+    def _output(self, pod: str) -> str:
+        """Return the same command as ever, after the one that lets kubectl in."""
+        name = shlex.quote(self.params.cluster_name)
+        login = f"aws eks update-kubeconfig --region {self.aws.region} --name {name}"
+        return f"{login} && {super()._output(pod)}"
 
     def _types(self) -> list[NodeType]:
         kinds = super()._types()
