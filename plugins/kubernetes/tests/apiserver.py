@@ -156,12 +156,17 @@ def wait_until(condition: Any, what: str, seconds: float = PATIENCE_SECONDS) -> 
         time.sleep(0.05)
 
 
-def make_certificates(directory: Path) -> None:
-    """Make an authority, the server's certificate, and a key for service accounts' tokens."""
+def make_certificates(directory: Path, *, identified: bool = True) -> None:
+    """Make an authority, the server's certificate, and a key for service accounts' tokens.
+
+    Certificates that do not identify their authority are refused by Python 3.13 unless told not to.
+    """
+    identifiers = "authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
+    if not identified:
+        identifiers = "authorityKeyIdentifier=none\nsubjectKeyIdentifier=none\n"
     new = "req -newkey rsa:2048 -nodes"
     (directory / "names").write_text(
-        "subjectAltName=IP:127.0.0.1,DNS:localhost,IP:10.0.0.1\n"
-        "authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"  # Python 3.13 asks for these
+        f"subjectAltName=IP:127.0.0.1,DNS:localhost,IP:10.0.0.1\n{identifiers}"
     )
     for command in (
         f"{new} -x509 -days 2 -keyout ca.key -out ca.crt -subj /CN=ca "

@@ -8,11 +8,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from apiserver import make_certificates
 from servers import Reply, Script, found, kubeconfig, serving, status
 
 from fluxburst.errors import AuthError, BurstError, ConfigError, QuotaError
-from fluxburst_kubernetes.cluster import MINICLUSTERS, SECRETS, Cluster, configuration, connected
+from fluxburst_kubernetes.cluster import (
+    MINICLUSTERS,
+    SECRETS,
+    Cluster,
+    configuration,
+    configuration_of,
+    connected,
+)
 from fluxburst_kubernetes.errors import ApiFailure, ExistsError, NotFoundError, UnreachableError
+from fluxburst_kubernetes.node_pools import Access
 
 MANIFEST = {"metadata": {"name": "x"}}
 
@@ -145,3 +154,28 @@ def test_a_kubeconfig_that_cannot_be_used_is_named(tmp_path: Path, text: str) ->
         configuration(tmp_path / "missing", None)
     with pytest.raises(ConfigError, match="elsewhere"):
         configuration(kubeconfig(path, "http://127.0.0.1:9"), "elsewhere")
+
+
+# --- a cluster's own authority -------------------------------------------------------------------
+
+
+def test_an_authority_of_a_clusters_own_is_taken_as_it_is_and_no_other(tmp_path: Path) -> None:
+    keys, others = tmp_path / "keys", tmp_path / "others"
+    for directory in (keys, others):
+        directory.mkdir()
+        make_certificates(directory, identified=False)
+    script = Script([found({"gitVersion": "v1.2.3"})])
+    with serving(script, keys) as url:
+        for directory, trusted in ((keys, True), (others, False)):
+            authority = (directory / "ca.crt").read_bytes()
+            config = configuration_of(Access("mine", url, authority, "token", "me"))
+            with connected(config, "space", 5, 1.5) as cluster:
+                assert cluster.who == "context mine, user me"
+                if trusted:
+                    assert cluster.version() == "v1.2.3"
+                    cluster.create(SECRETS, dict(MANIFEST))
+                else:
+                    with pytest.raises(UnreachableError, match="certificate verify failed"):
+                        cluster.version()
+                    with pytest.raises(UnreachableError, match="certificate verify failed"):
+                        cluster.list(SECRETS, {})
