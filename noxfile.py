@@ -27,6 +27,7 @@ OF_PLUGINS = [
     "google-cloud-container>=2.67.0",
     "lightkube>=1.0.1",
     "types-PyYAML",
+    "types-boto3[ec2,eks,iam,pricing,sts]>=1.43",
     "types-grpcio",
     "types-grpcio-status",
     "types-protobuf",
@@ -142,11 +143,20 @@ def _with_needed(plugins: list[str]) -> list[str]:
     return needed
 
 
+def _test_tools_of(plugins: list[str]) -> list[str]:
+    """Return what the tests of plugins need beside TEST_TOOLS: their extra ``test``."""
+    tools: list[str] = []
+    for name in plugins:
+        project = nox.project.load_toml(ROOT / "plugins" / name / "pyproject.toml")["project"]
+        tools += project.get("optional-dependencies", {}).get("test", [])
+    return tools
+
+
 def _install(session: nox.Session, plugins: list[str]) -> None:
     """Install the wheels as they are now, also over those of the same version from before."""
     wheels = [_wheels()["fluxburst"], *(_wheel_of(name) for name in _with_needed(plugins))]
     flux = [f"flux-python=={FLUX}", "ply"] if FLUX else []
-    session.install(*TEST_TOOLS, *wheels, *flux)
+    session.install(*TEST_TOOLS, *_test_tools_of(plugins), *wheels, *flux)
     session.install("--force-reinstall", "--no-deps", *wheels)
 
 
@@ -208,7 +218,7 @@ def _in_order(version: str) -> list[int]:
 @nox.session(python=PRESENT[:1])
 def minimums(session: nox.Session) -> None:
     """Run the tests with the lowest versions allowed, on the oldest Python."""
-    session.install(*TEST_TOOLS)
+    session.install(*TEST_TOOLS, *_test_tools_of(PLUGINS))
     session.install(
         "--force-reinstall",
         _wheels()["fluxburst"],

@@ -187,12 +187,13 @@ def _start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def api_server(folder: Path, directory: Path) -> Iterator[Server]:
+def api_server(folder: Path, directory: Path, more: Sequence[str] = ()) -> Iterator[Server]:
     """Start an API server with nothing in it, and end it.
 
     Args:
         folder: Where the programs are.
         directory: A directory of its own.
+        more: More options of kube-apiserver.
     """
     directory.chmod(0o700)
     make_certificates(directory)
@@ -216,7 +217,7 @@ def api_server(folder: Path, directory: Path) -> Iterator[Server]:
         )
     ]
     try:
-        options = _server_options(directory, port, store)
+        options = [*_server_options(directory, port, store), *more]
         processes.append(_start([str(folder / "kube-apiserver"), *options], directory / "api.log"))
         server = Server(directory, f"https://127.0.0.1:{port}", tokens)
         try:

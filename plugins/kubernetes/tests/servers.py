@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -114,6 +114,7 @@ def between(
     before: Callable[[int], None],
     after: Callable[[int], None],
     *,
+    counted: Collection[str] = ("GET", "POST", "PUT", "PATCH", "DELETE"),
     keys: Path | None = None,
 ) -> Iterator[str]:
     """Serve what an API server answers, and do something before and after each request.
@@ -122,6 +123,7 @@ def between(
         server: The API server.
         before: Called with the number of a request, from 1, before it is passed on.
         after: Called once the API server has done it, before it is answered.
+        counted: The methods of the requests that are counted; others are only passed on.
         keys: A directory with the server's certificate and key, to serve them over TLS.
     """
     count = 0
@@ -132,12 +134,14 @@ def between(
         def answer(method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply | None:
             nonlocal count
             with lock:
-                count += 1
-                number = count
-            before(number)
+                count += method in counted
+                number = count if method in counted else 0
+            if number:
+                before(number)
             kept = {k: v for k, v in headers.items() if k in ("Authorization", "Content-Type")}
             done = client.request(method, path, headers=kept, content=body)
-            after(number)
+            if number:
+                after(number)
             types = {"Content-Type": done.headers.get("Content-Type", "text/plain")}
             return done.status_code, done.content, types
 

@@ -95,6 +95,20 @@ def test_a_server_that_stays_too_busy_is_not_asked_for_ever(tmp_path: Path) -> N
         assert len(script.asked) == 1
 
 
+def test_credentials_that_have_ended_are_renewed_where_there_are_others(tmp_path: Path) -> None:
+    ended = status(401, "Unauthorized", "Unauthorized")
+    script = Script([ended, found({"metadata": {"name": "x"}}), ended])
+    with serving(script) as url:
+        old = configuration(kubeconfig(tmp_path / "old", url, "old"), None)
+        new = configuration(kubeconfig(tmp_path / "new", url, "new"), None)
+        with connected(old, "space", 5, 1.5, lambda: new) as cluster:
+            assert cluster.get(SECRETS, "x") == {"metadata": {"name": "x"}}
+            assert cluster.config == new
+            with pytest.raises(AuthError, match="does not accept these credentials"):
+                cluster.get(SECRETS, "x")
+    assert len(script.asked) == 3
+
+
 def test_a_server_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
     config = configuration(kubeconfig(tmp_path / "k", "http://127.0.0.1:9"), None)
     with (

@@ -39,6 +39,9 @@ T = TypeVar("T")
 Object = dict[str, Any]
 """An object of the API, as JSON has it."""
 
+Renew = Callable[[], "SingleConfig | None"]
+"""Says how to reach a cluster now, and as whom."""
+
 LONGEST_PAUSE = 30.0
 
 
@@ -132,22 +135,45 @@ class Cluster:
         namespace: The namespace.
         timeout: How many seconds the server may take to answer.
         patience: For how many seconds to go on asking a server that is too busy.
+        renew: Says how to reach it when its credentials have ended; None to have that be an error.
     """
 
     def __init__(
-        self, config: SingleConfig, namespace: str, timeout: float, patience: float
+        self,
+        config: SingleConfig,
+        namespace: str,
+        timeout: float,
+        patience: float,
+        renew: Renew | None = None,
     ) -> None:
         self.config = config
         self.namespace = namespace
         self._seconds = timeout
         self._timeout = httpx2.Timeout(timeout)
         self._patience = patience
+        self._renew = renew
+        self._client = self._connect()
+
+    def _connect(self) -> Client:
+        transport = _transport(self.config)
         try:
-            self._client = Client(
-                config, namespace, timeout=self._timeout, transport=_transport(config)
-            )
+            return Client(self.config, self.namespace, timeout=self._timeout, transport=transport)
         except (KubeconfigError, OSError, ValueError, ssl.SSLError) as error:
             raise ConfigError(self.who, f"cannot be used: {error}") from error
+
+    def _connect_anew(self) -> bool:
+        """Connect with other credentials, as those of a provider end within minutes.
+
+        Returns:
+            Whether there are any.
+        """
+        config = self._renew() if self._renew is not None else None
+        if config is None or config.user == self.config.user:
+            return False
+        self._client.close()
+        self.config = config
+        self._client = self._connect()
+        return True
 
     @property
     def who(self) -> str:
@@ -157,7 +183,7 @@ class Cluster:
 
     def beside(self, namespace: str) -> Cluster:
         """Return the same cluster with another namespace, as a connection of its own."""
-        return Cluster(self.config, namespace, self._seconds, self._patience)
+        return Cluster(self.config, namespace, self._seconds, self._patience, self._renew)
 
     def close(self) -> None:
         """Close the connection."""
@@ -223,7 +249,7 @@ class Cluster:
         return self._ask("tell its version", ask)
 
     def _ask(self, doing: str, ask: Callable[[], T]) -> T:
-        """Ask the server, again while it is too busy.
+        """Ask the server, again while it is too busy, or once credentials have been renewed.
 
         Raises:
             BurstError: or one of its kinds, for what it answers.
@@ -234,6 +260,8 @@ class Cluster:
                 return ask()
             except httpx2.HTTPStatusError as error:
                 answer = _answer(error)
+                if answer.code == 401 and self._connect_anew():
+                    continue
                 pause = answer.retry_after
                 if pause is None or time.monotonic() + pause > until:
                     raise as_error(answer, doing) from error
@@ -252,10 +280,14 @@ class Cluster:
 
 @contextmanager
 def connected(
-    config: SingleConfig, namespace: str, timeout: float, patience: float
+    config: SingleConfig,
+    namespace: str,
+    timeout: float,
+    patience: float,
+    renew: Renew | None = None,
 ) -> Iterator[Cluster]:
     """Open a connection, and close it."""
-    cluster = Cluster(config, namespace, timeout, patience)
+    cluster = Cluster(config, namespace, timeout, patience, renew)
     try:
         yield cluster
     finally:

@@ -327,10 +327,10 @@ class ManagedKubernetes(MiniClusterBurst):
         return self._on_its_pool(coming, pool)
 
     def _pool_of(self, burst: str) -> Pool | None:
-        if self.params.node_pool is not None:
-            return self.pools.get(self.params.node_pool)
-        pools = self.pools.ours(self._tag)
-        return next((p for p in pools if p.record is not None and p.record.burst == burst), None)
+        pool = self.pools.get(self._pool_name(burst))
+        if self.params.node_pool is not None or pool is None or pool.record is None:
+            return pool
+        return pool if (pool.record.tag, pool.record.burst) == (self._tag, burst) else None
 
     def _on_its_pool(self, burst: Burst, pool: Pool | None) -> Burst:
         """Return a burst with what its node pool adds to what its pods show."""

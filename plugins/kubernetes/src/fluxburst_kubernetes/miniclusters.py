@@ -147,7 +147,11 @@ class MiniClusterBurst(ElasticPlugin):
             yield None
             return
         with connected(
-            config, params.namespace, params.request_timeout, params.retry_timeout
+            config,
+            params.namespace,
+            params.request_timeout,
+            params.retry_timeout,
+            self._configuration,
         ) as cluster:
             yield cluster
 

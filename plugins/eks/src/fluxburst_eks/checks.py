@@ -1,0 +1,106 @@
+"""What can be told to be wrong with the parameters without asking AWS."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterator
+
+from fluxburst.errors import RequestError
+from fluxburst_eks.parameters import BurstParameters
+from fluxburst_kubernetes.checks import run_checks
+
+NEEDED_IN_ENVIRONMENT = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+_CLUSTER = re.compile(r"[0-9A-Za-z][A-Za-z0-9_-]{0,99}", re.ASCII)
+"""ClusterName in the Amazon EKS API Reference."""
+
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+", re.ASCII)
+_SUBNET = re.compile(r"subnet-[0-9a-f]+", re.ASCII)
+_GROUP = re.compile(r"sg-[0-9a-z]+", re.ASCII)
+
+
+def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
+    """Yield the field and the problem, for all that is wrong."""
+    checks: dict[str, Callable[[BurstParameters], None]] = {
+        "creds_from_environ": _creds_from_environ,
+        "cluster_name": _cluster_name,
+        "node_role_arn": _node_role_arn,
+        "cluster_role_arn": _cluster_role_arn,
+        "subnets": _subnets,
+        "security_groups": _security_groups,
+        "disk_size": _disk_size,
+        "aws_poll_interval": _aws_poll_interval,
+    }
+    return run_checks(checks, params)
+
+
+def check_environment() -> None:
+    """Check that credentials are in the environment.
+
+    Raises:
+        RequestError: if they are not.
+    """
+    missing = [name for name in NEEDED_IN_ENVIRONMENT if not os.environ.get(name)]
+    if missing:
+        raise RequestError(f"is set, and {' and '.join(missing)} not in the environment")
+
+
+def _creds_from_environ(params: BurstParameters) -> None:
+    if not params.creds_from_environ:
+        return
+    check_environment()
+    if params.profile is not None:
+        raise RequestError("is set, and so is profile: one of them can be")
+
+
+def _cluster_name(params: BurstParameters) -> None:
+    if not _CLUSTER.fullmatch(params.cluster_name):
+        raise RequestError(f"{params.cluster_name!r} is not a name for a cluster of EKS")
+
+
+def _node_role_arn(params: BurstParameters) -> None:
+    if params.node_role_arn is None:
+        if params.node_pool is None:
+            raise RequestError("is needed to make node groups; or name one with node_pool")
+        return
+    _role(params.node_role_arn)
+
+
+def _cluster_role_arn(params: BurstParameters) -> None:
+    if params.cluster_role_arn is not None:
+        _role(params.cluster_role_arn)
+    elif params.create_cluster:
+        raise RequestError("is needed to make a cluster")
+
+
+def _role(arn: str) -> None:
+    if not _ROLE.fullmatch(arn):
+        raise RequestError(
+            f"{arn!r} is not the ARN of a role, such as arn:aws:iam::123456789012:role/nodes"
+        )
+
+
+def _subnets(params: BurstParameters) -> None:
+    strange = [one for one in params.subnets if not _SUBNET.fullmatch(one)]
+    if strange:
+        raise RequestError(f"{strange[0]!r} is not the id of a subnet, such as subnet-0123abcd")
+    if params.create_cluster and len(params.subnets) < 2:
+        raise RequestError("at least two, in two zones, are needed to make a cluster")
+
+
+def _security_groups(params: BurstParameters) -> None:
+    strange = [one for one in params.security_groups if not _GROUP.fullmatch(one)]
+    if strange:
+        raise RequestError(f"{strange[0]!r} is not the id of a security group, such as sg-0123abcd")
+
+
+def _disk_size(params: BurstParameters) -> None:
+    if params.disk_size is not None and params.disk_size < 1:
+        raise RequestError("must be more than nothing")
+
+
+def _aws_poll_interval(params: BurstParameters) -> None:
+    if not 0 < params.aws_poll_interval < math.inf:
+        raise RequestError("must be more than no time")

@@ -1,0 +1,210 @@
+"""What ``fluxburst doctor`` says of AWS: who this is, what is permitted, what prices are used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fluxburst.errors import FluxburstError
+from fluxburst.plugins import Finding
+from fluxburst_eks import clusters, nodegroups
+
+if TYPE_CHECKING:
+    from fluxburst_eks.aws import Aws
+    from fluxburst_eks.parameters import BurstParameters
+    from fluxburst_eks.plugin import EksBurst
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Actions on one kind of resource, and when they are needed.
+
+    Attributes:
+        actions: Their names.
+        resource: What they are on: ``cluster``, ``group``, ``node role``, ``cluster role``, or
+            ``*`` where they are on none.
+        where: Says of parameters whether they are.
+        file: The policy that allows them.
+    """
+
+    actions: tuple[str, ...]
+    resource: str
+    where: Callable[[BurstParameters], bool] = lambda _: True
+    file: str = "iam-policy.json"
+
+
+CLUSTER_POLICY, POOL_POLICY = "iam-policy-cluster.json", "iam-policy-node-pool.json"
+
+
+def _makes_groups(params: BurstParameters) -> bool:
+    return params.node_pool is None
+
+
+def _grows(params: BurstParameters) -> bool:
+    return params.node_pool is not None
+
+
+def _makes_cluster(params: BurstParameters) -> bool:
+    return params.create_cluster
+
+
+_ROLE_ACTIONS = ("iam:GetRole", "iam:ListAttachedRolePolicies", "iam:PassRole")
+"""What EKS itself asks for, in the caller's name, when it is given a role."""
+
+NEEDED = (
+    Needed(("eks:DescribeCluster", "eks:ListNodegroups"), "cluster"),
+    Needed(("eks:DescribeNodegroup",), "group"),
+    Needed(("eks:CreateNodegroup",), "cluster", _makes_groups),
+    Needed(("eks:DeleteNodegroup", "eks:TagResource"), "group", _makes_groups),
+    Needed(_ROLE_ACTIONS, "node role", _makes_groups),
+    Needed(("ec2:DescribeInstanceTypeOfferings", "ec2:DescribeSubnets"), "*", _makes_groups),
+    Needed(("ec2:DescribeSpotPriceHistory", "pricing:GetProducts"), "*", lambda p: p.live_prices),
+    Needed(
+        ("eks:TagResource", "eks:UntagResource", "eks:UpdateNodegroupConfig"),
+        "group",
+        _grows,
+        POOL_POLICY,
+    ),
+    Needed(
+        ("eks:CreateCluster", "eks:DeleteCluster", "eks:TagResource"),
+        "cluster",
+        _makes_cluster,
+        CLUSTER_POLICY,
+    ),
+    Needed(_ROLE_ACTIONS, "cluster role", _makes_cluster, CLUSTER_POLICY),
+)
+"""All that is asked of AWS, but who one is, which needs no permission."""
+
+_ASSUMED = re.compile(r"arn:(aws[a-z-]*):sts::(\d+):assumed-role/([^/]+)/.*", re.ASCII)
+
+
+def findings(plugin: EksBurst) -> Iterator[Finding]:
+    """Yield what is found; nothing is changed."""
+    try:
+        aws = plugin.aws
+        who = aws.ask("tell who this is", aws.sts.get_caller_identity)["Arn"]
+        yield Finding("ok", f"AWS knows this as {who}, in the region {aws.region}")
+    except FluxburstError as error:
+        yield Finding("error", str(error), "see the parameters region and profile")
+        return
+    yield from _permissions(plugin, aws, who)
+    yield from _cluster(plugin, aws)
+    yield from _prices(plugin)
+
+
+def resource_arn(params: BurstParameters, resource: str, region: str, who: str) -> str:
+    """Return the ARN of a resource that actions are on; a node group stands for all of them."""
+    _, partition, _, _, account, _ = who.split(":", 5)
+    place = f"arn:{partition}:eks:{region}:{account}"
+    group = f"{params.node_pool or 'burst'}/00000000-0000-0000-0000-000000000000"
+    return {
+        "cluster": f"{place}:cluster/{params.cluster_name}",
+        "group": f"{place}:nodegroup/{params.cluster_name}/{group}",
+        "node role": params.node_role_arn or "*",
+        "cluster role": params.cluster_role_arn or "*",
+    }.get(resource, "*")
+
+
+def _permissions(plugin: EksBurst, aws: Aws, who: str) -> Iterator[Finding]:
+    """Say what is not permitted, by the simulation of this identity's policies."""
+    denied: dict[str, list[str]] = {}
+    try:
+        source = _policy_source(aws, who)
+        for needed in NEEDED:
+            if needed.where(plugin.params):
+                on = resource_arn(plugin.params, needed.resource, aws.region, who)
+                missing = denied.setdefault(needed.file, [])
+                missing += [f"{one} on {on}" for one in _denied(aws, source, needed.actions, on)]
+    except FluxburstError as error:
+        yield Finding(
+            "warning",
+            f"what is permitted cannot be told: {error}",
+            "have iam:SimulatePrincipalPolicy allowed to have it checked; bursts do not need it",
+        )
+        return
+    for file, missing in denied.items():
+        if missing:
+            yield Finding(
+                "error",
+                f"not permitted: {', '.join(missing)}",
+                f"have fluxburst's {file} attached to this identity",
+            )
+    if not any(denied.values()):
+        yield Finding("ok", "all that is asked of AWS is permitted")
+
+
+def _policy_source(aws: Aws, who: str) -> str:
+    """Return whose policies hold: those of a role, where a session of it is used."""
+    session = _ASSUMED.fullmatch(who)
+    if session is None:
+        return who
+    name = session[3]
+    answer = aws.ask(f"tell of the role {name}", lambda: aws.iam.get_role(RoleName=name))
+    return answer["Role"]["Arn"]
+
+
+def _denied(aws: Aws, source: str, actions: Sequence[str], resource: str) -> list[str]:
+    request: dict[str, Any] = {"PolicySourceArn": source, "ActionNames": list(actions)}
+    request["ResourceArns"] = [resource]
+    request["ContextEntries"] = [
+        {
+            "ContextKeyName": key,
+            "ContextKeyType": "string",
+            "ContextKeyValues": [value],
+        }
+        for key, value in _CONTEXT
+    ]
+
+    def ask() -> list[str]:
+        pages = aws.iam.get_paginator("simulate_principal_policy").paginate(**request)
+        results = [one for page in pages for one in page["EvaluationResults"]]
+        return [one["EvalActionName"] for one in results if one["EvalDecision"] != "allowed"]
+
+    return aws.ask(f"simulate the policies of {source}", ask)
+
+
+_CONTEXT = (
+    ("aws:RequestTag/fluxburst.io/managed-by", "fluxburst"),
+    ("aws:ResourceTag/fluxburst.io/managed-by", "fluxburst"),
+    ("iam:PassedToService", "eks.amazonaws.com"),
+)
+"""What requests of fluxburst have about them that the policy asks for."""
+
+
+def _cluster(plugin: EksBurst, aws: Aws) -> Iterator[Finding]:
+    name = plugin.params.cluster_name
+    try:
+        found = clusters.describe(aws, name)
+        if found is None:  # which the base says
+            return
+        issues = "; ".join(map(str, found.issues))
+        level: Any = "warning" if issues or found.status != "ACTIVE" else "ok"
+        told = f"the cluster {name} is {found.status}, Kubernetes {found.version}"
+        yield Finding(level, f"{told}: {issues}" if issues else told)
+        pool = plugin.params.node_pool
+        if pool is not None and nodegroups.describe(aws, name, pool) is None:
+            yield Finding("error", f"there is no node group {pool}", "see the parameter node_pool")
+    except FluxburstError as error:
+        yield Finding("error", str(error), "have fluxburst's iam-policy.json attached")
+
+
+def _prices(plugin: EksBurst) -> Iterator[Finding]:
+    try:
+        kinds = plugin._types()
+    except FluxburstError:  # said by the checks of the instance
+        return
+    shown = ", ".join(f"{kind.name} {kind.price:.4g}" for kind in kinds)
+    table = plugin.machines
+    origin = f"of {table.dated}, region {table.region}"
+    if plugin.params.live_prices and not plugin._live.problem:
+        yield Finding("ok", f"prices an hour, as AWS tells them now: {shown}")
+    elif table.region != plugin.aws.region:
+        yield Finding(
+            "warning",
+            f"prices an hour are {origin}, not of {plugin.aws.region}: {shown}",
+            "set live_prices and have it permitted, or give prices in machine_types",
+        )
+    else:
+        yield Finding("ok", f"prices an hour {origin}: {shown}")

@@ -1,0 +1,236 @@
+"""Node groups of an EKS cluster: machines of one type, in one zone, that come and go together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from fluxburst.errors import BurstError
+from fluxburst_eks.clusters import issues_of
+from fluxburst_eks.errors import (
+    InUseError,
+    Issue,
+    NotFoundError,
+    as_issue_error,
+    of_capacity,
+)
+
+if TYPE_CHECKING:
+    from fluxburst_eks.aws import Aws
+
+_ARM = re.compile(r"(a1|[a-z]+\d+g[a-z]*(-\w+)?)\.", re.ASCII)
+"""Types with Graviton processors: ``g`` is the first letter after the generation, by
+https://docs.aws.amazon.com/ec2/latest/instancetypes/instance-type-names.html."""
+
+
+@dataclass(frozen=True)
+class NodeGroup:
+    """A node group as EKS describes it.
+
+    Attributes:
+        name: Its name.
+        arn: Its ARN.
+        status: ``CREATING``, ``ACTIVE``, ``UPDATING``, ``DELETING``, ``CREATE_FAILED``,
+            ``DELETE_FAILED`` or ``DEGRADED``.
+        nodes: How many nodes it is to have.
+        most: How many it may have.
+        machine_type: The type of its machines.
+        spot: Whether they are of the spot market.
+        subnets: Where they are.
+        labels: Labels of the nodes.
+        tags: Tags of the group.
+        issues: What is wrong with it.
+        since: When it was made, in seconds since the epoch.
+    """
+
+    name: str
+    arn: str
+    status: str
+    nodes: int
+    most: int
+    machine_type: str
+    spot: bool
+    subnets: tuple[str, ...]
+    labels: Mapping[str, str]
+    tags: Mapping[str, str]
+    issues: tuple[Issue, ...]
+    since: float | None = None
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """What a node group is made of.
+
+    Attributes:
+        role_arn: The role of its machines.
+        machine_type: Their type.
+        nodes: How many: all or none.
+        spot: Whether they are of the spot market.
+        subnets: Where they are to be.
+        labels: Labels of the nodes.
+        tags: Tags of the group.
+        ami_type: The kind of image that they boot; empty for that of the machine type.
+        disk_gib: The size of their disks in GiB; None for EKS' default.
+    """
+
+    role_arn: str
+    machine_type: str
+    nodes: int
+    spot: bool
+    subnets: Sequence[str]
+    labels: Mapping[str, str]
+    tags: Mapping[str, str]
+    ami_type: str = ""
+    disk_gib: int | None = None
+
+
+def ami_type_of(machine_type: str, gpus: int) -> str:
+    """Return the kind of image for a machine type, as EKS calls it (AMITypes of its API)."""
+    arm = "ARM_64" if _ARM.match(machine_type) else "x86_64"
+    return f"AL2023_{arm}_{'NVIDIA' if gpus else 'STANDARD'}"
+
+
+def names(aws: Aws, cluster: str) -> list[str]:
+    """Return the names of a cluster's node groups.
+
+    Raises:
+        NotFoundError: if there is no such cluster.
+    """
+
+    def ask() -> list[str]:
+        pages = aws.eks.get_paginator("list_nodegroups").paginate(clusterName=cluster)
+        return [name for page in pages for name in page["nodegroups"]]
+
+    return aws.ask(f"list the node groups of the cluster {cluster}", ask)
+
+
+def describe(aws: Aws, cluster: str, name: str) -> NodeGroup | None:
+    """Return a node group; None if it is not there."""
+    try:
+        answer = aws.ask(
+            f"describe the node group {name}",
+            lambda: aws.eks.describe_nodegroup(clusterName=cluster, nodegroupName=name),
+        )
+    except NotFoundError:
+        return None
+    return _read(answer["nodegroup"])
+
+
+def _read(found: Mapping[str, Any]) -> NodeGroup:
+    scaling = found.get("scalingConfig") or {}
+    created = found.get("createdAt")
+    return NodeGroup(
+        str(found["nodegroupName"]),
+        str(found.get("nodegroupArn", "")),
+        str(found.get("status", "")),
+        int(scaling.get("desiredSize", 0)),
+        int(scaling.get("maxSize", 0)),
+        str((found.get("instanceTypes") or [""])[0]),
+        found.get("capacityType") == "SPOT",
+        tuple(found.get("subnets") or ()),
+        found.get("labels") or {},
+        found.get("tags") or {},
+        issues_of(found),
+        created.timestamp() if isinstance(created, datetime) else None,
+    )
+
+
+def create(aws: Aws, cluster: str, name: str, plan: GroupPlan) -> None:
+    """Have a node group be made; one of that name that is there already is left as it is."""
+    request: dict[str, Any] = {
+        "clusterName": cluster,
+        "nodegroupName": name,
+        "nodeRole": plan.role_arn,
+        "instanceTypes": [plan.machine_type],
+        "amiType": plan.ami_type,
+        "capacityType": "SPOT" if plan.spot else "ON_DEMAND",
+        "scalingConfig": dict.fromkeys(("minSize", "maxSize", "desiredSize"), plan.nodes),
+        "subnets": list(plan.subnets),
+        "labels": dict(plan.labels),
+        "tags": dict(plan.tags),
+    }
+    if plan.disk_gib is not None:
+        request["diskSize"] = plan.disk_gib
+    try:
+        aws.ask(f"create the node group {name}", lambda: aws.eks.create_nodegroup(**request))
+    except InUseError:
+        if describe(aws, cluster, name) is None:
+            raise
+
+
+def wait_active(aws: Aws, cluster: str, name: str, seconds: float) -> NodeGroup:
+    """Wait until a node group has its nodes.
+
+    What EKS says of capacity or quota is taken for an answer: it would itself go on for a quarter
+    of an hour before it gives up.
+
+    Raises:
+        BurstError: or one of its kinds, if it failed, is being deleted, or takes too long.
+    """
+
+    def look() -> NodeGroup | None:
+        found = describe(aws, cluster, name)
+        if found is None or found.status == "DELETING":
+            raise BurstError(f"the node group {name} is being deleted")
+        failed = found.status in ("CREATE_FAILED", "DELETE_FAILED", "DEGRADED")
+        if failed or of_capacity(found.issues):
+            raise as_issue_error(found.issues, f"the node group {name}")
+        return found if found.status == "ACTIVE" else None
+
+    return aws.wait(f"the node group {name} to be active", look, seconds)
+
+
+def delete(aws: Aws, cluster: str, name: str, seconds: float) -> None:
+    """Delete a node group, and wait until it is gone; one that is not there is a success."""
+
+    def look() -> bool | None:
+        found = describe(aws, cluster, name)
+        if found is None:
+            return True
+        if found.status != "DELETING":
+            try:
+                aws.ask(
+                    f"delete the node group {name}",
+                    lambda: aws.eks.delete_nodegroup(clusterName=cluster, nodegroupName=name),
+                )
+            except NotFoundError:
+                return True
+            except InUseError:  # it is still being made or changed; then it can be deleted
+                return None
+        return None
+
+    aws.wait(f"the node group {name} to be gone", look, seconds)
+
+
+def resize(aws: Aws, cluster: str, name: str, nodes: int, most: int) -> None:
+    """Have a node group be of another size, and have another limit.
+
+    The least that it may have is left to whoever made it.
+    """
+    aws.ask(
+        f"resize the node group {name} to {nodes}",
+        lambda: aws.eks.update_nodegroup_config(
+            clusterName=cluster,
+            nodegroupName=name,
+            scalingConfig={"desiredSize": nodes, "maxSize": most},
+        ),
+    )
+
+
+def tag(aws: Aws, found: NodeGroup, tags: Mapping[str, str]) -> None:
+    """Set tags of a node group."""
+    aws.ask(
+        f"tag the node group {found.name}",
+        lambda: aws.eks.tag_resource(resourceArn=found.arn, tags=dict(tags)),
+    )
+
+
+def untag(aws: Aws, found: NodeGroup, keys: Sequence[str]) -> None:
+    """Take tags off a node group."""
+    aws.ask(
+        f"untag the node group {found.name}",
+        lambda: aws.eks.untag_resource(resourceArn=found.arn, tagKeys=list(keys)),
+    )

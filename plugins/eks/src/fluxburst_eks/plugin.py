@@ -1,0 +1,140 @@
+"""The burst plugin ``eks``: node groups of an EKS cluster, and MiniClusters on them."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import shlex
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from importlib import resources
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from fluxburst import Burst, NodeType
+from fluxburst.errors import FluxburstError
+from fluxburst.machine_types import MachineTypes, load, machine_of
+from fluxburst.plugins import Finding
+from fluxburst_eks import checks
+from fluxburst_eks.parameters import BurstParameters
+from fluxburst_kubernetes.managed import ManagedKubernetes
+
+if TYPE_CHECKING:
+    from fluxburst_eks.aws import Aws
+    from fluxburst_eks.pools import EksPools
+    from fluxburst_eks.prices import LivePrices
+
+TABLE = "machine_types.toml"
+
+_log = logging.getLogger(__name__)
+
+
+@functools.cache
+def shipped_table() -> MachineTypes:
+    """Return the machine types that the package brings along, with their prices on demand."""
+    text = resources.files("fluxburst_eks").joinpath(TABLE).read_text(encoding="utf-8")
+    return load(text, f"fluxburst_eks/{TABLE}")
+
+
+class EksBurst(ManagedKubernetes):
+    """Makes node groups in an EKS cluster, and MiniClusters on them, and deletes both again."""
+
+    _param_dataclass = BurstParameters
+    name = "eks"
+    longest_pool_name = 63
+
+    params: BurstParameters
+
+    def __init__(self, dataclass: BurstParameters) -> None:
+        super().__init__(dataclass)
+        self._pricing = threading.Lock()
+        self._said = ""
+
+    @functools.cached_property
+    def aws(self) -> Aws:
+        """The account, in the region of the parameters."""
+        from fluxburst_eks.aws import Aws
+
+        params = self.params
+        if params.creds_from_environ:
+            checks.check_environment()
+        return Aws(
+            params.region,
+            params.profile,
+            params.endpoint_url,
+            timeout=params.request_timeout,
+            patience=params.retry_timeout,
+            poll=params.aws_poll_interval,
+        )
+
+    @functools.cached_property
+    def pools(self) -> EksPools:
+        """The cluster and its node groups."""
+        from fluxburst_eks.pools import EksPools
+
+        return EksPools(self.aws, self.params, self.machines)
+
+    @functools.cached_property
+    def table(self) -> MachineTypes:
+        """The machine types that the package brings along."""
+        return shipped_table()
+
+    @functools.cached_property
+    def machines(self) -> MachineTypes:
+        """The machine types as the user has them; a spot machine costs no more than on demand."""
+        from fluxburst_eks.prices import with_ceilings
+
+        return with_ceilings(super().machines)
+
+    @functools.cached_property
+    def _live(self) -> LivePrices:
+        from fluxburst_eks.prices import LivePrices
+
+        return LivePrices()
+
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        return chain(super()._problems(), checks.check_parameters(self.params))
+
+    def _output(self, pod: str) -> str:
+        """Return the same command as ever, after the one that lets kubectl in."""
+        name = shlex.quote(self.params.cluster_name)
+        login = f"aws eks update-kubeconfig --region {self.aws.region} --name {name}"
+        return f"{login} && {super()._output(pod)}"
+
+    def _types(self) -> list[NodeType]:
+        kinds = super()._types()
+        if not self.params.live_prices:
+            return kinds
+        names = {machine_of(kind.name)[0] for kind in kinds} - set(self.machines.overridden)
+        prices = self._prices(sorted(names))
+        return [replace(kind, price=prices.get(kind.name, kind.price)) for kind in kinds]
+
+    def _prices(self, names: Sequence[str]) -> dict[str, float]:
+        """Return the prices of node types as AWS tells them now, as far as it does."""
+        with self._pricing:
+            try:
+                prices = self._live.of(self.aws, names)
+            except FluxburstError as error:  # no region, or no such profile: said where it is used
+                self._say(str(error))
+                return {}
+        self._say(self._live.problem)
+        return prices
+
+    def _say(self, problem: str) -> None:
+        if problem and problem != self._said:
+            _log.warning("plugin %s: prices are those of the table: %s", self.name, problem)
+        self._said = problem
+
+    def renew(self, burst: Burst) -> Burst:
+        """Have the Job end when the lease does, and write that on the node group as well."""
+        renewed = super().renew(burst)
+        if renewed.lease_until is not None and self.params.node_pool is None:
+            self.pools.write_lease(self._pool_name(burst.name), renewed.lease_until)
+        return renewed
+
+    def provider_findings(self) -> Iterable[Finding]:
+        """Check who these credentials are, what they may do, and what the cluster has."""
+        from fluxburst_eks.diagnosis import findings
+
+        return findings(self)

@@ -1,0 +1,321 @@
+"""Node groups of an EKS cluster, as the base for managed clusters has them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from fluxburst.errors import BurstError, CapacityError
+from fluxburst.machine_types import MachineTypes
+from fluxburst_eks import clusters, nodegroups, zones
+from fluxburst_eks.clusters import ClusterPlan, Described
+from fluxburst_eks.errors import NotFoundError, of_capacity
+from fluxburst_eks.nodegroups import GroupPlan, NodeGroup
+from fluxburst_eks.zones import Resting
+from fluxburst_kubernetes.labels import label_value
+from fluxburst_kubernetes.node_pools import (
+    Access,
+    Pool,
+    PoolRequest,
+    PoolState,
+    Record,
+    read_record,
+)
+
+if TYPE_CHECKING:
+    from fluxburst_eks.aws import Aws
+    from fluxburst_eks.parameters import BurstParameters
+    from fluxburst_eks.tokens import Token
+
+PREFIX = "fluxburst.io/"
+FORMER_MOST = f"{PREFIX}former-most"
+GROUP_LABEL = "eks.amazonaws.com/nodegroup"
+"""The label that EKS gives to every node of a managed node group: the group's name."""
+
+MOST_OF_A_TAG = 256
+GIB = 2**30
+FRESH_SECONDS = 300.0
+"""A token is used for a connection if it is good for that long, or else made anew."""
+
+# A tag's value has letters, digits, spaces and + - = . _ : / @ alone; a hostlist has none of these
+# that stand for what it has beside them.
+_TO_TAG = str.maketrans("[],", ":/ ")
+_FROM_TAG = str.maketrans(":/ ", "[],")
+
+_STATES = {
+    "CREATING": PoolState.COMING,
+    "ACTIVE": PoolState.RUNNING,
+    "UPDATING": PoolState.RUNNING,
+    "DEGRADED": PoolState.RUNNING,  # the nodes that it has do run; pods tell which it lost
+    "CREATE_FAILED": PoolState.BROKEN,
+    "DELETE_FAILED": PoolState.BROKEN,
+    "DELETING": PoolState.GOING,
+}
+
+
+def tags_of(record: Record) -> dict[str, str]:
+    """Return the tags that say what a node group, or a cluster, was made for."""
+    texts = record.texts()
+    if "hostnames" in texts:
+        texts["hostnames"] = texts["hostnames"].translate(_TO_TAG)
+    return {f"{PREFIX}{name}": text for name, text in texts.items() if len(text) <= MOST_OF_A_TAG}
+
+
+def record_of(tags: Mapping[str, str]) -> Record | None:
+    """Return what tags say; None for those of others."""
+    texts = {
+        name.removeprefix(PREFIX): text for name, text in tags.items() if name.startswith(PREFIX)
+    }
+    if "hostnames" in texts:
+        texts["hostnames"] = texts["hostnames"].translate(_FROM_TAG)
+    return read_record(texts)
+
+
+class EksPools:
+    """The cluster of the parameters, and its node groups.
+
+    Args:
+        aws: The account.
+        params: The plugin's parameters.
+        machines: The machine types, for what their nodes have to boot.
+    """
+
+    def __init__(self, aws: Aws, params: BurstParameters, machines: MachineTypes) -> None:
+        self._aws = aws
+        self._params = params
+        self._machines = machines
+        self._cluster = params.cluster_name
+        self._resting = Resting(params.zone_rest)
+        self._signing = threading.Lock()
+        self._token: Token | None = None
+
+    # --- the cluster -----------------------------------------------------------------------
+
+    def access(self) -> Access | None:
+        """Return how to reach the cluster now; None if there is none that can be reached."""
+        found = clusters.describe(self._aws, self._cluster)
+        if found is None or found.status in ("DELETING", "FAILED") or not found.endpoint:
+            return None
+        with self._signing:
+            if self._token is None or self._token.until - time.time() < FRESH_SECONDS:
+                self._token = self._aws.token(self._cluster)
+            token = self._token.text
+        return Access(self._cluster, found.endpoint, found.certificate, token)
+
+    def ensure_cluster(self, record: Record) -> None:
+        """Have the cluster be there, and wait until it can be used."""
+        if clusters.describe(self._aws, self._cluster) is None:
+            if not self._params.create_cluster:
+                raise BurstError(
+                    f"there is no cluster {self._cluster} in the region {self._aws.region}: set "
+                    "create_cluster to have it made, or name another one with cluster_name"
+                )
+            clusters.create(self._aws, self._cluster, self._cluster_plan(record))
+        clusters.wait_active(self._aws, self._cluster, self._params.cluster_timeout)
+
+    def _cluster_plan(self, record: Record) -> ClusterPlan:
+        params = self._params
+        if params.cluster_role_arn is None or not params.subnets:
+            raise BurstError("cluster_role_arn and subnets are needed to make a cluster")
+        return ClusterPlan(
+            params.cluster_role_arn,
+            params.subnets,
+            params.security_groups,
+            params.kubernetes_version or "",
+            tags_of(record),
+        )
+
+    def made_for(self) -> Record | None:
+        """Return what fluxburst wrote on the cluster; None if it is not there, or not ours."""
+        found = clusters.describe(self._aws, self._cluster)
+        return None if found is None else record_of(found.tags)
+
+    def delete_cluster(self) -> None:
+        """Delete the cluster, if fluxburst made it, and wait until it is gone."""
+        if self.made_for() is not None:
+            clusters.delete(self._aws, self._cluster, self._params.cluster_timeout)
+
+    # --- node groups -----------------------------------------------------------------------
+
+    def selector(self, pool: str) -> Mapping[str, str]:
+        """Return the label of a node group's nodes."""
+        return {GROUP_LABEL: pool}
+
+    def get(self, name: str) -> Pool | None:
+        """Return a node group; None if it is not there."""
+        found = nodegroups.describe(self._aws, self._cluster, name)
+        return None if found is None else _pool(found)
+
+    def ours(self, tag: str) -> Sequence[Pool]:
+        """Return the node groups that have a record of this instance."""
+        try:
+            names = nodegroups.names(self._aws, self._cluster)
+        except NotFoundError:
+            return []
+        pools = [pool for name in names if (pool := self.get(name)) is not None]
+        return [pool for pool in pools if pool.record is not None and pool.record.tag == tag]
+
+    def create(self, request: PoolRequest) -> None:
+        """Make a node group in the first zone that has room for it, and wait until it is there.
+
+        Raises:
+            CapacityError: if no zone has.
+            BurstError: or one of its kinds, for what else there is.
+        """
+        deadline = time.monotonic() + self._params.pool_timeout
+        refused = self._finish(request, deadline)
+        if refused is None:
+            return
+        places = self._places(request)
+        for zone, subnets in places.items():
+            plan = self._group_plan(request, subnets)
+            nodegroups.create(self._aws, self._cluster, request.name, plan)
+            problem = self._wait(request, zone, deadline)
+            if problem is None:
+                return
+            refused.append(f"{zone}: {problem}")
+        problems = "; ".join(refused) or "no zone is left that may have some"
+        raise CapacityError(
+            f"no capacity for {request.nodes} of {request.machine_type}: {problems}"
+        )
+
+    def _finish(self, request: PoolRequest, deadline: float) -> list[str] | None:
+        """Go on with a node group that is there already.
+
+        Returns:
+            None once it is there; or why it is not, after which it is not there.
+        """
+        found = nodegroups.describe(self._aws, self._cluster, request.name)
+        if found is None:
+            return []
+        if found.status == "DELETING":
+            self._remove(request.name, deadline)
+            return []
+        by_zone = zones.subnets_by_zone(self._aws, found.subnets)
+        zone = ", ".join(by_zone)
+        problem = self._wait(request, zone, deadline)
+        return None if problem is None else [f"{zone}: {problem}"]
+
+    def _wait(self, request: PoolRequest, zone: str, deadline: float) -> str | None:
+        """Wait for a node group; one that finds no room is deleted again, and why is returned."""
+        try:
+            nodegroups.wait_active(self._aws, self._cluster, request.name, _left(deadline))
+        except CapacityError as error:
+            for one in zone.split(", "):
+                self._resting.rest(one, _kind(request))
+            self._remove(request.name, deadline)
+            return str(error)
+        return None
+
+    def _remove(self, name: str, deadline: float) -> None:
+        nodegroups.delete(self._aws, self._cluster, name, _left(deadline))
+
+    def _places(self, request: PoolRequest) -> dict[str, list[str]]:
+        """Return where a node group can be, in turn: zones, with the subnets there.
+
+        Raises:
+            CapacityError: if no zone of the subnets offers the machine type at all.
+        """
+        by_zone = zones.subnets_by_zone(self._aws, self.subnets())
+        offered = zones.offering(self._aws, request.machine_type)
+        suiting = [zone for zone in by_zone if zone in offered]
+        if not suiting:
+            raise CapacityError(
+                f"none of the zones {', '.join(by_zone)} offers the machine type "
+                f"{request.machine_type}: see the parameter subnets"
+            )
+        awake = self._resting.awake(suiting, _kind(request))
+        if self._params.spread_zones and awake:
+            return {", ".join(awake): [one for zone in awake for one in by_zone[zone]]}
+        return {zone: by_zone[zone] for zone in awake}
+
+    def subnets(self) -> Sequence[str]:
+        """Return the subnets that nodes may be in: those of the parameters, or the cluster's."""
+        if self._params.subnets:
+            return self._params.subnets
+        found: Described | None = clusters.describe(self._aws, self._cluster)
+        if found is None or not found.subnets:
+            raise BurstError(
+                f"the cluster {self._cluster} has no subnets: set the parameter subnets"
+            )
+        return found.subnets
+
+    def _group_plan(self, request: PoolRequest, subnets: Sequence[str]) -> GroupPlan:
+        params = self._params
+        if params.node_role_arn is None:
+            raise BurstError("node_role_arn is needed to make a node group")
+        record = request.record
+        gpus = self._machines[request.machine_type].gpus
+        return GroupPlan(
+            params.node_role_arn,
+            request.machine_type,
+            request.nodes,
+            request.spot,
+            subnets,
+            labels={
+                f"{PREFIX}instance": record.tag,
+                f"{PREFIX}burst": label_value(record.burst),
+            },
+            tags=tags_of(record),
+            ami_type=params.ami_type or nodegroups.ami_type_of(request.machine_type, gpus),
+            disk_gib=None if params.disk_size is None else -(-params.disk_size // GIB),
+        )
+
+    def delete(self, name: str) -> None:
+        """Delete a node group of ours, and wait until it is gone."""
+        nodegroups.delete(self._aws, self._cluster, name, self._params.pool_timeout)
+
+    def grow(self, name: str, nodes: int, record: Record) -> None:
+        """Write on a node group that is not ours, then give it more nodes."""
+        found = self._must_find(name)
+        most = found.tags.get(FORMER_MOST, str(found.most))
+        nodegroups.tag(self._aws, found, {**tags_of(record), FORMER_MOST: most})
+        if found.nodes != nodes:
+            nodegroups.resize(self._aws, self._cluster, name, nodes, max(nodes, found.most))
+        nodegroups.wait_active(self._aws, self._cluster, name, self._params.pool_timeout)
+
+    def shrink(self, name: str, nodes: int) -> None:
+        """Give a grown node group the size and the limit that it had, and take the record off."""
+        found = self._must_find(name)
+        most = int(found.tags.get(FORMER_MOST, found.most))
+        if (found.nodes, found.most) != (nodes, most):
+            nodegroups.resize(self._aws, self._cluster, name, nodes, most)
+        own = [key for key in found.tags if key.startswith(PREFIX)]
+        if own:
+            nodegroups.untag(self._aws, found, own)
+
+    def write_lease(self, name: str, until: float) -> None:
+        """Write on a node group of ours until when it is for."""
+        found = nodegroups.describe(self._aws, self._cluster, name)
+        if found is not None and record_of(found.tags) is not None:
+            nodegroups.tag(self._aws, found, {f"{PREFIX}lease-until": f"{until:.0f}"})
+
+    def _must_find(self, name: str) -> NodeGroup:
+        found = nodegroups.describe(self._aws, self._cluster, name)
+        if found is None:
+            raise BurstError(f"the cluster {self._cluster} has no node group {name!r}")
+        return found
+
+
+def _pool(found: NodeGroup) -> Pool:
+    state = _STATES.get(found.status, PoolState.BROKEN)
+    if state is PoolState.COMING and of_capacity(found.issues):
+        state = PoolState.BROKEN  # EKS goes on trying for a quarter of an hour
+    return Pool(
+        found.name,
+        state,
+        found.nodes,
+        record_of(found.tags),
+        found.machine_type,
+        "; ".join(map(str, found.issues)),
+    )
+
+
+def _kind(request: PoolRequest) -> str:
+    return f"{request.machine_type} {'spot' if request.spot else 'on demand'}"
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())

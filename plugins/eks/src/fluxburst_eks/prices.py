@@ -1,0 +1,124 @@
+"""Prices as they are now: on demand from the Price List, spot from EC2's own history.
+
+See https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-the-aws-price-list-bulk-api.html
+for the attributes of a price, and DescribeSpotPriceHistory in the Amazon EC2 API Reference: asked
+from now on, it answers with the price in effect for each type and zone.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from fluxburst.errors import BurstError
+from fluxburst.machine_types import SPOT, MachineType, MachineTypes
+
+if TYPE_CHECKING:
+    from fluxburst_eks.aws import Aws
+
+GOOD_SECONDS = 3600.0
+"""For how long prices are used before they are asked for again."""
+
+_LINUX = {
+    "operatingSystem": "Linux",
+    "tenancy": "Shared",
+    "preInstalledSw": "NA",
+    "capacitystatus": "Used",
+    "operation": "RunInstances",
+}
+"""What tells the price of an ordinary machine from those of licences and reservations."""
+
+
+def on_demand(aws: Aws, machine_type: str) -> float | None:
+    """Return what a machine type costs an hour in US dollars; None where the list has no price."""
+    wanted = {"instanceType": machine_type, "regionCode": aws.region, **_LINUX}
+    filters: Any = [{"Type": "TERM_MATCH", "Field": k, "Value": v} for k, v in wanted.items()]
+
+    def ask() -> list[str]:
+        answer = aws.pricing.get_products(ServiceCode="AmazonEC2", Filters=filters)
+        return [str(product) for product in answer["PriceList"]]
+
+    products = aws.ask(f"tell the price of {machine_type}", ask)
+    return max((price for text in products for price in _prices(json.loads(text))), default=None)
+
+
+def _prices(product: Mapping[str, Any]) -> Iterator[float]:
+    for term in (product.get("terms") or {}).get("OnDemand", {}).values():
+        for dimension in term.get("priceDimensions", {}).values():
+            price = float(dimension.get("pricePerUnit", {}).get("USD", 0))
+            if dimension.get("unit") == "Hrs" and price > 0:
+                yield price
+
+
+def spot(aws: Aws, machine_types: Collection[str]) -> dict[str, float]:
+    """Return what machine types cost an hour on the spot market now, in the dearest zone."""
+
+    def ask() -> list[Any]:
+        pages = aws.ec2.get_paginator("describe_spot_price_history").paginate(
+            InstanceTypes=sorted(machine_types),  # type: ignore[arg-type] # any text will do
+            ProductDescriptions=["Linux/UNIX"],
+            StartTime=datetime.now(timezone.utc),
+        )
+        return [one for page in pages for one in page["SpotPriceHistory"]]
+
+    found: dict[str, float] = {}
+    for one in aws.ask("tell spot prices", ask):
+        name, price = str(one["InstanceType"]), float(one["SpotPrice"])
+        found[name] = max(price, found.get(name, 0.0))
+    return found
+
+
+class LivePrices:
+    """Prices that were asked for, for as long as they are good.
+
+    Attributes:
+        problem: Why the last that were asked for are not known; empty where they are.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, float] = {}
+        self._asked: frozenset[str] = frozenset()
+        self._until = 0.0
+        self.problem = ""
+
+    def of(self, aws: Aws, machine_types: Collection[str]) -> dict[str, float]:
+        """Return the prices of node types, as far as AWS tells them: on demand, and spot.
+
+        What it does not tell is asked again an hour later.
+        """
+        if time.monotonic() > self._until or not self._asked.issuperset(machine_types):
+            self._until = time.monotonic() + GOOD_SECONDS
+            self._asked = frozenset(machine_types)
+            self._known = self._ask(aws, machine_types) if machine_types else {}
+        return self._known
+
+    def _ask(self, aws: Aws, machine_types: Collection[str]) -> dict[str, float]:
+        known: dict[str, float] = {}
+        self.problem = ""
+        try:
+            found = spot(aws, machine_types)
+            known |= {f"{name}{SPOT}": price for name, price in found.items()}
+            for name in machine_types:
+                price = on_demand(aws, name)
+                if price is not None:
+                    known[name] = price
+        except BurstError as error:
+            self.problem = str(error)
+        return known
+
+
+def with_ceilings(table: MachineTypes) -> MachineTypes:
+    """Return a table in which each machine type that has a price has one for spot machines too."""
+    by_name = {name: with_ceiling(one) for name, one in table.by_name.items()}
+    return replace(table, by_name=by_name)
+
+
+def with_ceiling(machine_type: MachineType) -> MachineType:
+    """Count a spot machine whose price is not known with that on demand, the most that AWS asks."""
+    if machine_type.spot_price is not None:
+        return machine_type
+    return replace(machine_type, spot_price=machine_type.price)
