@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from compute_sites import burst, plugin_of
-from fake_compute import REGION, Dropped, Site
+from fake_compute import REGION, Site
 
 ACTING = """
 import json, os, sys
@@ -48,7 +48,7 @@ class Acting:
         self.site, self.process = site, process
         self.table = {**site.parameters, "config_dir": str(elastic), "compute_compact": True}
 
-    def killed_at(self, request: int, do: str, *, answered: bool) -> bool:
+    def killed_at(self, request: int, do: str) -> bool:
         """Run one; whether it was killed, and not through before that."""
         first = len(self.site.requests)
         child: list[int] = []
@@ -59,13 +59,8 @@ class Acting:
                 assert born.wait(60)
                 os.kill(child[0], signal.SIGKILL)
                 assert dead.wait(60)
-                if not answered:
-                    raise Dropped
 
-        if answered:
-            self.site.after = kill
-        else:
-            self.site.before = kill
+        self.site.after = kill
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         print(json.dumps([self.table, do]), file=self.process.stdin, flush=True)
@@ -73,7 +68,7 @@ class Acting:
         born.set()
         code = int(self.process.stdout.readline())
         dead.set()
-        self.site.before = self.site.after = lambda number: None
+        self.site.after = lambda number: None
         assert code in (0, -signal.SIGKILL)
         return code != 0
 
@@ -92,13 +87,12 @@ def acting(site: Site, elastic: Path) -> Iterator[Acting]:
         yield Acting(site, elastic, process)
 
 
-@pytest.mark.parametrize("answered", [False, True], ids=["before", "after"])
 def test_a_creation_that_is_killed_anywhere_leaves_nothing_that_is_not_found(
-    site: Site, elastic: Path, acting: Acting, answered: bool
+    site: Site, elastic: Path, acting: Acting
 ) -> None:
     site.full = {f"{REGION}-a"}
     for request in range(1, MOST_REQUESTS):
-        killed = acting.killed_at(request, "create", answered=answered)
+        killed = acting.killed_at(request, "create")
         plugin = plugin_of(site, elastic, compute_compact=True)
         plugin.delete(burst())
         site.settle()
@@ -110,12 +104,11 @@ def test_a_creation_that_is_killed_anywhere_leaves_nothing_that_is_not_found(
     raise AssertionError("it never came to its end")
 
 
-@pytest.mark.parametrize("answered", [False, True], ids=["before", "after"])
 def test_a_creation_that_was_killed_anywhere_is_gone_on_with(
-    site: Site, elastic: Path, acting: Acting, answered: bool
+    site: Site, elastic: Path, acting: Acting
 ) -> None:
     for request in range(1, MOST_REQUESTS):
-        killed = acting.killed_at(request, "create", answered=answered)
+        killed = acting.killed_at(request, "create")
         plugin = plugin_of(site, elastic, compute_compact=True)
         made = plugin.create(burst())
         assert len(made.hostnames) == 2
@@ -128,14 +121,13 @@ def test_a_creation_that_was_killed_anywhere_is_gone_on_with(
     raise AssertionError("it never came to its end")
 
 
-@pytest.mark.parametrize("answered", [False, True], ids=["before", "after"])
 def test_a_deletion_that_is_killed_anywhere_is_gone_on_with(
-    site: Site, elastic: Path, acting: Acting, answered: bool
+    site: Site, elastic: Path, acting: Acting
 ) -> None:
     for request in range(1, MOST_REQUESTS):
         plugin = plugin_of(site, elastic, compute_compact=True)
         made = plugin.create(burst())
-        killed = acting.killed_at(request, "delete", answered=answered)
+        killed = acting.killed_at(request, "delete")
         # What is left is found: a burst that nothing lists has left nothing behind.
         left = site.left()
         assert bool(plugin.list_bursts()) == bool(left)

@@ -108,6 +108,10 @@ class Script:
         return self.replies[min(len(self.asked), len(self.replies)) - 1]
 
 
+CHANGES = ("POST", "PUT", "PATCH", "DELETE")
+"""The methods of requests that change something."""
+
+
 @contextmanager
 def between(
     server: Server,
