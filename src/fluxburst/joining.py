@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import functools
 import secrets
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fluxburst.bursts import Burst
-from fluxburst.elastic import BURST_PROPERTY, Elastic, load
+from fluxburst.elastic import BURST_PROPERTY, Elastic, is_loopback, load
 from fluxburst.errors import BurstError, RequestError
 from fluxburst.handles.protocol import Instance
 from fluxburst.hookspecs import hookimpl
 from fluxburst.jobs import Job
-from fluxburst.plugins import BurstPlugin
+from fluxburst.plugins import BurstPlugin, Finding
 
 if TYPE_CHECKING:
     from fluxburst.client import FluxBurst
+
+CONNECT_SECONDS = 3.0
 
 
 class JoiningPlugin(BurstPlugin):
@@ -49,7 +52,8 @@ class ElasticPlugin(JoiningPlugin):
     """A burst plugin whose nodes are declared in an elastic instance (:mod:`fluxburst.elastic`).
 
     Its parameters have a ``config_dir``, the elastic instance's directory or None for the running
-    one's, and its command ``fluxburst NAME init`` makes such a directory.
+    one's, a ``lead_host`` and a ``lead_port``, or None for those declared; its command
+    ``fluxburst NAME init`` makes such a directory.
     """
 
     @functools.cached_property
@@ -79,6 +83,35 @@ class ElasticPlugin(JoiningPlugin):
     def queue(self) -> str:
         """The queue of the burst nodes, to which jobs are moved; empty where there is none."""
         return self.elastic.queue
+
+    def lead_findings(self, who: str) -> Iterable[Finding]:
+        """Say whether something listens where nodes are to reach the lead, as seen from here.
+
+        Args:
+            who: What the nodes are, such as ``pods``.
+        """
+        try:
+            host = self.params.lead_host or self.elastic.address
+            port = self.params.lead_port or self.elastic.port
+        except RequestError as error:
+            yield Finding("error", str(error), "see the parameter config_dir")
+            return
+        if is_loopback(host):
+            yield Finding(
+                "warning",
+                f"{who} are to reach the lead at {host}, which is themselves",
+                f"set lead_host to an address that {who} can reach",
+            )
+        try:
+            with socket.create_connection((host, port), CONNECT_SECONDS):
+                what = f"something listens at {host}:{port}, where {who} reach the lead"
+                yield Finding("ok", what)
+        except OSError as error:
+            yield Finding(
+                "warning",
+                f"nothing answers at {host}:{port}, where {who} are to reach the lead: {error}",
+                f"start the instance; or only {who} can reach it, which cannot be told here",
+            )
 
     def constraint_of(self, job: Job) -> Mapping[str, Any] | None:
         """Return what the burst nodes' queue requires, where jobs are moved to one."""

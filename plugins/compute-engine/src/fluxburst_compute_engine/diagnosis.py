@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fluxburst.errors import BurstError, FluxburstError, RequestError
+from fluxburst.errors import BurstError, FluxburstError
 from fluxburst.plugins import Finding
 from fluxburst_compute_engine.errors import as_error
 from fluxburst_compute_engine.machines import image_of
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
     from fluxburst_compute_engine.parameters import BurstParameters
     from fluxburst_compute_engine.plugin import ComputeEngineBurst
 
-CONNECT_SECONDS = 3.0
 
 NEEDED = (
     "compute.disks.create",
@@ -66,7 +63,7 @@ def diagnose(plugin: ComputeEngineBurst) -> Iterator[Finding]:
         yield Finding("error", str(error), "see the parameter project, and the README")
     yield from _types(plugin)
     if not plugin.isolated:
-        yield from _lead(plugin)
+        yield from plugin.lead_findings("instances")
 
 
 def needed(params: BurstParameters) -> tuple[str, ...]:
@@ -147,34 +144,3 @@ def _types(plugin: ComputeEngineBurst) -> Iterator[Finding]:
 
 def _count(most: int | None) -> str:
     return "nodes" if most is None else f"{most} nodes"
-
-
-def _lead(plugin: ComputeEngineBurst) -> Iterator[Finding]:
-    """Say whether something listens where instances are to reach the lead, as seen from here."""
-    try:
-        host = plugin.params.lead_host or plugin.elastic.address
-        port = plugin.params.lead_port or plugin.elastic.port
-    except RequestError:
-        return  # said of the node types
-    if _is_loopback(host):
-        yield Finding(
-            "warning",
-            f"instances are to reach the lead at {host}, which is themselves",
-            "set lead_host to an address that they can reach",
-        )
-    try:
-        with socket.create_connection((host, port), CONNECT_SECONDS):
-            yield Finding("ok", f"something listens at {host}:{port}, where they reach the lead")
-    except OSError as error:
-        yield Finding(
-            "warning",
-            f"nothing answers at {host}:{port}, where instances are to reach the lead: {error}",
-            "start the instance; or it is only reached from the network of the instances",
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

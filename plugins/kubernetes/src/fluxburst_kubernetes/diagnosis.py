@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,8 +24,6 @@ from fluxburst_kubernetes.errors import NotFoundError
 
 if TYPE_CHECKING:
     from fluxburst_kubernetes.miniclusters import MiniClusterBurst
-
-CONNECT_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,7 @@ def diagnose(plugin: MiniClusterBurst) -> Iterator[Finding]:
     except FluxburstError as error:
         yield Finding("error", str(error), "see the parameters kubeconfig and context")
     if not plugin.isolated:  # nothing of an isolated burst leads back here
-        yield from _lead(plugin)
+        yield from plugin.lead_findings("pods")
         yield from _slots(plugin)
 
 
@@ -147,38 +143,6 @@ def _operator(cluster: Cluster, source: str | None) -> Iterator[Finding]:
             yield Finding("error", operator.ABSENT, "see flux-framework.org/flux-operator")
     except NotFoundError as error:
         yield Finding("error", str(error))
-
-
-def _lead(plugin: MiniClusterBurst) -> Iterator[Finding]:
-    """Say whether something listens where pods are to reach the lead, as seen from here."""
-    try:
-        host = plugin.params.lead_host or plugin.elastic.address
-        port = plugin.params.lead_port or plugin.elastic.port
-    except RequestError as error:
-        yield Finding("error", str(error), "see the parameter config_dir")
-        return
-    if _is_loopback(host):
-        yield Finding(
-            "warning",
-            f"pods are to reach the lead at {host}, which is themselves",
-            "set lead_host to an address that pods can reach",
-        )
-    try:
-        with socket.create_connection((host, port), CONNECT_SECONDS):
-            yield Finding("ok", f"something listens at {host}:{port}, where pods reach the lead")
-    except OSError as error:
-        yield Finding(
-            "warning",
-            f"nothing answers at {host}:{port}, where pods are to reach the lead: {error}",
-            "start the instance; or it is only reached from the cluster, which cannot be told here",
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _slots(plugin: MiniClusterBurst) -> Iterator[Finding]:

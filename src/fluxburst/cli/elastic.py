@@ -1,0 +1,168 @@
+"""What the commands ``fluxburst PLUGIN init`` share, which make elastic instances."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from fluxburst import elastic as elastic_instances
+from fluxburst.cli.output import console
+from fluxburst.elastic import Elastic, Shape
+from fluxburst.errors import RequestError
+from fluxburst.sets import parse_hostlist
+
+F = TypeVar("F", bound=Callable[..., Any])
+Option = Callable[[Any], Any]
+
+
+def instance_options(*, lead_cores_required: bool) -> Sequence[Option]:
+    """Return the argument and the options that say what an instance is, but for its burst nodes."""
+    return (
+        click.argument("directory", type=click.Path(path_type=Path, file_okay=False)),
+        click.option(
+            "--address", help="Where burst nodes reach the first lead host; by default its name."
+        ),
+        click.option("--port", type=int, default=elastic_instances.DEFAULT_PORT, show_default=True),
+        click.option("--network-device", default="", help="What the lead listens on."),
+        click.option(
+            "--lead-hosts", metavar="HOSTLIST", help="Hosts up from the start; by default this."
+        ),
+        click.option(
+            "--lead-cores",
+            type=click.IntRange(min=1),
+            required=lead_cores_required,
+            help="Cores of a lead host.",
+        ),
+        click.option(
+            "--lead-gpus", type=click.IntRange(min=0), default=0, help="GPUs of a lead host."
+        ),
+        click.option("--queue", default="", help="Give the burst nodes a queue of this name."),
+        click.option(
+            "--default-queue", default="batch", show_default=True, help="Then the other queue."
+        ),
+        click.option("--curve-cert", type=click.Path(path_type=Path), help="Use this certificate."),
+        click.option(
+            "--flux-root", type=click.Path(path_type=Path), help="Prefix of Flux; else on PATH."
+        ),
+        click.option("--force", is_flag=True, help="Replace an elastic instance that is there."),
+    )
+
+
+def with_options(*options: Option) -> Callable[[F], F]:
+    """Return a decorator that gives a command these options, in this order."""
+
+    def decorated(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorated
+
+
+def elastic_of(
+    given: Mapping[str, Any],
+    hosts: Sequence[str],
+    cores: int,
+    gpus: int = 0,
+    shapes: Sequence[Shape] = (),
+) -> Elastic:
+    """Return the elastic instance that options ask for, with these burst nodes.
+
+    Raises:
+        RequestError: if they are too many, or a hostlist cannot be read.
+        FluxUnavailableError: if there is no such Flux.
+    """
+    if len(hosts) > elastic_instances.MAX_NODES:
+        raise RequestError(f"{len(hosts)} burst nodes are more than Flux is given here")
+    leads = parse_hostlist(given["lead_hosts"] or elastic_instances.this_host())
+    return Elastic(
+        lead_hosts=leads,
+        burst_hosts=tuple(hosts),
+        cores=cores,
+        gpus=gpus,
+        lead_cores=given["lead_cores"],
+        lead_gpus=given["lead_gpus"],
+        address=given["address"] or leads[0],
+        port=given["port"],
+        network_device=given["network_device"],
+        queue=given["queue"],
+        default_queue=given["default_queue"],
+        flux=elastic_instances.find_flux(given["flux_root"]),
+        shapes=tuple(shapes),
+    )
+
+
+def write(
+    elastic: Elastic,
+    directory: Path,
+    given: Mapping[str, Any],
+    plugin: str,
+    parameters: Mapping[str, object],
+) -> None:
+    """Write an elastic instance's directory, with a configuration of fluxburst and a start script.
+
+    Args:
+        elastic: The instance.
+        directory: Where to write it.
+        given: The options, as :func:`instance_options` has them.
+        plugin: The plugin that it is to grow by.
+        parameters: The plugin's parameters; those that are None are left out.
+
+    Raises:
+        RequestError: and what else :func:`fluxburst.elastic.write` raises.
+    """
+    written = {"config_dir": str(directory.absolute()), **parameters}
+    lines = [
+        f"# For fluxburst in this instance; 'fluxburst params {plugin}' tells what can be set.",
+        f"[plugins.{plugin}]",
+        *(
+            f"{name} = {json.dumps(value, ensure_ascii=False)}"
+            for name, value in written.items()
+            if value is not None
+        ),
+    ]
+    elastic_instances.write(
+        elastic,
+        directory,
+        curve_cert=given["curve_cert"],
+        files={
+            "fluxburst.toml": "\n".join(lines) + "\n",
+            "start": start_script(elastic, directory),
+        },
+        overwrite=given["force"],
+    )
+
+
+def start_script(elastic: Elastic, directory: Path) -> str:
+    """Return a script that starts a lead broker; Flux leaves queues with names stopped."""
+    absolute = directory.absolute()
+    command = elastic_instances.lead_command(elastic, absolute, "@HOST@")
+    broker = shlex.join(command).replace("@HOST@", '"$host"')
+    flux = shlex.quote(elastic.flux)
+    host = shlex.quote(elastic.lead_hosts[0])
+    if len(elastic.lead_hosts) > 1:
+        host = '"${SLURMD_NODENAME:-$(hostname)}"'
+    first = f'{flux} queue start --all --quiet && exec "$@"'
+    return (
+        "#!/bin/sh\n# Starts a lead broker of this elastic instance, with the command given.\n"
+        f"host={host}\n"
+        '[ $# -gt 0 ] || set -- "${SHELL:-/bin/sh}"\n'
+        f'exec {broker} sh -c {shlex.quote(first)} sh "$@"\n'
+    )
+
+
+def say(directory: Path, text: str) -> None:
+    """Say what was written, and the commands that come next."""
+    start = shlex.quote(str(directory / "start"))
+    console().print(
+        f"{directory}: {text}\n"
+        f"Start it:     {start if start.startswith('/') else f'./{start}'}\n"
+        f"Burst in it:  fluxburst --config {shlex.quote(f'{directory}/fluxburst.toml')} run",
+        markup=False,
+        soft_wrap=True,
+    )
