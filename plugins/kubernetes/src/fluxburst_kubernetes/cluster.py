@@ -252,7 +252,7 @@ class Cluster:
                 if answer.is_error and "json" in answer.headers.get("Content-Type", ""):
                     raise ApiError(request=answer.request, response=answer)
                 answer.raise_for_status()
-                return answer.content[:limit]
+                return bytes(answer.content)[:limit]
 
         return self._ask(f"read the log of the Pod {pod}", ask)
 
