@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from support import Apart, Elsewhere, job, spec
@@ -12,7 +16,7 @@ from support import Apart, Elsewhere, job, spec
 from fluxburst import Burst, BurstState, FluxBurst, NodeType
 from fluxburst.errors import BurstErrors, CapacityError, RequestError
 from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.isolation import end_note, remote_jobspec
+from fluxburst.isolation import OUTPUT_LIMIT, end_note, kept_output, remote_jobspec
 from fluxburst.jobs import Job, JobState, Mark
 from fluxburst.nodes import Node
 from fluxburst.plan import Outcome
@@ -441,3 +445,50 @@ def test_the_note_says_where_its_output_is() -> None:
     assert end_note(replace(burst, exit_code=0, output="")) == (
         "it completed in burst b, with exit code 0"
     )
+
+
+# --- its output ----------------------------------------------------------------------------------
+
+
+def test_output_is_kept_once_and_whole_and_for_its_owner_alone(tmp_path: Path) -> None:
+    burst = Burst("b-1", "elsewhere", "node", 1, since=time.time())
+    directory = tmp_path / "new" / "output"
+    where = kept_output(burst, directory, lambda: b"one\n")
+    assert where == str(directory / "b-1.log")
+    assert kept_output(burst, directory, lambda: b"two\n") == where
+    assert Path(where).read_bytes() == b"one\n"
+    assert stat.S_IMODE(Path(where).stat().st_mode) == 0o600
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert list(directory.iterdir()) == [Path(where)]
+
+
+def test_output_of_an_earlier_burst_of_that_name_is_not_taken_for_its_own(tmp_path: Path) -> None:
+    burst = Burst("b-1", "elsewhere", "node", 1, since=time.time())
+    where = Path(kept_output(burst, tmp_path, lambda: b"earlier\n"))
+    os.utime(where, (time.time() - 3600, time.time() - 3600))
+    assert kept_output(burst, tmp_path, lambda: b"its own\n") == str(where)
+    assert where.read_bytes() == b"its own\n"
+
+
+@pytest.mark.parametrize("more", [0, 1, 5])
+def test_output_is_cut_at_its_limit_and_says_so(tmp_path: Path, more: int) -> None:
+    burst = Burst("b-1", "elsewhere", "node", 1)
+    where = Path(kept_output(burst, tmp_path, lambda: b"x" * (OUTPUT_LIMIT + more)))
+    kept = where.read_bytes()
+    assert kept[:OUTPUT_LIMIT] == b"x" * OUTPUT_LIMIT
+    assert (b"cut here" in kept[OUTPUT_LIMIT:]) is (more > 0)
+
+
+def test_output_that_cannot_be_read_or_written_is_elsewhere_and_that_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    burst = Burst("b-1", "elsewhere", "node", 1)
+
+    def refused() -> bytes:
+        raise RequestError("the server is not asked")
+
+    assert kept_output(burst, tmp_path, refused, "see there") == "see there"
+    assert "b-1: the output of its job cannot be kept: the server is not asked" in caplog.text
+    (tmp_path / "file").touch()
+    assert kept_output(burst, tmp_path / "file", lambda: b"", "see there") == "see there"
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]

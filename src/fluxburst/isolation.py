@@ -8,16 +8,29 @@ if its burst fails it gets its urgency back, once nothing of the burst is left.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import json
-from collections.abc import Mapping, Sequence
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fluxburst.bursts import Burst
+from fluxburst.errors import FluxburstError
 from fluxburst.handles.protocol import Instance
+
+OUTPUT_LIMIT = 16 * 2**20
+"""How many bytes of a job's output are kept here."""
+
+_CUT = b"\n[fluxburst: the output is longer than 16 MiB, and cut here]\n"
 
 _LOCAL = ("constraints", "queue", "bank", "dependencies", "burstable")
 """What is asked for of the instance here (RFC 25), and means nothing in another."""
+
+_log = logging.getLogger(__name__)
 
 
 def remote_jobspec(instance: Instance, jobid: int, environment: Sequence[str] = ()) -> str:
@@ -62,3 +75,51 @@ def end_note(burst: Burst) -> str:
     where = f"; its output: {burst.output}" if burst.output else ""
     ended = "completed" if burst.exit_code == 0 else "failed"
     return f"it {ended} in burst {burst.name}, with exit code {burst.exit_code}{where}"
+
+
+def kept_output(
+    burst: Burst, directory: Path, read: Callable[[], bytes], otherwise: str = ""
+) -> str:
+    """Keep the output of a burst's job in a file here, and return where it is to be read.
+
+    The file has the burst's name with ``.log``, is its owner's alone, and is written whole and
+    once: what is there since the burst began is not read again. Of an output that is longer than
+    ``OUTPUT_LIMIT`` the beginning is kept, and the last line says that it was cut.
+
+    Args:
+        burst: The burst, whose job has ended.
+        directory: Where the file is put; made if it is missing.
+        read: Returns the output, of which ``OUTPUT_LIMIT`` bytes and one more are enough.
+        otherwise: What to return where the output cannot be read or kept, which is logged.
+    """
+    path = directory.expanduser() / f"{burst.name}.log"
+    try:
+        if not _is_there(path, burst.since):
+            _write(path, read())
+    except (FluxburstError, OSError) as error:
+        _log.warning("burst %s: the output of its job cannot be kept: %s", burst.name, error)
+        return otherwise
+    return str(path)
+
+
+def _is_there(path: Path, since: float | None) -> bool:
+    """Whether a file is there that is of a burst, and of none before it of the same name."""
+    try:
+        return path.stat().st_mtime >= (since or 0.0)
+    except FileNotFoundError:
+        return False
+
+
+def _write(path: Path, output: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor, made = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(output[:OUTPUT_LIMIT])
+            if len(output) > OUTPUT_LIMIT:
+                file.write(_CUT)
+        Path(made).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(made).unlink()
+        raise

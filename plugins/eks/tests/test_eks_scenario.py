@@ -47,6 +47,7 @@ def test_the_scenario_of_all_plugins(eks_server: Server, tmp_path: Path) -> None
     with eks_site(eks_server, shutil.which("flux") or "") as site:
         parameters = {**site.parameters, "poll_interval": "100ms", "aws_poll_interval": "10ms"}
         parameters |= {"retry_timeout": "1s", "live_prices": False, "zone_rest": "1ms"}
+        parameters["output_dir"] = str(tmp_path / "output")
         with (
             elastic_instance(
                 tmp_path / "elastic", "eks", options, parameters, ENVIRONMENT

@@ -254,9 +254,10 @@ def test_doctor_tells_the_identity_and_each_permission_that_is_missing(
 
 
 def test_an_isolated_burst_is_a_pool_and_an_instance_on_it_without_declared_hosts(
-    gke: Site, namespace: str
+    gke: Site, namespace: str, tmp_path: Path
 ) -> None:
     written = {**gke.parameters, "namespace": namespace, "isolated_burst": True}
+    written["output_dir"] = str(tmp_path)
     plugin = GkeBurst(build("gke", BurstParameters, config=written))
     client_on(EmbeddedInstance(Recording((job(7),), ())), plugin)
     plugin.validate()
@@ -272,5 +273,7 @@ def test_an_isolated_burst_is_a_pool_and_an_instance_on_it_without_declared_host
     assert 'pod_name="gke-ab12-0-abcde"' in now.output
     (found,) = plugin.adopt()
     assert (found.isolated, found.jobs) == (True, (7,))
+    gke.operator.end_pod(namespace, "gke-ab12-0-abcde", "exit-code 0")
+    assert Path(plugin.refresh(made).output).read_bytes() == b"it says so\n"
     plugin.delete(made)
     assert gke.left() == []

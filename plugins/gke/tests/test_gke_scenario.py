@@ -48,7 +48,7 @@ def test_the_scenario_of_all_plugins(
         for name, value in site.environment.items():
             monkeypatch.setenv(name, value)
         parameters = {**site.parameters, "poll_interval": "100ms", "operation_interval": "20ms"}
-        parameters |= {"retry_timeout": "1s"}
+        parameters |= {"retry_timeout": "1s", "output_dir": str(tmp_path / "output")}
         with (
             elastic_instance(
                 tmp_path / "elastic", "gke", options, parameters, site.environment

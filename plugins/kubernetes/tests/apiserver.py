@@ -45,6 +45,8 @@ class Api:
     """The API as its administrator sees it, by path."""
 
     def __init__(self, url: str, certificate: Path, token: str) -> None:
+        self.keys = certificate.parent
+        """The directory with the server's own certificate and key."""
         self._client = httpx2.Client(
             base_url=url,
             verify=ssl.create_default_context(cafile=str(certificate)),

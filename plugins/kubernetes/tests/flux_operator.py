@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from apiserver import Api, free_port
+from kubelet import kubelet
 
 GROUP = "/apis/flux-framework.org/v1alpha2"
 MANAGED = "app.kubernetes.io/managed-by=fluxburst"
@@ -44,6 +45,11 @@ class Pod:
     def __init__(self, root: Path, host: str) -> None:
         self.root, self.host = root, host
         self.broker: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        """The file that its broker writes to."""
+        return self.root / "log"
 
     def place(self, text: str) -> str:
         """Return a text with a pod's paths as those that they are here."""
@@ -72,6 +78,9 @@ class FluxOperator:
         pods_are: What becomes of pods: ``running``; ``joined``, with a broker each; or
             ``unschedulable``, ``no-image``, ``crashing``, ``missing`` (all but the first).
         asleep: It does nothing with new MiniClusters.
+        says: What the log of a pod without a broker is; None to have its kubelet not answer.
+        said_before: What it was before the container was started again.
+        node: The node that pods are on.
         nodes_for: Tells how many nodes have certain labels; pods with too few are unschedulable.
     """
 
@@ -79,6 +88,9 @@ class FluxOperator:
         self.api, self.flux = api, flux
         self.pods_are = "joined" if flux else "running"
         self.asleep = False
+        self.says: bytes | None = b"it says so\n"
+        self.said_before = b"it said so before\n"
+        self.node = ""
         self.nodes_for: Callable[[Mapping[str, str]], float] = lambda labels: math.inf
         self.failures: list[BaseException] = []
         self._pods: dict[tuple[str, str, int], Pod] = {}
@@ -110,6 +122,16 @@ class FluxOperator:
         """Return what brokers wrote."""
         now = [path.read_text() for path in self._directory.glob("*/log")]
         return "\n".join([*self._kept, *now])
+
+    def log_of(self, namespace: str, pod: str, before: bool) -> bytes | None:
+        """Return what a pod wrote, as its kubelet has it."""
+        here = [one for (space, _, _), one in list(self._pods.items()) if space == namespace]
+        path = next((one.log for one in here if pod == f"{one.host}-abcde"), None)
+        if self.says is None:
+            return None
+        if path is not None and path.exists():
+            return path.read_bytes()
+        return self.said_before if before else self.says
 
     def _run(self) -> None:
         while not self._stop.wait(POLL_SECONDS):
@@ -187,16 +209,17 @@ class FluxOperator:
     def _make_pod(self, cluster: dict[str, Any], template: dict[str, Any], index: int) -> None:
         namespace, name = cluster["metadata"]["namespace"], cluster["metadata"]["name"]
         host = f"{name}-{index}"
+        pods_are = self._pods_are(cluster)
+        place = {} if pods_are == "unschedulable" else {"nodeName": self.node}
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {"name": f"{host}-abcde", "labels": template["metadata"]["labels"]},
-            "spec": {**template["spec"], "hostname": host},
+            "spec": {**template["spec"], "hostname": host, **place},
         }
         path = f"/api/v1/namespaces/{namespace}/pods"
         made = self.api("POST", path, pod)
-        pods_are = self._pods_are(cluster)
-        made["status"] = self._status(pods_are)
+        made["status"] = self._status(name, pods_are)
         self.api("PUT", f"{path}/{made['metadata']['name']}/status", made)
         here = Pod(self._directory / f"{namespace}-{host}", host)
         if pods_are == "joined":
@@ -208,7 +231,7 @@ class FluxOperator:
         enough = self.nodes_for(selector) >= cluster["spec"]["size"]
         return self.pods_are if enough else "unschedulable"
 
-    def _status(self, pods_are: str) -> dict[str, Any]:
+    def _status(self, name: str, pods_are: str) -> dict[str, Any]:
         now = stamp()
         waiting = {
             "no-image": ("ImagePullBackOff", 'Back-off pulling image "nowhere.example/none"'),
@@ -223,7 +246,7 @@ class FluxOperator:
                 "lastTransitionTime": now,
             }
             return {"phase": "Pending", "conditions": [condition]}
-        container: dict[str, Any] = {"name": "x", "image": "x", "imageID": "", "ready": True}
+        container: dict[str, Any] = {"name": name, "image": "x", "imageID": "", "ready": True}
         container |= {"restartCount": 0, "state": {"running": {"startedAt": now}}}
         if pods_are in waiting:
             reason, message = waiting[pods_are]
@@ -257,7 +280,7 @@ class FluxOperator:
         command += [f"-Stbon.connect_timeout={spec['flux']['connectTimeout']}"]
         command += ["-Sbroker.rc2_none"] if spec["interactive"] and index == 0 else []
         command += pod.place(container.get("command", "")).split() if index == 0 else []
-        with (pod.root / "log").open("wb") as log:
+        with pod.log.open("wb") as log:
             pod.broker = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -303,7 +326,7 @@ class FluxOperator:
                 pod.broker = None
                 said = pod.root / "dev/termination-log"
                 message = said.read_text() if said.exists() else ""
-                self._set_pod_ended(namespace, f"{name}-{index}-abcde", message)
+                self.end_pod(namespace, f"{name}-{index}-abcde", message)
         began = datetime.fromisoformat(job["status"]["startTime"].replace("Z", "+00:00"))
         limit = job["spec"].get("activeDeadlineSeconds", float("inf"))
         if time.time() - began.timestamp() > limit:
@@ -324,12 +347,14 @@ class FluxOperator:
         job["status"]["conditions"] = [condition]
         self.api("PUT", f"{path}/status", job)
 
-    def _set_pod_ended(self, namespace: str, name: str, message: str) -> None:
+    def end_pod(self, namespace: str, name: str, message: str) -> None:
+        """Have a pod be one that has ended, with a termination message."""
         path = f"/api/v1/namespaces/{namespace}/pods/{name}"
         pod = self.api("GET", path)
         if pod:
             ended = {"exitCode": 0, "reason": "Completed", "message": message}
-            container = {"name": "x", "image": "x", "imageID": "", "ready": False}
+            of = pod["spec"]["containers"][0]["name"]
+            container = {"name": of, "image": "x", "imageID": "", "ready": False}
             container |= {"restartCount": 0, "state": {"terminated": ended}}
             pod["status"] = {"phase": "Succeeded", "containerStatuses": [container]}
             self.api("PUT", f"{path}/status", pod)
@@ -355,9 +380,10 @@ class FluxOperator:
 def flux_operator(api: Api, flux: str = "") -> Iterator[FluxOperator]:
     """Run an operator; with a ``flux`` command, its pods are brokers."""
     operator = FluxOperator(api, flux)
-    operator.start()
-    try:
-        yield operator
-    finally:
-        operator.stop()
+    with kubelet(api, operator.log_of) as operator.node:
+        operator.start()
+        try:
+            yield operator
+        finally:
+            operator.stop()
     assert operator.failures == [], operator.failures

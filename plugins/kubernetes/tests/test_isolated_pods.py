@@ -5,21 +5,22 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from apiserver import Server, wait_until
+from apiserver import RESTRICTED, Server, wait_until
 from flux_operator import FluxOperator, flux_operator
 from growing_pods import Growing, growing
 from support import client_on, flux_available, job
-from test_clusters import cluster_of, objects
+from test_clusters import RBAC, cluster_of, objects
 
 from fluxburst import Burst, BurstState
 from fluxburst.errors import BurstError, ParameterError
 from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.isolation import remote_jobspec
+from fluxburst.isolation import OUTPUT_LIMIT, remote_jobspec
 from fluxburst.parameters import build
 from fluxburst.recordings import Recording
 from fluxburst_kubernetes import BurstParameters, KubernetesBurst
@@ -49,14 +50,14 @@ def burst(nodes: int = 2) -> Burst:
     return Burst("kubernetes-ab12", "kubernetes", "pod", nodes, (JOB,), isolated=True)
 
 
-def end(server: Server, namespace: str, pod: str, message: str) -> None:
-    """Have a pod end, with a termination message."""
+def restart(server: Server, namespace: str, pod: str, message: str, then: dict[str, Any]) -> None:
+    """Have a pod's container be in a state after it ended once, with a termination message."""
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}"
     there = server.api("GET", path)
-    ended = {"exitCode": 0, "message": message}
-    container = {"name": "x", "image": "x", "imageID": "", "ready": False, "restartCount": 0}
-    status = [{**container, "state": {"terminated": ended}}]
-    there["status"] = {"phase": "Succeeded", "containerStatuses": status}
+    before = {"terminated": {"exitCode": 1, "message": message}}
+    (status,) = there["status"]["containerStatuses"]
+    status |= {"restartCount": 1, "state": then, "lastState": before}
+    there["status"] = {"phase": "Running", "containerStatuses": [status]}
     server.api("PUT", f"{path}/status", there)
 
 
@@ -102,12 +103,12 @@ def test_a_job_travels_as_a_secret_that_goes_once_it_runs(
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_its_exit_code_is_that_of_the_first_pods_message(
-    server: Server, operator: FluxOperator, namespace: str, code: int
+    server: Server, operator: FluxOperator, namespace: str, tmp_path: Path, code: int
 ) -> None:
-    plugin = isolated_plugin(server, namespace)
+    plugin = isolated_plugin(server, namespace, output_dir=str(tmp_path))
     made = plugin.create(burst())
     wait_until(lambda: plugin.refresh(made).state is BurstState.READY, "its pods run")
-    end(server, namespace, f"{burst().name}-0-abcde", f"exit-code {code}")
+    operator.end_pod(namespace, f"{burst().name}-0-abcde", f"exit-code {code}")
     now = plugin.refresh(made)
     assert (now.exit_code, now.error, now.state) == (code, "", BurstState.READY)
     (found,) = plugin.adopt()
@@ -129,7 +130,7 @@ def test_an_instance_that_broke_before_its_job_ended_has_failed(
     plugin = isolated_plugin(server, namespace)
     made = plugin.create(burst(1))
     wait_until(lambda: plugin.refresh(made).state is BurstState.READY, "its pod runs")
-    end(server, namespace, f"{burst().name}-0-abcde", message)
+    operator.end_pod(namespace, f"{burst().name}-0-abcde", message)
     now = plugin.refresh(made)
     assert (now.state, now.exit_code) == (BurstState.FAILED, None)
     assert said in now.error
@@ -138,16 +139,151 @@ def test_an_instance_that_broke_before_its_job_ended_has_failed(
 
 
 def test_other_pods_may_end_before_the_first_has_told_the_exit_code(
-    server: Server, operator: FluxOperator, namespace: str
+    server: Server, operator: FluxOperator, namespace: str, tmp_path: Path
 ) -> None:
-    plugin = isolated_plugin(server, namespace)
+    plugin = isolated_plugin(server, namespace, output_dir=str(tmp_path))
     made = plugin.create(burst())
     wait_until(lambda: plugin.refresh(made).state is BurstState.READY, "its pods run")
-    end(server, namespace, f"{burst().name}-1-abcde", "")
+    operator.end_pod(namespace, f"{burst().name}-1-abcde", "")
     assert plugin.refresh(made).state is BurstState.READY
-    end(server, namespace, f"{burst().name}-0-abcde", "exit-code 4")
+    operator.end_pod(namespace, f"{burst().name}-0-abcde", "exit-code 4")
     assert plugin.refresh(made).exit_code == 4
     plugin.delete(made)
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        {"running": {"startedAt": "2024-05-06T07:08:09Z"}},
+        {"terminated": {"exitCode": 0, "message": "interrupted"}},
+    ],
+)
+def test_a_job_that_ended_has_ended_also_where_its_container_was_started_again(
+    server: Server, operator: FluxOperator, namespace: str, tmp_path: Path, then: dict[str, Any]
+) -> None:
+    plugin = isolated_plugin(server, namespace, output_dir=str(tmp_path))
+    made = running(plugin)
+    restart(server, namespace, f"{made.name}-0-abcde", "exit-code 3", then)
+    now = plugin.refresh(made)
+    assert (now.exit_code, now.error) == (3, "")
+    assert Path(now.output).read_bytes() == operator.said_before
+    plugin.delete(made)
+
+
+# --- what it wrote -------------------------------------------------------------------------------
+
+
+def running(plugin: KubernetesBurst) -> Burst:
+    """Return a burst of one node whose pod runs."""
+    made = plugin.create(burst(1))
+    wait_until(lambda: plugin.refresh(made).state is BurstState.READY, "its pod runs")
+    return made
+
+
+def test_output_is_kept_in_a_file_once_the_job_has_ended_and_stays_there(
+    server: Server, operator: FluxOperator, namespace: str, tmp_path: Path
+) -> None:
+    directory = tmp_path / "its" / "output"
+    plugin = isolated_plugin(server, namespace, output_dir=str(directory))
+    made = running(plugin)
+    assert not directory.exists()
+    operator.end_pod(namespace, f"{made.name}-0-abcde", "exit-code 0")
+    kept = Path(plugin.refresh(made).output)
+    assert kept == directory / f"{made.name}.log"
+    operator.says = None
+    (found,) = plugin.adopt()
+    assert (plugin.refresh(made).output, found.output) == (str(kept), str(kept))
+    plugin.delete(made)
+    assert kept.read_bytes() == b"it says so\n"
+    assert (stat.S_IMODE(kept.stat().st_mode), list(directory.iterdir())) == (0o600, [kept])
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_output_is_cut_where_it_is_too_long_and_says_so(
+    server: Server, operator: FluxOperator, namespace: str, tmp_path: Path
+) -> None:
+    operator.says = b"fifteen and one\n" * (OUTPUT_LIMIT // 16 + 1000)
+    plugin = isolated_plugin(server, namespace, output_dir=str(tmp_path))
+    made = running(plugin)
+    operator.end_pod(namespace, f"{made.name}-0-abcde", "exit-code 0")
+    kept = Path(plugin.refresh(made).output).read_bytes()
+    assert kept[:OUTPUT_LIMIT] == operator.says[:OUTPUT_LIMIT]
+    assert kept[OUTPUT_LIMIT:].strip().startswith(b"[fluxburst: the output is longer than 16 MiB")
+    assert len(kept) < OUTPUT_LIMIT + 100
+    plugin.delete(made)
+
+
+@pytest.mark.parametrize("broken", ["kubelet", "directory"])
+def test_a_job_has_ended_also_where_its_output_cannot_be_kept(
+    server: Server,
+    operator: FluxOperator,
+    namespace: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    broken: str,
+) -> None:
+    directory = tmp_path / "output"
+    if broken == "kubelet":
+        operator.says = None
+    else:
+        directory.write_text("no directory")
+    plugin = isolated_plugin(server, namespace, output_dir=str(directory))
+    made = running(plugin)
+    operator.end_pod(namespace, f"{made.name}-0-abcde", "exit-code 3")
+    now = plugin.refresh(made)
+    assert (now.exit_code, now.state) == (3, BurstState.READY)
+    assert now.output == f"kubectl logs --namespace {namespace} {made.name}-0-abcde"
+    assert f"burst {made.name}: the output of its job cannot be kept: " in caplog.text
+    plugin.delete(made)
+    assert objects(server, namespace) == []
+
+
+def test_it_takes_no_more_than_the_role_of_rbac_yaml(
+    server: Server, operator: FluxOperator, tmp_path: Path
+) -> None:
+    space = "flux-operator"
+    server.namespace(space)
+    server.apply(RBAC)
+    limited = {"kubeconfig": str(server.kubeconfig_of(RESTRICTED))}
+    plugin = isolated_plugin(server, space, output_dir=str(tmp_path), **limited)
+    made = running(plugin)
+    operator.end_pod(space, f"{made.name}-0-abcde", "exit-code 0")
+    assert Path(plugin.refresh(made).output).read_bytes() == b"it says so\n"
+    plugin.delete(made)
+    assert objects(server, space) == []
+
+
+def test_doctor_warns_where_logs_may_not_be_read_and_output_is_lost_then(
+    server: Server, operator: FluxOperator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    space = "flux-operator"
+    server.namespace(space)
+    server.apply(RBAC)
+    path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{space}/roles/fluxburst"
+    role = server.api("GET", path)
+    without = [rule for rule in role["rules"] if rule["resources"] != ["pods/log"]]
+    server.api("PUT", path, {**role, "rules": without})
+    limited = {"kubeconfig": str(server.kubeconfig_of(RESTRICTED))}
+    plugin = isolated_plugin(server, space, output_dir=str(tmp_path), **limited)
+    told = f"not permitted in the namespace {space}: get pods/log"
+
+    def warned() -> bool:
+        return any(
+            one.level == "warning" and one.what.startswith(told) for one in plugin.diagnose()
+        )
+
+    try:
+        wait_until(warned, "doctor warns")  # the server's authorizer has a cache
+        made = running(plugin)
+        operator.end_pod(space, f"{made.name}-0-abcde", "exit-code 0")
+        now = plugin.refresh(made)
+        assert (now.exit_code, now.output.partition(" ")[0]) == (0, "kubectl")
+        assert "cannot get resource" in caplog.text
+        plugin.delete(made)
+    finally:
+        latest = server.api("GET", path)
+        server.api("PUT", path, {**latest, "rules": role["rules"]})
+        wait_until(lambda: not warned(), "the role is whole again")
 
 
 def test_pods_that_cannot_come_fail_it(
@@ -201,10 +337,15 @@ def instance(
 @live
 @pytest.mark.parametrize(("nodes", "code"), [(1, 0), (2, 3)])
 def test_a_job_runs_in_an_instance_of_its_own_and_ends_here_as_it_ended_there(
-    instance: Growing, pods: FluxOperator, server: Server, nodes: int, code: int
+    instance: Growing,
+    pods: FluxOperator,
+    server: Server,
+    tmp_path: Path,
+    nodes: int,
+    code: int,
 ) -> None:
     blocker = instance.flux("submit", "-N1", "--exclusive", "sleep", "inf")
-    client = instance.client(isolated_burst=True)
+    client = instance.client(isolated_burst=True, output_dir=str(tmp_path))
     said = f"echo it says $(flux getattr size) nodes; exit {code}"
     job_id = instance.submit(f"-N{nodes}", "--exclusive", "sh", "-c", said)
     client.run_burst()
@@ -212,7 +353,9 @@ def test_a_job_runs_in_an_instance_of_its_own_and_ends_here_as_it_ended_there(
     note = instance.flux("job", "eventlog", str(job_id))
     assert f"exit code {code}" in note, (note, pods.logs())
     wait_until(lambda: _gone(client, server), "nothing is left")
-    assert f"it says {nodes} nodes" in pods.logs()
+    (kept,) = tmp_path.iterdir()
+    assert f"its output: {kept}" in note
+    assert f"it says {nodes} nodes\n" in kept.read_text()
     instance.flux("cancel", blocker)
 
 

@@ -18,7 +18,7 @@ from support import flux_available
 
 from fluxburst_kubernetes import BurstParameters
 from fluxburst_kubernetes.cli import init
-from fluxburst_kubernetes.diagnosis import NEEDED
+from fluxburst_kubernetes.diagnosis import NEEDED, READ_LOGS
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -56,7 +56,8 @@ def test_rbac_yaml_gives_what_doctor_asks_for_and_no_more() -> None:
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    assert given == {(one.kind.group, one.kind.plural, one.verb) for one in NEEDED}
+    needed = (*NEEDED, READ_LOGS)
+    assert given == {(one.kind.group, one.resource, one.verb) for one in needed}
 
 
 @pytest.mark.flux

@@ -78,6 +78,7 @@ def test_the_scenario_of_all_plugins(server: Server, tmp_path: Path) -> None:
     options = ["--address=127.0.0.1", f"--cores={POD_CORES}", "--lead-cores=2"]
     options += [f"--namespace={SPACE}", "--clusters=2", "--nodes=6"]
     parameters = {"kubeconfig": str(server.kubeconfig), "poll_interval": "100ms"}
+    parameters["output_dir"] = str(tmp_path / "output")
     with (
         flux_operator(server.api, shutil.which("flux") or "") as operator,
         elastic_instance(tmp_path / "elastic", "kubernetes", options, parameters) as instance,

@@ -234,19 +234,45 @@ class Cluster:
         except NotFoundError:
             return
 
+    def log(self, pod: str, container: str, limit: int, *, previous: bool = False) -> bytes:
+        """Return the beginning of a container's log, as its node still has it.
+
+        Args:
+            pod: The pod's name.
+            container: The container.
+            limit: How many bytes to return at most.
+            previous: Whether the log of the container before its last start is meant.
+        """
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
+        wanted = {"container": container, "limitBytes": limit, "previous": previous}
+
+        def ask() -> bytes:
+            with self._plain_client() as client:
+                answer = client.get(path, params=wanted)
+                if answer.is_error and "json" in answer.headers.get("Content-Type", ""):
+                    raise ApiError(request=answer.request, response=answer)
+                answer.raise_for_status()
+                return bytes(answer.content)[:limit]
+
+        return self._ask(f"read the log of the Pod {pod}", ask)
+
     def version(self) -> str:
         """Return the version of the API server, such as ``v1.31.2``."""
-        parameters = client_adapter.ConnectionParams(
-            timeout=self._timeout, transport=_transport(self.config)
-        )
 
         def ask() -> str:
-            with client_adapter.Client(self.config, parameters) as client:
+            with self._plain_client() as client:
                 answer = client.get("/version")
                 answer.raise_for_status()
                 return str(answer.json().get("gitVersion", "of an unknown version"))
 
         return self._ask("tell its version", ask)
+
+    def _plain_client(self) -> httpx2.Client:
+        """Return a client for what lightkube has no request for."""
+        parameters = client_adapter.ConnectionParams(
+            timeout=self._timeout, transport=_transport(self.config)
+        )
+        return client_adapter.Client(self.config, parameters)
 
     def _ask(self, doing: str, ask: Callable[[], T]) -> T:
         """Ask the server, again while it is too busy, or once credentials have been renewed.

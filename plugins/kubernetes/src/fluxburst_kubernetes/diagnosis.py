@@ -32,9 +32,15 @@ class Permission:
 
     verb: str
     kind: Kind
+    subresource: str = ""
+
+    @property
+    def resource(self) -> str:
+        """The resource as a role names it, such as ``pods/log``."""
+        return "/".join(filter(None, (self.kind.plural, self.subresource)))
 
     def __str__(self) -> str:
-        return f"{self.verb} {self.kind.plural}"
+        return f"{self.verb} {self.resource}"
 
 
 NEEDED = (
@@ -44,6 +50,10 @@ NEEDED = (
     Permission("list", PODS),
     Permission("get", NAMESPACES),
 )
+READ_LOGS = Permission("get", PODS, "log")
+"""What isolated bursts need beside these, to keep the output of their jobs."""
+
+_ADVICE = "have fluxburst's rbac.yaml applied for this user"
 
 
 def diagnose(plugin: MiniClusterBurst) -> Iterator[Finding]:
@@ -52,6 +62,8 @@ def diagnose(plugin: MiniClusterBurst) -> Iterator[Finding]:
         with plugin._connected() as cluster:
             yield _server(cluster)
             yield from _permissions(cluster)
+            if plugin.isolated:
+                yield from _logs(cluster)
             yield from _operator(cluster, plugin.params.flux_operator_yaml)
     except FluxburstError as error:
         yield Finding("error", str(error), "see the parameters kubeconfig and context")
@@ -83,7 +95,7 @@ def _permissions(cluster: Cluster) -> Iterator[Finding]:
         yield Finding(
             "error",
             f"not permitted in the namespace {namespace}: {', '.join(missing)}",
-            "have fluxburst's rbac.yaml applied for this user",
+            _ADVICE,
         )
         return
     yield Finding("ok", f"all that is needed is permitted in the namespace {namespace}")
@@ -98,9 +110,21 @@ def _permissions(cluster: Cluster) -> Iterator[Finding]:
             )
 
 
+def _logs(cluster: Cluster) -> Iterator[Finding]:
+    if not _allowed(cluster, READ_LOGS):
+        yield Finding(
+            "warning",
+            f"not permitted in the namespace {cluster.namespace}: {READ_LOGS}; the output of jobs "
+            "is lost with their pods",
+            _ADVICE,
+        )
+
+
 def _allowed(cluster: Cluster, permission: Permission) -> bool:
     kind = permission.kind
     attributes = {"verb": permission.verb, "group": kind.group, "resource": kind.plural}
+    if permission.subresource:
+        attributes["subresource"] = permission.subresource
     if kind.namespaced:
         attributes["namespace"] = cluster.namespace
     elif permission.verb == "get":  # a role in a namespace may allow to get that namespace

@@ -94,6 +94,8 @@ class Outcome:
         runs: Whether all pods run, and so the job does, or waits there for the last broker.
         waiting: What it waits for, for a person.
         pod: The name of the pod whose log has the job's output; empty as long as there is none.
+        container: The container of it that the job has ended in; empty as long as it has not.
+        restarted: Whether that was started again since: the log is of the container before.
     """
 
     exit_code: int | None = None
@@ -101,6 +103,8 @@ class Outcome:
     runs: bool = False
     waiting: str = ""
     pod: str = ""
+    container: str = ""
+    restarted: bool = False
 
 
 def outcome(found: Found, now: float, patience: Patience) -> Outcome:
@@ -110,11 +114,11 @@ def outcome(found: Found, now: float, patience: Patience) -> Outcome:
     by_host = {host_of_pod(found.slot, pod): pod for pod in found.pods}
     lead = by_host.get(hosts[0])
     pod = "" if lead is None else str(lead["metadata"]["name"])
-    said = "" if lead is None else _message(lead)
-    if match := _EXIT_CODE.fullmatch(said):
-        return Outcome(int(match[1]), pod=pod)
-    if said:
-        return Outcome(problem=_ENDED.get(said, said), pod=pod)
+    said = _Said() if lead is None else _said(lead)
+    if match := _EXIT_CODE.fullmatch(said.message):
+        return Outcome(int(match[1]), pod=pod, container=said.container, restarted=said.restarted)
+    if said.message:
+        return Outcome(problem=_ENDED.get(said.message, said.message), pod=pod)
     # The other brokers end first when the job is done, and only the first pod tells how.
     phases = {host: (one.get("status") or {}).get("phase") for host, one in by_host.items()}
     needed = [host for host in hosts if host == hosts[0] or phases.get(host) != "Succeeded"]
@@ -135,12 +139,21 @@ def as_it_is(burst: Burst, seen: Outcome, output: str) -> Burst:
     return replace(burst, state=BurstState.READY if seen.runs else BurstState.STARTING)
 
 
-def _message(pod: Mapping[str, Any]) -> str:
-    """Return a container's termination message, also of a container that was started again."""
+@dataclass(frozen=True)
+class _Said:
+    """A termination message, the container's name, and whether that was started again since."""
+
+    message: str = ""
+    container: str = ""
+    restarted: bool = False
+
+
+def _said(pod: Mapping[str, Any]) -> _Said:
+    """Return the first termination message that is known: of a container before its last start."""
     statuses: Sequence[Mapping[str, Any]] = pod.get("status", {}).get("containerStatuses") or ()
     for status in statuses:
-        for state in (status.get("state"), status.get("lastState")):
-            ended = (state or {}).get("terminated") or {}
+        for state in ("lastState", "state"):
+            ended = (status.get(state) or {}).get("terminated") or {}
             if ended.get("message"):
-                return str(ended["message"])
-    return ""
+                return _Said(str(ended["message"]), str(status["name"]), state == "lastState")
+    return _Said()

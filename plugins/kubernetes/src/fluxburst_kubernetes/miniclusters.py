@@ -25,7 +25,7 @@ from fluxburst.errors import (
     Problem,
     RequestError,
 )
-from fluxburst.isolation import remote_jobspec
+from fluxburst.isolation import OUTPUT_LIMIT, kept_output, remote_jobspec
 from fluxburst.joining import ElasticPlugin
 from fluxburst.leaving import leave
 from fluxburst.packing import could_fit
@@ -46,6 +46,7 @@ from fluxburst_kubernetes.states import Found, Patience, health
 if TYPE_CHECKING:
     from lightkube.config.kubeconfig import SingleConfig
 
+    from fluxburst_kubernetes import isolated
     from fluxburst_kubernetes.cluster import Cluster
 
 _REASON = re.compile(drain_reason(r"(?P<burst>\S+)"))
@@ -605,12 +606,19 @@ class MiniClusterBurst(ElasticPlugin):
 
         patience = Patience(self.params.pending_timeout, self.params.join_timeout)
         seen = isolated.outcome(found, time.time(), patience)
-        since = burst.since if found.since is None else found.since
+        burst = replace(burst, since=burst.since if found.since is None else found.since)
         output = self._output(seen.pod) if seen.pod else ""
-        return isolated.as_it_is(replace(burst, since=since), seen, output)
+        if seen.exit_code is not None:  # the log goes with the pod, and the pod with the burst
+            read = functools.partial(self._log_of, seen)
+            output = kept_output(burst, self.params.output_dir, read, output)
+        return isolated.as_it_is(burst, seen, output)
+
+    def _log_of(self, seen: isolated.Outcome) -> bytes:
+        with self._connected() as cluster:
+            return cluster.log(seen.pod, seen.container, OUTPUT_LIMIT + 1, previous=seen.restarted)
 
     def _output(self, pod: str) -> str:
-        """Return where the output of an isolated burst's job can be read, for a person."""
+        """Return where the output of a job can be read as long as its pod is there."""
         return f"kubectl logs --namespace {self.params.namespace} {pod}"
 
     def _remnant(self, name: str) -> Burst:

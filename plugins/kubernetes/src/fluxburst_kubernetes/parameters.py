@@ -83,6 +83,10 @@ class MiniClusterParameters:
         default=False,
         metadata=_help("run each job in an instance of its own; its nodes do not join this one"),
     )
+    output_dir: Path = field(
+        default=Path("~/.local/state/fluxburst/output"),
+        metadata=_help("where the output of jobs in isolated bursts is put, a file for each burst"),
+    )
 
     # --- patience ---
     pending_timeout: Duration = field(
