@@ -27,7 +27,7 @@ from fluxburst.errors import (
     Problem,
     RequestError,
 )
-from fluxburst.isolation import remote_jobspec
+from fluxburst.isolation import kept_output, remote_jobspec
 from fluxburst.joining import ElasticPlugin
 from fluxburst.leaving import leave
 from fluxburst.machine_types import MachineType, MachineTypes, machine_of, node_types
@@ -44,6 +44,8 @@ from fluxburst_compute_engine.parameters import BurstParameters
 from fluxburst_compute_engine.states import Machine, health
 
 if TYPE_CHECKING:
+    from google.cloud import compute_v1
+
     from fluxburst_compute_engine.cloud import Compute
 
 _REASON = re.compile(drain_reason(r"(?P<burst>\S+)"))
@@ -347,14 +349,21 @@ class ComputeEngineBurst(ElasticPlugin):
         lead = next((one for one in there if one.name == names[0]), None)
         now = burst if lead is None else isolated.as_told(burst, compute.told(lead))
         if lead is not None and now.exit_code is not None:
-            path = self.params.output_dir.expanduser() / f"{labels.label_value(burst.name)}.log"
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path.write_text(isolated.output_of(compute.console(lead)))
-            return replace(now, output=str(path))
+            return replace(now, output=self._kept_output(now, compute, lead))
         if seen.lost:
             return replace(burst, state=BurstState.FAILED, error=seen.problem)
         late = self._late(now)
         return replace(now, state=BurstState.FAILED, error=late) if late else now
+
+    def _kept_output(self, burst: Burst, compute: Compute, lead: compute_v1.Instance) -> str:
+        """Put a job's output where it outlives its instances; return where it can be read."""
+
+        def read() -> bytes:
+            return isolated.output_of(compute.console(lead)).encode()
+
+        zone = lead.zone.rpartition("/")[2]
+        command = f"gcloud compute instances get-serial-port-output {lead.name} --zone {zone}"
+        return kept_output(burst, self.params.output_dir, read, command)
 
     def _late(self, burst: Burst) -> str:
         """Return what is to be said of an isolated burst whose job should run, and does not."""
