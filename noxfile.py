@@ -171,32 +171,35 @@ def build(session: nox.Session) -> None:
 
 
 @nox.session(python=PRESENT)
-@nox.parametrize("what", ["core", *PLUGINS, "all"])
+@nox.parametrize("what", ["core", "all"])
 def tests(session: nox.Session, what: str) -> None:
-    """Run the tests on built wheels: the core alone, each plugin alone, and all together.
+    """Run the tests on built wheels: the core alone, and all plugins together.
 
-    The core is tested on the oldest and the newest Python, and its main paths on those between.
-    Each plugin is tested alone on the newest, and with all others on the oldest; what of the core
-    knows of plugins is tested with all together on both. What needs a live Flux, Slurm, sshd or
-    API server, or takes minutes, depends little on the Python: it is tested on the newest.
+    The core is tested on the oldest and the newest Python, and its main paths on those between;
+    the plugins, with what of the core knows of them, on the oldest and the newest. What needs a
+    live Flux, Slurm, sshd or API server, or takes minutes, depends little on the Python: it is
+    tested on the newest.
     """
     newest, oldest = session.python == NEWEST, session.python == PRESENT[0]
-    if what not in ("core", "all") and not newest:
-        session.skip("each plugin alone is tested on the newest Python")
     if what == "all" and not (newest or oldest):
-        session.skip("all together are tested on the oldest and the newest Python")
-    plugins = {"core": [], "all": PLUGINS}.get(what, [what])
+        session.skip("plugins are tested on the oldest and the newest Python")
+    plugins = PLUGINS if what == "all" else []
     _install(session, plugins)
     if what == "all":
         session.install("--no-deps", "./docs/example_plugin")
     whole = ["tests"] if newest or oldest else MAIN_PATHS
-    core = {"core": whole, "all": WITH_PLUGINS}.get(what, [])
-    live = newest and what != "all"
-    left_out = [] if live else [NEEDS_PARTS, "long"]
-    again = what == "all" and newest and not oldest  # each was tested alone by then
-    paths = [] if again else [f"plugins/{name}/tests" for name in plugins]
-    marks = f"not ({' or '.join(left_out)})" if left_out else ""
-    _pytest(session, *core, *paths, marks=marks, live=live)
+    core = WITH_PLUGINS if what == "all" else whole
+    paths = [f"plugins/{name}/tests" for name in plugins]
+    marks = "" if newest else f"not ({NEEDS_PARTS} or long)"
+    _pytest(session, *core, *paths, marks=marks, live=newest)
+
+
+@nox.session(python=NEWEST, default=False)
+@nox.parametrize("plugin", PLUGINS)
+def alone(session: nox.Session, plugin: str) -> None:
+    """Run the tests of one plugin, without those that it does not build on."""
+    _install(session, [plugin])
+    _pytest(session, f"plugins/{plugin}/tests", live=True)
 
 
 def _lowest_versions() -> list[str]:
