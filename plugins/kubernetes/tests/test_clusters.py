@@ -13,6 +13,7 @@ from apiserver import NOBODY, RESTRICTED, Server, wait_until
 from flux_operator import FluxOperator
 from sites import SECRET_KEY, burst, client_of, plugin_of, write_site
 
+import fluxburst_kubernetes
 from fluxburst import Burst, BurstState, NodeType
 from fluxburst.errors import AuthError, BurstError, CapacityError
 from fluxburst.handles.embedded import EmbeddedInstance
@@ -20,7 +21,7 @@ from fluxburst_kubernetes import KubernetesBurst, labels
 
 pytestmark = pytest.mark.kubernetes
 
-RBAC = Path(__file__).parents[1] / "rbac.yaml"
+RBAC = Path(fluxburst_kubernetes.__file__).parent / "rbac.yaml"
 
 
 @pytest.fixture

@@ -47,7 +47,9 @@ def test_each_option_of_init_is_in_the_table_and_no_other() -> None:
 
 
 def test_rbac_yaml_gives_what_doctor_asks_for_and_no_more() -> None:
-    documents = yaml.safe_load_all((ROOT / "rbac.yaml").read_text())
+    documents = yaml.safe_load_all(
+        (ROOT / "src" / "fluxburst_kubernetes" / "rbac.yaml").read_text()
+    )
     (role,) = [document for document in documents if document["kind"] == "Role"]
     given = {
         (group, resource, verb)

@@ -53,7 +53,7 @@ NEEDED = (
 READ_LOGS = Permission("get", PODS, "log")
 """What isolated bursts need beside these, to keep the output of their jobs."""
 
-_ADVICE = "have fluxburst's rbac.yaml applied for this user"
+_ADVICE = "have rbac.yaml of the package fluxburst_kubernetes applied for this user"
 
 
 def diagnose(plugin: MiniClusterBurst) -> Iterator[Finding]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from fluxburst.errors import AuthError, BurstError, QuotaError
 
+PERMISSIONS = "rbac.yaml of the package fluxburst_kubernetes"
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -79,7 +81,7 @@ def as_error(answer: Answer, doing: str) -> BurstError:
     if answer.code == 403 and "exceeded quota" in answer.message:
         return QuotaError(problem)
     if answer.code == 403:
-        return AuthError(f"{problem}; fluxburst's rbac.yaml has the permissions that it needs")
+        return AuthError(f"{problem}; {PERMISSIONS} has the permissions that it needs")
     if answer.code == 404:
         return NotFoundError(f"{problem}; what it needs is not there", answer)
     if answer.code == 409 and answer.reason == "AlreadyExists":
