@@ -35,6 +35,8 @@ for line in sys.stdin:
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+pytestmark = pytest.mark.long
+
 MOST_REQUESTS = 40
 
 
