@@ -32,6 +32,7 @@ from fluxburst.errors import (
 )
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.jobs import Mark
+from fluxburst.plugins import only_looking
 from fluxburst.recordings import Recording
 
 
@@ -646,3 +647,23 @@ def test_a_client_that_is_let_go_lets_another_act(tmp_path: Path) -> None:
     gc.collect()
     assert [burst.name for burst in second.request_burst("cloud", 1, None)] == ["cloud-2"]
     second.close()
+
+
+def test_what_failed_before_anything_was_asked_for_costs_nothing_and_is_not_deleted() -> None:
+    class Unreachable(Elsewhere):
+        def create(self, burst: Burst) -> Burst:
+            with only_looking():
+                raise ConnectionError("nothing answers")
+
+        def delete(self, burst: Burst) -> None:
+            raise BurstError("nothing answers")
+
+    cloud = Unreachable("cloud")
+    client = client_with(cloud, jobs=(job(1),))
+    with pytest.raises(BurstErrors, match="nothing answers") as caught:
+        client.run_burst()
+    assert "may cost money" not in str(caught.value)
+    (entry,) = client.ledger.entries()
+    assert (entry.burst.state, entry.cost(client.now() + 3600)) == (BurstState.FAILED, 0.0)
+    assert client.remaining() == []
+    assert client.instance.pending_jobs()[0].mark is None

@@ -171,8 +171,11 @@ class BurstError(FluxburstError):
     """A burst plugin could not do its work. ``burst`` is empty where no single one is meant.
 
     ``nodes`` is how many of its nodes came up all the same, where creation failed half-way and that
-    is known: they cost until they are taken down.
+    is known: they cost until they are taken down. ``asked`` is whether anything was asked of the
+    provider, as far as is known: where nothing was, there is nothing to delete.
     """
+
+    asked = True
 
     def __init__(
         self, message: str, *, plugin: str = "", burst: str = "", nodes: int | None = None

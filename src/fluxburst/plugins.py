@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -322,7 +323,7 @@ class BurstPlugin:
             created = check_created(self.create(burst), burst)
         except FAILURES as error:
             failure = as_burst_error(error, self.name, burst.name)
-            left = self._give_up(burst)
+            left = self._give_up(burst) if failure.asked else ""
             if left:
                 failure.args = (f"{failure.args[0]}; {left}",)
             state = BurstState.ENDING if left else BurstState.FAILED
@@ -357,6 +358,21 @@ class BurstPlugin:
         if errors:
             raise BurstErrors(errors, gone)
         return [burst.name for burst in gone]
+
+
+@contextmanager
+def only_looking() -> Iterator[None]:
+    """Have what fails in ``create()`` before anything is asked for say so.
+
+    Such as that there are no credentials, or that nothing answers: then nothing is to be deleted,
+    nothing may cost, and the jobs are free.
+    """
+    try:
+        yield
+    except FAILURES as error:  # a provider's library may raise anything
+        failure = as_burst_error(error, "")
+        failure.asked = False
+        raise failure from error
 
 
 def as_burst_error(error: BaseException, plugin: str, burst: str = "") -> BurstError:

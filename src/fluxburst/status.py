@@ -256,7 +256,8 @@ def joined_of(burst: Burst) -> int:
 
 
 def _count_nodes(bursts: Sequence[Burst]) -> Nodes:
-    return Nodes(sum(b.nodes for b in bursts), sum(joined_of(b) for b in bursts))
+    joining = [burst for burst in bursts if not burst.isolated]
+    return Nodes(sum(b.nodes for b in joining), sum(joined_of(b) for b in joining))
 
 
 def _limits(policy: Policy, spent: Spent) -> tuple[LimitUse, ...]:

@@ -150,8 +150,9 @@ class Giver:
             loose = [i for i in given if self._backlog.jobs[i].urgency != URGENCY_HOLD]
             if loose:
                 _log.warning(
-                    "job %s runs in burst %s: it was let go here, and is held again; "
-                    "fluxburst unburst %s brings it back",
+                    "job %s runs in burst %s: it was let go here, and is held again, or it would "
+                    "run twice; cancel it to end it there, or stop the service and run "
+                    "'fluxburst unburst %s' to have it back",
                     format_f58(loose[0]),
                     burst.name,
                     burst.name,

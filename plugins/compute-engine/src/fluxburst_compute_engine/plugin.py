@@ -31,7 +31,7 @@ from fluxburst.isolation import kept_output, remote_jobspec
 from fluxburst.joining import ElasticPlugin
 from fluxburst.leaving import leave
 from fluxburst.machine_types import MachineType, MachineTypes, machine_of, node_types
-from fluxburst.plugins import Finding
+from fluxburst.plugins import Finding, only_looking
 from fluxburst.quantities import format_duration
 from fluxburst.sets import format_hostlist
 from fluxburst_compute_engine import credentials, isolated, labels, machines, placement
@@ -231,8 +231,10 @@ class ComputeEngineBurst(ElasticPlugin):
             QuotaError: if the project may not have so many.
             BurstError: or another of its kinds, if Google refuses something.
         """
-        with self._connected() as compute:
-            found = self.fleet.find(compute, burst.name)
+        with contextlib.ExitStack() as opened:
+            with only_looking():
+                compute = opened.enter_context(self._connected())
+                found = self.fleet.find(compute, burst.name)
             if len(found) < burst.nodes and self.fleet.await_insertions(compute, burst.name):
                 found = self.fleet.find(compute, burst.name)
             if not found:

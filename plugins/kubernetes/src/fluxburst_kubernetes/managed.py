@@ -25,7 +25,7 @@ from fluxburst.machine_types import (
     machine_of,
     node_types,
 )
-from fluxburst.plugins import Finding
+from fluxburst.plugins import Finding, only_looking
 from fluxburst_kubernetes.checks import run_checks
 from fluxburst_kubernetes.errors import StaysError
 from fluxburst_kubernetes.miniclusters import MiniClusterBurst
@@ -221,7 +221,9 @@ class ManagedKubernetes(MiniClusterBurst):
             CapacityError: if no slot that is free holds so many nodes, or the provider has none.
             BurstError: or one of its kinds, if the provider or the API server refuses something.
         """
-        self.pools.ensure_cluster(self._record(burst))
+        with only_looking():
+            pools = self.pools
+        pools.ensure_cluster(self._record(burst))
         with self._connected() as cluster:
             new = self._find(cluster, burst.name) is None
             wanted = burst

@@ -29,7 +29,7 @@ from fluxburst.isolation import OUTPUT_LIMIT, kept_output, remote_jobspec
 from fluxburst.joining import ElasticPlugin
 from fluxburst.leaving import leave
 from fluxburst.packing import could_fit
-from fluxburst.plugins import Finding
+from fluxburst.plugins import Finding, only_looking
 from fluxburst.quantities import format_duration
 from fluxburst_kubernetes import labels, manifests
 from fluxburst_kubernetes.checks import check_parameters
@@ -244,8 +244,10 @@ class MiniClusterBurst(ElasticPlugin):
             CapacityError: if no slot that is free holds so many nodes.
             BurstError: or one of its kinds, if the API server refuses something.
         """
-        with self._connected() as cluster, self._changing:
-            found = self._find(cluster, burst.name)
+        with contextlib.ExitStack() as opened, self._changing:
+            with only_looking():
+                cluster = opened.enter_context(self._connected())
+                found = self._find(cluster, burst.name)
             if found is None:
                 self._prepare(cluster)
                 make = self._isolate if burst.isolated else self._take_slot
