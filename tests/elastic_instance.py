@@ -14,7 +14,8 @@ from typing import Any
 
 from live import Flux
 
-from fluxburst import FluxBurst
+from fluxburst import Burst, FluxBurst
+from fluxburst.cli.progress import follow
 from fluxburst.config import Config, load
 from fluxburst.policy import Policy
 
@@ -62,6 +63,12 @@ def command_line(
         check=False,
         timeout=180,
     )
+
+
+def bring_up(client: FluxBurst, seconds: float = PATIENCE_SECONDS) -> list[Burst]:
+    """Run a cycle, and wait for what it brings up; return the bursts."""
+    client.run_burst()
+    return follow(client, seconds, quiet=True)
 
 
 class ElasticInstance:

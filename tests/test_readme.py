@@ -8,13 +8,10 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
+from readmes import blocks
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
 def needs(name: str) -> pytest.MarkDecorator:
@@ -29,7 +26,7 @@ needs_mock = needs("fluxburst-mock")
 
 
 def test_the_first_two_commands_are_one_line_each_and_alone_in_their_blocks() -> None:
-    commands = blocks("sh")
+    commands = blocks(README, "sh")
     assert len(commands) == 2
     assert all(len(command.splitlines()) == 1 for command in commands)
     assert commands[0].strip().endswith("fluxburst demo")
@@ -38,7 +35,7 @@ def test_the_first_two_commands_are_one_line_each_and_alone_in_their_blocks() ->
 
 def test_the_plugin_in_forty_lines_is_the_example_plugin() -> None:
     source = (ROOT / "docs" / "example_plugin" / "fluxburst_example.py").read_text()
-    assert source in blocks("python")
+    assert source in blocks(README, "python")
     assert len(source.splitlines()) <= 40
 
 
@@ -66,7 +63,7 @@ def test_the_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     embedded = functools.partial(fluxburst.client.FluxBurst, mock=True)
     monkeypatch.setattr(fluxburst.client, "FluxBurst", embedded)
     namespace: dict[str, object] = {}
-    exec(blocks("python")[0], namespace)
+    exec(blocks(README, "python")[0], namespace)
     assert namespace["unmatched"] == []
 
 
@@ -74,7 +71,7 @@ def test_the_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_commands_run() -> None:
     commands = [
         line.removeprefix("$ fluxburst ").split()
-        for block in blocks("console")
+        for block in blocks(README, "console")
         for line in block.splitlines()
         if line.startswith("$ fluxburst ")
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,17 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         for name, value in running.environment.items():
             monkeypatch.setenv(name, value)
         yield running
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Site]:
+    """A project whose machines run their startup scripts."""
+    with compute_engine(joins=True) as running:
+        before = dict(os.environ)
+        os.environ.update(running.environment)
+        yield running
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.fixture

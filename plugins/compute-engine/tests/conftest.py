@@ -1,3 +1,3 @@
-from compute_fixtures import elastic, site
+from compute_fixtures import elastic, machines, site
 
-__all__ = ["elastic", "site"]
+__all__ = ["elastic", "machines", "site"]

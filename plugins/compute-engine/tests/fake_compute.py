@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -31,6 +30,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import google.auth.jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from elastic_instance import free_port
 from google.cloud import compute_v1 as api
 
 PROJECT, REGION = "test-project", "us-central1"
@@ -47,13 +47,6 @@ def stamp(seconds: float) -> str:
     """Return a time as the API has it."""
     at = datetime.fromtimestamp(seconds, timezone.utc)
     return at.isoformat(timespec="milliseconds")
-
-
-def free_port() -> int:
-    """Return a port of loopback that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer
@@ -113,7 +106,7 @@ class Site:
 
     Attributes:
         zones: Its zones, of one region.
-        full: What it has no capacity for: zones, machine types, ``ZONE/TYPE``, or ``*``.
+        full: What it has no capacity for: zones, machine types, ``ZONE/TYPE``, ``SPOT``, or ``*``.
         partly: How many instances of a bulk insert are made before capacity is out, by zone.
         quota: How many instances there may be; None for no limit.
         denied: Permissions that the identity has not.
@@ -382,7 +375,8 @@ class Site:
         kind = resource.instance_properties.machine_type
         if self.quota is not None and len(self.machines) + resource.count > self.quota:
             return 0
-        if self.full & {"*", zone, kind, f"{zone}/{kind}"}:
+        model = resource.instance_properties.scheduling.provisioning_model
+        if self.full & {"*", zone, kind, f"{zone}/{kind}", model}:
             return 0
         return min(resource.count, self.partly.get(zone, resource.count))
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from compute_sites import SMALL, client_of, plugin_of, write_elastic
-from fake_compute import FAMILY, Site, free_port
-from growing_compute import command_line, outside
+from elastic_instance import command_line, free_port
+from fake_compute import FAMILY, Site
 from support import flux_available
 
 from fluxburst import FluxBurst
@@ -196,7 +196,6 @@ needs_flux = pytest.mark.skipif(not flux_available(), reason="no live Flux")
 def test_init_declares_hosts_of_each_machine_type(site: Site, tmp_path: Path) -> None:
     directory = tmp_path / "elastic"
     done = command_line(
-        outside(site),
         "compute-engine",
         "init",
         str(directory),
@@ -241,9 +240,7 @@ def test_init_declares_hosts_of_each_machine_type(site: Site, tmp_path: Path) ->
 def test_what_init_cannot_declare_is_refused(
     site: Site, tmp_path: Path, option: str, said: str
 ) -> None:
-    done = command_line(
-        outside(site), "compute-engine", "init", str(tmp_path / "x"), "--lead-cores=1", option
-    )
+    done = command_line("compute-engine", "init", str(tmp_path / "x"), "--lead-cores=1", option)
     assert done.returncode == 2
     assert said in done.stderr
     assert not (tmp_path / "x").exists()

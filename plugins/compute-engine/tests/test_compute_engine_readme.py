@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import subprocess
 from pathlib import Path
 
-import click
 import pytest
-from fake_compute import compute_engine, free_port
-from growing_compute import outside
+from fake_compute import compute_engine
+from readmes import options_named, options_of, parameters_named, run_commands
 from support import flux_available
 
 from fluxburst_compute_engine import BurstParameters
@@ -21,16 +19,9 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 
 
-def first_cells(after: str) -> str:
-    """Return the first cells of the first table after a text."""
-    table = re.search(r"^\|.*?\n\n", TEXT.partition(after)[2], re.MULTILINE | re.DOTALL)
-    assert table is not None
-    return " ".join(line.split("|")[1] for line in table[0].splitlines()[2:] if line)
-
-
 def test_each_parameter_is_in_the_table_and_no_other() -> None:
-    named = re.findall(r"`(\w+)`", first_cells("## Parameters"))
-    assert sorted(named) == sorted(field.name for field in dataclasses.fields(BurstParameters))
+    fields = dataclasses.fields(BurstParameters)
+    assert parameters_named(TEXT) == sorted(field.name for field in fields)
 
 
 def test_each_parameter_has_help() -> None:
@@ -38,9 +29,7 @@ def test_each_parameter_has_help() -> None:
 
 
 def test_each_option_of_init_is_in_the_table_and_no_other() -> None:
-    named = re.findall(r"`(--[\w-]+)`", first_cells("## Declared hosts"))
-    own = [p for p in init.params if isinstance(p, click.Option) and not p.hidden]
-    assert sorted(named) == sorted(option.opts[0] for option in own)
+    assert options_named(TEXT, "## Declared hosts") == options_of(init)
 
 
 def test_role_yaml_gives_what_doctor_asks_for_and_no_more() -> None:
@@ -61,24 +50,12 @@ def test_role_yaml_gives_what_doctor_asks_for_and_no_more() -> None:
 @pytest.mark.flux
 @pytest.mark.skipif(not flux_available(), reason="no live Flux")
 def test_the_commands_of_the_readme_work_as_they_stand_and_leave_nothing(tmp_path: Path) -> None:
-    blocks = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-    (commands,) = [block for block in blocks if "compute-engine init" in block]
-    here = f"--address 127.0.0.1 --port {free_port()}"
-    commands = commands.replace("--address lead.example.org", here)
     with compute_engine(joins=True) as site:
         variables = {
             f"FLUXBURST_COMPUTE_ENGINE_{name.upper()}": str(value)
             for name, value in site.parameters.items()
         }
-        done = subprocess.run(
-            ["sh", "-ec", commands],
-            env={**outside(site), **variables},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=180,
-        )
+        done = run_commands(TEXT, tmp_path, {**site.environment, **variables})
         assert done.returncode == 0, done.stdout + done.stderr + site.logs()
         left = site.left()
     assert left == []

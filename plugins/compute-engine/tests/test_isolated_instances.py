@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from compute_sites import SMALL, burst
-from fake_compute import Site, compute_engine
-from growing_compute import wait_until
+from elastic_instance import wait_until
+from fake_compute import Site
 from live import Flux, running_flux
 from support import flux_available
 
@@ -91,17 +90,6 @@ def test_one_whose_machine_is_lost_has_failed(site: Site, tmp_path: Path) -> Non
 
 
 # --- with a live Flux ----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def machines() -> Iterator[Site]:
-    """A project whose machines run their startup scripts."""
-    with compute_engine(joins=True) as running:
-        before = dict(os.environ)
-        os.environ.update(running.environment)
-        yield running
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @pytest.fixture

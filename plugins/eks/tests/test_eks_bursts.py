@@ -12,8 +12,8 @@ import pytest
 from apiserver import Server, wait_until
 from eks_instances import burst, plugin_of, write_eks_site
 from eks_site import CLUSTER_ROLE, NODE_ROLE, Site, refusal
+from elastic_instance import command_line, outside
 from flux_operator import FluxOperator
-from growing_pods import command_line, outside
 from support import client_on, job
 from test_clusters import cluster_of, objects
 from token_reviews import TokenReviews

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
-import click
 import pytest
-from apiserver import Server, free_port
+from apiserver import Server
 from eks_site import eks_site
-from growing_pods import outside
+from readmes import options_named, options_of, parameters_named, run_commands
 from support import flux_available
 
 from fluxburst_eks import BurstParameters
@@ -23,18 +21,10 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 
 
-def first_cells(after: str) -> str:
-    """Return the first cells of the first table after a text."""
-    table = re.search(r"^\|.*?\n\n", TEXT.partition(after)[2], re.MULTILINE | re.DOTALL)
-    assert table is not None
-    return " ".join(line.split("|")[1] for line in table[0].splitlines()[2:] if line)
-
-
 def test_each_parameter_that_is_not_the_kubernetes_plugins_is_in_the_table_and_no_other() -> None:
-    named = re.findall(r"`(\w+)`", first_cells("## Parameters"))
     shared = {field.name for field in dataclasses.fields(MiniClusterParameters)}
     own = {field.name for field in dataclasses.fields(BurstParameters)} - shared
-    assert sorted(named) == sorted(own)
+    assert parameters_named(TEXT) == sorted(own)
 
 
 def test_each_parameter_has_help() -> None:
@@ -42,9 +32,7 @@ def test_each_parameter_has_help() -> None:
 
 
 def test_each_option_of_init_is_in_the_table_and_no_other() -> None:
-    named = re.findall(r"`(--[\w-]+)`", first_cells("## `fluxburst eks init`"))
-    own = [p for p in init.params if isinstance(p, click.Option) and not p.hidden]
-    assert sorted(named) == sorted(option.opts[0] for option in own)
+    assert options_named(TEXT, "## `fluxburst eks init`") == options_of(init)
 
 
 def test_the_policies_that_it_names_are_there() -> None:
@@ -60,26 +48,13 @@ def test_the_policies_that_it_names_are_there() -> None:
 def test_the_commands_of_the_readme_work_as_they_stand_and_leave_nothing(
     eks_server: Server, tmp_path: Path
 ) -> None:
-    blocks = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-    (commands,) = [block for block in blocks if "eks init" in block]
-    here = f"--address 127.0.0.1 --port {free_port()}"
-    commands = commands.replace("--address lead.example.org", here)
     with eks_site(eks_server, shutil.which("flux") or "") as site:
         site.prices = {"c5.4xlarge": 0.68}
-        environment = {
-            **outside(),
+        elsewhere = {
             "FLUXBURST_EKS_ENDPOINT_URL": site.url,
             "FLUXBURST_EKS_AWS_POLL_INTERVAL": "50ms",
         }
-        done = subprocess.run(
-            ["sh", "-ec", commands],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=180,
-        )
+        done = run_commands(TEXT, tmp_path, elsewhere)
         assert done.returncode == 0, f"{done.stderr}\n{site.operator.logs()}"
         assert site.left() == []
     assert "1 jobs selected, 1 given, 0 not." in done.stdout

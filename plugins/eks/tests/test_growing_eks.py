@@ -1,4 +1,4 @@
-"""Bursts onto real brokers: an instance grows by nodes of EKS, and gives them back."""
+"""Bursts onto real brokers: what node groups of more than one machine type show, and leases."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from apiserver import Server, wait_until
+from apiserver import Server
 from eks_site import Site, eks_site
+from elastic_instance import ElasticInstance, bring_up, elastic_instance, wait_until
 from flux_operator import FluxOperator
-from growing_nodes import Growing, growing
 from support import flux_available
 
-from fluxburst import Burst, BurstState, FluxBurst
+from fluxburst import Burst, BurstState
 from fluxburst.cli.progress import follow
 
 pytestmark = [
@@ -41,94 +41,64 @@ def pods(aws: Site) -> FluxOperator:
 
 
 @pytest.fixture
-def grown(aws: Site, pods: FluxOperator, tmp_path: Path) -> Iterator[Growing]:
+def grown(aws: Site, pods: FluxOperator, tmp_path: Path) -> Iterator[ElasticInstance]:
     """An instance with room for three small nodes and two large ones, all of them down."""
-    with growing(tmp_path / "elastic", aws, SPACE, *TYPES) as instance:
+    options = ["--address=127.0.0.1", "--lead-cores=2", f"--namespace={SPACE}", *TYPES]
+    parameters = {**aws.parameters, "live_prices": False}
+    with elastic_instance(tmp_path / "elastic", "eks", options, parameters) as instance:
         yield instance
-        pods.pods_are = "joined"
-        instance.flux("cancel", "--all", "--quiet")
-        wait_until(lambda: instance.flux("jobs", "-no", "{id}") == "", "all jobs have ended")
-        instance.client(cancel_jobs=True).run_unburst()
-        assert left_over(instance) == []
+        instance.clear()
+        assert left_over(instance, aws) == []
 
 
-def left_over(instance: Growing) -> list[str]:
+def left_over(instance: ElasticInstance, aws: Site) -> list[str]:
     """Return what is left of bursts: node groups, objects, processes, drained ranks."""
     drained = instance.drained()
-    return instance.site.left() + ([f"drained: {drained}"] if drained else [])
-
-
-def up(client: FluxBurst, seconds: float = 90) -> list[Burst]:
-    """Run a cycle and wait for what it brings up."""
-    client.run_burst()
-    return follow(client, seconds, quiet=True)
+    return aws.left() + ([f"drained: {drained}"] if drained else [])
 
 
 def test_jobs_of_different_sizes_get_the_machines_that_suit_them_and_all_goes_again(
-    grown: Growing, pods: FluxOperator
+    grown: ElasticInstance, aws: Site, pods: FluxOperator
 ) -> None:
     client = grown.client()
     small = grown.submit("-N2", "-c8", "-n2", "hostname")
     large = grown.submit("-N1", "-n1", "-c64", "hostname")
-    bursts = {burst.node_type: burst for burst in up(client)}
+    bursts = {burst.node_type: burst for burst in bring_up(client)}
     assert {b.state for b in bursts.values()} == {BurstState.READY}, (bursts, pods.logs())
     assert bursts["c5.4xlarge"].hostnames == ("burst-c5-4xlarge-0-0", "burst-c5-4xlarge-0-1")
     assert bursts["c7a.16xlarge"].hostnames == ("burst-c7a-16xlarge-0-0",)
-    assert {grown.site.group(b.name).instance_types[0] for b in bursts.values()} == set(bursts)
+    assert {aws.group(b.name).instance_types[0] for b in bursts.values()} == set(bursts)
     client.wait_for_jobs([small, large])
     for job in (small, large):
         assert grown.flux("jobs", "-no", "{status}", str(job)) == "COMPLETED"
     assert sorted(client.run_unburst()) == sorted(b.name for b in bursts.values())
-    assert (left_over(grown), grown.nodes("down")) == ([], 5)
+    assert (left_over(grown, aws), grown.nodes("down")) == ([], 5)
 
 
 def test_a_job_goes_to_another_machine_type_where_the_first_is_not_to_be_had(
-    grown: Growing, pods: FluxOperator
+    grown: ElasticInstance, aws: Site, pods: FluxOperator
 ) -> None:
-    grown.site.full = {("", "c5.4xlarge")}
+    aws.full = {("", "c5.4xlarge")}
     client = grown.client()
     job = grown.submit("-N1", "-n1", "-c4", "hostname")
-    (burst,) = [b for b in up(client) if b.state is BurstState.READY]
+    (burst,) = [b for b in bring_up(client) if b.state is BurstState.READY]
     assert burst.node_type == "c7a.16xlarge"
     client.wait_for_jobs([job])
     assert grown.flux("jobs", "-no", "{status}", str(job)) == "COMPLETED"
 
 
-def test_another_process_goes_on_with_the_bursts_of_one_that_ended(
-    grown: Growing, pods: FluxOperator
-) -> None:
-    job = grown.submit("-N2", "-n2", "-c8", "hostname")
-    grown.client().run_burst()
-    grown.release()
-    (burst,) = up(grown.client())
-    assert burst.state is BurstState.READY
-    assert grown.site.asked.count("CreateNodegroup") == 1
-    grown.client().wait_for_jobs([job])
-    assert grown.client().run_unburst() == [burst.name]
-    assert left_over(grown) == []
-
-
-def test_nodes_that_never_join_are_given_back(grown: Growing, pods: FluxOperator) -> None:
-    pods.pods_are = "running"
-    grown.submit("-N2", "-n2", "-c8", "hostname")
-    (burst,) = up(grown.client(join_timeout=0.5))
-    assert burst.state is BurstState.FAILED
-    assert "did not join within" in burst.error
-    assert left_over(grown) == []
-
-
 def test_a_lease_that_ends_leaves_its_nodes_to_the_next_pass(
-    grown: Growing, pods: FluxOperator
+    grown: ElasticInstance, aws: Site, pods: FluxOperator
 ) -> None:
     client = grown.client()
     plugin = client.plugins["eks"]
     made = plugin.create(Burst("eks-x", "eks", "c5.4xlarge", 1, lease_until=time.time() + 4))
     grown.release()
     wait_until(lambda: not pods.brokers and grown.nodes("down") == 5, "its broker has ended", 60)
-    assert grown.site.left_at_aws() == ["node group eks-x"]
+    assert aws.left_at_aws() == ["node group eks-x"]
     client = grown.client()
     follow(client, 60, quiet=True)
     client.run_burst()
     client.run_unburst()
-    assert left_over(grown) == []
+    assert left_over(grown, aws) == []
     assert made.hostnames == ("burst-c5-4xlarge-0-0",)

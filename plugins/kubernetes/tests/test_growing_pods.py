@@ -1,22 +1,19 @@
-"""Bursts onto real brokers: an instance grows by pods of MiniClusters that a real server keeps."""
+"""Bursts onto real brokers: what pods show of slots, queues, and jobs that run on them."""
 
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from apiserver import Server, wait_until
+from apiserver import Server
+from elastic_instance import bring_up, wait_until
 from flux_operator import FluxOperator, flux_operator
 from growing_pods import Growing, growing
 from support import flux_available
 
-from fluxburst import Burst, BurstState, FluxBurst
-from fluxburst.cli.progress import follow
+from fluxburst import BurstState
 from fluxburst.errors import BurstErrors, CapacityError
 
 pytestmark = [
@@ -48,11 +45,7 @@ def instance(
 def grown(instance: Growing, pods: FluxOperator, server: Server) -> Iterator[Growing]:
     """An instance with room for two bursts of three nodes, all of them down."""
     yield instance
-    pods.pods_are = "joined"
-    instance.flux("cancel", "--all", "--quiet")
-    wait_until(lambda: instance.flux("jobs", "-no", "{id}") == "", "all jobs have ended")
-    instance.client(cancel_jobs=True).run_unburst()
-    instance.release()
+    instance.clear()
     assert left_over(server, instance, pods) == []
 
 
@@ -71,35 +64,14 @@ def left_over(server: Server, instance: Growing, pods: FluxOperator) -> list[str
     return left
 
 
-def up(client: FluxBurst, seconds: float = 60) -> list[Burst]:
-    """Run a cycle and wait for what it brings up."""
-    client.run_burst()
-    return follow(client, seconds, quiet=True)
-
-
-@pytest.mark.parametrize("size", [2, 3, 4])
-def test_exactly_the_nodes_that_a_job_lacks_come_as_pods_and_go(
-    grown: Growing, pods: FluxOperator, server: Server, size: int
-) -> None:
-    client = grown.client()
-    job = grown.submit(f"-N{size}", "hostname")
-    (burst,) = up(client)
-    assert (burst.state, burst.nodes) == (BurstState.READY, size - 1), (burst, pods.logs())
-    assert burst.hostnames == tuple(f"burst-0-{index}" for index in range(size - 1))
-    client.wait_for_jobs([job])
-    assert grown.flux("jobs", "-no", "{status}", str(job)) == "COMPLETED"
-    assert client.run_unburst() == [burst.name]
-    assert (left_over(server, grown, pods), grown.nodes("down")) == ([], 6)
-
-
 def test_two_bursts_take_a_slot_each_and_a_third_finds_no_capacity(
     grown: Growing, pods: FluxOperator
 ) -> None:
     grown.submit("-N3", "--exclusive", "sleep", "inf")
     client = grown.client()
-    first = up(client)
+    first = bring_up(client)
     grown.submit("-N3", "--exclusive", "sleep", "inf")
-    both = up(client)
+    both = bring_up(client)
     hosts = sorted(
         host for burst in {b.name: b for b in [*first, *both]}.values() for host in burst.hostnames
     )
@@ -111,70 +83,17 @@ def test_two_bursts_take_a_slot_each_and_a_third_finds_no_capacity(
         client.run_burst(request_burst=True, nodes=3)
 
 
-def test_another_process_goes_on_with_the_bursts_of_one_that_ended(
-    grown: Growing, pods: FluxOperator, server: Server
-) -> None:
-    job = grown.submit("-N3", "hostname")
-    grown.client().run_burst()
-    grown.release()
-    (burst,) = up(grown.client())
-    assert burst.state is BurstState.READY
-    assert len(server.api.items(f"/apis/batch/v1/namespaces/{SPACE}/jobs")) == 1
-    grown.client().wait_for_jobs([job])
-    assert grown.client().run_unburst() == [burst.name]
-    assert left_over(server, grown, pods) == []
-
-
-def test_a_process_that_was_killed_while_its_pods_came_is_gone_on_with(
-    grown: Growing, pods: FluxOperator, server: Server, tmp_path: Path
-) -> None:
-    pods.asleep = True
-    job = grown.submit("-N3", "hostname")
-    config = tmp_path / "fluxburst.toml"
-    written = (grown.directory / "fluxburst.toml").read_text()
-    config.write_text(f'{written}kubeconfig = "{server.kubeconfig}"\n')
-    command = [sys.executable, "-m", "fluxburst", "--config", str(config), "run"]
-    run = subprocess.Popen(
-        command, env=grown.flux.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    path = f"/apis/flux-framework.org/v1alpha2/namespaces/{SPACE}/miniclusters"
-    try:
-        wait_until(lambda: server.api.items(path), "its MiniCluster is there")
-    finally:
-        run.kill()
-        run.wait()
-        pods.asleep = False
-    client = grown.client()
-    (burst,) = up(client)
-    assert burst.state is BurstState.READY
-    assert len(server.api.items(path)) == 1
-    client.wait_for_jobs([job])
-    assert grown.flux("jobs", "-no", "{status}", str(job)) == "COMPLETED"
-
-
 def test_a_job_that_runs_is_waited_for_before_its_pods_are_deleted(
     grown: Growing, tmp_path: Path
 ) -> None:
     done = tmp_path / "done"
     job = grown.submit("-N3", "sh", "-c", f"sleep 2; touch {done}")
     client = grown.client()
-    up(client)
+    bring_up(client)
     wait_until(lambda: grown.flux("jobs", "-no", "{status}", str(job)) == "RUN", "it runs")
     client.run_unburst()
     assert done.exists()
     assert grown.flux("jobs", "-no", "{status}", str(job)) == "COMPLETED"
-
-
-def test_pods_that_never_join_are_cleaned_up_and_their_job_is_free(
-    grown: Growing, pods: FluxOperator, server: Server
-) -> None:
-    pods.pods_are = "running"
-    grown.submit("-N3", "hostname")
-    client = grown.client(join_timeout=0.5)
-    (burst,) = up(client)
-    assert burst.state is BurstState.FAILED
-    assert "did not join within" in burst.error
-    assert left_over(server, grown, pods) == []
 
 
 def test_a_broker_that_is_killed_costs_its_burst(
@@ -182,25 +101,13 @@ def test_a_broker_that_is_killed_costs_its_burst(
 ) -> None:
     grown.submit("-N3", "sleep", "inf")
     client = grown.client()
-    (burst,) = up(client)
+    (burst,) = bring_up(client)
     pods.brokers[burst.hostnames[1]].kill()
     path = f"/api/v1/namespaces/{SPACE}/pods/{burst.hostnames[1]}-abcde"
     ended = ("Succeeded", "Failed")
     wait_until(lambda: server.api("GET", path)["status"]["phase"] in ended, "the pod has ended")
     (found,) = client.plugins["kubernetes"].adopt() or ()
     assert (found.state, found.hostnames) == (BurstState.FAILED, burst.hostnames[:1])
-
-
-def test_pods_end_with_their_lease_though_nobody_looks(
-    grown: Growing, pods: FluxOperator, server: Server
-) -> None:
-    client = grown.client()
-    plugin = client.plugins["kubernetes"]
-    made = plugin.create(Burst("kubernetes-x", "kubernetes", "pod", 2, lease_until=time.time() + 4))
-    wait_until(lambda: plugin.refresh(made).state is BurstState.READY, "it is ready")
-    grown.release()
-    wait_until(lambda: grown.nodes("down") == 6 and not pods.brokers, "its brokers have ended")
-    plugin.delete(made)
 
 
 def test_jobs_move_to_a_queue_of_the_pods_own(
@@ -211,7 +118,7 @@ def test_jobs_move_to_a_queue_of_the_pods_own(
         queued.flux("submit", "-N1", "--exclusive", "sleep", "inf")
         job = queued.submit("-N1", "hostname")
         client = queued.client()
-        (burst,) = up(client)
+        (burst,) = bring_up(client)
         assert burst.hostnames == ("burst-0-0",)
         client.wait_for_jobs([job])
         assert queued.flux("jobs", "-no", "{queue} {status}", str(job)) == "burst COMPLETED"

@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
-import click
 import pytest
 import yaml
-from apiserver import Server, free_port
+from apiserver import Server
 from flux_operator import flux_operator
-from growing_pods import outside
+from readmes import options_named, options_of, parameters_named, run_commands
 from support import flux_available
 
 from fluxburst_kubernetes import BurstParameters
@@ -24,16 +22,9 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 
 
-def first_cells(after: str) -> str:
-    """Return the first cells of the first table after a text."""
-    table = re.search(r"^\|.*?\n\n", TEXT.partition(after)[2], re.MULTILINE | re.DOTALL)
-    assert table is not None
-    return " ".join(line.split("|")[1] for line in table[0].splitlines()[2:] if line)
-
-
 def test_each_parameter_is_in_the_table_and_no_other() -> None:
-    named = re.findall(r"`(\w+)`", first_cells("## Parameters"))
-    assert sorted(named) == sorted(field.name for field in dataclasses.fields(BurstParameters))
+    fields = dataclasses.fields(BurstParameters)
+    assert parameters_named(TEXT) == sorted(field.name for field in fields)
 
 
 def test_each_parameter_has_help() -> None:
@@ -41,9 +32,7 @@ def test_each_parameter_has_help() -> None:
 
 
 def test_each_option_of_init_is_in_the_table_and_no_other() -> None:
-    named = re.findall(r"`(--[\w-]+)`", first_cells("## Slots"))
-    own = [p for p in init.params if isinstance(p, click.Option) and not p.hidden]
-    assert sorted(named) == sorted(option.opts[0] for option in own)
+    assert options_named(TEXT, "## Slots") == options_of(init)
 
 
 def test_rbac_yaml_gives_what_doctor_asks_for_and_no_more() -> None:
@@ -68,21 +57,8 @@ def test_rbac_yaml_gives_what_doctor_asks_for_and_no_more() -> None:
 def test_the_commands_of_the_readme_work_as_they_stand_and_leave_nothing(
     server: Server, tmp_path: Path
 ) -> None:
-    blocks = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-    (commands,) = [block for block in blocks if "kubernetes init" in block]
-    here = f"--address 127.0.0.1 --port {free_port()}"
-    commands = commands.replace("--address lead.example.org", here)
-    environment = {**outside(), "KUBECONFIG": str(server.kubeconfig)}
     with flux_operator(server.api, shutil.which("flux") or "") as operator:
-        done = subprocess.run(
-            ["sh", "-ec", commands],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        done = run_commands(TEXT, tmp_path, {"KUBECONFIG": str(server.kubeconfig)})
         assert done.returncode == 0, f"{done.stderr}\n{operator.logs()}"
         assert operator.brokers == {}
     assert "1 jobs selected, 1 given, 0 not." in done.stdout

@@ -21,7 +21,8 @@ from typing import Any
 
 import flux
 import flux.job
-from growing import Growing, growing, wait_until
+from elastic_instance import wait_until
+from growing import Growing, growing
 
 from fluxburst import FluxBurst
 from fluxburst.config import Config

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from growing import command_line, free_port, growing, outside
+from elastic_instance import command_line, free_port, outside
+from growing import growing
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from support import at_most, flux_available

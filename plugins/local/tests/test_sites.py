@@ -9,16 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from growing import (
-    Growing,
-    bring_up,
-    check_transcript,
-    growing,
-    local_plugin,
-    outside,
-    transcript,
-    wait_until,
-)
+from elastic_instance import bring_up, outside, wait_until
+from growing import Growing, check_transcript, growing, local_plugin, transcript
 from parts import Sshd, running_sshd, ssh_available
 from support import flux_available
 

@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from growing import Growing, growing, wait_until
+from elastic_instance import wait_until
+from growing import Growing, growing
 
 BURST_NODES = 4
 KILLS = 3
