@@ -1,4 +1,7 @@
-"""Fixtures: a real API server for the session, and an operator for each test."""
+"""Fixtures: a real API server for each module, and an operator for each test.
+
+Idle servers take as much of a processor as a test does, so none is kept for the next module.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from flux_operator import FluxOperator, flux_operator
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A real API server that knows MiniClusters."""
     folder = assets()
