@@ -9,8 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 MakePackage = Callable[..., str]
+
+# How long an example takes says more of the machine than of what is tested.
+settings.register_profile("fluxburst", deadline=None)
+settings.load_profile("fluxburst")
 
 
 @pytest.fixture(autouse=True)

@@ -192,6 +192,9 @@ class FluxOperator:
                 "template": template,
             },
         }
+        own = f"{GROUP}/namespaces/{namespace}/miniclusters/{name}"
+        if not self._is_there(own, metadata["uid"]):
+            return  # it was deleted since it was listed
         path = f"/apis/batch/v1/namespaces/{namespace}/jobs"
         made = self.api("POST", path, job)
         made["status"] = {"startTime": stamp(), "active": spec["size"]}
@@ -201,10 +204,14 @@ class FluxOperator:
         status = {"jobid": "", "maximumSize": spec["size"], "selector": "", "size": spec["size"]}
         self.api(
             "PATCH",
-            f"{GROUP}/namespaces/{namespace}/miniclusters/{name}/status",
+            f"{own}/status",
             {"status": status},
             content_type="application/merge-patch+json",
         )
+
+    def _is_there(self, path: str, uid: str) -> bool:
+        metadata = self.api("GET", path).get("metadata", {})
+        return metadata.get("uid") == uid and "deletionTimestamp" not in metadata
 
     def _make_pod(self, cluster: dict[str, Any], template: dict[str, Any], index: int) -> None:
         namespace, name = cluster["metadata"]["namespace"], cluster["metadata"]["name"]

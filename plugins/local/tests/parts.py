@@ -112,6 +112,8 @@ class Daemons:
         self._signal(signal.SIGKILL, START, self.processes)
         left = self.processes()
         assert not left, f"these processes could not be ended: {left}"
+        for daemon in self._started:
+            daemon.wait(START)  # of one that has ended since it was last asked, too
 
     def _guests(self) -> list[int]:
         """Return what runs of the part and is neither a daemon nor a helper of one."""
