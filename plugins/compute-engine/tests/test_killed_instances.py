@@ -80,8 +80,7 @@ def acting(site: Site, elastic: Path) -> Iterator[Acting]:
     """Processes that act on the project."""
     with subprocess.Popen(
         [sys.executable, "-c", ACTING],
-        cwd=Path(__file__).parent,
-        env={**os.environ, **site.environment},
+        env={**os.environ, **site.environment, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
