@@ -176,7 +176,7 @@ def tests(session: nox.Session, what: str) -> None:
     """Run the tests on built wheels: the core alone, and all plugins together.
 
     The core is tested on the oldest and the newest Python, and its main paths on those between;
-    the plugins, with what of the core knows of them, on the oldest and the newest. What needs a
+    the plugins on the oldest and, with what of the core knows of them, on the newest. What needs a
     live Flux, Slurm, sshd or API server, or takes minutes, depends little on the Python: it is
     tested on the newest.
     """
@@ -188,7 +188,9 @@ def tests(session: nox.Session, what: str) -> None:
     if what == "all":
         session.install("--no-deps", "./docs/example_plugin")
     whole = ["tests"] if newest or oldest else MAIN_PATHS
-    core = WITH_PLUGINS if what == "all" else whole
+    core = whole
+    if what == "all":
+        core = WITH_PLUGINS if newest else []
     paths = [f"plugins/{name}/tests" for name in plugins]
     marks = "" if newest else f"not ({NEEDS_PARTS} or long)"
     _pytest(session, *core, *paths, marks=marks, live=newest)

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from clouds import DAY, Books, Provider, Stay, WatchedInstance, orphan
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -638,7 +639,7 @@ class Bursting(RuleBasedStateMachine):
                 assert cost <= billed + ROUNDING, (entry, of_it)
 
 
-TestInvariants = Bursting.TestCase
+TestInvariants = pytest.mark.long(Bursting.TestCase)
 TestInvariants.settings = settings(
     max_examples=EXAMPLES or 60,
     stateful_step_count=50 if EXAMPLES else 25,
