@@ -441,7 +441,7 @@ def test_jobs_that_have_resources_or_have_ended_are_told_and_not_held(world: Wor
 def test_a_job_that_is_held_while_it_is_being_scheduled_is_held_or_told(world: World) -> None:
     instance = world.instance()
     world.start_scheduling()
-    for _ in range(20):
+    for _ in range(10):
         jobs = sorted(world.submit_many(spec(), 5))
         refused = instance.set_urgencies(dict.fromkeys(jobs, HELD))
         held = [jobid for jobid in jobs if jobid not in refused]
