@@ -193,7 +193,7 @@ def tests(session: nox.Session, what: str) -> None:
     _pytest(session, *core, *paths, marks=marks, live=newest)
 
 
-@nox.session(python=[PRESENT[0], NEWEST], default=False)
+@nox.session(python=list(dict.fromkeys([PRESENT[0], NEWEST])), default=False)
 @nox.parametrize("plugin", PLUGINS)
 def alone(session: nox.Session, plugin: str) -> None:
     """Run the tests of one plugin, without those that it does not build on.
