@@ -189,7 +189,7 @@ def tests(session: nox.Session, what: str) -> None:
     whole = ["tests"] if newest or oldest else MAIN_PATHS
     core = WITH_PLUGINS if what == "all" else whole
     paths = [f"plugins/{name}/tests" for name in plugins]
-    marks = "" if newest else f"not ({NEEDS_PARTS} or long)"
+    marks = "not soak" if newest else f"not ({NEEDS_PARTS} or long or soak)"
     _pytest(session, *core, *paths, marks=marks, live=newest)
 
 
@@ -202,7 +202,7 @@ def alone(session: nox.Session, plugin: str) -> None:
     """
     live = session.python == NEWEST
     _install(session, [plugin])
-    marks = "" if live else f"not ({NEEDS_PARTS} or long)"
+    marks = "" if live else f"not ({NEEDS_PARTS} or long or soak)"
     _pytest(session, f"plugins/{plugin}/tests", marks=marks, live=live)
 
 
@@ -308,6 +308,7 @@ def soak(session: nox.Session) -> None:
     session.run("python", f"{mock}/killing.py", "--soak=1000", f"--seed={seed}")
     sequences = ["-q", f"--hypothesis-seed={seed}", f"{mock}/test_invariants.py"]
     session.run("pytest", *sequences, env={"FLUXBURST_SOAK": "1000"})
+    session.run("pytest", "-q", "-m", "soak", *(f"plugins/{name}/tests" for name in PLUGINS))
     directory = session.create_tmp()
     if FLUX:
         session.run("python", f"{local}/killing_live.py", f"{directory}/killing")

@@ -111,6 +111,7 @@ def test_a_creation_that_is_killed_anywhere_leaves_nothing_that_is_not_found(
     raise AssertionError("it never came to its end")
 
 
+@pytest.mark.soak
 def test_a_deletion_that_is_killed_anywhere_is_gone_on_with(
     gke: Site, tmp_path: Path, namespace: str
 ) -> None:
