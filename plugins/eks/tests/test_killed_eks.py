@@ -21,7 +21,7 @@ from flux_operator import FluxOperator
 from servers import CHANGES, between
 from test_clusters import objects
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.long]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.soak]
 
 CHILD = """
 import json
@@ -81,10 +81,7 @@ def directory(tmp_path: Path) -> Path:
     return write_eks_site(tmp_path / "elastic")
 
 
-@pytest.mark.parametrize(
-    "makes_cluster",
-    [pytest.param(False, id="pool"), pytest.param(True, id="cluster", marks=pytest.mark.soak)],
-)
+@pytest.mark.parametrize("makes_cluster", [False, True], ids=["pool", "cluster"])
 def test_a_creation_that_is_killed_anywhere_leaves_nothing_that_is_not_found(
     eks_server: Server,
     site: Site,
@@ -114,7 +111,6 @@ def test_a_creation_that_is_killed_anywhere_leaves_nothing_that_is_not_found(
     raise AssertionError("it never came to its end")
 
 
-@pytest.mark.soak
 def test_a_deletion_that_is_killed_anywhere_is_gone_on_with(
     eks_server: Server,
     site: Site,
@@ -138,7 +134,6 @@ def test_a_deletion_that_is_killed_anywhere_is_gone_on_with(
     raise AssertionError("it never came to its end")
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("do", ["create", "delete"])
 def test_an_existing_node_group_gets_its_size_back_wherever_it_was_left(
     site: Site, eks_operator: FluxOperator, directory: Path, space: str, do: str

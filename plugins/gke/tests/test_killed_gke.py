@@ -18,7 +18,7 @@ from gke_site import Site
 from servers import CHANGES, between
 from test_gke import SLOTS, burst, gke_plugin, write_gke_site
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.long]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.soak]
 
 CHILD = """
 import sys
@@ -111,7 +111,6 @@ def test_a_creation_that_is_killed_anywhere_leaves_nothing_that_is_not_found(
     raise AssertionError("it never came to its end")
 
 
-@pytest.mark.soak
 def test_a_deletion_that_is_killed_anywhere_is_gone_on_with(
     gke: Site, tmp_path: Path, namespace: str
 ) -> None:
