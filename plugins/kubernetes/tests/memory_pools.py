@@ -53,6 +53,7 @@ class MemoryProvider:
         refuses: What creating a pool raises.
         certificate: What it says the API server's authority is, if not the truth.
         done: What was asked of it, in order.
+        on_create: Called when a pool was made.
         on_delete: Called when a pool is deleted.
     """
 
@@ -64,6 +65,7 @@ class MemoryProvider:
     refuses: BurstError | None = None
     certificate: bytes | None = None
     done: list[str] = field(default_factory=list)
+    on_create: Callable[[], object] = lambda: None
     on_delete: Callable[[], object] = lambda: None
 
     def access(self) -> Access | None:
@@ -105,6 +107,7 @@ class MemoryProvider:
             kind = f"{request.machine_type}{' spot' if request.spot else ''}"
             made = Pool(request.name, PoolState.RUNNING, request.nodes, request.record, kind)
             self.pools[request.name] = made
+            self.on_create()
 
     def delete(self, name: str) -> None:
         if self.pools.pop(name, None):

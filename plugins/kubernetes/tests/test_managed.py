@@ -13,7 +13,7 @@ from memory_pools import MemoryBurst, MemoryProvider, memory_plugin, write_manag
 from test_clusters import cluster_of, objects
 
 from fluxburst import Burst, BurstState
-from fluxburst.errors import CapacityError, ParameterError
+from fluxburst.errors import BurstError, CapacityError, ParameterError
 from fluxburst_kubernetes.node_pools import (
     Pool,
     PoolState,
@@ -110,6 +110,23 @@ def test_no_capacity_for_nodes_leaves_nothing_in_the_cluster(
         plugin.create(burst())
     plugin.delete(burst())
     assert (objects(server, namespace), plugin.list_bursts()) == ([], [])
+
+
+def test_what_fails_once_there_is_a_pool_says_that_something_was_asked_for(
+    provider: MemoryProvider, site: Path, namespace: str
+) -> None:
+    plugin = memory_plugin(provider, site, namespace=namespace)
+
+    def lose_the_cluster() -> None:
+        provider.exists = False
+
+    provider.on_create = lose_the_cluster
+    with pytest.raises(BurstError, match="there is no cluster") as caught:
+        plugin.create(burst())
+    assert (list(provider.pools), caught.value.asked) == (["memory-1"], True)
+    with pytest.raises(BurstError, match="there is no cluster") as caught:
+        plugin.refresh(burst())
+    assert caught.value.asked
 
 
 @pytest.fixture

@@ -236,8 +236,16 @@ class ManagedKubernetes(MiniClusterBurst):
         # Outside of the connection: a pool takes minutes, and a token may end before it is there.
         if new:
             self._supply(wanted, others)
-        made = super().create(burst)
+        made = self._create_on_its_pool(burst)
         return self._on_its_pool(made, self._pool_of(burst.name))
+
+    def _create_on_its_pool(self, burst: Burst) -> Burst:
+        """Make the MiniCluster, or find it: whatever fails here, there is a pool that costs."""
+        with self._connected() as cluster:
+            found = self._find(cluster, burst.name)
+            if found is None:
+                found = self._make(cluster, burst)
+        return self._as_it_is(burst, found)
 
     def _record(self, burst: Burst) -> Record:
         return Record(
@@ -324,7 +332,7 @@ class ManagedKubernetes(MiniClusterBurst):
     def _go_on_with(self, burst: Burst, pool: Pool) -> Burst:
         """Go on with bringing up a burst where another process was interrupted."""
         if pool.state is PoolState.RUNNING:
-            return self._on_its_pool(super().create(burst), pool)
+            return self._on_its_pool(self._create_on_its_pool(burst), pool)
         coming = replace(burst, error=f"its node pool {pool.name} comes up")
         return self._on_its_pool(coming, pool)
 

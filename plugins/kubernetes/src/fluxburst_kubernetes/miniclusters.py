@@ -244,15 +244,12 @@ class MiniClusterBurst(ElasticPlugin):
             CapacityError: if no slot that is free holds so many nodes.
             BurstError: or one of its kinds, if the API server refuses something.
         """
-        with contextlib.ExitStack() as opened, self._changing:
+        with contextlib.ExitStack() as opened:
             with only_looking():
                 cluster = opened.enter_context(self._connected())
                 found = self._find(cluster, burst.name)
             if found is None:
-                self._prepare(cluster)
-                make = self._isolate if burst.isolated else self._take_slot
-                found = make(cluster, burst)
-                self._seen = None
+                found = self._make(cluster, burst)
         return self._as_it_is(burst, found)
 
     def delete(self, burst: Burst) -> None:
@@ -357,6 +354,14 @@ class MiniClusterBurst(ElasticPlugin):
         return burst
 
     # --- the steps of these ----------------------------------------------------------------
+
+    def _make(self, cluster: Cluster, burst: Burst) -> Found:
+        """Make a burst's MiniCluster, and all that it needs."""
+        with self._changing:
+            self._seen = None
+            self._prepare(cluster)
+            make = self._isolate if burst.isolated else self._take_slot
+            return make(cluster, burst)
 
     def _prepare(self, cluster: Cluster) -> None:
         """Have all be there that a MiniCluster needs."""
