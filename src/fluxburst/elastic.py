@@ -457,6 +457,33 @@ def flux_version(flux: str) -> str:
     return match[1]
 
 
+def encode_resources(
+    flux: str,
+    hosts: Sequence[str],
+    ranks: Collection[int],
+    cores: int,
+    gpus: int = 0,
+    properties: Sequence[str] = (),
+) -> str:
+    """Have Flux write the R (RFC 20) of nodes that are alike.
+
+    Args:
+        flux: The ``flux`` command.
+        hosts: Their hostnames.
+        ranks: Their ranks, in the same order.
+        cores: Cores of each.
+        gpus: GPUs of each.
+        properties: Properties of each.
+
+    Raises:
+        CommandError: if Flux refuses it.
+    """
+    command = [flux, "R", "encode", f"--hosts={format_hostlist(hosts)}"]
+    command += [f"--ranks={format_idset(ranks)}", f"--cores={format_idset(range(cores))}"]
+    command += [f"--gpus={format_idset(range(gpus))}"] if gpus else []
+    return run([*command, *(f"--property={name}:{format_idset(ranks)}" for name in properties)])
+
+
 # --- the steps of writing --------------------------------------------------------------------
 
 
@@ -482,7 +509,7 @@ def _fill(made: Path, elastic: Elastic, curve_cert: Path | None, files: Mapping[
 def _resource_set(elastic: Elastic) -> str:
     """Have Flux write R: the lead hosts' part, and the burst nodes' after it."""
     leads = len(elastic.lead_hosts)
-    lead = _encoded(
+    lead = encode_resources(
         elastic.flux,
         elastic.lead_hosts,
         range(leads),
@@ -496,22 +523,9 @@ def _resource_set(elastic: Elastic) -> str:
         hosts = sorted(shape.hosts, key=rank_of.__getitem__)
         properties = [BURST_PROPERTY, *([shape.name] if shape.name else [])]
         ranks = [rank_of[host] for host in hosts]
-        parts.append(_encoded(elastic.flux, hosts, ranks, shape.cores, shape.gpus, properties))
+        part = (elastic.flux, hosts, ranks, shape.cores, shape.gpus, properties)
+        parts.append(encode_resources(*part))
     return run([elastic.flux, "R", "append"], stdin="\n".join(parts))
-
-
-def _encoded(
-    flux: str,
-    hosts: Sequence[str],
-    ranks: Collection[int],
-    cores: int,
-    gpus: int,
-    properties: Sequence[str],
-) -> str:
-    command = [flux, "R", "encode", f"--hosts={format_hostlist(hosts)}"]
-    command += [f"--ranks={format_idset(ranks)}", f"--cores={format_idset(range(cores))}"]
-    command += [f"--gpus={format_idset(range(gpus))}"] if gpus else []
-    return run([*command, *(f"--property={name}:{format_idset(ranks)}" for name in properties)])
 
 
 def _try_out(made: Path, elastic: Elastic) -> None:

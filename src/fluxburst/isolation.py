@@ -15,10 +15,11 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fluxburst.bursts import Burst
+from fluxburst.bursts import Burst, BurstState
 from fluxburst.errors import FluxburstError
 from fluxburst.handles.protocol import Instance
 
@@ -75,6 +76,23 @@ def end_note(burst: Burst) -> str:
     where = f"; its output: {burst.output}" if burst.output else ""
     ended = "completed" if burst.exit_code == 0 else "failed"
     return f"it {ended} in burst {burst.name}, with exit code {burst.exit_code}{where}"
+
+
+def as_told(burst: Burst, told: Mapping[str, str]) -> Burst:
+    """Return a burst whose machines are there as its lead tells it.
+
+    Args:
+        burst: The burst, as it was.
+        told: What the lead told: ``exit-code``, with what the job ended; or ``broken``, why it
+            never will; or ``state``, which is ``running`` once the job does.
+    """
+    code = told.get("exit-code", "")
+    if code.isdigit():
+        return replace(burst, state=BurstState.READY, exit_code=int(code), error="")
+    if told.get("broken"):
+        return replace(burst, state=BurstState.FAILED, error=told["broken"])
+    running = told.get("state") == "running"
+    return replace(burst, state=BurstState.READY if running else BurstState.STARTING, error="")
 
 
 def kept_output(

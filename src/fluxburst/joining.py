@@ -5,17 +5,19 @@ from __future__ import annotations
 import functools
 import secrets
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fluxburst.bursts import Burst
+from fluxburst.bursts import Burst, drain_reason
 from fluxburst.elastic import BURST_PROPERTY, Elastic, is_loopback, load
 from fluxburst.errors import BurstError, RequestError
 from fluxburst.handles.protocol import Instance
 from fluxburst.hookspecs import hookimpl
 from fluxburst.jobs import Job
+from fluxburst.leaving import burst_left_by, leave
+from fluxburst.nodes import Node
 from fluxburst.plugins import BurstPlugin, Finding
 
 if TYPE_CHECKING:
@@ -52,8 +54,9 @@ class ElasticPlugin(JoiningPlugin):
     """A burst plugin whose nodes are declared in an elastic instance (:mod:`fluxburst.elastic`).
 
     Its parameters have a ``config_dir``, the elastic instance's directory or None for the running
-    one's, a ``lead_host`` and a ``lead_port``, or None for those declared; its command
-    ``fluxburst NAME init`` makes such a directory.
+    one's, a ``lead_host`` and a ``lead_port``, or None for those declared, ``grace`` seconds for
+    the jobs on nodes that are taken down, and whether to ``cancel_jobs`` that still run then; its
+    command ``fluxburst NAME init`` makes such a directory.
     """
 
     @functools.cached_property
@@ -83,6 +86,52 @@ class ElasticPlugin(JoiningPlugin):
     def queue(self) -> str:
         """The queue of the burst nodes, to which jobs are moved; empty where there is none."""
         return self.elastic.queue
+
+    def draining(self, hosts: Collection[str]) -> dict[str, str]:
+        """Return those of the hosts that are drained for a burst, with its name."""
+        return {
+            node.hostname: name
+            for node in self.instance.nodes()
+            if node.hostname in hosts and (name := burst_left_by(node))
+        }
+
+    def nodes_of(
+        self,
+        burst: Burst,
+        supplied: Iterable[tuple[str, Collection[str]]],
+        draining: Mapping[str, str],
+    ) -> list[Node]:
+        """Return the nodes of a burst, and of no other, as they are now.
+
+        Args:
+            burst: The burst, with the hosts that it had when it was last looked at.
+            supplied: What the provider has now: names of bursts, and hosts of each.
+            draining: The hosts that are drained for a burst, with its name.
+        """
+        own, others = set(burst.hostnames), set[str]()
+        for name, hosts in (*supplied, *((name, {host}) for host, name in draining.items())):
+            (own if name == burst.name else others).update(hosts)
+        return [node for node in self.instance.nodes() if node.hostname in own - others]
+
+    def have_leave(self, burst: Burst, nodes: Iterable[Node], end: Callable[[], None]) -> None:
+        """Have a burst's nodes leave the instance, as its parameters say (:func:`leave`).
+
+        Args:
+            burst: The burst.
+            nodes: Its nodes.
+            end: Ends their brokers, and returns once they have ended.
+
+        Raises:
+            BurstError: if jobs still run on them, or they stay up.
+        """
+        leave(
+            self.instance,
+            [node.rank for node in nodes],
+            reason=drain_reason(burst.name),
+            grace=self.params.grace,
+            cancel_jobs=self.params.cancel_jobs,
+            end=end,
+        )
 
     def lead_findings(self, who: str) -> Iterable[Finding]:
         """Say whether something listens where nodes are to reach the lead, as seen from here.

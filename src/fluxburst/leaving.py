@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 
+from fluxburst.bursts import drain_reason
 from fluxburst.errors import BurstError
 from fluxburst.fluids import format_f58
 from fluxburst.handles.protocol import Instance
@@ -14,6 +16,13 @@ POLL_SECONDS = 0.1
 CANCEL_SECONDS = 60.0
 DOWN_SECONDS = 60.0
 SETTLE_SECONDS = 0.5
+_REASON = re.compile(drain_reason(r"(?P<burst>\S+)"))
+
+
+def burst_left_by(node: Node) -> str:
+    """Return the burst that a node is drained for, since that is taken down; empty for none."""
+    match = _REASON.fullmatch(node.drain_reason)
+    return match["burst"] if match and node.drained else ""
 
 
 def leave(

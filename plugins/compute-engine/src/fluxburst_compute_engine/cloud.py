@@ -177,6 +177,13 @@ class Compute:
         doing = f"read the serial port of {instance.name}"
         return str(self._ask(doing, client.get_serial_port_output, request).contents)
 
+    def console_command(self, instance: api.Instance) -> str:
+        """Return the command by which a person reads the same."""
+        return (
+            f"gcloud compute instances get-serial-port-output {instance.name} "
+            f"--zone {last(instance.zone)} --project {self.project}"
+        )
+
     def told(self, instance: api.Instance) -> dict[str, str]:
         """Return what an instance tells by its guest attributes of the namespace ``fluxburst``."""
         client = self._client(api.InstancesClient)

@@ -11,11 +11,8 @@ import importlib.resources
 import json
 import re
 import tempfile
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
-from fluxburst import Burst, BurstState
 from fluxburst.commands import run
 from fluxburst.elastic import DEFAULT_PORT, find_flux
 from fluxburst.sets import format_hostlist
@@ -71,14 +68,3 @@ def output_of(console: str) -> str:
     """Return the job's output, from what the lead wrote to its serial port."""
     lines = re.findall(rf"{re.escape(MARK)}([^\r\n]*)", console)
     return "".join(f"{line}\n" for line in lines)
-
-
-def as_told(burst: Burst, told: Mapping[str, str]) -> Burst:
-    """Return a burst whose machines are there as its lead tells it."""
-    code = told.get("exit-code", "")
-    if code.isdigit():
-        return replace(burst, state=BurstState.READY, exit_code=int(code), error="")
-    if told.get("broken"):
-        return replace(burst, state=BurstState.FAILED, error=told["broken"])
-    running = told.get("state") == "running"
-    return replace(burst, state=BurstState.READY if running else BurstState.STARTING, error="")

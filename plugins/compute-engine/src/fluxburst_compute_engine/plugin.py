@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fluxburst import Burst, BurstState, Node, NodeType
-from fluxburst.bursts import LIVE_STATES, drain_reason
+from fluxburst.bursts import LIVE_STATES
 from fluxburst.elastic import BURST_PROPERTY, Shape, check_certificate, system_toml
 from fluxburst.errors import (
     AuthError,
@@ -27,9 +27,8 @@ from fluxburst.errors import (
     Problem,
     RequestError,
 )
-from fluxburst.isolation import kept_output, remote_jobspec
+from fluxburst.isolation import as_told, kept_output, remote_jobspec
 from fluxburst.joining import ElasticPlugin
-from fluxburst.leaving import leave
 from fluxburst.machine_types import MachineType, MachineTypes, machine_of, node_types
 from fluxburst.plugins import Finding, only_looking
 from fluxburst.quantities import format_duration
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
 
     from fluxburst_compute_engine.cloud import Compute
 
-_REASON = re.compile(drain_reason(r"(?P<burst>\S+)"))
 _log = logging.getLogger(__name__)
 
 
@@ -257,15 +255,8 @@ class ComputeEngineBurst(ElasticPlugin):
             if burst.isolated or self.isolated:
                 self.fleet.end(compute, burst.name)
                 return
-            ranks = [node.rank for node in self._nodes_of(compute, burst)]
-            leave(
-                self.instance,
-                ranks,
-                reason=drain_reason(burst.name),
-                grace=self.params.grace,
-                cancel_jobs=self.params.cancel_jobs,
-                end=lambda: self.fleet.end(compute, burst.name),
-            )
+            nodes = self._nodes_of(compute, burst)
+            self.have_leave(burst, nodes, lambda: self.fleet.end(compute, burst.name))
 
     def list_bursts(self) -> Collection[str]:
         """Return the bursts that something is left of: instances, a policy, drained nodes."""
@@ -349,7 +340,7 @@ class ComputeEngineBurst(ElasticPlugin):
         burst = replace(burst, hostnames=(), since=since, lease_until=lease)
         there = compute.instances(labels.burst_labels(self._tag, burst.name))
         lead = next((one for one in there if one.name == names[0]), None)
-        now = burst if lead is None else isolated.as_told(burst, compute.told(lead))
+        now = burst if lead is None else as_told(burst, compute.told(lead))
         if lead is not None and now.exit_code is not None:
             return replace(now, output=self._kept_output(now, compute, lead))
         if seen.lost:
@@ -363,9 +354,7 @@ class ComputeEngineBurst(ElasticPlugin):
         def read() -> bytes:
             return isolated.output_of(compute.console(lead)).encode()
 
-        zone = lead.zone.rpartition("/")[2]
-        command = f"gcloud compute instances get-serial-port-output {lead.name} --zone {zone}"
-        return kept_output(burst, self.params.output_dir, read, command)
+        return kept_output(burst, self.params.output_dir, read, compute.console_command(lead))
 
     def _late(self, burst: Burst) -> str:
         """Return what is to be said of an isolated burst whose job should run, and does not."""
@@ -495,8 +484,6 @@ class ComputeEngineBurst(ElasticPlugin):
             munge_key=None if params.munge_key is None else params.munge_key.read_bytes(),
         )
 
-    # --- ending them -----------------------------------------------------------------------
-
     # --- what is there ---------------------------------------------------------------------
 
     def _as_it_is(
@@ -526,17 +513,12 @@ class ComputeEngineBurst(ElasticPlugin):
 
     def _explanation(self, compute: Compute | None, name: str, late: Collection[str]) -> str:
         """Return what the first of the instances that are late says at its serial port."""
-        from fluxburst_compute_engine.cloud import last
-
         if compute is None or not late:
             return ""
         for one in compute.instances(labels.burst_labels(self._tag, name)):
             if one.name not in late:
                 continue
-            command = (
-                f"gcloud compute instances get-serial-port-output {one.name} "
-                f"--zone {last(one.zone)} --project {compute.project}"
-            )
+            command = compute.console_command(one)
             with contextlib.suppress(BurstError):
                 said = re.findall(r"fluxburst: (.*)", compute.console(one))
                 if said:
@@ -548,25 +530,12 @@ class ComputeEngineBurst(ElasticPlugin):
         """Return the declared hosts that are drained for a burst, with its name."""
         if self.isolated:
             return {}
-        own = {host for shape in self.shapes for host in shape.hosts}
-        return {
-            node.hostname: match["burst"]
-            for node in self.instance.nodes()
-            if node.hostname in own
-            and node.drained
-            and (match := _REASON.fullmatch(node.drain_reason))
-        }
+        return self.draining({host for shape in self.shapes for host in shape.hosts})
 
     def _nodes_of(self, compute: Compute, burst: Burst) -> list[Node]:
         """Return the nodes of a burst, and of no other, as they are now."""
-        hosts = set(burst.hostnames)
-        others: set[str] = set()
-        for written, machine in self.fleet.all(compute):
-            (hosts if written.name == burst.name else others).add(machine.host)
-        draining = self._draining()
-        hosts |= {host for host, name in draining.items() if name == burst.name}
-        others |= {host for host, name in draining.items() if name != burst.name}
-        return [node for node in self.instance.nodes() if node.hostname in hosts - others]
+        supplied = [(written.name, {one.host}) for written, one in self.fleet.all(compute)]
+        return self.nodes_of(burst, supplied, self._draining())
 
 
 def _named(name: str) -> Burst:

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import logging
 import math
-import re
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +13,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fluxburst import Burst, BurstState, ByteSize, Job, Node, NodeType
-from fluxburst.bursts import drain_reason
 from fluxburst.constraints import compiled
 from fluxburst.elastic import check_certificate
 from fluxburst.errors import (
@@ -27,7 +25,6 @@ from fluxburst.errors import (
 )
 from fluxburst.isolation import OUTPUT_LIMIT, kept_output, remote_jobspec
 from fluxburst.joining import ElasticPlugin
-from fluxburst.leaving import leave
 from fluxburst.packing import could_fit
 from fluxburst.plugins import Finding, only_looking
 from fluxburst.quantities import format_duration
@@ -49,7 +46,6 @@ if TYPE_CHECKING:
     from fluxburst_kubernetes import isolated
     from fluxburst_kubernetes.cluster import Cluster
 
-_REASON = re.compile(drain_reason(r"(?P<burst>\S+)"))
 _log = logging.getLogger(__name__)
 
 
@@ -264,21 +260,12 @@ class MiniClusterBurst(ElasticPlugin):
             if self.isolated:
                 self._end(cluster, burst.name)
             else:
-                self._leave(cluster, burst)
+                nodes = self._nodes_of(cluster, burst)
+                self.have_leave(burst, nodes, lambda: self._end(cluster, burst.name))
             self._remove_job(cluster, burst.name)
             with self._changing:
                 self._remove_secrets(cluster)
                 self._seen = None
-
-    def _leave(self, cluster: Cluster | None, burst: Burst) -> None:
-        leave(
-            self.instance,
-            [node.rank for node in self._nodes_of(cluster, burst)],
-            reason=drain_reason(burst.name),
-            grace=self.params.grace,
-            cancel_jobs=self.params.cancel_jobs,
-            end=lambda: self._end(cluster, burst.name),
-        )
 
     def list_bursts(self) -> Collection[str]:
         """Return the bursts that something is left of: a MiniCluster, its Job, drained nodes."""
@@ -637,27 +624,15 @@ class MiniClusterBurst(ElasticPlugin):
         """Return the declared hosts that are drained for a burst, with its name."""
         if self.isolated:
             return {}
-        own = {host for slot in self.slots for host in slot.hosts}
-        return {
-            node.hostname: match["burst"]
-            for node in self.instance.nodes()
-            if node.hostname in own
-            and node.drained
-            and (match := _REASON.fullmatch(node.drain_reason))
-        }
+        return self.draining({host for slot in self.slots for host in slot.hosts})
 
     def _nodes_of(self, cluster: Cluster | None, burst: Burst) -> list[Node]:
         """Return the nodes of a burst, and of no other, as they are now."""
-        hosts = set(burst.hostnames)
-        others: set[str] = set()
-        with contextlib.suppress(NotFoundError):
-            for one in self._miniclusters(cluster):
-                written = labels.read(one)
-                (hosts if written.name == burst.name else others).update(written.hostnames)
-        draining = self._draining()
-        hosts |= {host for host, name in draining.items() if name == burst.name}
-        others |= {host for host, name in draining.items() if name != burst.name}
-        return [node for node in self.instance.nodes() if node.hostname in hosts - others]
+        written: list[labels.Written] = []
+        with contextlib.suppress(NotFoundError):  # no Flux Operator, and so no MiniCluster
+            written = [labels.read(one) for one in self._miniclusters(cluster)]
+        supplied = [(one.name, one.hostnames) for one in written]
+        return self.nodes_of(burst, supplied, self._draining())
 
 
 def _named(name: str) -> Burst:
