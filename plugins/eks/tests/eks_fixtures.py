@@ -23,14 +23,14 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def reviews() -> TokenReviews:
     """What the API server asks about tokens."""
     administrator = ("arn:aws:iam::123456789012:user/fluxburst", ["system:masters"])
     return TokenReviews(CLUSTER, {KEY: SECRET}, {KEY: administrator})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def eks_server(tmp_path_factory: pytest.TempPathFactory, reviews: TokenReviews) -> Iterator[Server]:
     """A real API server that knows MiniClusters, and its users by tokens of EKS."""
     folder = assets()

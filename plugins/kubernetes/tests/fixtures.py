@@ -1,7 +1,4 @@
-"""Fixtures: a real API server for each module, and an operator for each test.
-
-Idle servers take as much of a processor as a test does, so none is kept for the next module.
-"""
+"""Fixtures: a real API server, and an operator for each test."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from flux_operator import FluxOperator, flux_operator
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A real API server that knows MiniClusters."""
     folder = assets()

@@ -27,7 +27,13 @@ def start(part: int, parts: int, *options: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(
-    ("options", "stride", "at_least"), [((), 1, 500), (("--isolated",), 5, 100)]
+    ("options", "stride", "at_least"),
+    [
+        ((), 4, 120),
+        (("--isolated",), 8, 60),
+        pytest.param((), 1, 500, marks=pytest.mark.soak),
+        pytest.param(("--isolated",), 1, 500, marks=pytest.mark.soak),
+    ],
 )
 def test_whatever_the_point_at_which_it_is_killed_the_next_process_puts_all_in_order(
     options: tuple[str, ...], stride: int, at_least: int
