@@ -55,9 +55,9 @@ class Growing(ElasticInstance):
     def left_over(self) -> list[str]:
         """Return what is left of bursts on this machine: processes, files, drained ranks."""
         processes = [f"process of {host}" for host in self.brokers()]
-        files = [str(path) for path in rundirs_of(self.directory)]
+        files = [*rundirs_of(self.directory), *self.directory.glob("isolated/*")]
         drained = [f"drained: {self.drained()}"] if self.drained() else []
-        return processes + files + drained
+        return processes + [str(path) for path in files] + drained
 
 
 def brokers_of(directory: Path) -> Iterator[tuple[str, psutil.Process]]:
@@ -68,7 +68,7 @@ def brokers_of(directory: Path) -> Iterator[tuple[str, psutil.Process]]:
             zombie = process.status() == psutil.STATUS_ZOMBIE
         except psutil.Error:
             continue
-        ours = any(f"{directory}/config" in argument for argument in command)
+        ours = any(argument.startswith(f"--config-path={directory}/") for argument in command)
         names = [a.removeprefix("-Shostname=") for a in command if a.startswith("-Shostname=")]
         burst = any(argument.startswith("-Srundir=") for argument in command)
         if ours and names and burst and not zombie and command[0] == "broker":

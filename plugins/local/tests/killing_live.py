@@ -1,7 +1,7 @@
 """A client of a live elastic instance that is killed, and started again.
 
 ``python killing_live.py DIRECTORY`` makes an elastic instance there, and kills at every point, or
-at every so many with ``--stride``.
+at every so many with ``--stride``; with ``--isolated`` each job is in a burst of its own.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import flux
-import flux.job
 from elastic_instance import wait_until
 from growing import Growing, growing
 
@@ -87,13 +87,50 @@ class Pointed:
         return call
 
 
-def act(instance: Growing, state: Path, jobs: Sequence[int], kill_at: int | None) -> None:
+@dataclass(frozen=True)
+class Scenario:
+    """Where jobs are brought up for, and how.
+
+    Attributes:
+        instance: The instance.
+        directory: Where the ledger is, and what jobs and their bursts wrote.
+        isolated: Whether bursts are instances of their own.
+    """
+
+    instance: Growing
+    directory: Path
+    isolated: bool
+
+    @property
+    def state(self) -> Path:
+        return self.directory / "state"
+
+    @property
+    def config(self) -> Config:
+        table = {"config_dir": str(self.instance.directory)}
+        more = {"isolated_burst": True, "output_dir": str(self.directory / "output")}
+        return Config(plugins={"local": {**table, **more} if self.isolated else table})
+
+    def submit(self, nodes: int) -> int:
+        """Submit a job that writes a line when it has run; return its id."""
+        runs = self.directory / f"runs-{nodes}"
+        runs.unlink(missing_ok=True)
+        command = 'sleep 0.1; [ "$FLUX_TASK_RANK" != 0 ] || echo ran >> "$0"'
+        return self.instance.submit(f"-N{nodes}", f"-n{nodes}", "sh", "-c", command, str(runs))
+
+    def runs(self, nodes: int) -> int:
+        """Return how often the job of so many nodes has run."""
+        path = self.directory / f"runs-{nodes}"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def act(scenario: Scenario, jobs: Sequence[int], kill_at: int | None) -> None:
     """Burst until the jobs have ended, and take everything down, in this process."""
     killer = Killer(kill_at)
     killer.watch_sqlite()
-    live = LiveInstance(flux.Flux(instance.flux.uri))
-    config = Config(plugins={"local": {"config_dir": str(instance.directory)}})
-    with FluxBurst(Pointed(live, killer), config=config, state_dir=state) as client:
+    live = LiveInstance(flux.Flux(scenario.instance.flux.uri))
+    pointed = Pointed(live, killer)
+    with FluxBurst(pointed, config=scenario.config, state_dir=scenario.state) as client:
         plugin: Any = client.load("local")
         plugin.__dict__["launcher"] = Pointed(plugin.launcher, killer)
         until = time.monotonic() + SECONDS_AT_MOST
@@ -123,28 +160,31 @@ def in_child(run: Callable[[], None]) -> int:
         os._exit(1)
 
 
-def kill_at(instance: Growing, state: Path, point: int) -> tuple[list[str], bool]:
+def kill_at(scenario: Scenario, point: int) -> tuple[list[str], bool]:
     """Run the scenario, killed at a point, and then to its end.
 
     Returns what is not as it must be, and whether the point was never reached.
     """
-    jobs = [instance.submit(f"-N{nodes}", "sleep", "0.1") for nodes in JOBS_OF_NODES]
-    status = in_child(lambda: act(instance, state, jobs, point))
+    jobs = [scenario.submit(nodes) for nodes in JOBS_OF_NODES]
+    status = in_child(lambda: act(scenario, jobs, point))
     over = status == 0
     if status == -signal.SIGKILL:
-        status = in_child(lambda: act(instance, state, jobs, None))
+        status = in_child(lambda: act(scenario, jobs, None))
     problems = [f"it failed with {status}"] if status else []
-    return problems + judge(instance, state, jobs), over
+    return problems + judge(scenario, jobs), over
 
 
-def judge(instance: Growing, state: Path, jobs: Sequence[int]) -> list[str]:
+def judge(scenario: Scenario, jobs: Sequence[int]) -> list[str]:
     """Return what is not as it must be in the end."""
+    instance = scenario.instance
     problems = instance.left_over()
-    for job in jobs:
-        answer = flux.job.result(flux.Flux(instance.flux.uri), flux.job.JobID(job))
-        if answer.result != "COMPLETED":
-            problems.append(f"job {job} ended with {answer.result}")
-    ledger = Ledger(state / "ledger.sqlite", "", read_only=True)
+    for job, nodes in zip(jobs, JOBS_OF_NODES, strict=True):
+        ended = instance.flux("jobs", "-no", "{result} {exception.note}", str(job))
+        if ended != "COMPLETED" and ", with exit code 0; its output: " not in ended:
+            problems.append(f"job {job} ended: {ended}")
+        if scenario.runs(nodes) != 1:
+            problems.append(f"job {job} ran {scenario.runs(nodes)} times")
+    ledger = Ledger(scenario.state / "ledger.sqlite", "", read_only=True)
     problems += [f"not over: {entry.burst}" for entry in ledger.entries() if entry.live]
     for job in jobs:
         times = ledger.placements(job)
@@ -159,13 +199,15 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--stride", type=int, default=1)
+    parser.add_argument("--isolated", action="store_true")
     given = parser.parse_args()
     given.directory.mkdir(parents=True, exist_ok=True)
     wrong: list[dict[str, Any]] = []
     kills, over, point = 0, False, given.first
     with growing(given.directory / "instance", f"--burst-nodes={BURST_NODES}") as instance:
+        scenario = Scenario(instance, given.directory, given.isolated)
         while not over:
-            problems, over = kill_at(instance, given.directory / "state", point)
+            problems, over = kill_at(scenario, point)
             if problems:
                 wrong.append({"point": point, "problems": problems})
                 print(point, problems, file=sys.stderr, flush=True)

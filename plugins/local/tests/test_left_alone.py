@@ -32,10 +32,12 @@ def test_nodes_come_and_go_with_the_jobs_while_the_service_is_killed_three_times
     assert story["bursts"]
 
 
+@pytest.mark.parametrize("kind", [(), pytest.param(("--isolated",), marks=pytest.mark.soak)])
 def test_a_client_that_is_killed_anywhere_leaves_what_the_next_one_puts_in_order(
-    tmp_path: Path,
+    tmp_path: Path, kind: tuple[str, ...]
 ) -> None:
-    command = [sys.executable, str(HERE / "killing_live.py"), str(tmp_path), f"--stride={STRIDE}"]
+    script = [sys.executable, str(HERE / "killing_live.py"), str(tmp_path)]
+    command = [*script, f"--stride={STRIDE}", *kind]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, IMPORTED_FROM))}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode in (0, 1), done.stderr

@@ -24,6 +24,8 @@ DECLARED = "1-6"
 class LocalWorld(LiveWorld):
     """Brokers as processes of this machine."""
 
+    isolates = True
+
     def __init__(self, instance: ElasticInstance, root: Path) -> None:
         super().__init__(instance)
         self._root = root
@@ -39,11 +41,13 @@ class LocalWorld(LiveWorld):
         super().__setattr__(name, value)
 
     def parameters(self) -> dict[str, Any]:
-        return {} if self.joins else {"flux_root": str(self._root)}
+        stub = {} if self.joins else {"flux_root": str(self._root)}
+        return {"output_dir": str(self._root / "output"), **stub}
 
     def provider_left(self) -> list[str]:
         directory = self.instance.directory
-        return [*dict(brokers_of(directory)), *map(str, rundirs_of(directory))]
+        isolated = [str(path) for path in directory.glob("isolated/*")]
+        return [*dict(brokers_of(directory)), *map(str, rundirs_of(directory)), *isolated]
 
     def left(self) -> list[str]:
         return [] if self.full else super().left()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from elastic_instance import bring_up, outside, wait_until
 from growing import Growing, check_transcript, growing, local_plugin, transcript
+from isolating import check_it_runs_there
 from parts import Sshd, running_sshd, ssh_available
 from support import flux_available
 
@@ -86,6 +87,12 @@ def test_a_burst_is_a_job_of_the_enclosing_instance_on_other_nodes_than_the_lead
     assert (listed.stdout, by_flux.left_over()) == ("", [])
 
 
+def test_an_isolated_burst_is_a_job_of_the_enclosing_instance(
+    by_flux: Growing, tmp_path: Path
+) -> None:
+    check_it_runs_there(by_flux, tmp_path / "output", launcher="flux")
+
+
 def test_an_enclosing_instance_that_is_gone_is_named_and_nothing_is_presumed(
     by_flux: Growing,
 ) -> None:
@@ -126,6 +133,14 @@ def test_brokers_run_on_hosts_that_ssh_reaches_and_end_with_their_burst(
     other = by_ssh.client(launcher="ssh", ssh_args=sshd.options)
     assert other.run_unburst() == [burst.name]
     wait_until(lambda: by_ssh.left_over() == [], "nothing is left on the hosts")
+
+
+@on_ssh
+def test_an_isolated_burst_runs_on_hosts_that_ssh_reaches(
+    sshd: Sshd, by_ssh: Growing, tmp_path: Path
+) -> None:
+    options = {"launcher": "ssh", "ssh_args": sshd.options}
+    check_it_runs_there(by_ssh, tmp_path / "output", **options)
 
 
 @on_ssh

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from elastic_instance import bring_up, outside, wait_until
 from growing import Growing, check_transcript, growing, local_plugin, transcript
+from isolating import check_it_runs_there, isolated_transcript
 from parts import Slurm, running_slurm, slurm_available
 from support import flux_available
 
@@ -75,6 +76,22 @@ def test_a_burst_is_a_slurm_job_of_its_name_and_is_found_by_it(
     assert other.run_unburst() == [burst.name]
     assert slurm("squeue", "--noheader", "--states=PENDING,RUNNING") == ""
     assert by_slurm.left_over() == []
+
+
+@on_slurm
+def test_an_isolated_burst_is_a_slurm_job(slurm: Slurm, by_slurm: Growing, tmp_path: Path) -> None:
+    check_it_runs_there(by_slurm, tmp_path / "output", launcher="slurm")
+    assert slurm("squeue", "--noheader", "--states=PENDING,RUNNING") == ""
+
+
+@on_slurm
+def test_an_isolated_burst_runs_in_steps_of_an_allocation(slurm: Slurm, tmp_path: Path) -> None:
+    done = slurm.in_allocation(*isolated_transcript(tmp_path), nodes=4, seconds=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "by launcher srun." in done.stdout
+    assert "it failed in burst local-" in done.stdout
+    assert f"with exit code 3; its output: {tmp_path}/output/local-" in done.stdout
+    assert list((tmp_path / "elastic" / "isolated").iterdir()) == []
 
 
 @on_slurm

@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fluxburst.elastic import broker_command, without_flux
+from fluxburst_local import boot_isolated, run_job
 
 BURST_VARIABLE = "FLUXBURST_BURST"
 HOST_VARIABLE = "FLUXBURST_HOST"
@@ -27,12 +29,16 @@ class Brokers:
         directory: The elastic instance's directory.
         run_dir: Where they make their run directories, on their own host.
         log_level: Severity up to which they log, 0 to 7 (flux-broker(1)).
+        join_timeout: Seconds that those of an isolated burst wait for their lead.
+        address: Where the lead of an isolated burst is reached; empty for by its host's name.
     """
 
     flux: str
     directory: Path
     run_dir: Path = Path("/tmp")  # noqa: S108 - brokers want a short path that every host has
     log_level: int = 7
+    join_timeout: float = 120.0
+    address: str = ""
 
     @property
     def tag(self) -> str:
@@ -51,6 +57,10 @@ class Brokers:
     def logs(self, burst: str) -> Path:
         """Return the directory of a burst's logs."""
         return self.directory / "log" / burst
+
+    def isolated(self, burst: str) -> Path:
+        """Return the directory of an isolated burst; a connected one has none."""
+        return self.directory / "isolated" / burst
 
     def rundir(self, burst: str, host: str) -> Path:
         """Return the run directory of one broker."""
@@ -74,8 +84,21 @@ class Brokers:
         It tells of its connection to the lead (``tbon.zmqdebug``): without that, a certificate
         that differs leaves no trace.
         """
+        if self.isolated(burst).is_dir():
+            return self._isolated_command(burst, host)
+        return self._broker(self.config, burst, host)
+
+    def _isolated_command(self, burst: str, host: str) -> list[str]:
+        """Return the command of a broker whose instance runs one job, and then ends."""
+        directory = self.isolated(burst)
+        boot = [sys.executable, boot_isolated.__file__, str(directory), self.address]
+        broker = self._broker(directory / f"{host}.toml", burst, host)
+        program = [sys.executable, run_job.__file__, self.flux, str(directory)]
+        return [*boot, str(self.join_timeout), host, *broker, *program]
+
+    def _broker(self, config: Path, burst: str, host: str) -> list[str]:
         return [
-            *broker_command(self.flux, self.config, host),
+            *broker_command(self.flux, config, host),
             f"-Srundir={self.rundir(burst, host)}",
             "-Srundir-cleanup=1",
             "-Slog-stderr-mode=local",

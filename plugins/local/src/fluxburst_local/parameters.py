@@ -65,6 +65,17 @@ class BurstParameters:
     cancel_jobs: bool = field(
         default=False, metadata=_help("cancel jobs that still run after the grace period")
     )
+    isolated_burst: bool = field(
+        default=False, metadata=_help("run each job in a Flux instance of its own")
+    )
+    output_dir: Path = field(
+        default=Path("~/.local/state/fluxburst/output"),
+        metadata=_help("where the output of jobs in isolated bursts is put, a file for each burst"),
+    )
+    environment: list[str] = field(
+        default_factory=lambda: ["*"],
+        metadata=_help("patterns of the variables that such a job takes along; by default all"),
+    )
     price: float = field(default=0.0, metadata=_help("what a node costs an hour"))
     max_nodes: Optional[int] = field(  # noqa: UP045
         default=None, metadata=_help("how many nodes of each type at most")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
-import re
 import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from fluxburst import Burst, BurstState, Node, NodeType
-from fluxburst.bursts import drain_reason
+from fluxburst import Burst, BurstState, Job, Node, NodeType
 from fluxburst.elastic import BURST_PROPERTY, check_certificate, find_flux, load
 from fluxburst.errors import (
     CapacityError,
@@ -21,10 +20,12 @@ from fluxburst.errors import (
     Problem,
     RequestError,
 )
+from fluxburst.isolation import OUTPUT_LIMIT, as_told, kept_output, remote_jobspec
 from fluxburst.joining import ElasticPlugin
-from fluxburst.leaving import leave
+from fluxburst.leaving import burst_left_by
 from fluxburst.quantities import format_duration
 from fluxburst.sets import format_hostlist, parse_hostlist
+from fluxburst_local import isolated
 from fluxburst_local.allocations import allocated_hosts, enclosure
 from fluxburst_local.brokers import Brokers, slurm_environment
 from fluxburst_local.diagnosis import explain_all
@@ -40,10 +41,9 @@ from fluxburst_local.launchers import (
 )
 from fluxburst_local.parameters import BurstParameters
 
+LOOPBACK = "127.0.0.1"
 RUN_DIR_BYTES = 24
 """Flux wants run directories of at most 96 bytes, and theirs have names of up to 70."""
-
-_REASON = re.compile(drain_reason(r"(?P<burst>\S+)"))
 
 
 class LocalBurst(ElasticPlugin):
@@ -64,7 +64,14 @@ class LocalBurst(ElasticPlugin):
     def brokers(self) -> Brokers:
         """How brokers are started."""
         flux = find_flux(self.params.flux_root) if self.params.flux_root else self.elastic.flux
-        return Brokers(flux, self.directory, self.params.run_dir, self.params.log_level)
+        return Brokers(
+            flux,
+            self.directory,
+            self.params.run_dir,
+            self.params.log_level,
+            self.params.join_timeout,
+            LOOPBACK if self.params.launcher == "process" else "",
+        )
 
     @functools.cached_property
     def launcher(self) -> Launcher:
@@ -76,6 +83,11 @@ class LocalBurst(ElasticPlugin):
         made = self._make_launcher()
         made.check()
         return made
+
+    @property
+    def queue(self) -> str:
+        """The queue of the burst nodes; none where they do not join this instance."""
+        return "" if self.isolated else super().queue
 
     def validate(self) -> bool:
         """Check the parameters, and the directory if it is named.
@@ -107,7 +119,7 @@ class LocalBurst(ElasticPlugin):
         """Return a type for each shape of the declared burst nodes."""
         shapes: dict[tuple[int, int, frozenset[str]], int] = {}
         for node in self._declared():
-            if not node.drained or _burst_of(node):
+            if not node.drained or burst_left_by(node):
                 shape = (node.cores, node.gpus, node.properties)
                 shapes[shape] = shapes.get(shape, 0) + 1
         most = self.params.max_nodes
@@ -123,12 +135,18 @@ class LocalBurst(ElasticPlugin):
             for (cores, gpus, properties), count in shapes.items()
         ]
 
+    def schedule(self, job: Job) -> bool:
+        """Decide whether to take a job; in isolation only this user's, as whom it runs there."""
+        if self.isolated and job.user != os.getuid():
+            return False
+        return super().schedule(job)
+
     def in_use(self) -> dict[str, int]:
         """Return how many nodes of each type are up, or belong to a burst."""
         free = {node.rank for node in self._available(self.launcher.launched())}
         counts: dict[str, int] = {}
         for node in self._declared():
-            if node.rank not in free and (not node.drained or _burst_of(node)):
+            if node.rank not in free and (not node.drained or burst_left_by(node)):
                 name = _type_name(node.cores, node.gpus)
                 counts[name] = counts.get(name, 0) + 1
         return counts
@@ -141,9 +159,15 @@ class LocalBurst(ElasticPlugin):
             BurstError: if they cannot be started.
         """
         with self.brokers.starting():
+            if burst.isolated and self._told(burst.name):  # its job is not to run twice
+                return self.refresh(burst)
             hosts = self._chosen_hosts(burst)
+            if burst.isolated:
+                self._prepare_isolated(burst, hosts)
             lease = None if burst.lease_until is None else burst.lease_until - time.time()
             self.launcher.launch(burst.name, hosts, lease)
+        if burst.isolated:
+            return self.refresh(burst)
         # In a queue it does not cost yet, and the time that its nodes have to join has not begun.
         state = BurstState.REQUESTED if self.launcher.queues else BurstState.STARTING
         return replace(burst, state=state, hostnames=tuple(hosts))
@@ -160,36 +184,38 @@ class LocalBurst(ElasticPlugin):
         Raises:
             BurstError: if jobs still run on them after the grace period, or they do not end.
         """
-        ranks = [node.rank for node in self._nodes_of(burst)]
-        leave(
-            self.instance,
-            ranks,
-            reason=drain_reason(burst.name),
-            grace=self.params.grace,
-            cancel_jobs=self.params.cancel_jobs,
-            end=lambda: self.launcher.end(burst.name),
-        )
+        end = functools.partial(self.launcher.end, burst.name)
+        directory = self.brokers.isolated(burst.name)
+        if directory.exists():
+            end()
+            shutil.rmtree(directory)
+        else:
+            self.have_leave(burst, self._nodes_of(burst), end)
         if burst.state is not BurstState.FAILED and not burst.error:
             shutil.rmtree(self.brokers.logs(burst.name), ignore_errors=True)
 
     def list_bursts(self) -> Collection[str]:
         """Return the bursts that something is left of: brokers, or nodes drained for them."""
-        draining = {name for node in self._declared() if (name := _burst_of(node))}
-        return sorted({launched.name for launched in self.launcher.launched()} | draining)
+        draining = {name for node in self._declared() if (name := burst_left_by(node))}
+        there = {launched.name for launched in self.launcher.launched()}
+        return sorted(there | draining | self._isolated_bursts())
 
     def adopt(self) -> Sequence[Burst]:
         """Return the bursts that something is left of, as they are."""
         with self.brokers.starting():  # a burst of which half is started has not lost the rest
-            there = self.launcher.launched()
+            launched = {one.name: one for one in self.launcher.launched()}
+            isolated_bursts = self._isolated_bursts()
         nodes = {node.hostname: node for node in self._declared()}
         bursts = {
-            launched.name: self._as_it_is(
-                Burst(launched.name, self.name, "", 0), launched, nodes, adopting=True
-            )
-            for launched in there
+            name: self._as_it_is(Burst(name, self.name, "", 0), one, nodes, adopting=True)
+            for name, one in launched.items()
+            if name not in isolated_bursts
         }
+        for name in isolated_bursts:
+            known = Burst(name, self.name, "", 0, isolated=True)
+            bursts[name] = self._as_told(known, launched.get(name))
         for node in nodes.values():
-            name = _burst_of(node)
+            name = burst_left_by(node)
             if name:
                 known = bursts.get(name) or Burst(name, self.name, "", 0)
                 bursts[name] = replace(
@@ -202,12 +228,12 @@ class LocalBurst(ElasticPlugin):
 
     def refresh(self, burst: Burst) -> Burst:
         """Return a burst as it is now; one whose nodes did not join in time has failed."""
+        there = {launched.name: launched for launched in self.launcher.launched()}
+        if burst.isolated:
+            return self._as_told(burst, there.get(burst.name))
         nodes = {node.hostname: node for node in self._declared()}
-        for launched in self.launcher.launched():
-            if launched.name == burst.name:
-                return self._as_it_is(burst, launched, nodes)
         gone = Launched(burst.name, burst.hostnames, lost=frozenset(burst.hostnames), since=0.0)
-        return self._as_it_is(burst, gone, nodes)
+        return self._as_it_is(burst, there.get(burst.name, gone), nodes)
 
     # --- the steps of these ----------------------------------------------------------------
 
@@ -257,6 +283,62 @@ class LocalBurst(ElasticPlugin):
             return replace(burst, state=BurstState.READY)
         return replace(burst, state=BurstState.STARTING)
 
+    # --- isolated bursts -------------------------------------------------------------------
+
+    def _isolated_bursts(self) -> set[str]:
+        """Return the bursts that there is a directory of."""
+        with contextlib.suppress(FileNotFoundError):
+            return {path.name for path in self.brokers.isolated("").iterdir()}
+        return set()
+
+    def _prepare_isolated(self, burst: Burst, hosts: Sequence[str]) -> None:
+        """Write what the brokers of a burst are started with, unless some are."""
+        if any(one.name == burst.name for one in self.launcher.launched()):
+            return
+        jobspec = remote_jobspec(self.instance, burst.jobs[0], self.params.environment)
+        shape = self.elastic.shape_of(hosts[0])
+        directory = self.brokers.isolated(burst.name)
+        isolated.write(directory, self.brokers.flux, hosts, shape.cores, shape.gpus, jobspec)
+
+    def _told(self, name: str) -> Mapping[str, str]:
+        """Return what the lead of a burst told; nothing where there is none."""
+        try:
+            return isolated.told(self.brokers.isolated(name))
+        except FileNotFoundError:
+            return {}
+
+    def _as_told(self, burst: Burst, launched: Launched | None) -> Burst:
+        """Return an isolated burst as its lead tells it, and as its launcher showed it before."""
+        directory = self.brokers.isolated(burst.name)
+        since = launched.since if launched is not None else None
+        burst = replace(burst, hostnames=(), since=since or burst.since)
+        now = as_told(burst, self._told(burst.name))
+        if now.exit_code is not None:
+            read = functools.partial(isolated.output_of, directory, OUTPUT_LIMIT + 1)
+            return replace(now, output=kept_output(now, self.params.output_dir, read))
+        if now.state is BurstState.FAILED:
+            return now
+        if launched is None or launched.lost:
+            return replace(now, state=BurstState.FAILED, error=self._why_lost(burst, launched))
+        if now.state is BurstState.READY:
+            return now
+        late = self._late(burst.name, launched)
+        if late:
+            return replace(now, state=BurstState.FAILED, error=f"its brokers {late}")
+        if launched.since is None:
+            return replace(now, state=BurstState.REQUESTED, error=launched.waiting)
+        return now
+
+    def _why_lost(self, burst: Burst, launched: Launched | None) -> str:
+        """Return why the instance of an isolated burst ended before its job did."""
+        lost = sorted(path.stem for path in self.brokers.logs(burst.name).glob("*.log"))
+        if launched is not None:
+            lost = sorted(launched.lost)
+        logs = [(host, self.brokers.log(burst.name, host)) for host in lost]
+        if not logs:
+            return "its brokers were not started"
+        return f"{format_hostlist(lost)} is no more: {explain_all(logs)}"
+
     def _late(self, name: str, launched: Launched) -> str:
         """Return what was too slow, or empty."""
         if launched.since is None:
@@ -281,14 +363,30 @@ class LocalBurst(ElasticPlugin):
         return replace(burst, node_type=node_type, nodes=size, price=self.params.price)
 
     def _declared(self) -> list[Node]:
-        """Return the nodes of the instance that it may bring up, or has."""
+        """Return the nodes of the instance that it may bring up, or has.
+
+        For isolated bursts those that are declared, whether the instance has them or not.
+        """
+        if self.isolated:
+            return self._outside()
         return [node for node in self.instance.nodes() if node.hostname in self._hosts]
+
+    def _outside(self) -> list[Node]:
+        known = {node.hostname: node for node in self.instance.nodes()}
+        return [
+            known.get(host) or Node(-1, host, shape.cores, shape.gpus, up=False)
+            for shape in self.elastic.all_shapes
+            for host in shape.hosts
+            if host in self._hosts
+        ]
 
     @functools.cached_property
     def _hosts(self) -> frozenset[str]:
         """The hosts of burst nodes: those named, those with the property, or an allocation's."""
         if self.params.hostnames:
             return frozenset(parse_hostlist(self.params.hostnames))
+        if self.isolated:
+            return frozenset(self.elastic.burst_hosts)
         nodes = self.instance.nodes()
         told = {node.hostname for node in nodes if BURST_PROPERTY in node.properties}
         if told:
@@ -306,16 +404,10 @@ class LocalBurst(ElasticPlugin):
 
     def _nodes_of(self, burst: Burst) -> list[Node]:
         """Return the nodes of a burst, and of no other, as they are now."""
-        launched = self.launcher.launched()
-        own = {host for one in launched if one.name == burst.name for host in one.hosts}
-        others = {host for one in launched if one.name != burst.name for host in one.hosts}
-        hosts = own | (set(burst.hostnames) - others)
-        return [
-            node
-            for node in self._declared()
-            if _burst_of(node) == burst.name
-            or (node.hostname in hosts and _burst_of(node) in ("", burst.name))
-        ]
+        supplied = [(one.name, one.hosts) for one in self.launcher.launched()]
+        declared = {node.hostname for node in self._declared()}
+        found = self.nodes_of(burst, supplied, self.draining(declared))
+        return [node for node in found if node.hostname in declared]
 
     def _make_launcher(self) -> Launcher:
         params, elastic, brokers = self.params, self.elastic, self.brokers
@@ -383,12 +475,6 @@ class LocalBurst(ElasticPlugin):
     def _check_max_nodes(self) -> None:
         if self.params.max_nodes is not None and self.params.max_nodes < 0:
             raise RequestError(f"must be 0 or more, got {self.params.max_nodes}")
-
-
-def _burst_of(node: Node) -> str:
-    """Return the burst that a node is drained for, empty for none."""
-    match = _REASON.fullmatch(node.drain_reason)
-    return match["burst"] if match and node.drained else ""
 
 
 def _type_name(cores: int, gpus: int) -> str:

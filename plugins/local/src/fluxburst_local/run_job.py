@@ -1,0 +1,65 @@
+"""Runs the job of an isolated burst, once, and tells what becomes of it.
+
+usage: run_job.py FLUX DIRECTORY
+
+Run as a file, with any Python 3, it is the initial program of the instance that the burst's brokers
+make. What it tells is in a file, a line for each thing: it has to be known when the instance has
+ended, too.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+JOB, TOLD, OUTPUT = "job.json", "told", "output"
+
+
+def main() -> None:
+    """Submit the job, put its output into a file, and tell how it ended."""
+    flux, directory = sys.argv[1], Path(sys.argv[2])
+    if (directory / TOLD).read_text():
+        tell(directory, "broken", "its lead was started again after its job was")
+        return
+    tell(directory, "state", "submitted")
+    submit = [flux, "job", "submit", str(directory / JOB)]
+    done = subprocess.run(submit, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        tell(directory, "broken", f"its instance did not take the job: {done.stderr.strip()}")
+        return
+    job = done.stdout.strip()
+    watch = threading.Thread(target=tell_when_it_runs, args=(flux, directory, job))
+    watch.start()
+    output = os.open(directory / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    attach = [flux, "job", "attach", job]
+    code = subprocess.call(attach, stdin=subprocess.DEVNULL, stdout=output, stderr=output)  # noqa: S603
+    watch.join()
+    if code < 0 or not happened(flux, job, "clean"):
+        tell(directory, "broken", "its instance was ended while its job ran")
+    else:
+        tell(directory, "exit-code", str(code))
+
+
+def tell_when_it_runs(flux: str, directory: Path, job: str) -> None:
+    """Tell that the job runs, once it does; one that is canceled before never will."""
+    if happened(flux, job, "start"):
+        tell(directory, "state", "running")
+
+
+def happened(flux: str, job: str, event: str) -> bool:
+    """Wait for an event of the job; whether it came, before the job or the instance ended."""
+    command = [flux, "job", "wait-event", job, event]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603
+
+
+def tell(directory: Path, key: str, value: str) -> None:
+    """Tell one thing; of two with the same key the later counts."""
+    with (directory / TOLD).open("a") as file:
+        file.write(f"{key} {' '.join(value.split())}\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+if __name__ == "__main__":
+    main()

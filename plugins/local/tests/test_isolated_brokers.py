@@ -1,0 +1,250 @@
+"""Isolated bursts: brokers on this machine that make an instance of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from elastic_instance import ElasticInstance, wait_until
+from growing import Growing, growing
+from isolating import FAILS, check_it_runs_there, pass_until, result_of
+from live import running_flux
+from support import flux_available
+
+from fluxburst import Burst, BurstState
+from fluxburst_local import boot_isolated, run_job
+
+live = pytest.mark.skipif(not flux_available(), reason="no live Flux")
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Growing]:
+    directory = tmp_path_factory.mktemp("site") / "elastic"
+    with growing(directory, "--burst-nodes=3", "--cores=2", "--lead-cores=2") as made:
+        yield made
+
+
+@pytest.fixture
+def grown(instance: Growing, tmp_path: Path) -> Iterator[Growing]:
+    """An instance with room for three burst nodes, whose bursts are isolated."""
+    instance.parameters |= {"isolated_burst": True, "output_dir": str(tmp_path / "output")}
+    yield instance
+    instance.clear()
+
+
+def job_on_two_nodes(grown: Growing, *command: str) -> int:
+    return grown.submit("-N2", "-n2", "-oexit-timeout=1s", *command)
+
+
+@pytest.mark.flux
+@live
+def test_a_job_runs_in_an_instance_of_its_own_and_is_ended_here_as_there(
+    grown: Growing, tmp_path: Path
+) -> None:
+    check_it_runs_there(grown, tmp_path / "output")
+
+
+@pytest.mark.flux
+@live
+def test_an_instance_that_was_not_made_to_grow_has_its_jobs_run_elsewhere(
+    grown: Growing, tmp_path: Path
+) -> None:
+    with running_flux(size=2) as flux:
+        flux("submit", "-N1", "--exclusive", "sleep", "inf")
+        plain = ElasticInstance(grown.directory, flux.uri, "local", grown.parameters)
+        client = plain.client(config_dir=str(grown.directory))
+        jobid = plain.submit(*FAILS)
+        client.run_burst()
+        pass_until(client, lambda: not client.ledger.live())
+        assert "with exit code 3" in plain.flux("jobs", "-no", "{exception.note}", str(jobid))
+        plain.release()
+
+
+@pytest.mark.flux
+@live
+def test_what_only_its_owner_may_know_is_for_its_owner_alone(grown: Growing) -> None:
+    client = grown.client()
+    job_on_two_nodes(grown, "sleep", "inf")
+    client.run_burst()
+    pass_until(client, lambda: [e for e in client.ledger.live() if e.ready])
+    (folder,) = (grown.directory / "isolated").iterdir()
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    secrets = {modes[name] for name in ("curve.cert", "job.json", "output", "told")}
+    assert secrets == {0o600}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    (entry,) = client.ledger.live()
+    assert entry.burst.state is BurstState.READY
+
+
+@pytest.mark.flux
+@live
+def test_a_job_takes_along_the_variables_that_are_asked_for(grown: Growing, tmp_path: Path) -> None:
+    client = grown.client(environment=["COL*"])
+    say = 'echo "<$COLOR$SHAPE>" > "$0-$FLUX_TASK_RANK"'
+    where = tmp_path / "said"
+    jobid = grown.submit(
+        "-N2", "-n2", "--env=COLOR=red", "--env=SHAPE=round", "/bin/sh", "-c", say, str(where)
+    )
+    client.run_burst()
+    pass_until(client, lambda: not client.ledger.live())
+    assert "with exit code 0" in result_of(grown, jobid)
+    assert Path(f"{where}-0").read_text() == "<red>\n"
+
+
+@pytest.mark.flux
+@live
+def test_only_jobs_of_this_user_are_taken_as_they_would_run_as_this_user(grown: Growing) -> None:
+    plugin = grown.local()
+    job_on_two_nodes(grown, "true")
+    (job,) = grown.client().instance.pending_jobs()
+    assert plugin.schedule(job)
+    assert not plugin.schedule(job.but(userid=job.user + 1))
+
+
+@pytest.mark.flux
+@live
+def test_a_lead_that_is_killed_fails_the_burst_and_the_job_is_free_again(grown: Growing) -> None:
+    client = grown.client()
+    jobid = job_on_two_nodes(grown, "sleep", "inf")
+    client.run_burst()
+    pass_until(client, lambda: [e for e in client.ledger.live() if e.ready])
+    grown.brokers()["burst0"].kill()
+    wait_until(lambda: "burst0" not in grown.brokers(), "the lead is no more")
+    (burst,) = [entry.burst for entry in client.ledger.live()]
+    pass_until(client, lambda: burst.name not in {e.burst.name for e in client.ledger.live()})
+    (failed,) = [e for e in client.ledger.entries() if e.burst.name == burst.name]
+    assert failed.burst.state is BurstState.FAILED
+    assert "burst0" in failed.burst.error
+    assert "is no more" in failed.burst.error
+    assert jobid in client.instance.job_ids()
+
+
+@pytest.mark.flux
+@live
+def test_a_job_that_is_canceled_here_is_ended_there(grown: Growing, tmp_path: Path) -> None:
+    client = grown.client()
+    alive = tmp_path / "alive"
+    jobid = job_on_two_nodes(grown, "sh", "-c", 'echo "$$" > "$0"; exec sleep inf', str(alive))
+    client.run_burst()
+    wait_until(lambda: alive.exists() and alive.read_text().strip(), "the job runs")
+    process = int(alive.read_text())
+    grown.flux("cancel", str(jobid))
+    pass_until(client, lambda: not client.ledger.live())
+    wait_until(lambda: not Path(f"/proc/{process}").exists(), "what ran there has ended")
+    assert grown.left_over() == []
+
+
+@pytest.mark.flux
+@live
+def test_a_burst_whose_job_has_started_is_not_started_again(grown: Growing, tmp_path: Path) -> None:
+    plugin = grown.local()
+    said = tmp_path / "said"
+    jobid = grown.submit("--urgency=0", "-N1", "-n1", "sh", "-c", 'echo ran >> "$0"', str(said))
+    burst = replace(Burst("local-1", "local", "2-core", 1), jobs=(jobid,), isolated=True)
+    plugin.create(burst)
+    wait_until(lambda: plugin.refresh(burst).exit_code == 0, "it has ended")
+    wait_until(lambda: grown.brokers() == {}, "its brokers have ended")
+    assert plugin.create(burst).exit_code == 0
+    assert grown.brokers() == {}
+    assert plugin.list_bursts() == ["local-1"]
+    plugin.delete(burst)
+    assert (plugin.list_bursts(), said.read_text()) == ([], "ran\n")
+    assert grown.left_over() == []
+
+
+@pytest.mark.flux
+@live
+def test_a_burst_of_which_only_the_directory_is_left_was_not_started_and_is_removed(
+    grown: Growing,
+) -> None:
+    plugin = grown.local()
+    folder = grown.directory / "isolated" / "local-1"
+    folder.mkdir(parents=True)
+    (found,) = plugin.adopt()
+    assert (found.name, found.isolated) == ("local-1", True)
+    assert (found.state, found.error) == (BurstState.FAILED, "its brokers were not started")
+    plugin.delete(found)
+    assert not folder.exists()
+
+
+# --- the scripts -------------------------------------------------------------------------------
+
+
+def script(path: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run one of the scripts, as a file and without this project on the path."""
+    command = [sys.executable, "-I", path, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def template(directory: Path) -> None:
+    (directory / "lead").write_text("a")
+    (directory / "endpoint").write_text("")
+    (directory / "broker.toml").write_text("bind = @bound@\nconnect = @endpoint@\n")
+
+
+def test_the_lead_says_where_it_is_reached_and_the_others_are_told(tmp_path: Path) -> None:
+    template(tmp_path)
+    for host in ("a", "b"):
+        done = script(
+            boot_isolated.__file__, str(tmp_path), "127.0.0.1", "5", host, "echo", "{}", host
+        )
+        assert (done.returncode, done.stdout) == (0, f"{{}} {host}\n"), done.stderr
+    endpoint = (tmp_path / "endpoint").read_text().strip()
+    assert endpoint.startswith("tcp://127.0.0.1:")
+    told = f"bind = {endpoint}\nconnect = {endpoint}\n"
+    assert (tmp_path / "a.toml").read_text() == (tmp_path / "b.toml").read_text() == told
+
+
+def test_a_lead_without_an_address_listens_everywhere_and_is_reached_by_name(
+    tmp_path: Path,
+) -> None:
+    template(tmp_path)
+    assert script(boot_isolated.__file__, str(tmp_path), "", "5", "a", "true").returncode == 0
+    bound, connect = (tmp_path / "a.toml").read_text().splitlines()
+    assert bound.startswith("bind = tcp://*:")
+    assert connect.startswith(f"connect = tcp://{os.uname().nodename}:")
+
+
+def test_a_broker_whose_lead_never_comes_gives_up_and_says_so(tmp_path: Path) -> None:
+    template(tmp_path)
+    done = script(boot_isolated.__file__, str(tmp_path), "", "0.2", "b", "true")
+    assert done.returncode == 1
+    assert done.stderr == f"fluxburst: the lead did not write {tmp_path}/endpoint within 0.2 s\n"
+
+
+def flux_that(tmp_path: Path, text: str) -> str:
+    """Make a flux command of a few lines."""
+    path = tmp_path / "flux"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("case $2 in submit) echo ƒA;; attach) echo out; exit 7;; esac", "exit-code 7"),
+        ("echo 'ERROR: not today' >&2; exit 1", "not take the job: ERROR: not today"),
+        ("case $2 in submit) echo ƒA;; attach) kill $$;; esac", "broken its instance was ended"),
+        ("case $2 in submit) echo ƒA;; *) exit 1;; esac", "broken its instance was ended"),
+    ],
+)
+def test_what_becomes_of_a_job_is_told(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "told").touch()
+    (tmp_path / "job.json").write_text(json.dumps({}))
+    script(run_job.__file__, flux_that(tmp_path, text), str(tmp_path))
+    assert told in (tmp_path / "told").read_text().splitlines()[-1]
+
+
+def test_a_job_that_was_started_is_not_started_again(tmp_path: Path) -> None:
+    (tmp_path / "told").write_text("state submitted\n")
+    script(run_job.__file__, flux_that(tmp_path, f"touch {tmp_path}/ran"), str(tmp_path))
+    assert not (tmp_path / "ran").exists()
+    assert "broken its lead was started again" in (tmp_path / "told").read_text()
