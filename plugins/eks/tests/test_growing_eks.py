@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,9 @@ def test_a_lease_that_ends_leaves_its_nodes_to_the_next_pass(
 ) -> None:
     client = grown.client()
     plugin = client.plugins["eks"]
-    made = plugin.create(Burst("eks-x", "eks", "c5.4xlarge", 1, lease_until=time.time() + 4))
+    made = plugin.create(Burst("eks-x", "eks", "c5.4xlarge", 1, lease_until=time.time() + 600))
+    wait_until(lambda: grown.nodes("up") == 2, "its node is up")
+    plugin.renew(replace(made, lease_until=time.time() + 2))
     grown.release()
     wait_until(lambda: not pods.brokers and grown.nodes("down") == 5, "its broker has ended", 60)
     assert aws.left_at_aws() == ["node group eks-x"]

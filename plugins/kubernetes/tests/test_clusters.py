@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +235,9 @@ def test_a_burst_whose_lease_is_over_has_failed_and_says_so(
     server: Server, operator: FluxOperator, site: Path, namespace: str
 ) -> None:
     plugin = plugin_of(server, site, namespace=namespace)
-    made = plugin.create(burst(lease_until=time.time() + 0.5))
+    made = plugin.create(burst(lease_until=time.time() + 600))
+    wait_until(lambda: plugin.refresh(made).since, "its Job has started")
+    plugin.renew(replace(made, lease_until=time.time() + 0.5))
     wait_until(lambda: plugin.refresh(made).state is BurstState.FAILED, "its Job has failed")
     assert "DeadlineExceeded" in plugin.refresh(made).error
     assert plugin.adopt()[0].hostnames == ()
