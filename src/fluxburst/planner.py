@@ -329,17 +329,20 @@ class Planner:
         """Return what packs an owner's jobs, with the nodes that others have opened in use."""
         name = owner.plugin
         if owner not in self._packers:
-            closed = self._closed_to(owner)
-            open_types = [t for t in self._types[name] if (name, t.name) not in closed]
-            self._packers[owner] = Packer(
-                open_types, self._existing, {}, self._kinds, self._allowance, owner
-            )
+            self._packers[owner] = self._new_packer(owner, self._existing)
         in_use = Counter(self._in_use[name])
         for other, packer in self._packers.items():
             if other.plugin == name and other != owner:
                 in_use.update(packer.new_nodes)
         self._packers[owner].in_use = in_use
         return self._packers[owner]
+
+    def _new_packer(self, owner: Owner, existing: Pool) -> Packer:
+        """Return what packs an owner's jobs on what exists, and on new nodes it may have."""
+        name, closed = owner.plugin, self._closed_to(owner)
+        open_types = [t for t in self._types[name] if (name, t.name) not in closed]
+        in_use = self._in_use[name]
+        return Packer(open_types, existing, in_use, self._kinds, self._allowance, owner)
 
     def _set_aside(
         self, given: Sequence[tuple[_Candidate, Mark]], existing: Pool
@@ -484,9 +487,7 @@ class Planner:
         for candidate in candidates:
             job = candidate.job.id
             if job in packing.unplaced:
-                why = "; ".join([packing.unplaced[job], *self._closed_of(owner)])
-                candidate.reasons.append(f"{name}: {why}")
-                del self._plugins[name].jobs[job]
+                self._turn_away(owner, candidate, packing.unplaced[job])
                 left_over.append(candidate)
             elif job in packing.placed:
                 node_type = packing.placed[job]
@@ -507,13 +508,11 @@ class Planner:
         left_over: list[_Candidate] = []
         for candidate in candidates:
             job = candidate.job
-            packer = self._packer_alone(owner)
+            packer = self._new_packer(owner, Pool())
             demand = Demand(job.id, job.chunks, candidate.turn, self._wanted(job, name))
             packing = packer.pack([demand])
             if packing.unplaced:
-                why = "; ".join([packing.unplaced[job.id], *self._closed_of(owner)])
-                candidate.reasons.append(f"{name}: {why}")
-                del self._plugins[name].jobs[job.id]
+                self._turn_away(owner, candidate, packing.unplaced[job.id])
                 left_over.append(candidate)
                 continue
             ((node_type, nodes),) = packer.new_nodes.items()
@@ -523,13 +522,11 @@ class Planner:
             self._assign(candidate, name, why)
         return left_over
 
-    def _packer_alone(self, owner: Owner) -> Packer:
-        """Return what packs one job on nodes of its own."""
-        name = owner.plugin
-        closed = self._closed_to(owner)
-        open_types = [t for t in self._types[name] if (name, t.name) not in closed]
-        in_use = self._in_use[name]
-        return Packer(open_types, Pool(), in_use, self._kinds, self._allowance, owner)
+    def _turn_away(self, owner: Owner, candidate: _Candidate, why: str) -> None:
+        """Note that there is no room for a job that a plugin has accepted."""
+        whole = "; ".join([why, *self._closed_of(owner)])
+        candidate.reasons.append(f"{owner.plugin}: {whole}")
+        del self._plugins[owner.plugin].jobs[candidate.job.id]
 
     def _closed_to(self, owner: Owner) -> Mapping[tuple[str, str], str]:
         """Return what an owner's bursts are not to be of: also what another's is to try."""
