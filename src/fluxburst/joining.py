@@ -6,9 +6,9 @@ import functools
 import secrets
 import socket
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from fluxburst.bursts import Burst, drain_reason
 from fluxburst.elastic import BURST_PROPERTY, Elastic, is_loopback, load
@@ -19,11 +19,41 @@ from fluxburst.jobs import Job
 from fluxburst.leaving import burst_left_by, leave
 from fluxburst.nodes import Node
 from fluxburst.plugins import BurstPlugin, Finding
+from fluxburst.quantities import Duration
 
 if TYPE_CHECKING:
     from fluxburst.client import FluxBurst
 
 CONNECT_SECONDS = 3.0
+
+
+@dataclass
+class ElasticParameters:
+    """Parameters of every plugin whose nodes are declared in an elastic instance."""
+
+    config_dir: Optional[Path] = field(  # noqa: UP045 - as written in the documentation
+        default=None,
+        metadata={
+            "help": "the elastic instance's directory; by default the running instance's",
+        },
+    )
+    log_level: int = field(default=7, metadata={"help": "severity up to which brokers log, 0 to 7"})
+    grace: Duration = field(
+        default=Duration(600.0),
+        metadata={"help": "how long to wait for the jobs on nodes that are taken down"},
+    )
+    cancel_jobs: bool = field(
+        default=False, metadata={"help": "cancel jobs that still run after the grace period"}
+    )
+    isolated_burst: bool = field(
+        default=False, metadata={"help": "run each job in a Flux instance of its own"}
+    )
+    output_dir: Path = field(
+        default=Path("~/.local/state/fluxburst/output"),
+        metadata={
+            "help": "where the output of jobs in isolated bursts is put, a file for each burst"
+        },
+    )
 
 
 class JoiningPlugin(BurstPlugin):
@@ -53,11 +83,10 @@ class JoiningPlugin(BurstPlugin):
 class ElasticPlugin(JoiningPlugin):
     """A burst plugin whose nodes are declared in an elastic instance (:mod:`fluxburst.elastic`).
 
-    Its parameters have a ``config_dir``, the elastic instance's directory or None for the running
-    one's, a ``lead_host`` and a ``lead_port``, or None for those declared, ``grace`` seconds for
-    the jobs on nodes that are taken down, and whether to ``cancel_jobs`` that still run then; its
-    command ``fluxburst NAME init`` makes such a directory.
+    Its command ``fluxburst NAME init`` makes such a directory.
     """
+
+    params: ElasticParameters
 
     @functools.cached_property
     def directory(self) -> Path:
@@ -66,9 +95,8 @@ class ElasticPlugin(JoiningPlugin):
         Raises:
             RequestError: if none is given and the running instance has none.
         """
-        given: Path | None = self.params.config_dir
-        if given is not None:
-            return given.resolve()
+        if self.params.config_dir is not None:
+            return self.params.config_dir.resolve()
         config = self.instance.attribute("config.path")
         if not config:
             raise RequestError(
@@ -133,15 +161,17 @@ class ElasticPlugin(JoiningPlugin):
             end=end,
         )
 
-    def lead_findings(self, who: str) -> Iterable[Finding]:
+    def lead_findings(self, who: str, host: str | None, port: int | None) -> Iterable[Finding]:
         """Say whether something listens where nodes are to reach the lead, as seen from here.
 
         Args:
             who: What the nodes are, such as ``pods``.
+            host: Where they are to reach it; None for where it is declared to be.
+            port: The port; None for the one that is declared.
         """
         try:
-            host = self.params.lead_host or self.elastic.address
-            port = self.params.lead_port or self.elastic.port
+            host = host or self.elastic.address
+            port = port or self.elastic.port
         except RequestError as error:
             yield Finding("error", str(error), "see the parameter config_dir")
             return

@@ -63,7 +63,8 @@ def diagnose(plugin: ComputeEngineBurst) -> Iterator[Finding]:
         yield Finding("error", str(error), "see the parameter project, and the README")
     yield from _types(plugin)
     if not plugin.isolated:
-        yield from plugin.lead_findings("instances")
+        host, port = plugin.params.lead_host, plugin.params.lead_port
+        yield from plugin.lead_findings("instances", host, port)
 
 
 def needed(params: BurstParameters) -> tuple[str, ...]:

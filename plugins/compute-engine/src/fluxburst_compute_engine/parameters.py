@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 from fluxburst import Duration
+from fluxburst.joining import ElasticParameters
 from fluxburst.machine_types import MachineTypeOverride, Provisioning
 
 # Optional[...] is how types are written in the documentation of parameters.
@@ -18,7 +19,7 @@ def _help(text: str) -> dict[str, str]:
 
 
 @dataclass
-class BurstParameters:
+class BurstParameters(ElasticParameters):
     """Parameters of the Compute Engine plugin."""
 
     # --- where ---
@@ -98,7 +99,6 @@ class BurstParameters:
     flux_user: Optional[str] = field(
         default=None, metadata=_help("user that brokers run as; by default the lead's")
     )
-    log_level: int = field(default=7, metadata=_help("severity up to which brokers log, 0 to 7"))
     wrap: Optional[str] = field(
         default=None, metadata=_help('command to wrap brokers in, such as "strace,-e,network"')
     )
@@ -107,10 +107,6 @@ class BurstParameters:
     )
 
     # --- the instance that they join ---
-    config_dir: Optional[Path] = field(
-        default=None,
-        metadata=_help("the elastic instance's directory; by default the running instance's"),
-    )
     lead_host: Optional[str] = field(
         default=None,
         metadata=_help("where instances reach the lead broker; by default as declared"),
@@ -120,13 +116,6 @@ class BurstParameters:
     )
     curve_cert: Optional[Path] = field(
         default=None, metadata=_help("CURVE certificate; by default the elastic instance's")
-    )
-    isolated_burst: bool = field(
-        default=False, metadata=_help("run each job in a Flux instance of its own")
-    )
-    output_dir: Path = field(
-        default=Path("~/.local/state/fluxburst/output"),
-        metadata=_help("where the output of jobs in isolated bursts is put, a file for each burst"),
     )
     environment: list[str] = field(
         default_factory=list,
@@ -144,13 +133,6 @@ class BurstParameters:
     zone_backoff: Duration = field(
         default=Duration(300.0),
         metadata=_help("how long a zone that had no capacity of a node type is left alone"),
-    )
-    grace: Duration = field(
-        default=Duration(600.0),
-        metadata=_help("how long to wait for the jobs on nodes that are taken down"),
-    )
-    cancel_jobs: bool = field(
-        default=False, metadata=_help("cancel jobs that still run after the grace period")
     )
     poll_interval: Duration = field(
         default=Duration(2.0), metadata=_help("how often to look while waiting for Google")

@@ -68,7 +68,8 @@ def diagnose(plugin: MiniClusterBurst) -> Iterator[Finding]:
     except FluxburstError as error:
         yield Finding("error", str(error), "see the parameters kubeconfig and context")
     if not plugin.isolated:  # nothing of an isolated burst leads back here
-        yield from plugin.lead_findings("pods")
+        host, port = plugin.params.lead_host, plugin.params.lead_port
+        yield from plugin.lead_findings("pods", host, port)
         yield from _slots(plugin)
 
 

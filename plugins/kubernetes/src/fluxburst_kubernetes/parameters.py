@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 from fluxburst import ByteSize, Duration, NodeType
+from fluxburst.joining import ElasticParameters
 
 
 def _help(text: str) -> dict[str, str]:
@@ -14,7 +15,7 @@ def _help(text: str) -> dict[str, str]:
 
 
 @dataclass
-class MiniClusterParameters:
+class MiniClusterParameters(ElasticParameters):
     """Parameters of every plugin that makes MiniClusters, whatever cluster they are in."""
 
     namespace: str = field(
@@ -47,16 +48,11 @@ class MiniClusterParameters:
     flux_user: Optional[str] = field(  # noqa: UP045
         default=None, metadata=_help("numeric user id to run as; by default the image's user")
     )
-    log_level: int = field(default=7, metadata=_help("severity up to which brokers log, 0 to 7"))
     wrap: Optional[str] = field(  # noqa: UP045
         default=None, metadata=_help('command to wrap brokers in, such as "strace,-e,network"')
     )
 
     # --- the instance that they join ---
-    config_dir: Optional[Path] = field(  # noqa: UP045
-        default=None,
-        metadata=_help("the elastic instance's directory; by default the running instance's"),
-    )
     lead_host: Optional[str] = field(  # noqa: UP045
         default=None, metadata=_help("where pods reach the lead broker; by default as declared")
     )
@@ -79,15 +75,6 @@ class MiniClusterParameters:
         default=None, metadata=_help("MUNGE key to give the pods; by default none")
     )
     munge_secret_name: str = field(default="munge-key", metadata=_help("name of its secret"))
-    isolated_burst: bool = field(
-        default=False,
-        metadata=_help("run each job in an instance of its own; its nodes do not join this one"),
-    )
-    output_dir: Path = field(
-        default=Path("~/.local/state/fluxburst/output"),
-        metadata=_help("where the output of jobs in isolated bursts is put, a file for each burst"),
-    )
-
     # --- patience ---
     pending_timeout: Duration = field(
         default=Duration(900.0),
@@ -99,13 +86,6 @@ class MiniClusterParameters:
     )
     delete_timeout: Duration = field(
         default=Duration(300.0), metadata=_help("how long pods may take to end")
-    )
-    grace: Duration = field(
-        default=Duration(600.0),
-        metadata=_help("how long to wait for the jobs on nodes that are taken down"),
-    )
-    cancel_jobs: bool = field(
-        default=False, metadata=_help("cancel jobs that still run after the grace period")
     )
     poll_interval: Duration = field(
         default=Duration(1.0), metadata=_help("how often to look while waiting for the cluster")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, Optional
 
 from fluxburst import Duration
+from fluxburst.joining import ElasticParameters
 
 LauncherName = Literal["process", "flux", "slurm", "srun", "ssh"]
 
@@ -17,7 +18,7 @@ def _help(text: str) -> dict[str, str]:
 
 
 @dataclass
-class BurstParameters:
+class BurstParameters(ElasticParameters):
     """Parameters of the local plugin."""
 
     launcher: LauncherName = field(
@@ -26,10 +27,6 @@ class BurstParameters:
             "where brokers are started: as processes here, in a job of the enclosing Flux or of "
             "Slurm, as steps (srun) of the Slurm job that the lead runs in, by ssh"
         ),
-    )
-    config_dir: Optional[Path] = field(  # noqa: UP045 - as written in the documentation
-        default=None,
-        metadata=_help("the elastic instance's directory; by default the running instance's"),
     )
     hostnames: Optional[str] = field(  # noqa: UP045
         default=None,
@@ -45,7 +42,6 @@ class BurstParameters:
     flux_user: Optional[str] = field(  # noqa: UP045
         default=None, metadata=_help("user to log in as, for launcher ssh")
     )
-    log_level: int = field(default=7, metadata=_help("severity up to which brokers log, 0 to 7"))
     run_dir: Path = field(
         default=Path("/tmp"),  # noqa: S108 - brokers want a short path that every host has
         metadata=_help("where brokers make their run directories, on their own hosts"),
@@ -57,20 +53,6 @@ class BurstParameters:
     queue_timeout: Duration = field(
         default=Duration(math.inf),
         metadata=_help("how long a burst's job may wait in the queue of Slurm or of another Flux"),
-    )
-    grace: Duration = field(
-        default=Duration(600.0),
-        metadata=_help("how long to wait for the jobs on nodes that are taken down"),
-    )
-    cancel_jobs: bool = field(
-        default=False, metadata=_help("cancel jobs that still run after the grace period")
-    )
-    isolated_burst: bool = field(
-        default=False, metadata=_help("run each job in a Flux instance of its own")
-    )
-    output_dir: Path = field(
-        default=Path("~/.local/state/fluxburst/output"),
-        metadata=_help("where the output of jobs in isolated bursts is put, a file for each burst"),
     )
     environment: list[str] = field(
         default_factory=lambda: ["*"],
