@@ -82,6 +82,7 @@ def _api_server() -> str:
 
 
 _complete_path()
+os.environ["PIP_NO_COMPILE"] = "1"  # much of what is installed is never imported
 FLUX = _version_of(["flux"], "version", r"libflux-core:\s*(\S+)")
 PARTS = {
     "Flux": FLUX,
