@@ -9,6 +9,7 @@ needs such a configuration: :func:`write` makes one and has Flux check it.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import ipaddress
 import json
 import os
@@ -43,6 +44,7 @@ MAX_NODES, MAX_CORES = 65_536, 4_096
 """More than these are taken for a mistake."""
 
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
+_PUBLIC_KEY = re.compile(rb'^\s*public-key\s*=\s*"(.*)"\s*$', re.MULTILINE)
 _NUMBERS = frozenset({"cores", "gpus", "lead_cores", "lead_gpus", "port"})
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]*", re.ASCII)
 _PROPERTY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
@@ -422,6 +424,16 @@ def check_certificate(path: Path) -> None:
             f"the certificate {path} can be read by others (mode {mode & 0o777:04o}), who could "
             f"join the instance: chmod 600 {path}, or make a new one"
         )
+
+
+def instance_tag(certificate: bytes) -> str:
+    """Return what tells an elastic instance from all others, also after it was started anew.
+
+    It is the hash of its certificate's public key, 16 hexadecimal digits: an instance's name
+    changes with every start.
+    """
+    match = _PUBLIC_KEY.search(certificate)
+    return hashlib.sha256(match[1] if match else certificate).hexdigest()[:16]
 
 
 def find_flux(flux_root: Path | None = None) -> str:

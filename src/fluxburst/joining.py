@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from fluxburst.bursts import Burst, drain_reason
-from fluxburst.elastic import BURST_PROPERTY, Elastic, is_loopback, load
+from fluxburst.elastic import (
+    BURST_PROPERTY,
+    Elastic,
+    check_certificate,
+    instance_tag,
+    is_loopback,
+    load,
+)
 from fluxburst.errors import BurstError, RequestError
 from fluxburst.handles.protocol import Instance
 from fluxburst.hookspecs import hookimpl
@@ -109,6 +116,31 @@ class ElasticPlugin(JoiningPlugin):
     def elastic(self) -> Elastic:
         """What the elastic instance is made of."""
         return load(self.directory)
+
+    @property
+    def certificate_file(self) -> Path:
+        """Where the elastic instance's certificate is."""
+        return self.directory / "curve.cert"
+
+    @functools.cached_property
+    def certificate(self) -> bytes:
+        """The elastic instance's certificate.
+
+        Raises:
+            RequestError: if it cannot be read, or others can read it.
+        """
+        check_certificate(self.certificate_file)
+        return self.certificate_file.read_bytes()
+
+    @functools.cached_property
+    def tag(self) -> str:
+        """What tells what this instance has out there from what is others', 16 characters.
+
+        Isolated bursts may be any instance's, which has no certificate that outlasts it.
+        """
+        if not self.isolated or self.params.config_dir is not None:
+            return instance_tag(self.certificate)
+        return instance_tag(self.instance.name.encode())
 
     @property
     def queue(self) -> str:

@@ -173,7 +173,7 @@ def test_a_node_group_that_is_still_coming_is_gone_on_with(
     site.full = {("us-east-1a", "")} if full else set()
     site.add_group(burst().name, 2)
     group = site.group(burst().name)
-    group.tags = tags_of(Record(plugin._tag, burst().name, "c5.4xlarge", 0.68))
+    group.tags = tags_of(Record(plugin.tag, burst().name, "c5.4xlarge", 0.68))
     group.subnets, group.status, group.polls_left = site.subnets[:1], "CREATING", 3
     made = plugin.create(burst())
     assert site.group(made.name).status == "ACTIVE"
@@ -185,7 +185,7 @@ def half_made(site: Site, plugin: EksBurst, status: str) -> None:
     """Have a node group be there that another process was interrupted with."""
     site.add_group("eks-left", 2)
     group = site.group("eks-left")
-    group.tags = tags_of(Record(plugin._tag, "eks-left", "c5.4xlarge", 0.68))
+    group.tags = tags_of(Record(plugin.tag, "eks-left", "c5.4xlarge", 0.68))
     group.status, group.polls_left = status, 99
 
 
@@ -413,7 +413,7 @@ def test_node_groups_whose_lease_has_ended_are_found_and_deleted_from_anywhere(
     now = time.time()
     for name, until in (("ended", now - 7200), ("lately", now - 60), ("runs", now + 60)):
         site.add_group(name, 2)
-        record = Record(plugin._tag, name, "c5.4xlarge", 0.68, lease_until=until)
+        record = Record(plugin.tag, name, "c5.4xlarge", 0.68, lease_until=until)
         site.group(name).tags = tags_of(record)
     site.add_group("grown", 3)
     site.group("grown").tags = tags_of(replace(record, lease_until=1.0, former_size=1))

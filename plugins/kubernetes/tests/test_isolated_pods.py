@@ -304,7 +304,7 @@ def test_another_instances_minicluster_of_that_name_is_left_alone(
     theirs = isolated_plugin(server, namespace)
     made = theirs.create(burst())
     ours = isolated_plugin(server, namespace)
-    ours.__dict__["_tag"] = "another"
+    ours.__dict__["tag"] = "another"
     with pytest.raises(BurstError, match="already"):
         ours.create(burst())
     ours.delete(burst())

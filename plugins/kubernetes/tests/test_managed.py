@@ -133,7 +133,7 @@ def test_what_fails_once_there_is_a_pool_says_that_something_was_asked_for(
 def half_made(provider: MemoryProvider, site: Path, namespace: str) -> MemoryBurst:
     """A plugin, and a pool without a MiniCluster, beside one of another instance."""
     plugin = memory_plugin(provider, site, namespace=namespace)
-    record = Record(plugin._tag, "memory-9", "small.2", 0.5, since=100.0)
+    record = Record(plugin.tag, "memory-9", "small.2", 0.5, since=100.0)
     provider.pools["memory-9"] = Pool("memory-9", PoolState.RUNNING, 2, record)
     theirs = Record("another", "memory-1")
     provider.pools["theirs"] = Pool("theirs", PoolState.RUNNING, 2, theirs)
@@ -243,7 +243,7 @@ def test_a_pool_that_was_grown_for_nothing_is_a_burst_that_failed(
 ) -> None:
     named = {"namespace": namespace, "node_pool": "mine", "machine_type": "small.2"}
     plugin = memory_plugin(provider, site, **named)
-    record = Record(plugin._tag, "memory-1", former_size=3)
+    record = Record(plugin.tag, "memory-1", former_size=3)
     provider.pools["mine"] = Pool("mine", PoolState.RUNNING, 5, record)
     (found,) = plugin.adopt()
     assert (found.name, found.state) == ("memory-1", BurstState.FAILED)
@@ -297,7 +297,7 @@ def test_a_cluster_that_is_all_that_is_left_is_found_and_deleted(
 ) -> None:
     made = {"namespace": namespace, "create_cluster": True, "keep_cluster": False}
     plugin = memory_plugin(provider, site, **made)
-    provider.made_with = Record(plugin._tag, "memory-1")
+    provider.made_with = Record(plugin.tag, "memory-1")
     (found,) = plugin.adopt()
     assert (found.name, found.state) == ("memory-1", BurstState.FAILED)
     plugin.delete(found)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sites import CERTIFICATE, SECRET_KEY, burst
 
 from fluxburst import Burst, ByteSize
-from fluxburst.elastic import Elastic
+from fluxburst.elastic import Elastic, instance_tag
 from fluxburst.errors import RequestError
 from fluxburst_kubernetes import isolated, labels, manifests
 from fluxburst_kubernetes.manifests import Shape, broker_config, in_here_document, minicluster
@@ -108,9 +108,9 @@ def test_an_instance_is_told_by_its_public_key_alone() -> None:
     def certificate(key: str, secret: str) -> bytes:
         return CERTIFICATE.format(key=key, secret=secret).encode()
 
-    one = labels.instance_tag(certificate("one", SECRET_KEY))
-    assert one == labels.instance_tag(certificate("one", "another"))
-    assert one != labels.instance_tag(certificate("two", SECRET_KEY))
+    one = instance_tag(certificate("one", SECRET_KEY))
+    assert one == instance_tag(certificate("one", "another"))
+    assert one != instance_tag(certificate("two", SECRET_KEY))
     assert LABEL_VALUE.fullmatch(one)
 
 

@@ -26,7 +26,6 @@ INSTANCE_NAME, HOSTS, JOBS, PRICE, ISOLATED = (
 )
 
 _VALUE = re.compile(r"[a-z0-9_-]{0,63}", re.ASCII)
-_PUBLIC_KEY = re.compile(rb'^\s*public-key\s*=\s*"(.*)"\s*$', re.MULTILINE)
 
 
 def label_value(text: str) -> str:
@@ -36,15 +35,6 @@ def label_value(text: str) -> str:
     kept = re.sub(r"[^a-z0-9]+", "-", text.lower(), flags=re.ASCII).strip("-")[:40].strip("-")
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
     return f"{kept}-{digest}" if kept else digest
-
-
-def instance_tag(certificate: bytes) -> str:
-    """Return what tells an elastic instance from all others, also after it was started anew.
-
-    It is the hash of its certificate's public key: an instance's name changes with every start.
-    """
-    match = _PUBLIC_KEY.search(certificate)
-    return hashlib.sha256(match[1] if match else certificate).hexdigest()[:16]
 
 
 def instance_labels(tag: str) -> dict[str, str]:

@@ -8,7 +8,6 @@ import logging
 import os
 import pwd
 import re
-import socket
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from fluxburst import Burst, BurstState, Node, NodeType
 from fluxburst.bursts import LIVE_STATES
-from fluxburst.elastic import BURST_PROPERTY, Shape, check_certificate, system_toml
+from fluxburst.elastic import BURST_PROPERTY, Shape, system_toml
 from fluxburst.errors import (
     AuthError,
     BurstError,
@@ -103,25 +102,15 @@ class ComputeEngineBurst(ElasticPlugin):
                 )
         return tuple(found)
 
-    @functools.cached_property
-    def _certificate(self) -> bytes:
-        path = self.params.curve_cert or self.directory / "curve.cert"
-        check_certificate(path)
-        return path.read_bytes()
-
-    @functools.cached_property
-    def _tag(self) -> str:
-        """What tells this instance's machines from all others'."""
-        if not self.isolated:
-            return labels.instance_tag(self._certificate)
-        # It may be any instance: one that keeps its jobs is told by where it does so.
-        kept = self.instance.attribute("statedir") or self.instance.name
-        return labels.instance_tag(f"{socket.gethostname()}\n{kept}".encode())
+    @property
+    def certificate_file(self) -> Path:
+        """Where the elastic instance's certificate is."""
+        return self.params.curve_cert or super().certificate_file
 
     @functools.cached_property
     def fleet(self) -> Fleet:
         """The instances of its bursts."""
-        return Fleet(self.params, self._tag, self.name)
+        return Fleet(self.params, self.tag, self.name)
 
     @property
     def queue(self) -> str:
@@ -262,14 +251,14 @@ class ComputeEngineBurst(ElasticPlugin):
         """Return the bursts that something is left of: instances, a policy, drained nodes."""
         with self._connected() as compute:
             there = {written.name for written, _ in self.fleet.all(compute)}
-            there |= set(placement.bursts(compute, self.params, self._tag))
+            there |= set(placement.bursts(compute, self.params, self.tag))
         return sorted(there | set(self._draining().values()))
 
     def adopt(self) -> Sequence[Burst]:
         """Return the bursts that something is left of, as they are."""
         with self._connected() as compute:
             there = self.fleet.all(compute)
-            placed = placement.bursts(compute, self.params, self._tag)
+            placed = placement.bursts(compute, self.params, self.tag)
         bursts = {}
         for name in sorted({written.name for written, _ in there}):
             own = [machine for written, machine in there if written.name == name]
@@ -338,7 +327,7 @@ class ComputeEngineBurst(ElasticPlugin):
         since = min((machine.began for machine in found), default=burst.since)
         lease = _earliest(burst.lease_until, end_of(found))
         burst = replace(burst, hostnames=(), since=since, lease_until=lease)
-        there = compute.instances(labels.burst_labels(self._tag, burst.name))
+        there = compute.instances(labels.burst_labels(self.tag, burst.name))
         lead = next((one for one in there if one.name == names[0]), None)
         now = burst if lead is None else as_told(burst, compute.told(lead))
         if lead is not None and now.exit_code is not None:
@@ -475,7 +464,7 @@ class ComputeEngineBurst(ElasticPlugin):
         )
         user = params.flux_user or elastic.user
         return machines.Broker(
-            certificate=self._certificate,
+            certificate=self.certificate,
             resources=(self.directory / "R").read_bytes(),
             config=system_toml(seen, Path(machines.HOME)),
             user=user,
@@ -515,7 +504,7 @@ class ComputeEngineBurst(ElasticPlugin):
         """Return what the first of the instances that are late says at its serial port."""
         if compute is None or not late:
             return ""
-        for one in compute.instances(labels.burst_labels(self._tag, name)):
+        for one in compute.instances(labels.burst_labels(self.tag, name)):
             if one.name not in late:
                 continue
             command = compute.console_command(one)

@@ -249,7 +249,7 @@ class ManagedKubernetes(MiniClusterBurst):
 
     def _record(self, burst: Burst) -> Record:
         return Record(
-            self._tag,
+            self.tag,
             burst.name,
             burst.node_type,
             burst.price,
@@ -278,7 +278,7 @@ class ManagedKubernetes(MiniClusterBurst):
             raise RequestError(
                 f"the cluster {self.params.cluster_name} has no node pool {name!r} to be grown"
             )
-        if pool.record is not None and pool.record.tag != self._tag:
+        if pool.record is not None and pool.record.tag != self.tag:
             raise BurstError(
                 f"the node pool {name} is grown for another instance ({pool.record.tag}): one at a "
                 "time can have it"
@@ -293,7 +293,7 @@ class ManagedKubernetes(MiniClusterBurst):
 
     def adopt(self) -> Sequence[Burst]:
         """Return the bursts that something is left of, as they are."""
-        pools = self.pools.ours(self._tag)
+        pools = self.pools.ours(self.tag)
         bursts = {burst.name: burst for burst in super().adopt()}
         own = {pool.record.burst: pool for pool in pools if pool.record is not None}
         if self.params.node_pool is not None:
@@ -307,7 +307,7 @@ class ManagedKubernetes(MiniClusterBurst):
                 found[name] = self._without_minicluster(name, pool)
         if not found and not self.params.keep_cluster:
             record = self.pools.made_for()
-            if record is not None and record.tag == self._tag:
+            if record is not None and record.tag == self.tag:
                 error = "only the cluster that was made for it is left"
                 found[record.burst] = replace(self._remnant(record.burst), error=error)
         return list(found.values())
@@ -340,7 +340,7 @@ class ManagedKubernetes(MiniClusterBurst):
         pool = self.pools.get(self._pool_name(burst))
         if self.params.node_pool is not None or pool is None or pool.record is None:
             return pool
-        return pool if (pool.record.tag, pool.record.burst) == (self._tag, burst) else None
+        return pool if (pool.record.tag, pool.record.burst) == (self.tag, burst) else None
 
     def _on_its_pool(self, burst: Burst, pool: Pool | None) -> Burst:
         """Return a burst with what its node pool adds to what its pods show."""
@@ -394,7 +394,7 @@ class ManagedKubernetes(MiniClusterBurst):
         if self.params.keep_cluster:
             return
         record = self.pools.made_for()
-        if record is None or record.tag != self._tag:
+        if record is None or record.tag != self.tag:
             return
         if not {name for name in self.list_bursts() if name != record.burst}:
             self.pools.delete_cluster()
@@ -412,7 +412,7 @@ class ManagedKubernetes(MiniClusterBurst):
 
     def _release(self, cluster: Cluster | None, name: str) -> None:
         """Give back the nodes of a burst."""
-        for pool in self.pools.ours(self._tag):
+        for pool in self.pools.ours(self.tag):
             assert pool.record is not None
             if pool.record.former_size is None:
                 if pool.record.burst == name:

@@ -10,11 +10,11 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fluxburst import Burst, BurstState, ByteSize, Job, Node, NodeType
 from fluxburst.constraints import compiled
-from fluxburst.elastic import check_certificate
 from fluxburst.errors import (
     AuthError,
     BurstError,
@@ -117,17 +117,10 @@ class MiniClusterBurst(ElasticPlugin):
         """The shape of each slot's hosts, by the slot's name."""
         return {slot.name: self.elastic.shape_of(slot.hosts[0]).name for slot in self.slots}
 
-    @functools.cached_property
-    def _certificate(self) -> bytes:
-        path = self.params.curve_cert or self.directory / manifests.CERTIFICATE
-        check_certificate(path)
-        return path.read_bytes()
-
-    @functools.cached_property
-    def _tag(self) -> str:
-        if self.isolated and self.params.config_dir is None:
-            return labels.instance_tag(self.instance.name.encode())
-        return labels.instance_tag(self._certificate)
+    @property
+    def certificate_file(self) -> Path:
+        """Where the elastic instance's certificate is."""
+        return self.params.curve_cert or super().certificate_file
 
     @property
     def queue(self) -> str:
@@ -373,17 +366,17 @@ class MiniClusterBurst(ElasticPlugin):
         from fluxburst_kubernetes import secrets
 
         content = {
-            manifests.CERTIFICATE: self._certificate,
+            manifests.CERTIFICATE: self.certificate,
             manifests.RESOURCES: (self.directory / manifests.RESOURCES).read_bytes(),
         }
-        secrets.ensure(cluster, self._curve_secret, self._tag, content)
+        secrets.ensure(cluster, self._curve_secret, self.tag, content)
         if self.params.munge_key is not None:
             key = {"munge.key": self.params.munge_key.read_bytes()}
-            secrets.ensure(cluster, self.params.munge_secret_name, self._tag, key)
+            secrets.ensure(cluster, self.params.munge_secret_name, self.tag, key)
 
     @property
     def _curve_secret(self) -> str:
-        return self.params.curve_cert_secret_name or f"curve-cert-{self._tag}"
+        return self.params.curve_cert_secret_name or f"curve-cert-{self.tag}"
 
     def _take_slot(self, cluster: Cluster, burst: Burst) -> Found:
         """Make a burst's MiniCluster in a slot that is free."""
@@ -407,7 +400,7 @@ class MiniClusterBurst(ElasticPlugin):
         name = pool_name(burst.name, NAME_LENGTH)
         job = isolated.secret_name(name)
         jobspec = remote_jobspec(self.instance, burst.jobs[0])
-        secrets.ensure_made(cluster, isolated.secret(job, self._tag, burst, jobspec))
+        secrets.ensure_made(cluster, isolated.secret(job, self.tag, burst, jobspec))
         config = isolated.broker_config(name, cluster.namespace, burst.nodes)
         manifest = self._manifest(Slot(name, ()), burst, config=config, secret=job)
         return Found(cluster.create(MINICLUSTERS, isolated.minicluster(manifest, config)), None, ())
@@ -418,7 +411,7 @@ class MiniClusterBurst(ElasticPlugin):
 
         if cluster is None:
             return
-        for secret in cluster.list(SECRETS, labels.burst_labels(self._tag, _named(burst))):
+        for secret in cluster.list(SECRETS, labels.burst_labels(self.tag, _named(burst))):
             cluster.delete(SECRETS, secret["metadata"]["name"])
 
     def _free_for(self, cluster: Cluster, node_type: str) -> list[Slot]:
@@ -451,7 +444,7 @@ class MiniClusterBurst(ElasticPlugin):
             slot.name,
             replace(burst, hostnames=slot.hosts[: burst.nodes]),
             self._pod(burst.node_type),
-            tag=self._tag,
+            tag=self.tag,
             instance_name=self.instance.name,
             config=config or self._broker_config(),
             curve_secret=secret or self._curve_secret,
@@ -507,7 +500,7 @@ class MiniClusterBurst(ElasticPlugin):
 
         if cluster is None:
             return []
-        found = cluster.list(MINICLUSTERS, labels.instance_labels(self._tag))
+        found = cluster.list(MINICLUSTERS, labels.instance_labels(self.tag))
         return [one for one in found if labels.BURST in one["metadata"]["labels"]]
 
     def _bursts_of_jobs(self, cluster: Cluster | None) -> set[str]:
@@ -516,7 +509,7 @@ class MiniClusterBurst(ElasticPlugin):
 
         if cluster is None:
             return set()
-        jobs = cluster.list(JOBS, labels.instance_labels(self._tag))
+        jobs = cluster.list(JOBS, labels.instance_labels(self.tag))
         return {name for job in jobs if (name := job["metadata"]["labels"].get(labels.BURST, ""))}
 
     def _found(self, cluster: Cluster) -> list[Found]:
@@ -529,7 +522,7 @@ class MiniClusterBurst(ElasticPlugin):
         if cluster is None:
             return None
         try:
-            found = cluster.list(MINICLUSTERS, labels.burst_labels(self._tag, _named(name)))
+            found = cluster.list(MINICLUSTERS, labels.burst_labels(self.tag, _named(name)))
         except NotFoundError:  # no Flux Operator, and so no MiniCluster
             return None
         return self._with_its_pods(cluster, found[0]) if found else None
@@ -537,7 +530,7 @@ class MiniClusterBurst(ElasticPlugin):
     def _with_its_pods(self, cluster: Cluster, minicluster: Mapping[str, Any]) -> Found:
         from fluxburst_kubernetes.cluster import JOBS, PODS
 
-        own = labels.burst_labels(self._tag, _named(labels.read(minicluster).name))
+        own = labels.burst_labels(self.tag, _named(labels.read(minicluster).name))
         job = cluster.get(JOBS, minicluster["metadata"]["name"])
         return Found(minicluster, job, cluster.list(PODS, own))
 
@@ -551,7 +544,7 @@ class MiniClusterBurst(ElasticPlugin):
 
         if cluster is None:
             return
-        own = labels.burst_labels(self._tag, _named(name))
+        own = labels.burst_labels(self.tag, _named(name))
         found = self._find(cluster, name)
         if found is not None and not found.leaving:
             cluster.delete(MINICLUSTERS, found.slot)
@@ -574,7 +567,7 @@ class MiniClusterBurst(ElasticPlugin):
         if cluster is None:
             return
         with contextlib.suppress(NotFoundError):
-            secrets.remove_unused(cluster, self._tag)
+            secrets.remove_unused(cluster, self.tag)
 
     def _as_it_is(self, burst: Burst, found: Found, *, adopting: bool = False) -> Burst:
         """Return a burst in the state that its pods and the instance show."""

@@ -44,7 +44,7 @@ class Record:
     """What is written on a node pool, or on a cluster that fluxburst made.
 
     Attributes:
-        tag: The elastic instance's (:func:`fluxburst_kubernetes.labels.instance_tag`).
+        tag: The elastic instance's (:func:`fluxburst.elastic.instance_tag`).
         burst: The name of the burst that it was made, or last grown, for.
         node_type: The burst's node type.
         price: What one node costs an hour.
