@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from compute_sites import LARGE, SECRET_KEY, SMALL, burst, plugin_of
+from compute_sites import LARGE, SECRET_KEY, SMALL, burst, client_of, plugin_of
 from fake_compute import REGION, Site
+from support import spec
 
-from fluxburst import BurstState
+from fluxburst import BurstState, NodeType
 from fluxburst.errors import BurstError, CapacityError, QuotaError
+from fluxburst.handles.embedded import EmbeddedInstance
 
 
 def zone_of(site: Site) -> set[str]:
@@ -31,6 +33,21 @@ def test_a_burst_is_made_of_declared_hosts_and_is_deleted_again(site: Site, elas
     assert site.left() == []
     assert plugin.list_bursts() == []
     plugin.delete(made)  # which is not there any more: a success
+
+
+def test_a_burst_that_joined_is_drained_also_by_a_plugin_whose_bursts_are_isolated_by_now(
+    site: Site, elastic: Path
+) -> None:
+    made = plugin_of(site, elastic).create(burst(nodes=1))
+    client = client_of(site, elastic, isolated_burst=True, grace="1s")
+    instance = client.instance
+    assert isinstance(instance, EmbeddedInstance)
+    instance.add_nodes(made.hostnames, NodeType(SMALL, cores=1000))
+    job = instance.submit(spec(nodes=1, cores=1000, duration=600.0))
+    client.wait_for_jobs([job], ["RUN"])
+    with pytest.raises(BurstError, match="still runs on its nodes after 1s"):
+        client.plugins["compute_engine"].delete(made)
+    assert site.left() == sorted(made.hostnames)
 
 
 def test_asked_for_again_a_burst_is_found(site: Site, elastic: Path) -> None:

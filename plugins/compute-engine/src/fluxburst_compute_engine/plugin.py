@@ -241,7 +241,7 @@ class ComputeEngineBurst(ElasticPlugin):
             BurstError: if jobs still run on its nodes, or its instances are not gone in time.
         """
         with self._connected() as compute:
-            if burst.isolated or self.isolated:
+            if burst.isolated:
                 self.fleet.end(compute, burst.name)
                 return
             nodes = self._nodes_of(compute, burst)

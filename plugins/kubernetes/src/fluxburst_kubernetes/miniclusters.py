@@ -250,7 +250,7 @@ class MiniClusterBurst(ElasticPlugin):
             BurstError: if jobs still run on its nodes, or its pods do not end in time.
         """
         with self._there() as cluster:
-            if self.isolated:
+            if burst.isolated:
                 self._end(cluster, burst.name)
             else:
                 nodes = self._nodes_of(cluster, burst)
