@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import os
@@ -20,15 +19,15 @@ from fluxburst.errors import (
     Problem,
     RequestError,
 )
-from fluxburst.isolation import OUTPUT_LIMIT, as_told, kept_output, remote_jobspec
+from fluxburst.isolation import remote_jobspec
 from fluxburst.joining import ElasticPlugin
 from fluxburst.leaving import burst_left_by
 from fluxburst.quantities import format_duration
 from fluxburst.sets import format_hostlist, parse_hostlist
-from fluxburst_local import isolated
 from fluxburst_local.allocations import allocated_hosts, enclosure
 from fluxburst_local.brokers import Brokers, slurm_environment
 from fluxburst_local.diagnosis import explain_all
+from fluxburst_local.isolated import IsolatedBursts
 from fluxburst_local.launchers import (
     FluxLauncher,
     Launched,
@@ -159,7 +158,9 @@ class LocalBurst(ElasticPlugin):
             BurstError: if they cannot be started.
         """
         with self.brokers.starting():
-            if burst.isolated and self._told(burst.name):  # its job is not to run twice
+            if burst.isolated and self._isolated.has_begun(
+                burst.name
+            ):  # its job is not to run twice
                 return self.refresh(burst)
             hosts = self._chosen_hosts(burst)
             if burst.isolated:
@@ -198,13 +199,13 @@ class LocalBurst(ElasticPlugin):
         """Return the bursts that something is left of: brokers, or nodes drained for them."""
         draining = {name for node in self._declared() if (name := burst_left_by(node))}
         there = {launched.name for launched in self.launcher.launched()}
-        return sorted(there | draining | self._isolated_bursts())
+        return sorted(there | draining | self._isolated.names())
 
     def adopt(self) -> Sequence[Burst]:
         """Return the bursts that something is left of, as they are."""
         with self.brokers.starting():  # a burst of which half is started has not lost the rest
             launched = {one.name: one for one in self.launcher.launched()}
-            isolated_bursts = self._isolated_bursts()
+            isolated_bursts = self._isolated.names()
         nodes = {node.hostname: node for node in self._declared()}
         bursts = {
             name: self._as_it_is(Burst(name, self.name, "", 0), one, nodes, adopting=True)
@@ -285,59 +286,21 @@ class LocalBurst(ElasticPlugin):
 
     # --- isolated bursts -------------------------------------------------------------------
 
-    def _isolated_bursts(self) -> set[str]:
-        """Return the bursts that there is a directory of."""
-        with contextlib.suppress(FileNotFoundError):
-            return {path.name for path in self.brokers.isolated("").iterdir()}
-        return set()
+    @functools.cached_property
+    def _isolated(self) -> IsolatedBursts:
+        return IsolatedBursts(self.brokers, self.params.output_dir)
 
     def _prepare_isolated(self, burst: Burst, hosts: Sequence[str]) -> None:
         """Write what the brokers of a burst are started with, unless some are."""
-        if any(one.name == burst.name for one in self.launcher.launched()):
-            return
-        jobspec = remote_jobspec(self.instance, burst.jobs[0], self.params.environment)
-        shape = self.elastic.shape_of(hosts[0])
-        directory = self.brokers.isolated(burst.name)
-        isolated.write(directory, self.brokers.flux, hosts, shape.cores, shape.gpus, jobspec)
-
-    def _told(self, name: str) -> Mapping[str, str]:
-        """Return what the lead of a burst told; nothing where there is none."""
-        try:
-            return isolated.told(self.brokers.isolated(name))
-        except FileNotFoundError:
-            return {}
+        if all(one.name != burst.name for one in self.launcher.launched()):
+            jobspec = remote_jobspec(self.instance, burst.jobs[0], self.params.environment)
+            shape = self.elastic.shape_of(hosts[0])
+            self._isolated.prepare(burst.name, hosts, shape.cores, shape.gpus, jobspec)
 
     def _as_told(self, burst: Burst, launched: Launched | None) -> Burst:
         """Return an isolated burst as its lead tells it, and as its launcher showed it before."""
-        directory = self.brokers.isolated(burst.name)
-        since = launched.since if launched is not None else None
-        burst = replace(burst, hostnames=(), since=since or burst.since)
-        now = as_told(burst, self._told(burst.name))
-        if now.exit_code is not None:
-            read = functools.partial(isolated.output_of, directory, OUTPUT_LIMIT + 1)
-            return replace(now, output=kept_output(now, self.params.output_dir, read))
-        if now.state is BurstState.FAILED:
-            return now
-        if launched is None or launched.lost:
-            return replace(now, state=BurstState.FAILED, error=self._why_lost(burst, launched))
-        if now.state is BurstState.READY:
-            return now
-        late = self._late(burst.name, launched)
-        if late:
-            return replace(now, state=BurstState.FAILED, error=f"its brokers {late}")
-        if launched.since is None:
-            return replace(now, state=BurstState.REQUESTED, error=launched.waiting)
-        return now
-
-    def _why_lost(self, burst: Burst, launched: Launched | None) -> str:
-        """Return why the instance of an isolated burst ended before its job did."""
-        lost = sorted(path.stem for path in self.brokers.logs(burst.name).glob("*.log"))
-        if launched is not None:
-            lost = sorted(launched.lost)
-        logs = [(host, self.brokers.log(burst.name, host)) for host in lost]
-        if not logs:
-            return "its brokers were not started"
-        return f"{format_hostlist(lost)} is no more: {explain_all(logs)}"
+        late = "" if launched is None else self._late(burst.name, launched)
+        return self._isolated.as_it_is(burst, launched, late)
 
     def _late(self, name: str, launched: Launched) -> str:
         """Return what was too slow, or empty."""
