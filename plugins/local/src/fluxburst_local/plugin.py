@@ -158,10 +158,8 @@ class LocalBurst(ElasticPlugin):
             BurstError: if they cannot be started.
         """
         with self.brokers.starting():
-            if burst.isolated and self._isolated.has_begun(
-                burst.name
-            ):  # its job is not to run twice
-                return self.refresh(burst)
+            if burst.isolated and self._isolated.has_begun(burst.name):
+                return self.refresh(burst)  # its job is not to run twice
             hosts = self._chosen_hosts(burst)
             if burst.isolated:
                 self._prepare_isolated(burst, hosts)
