@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import functools
-import logging
 import shlex
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator
 from importlib import resources
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from fluxburst import Burst, NodeType
-from fluxburst.errors import FluxburstError
-from fluxburst.machine_types import MachineTypes, load, machine_of
+from fluxburst.machine_types import MachineTypes, load
 from fluxburst.plugins import Finding
+from fluxburst.prices import LivePrices
 from fluxburst_eks import checks
 from fluxburst_eks.parameters import BurstParameters
 from fluxburst_kubernetes.managed import ManagedKubernetes
@@ -23,11 +20,8 @@ from fluxburst_kubernetes.managed import ManagedKubernetes
 if TYPE_CHECKING:
     from fluxburst_eks.aws import Aws
     from fluxburst_eks.pools import EksPools
-    from fluxburst_eks.prices import LivePrices
 
 TABLE = "machine_types.toml"
-
-_log = logging.getLogger(__name__)
 
 
 @functools.cache
@@ -48,8 +42,7 @@ class EksBurst(ManagedKubernetes):
 
     def __init__(self, dataclass: BurstParameters) -> None:
         super().__init__(dataclass)
-        self._pricing = threading.Lock()
-        self._said = ""
+        self._live = LivePrices(self.name, self._ask_prices)
 
     @functools.cached_property
     def aws(self) -> Aws:
@@ -87,12 +80,6 @@ class EksBurst(ManagedKubernetes):
 
         return with_ceilings(super().machines)
 
-    @functools.cached_property
-    def _live(self) -> LivePrices:
-        from fluxburst_eks.prices import LivePrices
-
-        return LivePrices()
-
     def _problems(self) -> Iterator[tuple[str, str]]:
         return chain(super()._problems(), checks.check_parameters(self.params))
 
@@ -106,25 +93,12 @@ class EksBurst(ManagedKubernetes):
         kinds = super()._types()
         if not self.params.live_prices:
             return kinds
-        names = {machine_of(kind.name)[0] for kind in kinds} - set(self.machines.overridden)
-        prices = self._prices(sorted(names))
-        return [replace(kind, price=prices.get(kind.name, kind.price)) for kind in kinds]
+        return self._live.of(kinds, self.machines)
 
-    def _prices(self, names: Sequence[str]) -> dict[str, float]:
-        """Return the prices of node types as AWS tells them now, as far as it does."""
-        with self._pricing:
-            try:
-                prices = self._live.of(self.aws, names)
-            except FluxburstError as error:  # no region, or no such profile: said where it is used
-                self._say(str(error))
-                return {}
-        self._say(self._live.problem)
-        return prices
+    def _ask_prices(self, machine_types: Collection[str]) -> Iterable[tuple[str, float]]:
+        from fluxburst_eks import prices
 
-    def _say(self, problem: str) -> None:
-        if problem and problem != self._said:
-            _log.warning("plugin %s: prices are those of the table: %s", self.name, problem)
-        self._said = problem
+        return prices.live(self.aws, machine_types)
 
     def renew(self, burst: Burst) -> Burst:
         """Have the Job end when the lease does, and write that on the node group as well."""

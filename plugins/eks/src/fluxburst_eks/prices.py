@@ -8,20 +8,15 @@ from now on, it answers with the price in effect for each type and zone.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from fluxburst.errors import BurstError
 from fluxburst.machine_types import SPOT, MachineType, MachineTypes
 
 if TYPE_CHECKING:
     from fluxburst_eks.aws import Aws
-
-GOOD_SECONDS = 3600.0
-"""For how long prices are used before they are asked for again."""
 
 _LINUX = {
     "operatingSystem": "Linux",
@@ -72,43 +67,18 @@ def spot(aws: Aws, machine_types: Collection[str]) -> dict[str, float]:
     return found
 
 
-class LivePrices:
-    """Prices that were asked for, for as long as they are good.
+def live(aws: Aws, machine_types: Collection[str]) -> Iterator[tuple[str, float]]:
+    """Yield node types with their prices, as far as AWS tells them: spot first, then on demand.
 
-    Attributes:
-        problem: Why the last that were asked for are not known; empty where they are.
+    Raises:
+        BurstError: if AWS cannot be asked, or refuses.
     """
-
-    def __init__(self) -> None:
-        self._known: dict[str, float] = {}
-        self._asked: frozenset[str] = frozenset()
-        self._until = 0.0
-        self.problem = ""
-
-    def of(self, aws: Aws, machine_types: Collection[str]) -> dict[str, float]:
-        """Return the prices of node types, as far as AWS tells them: on demand, and spot.
-
-        What it does not tell is asked again an hour later.
-        """
-        if time.monotonic() > self._until or not self._asked.issuperset(machine_types):
-            self._until = time.monotonic() + GOOD_SECONDS
-            self._asked = frozenset(machine_types)
-            self._known = self._ask(aws, machine_types) if machine_types else {}
-        return self._known
-
-    def _ask(self, aws: Aws, machine_types: Collection[str]) -> dict[str, float]:
-        known: dict[str, float] = {}
-        self.problem = ""
-        try:
-            found = spot(aws, machine_types)
-            known |= {f"{name}{SPOT}": price for name, price in found.items()}
-            for name in machine_types:
-                price = on_demand(aws, name)
-                if price is not None:
-                    known[name] = price
-        except BurstError as error:
-            self.problem = str(error)
-        return known
+    for name, price in spot(aws, machine_types).items():
+        yield f"{name}{SPOT}", price
+    for name in machine_types:
+        on_demand_price = on_demand(aws, name)
+        if on_demand_price is not None:
+            yield name, on_demand_price
 
 
 def with_ceilings(table: MachineTypes) -> MachineTypes:
