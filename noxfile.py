@@ -23,6 +23,7 @@ TEST_TOOLS = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", METRICS]
 LINT_TOOLS = ["ruff==0.17.6"]
 OF_PLUGINS = [
     "cryptography>=42",
+    "google-cloud-billing>=1.21.0",
     "google-cloud-compute>=1.57.0",
     "google-cloud-container>=2.67.0",
     "lightkube>=1.0.1",

@@ -1,3 +1,3 @@
-from compute_fixtures import elastic, machines, site
+from compute_fixtures import catalog, elastic, machines, site
 
-__all__ = ["elastic", "machines", "site"]
+__all__ = ["catalog", "elastic", "machines", "site"]

@@ -173,6 +173,7 @@ class Site:
         return {
             "endpoint": self.endpoint,
             "resource_manager_endpoint": self.endpoint,
+            "live_prices": False,
             "poll_interval": 0.02,
             "retry_timeout": 5.0,
         }

@@ -9,28 +9,23 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import subprocess
-import tempfile
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc
-from apiserver import Server, make_certificates
+from apiserver import Server
 from flux_operator import FluxOperator, flux_operator
 from google.cloud import container_v1 as gke
-from google.protobuf import any_pb2, duration_pb2
-from google.rpc import code_pb2, error_details_pb2, status_pb2
-from grpc_status import rpc_status
+from google.rpc import code_pb2, status_pb2
+from google_grpc import Refusal, serving_grpc
 from servers import Reply, serving
 
 PROJECT, LOCATION, CLUSTER = "a-project", "us-central1-a", "flux-bursted-cluster"
-ROOTS = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
 SELECTOR = "cloud.google.com/gke-nodepool"
 Status: Any = gke.NodePool.Status
 ClusterStatus: Any = gke.Cluster.Status
@@ -51,49 +46,10 @@ METHODS: dict[str, tuple[type[Any], type[Any]]] = {
 
 
 @functools.cache
-def authority() -> Path:
-    """Make the authority of this process' servers, and have gRPC, also of children, trust it.
-
-    gRPC reads the variable once, with its first connection.
-    """
-    directory = Path(tempfile.mkdtemp(prefix="fb-gke-"))
-    make_certificates(directory)
-    os.environ[ROOTS] = str(directory / "ca.crt")
-    key = ["openssl", "genpkey", "-algorithm", "RSA", "-out", str(directory / "account.key")]
-    subprocess.run(key, check=True, capture_output=True)
-    return directory
-
-
-class Refusal(Exception):  # noqa: N818 - it is what the service answers
-    """What a request is answered with instead."""
-
-    def __init__(
-        self, code: grpc.StatusCode, message: str, reason: str = "", retry: float | None = None
-    ) -> None:
-        super().__init__(message)
-        self.code, self.message, self.reason, self.retry = code, message, reason, retry
-
-    def send(self, context: grpc.ServicerContext) -> None:
-        """Answer with it, as google.rpc.Status."""
-        details = []
-        if self.reason:
-            info = error_details_pb2.ErrorInfo(
-                reason=self.reason, domain="container.googleapis.com"
-            )
-            details.append(_any(info))
-        if self.retry is not None:
-            delay = duration_pb2.Duration()
-            delay.FromNanoseconds(int(self.retry * 1e9))
-            details.append(_any(error_details_pb2.RetryInfo(retry_delay=delay)))
-        number = self.code.value[0]
-        status = status_pb2.Status(code=number, message=self.message, details=details)
-        context.abort_with_status(rpc_status.to_status(status))
-
-
-def _any(message: Any) -> any_pb2.Any:
-    packed = any_pb2.Any()
-    packed.Pack(message)
-    return packed
+def account_key() -> str:
+    """Make the key of a service account."""
+    command = ["openssl", "genpkey", "-algorithm", "RSA"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 @dataclass
@@ -158,6 +114,7 @@ class Site:
             "endpoint": self.endpoint,
             "compute_endpoint": self.url,
             "iam_endpoint": self.url,
+            "live_prices": False,
             "operation_interval": 0.02,
             "poll_interval": 0.02,
             "retry_timeout": 1.0,
@@ -461,34 +418,26 @@ def gke_site(
         cluster: Whether a cluster is there from the start.
     """
     directory.mkdir(parents=True)
-    keys = authority()
     with flux_operator(server.api, flux) as operator:
         site = Site(server, operator)
         operator.nodes_for = site.nodes_with
-        listener = grpc.server(ThreadPoolExecutor(4), handlers=[_Service(site)])
-        pair = (keys / "server.key").read_bytes(), (keys / "server.crt").read_bytes()
-        port = listener.add_secure_port("localhost:0", grpc.ssl_server_credentials([pair]))
-        listener.start()
-        try:
-            with serving(site.rest) as url:
-                site.url, site.endpoint = url, f"localhost:{port}"
-                account = directory / "account.json"
-                account.write_text(json.dumps(_account(url, keys)))
-                site.environment["GOOGLE_APPLICATION_CREDENTIALS"] = str(account)
-                if cluster:
-                    site.add_cluster()
-                yield site
-        finally:
-            listener.stop(None).wait()
+        with serving_grpc(_Service(site)) as endpoint, serving(site.rest) as url:
+            site.url, site.endpoint = url, endpoint
+            account = directory / "account.json"
+            account.write_text(json.dumps(_account(url)))
+            site.environment["GOOGLE_APPLICATION_CREDENTIALS"] = str(account)
+            if cluster:
+                site.add_cluster()
+            yield site
 
 
-def _account(url: str, keys: Path) -> dict[str, str]:
+def _account(url: str) -> dict[str, str]:
     """Return a service account's key, as Google gives it out."""
     return {
         "type": "service_account",
         "project_id": PROJECT,
         "private_key_id": "1",
-        "private_key": (keys / "account.key").read_text(),
+        "private_key": account_key(),
         "client_email": f"burster@{PROJECT}.iam.gserviceaccount.com",
         "client_id": "1",
         "token_uri": f"{url}/token",

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-from gke_site import Refusal, Site
+from gke_site import Site
 from google.cloud import container_v1
+from google_grpc import Refusal
 from test_gke import burst, gke_plugin, write_gke_site
 
 from fluxburst.errors import AuthError, BurstError, CapacityError, QuotaError

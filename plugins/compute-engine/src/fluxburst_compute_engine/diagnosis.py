@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fluxburst.errors import BurstError, FluxburstError
+from fluxburst.machine_types import machine_of
 from fluxburst.plugins import Finding
+from fluxburst_compute_engine import prices
 from fluxburst_compute_engine.errors import as_error
 from fluxburst_compute_engine.machines import image_of
 
@@ -130,17 +132,23 @@ def _zones(plugin: ComputeEngineBurst, compute: Compute) -> Finding:
 
 
 def _types(plugin: ComputeEngineBurst) -> Iterator[Finding]:
+    params, table = plugin.params, plugin.machine_types
     try:
-        for kind in plugin.node_types():
-            name = kind.name.removesuffix("-spot")
-            origin = plugin.machine_types.origin_of(name)
-            yield Finding(
-                "ok",
-                f"{_count(kind.max_nodes)} of {kind.name}: {kind.cores} cores, {kind.gpus} GPUs, "
-                f"{kind.price} an hour ({origin})",
-            )
+        kinds = plugin.node_types()
     except FluxburstError as error:
         yield Finding("error", str(error), "see the parameters config_dir and machine_types")
+        return
+    live = plugin._live if params.live_prices else None
+    yield prices.source(live, kinds, table, params.region)
+    for kind in kinds:
+        origin = table.origin_of(machine_of(kind.name)[0])
+        if live is not None and kind.name in live.known:
+            origin = "as Google's catalog tells it now"
+        yield Finding(
+            "ok",
+            f"{_count(kind.max_nodes)} of {kind.name}: {kind.cores} cores, {kind.gpus} GPUs, "
+            f"{kind.price:.6g} an hour ({origin})",
+        )
 
 
 def _count(most: int | None) -> str:

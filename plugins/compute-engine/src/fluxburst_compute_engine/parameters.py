@@ -61,6 +61,12 @@ class BurstParameters(ElasticParameters):
         default="on-demand",
         metadata=_help("how machines are bought; with both, spot is taken as long as there is any"),
     )
+    live_prices: bool = field(
+        default=True,
+        metadata=_help(
+            "ask Google for prices, each hour; where that fails, those of the table hold"
+        ),
+    )
     compute_family: str = field(
         default="flux-fw-bursted-x86-64",
         metadata=_help("family of the boot image, whose newest is used"),
@@ -152,4 +158,8 @@ class BurstParameters(ElasticParameters):
     resource_manager_endpoint: str = field(
         default="https://cloudresourcemanager.googleapis.com",
         metadata=_help("URL of the Resource Manager API, which tells doctor of permissions"),
+    )
+    billing_endpoint: str = field(
+        default="",
+        metadata=_help("host and port of the Cloud Billing API; by default Google's own"),
     )

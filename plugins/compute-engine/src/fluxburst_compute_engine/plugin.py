@@ -30,6 +30,7 @@ from fluxburst.isolation import as_told, kept_output, remote_jobspec
 from fluxburst.joining import ElasticPlugin
 from fluxburst.machine_types import MachineType, MachineTypes, machine_of, node_types
 from fluxburst.plugins import Finding, only_looking
+from fluxburst.prices import LivePrices
 from fluxburst.quantities import format_duration
 from fluxburst.sets import format_hostlist
 from fluxburst_compute_engine import credentials, isolated, labels, machines, placement
@@ -66,6 +67,7 @@ class ComputeEngineBurst(ElasticPlugin):
         self._taken: dict[str, str] = {}
         """Hosts of bursts that are being made, with the burst."""
         self._identity: Identity | None = None
+        self._live = LivePrices(self.name, self._ask_prices)
 
     # --- what it works with ----------------------------------------------------------------
 
@@ -169,16 +171,28 @@ class ComputeEngineBurst(ElasticPlugin):
 
         Of each there may be as many as it has, and hosts are free: both ways of buying share them.
         """
+        kinds = self._kinds()
+        if self.params.live_prices:
+            kinds = self._live.of(kinds, self.machine_types)
         if self.isolated:
-            return self._kinds()
+            return kinds
         used, free = self.in_use(), self._free_hosts()
-        most = {
-            k.name: used.get(k.name, 0) + len(free[machine_of(k.name)[0]]) for k in self._kinds()
-        }
-        return [replace(kind, max_nodes=most[kind.name]) for kind in self._kinds()]
+        most = {k.name: used.get(k.name, 0) + len(free[machine_of(k.name)[0]]) for k in kinds}
+        return [replace(kind, max_nodes=most[kind.name]) for kind in kinds]
+
+    def _ask_prices(self, names: Collection[str]) -> Iterable[tuple[str, float]]:
+        from fluxburst_compute_engine import prices
+
+        return prices.live(
+            self._identity or credentials.default(self.params.project),
+            [self.machine_types[name] for name in names],
+            self.params.region,
+            endpoint=self.params.billing_endpoint,
+            timeout=self.params.request_timeout,
+        )
 
     def _kinds(self) -> list[NodeType]:
-        """Return the node types, without how many there may be.
+        """Return the node types at the table's prices, without how many there may be.
 
         Raises:
             RequestError: if there are none, or one has no price.

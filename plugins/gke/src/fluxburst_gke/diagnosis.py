@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fluxburst.errors import FluxburstError
 from fluxburst.plugins import Finding
+from fluxburst_compute_engine import prices
 
 if TYPE_CHECKING:
     from fluxburst_gke.parameters import BurstParameters
@@ -33,8 +34,7 @@ def needed(params: BurstParameters) -> tuple[str, ...]:
 
 def findings(plugin: GkeBurst) -> Iterator[Finding]:
     """Yield what is found: who asks, in which project, what is not permitted, and the prices."""
-    table = plugin.table
-    yield Finding("ok", f"prices are of {table.dated}, {table.region}, from {table.source}")
+    yield from _prices(plugin)
     try:
         google = plugin.pools.google
     except FluxburstError as error:
@@ -55,3 +55,14 @@ def findings(plugin: GkeBurst) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", f"all that is needed is permitted in the project {google.project}")
+
+
+def _prices(plugin: GkeBurst) -> Iterator[Finding]:
+    try:
+        kinds = plugin._types()
+    except FluxburstError:  # said by the checks of the instance
+        return
+    live = plugin._live if plugin.params.live_prices else None
+    yield prices.source(live, kinds, plugin.machines, plugin.region)
+    shown = ", ".join(f"{kind.name} {kind.price:.4g}" for kind in kinds)
+    yield Finding("ok", f"prices an hour: {shown}")

@@ -48,6 +48,12 @@ class BurstParameters(ManagedParameters):
     service_account: Optional[str] = field(  # noqa: UP045
         default=None, metadata=_help("service account of the nodes; by default the project's")
     )
+    live_prices: bool = field(
+        default=True,
+        metadata=_help(
+            "ask Google for prices, each hour; where that fails, those of the table hold"
+        ),
+    )
 
     # --- a cluster of our own ---
     network: Optional[str] = field(  # noqa: UP045
@@ -79,4 +85,7 @@ class BurstParameters(ManagedParameters):
     )
     iam_endpoint: Optional[str] = field(  # noqa: UP045
         default=None, metadata=_help("URL of another Resource Manager API than Google's")
+    )
+    billing_endpoint: Optional[str] = field(  # noqa: UP045
+        default=None, metadata=_help("host and port of another Cloud Billing API than Google's")
     )

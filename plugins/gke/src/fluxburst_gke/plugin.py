@@ -6,15 +6,16 @@ import functools
 import math
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from fluxburst import Burst
+from fluxburst import Burst, NodeType
 from fluxburst.errors import RequestError
 from fluxburst.machine_types import MachineTypes
 from fluxburst.plugins import Finding
+from fluxburst.prices import LivePrices
 from fluxburst_compute_engine.catalogue import machine_types
 from fluxburst_gke.parameters import BurstParameters
 from fluxburst_kubernetes.checks import run_checks
@@ -36,6 +37,15 @@ class GkeBurst(ManagedKubernetes):
 
     params: BurstParameters
 
+    def __init__(self, dataclass: BurstParameters) -> None:
+        super().__init__(dataclass)
+        self._live = LivePrices(self.name, self._ask_prices)
+
+    @property
+    def region(self) -> str:
+        """The region that the cluster is in."""
+        return _region(self.params)
+
     @functools.cached_property
     def pools(self) -> GkePools:
         """The cluster and its node pools, with the application default credentials.
@@ -54,6 +64,21 @@ class GkeBurst(ManagedKubernetes):
     def table(self) -> MachineTypes:
         """The machine types of Compute Engine, whose machines the nodes are."""
         return machine_types()
+
+    def _types(self) -> list[NodeType]:
+        kinds = super()._types()
+        return self._live.of(kinds, self.machines) if self.params.live_prices else kinds
+
+    def _ask_prices(self, names: Collection[str]) -> Iterable[tuple[str, float]]:
+        from fluxburst_compute_engine import prices
+
+        return prices.live(
+            self.pools.google.identity,
+            [self.machines[name] for name in names],
+            self.region,
+            endpoint=self.params.billing_endpoint,
+            timeout=self.params.request_timeout,
+        )
 
     def provider_findings(self) -> Iterable[Finding]:
         """Check the identity and its permissions in the project."""
@@ -98,13 +123,17 @@ def _cluster_name(params: BurstParameters) -> None:
         raise RequestError(f"{params.cluster_name!r} is not a name for a cluster")
 
 
+def _region(params: BurstParameters) -> str:
+    return "-".join(params.location.split("-")[:2])
+
+
 def _location(params: BurstParameters) -> None:
     if not _LOCATION.fullmatch(params.location):
         raise RequestError(f"{params.location!r} is neither a zone nor a region of Google Cloud")
 
 
 def _zones(params: BurstParameters) -> None:
-    region = "-".join(params.location.split("-")[:2])
+    region = _region(params)
     for zone in params.zones:
         if not _LOCATION.fullmatch(zone) or not zone.startswith(f"{region}-"):
             raise RequestError(f"{zone!r} is not a zone of {region}, where the cluster is")

@@ -1,0 +1,230 @@
+"""Prices as they are now, from the Cloud Billing Catalog, which anybody may read.
+
+Google bills what a machine consists of: virtual CPUs, memory, GPUs, local SSDs. The catalog
+(https://cloud.google.com/billing/docs/reference/rest/v1/services.skus/list) has a SKU for each of
+these by series and region, on demand and spot, and says nothing of machine types. Which SKU is
+which only its description tells, for a person. Those below are as the mapping of
+https://github.com/Cyclenerd/google-cloud-pricing-cost-calculator (build/mapping.csv, 2026-08-20)
+has them, from which the table's prices are, too. What else begins alike is left out: commitments,
+reservations, sole tenancy, custom machine types, upgrades.
+
+A machine type has a price only if each of its parts has exactly one: there is none in a few places,
+such as for M1 in Singapore, where two SKUs of one description differ.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from fluxburst.machine_types import SPOT, MachineType, MachineTypes, machine_of
+from fluxburst.nodes import NodeType
+from fluxburst.plugins import Finding
+from fluxburst.prices import LivePrices
+from fluxburst_compute_engine.errors import as_error
+
+if TYPE_CHECKING:
+    from fluxburst_compute_engine.credentials import Identity
+
+SERVICE = "services/6F81-5844-456A"
+"""Compute Engine, as the catalog calls it."""
+
+HOURS_OF_A_MONTH = 730
+"""As Google counts for what has a price by the month (https://cloud.google.com/compute/all-pricing)."""
+
+GIB = 2**30
+
+Part = tuple[str, str, bool]
+"""What is billed: ``core``, ``ram``, ``gpu`` or ``local ssd``; of which series, or which GPU; and
+whether it is of a spot machine."""
+
+Rates = Mapping[Part, float]
+"""What a virtual CPU or GPU costs an hour, or a byte, in US dollars."""
+
+_SERIES = {
+    "A2 Instance": "a2",
+    "A3 Instance": "a3",
+    "C2D AMD Instance": "c2d",
+    "C3 Instance": "c3",
+    "C3D Instance": "c3d",
+    "C4 Instance": "c4",
+    "Compute optimized": "c2",
+    "Compute optimized Instance": "c2",  # in newer regions
+    "E2 Instance": "e2",
+    "G2 Instance": "g2",
+    "G4 Instance": "g4",
+    "H3 Instance": "h3",
+    "Memory-optimized Instance": "m1",
+    "N2 Instance": "n2",
+}
+_GPUS = {
+    "Nvidia H100 80GB GPU": "nvidia-h100-80gb",
+    "Nvidia L4 GPU": "nvidia-l4",
+    "Nvidia Tesla A100 80GB GPU": "nvidia-a100-80gb",
+    "Nvidia Tesla A100 GPU": "nvidia-a100-40gb",
+    "RTX 6000 96GB": "nvidia-rtx-pro-6000",
+}
+_LOCAL_SSD_GIB = {"a2-ultragpu-8g": 3000, "a3-highgpu-8g": 6000}
+"""Of machine types that always have some (https://cloud.google.com/compute/docs/disks/local-ssd)."""
+
+_CORE_OR_RAM = re.compile(r"(Spot Preemptible )?(.+) (Core|Ram) running in .+")
+_GPU = re.compile(r"(.+?)( attached to Spot Preemptible VMs)? running in .+")
+_LOCAL_SSD = re.compile(
+    r"SSD backed Local Storage( attached to Spot Preemptible VMs)?( (running )?in .+)?"
+)
+
+_PIECES = {"h": 1}
+_BYTES = {"GiBy.h": GIB, "GBy.h": 10**9, "GiBy.mo": GIB * HOURS_OF_A_MONTH}
+_UNITS = {"core": _PIECES, "gpu": _PIECES, "ram": _BYTES, "local ssd": _BYTES}
+"""How much of a part, for an hour, the units of the catalog are."""
+
+
+def live(
+    identity: Identity,
+    machine_types: Iterable[MachineType],
+    region: str,
+    *,
+    endpoint: str | None,
+    timeout: float,
+) -> Iterator[tuple[str, float]]:
+    """Yield node types with their prices an hour in a region, as far as the catalog tells them.
+
+    Args:
+        identity: Who asks; it takes no permission.
+        machine_types: The machine types, which are to be of the package's table.
+        region: Such as ``us-central1``.
+        endpoint: Host and port of another Cloud Billing API; None or empty for Google's own.
+        timeout: For how many seconds to read the catalog in all. It is read once: where Google is
+            too busy, the table does.
+
+    Raises:
+        BurstError: or one of its kinds, if the catalog cannot be read to its end.
+    """
+    rates = _rates(_pages(identity, endpoint, timeout), region)
+    for machine_type in machine_types:
+        for suffix, spot in (("", False), (SPOT, True)):
+            price = price_of(machine_type, rates, spot=spot)
+            if price is not None:
+                yield machine_type.name + suffix, price
+
+
+def price_of(machine_type: MachineType, rates: Rates, *, spot: bool) -> float | None:
+    """Return what a machine costs an hour; None unless the rates of all its parts are known."""
+    series = machine_type.name.partition("-")[0]
+    parts = {
+        ("core", series, spot): machine_type.vcpus,
+        ("ram", series, spot): machine_type.memory,
+        ("gpu", machine_type.gpu_model, spot): machine_type.gpus,
+        ("local ssd", "", spot): _LOCAL_SSD_GIB.get(machine_type.name, 0) * GIB,
+    }
+    wanted = {part: amount for part, amount in parts.items() if amount}
+    if not wanted.keys() <= rates.keys():
+        return None
+    return sum(rates[part] * amount for part, amount in wanted.items())
+
+
+def source(
+    live: LivePrices | None, kinds: Sequence[NodeType], table: MachineTypes, region: str
+) -> Finding:
+    """Say for ``fluxburst doctor`` which prices are used, and why.
+
+    Args:
+        live: What the catalog told when the node types were made; None where it is not asked.
+        kinds: The node types.
+        table: Their machine types.
+        region: Where they are.
+    """
+    level: Literal["ok", "warning"] = "ok" if table.region == region else "warning"
+    elsewhere = "" if table.region == region else f", not of {region}"
+    origin = f"of {table.dated}, {table.region}, from {table.source}{elsewhere}"
+    if live is None:
+        advice = "set live_prices, or give prices in machine_types" if elsewhere else ""
+        return Finding(level, f"prices are {origin}", advice)
+    if live.problem:
+        return Finding(
+            "warning",
+            f"prices are {origin}: {live.problem}",
+            "gcloud services enable cloudbilling.googleapis.com, or set live_prices to false",
+        )
+    now = f"prices are as Google's catalog tells them now for {region}"
+    untold = [
+        kind.name
+        for kind in kinds
+        if kind.name not in live.known and machine_of(kind.name)[0] not in table.overridden
+    ]
+    if not untold:
+        return Finding("ok", now)
+    advice = "give their prices in machine_types" if elsewhere else ""
+    return Finding(level, f"{now}, but those of {', '.join(untold)} are {origin}", advice)
+
+
+def _pages(identity: Identity, endpoint: str | None, timeout: float) -> Iterator[Any]:
+    """Yield the catalog's pages, as bare protobufs: it has tens of thousands of SKUs."""
+    from google.api_core.client_options import ClientOptions
+    from google.cloud import billing_v1
+
+    until = time.monotonic() + timeout
+    options = ClientOptions(api_endpoint=endpoint) if endpoint else None
+    request = billing_v1.ListSkusRequest(parent=SERVICE, currency_code="USD")
+    try:
+        with billing_v1.CloudCatalogClient(
+            credentials=identity.credentials, client_options=options
+        ) as client:
+            while True:
+                left = max(0.0, until - time.monotonic())
+                answer = client.list_skus(request=request, retry=None, timeout=left)
+                page = next(iter(answer.pages))
+                yield billing_v1.ListSkusResponse.pb(page)
+                if not page.next_page_token:
+                    return
+                request.page_token = page.next_page_token
+    except Exception as error:  # of Google's or gRPC's kinds
+        raise as_error(error, "tell its prices") from error
+
+
+def _rates(pages: Iterable[Any], region: str) -> Rates:
+    """Return the rates of a region that can be told with certainty."""
+    found: dict[Part, set[float | None]] = {}
+    for page in pages:
+        for sku in page.skus:
+            part = _part_of(sku) if region in sku.service_regions else None
+            if part is not None:
+                found.setdefault(part, set()).add(_rate(sku, part))
+    return {part: rate for part, (rate, *others) in found.items() if rate and not others}
+
+
+def _part_of(sku: Any) -> Part | None:
+    """Return what a SKU is for; None for what is in no machine type of the table."""
+    part = _described(sku.description)
+    if part is None:
+        return None
+    usages = {"Preemptible"} if part[2] else {"OnDemand"}
+    if part[0] == "local ssd":  # that of spot machines is known as either
+        usages.add("OnDemand")
+    return part if sku.category.usage_type in usages else None
+
+
+def _described(description: str) -> Part | None:
+    if match := _CORE_OR_RAM.fullmatch(description):
+        series = _SERIES.get(match[2])
+        return None if series is None else (match[3].lower(), series, bool(match[1]))
+    if match := _LOCAL_SSD.fullmatch(description):
+        return "local ssd", "", bool(match[1])
+    if match := _GPU.fullmatch(description):
+        model = _GPUS.get(match[1])
+        return None if model is None else ("gpu", model, bool(match[2]))
+    return None
+
+
+def _rate(sku: Any, part: Part) -> float | None:
+    """Return a SKU's rate; None where it has none, or one that depends on the amount."""
+    if not sku.pricing_info:
+        return None
+    expression = sku.pricing_info[-1].pricing_expression
+    amount = _UNITS[part[0]].get(expression.usage_unit)
+    if amount is None or len(expression.tiered_rates) != 1:
+        return None
+    price = expression.tiered_rates[0].unit_price
+    return float(price.units + price.nanos / 1e9) / amount
