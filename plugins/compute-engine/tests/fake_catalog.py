@@ -67,6 +67,7 @@ DECOYS = (
 GPU_DECOYS = (
     ("Commitment v1: {} running in {} for 1 Year", "Commit1Yr"),
     ("{} attached to DWS Defined Duration VMs running in {}", "OnDemand"),
+    ("{} attached to DWS Defined Duration VMs running in {}", "Preemptible"),
     ("{} attached to Sole Tenancy VMs running in {}", "OnDemand"),
     ("Reserved {} running in {}", "OnDemand"),
     ("{} Virtual Workstation running in {}", "OnDemand"),

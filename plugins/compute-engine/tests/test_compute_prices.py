@@ -103,7 +103,7 @@ def test_a_part_without_a_price_leaves_the_tables_to_what_has_it(
 
 
 def _tiered() -> billing.Sku:
-    other = sku("H3 Instance Core running in Iowa", 0.01)
+    other = sku("H3 Instance Core running in Iowa", 0.04411 * RISE)
     rates = other.pricing_info[0].pricing_expression.tiered_rates
     rates.append(rates[0])
     return other
@@ -126,12 +126,21 @@ def test_what_has_two_prices_has_none(site: Site, catalog: Catalog, other: billi
 
 
 def test_two_skus_of_one_price_are_one(site: Site, catalog: Catalog) -> None:
-    catalog.skus += [
-        billing.Sku(one, description="H3 Instance Core running in Iowa")
-        for one in catalog.skus
-        if one.description == "H3 Instance Core running in Americas"
-    ]
-    assert rises(all_types(site, catalog))["h3-standard-88"] == RISE
+    for place in ("Virginia", "Northern Virginia"):
+        what = f"H3 Instance Core running in {place}"
+        catalog.skus.append(sku(what, 0.05, regions=["us-east4"]))
+    memory = "H3 Instance Ram running in Northern Virginia"
+    catalog.skus.append(sku(memory, 0.003, unit="GiBy.h", regions=["us-east4"]))
+    found = prices(all_types(site, catalog, region="us-east4"))
+    assert found["h3-standard-88"] == pytest.approx(88 * 0.05 + 352 * 0.003)
+
+
+def test_local_ssds_have_a_price_by_the_month(site: Site, catalog: Catalog) -> None:
+    catalog.remove("SSD backed Local Storage")
+    without = 9.620558 * 8 + 0.0293 * 208 + 0.00255 * 1872
+    catalog.skus.append(sku("SSD backed Local Storage", 7.3, unit="GiBy.mo"))
+    found = prices(all_types(site, catalog))
+    assert found["a3-highgpu-8g"] == pytest.approx(RISE * without + 6000 * 0.01)
 
 
 def test_a_series_that_is_called_otherwise_in_newer_regions_has_its_price(
