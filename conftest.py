@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import os
@@ -7,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -18,16 +20,25 @@ settings.register_profile("fluxburst", deadline=None)
 settings.load_profile("fluxburst")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Have one process run each file, and all files of a plugin that need an API server.
 
-    That server takes seconds of a processor to start, and a tenth of one as long as it runs.
+    That server takes seconds of a processor to start, and some of one as long as it runs.
     """
-    files = {item.path for item in items if item.get_closest_marker("kubernetes")}
-    for item in items:
-        group = item.path.parent if item.path in files else item.path
-        item.add_marker(pytest.mark.xdist_group(str(group.relative_to(item.config.rootpath))))
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class ByServer(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return str(Path(file).parent) if _needs_api_server(config.rootpath / file) else file
+
+    return ByServer(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@functools.cache
+def _needs_api_server(file: Path) -> bool:
+    return "pytest.mark.kubernetes" in file.read_text()
 
 
 @pytest.fixture(autouse=True)

@@ -127,7 +127,7 @@ def _pytest(session: nox.Session, *paths: str, marks: str = "", live: bool = Fal
     file.unlink(missing_ok=True)
     session.notify("summary")
     workers = str(2 * (os.cpu_count() or 1)) if live else "auto"
-    parallel = ["-n", workers, "--dist", "loadgroup"]
+    parallel = ["-n", workers, "--dist", "loadfile"]
     chosen = [*paths, "-m", marks] if marks else paths
     session.run("pytest", "-q", *parallel, f"--junitxml={file}", *chosen, *session.posargs)
 
