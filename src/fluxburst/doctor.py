@@ -6,6 +6,7 @@ Each check stands alone: one that fails is a finding of its own, and the others 
 from __future__ import annotations
 
 import concurrent.futures
+import contextvars
 import functools
 import importlib
 import itertools
@@ -23,14 +24,18 @@ from fluxburst.client import FluxBurst
 from fluxburst.config import Config
 from fluxburst.errors import (
     FAILURES,
+    AuthError,
     BurstError,
     ConfigError,
     FluxburstError,
     FluxUnavailableError,
     InstanceError,
+    RequestError,
     UnknownPluginError,
+    UnreachableError,
     text_of,
 )
+from fluxburst.glance import at_a_glance
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.handles.live import binding_version
 from fluxburst.handles.protocol import Instance
@@ -107,8 +112,9 @@ class Doctor:
         """Make all checks, and return what they found, in order."""
         found: list[Checked] = []
         try:
-            for name, check in self._checks():
-                found += [Checked(name, finding) for finding in _made(check)]
+            with at_a_glance():
+                for name, check in self._checks():
+                    found += [Checked(name, finding) for finding in _made(check)]
         finally:
             if self._client is not None:
                 self._client.close()
@@ -273,9 +279,8 @@ class Doctor:
     # --- plugins ---------------------------------------------------------------------------
 
     def _check_plugin(self, name: str) -> Iterator[Finding]:
-        client = self._there
         try:
-            plugin = client.load(name)
+            plugin = self._there.load(name)
         except UnknownPluginError as error:
             yield wrong(str(error), install_advice(name))
             return
@@ -283,19 +288,17 @@ class Doctor:
             yield wrong(str(error), f"see 'fluxburst params {name}', and correct the config")
             return
         yield ok("its parameters are accepted")
-        yield from _check_types(plugin)
-        yield from self._check_list(plugin)
-        seconds = client.policy.timeouts.list
-        yield from _within(seconds, f"{name}.diagnose()", lambda: _diagnosed(plugin))
+        checks: tuple[tuple[str, Callable[[BurstPlugin], Iterable[Finding]]], ...] = (
+            ("it cannot say what it can supply", _check_types),
+            ("it cannot say which bursts exist", self._check_list),
+            ("it cannot be examined", self._diagnosed),
+        )
+        found = (one for what, check in checks for one in _made_by(plugin, what, check))
+        yield from dict.fromkeys(found)  # what stops one check may stop them all
 
     def _check_list(self, plugin: BurstPlugin) -> Iterator[Finding]:
         seconds = self._there.policy.timeouts.list
-        try:
-            names = _within(seconds, "list_bursts()", lambda: names_there(plugin))
-        except FAILURES as error:  # a provider's library may raise anything
-            text = f"it cannot say which bursts exist: {_said(error)}"
-            yield wrong(text, "check its credentials, its permissions, and the way to its provider")
-            return
+        names = _within(seconds, "list_bursts()", lambda: names_there(plugin))
         yield ok(f"it lists {len(names)} bursts")
         recorded = {entry.burst.name for entry in self._ledger.live(plugin.name)}
         strays = sorted(names - recorded)
@@ -303,6 +306,17 @@ class Doctor:
             text = f"it lists bursts that are in no record: {', '.join(strays)}"
             advice = "the next run takes them down; if they are another's, they must not be"
             yield warning(text, f"{advice} listed here")
+
+    def _diagnosed(self, plugin: BurstPlugin) -> Iterable[Finding]:
+        def ask() -> list[Finding]:
+            found = list(plugin.diagnose())
+            for finding in found:
+                if not isinstance(finding, Finding):
+                    problem = f"diagnose() answered {finding!r}, not a Finding"
+                    raise BurstError(problem, plugin=plugin.name)
+            return found
+
+        return _within(self._there.policy.timeouts.list, f"{plugin.name}.diagnose()", ask)
 
     # --- limits and money ------------------------------------------------------------------
 
@@ -390,15 +404,43 @@ class Doctor:
             yield ok("none is open")
 
 
+AWAY = (FluxUnavailableError, InstanceError)
+"""What is raised where the instance cannot be asked."""
+
+
 def _made(check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
     """Yield what a check finds; if it fails, that too."""
     try:
         yield from check()
-    except (FluxUnavailableError, InstanceError):
+    except AWAY:
         advice = "run this inside the instance, or name the --state-dir that the ledger is in"
         yield warning("it cannot be checked without the instance", advice)
     except FAILURES as error:  # what it looks at is foreign, or broken
         yield wrong(_said(error), "mend that, and run 'fluxburst doctor' again")
+
+
+def _made_by(
+    plugin: BurstPlugin, otherwise: str, check: Callable[[BurstPlugin], Iterable[Finding]]
+) -> Iterator[Finding]:
+    """Yield what a check of a plugin finds; if it fails, that too, with what it means."""
+    try:
+        yield from check(plugin)
+    except AWAY:
+        advice = "run this inside the Flux instance that it supplies"
+        yield warning(f"{otherwise} without the instance", advice)
+    except FAILURES as error:  # a provider's library may raise anything
+        yield wrong(f"{otherwise}: {_said(error)}", _advice(error, plugin.name))
+
+
+def _advice(error: BaseException, plugin: str) -> str:
+    """Return what to do about what a plugin fails with."""
+    if isinstance(error, AuthError):
+        return "check its credentials and their permissions"
+    if isinstance(error, UnreachableError):
+        return "check the way to its provider: network, proxy, name, and that it is up"
+    if isinstance(error, RequestError):
+        return f"see 'fluxburst params {plugin}', and correct the config"
+    return "check its credentials, its permissions, and the way to its provider"
 
 
 def _said(error: BaseException) -> str:
@@ -424,7 +466,8 @@ def _within(seconds: float, what: str, ask: Callable[[], T]) -> T:
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             answer.set_exception(error)
 
-    threading.Thread(target=run, name="fluxburst-doctor", daemon=True).start()
+    here = contextvars.copy_context()
+    threading.Thread(target=here.run, args=(run,), name="fluxburst-doctor", daemon=True).start()
     try:
         return answer.result(seconds)
     except concurrent.futures.TimeoutError:
@@ -459,14 +502,6 @@ def _check_types(plugin: BurstPlugin) -> Iterator[Finding]:
             what = "no cores" if not kind.cores else "max_nodes 0"
             text = f"node type {kind.name} has {what}: no job is ever given to it"
             yield warning(text, f"correct its parameters: 'fluxburst params {plugin.name}'")
-
-
-def _diagnosed(plugin: BurstPlugin) -> list[Finding]:
-    found = list(plugin.diagnose())
-    for finding in found:
-        if not isinstance(finding, Finding):
-            raise BurstError(f"diagnose() answered {finding!r}, not a Finding", plugin=plugin.name)
-    return found
 
 
 def _check_ceiling(

@@ -213,6 +213,10 @@ class PatienceError(BurstError):
     """The provider did not answer in time; what it was asked for may still happen."""
 
 
+class UnreachableError(BurstError):
+    """The provider could not be asked, or did not answer: what was asked for may still happen."""
+
+
 class AuthError(BurstError):
     """The provider does not accept these credentials: a person must act."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from compute_sites import SMALL, client_of, plugin_of, write_elastic
+from doctoring import found_by_doctor, wrong_in
 from elastic_instance import command_line, free_port
 from fake_compute import FAMILY, Site
 from support import flux_available
@@ -244,3 +245,12 @@ def test_what_init_cannot_declare_is_refused(
     assert done.returncode == 2
     assert said in done.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_doctor_asks_google_that_is_away_once(site: Site, elastic: Path) -> None:
+    call = "instances.aggregatedList"
+    site.fail(call, 503, "backendError", "try later", times=99, headers={"Retry-After": "0"})
+    parameters = {**site.parameters, "config_dir": str(elastic)}
+    wrong = wrong_in(found_by_doctor("compute_engine", parameters))
+    assert site.requests == [call]
+    assert "check the way to its provider" in "\n".join(wrong)

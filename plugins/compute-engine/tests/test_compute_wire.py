@@ -11,13 +11,12 @@ import pytest
 from compute_sites import SECRET_KEY, burst, plugin_of
 from fake_compute import Site
 
-from fluxburst.errors import AuthError, BurstError, CapacityError, QuotaError
+from fluxburst.errors import AuthError, BurstError, CapacityError, QuotaError, UnreachableError
 from fluxburst_compute_engine.errors import (
     BusyError,
     ExistsError,
     GoogleFailure,
     NotFoundError,
-    UnreachableError,
     from_code,
     missing_permission,
 )

@@ -12,8 +12,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from doctoring import found_by_doctor, wrong_in
 from eks_instances import plugin_of, write_eks_site
 from eks_site import CLUSTER_ROLE, KEY, NODE_ROLE, Site, query_refusal, refusal
+from servers import Script, serving
 from support import flux_available
 
 from fluxburst import FluxBurst
@@ -332,3 +334,18 @@ def test_a_role_of_a_cluster_is_only_asked_for_where_one_is_made() -> None:
 
 def parameters_with(**given: Any) -> Any:
     return SimpleNamespace(node_pool=None, live_prices=True, cluster_role_arn=CLUSTER_ROLE, **given)
+
+
+def test_doctor_asks_aws_that_does_not_answer_once(directory: Path) -> None:
+    silent = Script([None])
+    with serving(silent) as url:
+        parameters = {
+            "endpoint_url": url,
+            "region": "us-east-1",
+            "node_role_arn": "arn:aws:iam::123456789012:role/nodes",
+            "config_dir": str(directory),
+            "name": "burst-c5-4xlarge-[0-1],burst-g5-xlarge-0",
+        }
+        wrong = wrong_in(found_by_doctor("eks", parameters))
+    assert len(silent.asked) == 1
+    assert "check the way to its provider" in "\n".join(wrong)

@@ -13,10 +13,17 @@ import pytest
 from eks_site import NODE_ROLE, REGION, ec2_refusal, query_refusal, refusal
 from servers import Reply, Script, serving
 
-from fluxburst.errors import AuthError, BurstError, CapacityError, ConfigError, QuotaError
+from fluxburst.errors import (
+    AuthError,
+    BurstError,
+    CapacityError,
+    ConfigError,
+    QuotaError,
+    UnreachableError,
+)
 from fluxburst_eks import clusters, nodegroups, zones
 from fluxburst_eks.aws import Aws
-from fluxburst_eks.errors import AwsFailure, InUseError, NotFoundError, UnreachableError
+from fluxburst_eks.errors import AwsFailure, InUseError, NotFoundError
 from fluxburst_eks.nodegroups import GroupPlan
 
 

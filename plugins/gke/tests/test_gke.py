@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from apiserver import wait_until
-from gke_site import CLUSTER, LOCATION, Site
+from doctoring import found_by_doctor, wrong_in
+from gke_site import CLUSTER, LOCATION, Refusal, Site
 from sites import write_site
 from support import client_on, job
 
@@ -277,3 +279,12 @@ def test_an_isolated_burst_is_a_pool_and_an_instance_on_it_without_declared_host
     assert Path(plugin.refresh(made).output).read_bytes() == b"it says so\n"
     plugin.delete(made)
     assert gke.left() == []
+
+
+def test_doctor_asks_google_that_is_away_once(gke: Site, site: Path) -> None:
+    gke.refuse("GetCluster", Refusal(grpc.StatusCode.UNAVAILABLE, "try later"), times=9999)
+    gke.refuse("ListNodePools", Refusal(grpc.StatusCode.UNAVAILABLE, "try later"), times=9999)
+    parameters = {**gke.parameters, "config_dir": str(site), "name": SLOTS}
+    wrong = wrong_in(found_by_doctor("gke", parameters))
+    assert len(gke.asked) == 1
+    assert "check the way to its provider" in "\n".join(wrong)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doctoring import found_by_doctor, wrong_in
 from servers import Script, found, kubeconfig, serving, status
 from sites import write_site
 from support import flux_available, job
@@ -174,3 +175,15 @@ def test_init_declares_the_hosts_of_every_slot_and_says_how_to_go_on(tmp_path: P
     again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert again.returncode == 2
     assert "give --force" in again.stderr
+
+
+def test_doctor_asks_a_server_that_does_not_answer_once(tmp_path: Path) -> None:
+    silent = Script([None])
+    with serving(silent) as url:
+        written = {
+            "kubeconfig": str(kubeconfig(tmp_path / "kubeconfig", url)),
+            "config_dir": str(write_site(tmp_path / "elastic")),
+        }
+        wrong = wrong_in(found_by_doctor("kubernetes", written))
+    assert len(silent.asked) == 1
+    assert "check the way to its provider" in "\n".join(wrong)

@@ -11,7 +11,7 @@ import pytest
 from apiserver import make_certificates
 from servers import Reply, Script, found, kubeconfig, serving, status
 
-from fluxburst.errors import AuthError, BurstError, ConfigError, QuotaError
+from fluxburst.errors import AuthError, BurstError, ConfigError, QuotaError, UnreachableError
 from fluxburst_kubernetes.cluster import (
     MINICLUSTERS,
     SECRETS,
@@ -20,7 +20,7 @@ from fluxburst_kubernetes.cluster import (
     configuration_of,
     connected,
 )
-from fluxburst_kubernetes.errors import ApiFailure, ExistsError, NotFoundError, UnreachableError
+from fluxburst_kubernetes.errors import ApiFailure, ExistsError, NotFoundError
 from fluxburst_kubernetes.node_pools import Access
 
 MANIFEST = {"metadata": {"name": "x"}}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.cloud import compute_v1 as api
 
+from fluxburst import glance
 from fluxburst.errors import AuthError, BurstError, CapacityError, QuotaError
 from fluxburst.quantities import format_duration
 from fluxburst_compute_engine.errors import (
@@ -338,7 +339,12 @@ class Compute:
 
     def _ask(self, doing: str, call: Callable[..., Any], request: Any) -> Any:
         """Make a request, and again for as long as Google is too busy and patience lasts."""
-        until = time.monotonic() + self.patience.retry
+        with glance.asked("Google"):
+            return self._answered(doing, call, request)
+
+    def _answered(self, doing: str, call: Callable[..., Any], request: Any) -> Any:
+        patience = glance.patience(self.patience.retry)
+        until = time.monotonic() + patience
         wait = FIRST_WAIT_SECONDS
         while True:
             try:
@@ -349,7 +355,8 @@ class Compute:
                     raise failure from error
                 told = wait if failure.retry_after is None else failure.retry_after
                 if time.monotonic() + told > until:
-                    failure.args = (f"{failure.args[0]}; {_gave_up(self.patience.retry)}",)
+                    if patience:
+                        failure.args = (f"{failure.args[0]}; {_gave_up(patience)}",)
                     raise failure from error
             time.sleep(told)
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from fluxburst import glance
 from fluxburst.errors import BurstError, FluxburstError
 from fluxburst.machine_types import machine_of
 from fluxburst.plugins import Finding
@@ -103,7 +104,10 @@ def _granted(compute: Compute, params: BurstParameters, wanted: tuple[str, ...])
 
     doing = "tell the permissions in the project"
     url = f"{params.resource_manager_endpoint}/v1/projects/{compute.project}:testIamPermissions"
-    with AuthorizedSession(compute.identity.credentials) as session:  # type: ignore[no-untyped-call]
+    with (
+        glance.asked("Google's Resource Manager", part_of="Google"),
+        AuthorizedSession(compute.identity.credentials) as session,  # type: ignore[no-untyped-call]
+    ):
         try:
             answer = session.post(
                 url, json={"permissions": list(wanted)}, timeout=params.request_timeout

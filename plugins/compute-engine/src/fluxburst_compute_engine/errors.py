@@ -14,7 +14,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fluxburst.errors import AuthError, BurstError, CapacityError, QuotaError, text_of
+from fluxburst.errors import (
+    AuthError,
+    BurstError,
+    CapacityError,
+    QuotaError,
+    UnreachableError,
+    text_of,
+)
 
 if TYPE_CHECKING:
     from google.api_core.exceptions import GoogleAPICallError
@@ -82,8 +89,8 @@ class BusyError(GoogleFailure):
         self.retry_after = retry_after
 
 
-class UnreachableError(BurstError):
-    """Google could not be asked, or did not answer: what it was asked for may still happen."""
+class AwayError(BusyError, UnreachableError):
+    """A service is not there for the moment, or none was reached: ask again."""
 
 
 def from_code(code: str, message: str, doing: str) -> BurstError:
@@ -180,7 +187,7 @@ def _from_call(error: GoogleAPICallError, doing: str) -> BurstError:
             return known
     if status == 503 or status == 500 or status == 502:
         said = f"Google failed to {doing}: {message} (HTTP {status})"
-        return BusyError(said, str(status), retry_after(error))
+        return AwayError(said, str(status), retry_after(error))
     if status == 504:
         return UnreachableError(f"Google did not answer in time when asked to {doing}: {message}")
     return from_code(_STATUS_CODES.get(status, str(status)), message, doing)

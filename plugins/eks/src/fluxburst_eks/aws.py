@@ -26,10 +26,11 @@ from botocore.exceptions import (
     UnauthorizedSSOTokenError,
 )
 
-from fluxburst.errors import AuthError, BurstError, ConfigError
+from fluxburst import glance
+from fluxburst.errors import AuthError, BurstError, ConfigError, UnreachableError
 from fluxburst.quantities import format_duration
 from fluxburst_eks import tokens
-from fluxburst_eks.errors import UnreachableError, answer_of, as_error
+from fluxburst_eks.errors import answer_of, as_error
 
 if TYPE_CHECKING:
     from types_boto3_ec2.client import EC2Client
@@ -191,7 +192,11 @@ class Aws:
         Raises:
             BurstError: or one of its kinds, for what it answers.
         """
-        until = time.monotonic() + self._patience
+        with glance.asked("AWS"):
+            return self._answered(doing, call)
+
+    def _answered(self, doing: str, call: Callable[[], T]) -> T:
+        until = time.monotonic() + glance.patience(self._patience)
         pause = FIRST_PAUSE
         while True:
             try:

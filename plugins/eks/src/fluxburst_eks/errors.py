@@ -114,10 +114,6 @@ class InUseError(AwsFailure):
     """Something of that name is there already, or is being changed by something else."""
 
 
-class UnreachableError(BurstError):
-    """AWS could not be asked, or did not answer."""
-
-
 @dataclass(frozen=True)
 class Issue:
     """What is wrong with a cluster or a node group, as EKS tells in its health."""

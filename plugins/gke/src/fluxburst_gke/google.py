@@ -17,6 +17,7 @@ from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession, Request
 from google.cloud import compute_v1, container_v1
 
+from fluxburst import glance
 from fluxburst.errors import BurstError
 from fluxburst_compute_engine.credentials import Identity
 from fluxburst_compute_engine.errors import BusyError, NotFoundError
@@ -76,7 +77,11 @@ class Google:
         Raises:
             BurstError: or one of its kinds, for what it answers.
         """
-        until = time.monotonic() + self._params.retry_timeout
+        with glance.asked("Google"):
+            return self._answered(doing, method, **request)
+
+    def _answered(self, doing: str, method: Callable[..., T], /, **request: Any) -> T:
+        until = time.monotonic() + glance.patience(self._params.retry_timeout)
         while True:
             try:
                 return method(request=request, retry=None, timeout=self._params.request_timeout)
@@ -159,7 +164,10 @@ class Google:
         url = f"{base}/v1/projects/{self.project}:testIamPermissions"
         try:
             credentials = self.identity.credentials
-            with AuthorizedSession(credentials) as session:  # type: ignore[no-untyped-call]
+            with (
+                glance.asked("Google's Resource Manager", part_of="Google"),
+                AuthorizedSession(credentials) as session,  # type: ignore[no-untyped-call]
+            ):
                 body, limit = {"permissions": permissions}, self._params.request_timeout
                 answer = session.post(url, json=body, timeout=limit)
                 if not answer.ok:

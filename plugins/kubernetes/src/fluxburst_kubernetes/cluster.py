@@ -29,9 +29,10 @@ from lightkube.generic_resource import (
 )
 from lightkube.types import CascadeType, PatchType
 
-from fluxburst.errors import AuthError, ConfigError
+from fluxburst import glance
+from fluxburst.errors import AuthError, ConfigError, UnreachableError
 from fluxburst_kubernetes import manifests
-from fluxburst_kubernetes.errors import Answer, NotFoundError, UnreachableError, as_error
+from fluxburst_kubernetes.errors import Answer, NotFoundError, as_error
 from fluxburst_kubernetes.node_pools import Access
 
 T = TypeVar("T")
@@ -280,7 +281,11 @@ class Cluster:
         Raises:
             BurstError: or one of its kinds, for what it answers.
         """
-        until = time.monotonic() + self._patience
+        with glance.asked(f"the API server {self.config.cluster.server}"):
+            return self._answered(doing, ask)
+
+    def _answered(self, doing: str, ask: Callable[[], T]) -> T:
+        until = time.monotonic() + glance.patience(self._patience)
         while True:
             try:
                 return ask()

@@ -60,10 +60,6 @@ class StaysError(BurstError):
     """What was deleted is still there after all the time that it was given."""
 
 
-class UnreachableError(BurstError):
-    """The API server could not be asked, or did not answer."""
-
-
 def as_error(answer: Answer, doing: str) -> BurstError:
     """Return the error for an answer.
 

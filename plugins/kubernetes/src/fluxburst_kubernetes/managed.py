@@ -436,7 +436,7 @@ def _machine_types(plugin: ManagedKubernetes) -> None:
     if plugin.params.machine_type is not None:
         known[plugin.params.machine_type]
     if plugin.isolated:
-        plugin._types()
+        ManagedKubernetes._types(plugin)  # at the prices of the table: nobody is asked
         return
     if plugin.params.config_dir is None:
         return
@@ -444,4 +444,4 @@ def _machine_types(plugin: ManagedKubernetes) -> None:
         plugin.slots  # noqa: B018 - which is said of config_dir
     except RequestError:
         return
-    plugin._types()
+    ManagedKubernetes._types(plugin)  # at the prices of the table: nobody is asked

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import contextvars
+
+import pytest
+
+from fluxburst import glance
+from fluxburst.errors import AuthError, UnreachableError
+
+
+def ask(provider: str, *failures: Exception, part_of: str = "") -> str:
+    with glance.asked(provider, part_of=part_of):
+        for failure in failures:
+            raise failure
+        return "answered"
+
+
+def test_at_a_glance_who_has_not_answered_is_not_asked_again() -> None:
+    with glance.at_a_glance():
+        with pytest.raises(UnreachableError, match="no route"):
+            ask("A", UnreachableError("no route"))
+        with pytest.raises(UnreachableError, match="A is not asked again"):
+            ask("A")
+        with pytest.raises(UnreachableError, match="A is not asked again"):
+            ask("part", part_of="A")
+        assert ask("B") == "answered"
+    assert ask("A") == "answered"
+
+
+def test_a_refusal_is_an_answer() -> None:
+    with glance.at_a_glance():
+        with pytest.raises(AuthError):
+            ask("A", AuthError("who are you?"))
+        assert ask("A") == "answered"
+        assert ask("A") == "answered"
+
+
+def test_who_is_still_being_asked_has_not_answered() -> None:
+    with glance.at_a_glance(), glance.asked("A"), pytest.raises(UnreachableError):
+        contextvars.copy_context().run(ask, "A")
+
+
+def test_there_is_patience_but_at_a_glance() -> None:
+    assert glance.patience(5.0) == 5.0
+    with glance.at_a_glance():
+        assert glance.patience(5.0) == 0.0
+    with pytest.raises(UnreachableError):
+        ask("A", UnreachableError("no route"))
+    assert ask("A") == "answered"
