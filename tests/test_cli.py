@@ -248,6 +248,33 @@ def test_a_package_can_add_a_command(run: Run, make_package: MakePackage) -> Non
     assert run("greet", "-q")[:2] == (0, "hello\n")
 
 
+def test_a_packages_command_is_found_by_its_plugins_name_and_suggested(
+    run: Run, make_package: MakePackage
+) -> None:
+    make_package(
+        "fluxburst_more",
+        """
+        import click
+        from fluxburst import hookimpl
+
+        @click.group("far-away")
+        def far_away():
+            pass
+
+        @far_away.command()
+        def init():
+            click.echo("made")
+
+        @hookimpl
+        def fluxburst_register_commands():
+            return [far_away]
+        """,
+    )
+    assert run("far-away", "init")[:2] == (0, "made\n")
+    assert run("far_away", "init")[:2] == (0, "made\n")
+    assert "'far_awai'; did you mean 'far-away'?" in refused(run("far_awai", "init"))
+
+
 def test_record_refuses_to_overwrite_unless_forced(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "queue.jsonl"
     assert run("record", "--mock", str(file))[0] == 0

@@ -229,7 +229,7 @@ class Application(click.Group):
         if ctx.resilient_parsing:
             return None
         for command in settings_of(ctx).manager().commands():
-            if command.name == cmd_name:
+            if command.name is not None and _as_command(command.name) == _as_command(cmd_name):
                 return _adopted(command)
         return None
 
@@ -242,9 +242,15 @@ class Application(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
+            own = (command.name or "" for command in settings_of(ctx).manager().commands())
             raise click.UsageError(
-                error.message.rstrip(".") + did_you_mean(args[0], _COMMANDS), ctx
+                error.message.rstrip(".") + did_you_mean(args[0], [*_COMMANDS, *own]), ctx
             ) from error
+
+
+def _as_command(name: str) -> str:
+    """Return a command's name with dashes: a plugin's name, which may have underscores, will do."""
+    return name.replace("_", "-")
 
 
 def _adopted(command: click.Command) -> click.Command:
