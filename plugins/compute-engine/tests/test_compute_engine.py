@@ -231,11 +231,18 @@ def test_init_declares_hosts_of_each_machine_type(site: Site, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("--machine-type=c2-standard-8", "is not NAME=COUNT"),
-        ("--machine-type=c2-standard-8=0", "is not NAME=COUNT"),
+        ("--machine-type=c2-standard-8", "expected NAME=COUNT, such as c2-standard-8=4"),
+        ("--machine-type=c2-standard-8=0", "expected NAME=COUNT"),
+        ("--machine-type=c2-standard-8=²", "expected NAME=COUNT"),
+        ("--machine-type=c2-standard-8=1000000000", "1000000000 burst nodes are too many"),
+        (f"--machine-type=c2-standard-8={'9' * 5000}", "burst nodes are too many"),
         ("--machine-type=c9-standard-8=1", "unknown machine type 'c9-standard-8'"),
         (f"--prefix={'x' * 60}", "is not a name for a Compute Engine instance"),
-        ("--prefix=Lab", "is not a name for a Compute Engine instance"),
+        ("--prefix=Lab", "--prefix: 'Lab-c2-standard-8-3' is not a name for"),
+        ("--project=My Project", "--project: 'My Project' is not a project's id"),
+        ("--region=mars", "--region: 'mars' is not a region of Google Cloud"),
+        ("--network=", "--network: '' is not a name for a network"),
+        ("--family=a\nb", "--family: 'a\\nb' is not a name for a family of images"),
     ],
 )
 def test_what_init_cannot_declare_is_refused(

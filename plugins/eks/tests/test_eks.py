@@ -349,3 +349,24 @@ def test_doctor_asks_aws_that_does_not_answer_once(directory: Path) -> None:
         wrong = wrong_in(found_by_doctor("eks", parameters))
     assert len(silent.asked) == 1
     assert "check the way to its provider" in "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--region=mars", "--region: 'mars' is not a region of AWS"),
+        ("--node-role-arn=nodes", "--node-role-arn: 'nodes' is not the ARN of a role"),
+        ("--subnet=10.0.0.0/16", "--subnet: '10.0.0.0/16' is not the id of a subnet"),
+        ("--cluster-name=", "--cluster-name: '' is not a name for a cluster of EKS"),
+        ("--namespace=", "--namespace: '' is not a name for a namespace"),
+    ],
+)
+def test_init_refuses_what_the_plugin_would_and_names_the_option(
+    tmp_path: Path, option: str, said: str
+) -> None:
+    command = [sys.executable, "-m", "fluxburst", "eks", "init", str(tmp_path / "x")]
+    command += ["--lead-cores=2", option]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert said in done.stderr
+    assert not (tmp_path / "x").exists()

@@ -98,7 +98,12 @@ def test_a_number_of_hosts_that_cannot_be_is_refused(tmp_path: Path, text: str) 
 def test_init_declares_hosts_of_each_machine_type_and_flux_takes_it(tmp_path: Path) -> None:
     directory = tmp_path / "elastic"
     types = ["--machine-type=c2-standard-8=3", "--machine-type=c2-standard-60=2"]
-    where = ["--project=p", "--location=europe-west4-a", "--address=127.0.0.1", "--port=18050"]
+    where = [
+        "--project=a-project",
+        "--location=europe-west4-a",
+        "--address=127.0.0.1",
+        "--port=18050",
+    ]
     done = fluxburst("gke", "init", str(directory), "--lead-cores=2", *types, *where)
     assert done.returncode == 0, done.stderr
     elastic = load_elastic(directory)
@@ -109,7 +114,7 @@ def test_init_declares_hosts_of_each_machine_type_and_flux_takes_it(tmp_path: Pa
     assert "burst-c2-standard-60-1-1" in elastic.burst_hosts
     table = load(directory / "fluxburst.toml").plugins["gke"]
     assert table["name"] == "burst-c2-standard-8-[0-1],burst-c2-standard-60-[0-1]"
-    assert (table["project"], table["location"]) == ("p", "europe-west4-a")
+    assert (table["project"], table["location"]) == ("a-project", "europe-west4-a")
     assert "c2-standard-60: 30 cores" in done.stdout
 
 
@@ -131,3 +136,25 @@ def test_the_wheel_alone_brings_the_plugin_along(tmp_path: Path) -> None:
         assert "gke" in said
     held = "import importlib.resources as r; print(r.files('fluxburst_gke').joinpath('role.yaml'"
     assert python(f"{held}).is_file())", inside).strip() == "True"
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--namespace=Not OK", "--namespace: 'Not OK' is not a name for a namespace"),
+        ("--cluster-name=_", "--cluster-name: '_' is not a name for a cluster"),
+        ("--project=My Project", "--project: 'My Project' is not a project's id"),
+        ("--location=mars", "--location: 'mars' is neither a zone nor a region"),
+        ("--image=", "--image: '' is not a reference of a container image"),
+        ("--name=Burst", "--name: 'Burst-c2-standard-8-0' is not a name for a MiniCluster"),
+        ("--machine-type=c2-standard-8=1000000000", "1000000000 burst nodes are too many"),
+        ("--machine-type=c2-standard-8=40000", "80000 burst nodes are too many"),
+    ],
+)
+def test_init_refuses_what_the_plugin_would_and_names_the_option(
+    tmp_path: Path, option: str, said: str
+) -> None:
+    done = fluxburst("gke", "init", str(tmp_path / "x"), "--lead-cores=2", option)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert said in done.stderr
+    assert not (tmp_path / "x").exists()

@@ -187,3 +187,23 @@ def test_doctor_asks_a_server_that_does_not_answer_once(tmp_path: Path) -> None:
         wrong = wrong_in(found_by_doctor("kubernetes", written))
     assert len(silent.asked) == 1
     assert "check the way to its provider" in "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--namespace=Not OK", "--namespace: 'Not OK' is not a name for a namespace"),
+        ("--image=a b", "--image: 'a b' is not a reference of a container image"),
+        ("--name=Burst", "--name: 'Burst-0' is not a name for a MiniCluster"),
+        ("--nodes=65536", "--clusters times --nodes: 262144 burst nodes are too many"),
+    ],
+)
+def test_init_refuses_what_the_plugin_would_and_names_the_option(
+    tmp_path: Path, option: str, said: str
+) -> None:
+    command = [sys.executable, "-m", "fluxburst", "kubernetes", "init", str(tmp_path / "x")]
+    command += ["--cores=2", option]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert said in done.stderr
+    assert not (tmp_path / "x").exists()

@@ -70,8 +70,9 @@ def test_spot_machines_are_node_types_of_their_own_on_the_same_hosts(
 def test_a_machine_type_that_is_not_known_is_refused_with_what_is_like_it(
     provider: MemoryProvider, site: Path
 ) -> None:
-    with pytest.raises(ParameterError, match=r"unknown machine type 'smal.2'.*did you mean"):
+    with pytest.raises(ParameterError, match=r"unknown machine type 'smal.2'.*did you mean") as no:
         memory_plugin(provider, site, machine_type="smal.2")
+    assert [one.field for one in no.value.problems] == ["machine_type"]
 
 
 # --- coming and going ----------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,6 +64,51 @@ def with_options(*options: Option) -> Callable[[F], F]:
     return decorated
 
 
+def refuse(problems: Iterable[tuple[str, str]], options: Mapping[str, str]) -> None:
+    """Refuse what the plugin would refuse once it is to be used.
+
+    Args:
+        problems: What its checks say of the parameters to be written: the field, and why.
+        options: For each field that an option is for, the option, such as ``--image``; what is
+            wrong with others is left to whoever sets them.
+
+    Raises:
+        RequestError: for all options that are wrong.
+    """
+    wrong = [f"{options[field]}: {why}" for field, why in problems if field in options]
+    if wrong:
+        raise RequestError("; ".join(wrong))
+
+
+def counts_of(option: str, texts: Sequence[str], example: str) -> dict[str, int]:
+    """Return how many there are to be of each name, from the values ``NAME=COUNT`` of an option.
+
+    Raises:
+        RequestError: if one is something else, or given twice, or nobody can mean so many.
+    """
+    counts: dict[str, int] = {}
+    for text in texts:
+        name, _, count = text.partition("=")
+        if not name or not (count.isascii() and count.isdecimal()) or not count.strip("0"):
+            raise RequestError(f"{option} {text}: expected NAME=COUNT, such as {example}")
+        if name in counts:
+            raise RequestError(f"{option} {name} is given twice")
+        check_nodes(option, count)
+        counts[name] = int(count)
+    return counts
+
+
+def check_nodes(option: str, count: int | str) -> None:
+    """Check that so many nodes can be declared, before there is a name for each.
+
+    Raises:
+        RequestError: if they are too many; a number of very many digits is, too.
+    """
+    most = elastic_instances.MAX_NODES
+    if len(str(count)) > len(str(most)) or int(count) > most:
+        raise RequestError(f"{option}: {count} burst nodes are too many, at most {most} can be")
+
+
 def elastic_of(
     given: Mapping[str, Any],
     hosts: Sequence[str],
@@ -74,11 +119,9 @@ def elastic_of(
     """Return the elastic instance that options ask for, with these burst nodes.
 
     Raises:
-        RequestError: if they are too many, or a hostlist cannot be read.
+        RequestError: if a hostlist cannot be read.
         FluxUnavailableError: if there is no such Flux.
     """
-    if len(hosts) > elastic_instances.MAX_NODES:
-        raise RequestError(f"{len(hosts)} burst nodes are more than Flux is given here")
     leads = parse_hostlist(given["lead_hosts"] or elastic_instances.this_host())
     return Elastic(
         lead_hosts=leads,

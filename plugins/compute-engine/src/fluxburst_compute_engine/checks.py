@@ -15,19 +15,22 @@ _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 """What resources of Compute Engine are called (RFC 1035)."""
 
 _PROJECT = re.compile(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", re.ASCII)
+_REGION = re.compile(r"[a-z]+-[a-z]+[0-9]+", re.ASCII)
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
 
 
 def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
     """Yield the field and the problem, for all that is wrong."""
     checks: dict[str, Callable[[BurstParameters], None]] = {
-        "project": _project,
-        "region": lambda params: _named(params.region, "region"),
+        "project": lambda params: check_project(params.project),
+        "image_project": lambda params: check_project(params.image_project),
+        "region": _region,
         "zone": _zone,
         "zones": _zones,
         "machine_types": _machine_types,
         "compute_machine_type": _compute_machine_type,
-        "compute_family": lambda params: _named(params.compute_family, "image family"),
+        "network_name": _network_name,
+        "compute_family": lambda params: _named(params.compute_family, "family of images"),
         "network_tags": _network_tags,
         "min_count": _min_count,
         "disk_size_gb": _disk_size,
@@ -63,9 +66,24 @@ def _named(text: str, what: str) -> None:
         )
 
 
-def _project(params: BurstParameters) -> None:
-    if params.project is not None and not _PROJECT.fullmatch(params.project):
-        raise RequestError(f"{params.project!r} is not a project's id")
+def check_project(project: str | None) -> None:
+    """Check that a project can have an id, where one is given.
+
+    Raises:
+        RequestError: if it cannot.
+    """
+    if project is not None and not _PROJECT.fullmatch(project):
+        raise RequestError(f"{project!r} is not a project's id")
+
+
+def _region(params: BurstParameters) -> None:
+    if not _REGION.fullmatch(params.region):
+        raise RequestError(f"{params.region!r} is not a region of Google Cloud, such as us-east1")
+
+
+def _network_name(params: BurstParameters) -> None:
+    *_, name = params.network_name.rsplit("/", 1)  # which may be a path
+    _named(name, "network")
 
 
 def _zone(params: BurstParameters) -> None:

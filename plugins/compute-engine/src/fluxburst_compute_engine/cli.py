@@ -16,9 +16,17 @@ from fluxburst.errors import RequestError
 from fluxburst.machine_types import MachineType
 from fluxburst.sets import format_hostlist
 from fluxburst_compute_engine.catalogue import machine_types
-from fluxburst_compute_engine.checks import check_name
+from fluxburst_compute_engine.checks import check_name, check_parameters
+from fluxburst_compute_engine.parameters import BurstParameters
 
 DEFAULT_MACHINE_TYPE = "c2-standard-8=4"
+_SET_BY = {
+    "project": "--project",
+    "region": "--region",
+    "network_name": "--network",
+    "compute_family": "--family",
+}
+"""The parameters that are written, and the options that set them."""
 
 
 @click.group("compute-engine")
@@ -55,31 +63,29 @@ def init(context: click.Context, /, directory: Path, **options: Any) -> None:
     """
     settings = settings_of(context)
     elastic_instances.check_replaceable(directory, overwrite=options["force"])
+    parameters = {key: options[key] for key in _SET_BY if options[key] is not None}
+    commands.refuse(check_parameters(BurstParameters(**parameters)), _SET_BY)
     wanted = _wanted(options["declared"])
     shapes = [_shape(options["prefix"], kind, count) for kind, count in wanted.items()]
     hosts = [host for shape in shapes for host in shape.hosts]
     elastic = commands.elastic_of(options, hosts, shapes[0].cores, shapes=shapes)
-    keys = ("project", "region", "network_name", "compute_family")
-    parameters = {key: options[key] for key in keys}
     commands.write(elastic, directory, options, "compute_engine", parameters)
     if not settings.quiet:
         commands.say(directory, _described(elastic, list(wanted)))
 
 
 def _wanted(declared: Sequence[str]) -> Mapping[MachineType, int]:
-    wanted: dict[MachineType, int] = {}
-    for text in declared:
-        name, _, number = text.partition("=")
-        if not number.isdigit() or int(number) < 1:
-            raise RequestError(f"{text!r} is not NAME=COUNT, such as {DEFAULT_MACHINE_TYPE}")
-        kind = machine_types()[name]
-        wanted[kind] = wanted.get(kind, 0) + int(number)
-    return wanted
+    counts = commands.counts_of("--machine-type", declared, DEFAULT_MACHINE_TYPE)
+    commands.check_nodes("--machine-type", sum(counts.values()))
+    return {machine_types()[name]: count for name, count in counts.items()}
 
 
 def _shape(prefix: str, kind: MachineType, count: int) -> Shape:
     hosts = tuple(f"{prefix}-{kind.name}-{number}" for number in range(count))
-    check_name(hosts[-1], "Compute Engine instance")
+    try:
+        check_name(hosts[-1], "Compute Engine instance")
+    except RequestError as error:
+        raise RequestError(f"--prefix: {error}") from error
     return Shape(kind.name, hosts, kind.cores, kind.gpus)
 
 

@@ -16,6 +16,9 @@ NEEDED_IN_ENVIRONMENT = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _CLUSTER = re.compile(r"[0-9A-Za-z][A-Za-z0-9_-]{0,99}", re.ASCII)
 """ClusterName in the Amazon EKS API Reference."""
 
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+){1,3}-[0-9]+", re.ASCII)
+"""Such as us-east-1, us-gov-west-1 and eusc-de-east-1."""
+
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+", re.ASCII)
 _SUBNET = re.compile(r"subnet-[0-9a-f]+", re.ASCII)
 _GROUP = re.compile(r"sg-[0-9a-z]+", re.ASCII)
@@ -25,7 +28,8 @@ def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
     """Yield the field and the problem, for all that is wrong."""
     checks: dict[str, Callable[[BurstParameters], None]] = {
         "creds_from_environ": _creds_from_environ,
-        "cluster_name": _cluster_name,
+        "region": lambda params: check_region(params.region),
+        "cluster_name": lambda params: check_cluster_name(params.cluster_name),
         "node_role_arn": _node_role_arn,
         "cluster_role_arn": _cluster_role_arn,
         "subnets": _subnets,
@@ -55,9 +59,24 @@ def _creds_from_environ(params: BurstParameters) -> None:
         raise RequestError("is set, and so is profile: one of them can be")
 
 
-def _cluster_name(params: BurstParameters) -> None:
-    if not _CLUSTER.fullmatch(params.cluster_name):
-        raise RequestError(f"{params.cluster_name!r} is not a name for a cluster of EKS")
+def check_region(region: str | None) -> None:
+    """Check that AWS may have a region of that name, where one is given.
+
+    Raises:
+        RequestError: if it has none.
+    """
+    if region is not None and not _REGION.fullmatch(region):
+        raise RequestError(f"{region!r} is not a region of AWS, such as us-east-1")
+
+
+def check_cluster_name(name: str) -> None:
+    """Check that a cluster of EKS can have a name.
+
+    Raises:
+        RequestError: if it cannot.
+    """
+    if not _CLUSTER.fullmatch(name):
+        raise RequestError(f"{name!r} is not a name for a cluster of EKS")
 
 
 def _node_role_arn(params: BurstParameters) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import click
 
 from fluxburst.cli.app import Command
 from fluxburst.cli.output import console
 from fluxburst.quantities import format_duration, parse_duration
+from fluxburst_eks.checks import check_cluster_name, check_parameters, check_region
+from fluxburst_eks.parameters import BurstParameters
 from fluxburst_eks.plugin import shipped_table
 from fluxburst_kubernetes.managed_cli import init_command
 
@@ -18,23 +18,18 @@ DEFAULT = "c5.4xlarge=4"
 DELETE_SECONDS = 1200.0
 """How long a node group may take to go, for ``sweep``."""
 
-_WRITTEN = ("region", "node_role_arn")
-
 
 @click.group()
 def eks() -> None:
     """Make an instance that can grow by nodes of an Amazon EKS cluster; find what is left."""
 
 
-def _parameters(given: Mapping[str, Any]) -> Mapping[str, object]:
-    parameters: dict[str, object] = {n: given[n] for n in _WRITTEN if given[n] is not None}
-    return {**parameters, "subnets": list(given["subnets"])} if given["subnets"] else parameters
-
-
 init = init_command(
     "eks",
     shipped_table,
     DEFAULT,
+    BurstParameters,
+    check_parameters,
     (
         click.option("--region", help="Of the cluster; else that of the profile or environment."),
         click.option("--node-role-arn", help="ARN of the IAM role of nodes."),
@@ -42,7 +37,7 @@ init = init_command(
             "--subnet", "subnets", multiple=True, help="Subnet for nodes; may be given again."
         ),
     ),
-    _parameters,
+    {"region": "--region", "node_role_arn": "--node-role-arn", "subnets": "--subnet"},
 )
 eks.add_command(init)
 
@@ -67,6 +62,8 @@ def sweep(
     from fluxburst_eks.aws import Aws
     from fluxburst_eks.sweeping import ended
 
+    check_cluster_name(cluster_name)
+    check_region(region)
     aws = Aws(region, profile, None, timeout=30.0, patience=60.0, poll=5.0)
     try:
         for one in ended(aws, cluster_name, parse_duration(grace)):

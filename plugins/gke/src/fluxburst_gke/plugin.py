@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import functools
-import math
-import re
 import shlex
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from fluxburst import Burst, NodeType
-from fluxburst.errors import RequestError
 from fluxburst.machine_types import MachineTypes
 from fluxburst.plugins import Finding
 from fluxburst.prices import LivePrices
 from fluxburst_compute_engine.catalogue import machine_types
+from fluxburst_gke.checks import check_parameters, region_of
 from fluxburst_gke.parameters import BurstParameters
-from fluxburst_kubernetes.checks import run_checks
 from fluxburst_kubernetes.managed import ManagedKubernetes
 
 if TYPE_CHECKING:
     from fluxburst_gke.pools import GkePools
-
-_CLUSTER = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", re.ASCII)
-_LOCATION = re.compile(r"[a-z]+-[a-z]+[0-9]+(-[a-z])?", re.ASCII)
 
 
 class GkeBurst(ManagedKubernetes):
@@ -44,7 +38,7 @@ class GkeBurst(ManagedKubernetes):
     @property
     def region(self) -> str:
         """The region that the cluster is in."""
-        return _region(self.params)
+        return region_of(self.params)
 
     @functools.cached_property
     def pools(self) -> GkePools:
@@ -108,42 +102,4 @@ class GkeBurst(ManagedKubernetes):
         return f"gcloud logging read {shlex.quote(query)} --project {project} {form}"
 
     def _problems(self) -> Iterator[tuple[str, str]]:
-        checks: dict[str, Callable[[BurstParameters], None]] = {
-            "cluster_name": _cluster_name,
-            "location": _location,
-            "zones": _zones,
-            "max_run_duration": _max_run_duration,
-            "operation_interval": _operation_interval,
-        }
-        return chain(super()._problems(), run_checks(checks, self.params))
-
-
-def _cluster_name(params: BurstParameters) -> None:
-    if not _CLUSTER.fullmatch(params.cluster_name):
-        raise RequestError(f"{params.cluster_name!r} is not a name for a cluster")
-
-
-def _region(params: BurstParameters) -> str:
-    return "-".join(params.location.split("-")[:2])
-
-
-def _location(params: BurstParameters) -> None:
-    if not _LOCATION.fullmatch(params.location):
-        raise RequestError(f"{params.location!r} is neither a zone nor a region of Google Cloud")
-
-
-def _zones(params: BurstParameters) -> None:
-    region = _region(params)
-    for zone in params.zones:
-        if not _LOCATION.fullmatch(zone) or not zone.startswith(f"{region}-"):
-            raise RequestError(f"{zone!r} is not a zone of {region}, where the cluster is")
-
-
-def _max_run_duration(params: BurstParameters) -> None:
-    if params.max_run_duration is not None and not 60 <= params.max_run_duration < math.inf:
-        raise RequestError("must be at least a minute")
-
-
-def _operation_interval(params: BurstParameters) -> None:
-    if not 0 < params.operation_interval < math.inf:
-        raise RequestError("must be more than no time")
+        return chain(super()._problems(), check_parameters(self.params))

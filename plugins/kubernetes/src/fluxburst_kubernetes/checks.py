@@ -16,6 +16,7 @@ from fluxburst_kubernetes.slots import declared_slots, slot_names
 P = TypeVar("P")
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+_IMAGE = re.compile(r"[a-z0-9][a-z0-9._:/@+-]*", re.ASCII | re.IGNORECASE)
 _SECRET = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?", re.ASCII)
 
 
@@ -24,6 +25,8 @@ def check_parameters(params: MiniClusterParameters) -> Iterator[tuple[str, str]]
     checks: dict[str, Callable[[MiniClusterParameters], None]] = {
         "name": _name,
         "namespace": _namespace,
+        "image": lambda params: _image(params.image),
+        "flux_view_image": lambda params: _image(params.flux_view_image or params.image),
         "config_dir": _config_dir,
         "cpu_limit": _cpu_limit,
         "log_level": _log_level,
@@ -68,6 +71,11 @@ def _name(params: MiniClusterParameters) -> None:
 def _namespace(params: MiniClusterParameters) -> None:
     if not _LABEL.fullmatch(params.namespace):
         raise RequestError(f"{params.namespace!r} is not a name for a namespace (RFC 1123)")
+
+
+def _image(image: str) -> None:
+    if not _IMAGE.fullmatch(image):
+        raise RequestError(f"{image!r} is not a reference of a container image")
 
 
 def _config_dir(params: MiniClusterParameters) -> None:

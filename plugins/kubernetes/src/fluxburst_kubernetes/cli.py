@@ -12,6 +12,8 @@ from fluxburst.cli import elastic as commands
 from fluxburst.cli.app import Command, settings_of
 from fluxburst.elastic import Elastic
 from fluxburst.sets import format_hostlist
+from fluxburst_kubernetes.checks import check_parameters
+from fluxburst_kubernetes.parameters import BurstParameters
 from fluxburst_kubernetes.slots import host_of, slot_names
 
 
@@ -46,16 +48,20 @@ def init(context: click.Context, /, directory: Path, **options: Any) -> None:
     """
     settings = settings_of(context)
     elastic_instances.check_replaceable(directory, overwrite=options["force"])
+    commands.check_nodes("--clusters times --nodes", options["clusters"] * options["nodes"])
     last = options["clusters"] - 1
     names = f"{options['name']}-[0-{last}]" if last else f"{options['name']}-0"
-    hosts = [host_of(slot, n) for slot in slot_names(names) for n in range(options["nodes"])]
-    elastic = commands.elastic_of(options, hosts, options["cores"], options["gpus"])
     parameters = {
         "name": names,
         "namespace": options["namespace"],
         "cpu_limit": options["cores"],
         "image": options["image"],
     }
+    given = {name: value for name, value in parameters.items() if value is not None}
+    problems = check_parameters(BurstParameters(**given))
+    commands.refuse(problems, {name: f"--{name}" for name in ("name", "namespace", "image")})
+    hosts = [host_of(slot, n) for slot in slot_names(names) for n in range(options["nodes"])]
+    elastic = commands.elastic_of(options, hosts, options["cores"], options["gpus"])
     commands.write(elastic, directory, options, "kubernetes", parameters)
     if not settings.quiet:
         commands.say(directory, _described(elastic, names, options["nodes"]))

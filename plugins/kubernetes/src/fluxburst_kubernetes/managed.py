@@ -176,7 +176,7 @@ class ManagedKubernetes(MiniClusterBurst):
         return self.params.node_pool or pool_name(burst, self.longest_pool_name)
 
     def _problems(self) -> Iterator[tuple[str, str]]:
-        return chain(super()._problems(), run_checks({"machine_types": _machine_types}, self))
+        return chain(super()._problems(), run_checks(_CHECKS, self))
 
     def validate(self) -> bool:
         """Check the parameters, the credentials, and that there is a cluster, or may be one.
@@ -431,10 +431,19 @@ def slot_stem(stem: str, machine_type: str) -> str:
     return f"{stem}-{machine_type.lower().replace('.', '-').replace('_', '-')}"
 
 
+def _machine_type(plugin: ManagedKubernetes) -> None:
+    if plugin.params.machine_type is None:
+        return
+    try:
+        known = plugin.machines
+    except RequestError:
+        return  # said of the machine types
+    known[plugin.params.machine_type]
+
+
 def _machine_types(plugin: ManagedKubernetes) -> None:
-    known = plugin.machines
-    if plugin.params.machine_type is not None:
-        known[plugin.params.machine_type]
+    if plugin.params.machine_type not in (None, *plugin.machines.by_name):
+        return  # said of the machine type
     if plugin.isolated:
         ManagedKubernetes._types(plugin)  # at the prices of the table: nobody is asked
         return
@@ -445,3 +454,6 @@ def _machine_types(plugin: ManagedKubernetes) -> None:
     except RequestError:
         return
     ManagedKubernetes._types(plugin)  # at the prices of the table: nobody is asked
+
+
+_CHECKS = {"machine_type": _machine_type, "machine_types": _machine_types}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -12,11 +13,13 @@ from fluxburst import elastic as elastic_instances
 from fluxburst.cli import elastic as commands
 from fluxburst.cli.app import Command, settings_of
 from fluxburst.elastic import Elastic, Shape
-from fluxburst.errors import RequestError
-from fluxburst.machine_types import MachineTypes
+from fluxburst.machine_types import MachineType, MachineTypes
 from fluxburst.sets import format_hostlist
-from fluxburst_kubernetes.managed import slot_stem
+from fluxburst_kubernetes.checks import check_parameters
+from fluxburst_kubernetes.managed import ManagedParameters, slot_stem
 from fluxburst_kubernetes.slots import host_of, slot_names
+
+P = TypeVar("P", bound=ManagedParameters)
 
 OPTIONS: Sequence[Callable[[Any], Any]] = (
     click.option(
@@ -31,14 +34,18 @@ OPTIONS: Sequence[Callable[[Any], Any]] = (
     click.option("--image", help="Container image of the pods."),
     click.option("--cluster-name", help="The provider's name of the cluster."),
 )
+_WRITTEN = {"namespace": "--namespace", "image": "--image", "cluster_name": "--cluster-name"}
+"""The parameters that are written, by the options that they are given by."""
 
 
 def init_command(
     plugin: str,
     table: Callable[[], MachineTypes],
     default: str,
-    options: Sequence[Callable[[Any], Any]] = (),
-    parameters: Callable[[Mapping[str, Any]], Mapping[str, object]] = lambda given: {},
+    parameters: type[P],
+    check: Callable[[P], Iterable[tuple[str, str]]],
+    options: Sequence[Callable[[Any], Any]],
+    written: Mapping[str, str],
 ) -> click.Command:
     """Return the command that makes an elastic instance for a plugin.
 
@@ -46,9 +53,12 @@ def init_command(
         plugin: The plugin's name.
         table: Reads its machine types.
         default: The machine type to declare, with its number of hosts, where none is named.
+        parameters: Its dataclass of parameters.
+        check: Yields what is wrong with those that only this plugin has: the field, and why.
         options: More options of the command.
-        parameters: The plugin's parameters to write for what those were given.
+        written: The parameters that they give: their options, by the fields that both are named by.
     """
+    option_of = {"name": "--name", **_WRITTEN, **written}
 
     def init(context: click.Context, /, directory: Path, **given: Any) -> None:
         """Write an elastic instance to DIRECTORY: one that starts small, and can grow by nodes.
@@ -58,15 +68,18 @@ def init_command(
         """
         settings = settings_of(context)
         elastic_instances.check_replaceable(directory, overwrite=given["force"])
-        slots, elastic = declared(given, table())
-        written = {
-            "name": slots,
-            "namespace": given["namespace"],
-            "image": given["image"],
-            "cluster_name": given["cluster_name"],
-            **parameters(given),
-        }
-        commands.write(elastic, directory, given, plugin, written)
+        counts = commands.counts_of("--machine-type", given["machine_types"], default)
+        commands.check_nodes("--machine-type", given["clusters"] * sum(counts.values()))
+        machines = {name: table()[name] for name in counts}
+        slots = {name: _slots(given, name) for name in counts}
+        values = {"name": ",".join(slots.values()), **_given(given, (*_WRITTEN, *written))}
+        params = parameters(**values)
+        problems = chain(check_parameters(params), check(params))
+        commands.refuse(problems, {name: option_of[name] for name in values})
+        shapes = _shapes(slots, counts, machines)
+        hosts = [host for shape in shapes for host in shape.hosts]
+        elastic = commands.elastic_of(given, hosts, shapes[0].cores, shapes=shapes)
+        commands.write(elastic, directory, given, plugin, values)
         if not settings.quiet:
             commands.say(directory, _described(elastic))
 
@@ -86,34 +99,28 @@ def init_command(
     return made
 
 
-def declared(given: Mapping[str, Any], table: MachineTypes) -> tuple[str, Elastic]:
-    """Return the hostlist of the slots, and the elastic instance that declares their hosts.
-
-    Raises:
-        RequestError: if a machine type is not known, or a count is none.
-    """
-    slots, shapes = [], []
-    for name, count in _counts(given["machine_types"]).items():
-        machine, stem = table[name], slot_stem(given["name"], name)
-        last = given["clusters"] - 1
-        slots.append(f"{stem}-[0-{last}]" if last else f"{stem}-0")
-        hosts = [host_of(slot, n) for slot in slot_names(slots[-1]) for n in range(count)]
-        shapes.append(Shape(name, tuple(hosts), machine.cores, machine.gpus))
-    hosts = [host for shape in shapes for host in shape.hosts]
-    elastic = commands.elastic_of(given, hosts, shapes[0].cores, shapes=shapes)
-    return ",".join(slots), elastic
+def _given(given: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return what was given of some options, as a file of TOML has it."""
+    lists = {name: list(given[name]) for name in names if isinstance(given[name], tuple)}
+    return {n: value for n in names if (value := lists.get(n, given[n])) not in (None, [])}
 
 
-def _counts(texts: Sequence[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for text in texts:
-        name, _, count = text.partition("=")
-        if not name or not count.isdigit() or not 1 <= int(count) <= elastic_instances.MAX_NODES:
-            raise RequestError(f"--machine-type {text}: expected NAME=COUNT, such as {name}=4")
-        if name in counts:
-            raise RequestError(f"--machine-type {name} is given twice")
-        counts[name] = int(count)
-    return counts
+def _slots(given: Mapping[str, Any], machine_type: str) -> str:
+    """Return the hostlist of the slots of a machine type."""
+    stem, last = slot_stem(given["name"], machine_type), given["clusters"] - 1
+    return f"{stem}-[0-{last}]" if last else f"{stem}-0"
+
+
+def _shapes(
+    slots: Mapping[str, str], counts: Mapping[str, int], machines: Mapping[str, MachineType]
+) -> list[Shape]:
+    """Return the hosts of each machine type's slots, with what it has."""
+    shapes = []
+    for name, machine in machines.items():
+        numbers = range(counts[name])
+        hosts = tuple(host_of(slot, n) for slot in slot_names(slots[name]) for n in numbers)
+        shapes.append(Shape(name, hosts, machine.cores, machine.gpus))
+    return shapes
 
 
 def _described(elastic: Elastic) -> str:
