@@ -9,6 +9,7 @@ needs such a configuration: :func:`write` makes one and has Flux check it.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import ipaddress
 import json
@@ -195,10 +196,11 @@ def check_here(elastic: Elastic) -> None:
         RequestError: for the first that is wrong.
     """
     try:
-        socket.getaddrinfo(elastic.address, elastic.port)
+        _addresses(elastic.address)
     except OSError as error:
         raise RequestError(
-            f"the address {elastic.address} cannot be resolved on this host: {error.strerror}"
+            f"the address {elastic.address} cannot be resolved on this host ({error.strerror}): "
+            "give a name or an IP address of it, by which burst nodes reach it, with --address"
         ) from error
     devices = [name for _, name in socket.if_nameindex()]
     named = elastic.network_device and not elastic.network_device[0].isdigit()
@@ -208,6 +210,29 @@ def check_here(elastic: Elastic) -> None:
             f"[choose from {', '.join(devices)}]"
         )
     check_port_free(elastic)
+
+
+def why_unreachable(address: str) -> str:
+    """Return why burst nodes on other hosts may not reach an address; empty where it may do.
+
+    That is as far as can be told here, where names may resolve to something else than there.
+    """
+    try:
+        found = _addresses(address)
+    except OSError as error:
+        return f"{address} cannot be resolved on this host ({error.strerror})"
+    if not all(is_loopback(one) for one in found):
+        return ""
+    means = "" if address in found else f", which is {min(found)},"
+    return f"at {address}{means} each host reaches itself alone"
+
+
+def _addresses(address: str) -> set[str]:
+    """Return the IP addresses that a name or an address stands for on this host."""
+    try:
+        return {str(where[0]) for *_, where in socket.getaddrinfo(address, None)}
+    except UnicodeError as error:  # a name that cannot be one, such as a..b
+        raise OSError(errno.EINVAL, "it is not a hostname") from error
 
 
 def check_port_free(elastic: Elastic) -> None:

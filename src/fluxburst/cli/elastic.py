@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from fluxburst.sets import parse_hostlist
 
 F = TypeVar("F", bound=Callable[..., Any])
 Option = Callable[[Any], Any]
+
+_log = logging.getLogger(__name__)
 
 
 def instance_options(*, lead_cores_required: bool) -> Sequence[Option]:
@@ -179,6 +182,13 @@ def write(
         },
         overwrite=given["force"],
     )
+    problem = elastic_instances.why_unreachable(elastic.address)
+    if problem:
+        _log.warning(
+            "burst nodes may not reach the lead: %s; give an address that they reach it at with "
+            "--address, or set lead_host",
+            problem,
+        )
 
 
 def start_script(elastic: Elastic, directory: Path) -> str:
