@@ -12,6 +12,7 @@ import pytest
 from test_reports import CLOUD, MOCK, MakePackage, Run, run, state
 
 from fluxburst import BurstParameters, BurstPlugin
+from fluxburst.errors import AuthError, RequestError, UnreachableError
 from fluxburst.plugins import Finding
 from fluxburst.recordings import ONE_JOB
 
@@ -237,3 +238,48 @@ def test_a_directory_that_cannot_be_written_is_an_error(examine: Examine, state:
     state.chmod(0o500)
     status, found = examine(*MOCK, "--state-dir", str(state))
     assert (status, levels(found["state directory"])) == (1, {"error"})
+
+
+def test_without_the_instance_a_plugin_that_needs_it_is_not_told_to_have_wrong_credentials(
+    examine: Examine, make_package: MakePackage, state: Path
+) -> None:
+    source = CLOUD.replace('"cloud"', '"near"').replace(
+        "for error in FAILS:\n            raise error", "raise FluxUnavailableError('no Flux')"
+    )
+    source = source.replace(
+        "from dataclasses", "from fluxburst.errors import FluxUnavailableError\nfrom dataclasses"
+    )
+    make_package("fluxburst_near", source)
+    _, found = examine("--plugin=near", "--state-dir", str(state))
+    text = said(found["plugin near"])
+    assert "warning: it cannot say which bursts exist without the instance" in text
+    assert "credentials" not in text
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (AuthError("who?"), "credentials"),
+        (UnreachableError("no route"), "the way to its provider"),
+        (RequestError("no such zone"), "fluxburst params cloud"),
+    ],
+)
+def test_advice_is_on_what_went_wrong(examine: Examine, error: Exception, advice: str) -> None:
+    examine(*MOCK)
+    cloud().FAILS.append(error)
+    _, found = examine(*MOCK)
+    (wrong,) = [one for one in found["plugin cloud"] if one["level"] == "error"]
+    assert advice in wrong["advice"]
+
+
+def test_a_check_of_a_plugin_that_fails_stops_none_of_its_others(
+    examine: Examine, make_package: MakePackage
+) -> None:
+    source = CLOUD.replace('"cloud"', '"odd"').replace(
+        "return [NodeType", "raise OSError('no table')\n        return [NodeType"
+    )
+    make_package("fluxburst_odd", source)
+    _, found = examine(MOCK[0], "--plugin=odd")
+    text = said(found["plugin odd"])
+    assert "it cannot say what it can supply: OSError: no table" in text
+    assert "it lists 0 bursts" in text

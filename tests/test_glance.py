@@ -16,9 +16,10 @@ def ask(provider: str, *failures: Exception, part_of: str = "") -> str:
 
 
 def test_at_a_glance_who_has_not_answered_is_not_asked_again() -> None:
-    with glance.at_a_glance():
+    with glance.at_a_glance() as silent:
         with pytest.raises(UnreachableError, match="no route"):
             ask("A", UnreachableError("no route"))
+        assert silent == {"A": "no route"}
         with pytest.raises(UnreachableError, match="A is not asked again"):
             ask("A")
         with pytest.raises(UnreachableError, match="A is not asked again"):

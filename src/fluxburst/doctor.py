@@ -14,7 +14,7 @@ import os
 import socket
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -35,7 +35,7 @@ from fluxburst.errors import (
     UnreachableError,
     text_of,
 )
-from fluxburst.glance import at_a_glance
+from fluxburst.glance import NotAskedError, at_a_glance
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.handles.live import binding_version
 from fluxburst.handles.protocol import Instance
@@ -106,13 +106,14 @@ class Doctor:
         self._config = Config()
         self._client: FluxBurst | None = None
         self._alone: Ledger | None = None
+        self._silent: Mapping[str, str] = {}
         self._reached = isinstance(instance, EmbeddedInstance)
 
     def examine(self) -> list[Checked]:
         """Make all checks, and return what they found, in order."""
         found: list[Checked] = []
         try:
-            with at_a_glance():
+            with at_a_glance() as self._silent:
                 for name, check in self._checks():
                     found += [Checked(name, finding) for finding in _made(check)]
         finally:
@@ -279,15 +280,18 @@ class Doctor:
     # --- plugins ---------------------------------------------------------------------------
 
     def _check_plugin(self, name: str) -> Iterator[Finding]:
+        before = set(self._silent)
         try:
             plugin = self._there.load(name)
         except UnknownPluginError as error:
             yield wrong(str(error), install_advice(name))
             return
-        except BurstError as error:  # wrong parameters, too
-            yield wrong(str(error), f"see 'fluxburst params {name}', and correct the config")
+        except (BurstError, RequestError) as error:
+            yield wrong(str(error), _advice(error, name))
             return
         yield ok("its parameters are accepted")
+        for provider in self._silent.keys() - before:  # which does not keep it from being loaded
+            yield wrong(self._silent[provider], _REACH)
         checks: tuple[tuple[str, Callable[[BurstPlugin], Iterable[Finding]]], ...] = (
             ("it cannot say what it can supply", _check_types),
             ("it cannot say which bursts exist", self._check_list),
@@ -404,6 +408,8 @@ class Doctor:
             yield ok("none is open")
 
 
+_REACH = "check the way to its provider: network, proxy, name, and that it is up"
+
 AWAY = (FluxUnavailableError, InstanceError)
 """What is raised where the instance cannot be asked."""
 
@@ -428,6 +434,8 @@ def _made_by(
     except AWAY:
         advice = "run this inside the Flux instance that it supplies"
         yield warning(f"{otherwise} without the instance", advice)
+    except NotAskedError:
+        return  # that was said where it was asked
     except FAILURES as error:  # a provider's library may raise anything
         yield wrong(f"{otherwise}: {_said(error)}", _advice(error, plugin.name))
 
@@ -437,7 +445,7 @@ def _advice(error: BaseException, plugin: str) -> str:
     if isinstance(error, AuthError):
         return "check its credentials and their permissions"
     if isinstance(error, UnreachableError):
-        return "check the way to its provider: network, proxy, name, and that it is up"
+        return _REACH
     if isinstance(error, RequestError):
         return f"see 'fluxburst params {plugin}', and correct the config"
     return "check its credentials, its permissions, and the way to its provider"

@@ -1,28 +1,37 @@
 """A glance at providers: each is asked once, and one that does not answer is not asked again.
 
 A service has patience with a provider that is too busy, or away for a while. Whoever only looks,
-such as ``fluxburst doctor``, wants to be told after one timeout. Plugins ask by :func:`asked`, and
-wait for no longer than :func:`patience` says.
+such as ``fluxburst doctor``, wants to be told after one timeout. Plugins ask within :func:`asked`,
+and for no longer than :func:`patience` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 from fluxburst.errors import UnreachableError
 
-_silent: ContextVar[set[str] | None] = ContextVar("fluxburst_silent", default=None)
-"""At a glance: the providers that have not answered, or have not yet."""
+_silent: ContextVar[dict[str, str] | None] = ContextVar("fluxburst_silent", default=None)
+"""At a glance: why each provider has not answered, or is not known to have."""
+
+
+class NotAskedError(UnreachableError):
+    """A provider was not asked, since it has not answered before."""
 
 
 @contextmanager
-def at_a_glance() -> Iterator[None]:
-    """Have each provider be asked once, here and in what runs in a copy of this context."""
-    token = _silent.set(set())
+def at_a_glance() -> Iterator[Mapping[str, str]]:
+    """Have each provider be asked once, here and in what runs in a copy of this context.
+
+    Yields:
+        The providers that have not answered, with why, as they come to be known.
+    """
+    silent: dict[str, str] = {}
+    token = _silent.set(silent)
     try:
-        yield
+        yield silent
     finally:
         _silent.reset(token)
 
@@ -41,7 +50,7 @@ def asked(provider: str, *, part_of: str = "") -> Iterator[None]:
         part_of: What it is a part of, which is not asked where the whole has not answered.
 
     Raises:
-        UnreachableError: at a glance, without asking, where it has not answered before.
+        NotAskedError: at a glance, where it has not answered before.
     """
     silent = _silent.get()
     if silent is None:
@@ -49,13 +58,14 @@ def asked(provider: str, *, part_of: str = "") -> Iterator[None]:
         return
     for one in (provider, part_of):
         if one in silent:
-            raise UnreachableError(f"{one} is not asked again: it has not answered before")
-    silent.add(provider)  # until it answers: a request that hangs is in another thread
+            raise NotAskedError(f"{one} is not asked again, as it has not answered")
+    silent[provider] = f"{provider} has not answered yet"  # a request that hangs is a thread's
     try:
         yield
-    except UnreachableError:
+    except UnreachableError as error:
+        silent[provider] = str(error)
         raise
     except BaseException:
-        silent.discard(provider)
+        del silent[provider]
         raise
-    silent.discard(provider)
+    del silent[provider]

@@ -22,6 +22,7 @@ from typing import Any
 from fluxburst.bursts import Burst, BurstState
 from fluxburst.errors import FluxburstError
 from fluxburst.handles.protocol import Instance
+from fluxburst.plugins import Finding
 
 OUTPUT_LIMIT = 16 * 2**20
 """How many bytes of a job's output are kept here."""
@@ -118,6 +119,20 @@ def kept_output(
         _log.warning("burst %s: the output of its job cannot be kept: %s", burst.name, error)
         return otherwise
     return str(path)
+
+
+def output_finding(directory: Path) -> Finding:
+    """Say for ``fluxburst doctor`` whether :func:`kept_output` can put files into a directory."""
+    path = directory.expanduser()
+    advice = "correct the parameter output_dir, or make it a directory that this user may write"
+    above = next((one for one in (path, *path.absolute().parents) if one.exists()), Path("/"))
+    if not above.is_dir():
+        return Finding("error", f"the output of jobs cannot be kept: {above} is a file", advice)
+    if not os.access(above, os.W_OK | os.X_OK):
+        what = f"the output of jobs cannot be kept in {path}: {above} cannot be written"
+        return Finding("error", what, advice)
+    there = "" if above == path else ", which is made with the first"
+    return Finding("ok", f"the output of jobs is kept in {path}{there}")
 
 
 def _is_there(path: Path, since: float | None) -> bool:

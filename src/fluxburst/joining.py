@@ -220,7 +220,8 @@ class ElasticPlugin(JoiningPlugin):
         except OSError as error:
             yield Finding(
                 "warning",
-                f"nothing answers at {host}:{port}, where {who} are to reach the lead: {error}",
+                f"nothing answers at {host}:{port}, where {who} are to reach the lead: "
+                f"{error.strerror or error}",
                 f"start the instance; or only {who} can reach it, which cannot be told here",
             )
 

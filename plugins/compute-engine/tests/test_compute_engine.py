@@ -261,3 +261,34 @@ def test_doctor_asks_google_that_is_away_once(site: Site, elastic: Path) -> None
     wrong = wrong_in(found_by_doctor("compute_engine", parameters))
     assert site.requests == [call]
     assert "check the way to its provider" in "\n".join(wrong)
+
+
+def test_doctor_sums_up_many_prices_and_says_where_the_output_of_jobs_goes(
+    site: Site, elastic: Path, tmp_path: Path
+) -> None:
+    mine = {"name": "mine", "vcpus": 2, "threads_per_core": 1, "memory": "4GiB", "price": 0.01}
+    parameters = {**site.parameters, "isolated_burst": True, "machine_types": [mine]}
+    where = tmp_path / "file"
+    where.write_text("")
+    found = found_by_doctor("compute_engine", {**parameters, "output_dir": str(where / "below")})
+    (prices,) = [one.what for one in found if " an hour" in one.what]
+    assert "from 0.01 (mine) to 88.49 (a3-highgpu-8g) an hour: prices of 20" in prices
+    assert prices.endswith("but for mine, as set by the parameter machine_types")
+    assert f"the output of jobs cannot be kept: {where} is a file" in "\n".join(wrong_in(found))
+
+
+@pytest.mark.parametrize("content", ["{", '{"type": "service_account"}', None])
+def test_credentials_that_cannot_be_read_are_said_in_words(
+    site: Site, elastic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    file = tmp_path / "key.json"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_text(content)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+    parameters = {**site.parameters, "config_dir": str(elastic)}
+    said = "\n".join(wrong_in(found_by_doctor("compute_engine", parameters)))
+    assert f"{file}" in said
+    assert "run gcloud auth application-default login" in said
+    assert "Error(" not in said

@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from compute_sites import SECRET_KEY, burst, plugin_of
 from fake_compute import Site
+from google.auth.exceptions import DefaultCredentialsError, RefreshError
 
 from fluxburst.errors import AuthError, BurstError, CapacityError, QuotaError, UnreachableError
 from fluxburst_compute_engine.errors import (
@@ -19,6 +21,7 @@ from fluxburst_compute_engine.errors import (
     NotFoundError,
     from_code,
     missing_permission,
+    plain,
 )
 
 LIST = "instances.aggregatedList"
@@ -165,3 +168,61 @@ def test_secrets_are_in_no_log_and_no_error(
     for said in (str(caught.value), repr(caught.value.__cause__), caplog.text):
         assert SECRET_KEY not in said
         assert "YSBtdW5nZSBrZXk=" not in said
+
+
+refresh_error: Callable[..., Exception] = RefreshError  # google.auth has no types
+credentials_error: Callable[..., Exception] = DefaultCredentialsError
+URLLIB3 = (
+    "HTTPSConnectionPool(host='compute.googleapis.com', port=443): Max retries exceeded with url: "
+    "/compute/v1/projects/p?filter=x (Caused by {})"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(URLLIB3.format(
+                "NewConnectionError('<urllib3.HTTPSConnection object at 0x7f>: Failed to "
+                "establish a new connection: [Errno 111] Connection refused')"
+            )),
+            "compute.googleapis.com:443: Connection refused",
+        ),
+        (
+            OSError(URLLIB3.format(
+                "NameResolutionError(\"HTTPSConnection(host='x', port=443): Failed to resolve 'x' "
+                "([Errno -2] Name or service not known)\")"
+            )),
+            "compute.googleapis.com:443: Name or service not known",
+        ),
+        (
+            OSError(URLLIB3.format(
+                "ConnectTimeoutError(<HTTPSConnection object>, 'Connection to x timed out. "
+                "(connect timeout=2)')"
+            )),
+            "compute.googleapis.com:443: connecting timed out",
+        ),
+        (
+            "Getting metadata from plugin failed with error: "
+            + URLLIB3.format("X('<X>: Failed: [Errno 113] No route to host')"),
+            "credentials cannot be renewed: compute.googleapis.com:443: No route to host",
+        ),
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:9: Failed to "
+            "connect to remote host: Connection refused",
+            "127.0.0.1:9: Connection refused",
+        ),
+        (refresh_error("invalid_grant: Bad Request", {"error": "x"}), "invalid_grant: Bad Request"),
+        (
+            refresh_error("Unable to acquire them", '{"error": {"message": "not allowed"}}'),
+            "Unable to acquire them: not allowed",
+        ),
+        (
+            credentials_error("File x is not valid.", ValueError("no\nkey")),
+            "File x is not valid: no key",
+        ),
+        ("Quota 'CPUS' exceeded", "Quota 'CPUS' exceeded"),
+    ],
+)  # fmt: skip
+def test_what_libraries_wrap_an_error_in_is_left_out(error: object, said: str) -> None:
+    assert plain(error) == said

@@ -370,3 +370,22 @@ def test_init_refuses_what_the_plugin_would_and_names_the_option(
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert said in done.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_doctor_says_where_credentials_are_looked_for_if_there_are_none(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "absent"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "absent"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    parameters = {
+        "region": "us-east-1",
+        "node_role_arn": "arn:aws:iam::123456789012:role/nodes",
+        "config_dir": str(directory),
+        "name": "burst-c5-4xlarge-[0-1],burst-g5-xlarge-0",
+    }
+    (said,) = wrong_in(found_by_doctor("eks", parameters))
+    for where in ("AWS_ACCESS_KEY_ID", "profile", "role of this container or instance"):
+        assert where in said

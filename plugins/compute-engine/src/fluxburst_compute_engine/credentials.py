@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fluxburst.errors import AuthError, RequestError
+from fluxburst_compute_engine.errors import plain
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -60,10 +61,10 @@ def default(project: str | None = None) -> Identity:
 
     try:
         credentials, own = google.auth.default(scopes=[SCOPE])
-    except GoogleAuthError as error:
+    except (GoogleAuthError, OSError, ValueError) as error:
         raise AuthError(
-            f"there are no Google credentials: {error}; run gcloud auth application-default login, "
-            "or have GOOGLE_APPLICATION_CREDENTIALS name a file with some"
+            f"there are no Google credentials: {plain(error)}; run gcloud auth application-default "
+            "login, or have GOOGLE_APPLICATION_CREDENTIALS name a file with some"
         ) from error
     return Identity(credentials, project or own or "", who(credentials))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from fluxburst import glance
-from fluxburst.errors import BurstError, FluxburstError
+from fluxburst.errors import AuthError, BurstError, FluxburstError, UnreachableError
+from fluxburst.isolation import output_finding
 from fluxburst.machine_types import machine_of
+from fluxburst.nodes import NodeType
 from fluxburst.plugins import Finding
 from fluxburst_compute_engine import prices
 from fluxburst_compute_engine.errors import as_error
@@ -59,15 +61,27 @@ def diagnose(plugin: ComputeEngineBurst) -> Iterator[Finding]:
         with plugin._connected() as compute:
             who = compute.identity.who
             yield Finding("ok", f"Compute Engine as {who}, in the project {compute.project}")
-            yield _permissions(compute, plugin.params)
             yield _image(compute, plugin.params)
+            yield _permissions(compute, plugin.params)
             yield _zones(plugin, compute)
+    except UnreachableError as error:
+        yield Finding("error", str(error), "check the way to Google: network, proxy, endpoint")
+    except AuthError as error:
+        yield Finding(
+            "error", str(error), "see the credentials in fluxburst-compute-engine's README"
+        )
     except FluxburstError as error:
-        yield Finding("error", str(error), "see the parameter project, and the README")
+        yield Finding("error", str(error), "see the parameters project, region and zones")
     yield from _types(plugin)
-    if not plugin.isolated:
+    if plugin.isolated:
+        yield output_finding(plugin.params.output_dir)
+    else:
         host, port = plugin.params.lead_host, plugin.params.lead_port
         yield from plugin.lead_findings("instances", host, port)
+
+
+MOST_SHOWN = 8
+"""How many node types are told of one by one."""
 
 
 def needed(params: BurstParameters) -> tuple[str, ...]:
@@ -123,6 +137,8 @@ def _image(compute: Compute, params: BurstParameters) -> Finding:
     path = image_of(params, compute.project)
     try:
         found = compute.image(path)
+    except UnreachableError:
+        raise
     except BurstError as error:
         return Finding(
             "error", str(error), "see the parameters compute_family, image_project, image"
@@ -144,6 +160,9 @@ def _types(plugin: ComputeEngineBurst) -> Iterator[Finding]:
         return
     live = plugin._live if params.live_prices else None
     yield prices.source(live, kinds, table, params.region)
+    if len(kinds) > MOST_SHOWN:
+        yield _summary(kinds)
+        return
     for kind in kinds:
         origin = table.origin_of(machine_of(kind.name)[0])
         if live is not None and kind.name in live.known:
@@ -153,6 +172,12 @@ def _types(plugin: ComputeEngineBurst) -> Iterator[Finding]:
             f"{_count(kind.max_nodes)} of {kind.name}: {kind.cores} cores, {kind.gpus} GPUs, "
             f"{kind.price:.6g} an hour ({origin})",
         )
+
+
+def _summary(kinds: Sequence[NodeType]) -> Finding:
+    by_price = sorted(kinds, key=lambda kind: kind.price)
+    ends = [f"{one.price:.4g} ({one.name})" for one in (by_price[0], by_price[-1])]
+    return Finding("ok", f"{len(kinds)} node types, from {ends[0]} to {ends[1]} an hour")
 
 
 def _count(most: int | None) -> str:

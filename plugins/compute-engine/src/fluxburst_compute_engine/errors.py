@@ -132,8 +132,50 @@ def as_error(error: BaseException, doing: str) -> BurstError:
     if isinstance(error, exceptions.GoogleAPICallError):
         return _from_call(error, doing)
     if isinstance(error, GoogleAuthError) and not isinstance(error, TransportError):
-        return AuthError(f"Google's credentials cannot be used to {doing}: {text_of(error)}")
-    return UnreachableError(f"Google could not be asked to {doing}: {text_of(error)}")
+        return AuthError(f"Google's credentials cannot be used to {doing}: {plain(error)}")
+    return UnreachableError(f"Google could not be asked to {doing}: {plain(error)}")
+
+
+def plain(error: object) -> str:
+    """Return what an error of a connection or of credentials says, without how that came about.
+
+    Such as ``127.0.0.1:9: Connection refused``, where requests and urllib3 tell each of the errors
+    by which they went, and gRPC what its channel is made of.
+    """
+    text = text_of(error) if isinstance(error, BaseException) else str(error)
+    text = " ".join((_with_cause(error) or text).split())
+    for pattern, instead in _NOISE:
+        text = pattern.sub(instead, text)
+    return text.rstrip(".")
+
+
+def _with_cause(error: object) -> str:
+    """Return the text of an error of google.auth that has its cause, or an answer, beside it."""
+    arguments = error.args if isinstance(error, BaseException) else ()
+    if len(arguments) < 2 or not isinstance(arguments[0], str):
+        return ""
+    said, cause = arguments[0].rstrip("."), arguments[1]
+    if isinstance(cause, BaseException):
+        return f"{said}: {text_of(cause)}"
+    message = re.search(r'"message":\s*"([^"]*)"', cause) if isinstance(cause, str) else None
+    return f"{said}: {message[1]}" if message else said
+
+
+_NOISE = tuple(
+    (re.compile(pattern), instead)
+    for pattern, instead in (
+        (r"Getting metadata from plugin failed with error: ", "credentials cannot be renewed: "),
+        (r"^failed to connect to all addresses; last error: \w+: (ipv[46]:)?", ""),
+        (r"errors resolving (\S+): \[.*error:(.*)\]", r"\2"),
+        (r"Failed to connect to remote host: ", ""),
+        (r"HTTPS?ConnectionPool\(host='([^']*)', port=(\d+)\): ", r"\1:\2: "),
+        (r"Max retries exceeded with url: .*\[Errno -?\d+\] ([^'\")\]]*).*", r"\1"),
+        (r"Max retries exceeded with url: .*( timed out).*", r"connecting\1"),
+        (r"Max retries exceeded with url: .*(certificate verify failed[^(]*).*", r"\1"),
+        (r" To set up Application Default Credentials, see .*", ""),
+    )
+)
+"""What to leave out of what libraries say."""
 
 
 def missing_permission(message: str) -> str:
@@ -186,7 +228,8 @@ def _from_call(error: GoogleAPICallError, doing: str) -> BurstError:
         if type(known) is not GoogleFailure:
             return known
     if status == 503 or status == 500 or status == 502:
-        said = f"Google failed to {doing}: {message} (HTTP {status})"
+        told = f" (HTTP {status})" if hasattr(error.response, "status_code") else ""
+        said = f"Google failed to {doing}: {message}{told}"
         return AwayError(said, str(status), retry_after(error))
     if status == 504:
         return UnreachableError(f"Google did not answer in time when asked to {doing}: {message}")
@@ -209,7 +252,7 @@ def _codes(error: GoogleAPICallError) -> Iterator[str]:
 
 def _message(error: Any) -> str:
     """Return what a refusal says, without the request that a client of REST puts before it."""
-    return re.sub(r"^[A-Z]+ https?://\S+: ", "", str(error.message))
+    return plain(re.sub(r"^[A-Z]+ https?://\S+: ", "", str(error.message)))
 
 
 def _advice(code: str, message: str) -> str:

@@ -56,6 +56,13 @@ _NO_CREDENTIALS = (
 )
 
 
+WHERE = (
+    "they are looked for in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in the profile of ~/.aws "
+    "(the parameter profile, AWS_PROFILE or default; after aws configure or aws sso login), and at "
+    "the role of this container or instance"
+)
+
+
 class Aws:
     """One account and region, with the credentials that boto3's own chain finds.
 
@@ -105,6 +112,13 @@ class Aws:
         if not region:
             raise ConfigError("region", "is not set, nor is AWS_DEFAULT_REGION, nor in the profile")
         return region
+
+    @property
+    def origin(self) -> str:
+        """Where the credentials are from, as boto3 calls it; empty for none."""
+        with self._making:
+            credentials = self._session.get_credentials()
+        return "" if credentials is None else str(credentials.method)
 
     @property
     def eks(self) -> EKSClient:
@@ -209,7 +223,7 @@ class Aws:
                 time.sleep(min(wait, LONGEST_PAUSE))
                 pause = min(2 * pause, LONGEST_PAUSE)
             except _NO_CREDENTIALS as error:
-                problem = f"there are no credentials of AWS to {doing} with: {error}"
+                problem = f"there are no credentials of AWS to {doing} with ({error}): {WHERE}"
                 raise AuthError(problem) from error
             except BotoCoreError as error:
                 raise UnreachableError(f"AWS cannot be asked to {doing}: {error}") from error

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fluxburst.errors import FluxburstError
+from fluxburst.errors import FluxburstError, UnreachableError
 from fluxburst.plugins import Finding
 from fluxburst_eks import clusters, nodegroups
 
@@ -85,7 +85,11 @@ def findings(plugin: EksBurst) -> Iterator[Finding]:
     try:
         aws = plugin.aws
         who = aws.ask("tell who this is", aws.sts.get_caller_identity)["Arn"]
-        yield Finding("ok", f"AWS knows this as {who}, in the region {aws.region}")
+        what = f"AWS knows this as {who}, in the region {aws.region}"
+        yield Finding("ok", f"{what}, by credentials from {aws.origin}")
+    except UnreachableError as error:
+        yield Finding("error", str(error), "check the way to AWS: network, proxy, region")
+        return
     except FluxburstError as error:
         yield Finding("error", str(error), "see the parameters region and profile")
         return

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fluxburst.errors import FluxburstError
+from fluxburst.errors import AuthError, FluxburstError
+from fluxburst.glance import NotAskedError
 from fluxburst.plugins import Finding
 from fluxburst_compute_engine import prices
 
@@ -37,6 +38,9 @@ def findings(plugin: GkeBurst) -> Iterator[Finding]:
     yield from _prices(plugin)
     try:
         google = plugin.pools.google
+    except AuthError as error:
+        yield Finding("error", str(error), "see the credentials in fluxburst-gke's README")
+        return
     except FluxburstError as error:
         yield Finding("error", str(error), "see the parameter project")
         return
@@ -44,8 +48,14 @@ def findings(plugin: GkeBurst) -> Iterator[Finding]:
     wanted = needed(plugin.params)
     try:
         missing = sorted(set(wanted) - google.permitted(list(wanted)))
+    except NotAskedError:  # what keeps it from that is said of the cluster
+        return
     except FluxburstError as error:
-        yield Finding("warning", f"what is permitted cannot be told: {error}")
+        yield Finding(
+            "warning",
+            f"what is permitted cannot be told: {error}",
+            "enable the Cloud Resource Manager API in the project to have it checked",
+        )
         return
     if missing:
         yield Finding(

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fluxburst.errors import FluxburstError, RequestError
+from fluxburst.errors import FluxburstError, RequestError, UnreachableError
+from fluxburst.isolation import output_finding
 from fluxburst.plugins import Finding
 from fluxburst_kubernetes import manifests, operator
 from fluxburst_kubernetes.cluster import (
@@ -66,11 +67,21 @@ def diagnose(plugin: MiniClusterBurst) -> Iterator[Finding]:
                 yield from _logs(cluster)
             yield from _operator(cluster, plugin.params.flux_operator_yaml)
     except FluxburstError as error:
-        yield Finding("error", str(error), "see the parameters kubeconfig and context")
-    if not plugin.isolated:  # nothing of an isolated burst leads back here
+        yield Finding("error", str(error), _access_advice(plugin, error))
+    if plugin.isolated:
+        yield output_finding(plugin.params.output_dir)
+    else:  # nothing of an isolated burst leads back here
         host, port = plugin.params.lead_host, plugin.params.lead_port
         yield from plugin.lead_findings("pods", host, port)
         yield from _slots(plugin)
+
+
+def _access_advice(plugin: MiniClusterBurst, error: FluxburstError) -> str:
+    if isinstance(error, UnreachableError):
+        return "check the way to it: network, proxy, and that it is up"
+    if hasattr(plugin.params, "kubeconfig"):
+        return "see the parameters kubeconfig and context"
+    return "see the credentials that the README names, and the parameter cluster_name"
 
 
 def _server(cluster: Cluster) -> Finding:
