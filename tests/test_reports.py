@@ -258,6 +258,40 @@ def test_status_shows_the_ledger_alone_where_the_instance_cannot_be_reached(
     assert run("status")[0] == 2
 
 
+def test_status_says_of_when_it_is_where_no_service_runs(run: Run, state: Path) -> None:
+    out = run("status", *MOCK, "--state-dir", str(state))[1]
+    assert "bursts are as they were last recorded, at 2026-" in out
+    assert "Z, 30m ago" in out
+    lock = InstanceLock([state / "lock"])
+    lock.acquire()
+    try:
+        assert "last recorded" not in run("status", *MOCK, "--state-dir", str(state))[1]
+    finally:
+        lock.release()
+
+
+def test_why_says_of_when_an_isolated_bursts_state_is_where_no_service_runs(
+    run: Run, state: Path
+) -> None:
+    ledger = Ledger(state / "ledger.sqlite", "embedded")
+    apart = Burst("apart", "cloud", "node", 1, (JOB,), isolated=True)
+    ledger.request(apart, NOW - 2 * HOUR, 1000, "")
+    ledger.place([Placement(JOB, "cloud", "apart", NOW - 2 * HOUR)])
+    ledger.record(replace(apart, state=BurstState.READY), NOW - HOUR)
+    ledger.close()
+    at = ("--state-dir", str(state), *MOCK)
+    said = " ".join(run("why", str(JOB), *at)[1].split())
+    assert "There: burst apart was ready when that was last recorded, at 2026-" in said
+    assert "1h ago; no service runs" in said
+    lock = InstanceLock([state / "lock"])
+    lock.acquire()
+    try:
+        said = " ".join(run("why", str(JOB), *at)[1].split())
+        assert "There: it runs in burst apart, which is ready" in said
+    finally:
+        lock.release()
+
+
 def test_status_says_who_holds_the_instance_and_takes_nothing_from_them(
     run: Run, state: Path
 ) -> None:

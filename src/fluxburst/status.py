@@ -93,6 +93,8 @@ class Status:
         spending: What is spent.
         missing: For each plugin that has bursts and is not installed, their names.
         problems: What else is wrong, for a person.
+        recorded: When anything was last recorded, in seconds since the epoch; None where nothing
+            was. While nobody holds the instance, its bursts are as they were then.
     """
 
     at: float
@@ -107,6 +109,7 @@ class Status:
     spending: Spending
     missing: Mapping[str, tuple[str, ...]]
     problems: tuple[str, ...] = ()
+    recorded: float | None = None
 
     def is_open(self, breaker: Breaker) -> bool:
         """Whether nothing is asked of a breaker's node type now."""
@@ -133,6 +136,7 @@ class Status:
             "spending": dataclasses.asdict(self.spending),
             "missing": {plugin: list(names) for plugin, names in self.missing.items()},
             "problems": list(self.problems),
+            "recorded": self.recorded,
         }
 
 
@@ -208,6 +212,7 @@ def of_ledger(
     with ledger.snapshot():
         spent = spent_of(ledger, now)
         breakers = tuple(ledger.breakers().values())
+        recorded = ledger.last_recorded()
         instance = instance or ledger.instance
     bursts = tuple(spent.live)
     missing: dict[str, tuple[str, ...]] = {}
@@ -228,6 +233,7 @@ def of_ledger(
         spending=_spending(spent),
         missing=missing,
         problems=tuple(problems),
+        recorded=recorded,
     )
 
 

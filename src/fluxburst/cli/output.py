@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fluxburst.bursts import Burst, BurstState
+from fluxburst.quantities import format_duration
 
 WIDTH_OF_A_FILE = 160
 """How wide tables are where the output is no terminal, and so has no width."""
@@ -85,6 +86,11 @@ def time_text(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S}Z"
+
+
+def time_ago(seconds: float, now: float) -> str:
+    """Write a time that is past, and how long ago it was."""
+    return f"at {time_text(seconds)}, {format_duration(round(max(0.0, now - seconds)))} ago"
 
 
 def printable(value: object) -> str:

@@ -13,7 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from fluxburst.cli.app import Command, Settings, settings_of
-from fluxburst.cli.output import STATE_STYLES, console, print_json, printable, table, time_text
+from fluxburst.cli.output import (
+    STATE_STYLES,
+    console,
+    print_json,
+    printable,
+    table,
+    time_ago,
+    time_text,
+)
 from fluxburst.cli.sources import AWAY, ledger_in, loaded_where_possible
 from fluxburst.client import FluxBurst
 from fluxburst.ledger import Entry
@@ -100,6 +108,8 @@ def shown_status(now: Status) -> RenderableType:
 def _head(now: Status) -> Iterator[str]:
     yield f"{now.instance or 'an instance not known yet'} at {time_text(now.at)}"
     yield f"held by {now.holder}" if now.holder else "held by nobody: no service runs"
+    if now.bursts and not now.holder and now.recorded is not None:
+        yield f"bursts are as they were last recorded, {time_ago(now.recorded, now.at)}"
     nodes, jobs, money = now.nodes, now.jobs, now.spending
     yield f"bursts: {len(now.bursts)}, nodes: {nodes.joined} of {nodes.asked} have joined"
     if jobs is not None:

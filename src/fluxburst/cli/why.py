@@ -10,14 +10,15 @@ from fluxburst import Burst, BurstState, story
 from fluxburst.bursts import LIVE_STATES
 from fluxburst.cli.app import Command, Settings, settings_of
 from fluxburst.cli.ledger import event_table
-from fluxburst.cli.output import console, print_json
+from fluxburst.cli.output import console, print_json, time_ago
 from fluxburst.cli.sources import AWAY, ledger_in, loaded_where_possible
 from fluxburst.client import FluxBurst
 from fluxburst.errors import UnknownJobError
 from fluxburst.fluids import format_f58, parse_fluid
 from fluxburst.isolation import end_note
 from fluxburst.ledger.export import of_decision, of_entry
-from fluxburst.ledger.place import named_directory
+from fluxburst.ledger.lock import holder_of
+from fluxburst.ledger.place import LOCK, named_directory
 from fluxburst.plan import Decision
 
 
@@ -35,6 +36,7 @@ def why(context: click.Context, jobid: str) -> None:
     client, problems = loaded_where_possible(settings)
     with client:
         told, now, problem = _tell(settings, client, job)
+        looked_after = bool(_holder(settings, client, asked=not problem))
     for line in problems + ([problem] if problem else []):
         click.echo(f"fluxburst: {line}", err=True)
     if settings.json:
@@ -49,7 +51,15 @@ def why(context: click.Context, jobid: str) -> None:
             }
         )
         return
-    _print(told, asked=not problem)
+    _print(told, now, asked=not problem, looked_after=looked_after)
+
+
+def _holder(settings: Settings, client: FluxBurst, *, asked: bool) -> str:
+    """Return who holds the instance, as its ledger's directory tells where it was not asked."""
+    directory = named_directory(settings.state_dir)
+    if asked or directory is None:
+        return client.holder()
+    return holder_of([directory / LOCK])
 
 
 def _tell(settings: Settings, client: FluxBurst, job: int) -> tuple[story.JobStory, float, str]:
@@ -70,10 +80,17 @@ def _tell(settings: Settings, client: FluxBurst, job: int) -> tuple[story.JobSto
             ledger.close()
 
 
-def _elsewhere(burst: Burst) -> str:
-    """Return what is known of a job in an isolated burst."""
+def _elsewhere(told: story.JobStory, burst: Burst, now: float, *, looked_after: bool) -> str:
+    """Return what is known of a job in an isolated burst, and since when that is so."""
     if burst.exit_code is not None:
         return f"There: {end_note(burst)}."
+    if not looked_after:
+        changes = (one.at for one in told.events if (one.kind, one.burst) == ("burst", burst.name))
+        since = time_ago(max(changes, default=now), now)
+        return (
+            f"There: burst {burst.name} was {burst.state.value} when that was last recorded, "
+            f"{since}; no service runs that would look again."
+        )
     doing = "runs" if burst.state is BurstState.READY else "does not run"
     where = f"; its output: {burst.output}" if burst.output else ""
     return f"There: it {doing} in burst {burst.name}, which is {burst.state.value}{where}."
@@ -83,7 +100,7 @@ def _present(client: FluxBurst, job: int) -> Decision | None:
     return next((d for d in client.plan().decisions if d.id == job), None)
 
 
-def _print(told: story.JobStory, *, asked: bool) -> None:
+def _print(told: story.JobStory, now: float, *, asked: bool, looked_after: bool) -> None:
     out = console()
     name = format_f58(told.job)
     if told.events:
@@ -92,7 +109,8 @@ def _print(told: story.JobStory, *, asked: bool) -> None:
         out.print(f"Nothing was recorded of job {name} yet.", markup=False)
     for burst in [e.burst for e in told.bursts if e.burst.isolated]:
         if burst.exit_code is not None or burst.state in LIVE_STATES:
-            out.print(_elsewhere(burst), markup=False)
+            said = _elsewhere(told, burst, now, looked_after=looked_after)
+            out.print(said, markup=False)
     out.print(f"It cost {told.cost:.2f}, for {told.node_hours:.2f} node hours.", markup=False)
     if told.present is None:
         if asked:
