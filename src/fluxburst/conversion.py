@@ -98,7 +98,7 @@ def _typed_str(value: Any, _: Any) -> str:
 
 
 def _path(value: Any, _: Any) -> Path:
-    if not isinstance(value, (str, Path)) or not str(value):
+    if not isinstance(value, (str, Path)) or not str(value) or "\0" in str(value):
         raise _expect(Path)
     return Path(value).expanduser()
 

@@ -141,8 +141,7 @@ def check(elastic: Elastic) -> None:
     _check_shapes(elastic)
     if not 1 <= elastic.port <= 65535:
         raise RequestError(f"{elastic.port} is not a TCP port")
-    if not _HOSTNAME.fullmatch(elastic.address):
-        raise RequestError(f"{elastic.address!r} is neither a hostname nor an IPv4 address")
+    check_address(elastic.address)
     if elastic.network_device and not _DEVICE.fullmatch(elastic.network_device):
         raise RequestError(f"{elastic.network_device!r} is not a network device")
     for queue in (elastic.queue, elastic.default_queue) if elastic.queue else ():
@@ -150,6 +149,17 @@ def check(elastic: Elastic) -> None:
             raise RequestError(f"{queue!r} is not a name for a queue")
     if elastic.queue == elastic.default_queue:
         raise RequestError(f"the burst nodes' queue and the default one are both {elastic.queue!r}")
+
+
+def check_address(address: str) -> None:
+    """Check that something can be where brokers reach another.
+
+    Raises:
+        RequestError: if it is neither a hostname (RFC 1123) nor an IPv4 address.
+    """
+    labels = address.split(".")
+    if not _HOSTNAME.fullmatch(address) or not all(1 <= len(one) <= 63 for one in labels):
+        raise RequestError(f"{address!r} is neither a hostname nor an IPv4 address")
 
 
 def _check_hosts(elastic: Elastic) -> None:

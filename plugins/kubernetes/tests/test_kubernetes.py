@@ -104,6 +104,24 @@ def test_a_parameter_that_is_wrong_is_named_with_why(
     assert said in told
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("lead_host", "../..", "neither a hostname nor an IPv4 address"),
+        ("flux_operator_yaml", "\0", "is not a path"),
+        ("request_timeout", 1e30, "must be more than no time, and 1d at most"),
+        ("image", "a b", "is not a reference of a container image"),
+    ],
+)
+def test_what_no_library_would_take_is_refused_before_it_is_used(
+    tmp_path: Path, field: str, value: Any, said: str
+) -> None:
+    written = {"config_dir": str(write_site(tmp_path / "elastic")), field: value}
+    wrong = wrong_in(found_by_doctor("kubernetes", written))
+    assert f"{field} (from config or environment): " in wrong[0]
+    assert said in wrong[0]
+
+
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     site = str(write_site(tmp_path / "elastic"))
     types = [{"name": "large", "cores": 64}]

@@ -6,7 +6,8 @@ import math
 import re
 from collections.abc import Callable, Iterator
 
-from fluxburst.elastic import check_certificate, load
+from fluxburst.checks import check_endpoint, check_request_timeout
+from fluxburst.elastic import check_address, check_certificate, load
 from fluxburst.errors import RequestError
 from fluxburst_compute_engine.catalogue import machine_types
 from fluxburst_compute_engine.parameters import BurstParameters
@@ -14,6 +15,7 @@ from fluxburst_compute_engine.parameters import BurstParameters
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 """What resources of Compute Engine are called (RFC 1035)."""
 
+_IMAGE = re.compile(r"(\S+/)?projects/[^/\s]+/global/images/(family/)?[a-z][-a-z0-9]*", re.ASCII)
 _PROJECT = re.compile(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", re.ASCII)
 _REGION = re.compile(r"[a-z]+-[a-z]+[0-9]+", re.ASCII)
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
@@ -23,6 +25,7 @@ def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
     """Yield the field and the problem, for all that is wrong."""
     checks: dict[str, Callable[[BurstParameters], None]] = {
         "project": lambda params: check_project(params.project),
+        "image": _image,
         "image_project": lambda params: check_project(params.image_project),
         "region": _region,
         "zone": _zone,
@@ -39,8 +42,12 @@ def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
         "munge_key": _munge_key,
         "flux_user": _flux_user,
         "log_level": _log_level,
+        "lead_host": _lead_host,
         "lead_port": _lead_port,
         "poll_interval": _poll_interval,
+        "request_timeout": lambda params: check_request_timeout(params.request_timeout),
+        "endpoint": lambda params: check_endpoint(params.endpoint or None, url=False),
+        "resource_manager_endpoint": _resource_manager_endpoint,
     }
     for field, check in checks.items():
         try:
@@ -163,6 +170,24 @@ def _flux_user(params: BurstParameters) -> None:
 def _log_level(params: BurstParameters) -> None:
     if not 0 <= params.log_level <= 7:
         raise RequestError(f"must be from 0 (emergency) to 7 (debug), got {params.log_level}")
+
+
+def _lead_host(params: BurstParameters) -> None:
+    if params.lead_host is not None:
+        check_address(params.lead_host)
+
+
+def _resource_manager_endpoint(params: BurstParameters) -> None:
+    check_endpoint(params.resource_manager_endpoint, url=True)
+
+
+def _image(params: BurstParameters) -> None:
+    if params.image is None or _NAME.fullmatch(params.image) or _IMAGE.fullmatch(params.image):
+        return
+    raise RequestError(
+        f"{params.image!r} is neither a name for an image nor a path such as "
+        "projects/a-project/global/images/an-image"
+    )
 
 
 def _lead_port(params: BurstParameters) -> None:

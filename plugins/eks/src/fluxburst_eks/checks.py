@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 
+from fluxburst.checks import check_endpoint
 from fluxburst.errors import RequestError
 from fluxburst_eks.parameters import BurstParameters
 from fluxburst_kubernetes.checks import run_checks
@@ -36,6 +37,7 @@ def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
         "security_groups": _security_groups,
         "disk_size": _disk_size,
         "aws_poll_interval": _aws_poll_interval,
+        "endpoint_url": lambda params: check_endpoint(params.endpoint_url, url=True),
     }
     return run_checks(checks, params)
 

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 
+from fluxburst.checks import check_endpoint
 from fluxburst.errors import RequestError
 from fluxburst_compute_engine.checks import check_project
 from fluxburst_gke.parameters import BurstParameters
@@ -24,6 +25,9 @@ def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
         "zones": _zones,
         "max_run_duration": _max_run_duration,
         "operation_interval": _operation_interval,
+        "endpoint": lambda params: check_endpoint(params.endpoint, url=False),
+        "compute_endpoint": lambda params: check_endpoint(params.compute_endpoint, url=False),
+        "iam_endpoint": lambda params: check_endpoint(params.iam_endpoint, url=True),
     }
     return run_checks(checks, params)
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from fluxburst.elastic import check_certificate, load
+from fluxburst.checks import check_request_timeout
+from fluxburst.elastic import check_address, check_certificate, load
 from fluxburst.errors import RequestError
 from fluxburst_kubernetes.parameters import BurstParameters, MiniClusterParameters
 from fluxburst_kubernetes.slots import declared_slots, slot_names
@@ -31,6 +32,7 @@ def check_parameters(params: MiniClusterParameters) -> Iterator[tuple[str, str]]
         "cpu_limit": _cpu_limit,
         "log_level": _log_level,
         "flux_user": _flux_user,
+        "lead_host": _lead_host,
         "lead_port": _lead_port,
         "lead_size": _lead_size,
         "curve_cert": _curve_cert,
@@ -40,6 +42,7 @@ def check_parameters(params: MiniClusterParameters) -> Iterator[tuple[str, str]]
         "broker_toml": lambda params: _readable(params.broker_toml),
         "flux_operator_yaml": _flux_operator_yaml,
         "poll_interval": _poll_interval,
+        "request_timeout": lambda params: check_request_timeout(params.request_timeout),
     }
     return run_checks(checks, params)
 
@@ -138,6 +141,11 @@ def _flux_user(params: MiniClusterParameters) -> None:
         )
 
 
+def _lead_host(params: MiniClusterParameters) -> None:
+    if params.lead_host is not None:
+        check_address(params.lead_host)
+
+
 def _lead_port(params: MiniClusterParameters) -> None:
     if params.lead_port is not None and not 1 <= params.lead_port <= 65535:
         raise RequestError(f"{params.lead_port} is not a TCP port")
@@ -178,6 +186,8 @@ def _readable(path: Path | None) -> None:
             path.read_bytes()
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # it has a NUL
+        raise RequestError(f"{str(path)!r} is not a path") from error
 
 
 def _flux_operator_yaml(params: MiniClusterParameters) -> None:
