@@ -144,8 +144,8 @@ def check(elastic: Elastic) -> None:
     check_address(elastic.address)
     if elastic.network_device and not _DEVICE.fullmatch(elastic.network_device):
         raise RequestError(f"{elastic.network_device!r} is not a network device")
-    for queue in (elastic.queue, elastic.default_queue) if elastic.queue else ():
-        if not _QUEUE.fullmatch(queue):
+    for queue in (elastic.queue, elastic.default_queue):
+        if (queue or elastic.queue) and not _QUEUE.fullmatch(queue):
             raise RequestError(f"{queue!r} is not a name for a queue")
     if elastic.queue == elastic.default_queue:
         raise RequestError(f"the burst nodes' queue and the default one are both {elastic.queue!r}")

@@ -217,6 +217,8 @@ def test_doctor_asks_a_server_that_does_not_answer_once(tmp_path: Path) -> None:
         ("--namespace=Not OK", "--namespace: 'Not OK' is not a name for a namespace"),
         ("--image=a b", "--image: 'a b' is not a reference of a container image"),
         ("--name=Burst", "--name: 'Burst-0' is not a name for a MiniCluster"),
+        ("--lead-hosts= ", "--lead-hosts: ' ' names no host"),
+        ("--default-queue=\udcff", "is not a name for a queue"),
         ("--nodes=65536", "--clusters times --nodes: 262144 burst nodes are too many"),
     ],
 )

@@ -122,10 +122,12 @@ def elastic_of(
     """Return the elastic instance that options ask for, with these burst nodes.
 
     Raises:
-        RequestError: if a hostlist cannot be read.
+        RequestError: if a hostlist cannot be read, or names no host.
         FluxUnavailableError: if there is no such Flux.
     """
     leads = parse_hostlist(given["lead_hosts"] or elastic_instances.this_host())
+    if not leads:
+        raise RequestError(f"--lead-hosts: {given['lead_hosts']!r} names no host")
     return Elastic(
         lead_hosts=leads,
         burst_hosts=tuple(hosts),
