@@ -11,7 +11,8 @@ import grpc
 import pytest
 from apiserver import wait_until
 from doctoring import found_by_doctor, wrong_in
-from gke_site import CLUSTER, LOCATION, Refusal, Site
+from gke_site import CLUSTER, LOCATION, Site
+from google_grpc import Refusal
 from sites import write_site
 from support import client_on, job
 
