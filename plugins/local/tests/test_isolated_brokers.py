@@ -19,7 +19,8 @@ from live import running_flux
 from support import flux_available
 
 from fluxburst import Burst, BurstState
-from fluxburst_local import boot_isolated, run_job
+from fluxburst.parameters import build
+from fluxburst_local import BurstParameters, LocalBurst, boot_isolated, run_job
 
 live = pytest.mark.skipif(not flux_available(), reason="no live Flux")
 
@@ -172,6 +173,18 @@ def test_a_burst_of_which_only_the_directory_is_left_was_not_started_and_is_remo
     assert (found.state, found.error) == (BurstState.FAILED, "its brokers were not started")
     plugin.delete(found)
     assert not folder.exists()
+
+
+def test_the_doctor_says_whether_output_can_be_kept(tmp_path: Path) -> None:
+    def findings(**parameters: object) -> list[tuple[str, str]]:
+        plugin = LocalBurst(build("local", BurstParameters, config=parameters))
+        return [(one.level, one.what) for one in plugin.diagnose()]
+
+    file = tmp_path / "file"
+    file.touch()
+    ((level, what),) = findings(isolated_burst=True, output_dir=str(file / "output"))
+    assert (level, what) == ("error", f"the output of jobs cannot be kept: {file} is a file")
+    assert findings() == []
 
 
 # --- the scripts -------------------------------------------------------------------------------

@@ -19,9 +19,10 @@ from fluxburst.errors import (
     Problem,
     RequestError,
 )
-from fluxburst.isolation import remote_jobspec
+from fluxburst.isolation import output_finding, remote_jobspec
 from fluxburst.joining import ElasticPlugin
 from fluxburst.leaving import burst_left_by
+from fluxburst.plugins import Finding
 from fluxburst.quantities import format_duration
 from fluxburst.sets import format_hostlist, parse_hostlist
 from fluxburst_local.allocations import allocated_hosts, enclosure
@@ -111,6 +112,10 @@ class LocalBurst(ElasticPlugin):
         if problems:
             raise ParameterError(self.name, problems)
         return True
+
+    def diagnose(self) -> Iterable[Finding]:
+        """Check that the output of jobs in isolated bursts can be kept here."""
+        return [output_finding(self.params.output_dir)] if self.isolated else []
 
     # --- what it supplies ------------------------------------------------------------------
 
