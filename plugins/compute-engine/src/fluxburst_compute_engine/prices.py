@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from fluxburst import glance
 from fluxburst.machine_types import SPOT, MachineType, MachineTypes, machine_of
 from fluxburst.nodes import NodeType
 from fluxburst.plugins import Finding
@@ -102,7 +103,8 @@ def live(
     Raises:
         BurstError: or one of its kinds, if the catalog cannot be read to its end.
     """
-    rates = _rates(_pages(identity, endpoint, timeout), region)
+    with glance.asked("Google's Cloud Billing", part_of="Google"):
+        rates = _rates(_pages(identity, endpoint, timeout), region)
     for machine_type in machine_types:
         for suffix, spot in (("", False), (SPOT, True)):
             price = price_of(machine_type, rates, spot=spot)
