@@ -232,7 +232,7 @@ def test_doctor_says_why_prices_are_those_of_the_table(
     found = of_prices(plugin_of(site, elastic, **catalog.parameters))
     assert found.level == "warning"
     assert "of 2026-08-20, us-central1, from" in found.what
-    assert "it is disabled.; enable that API in the project" in found.what
+    assert "it is disabled; enable that API in the project" in found.what
     assert "gcloud services enable cloudbilling.googleapis.com" in found.advice
 
 

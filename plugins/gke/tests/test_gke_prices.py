@@ -56,7 +56,7 @@ def test_another_region_has_other_prices(
 def test_where_google_refuses_the_tables_prices_are_used_and_doctor_says_why(
     gke: Site, directory: Path, namespace: str, catalog: Catalog
 ) -> None:
-    why = "Cloud Billing API has not been used in project a-project before or it is disabled."
+    why = "Cloud Billing API has not been used in project a-project before or it is disabled"
     catalog.refusal = Refusal(grpc.StatusCode.PERMISSION_DENIED, why, "SERVICE_DISABLED")
     plugin = gke_plugin(gke, directory, namespace=namespace, **catalog.parameters)
     assert prices(plugin) == {"c2-standard-8": 0.417616, "c2-standard-60": 3.13212}

@@ -72,4 +72,5 @@ def check_it_runs_there(grown: Growing, output: Path, **parameters: Any) -> None
     assert sorted(lines) == ["0 red", "1 red"]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert client.remaining() == []
-    assert grown.left_over() == []
+    left = grown.left_over()
+    assert left == [], left

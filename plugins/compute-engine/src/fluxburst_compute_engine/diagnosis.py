@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fluxburst import glance
 from fluxburst.errors import AuthError, BurstError, FluxburstError, UnreachableError
 from fluxburst.isolation import output_finding
-from fluxburst.machine_types import machine_of
+from fluxburst.machine_types import MachineTypes, machine_of
 from fluxburst.nodes import NodeType
 from fluxburst.plugins import Finding
 from fluxburst_compute_engine import prices
@@ -161,7 +161,7 @@ def _types(plugin: ComputeEngineBurst) -> Iterator[Finding]:
     live = plugin._live if params.live_prices else None
     yield prices.source(live, kinds, table, params.region)
     if len(kinds) > MOST_SHOWN:
-        yield _summary(kinds)
+        yield _summary(kinds, table)
         return
     for kind in kinds:
         origin = table.origin_of(machine_of(kind.name)[0])
@@ -174,10 +174,12 @@ def _types(plugin: ComputeEngineBurst) -> Iterator[Finding]:
         )
 
 
-def _summary(kinds: Sequence[NodeType]) -> Finding:
+def _summary(kinds: Sequence[NodeType], table: MachineTypes) -> Finding:
     by_price = sorted(kinds, key=lambda kind: kind.price)
     ends = [f"{one.price:.4g} ({one.name})" for one in (by_price[0], by_price[-1])]
-    return Finding("ok", f"{len(kinds)} node types, from {ends[0]} to {ends[1]} an hour")
+    own = ", ".join(sorted(table.overridden))
+    but = f"; {own} as set by the parameter machine_types" if own else ""
+    return Finding("ok", f"{len(kinds)} node types, from {ends[0]} to {ends[1]} an hour{but}")
 
 
 def _count(most: int | None) -> str:

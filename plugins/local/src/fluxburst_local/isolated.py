@@ -87,6 +87,14 @@ class IsolatedBursts:
         """
         return bool(self._told(name))
 
+    def has_ended(self, name: str) -> bool:
+        """Whether a burst's job has ended, and so its brokers end by themselves.
+
+        Raises:
+            BurstError: if that cannot be told.
+        """
+        return "exit-code" in self._told(name)
+
     def as_it_is(self, burst: Burst, launched: Launched | None, late: str) -> Burst:
         """Return a burst as its lead tells it, and as its launcher showed it before.
 

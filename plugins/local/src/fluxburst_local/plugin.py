@@ -42,6 +42,8 @@ from fluxburst_local.launchers import (
 from fluxburst_local.parameters import BurstParameters
 
 LOOPBACK = "127.0.0.1"
+ENDING_SECONDS = 15.0
+POLL_SECONDS = 0.1
 RUN_DIR_BYTES = 24
 """Flux wants run directories of at most 96 bytes, and theirs have names of up to 70."""
 
@@ -191,6 +193,7 @@ class LocalBurst(ElasticPlugin):
         end = functools.partial(self.launcher.end, burst.name)
         directory = self.brokers.isolated(burst.name)
         if directory.exists():
+            self._let_end(burst.name)
             end()
             shutil.rmtree(directory)
         else:
@@ -299,6 +302,15 @@ class LocalBurst(ElasticPlugin):
             jobspec = remote_jobspec(self.instance, burst.jobs[0], self.params.environment)
             shape = self.elastic.shape_of(hosts[0])
             self._isolated.prepare(burst.name, hosts, shape.cores, shape.gpus, jobspec)
+
+    def _let_end(self, name: str) -> None:
+        """Let brokers whose job has ended end by themselves: one that is killed leaves its files."""
+        until = time.monotonic() + ENDING_SECONDS
+        while self._isolated.has_ended(name) and time.monotonic() < until:
+            there = (one for one in self.launcher.launched() if one.name == name)
+            if all(one.lost.issuperset(one.hosts) for one in there):
+                return
+            time.sleep(POLL_SECONDS)
 
     def _as_told(self, burst: Burst, launched: Launched | None) -> Burst:
         """Return an isolated burst as its lead tells it, and as its launcher showed it before."""
