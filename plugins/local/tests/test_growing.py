@@ -130,7 +130,7 @@ def test_bursts_may_be_brought_up_and_taken_down_again_and_again(grown: Growing)
 def test_sixteen_nodes_come_and_go_in_turn_and_nothing_is_left(tmp_path: Path) -> None:
     with growing(tmp_path / "elastic", "--burst-nodes=16", "--cores=1", "--lead-cores=1") as many:
         client = many.client()
-        for _ in range(3):
+        for _ in range(2):
             jobid = many.submit("-N17", "hostname")
             bring_up(client)
             client.wait_for_jobs([jobid])

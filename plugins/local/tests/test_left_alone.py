@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 IMPORTED_FROM = [HERE, HERE.parents[2] / "tests"]
 """Nothing of this Python's own may be among it: Flux's own commands run with another one."""
 
-STRIDE = 19
+STRIDE = 31
 """Which points are tried here; ``nox -s soak`` tries all of them."""
 
 

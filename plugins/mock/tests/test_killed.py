@@ -29,8 +29,8 @@ def start(part: int, parts: int, *options: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     ("options", "stride", "at_least"),
     [
-        ((), 4, 120),
-        (("--isolated",), 8, 60),
+        ((), 8, 60),
+        (("--isolated",), 16, 30),
         pytest.param((), 1, 500, marks=pytest.mark.soak),
         pytest.param(("--isolated",), 1, 500, marks=pytest.mark.soak),
     ],
