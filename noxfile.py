@@ -96,6 +96,7 @@ MAIN_PATHS = [
     for name in ("bursting", "cli", "config", "ledger", "manager", "parameters", "planning")
 ]
 NEEDS_PARTS = "flux or kubernetes or slurm or ssh"  # the marks of tests that need one
+WITHOUT_PARTS = f"not ({NEEDS_PARTS} or long or soak)"
 SUPPORTED = _supported_pythons()
 PRESENT = [python for python in SUPPORTED if _works(python)] or [sys.executable]
 NEWEST = PRESENT[-1]
@@ -189,7 +190,7 @@ def tests(session: nox.Session, what: str) -> None:
         session.install("--no-deps", "./docs/example_plugin")
     core = ["tests"] if newest else MAIN_PATHS
     paths = [f"plugins/{name}/tests" for name in plugins]
-    marks = "not soak" if newest else f"not ({NEEDS_PARTS} or long or soak)"
+    marks = "not soak" if newest else WITHOUT_PARTS
     _pytest(session, *core, *paths, marks=marks, live=newest)
 
 
@@ -202,7 +203,7 @@ def alone(session: nox.Session, plugin: str) -> None:
     """
     live = session.python == NEWEST
     _install(session, [plugin])
-    marks = "" if live else f"not ({NEEDS_PARTS} or long or soak)"
+    marks = "" if live else WITHOUT_PARTS
     _pytest(session, f"plugins/{plugin}/tests", marks=marks, live=live)
 
 
@@ -227,7 +228,7 @@ def _in_order(version: str) -> list[int]:
 
 @nox.session(python=PRESENT[:1])
 def minimums(session: nox.Session) -> None:
-    """Run the tests with the lowest versions allowed, on the oldest Python."""
+    """Run the tests that need no more than Python, with the lowest versions, on the oldest."""
     session.install(*TEST_TOOLS, *_test_tools_of(PLUGINS))
     session.install(
         "--force-reinstall",
@@ -235,7 +236,8 @@ def minimums(session: nox.Session) -> None:
         *(_wheel_of(name) for name in PLUGINS),
         *_lowest_versions(),
     )
-    _pytest(session, "tests", *(f"plugins/{name}/tests" for name in PLUGINS))
+    paths = [f"plugins/{name}/tests" for name in PLUGINS]
+    _pytest(session, "tests", *paths, marks=WITHOUT_PARTS)
 
 
 @nox.session(python=False)

@@ -304,7 +304,7 @@ class LocalBurst(ElasticPlugin):
             self._isolated.prepare(burst.name, hosts, shape.cores, shape.gpus, jobspec)
 
     def _let_end(self, name: str) -> None:
-        """Let brokers whose job has ended end by themselves: one that is killed leaves its files."""
+        """Let brokers whose job has ended end by themselves: a killed one leaves its files."""
         until = time.monotonic() + ENDING_SECONDS
         while self._isolated.has_ended(name) and time.monotonic() < until:
             there = (one for one in self.launcher.launched() if one.name == name)
