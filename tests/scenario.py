@@ -306,7 +306,9 @@ class LiveWorld:
             stderr=subprocess.DEVNULL,
         )
         try:
-            wait_until(lambda: self.provider_left() or run.poll() is not None, "it asked", every=0)
+            wait_until(
+                lambda: self.provider_left() or run.poll() is not None, "it asked", every=0.02
+            )
         finally:
             run.kill()
         assert run.wait() == -9

@@ -107,6 +107,7 @@ class Site:
 
     server: Server
     operator: FluxOperator
+    _moto: httpx2.Client
     url: str = ""
     endpoint: str = ""
     asked: list[str] = field(default_factory=list)
@@ -122,7 +123,6 @@ class Site:
     prices: dict[str, float] = field(default_factory=dict)
     before: Callable[[str], None] = lambda _: None
     after: Callable[[str], None] = lambda _: None
-    _moto: str = ""
 
     # --- what there is ---------------------------------------------------------------------
 
@@ -349,8 +349,7 @@ class Site:
 
     def _pass_on(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         kept = {k: v for k, v in headers.items() if k.lower() not in ("host", "content-length")}
-        with httpx2.Client(base_url=self._moto, trust_env=False, timeout=30) as client:
-            done = client.request(method, path, headers=kept, content=body)
+        done = self._moto.request(method, path, headers=kept, content=body)
         types = {k: v for k, v in done.headers.items() if k.startswith(("content-type", "x-amz"))}
         return done.status_code, done.content, types
 
@@ -400,9 +399,12 @@ def eks_site(server: Server, flux: str = "", *, cluster: bool = True) -> Iterato
     try:
         host, port = moto.get_host_and_port()
         url = f"http://{host}:{port}"
-        httpx2.post(f"{url}/moto-api/reset", trust_env=False)
-        with flux_operator(server.api, flux) as operator:
-            site = Site(server, operator, _moto=url)
+        with (
+            httpx2.Client(base_url=url, trust_env=False, timeout=30) as client,
+            flux_operator(server.api, flux) as operator,
+        ):
+            client.post("/moto-api/reset")
+            site = Site(server, operator, client)
             operator.nodes_for = site.nodes_with
             with serving(site.answer) as site.url:
                 if cluster:

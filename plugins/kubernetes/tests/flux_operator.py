@@ -29,7 +29,7 @@ from kubelet import kubelet
 
 GROUP = "/apis/flux-framework.org/v1alpha2"
 MANAGED = "app.kubernetes.io/managed-by=fluxburst"
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.2
 END_SECONDS = 30.0
 
 
