@@ -288,21 +288,21 @@ def system_toml(elastic: Elastic, directory: Path) -> str:
         f"# An elastic Flux instance: {format_hostlist(elastic.lead_hosts)}, and burst nodes\n"
         f"# {format_hostlist(elastic.burst_hosts)}, which are down until their brokers join.\n"
         "# See flux-config-bootstrap(5).",
-        f"[bootstrap]\ncurve_cert = {_text(directory / 'curve.cert')}",
-        f"[[bootstrap.hosts]]\nhost = {_text(lead)}\nbind = {_text(f'tcp://{bound}:{elastic.port}')}\n"
-        f"connect = {_text(endpoint)}",
-        f"[[bootstrap.hosts]]\nhost = {_text(rest)}",
+        f"[bootstrap]\ncurve_cert = {toml_text(directory / 'curve.cert')}",
+        f"[[bootstrap.hosts]]\nhost = {toml_text(lead)}\nbind = {toml_text(f'tcp://{bound}:{elastic.port}')}\n"
+        f"connect = {toml_text(endpoint)}",
+        f"[[bootstrap.hosts]]\nhost = {toml_text(rest)}",
         "# Notice a node that was switched off within minutes; see flux-config-tbon(5).\n"
         '[tbon]\ntcp_user_timeout = "2m"',
         "# Burst nodes are what they were declared to be; see flux-config-resource(5).\n"
-        f"[resource]\npath = {_text(directory / 'R')}\nnoverify = true",
+        f"[resource]\npath = {toml_text(directory / 'R')}\nnoverify = true",
     ]
     if elastic.queue:
         tables += [
             "# Only jobs of its own queue reach a burst node; see flux-config-queues(5).\n"
-            f'[queues.{_text(elastic.default_queue)}]\nrequires = ["lead"]',
-            f"[queues.{_text(elastic.queue)}]\nrequires = [{_text(BURST_PROPERTY)}]",
-            f"[policy.jobspec.defaults.system]\nqueue = {_text(elastic.default_queue)}",
+            f'[queues.{toml_text(elastic.default_queue)}]\nrequires = ["lead"]',
+            f"[queues.{toml_text(elastic.queue)}]\nrequires = [{toml_text(BURST_PROPERTY)}]",
+            f"[policy.jobspec.defaults.system]\nqueue = {toml_text(elastic.default_queue)}",
         ]
     return "\n\n".join(tables) + "\n"
 
@@ -617,7 +617,7 @@ def _assignments(values: Mapping[str, Any]) -> list[str]:
         if isinstance(value, tuple):
             value = format_hostlist(value)
         if value is not None:
-            lines.append(f"{name} = {_text(value) if isinstance(value, str) else value}")
+            lines.append(f"{name} = {toml_text(value) if isinstance(value, str) else value}")
     return lines
 
 
@@ -676,6 +676,6 @@ def is_loopback(address: str) -> bool:
         return address == "localhost"
 
 
-def _text(value: object) -> str:
-    """Write a text as TOML does: JSON's strings are strings of TOML, save that DEL is escaped."""
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+def toml_text(value: object) -> str:
+    """Write a text as Flux reads it in TOML: as in JSON, but DEL has to be escaped, in capitals."""
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007F")

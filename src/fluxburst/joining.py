@@ -136,11 +136,17 @@ class ElasticPlugin(JoiningPlugin):
     def tag(self) -> str:
         """What tells what this instance has out there from what is others', 16 characters.
 
-        Isolated bursts may be any instance's, which has no certificate that outlasts it.
+        Isolated bursts may be any instance's, also of several that name one directory.
         """
-        if not self.isolated or self.params.config_dir is not None:
+        if not self.isolated or (self.params.config_dir is not None and self.is_its_own):
             return instance_tag(self.certificate)
         return instance_tag(self.instance.name.encode())
+
+    @functools.cached_property
+    def is_its_own(self) -> bool:
+        """Whether the instance was started from this directory."""
+        config = self.instance.attribute("config.path")
+        return bool(config) and Path(config).parent.resolve() == self.directory
 
     @property
     def queue(self) -> str:

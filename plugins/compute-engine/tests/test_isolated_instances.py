@@ -15,6 +15,7 @@ from support import flux_available
 
 from fluxburst import BurstState, FluxBurst
 from fluxburst.config import Config
+from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst_compute_engine import ComputeEngineBurst, isolated
 
 MOCKED: dict[str, Any] = {"isolated_burst": True, "compute_machine_type": SMALL}
@@ -135,3 +136,18 @@ def test_a_job_runs_there_and_ends_here_as_it_ended_there(
         : output.count("\n")
     ] == output.splitlines()
     assert machines.left() == []
+
+
+def test_isolated_bursts_of_another_instance_are_not_taken_for_ones_own(
+    site: Site, elastic: Path
+) -> None:
+    def tag(name: str, *, isolated: bool = True) -> str:
+        table = {**site.parameters, "config_dir": str(elastic), "isolated_burst": isolated}
+        config = Config(plugins={"compute_engine": table})
+        client = FluxBurst(EmbeddedInstance(name=name), config=config)
+        plugin = client.load("compute_engine")
+        assert isinstance(plugin, ComputeEngineBurst)
+        return plugin.tag
+
+    assert len({tag("here"), tag("there"), tag("here", isolated=False)}) == 3
+    assert tag("here") == tag("here")

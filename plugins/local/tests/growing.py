@@ -55,7 +55,7 @@ class Growing(ElasticInstance):
     def left_over(self) -> list[str]:
         """Return what is left of bursts on this machine: processes, files, drained ranks."""
         processes = [f"process of {host}" for host in self.brokers()]
-        files = [*rundirs_of(self.directory), *self.directory.glob("isolated/*")]
+        files = [*rundirs_of(self.directory), *self.directory.glob("isolated/*/*")]
         drained = [f"drained: {self.drained()}"] if self.drained() else []
         return processes + [str(path) for path in files] + drained
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from elastic_instance import ElasticInstance, wait_until
-from growing import Growing, growing
+from growing import Growing, growing, local_plugin
 from isolating import FAILS, check_it_runs_there, pass_until, result_of
 from live import running_flux
 from support import flux_available
@@ -27,7 +27,7 @@ live = pytest.mark.skipif(not flux_available(), reason="no live Flux")
 
 @pytest.fixture(scope="module")
 def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Growing]:
-    directory = tmp_path_factory.mktemp("site") / "elastic"
+    directory = tmp_path_factory.mktemp("Straße no 1") / "elastic"
     with growing(directory, "--burst-nodes=3", "--cores=2", "--lead-cores=2") as made:
         yield made
 
@@ -70,12 +70,60 @@ def test_an_instance_that_was_not_made_to_grow_has_its_jobs_run_elsewhere(
 
 @pytest.mark.flux
 @live
+def test_instances_that_share_a_directory_leave_each_others_bursts_alone(grown: Growing) -> None:
+    client = grown.client()
+    job_on_two_nodes(grown, "sleep", "inf")
+    client.run_burst()
+    pass_until(client, lambda: [e for e in client.ledger.live() if e.ready])
+    (burst,) = [entry.burst for entry in client.ledger.live()]
+    with running_flux() as flux:
+        other = ElasticInstance(grown.directory, flux.uri, "local", grown.parameters)
+        theirs = other.client(config_dir=str(grown.directory))
+        theirs.run_burst()
+        theirs.run_unburst()
+        assert theirs.plugins["local"].list_bursts() == []
+        other.release()
+    assert local_plugin(client).refresh(burst).state is BurstState.READY
+
+
+@pytest.mark.flux
+@live
+def test_no_more_nodes_are_planned_than_hosts_are_free(grown: Growing) -> None:
+    with running_flux(size=2) as flux:
+        flux("submit", "-N1", "--exclusive", "sleep", "inf")
+        plain = ElasticInstance(grown.directory, flux.uri, "local", grown.parameters)
+        client = plain.client(config_dir=str(grown.directory))
+        jobs = [plain.submit("-N2", "-n2", "-oexit-timeout=1s", "sleep", "inf") for _ in range(2)]
+        for _ in range(2):  # two of three hosts are in use from the first time on
+            client.run_burst()
+            assert [entry.burst.jobs for entry in client.ledger.live()] == [(jobs[0],)]
+        plain.clear(config_dir=str(grown.directory))
+
+
+@pytest.mark.flux
+@live
+def test_output_that_cannot_be_put_where_it_should_is_where_the_job_says(
+    grown: Growing, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    client = grown.client(output_dir=str(tmp_path / "file" / "output"))
+    jobid = job_on_two_nodes(grown, "echo", "precious")
+    client.run_burst()
+    pass_until(client, lambda: not client.ledger.live())
+    where = Path(result_of(grown, jobid).rpartition("its output: ")[2])
+    assert where.is_relative_to(grown.directory / "log")
+    assert "precious" in where.read_text()
+    assert stat.S_IMODE(where.stat().st_mode) == 0o600
+
+
+@pytest.mark.flux
+@live
 def test_what_only_its_owner_may_know_is_for_its_owner_alone(grown: Growing) -> None:
     client = grown.client()
     job_on_two_nodes(grown, "sleep", "inf")
     client.run_burst()
     pass_until(client, lambda: [e for e in client.ledger.live() if e.ready])
-    (folder,) = (grown.directory / "isolated").iterdir()
+    (folder,) = grown.directory.glob("isolated/*/*")
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
     secrets = {modes[name] for name in ("curve.cert", "job.json", "output", "told")}
     assert secrets == {0o600}
@@ -166,13 +214,15 @@ def test_a_burst_of_which_only_the_directory_is_left_was_not_started_and_is_remo
     grown: Growing,
 ) -> None:
     plugin = grown.local()
-    folder = grown.directory / "isolated" / "local-1"
+    folder = plugin.brokers.isolated("local-1")
     folder.mkdir(parents=True)
+    (folder.parent / ".nfs0001").touch()  # which is no burst
     (found,) = plugin.adopt()
     assert (found.name, found.isolated) == ("local-1", True)
     assert (found.state, found.error) == (BurstState.FAILED, "its brokers were not started")
     plugin.delete(found)
     assert not folder.exists()
+    (folder.parent / ".nfs0001").unlink()
 
 
 def test_the_doctor_says_whether_output_can_be_kept(tmp_path: Path) -> None:
@@ -252,12 +302,29 @@ def flux_that(tmp_path: Path, text: str) -> str:
 def test_what_becomes_of_a_job_is_told(tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "told").touch()
     (tmp_path / "job.json").write_text(json.dumps({}))
-    script(run_job.__file__, flux_that(tmp_path, text), str(tmp_path))
+    script(run_job.__file__, flux_that(tmp_path, text), str(tmp_path), "99")
     assert told in (tmp_path / "told").read_text().splitlines()[-1]
+
+
+def test_of_an_output_as_much_is_kept_as_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "told").touch()
+    flux = flux_that(tmp_path, "case $2 in submit) echo ƒA;; attach) seq 1000000;; esac")
+    script(run_job.__file__, flux, str(tmp_path), "99")
+    assert len((tmp_path / "output").read_bytes()) == 99
+    assert (tmp_path / "told").read_text().splitlines()[-1] == "exit-code 0"
+
+
+def test_an_output_that_cannot_be_kept_is_told_with_how_the_job_ended(tmp_path: Path) -> None:
+    (tmp_path / "told").touch()
+    (tmp_path / "output").symlink_to("/dev/full")
+    flux = flux_that(tmp_path, "case $2 in submit) echo ƒA;; attach) echo out; exit 3;; esac")
+    script(run_job.__file__, flux, str(tmp_path), "99")
+    told = (tmp_path / "told").read_text().splitlines()
+    assert told[-2:] == ["cut No space left on device", "exit-code 3"]
 
 
 def test_a_job_that_was_started_is_not_started_again(tmp_path: Path) -> None:
     (tmp_path / "told").write_text("state submitted\n")
-    script(run_job.__file__, flux_that(tmp_path, f"touch {tmp_path}/ran"), str(tmp_path))
+    script(run_job.__file__, flux_that(tmp_path, f"touch {tmp_path}/ran"), str(tmp_path), "99")
     assert not (tmp_path / "ran").exists()
     assert "broken its lead was started again" in (tmp_path / "told").read_text()

@@ -46,7 +46,7 @@ class LocalWorld(LiveWorld):
 
     def provider_left(self) -> list[str]:
         directory = self.instance.directory
-        isolated = [str(path) for path in directory.glob("isolated/*")]
+        isolated = [str(path) for path in directory.glob("isolated/*/*")]
         return [*dict(brokers_of(directory)), *map(str, rundirs_of(directory)), *isolated]
 
     def left(self) -> list[str]:

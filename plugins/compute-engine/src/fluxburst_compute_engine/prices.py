@@ -194,7 +194,8 @@ def _rates(pages: Iterable[Any], region: str) -> Rates:
             part = _part_of(sku) if region in sku.service_regions else None
             if part is not None:
                 found.setdefault(part, set()).add(_rate(sku, part))
-    return {part: rate for part, (rate, *others) in found.items() if rate and not others}
+    alone = {part: rates.pop() for part, rates in found.items() if len(rates) == 1}
+    return {part: rate for part, rate in alone.items() if rate is not None and rate > 0}
 
 
 def _part_of(sku: Any) -> Part | None:

@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fluxburst.elastic import broker_command, without_flux
+from fluxburst.isolation import OUTPUT_LIMIT
 from fluxburst_local import boot_isolated, run_job
 
 BURST_VARIABLE = "FLUXBURST_BURST"
 HOST_VARIABLE = "FLUXBURST_HOST"
+KEPT = str(OUTPUT_LIMIT + 1)
+"""How many bytes of a job's output are kept in an isolated burst: one more tells that it is cut."""
+
 HOSTS_VARIABLE = "FLUXBURST_HOSTS"
 TAG_VARIABLE = "FLUXBURST_TAG"
 
@@ -30,6 +34,7 @@ class Brokers:
         run_dir: Where they make their run directories, on their own host.
         log_level: Severity up to which they log, 0 to 7 (flux-broker(1)).
         join_timeout: Seconds that those of an isolated burst wait for their lead.
+        owner: The name of the instance whose bursts they are, where that is another; or empty.
         address: Where the lead of an isolated burst is reached; empty for by its host's name.
     """
 
@@ -38,12 +43,15 @@ class Brokers:
     run_dir: Path = Path("/tmp")  # noqa: S108 - brokers want a short path that every host has
     log_level: int = 7
     join_timeout: float = 120.0
+    owner: str = ""
     address: str = ""
 
     @property
     def tag(self) -> str:
         """What tells the bursts of this instance from those of others."""
-        return hashlib.sha256(os.fsencode(self.directory.resolve())).hexdigest()[:8]
+        place = os.fsencode(self.directory.resolve())
+        owner = f"\n{self.owner}".encode() if self.owner else b""
+        return hashlib.sha256(place + owner).hexdigest()[:8]
 
     @property
     def config(self) -> Path:
@@ -60,7 +68,7 @@ class Brokers:
 
     def isolated(self, burst: str) -> Path:
         """Return the directory of an isolated burst; a connected one has none."""
-        return self.directory / "isolated" / burst
+        return self.directory / "isolated" / self.tag / burst
 
     def rundir(self, burst: str, host: str) -> Path:
         """Return the run directory of one broker."""
@@ -93,7 +101,7 @@ class Brokers:
         directory = self.isolated(burst)
         boot = [sys.executable, boot_isolated.__file__, str(directory), self.address]
         broker = self._broker(directory / f"{host}.toml", burst, host)
-        program = [sys.executable, run_job.__file__, self.flux, str(directory)]
+        program = [sys.executable, run_job.__file__, self.flux, str(directory), KEPT]
         return [*boot, str(self.join_timeout), host, *broker, *program]
 
     def _broker(self, config: Path, burst: str, host: str) -> list[str]:

@@ -9,14 +9,13 @@ was looked for and not found may seem to be missing for a minute after it was ma
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fluxburst import Burst, BurstState
 from fluxburst.commands import run
-from fluxburst.elastic import encode_resources
+from fluxburst.elastic import encode_resources, toml_text
 from fluxburst.errors import BurstError
 from fluxburst.isolation import OUTPUT_LIMIT, as_told, kept_output
 from fluxburst.sets import format_hostlist
@@ -44,7 +43,7 @@ class IsolatedBursts:
     def names(self) -> set[str]:
         """Return the bursts that there is a directory of."""
         with contextlib.suppress(FileNotFoundError):
-            return {path.name for path in self.brokers.isolated("").iterdir()}
+            return {path.name for path in self.brokers.isolated("").iterdir() if path.is_dir()}
         return set()
 
     def prepare(self, name: str, hosts: Sequence[str], cores: int, gpus: int, jobspec: str) -> None:
@@ -110,8 +109,7 @@ class IsolatedBursts:
         burst = replace(burst, hostnames=(), since=since or burst.since)
         now = as_told(burst, self._told(burst.name))
         if now.exit_code is not None:
-            output = kept_output(now, self.output_dir, lambda: self._output_of(burst.name))
-            return replace(now, output=output)
+            return replace(now, output=self._kept_output(now))
         if now.state is BurstState.FAILED:
             return now
         if launched is None or launched.lost:
@@ -137,6 +135,23 @@ class IsolatedBursts:
         told = [line.rstrip("\n").partition(" ") for line in whole]
         return {key: value for key, _, value in told}
 
+    def set_aside(self, name: str) -> Path:
+        """Return where the output of a burst's job is put that cannot be kept elsewhere."""
+        return self.brokers.logs(name) / "output"
+
+    def _kept_output(self, burst: Burst) -> str:
+        """Put a job's output where it outlives its burst; return where, and what is to be said."""
+        aside = self.set_aside(burst.name)
+        path = kept_output(
+            burst, self.output_dir, lambda: self._output_of(burst.name), otherwise=str(aside)
+        )
+        if path == str(aside) and not aside.exists():
+            with contextlib.suppress(OSError):  # why it could not be kept has been logged
+                aside.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                (self.brokers.isolated(burst.name) / OUTPUT).rename(aside)
+        cut = self._told(burst.name).get("cut", "")
+        return f"{path} (cut: {cut})" if cut else path
+
     def _output_of(self, name: str) -> bytes:
         with (self.brokers.isolated(name) / OUTPUT).open("rb") as file:
             return file.read(OUTPUT_LIMIT + 1)
@@ -156,13 +171,13 @@ def _configuration(directory: Path, hosts: Sequence[str]) -> str:
     """Return the brokers' configuration, without the lead's port (flux-config-bootstrap(5))."""
     lead, *others = hosts
     tables = [
-        f"[bootstrap]\ncurve_cert = {json.dumps(str(directory / CERTIFICATE))}",
-        f'[[bootstrap.hosts]]\nhost = {json.dumps(lead)}\nbind = "@{BOUND}@"\n'
+        f"[bootstrap]\ncurve_cert = {toml_text(directory / CERTIFICATE)}",
+        f'[[bootstrap.hosts]]\nhost = {toml_text(lead)}\nbind = "@{BOUND}@"\n'
         f'connect = "@{ENDPOINT}@"',
     ]
     if others:
-        tables.append(f"[[bootstrap.hosts]]\nhost = {json.dumps(format_hostlist(others))}")
-    resources = json.dumps(str(directory / RESOURCES))
+        tables.append(f"[[bootstrap.hosts]]\nhost = {toml_text(format_hostlist(others))}")
+    resources = toml_text(directory / RESOURCES)
     tables.append(f"[resource]\npath = {resources}\nnoverify = true")
     tables.append('[tbon]\ntcp_user_timeout = "2m"')
     return "\n\n".join(tables) + "\n"

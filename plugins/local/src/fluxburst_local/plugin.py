@@ -72,6 +72,7 @@ class LocalBurst(ElasticPlugin):
             self.params.run_dir,
             self.params.log_level,
             self.params.join_timeout,
+            "" if self.is_its_own else self.instance.name,
             LOOPBACK if self.params.launcher == "process" else "",
         )
 
@@ -149,10 +150,10 @@ class LocalBurst(ElasticPlugin):
 
     def in_use(self) -> dict[str, int]:
         """Return how many nodes of each type are up, or belong to a burst."""
-        free = {node.rank for node in self._available(self.launcher.launched())}
+        free = {node.hostname for node in self._available(self.launcher.launched())}
         counts: dict[str, int] = {}
         for node in self._declared():
-            if node.rank not in free and (not node.drained or burst_left_by(node)):
+            if node.hostname not in free and (not node.drained or burst_left_by(node)):
                 name = _type_name(node.cores, node.gpus)
                 counts[name] = counts.get(name, 0) + 1
         return counts
@@ -198,7 +199,8 @@ class LocalBurst(ElasticPlugin):
             shutil.rmtree(directory)
         else:
             self.have_leave(burst, self._nodes_of(burst), end)
-        if burst.state is not BurstState.FAILED and not burst.error:
+        kept = self._isolated.set_aside(burst.name).exists()
+        if burst.state is not BurstState.FAILED and not burst.error and not kept:
             shutil.rmtree(self.brokers.logs(burst.name), ignore_errors=True)
 
     def list_bursts(self) -> Collection[str]:

@@ -1,10 +1,10 @@
 """Runs the job of an isolated burst, once, and tells what becomes of it.
 
-usage: run_job.py FLUX DIRECTORY
+usage: run_job.py FLUX DIRECTORY BYTES
 
 Run as a file, with any Python 3, it is the initial program of the instance that the burst's brokers
 make. What it tells is in a file, a line for each thing: it has to be known when the instance has
-ended, too.
+ended, too. Of the job's output BYTES are kept.
 """
 
 import os
@@ -18,7 +18,7 @@ JOB, TOLD, OUTPUT = "job.json", "told", "output"
 
 def main() -> None:
     """Submit the job, put its output into a file, and tell how it ended."""
-    flux, directory = sys.argv[1], Path(sys.argv[2])
+    flux, directory, most = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     if (directory / TOLD).read_text():
         tell(directory, "broken", "its lead was started again after its job was")
         return
@@ -31,14 +31,40 @@ def main() -> None:
     job = done.stdout.strip()
     watch = threading.Thread(target=tell_when_it_runs, args=(flux, directory, job))
     watch.start()
-    output = os.open(directory / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    attach = [flux, "job", "attach", job]
-    code = subprocess.call(attach, stdin=subprocess.DEVNULL, stdout=output, stderr=output)  # noqa: S603
+    code, problem = follow([flux, "job", "attach", job], directory / OUTPUT, most)
     watch.join()
+    if problem:
+        tell(directory, "cut", problem)
     if code < 0 or not happened(flux, job, "clean"):
         tell(directory, "broken", "its instance was ended while its job ran")
     else:
         tell(directory, "exit-code", str(code))
+
+
+def follow(attach: "list[str]", output: Path, most: int) -> "tuple[int, str]":
+    """Keep what the job writes; return how it ended, and why some of it could not be kept."""
+    problem = append(output, b"")
+    with subprocess.Popen(  # noqa: S603
+        attach, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        assert process.stdout is not None
+        while chunk := os.read(process.stdout.fileno(), 65536):
+            kept = chunk[:most]
+            most -= len(kept)
+            if kept and not problem:
+                problem = append(output, kept)
+    return process.returncode, problem
+
+
+def append(path: Path, content: bytes) -> str:
+    """Add to a file that is its owner's alone; return why that could not be done, or empty."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "ab") as file:
+            file.write(content)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def tell_when_it_runs(flux: str, directory: Path, job: str) -> None:
