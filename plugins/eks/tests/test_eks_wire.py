@@ -120,7 +120,7 @@ def test_the_credentials_that_sts_refuses_are_an_error_of_their_kind() -> None:
 def test_aws_is_asked_again_when_it_says(status: int, code: str) -> None:
     busy = refusal(status, code, "slow down", Retry_After="0")
     good = (200, b'{"nodegroups": ["a"]}', {"Content-Type": "application/json"})
-    with asking(busy, busy, good) as (aws, script):
+    with asking(busy, busy, good, patience=60.0) as (aws, script):
         assert nodegroups.names(aws, "c") == ["a"]
         assert len(script.asked) == 3
 

@@ -21,6 +21,7 @@ from fluxburst.cli.progress import follow
 pytestmark = [
     pytest.mark.flux,
     pytest.mark.kubernetes,
+    pytest.mark.soak,
     pytest.mark.skipif(not flux_available(), reason="no live Flux"),
 ]
 

@@ -17,6 +17,7 @@ from fluxburst.elastic import this_host
 pytestmark = [
     pytest.mark.flux,
     pytest.mark.kubernetes,
+    pytest.mark.soak,
     pytest.mark.skipif(not flux_available(), reason="no live Flux"),
 ]
 

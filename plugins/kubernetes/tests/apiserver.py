@@ -155,7 +155,7 @@ def wait_until(condition: Any, what: str, seconds: float = PATIENCE_SECONDS) -> 
     while not condition():
         if time.monotonic() > until:
             raise AssertionError(f"it did not come to be that {what}")
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 def make_certificates(directory: Path, *, identified: bool = True) -> None:

@@ -127,6 +127,7 @@ def test_bursts_may_be_brought_up_and_taken_down_again_and_again(grown: Growing)
         descriptors = now
 
 
+@pytest.mark.soak
 def test_sixteen_nodes_come_and_go_in_turn_and_nothing_is_left(tmp_path: Path) -> None:
     with growing(tmp_path / "elastic", "--burst-nodes=16", "--cores=1", "--lead-cores=1") as many:
         client = many.client()
@@ -471,6 +472,7 @@ def test_a_free_burst_node_is_used_by_the_next_job_that_is_moved(queued: Growing
 # --- misfortunes -------------------------------------------------------------------------------
 
 
+@pytest.mark.soak
 def test_a_burst_whose_processes_will_not_end_is_ended_by_force(grown: Growing) -> None:
     plugin = grown.local()
     burst = plugin.create(Burst("local-stuck", "local", "2-core", 1))

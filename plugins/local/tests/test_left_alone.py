@@ -17,10 +17,11 @@ HERE = Path(__file__).parent
 IMPORTED_FROM = [HERE, HERE.parents[2] / "tests"]
 """Nothing of this Python's own may be among it: Flux's own commands run with another one."""
 
-STRIDE = 31
+STRIDE = 61
 """Which points are tried here; ``nox -s soak`` tries all of them."""
 
 
+@pytest.mark.soak
 def test_nodes_come_and_go_with_the_jobs_while_the_service_is_killed_three_times(
     tmp_path: Path,
 ) -> None:
@@ -44,4 +45,4 @@ def test_a_client_that_is_killed_anywhere_leaves_what_the_next_one_puts_in_order
     assert done.stdout, done.stderr
     told = json.loads(done.stdout)
     assert told["wrong"] == []
-    assert told["kills"] > 5
+    assert told["kills"] > 2

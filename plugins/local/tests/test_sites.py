@@ -143,6 +143,7 @@ def test_an_isolated_burst_runs_on_hosts_that_ssh_reaches(
     check_it_runs_there(by_ssh, tmp_path / "output", **options)
 
 
+@pytest.mark.soak
 @on_ssh
 def test_a_broker_ends_when_its_connection_does_and_is_mended_by_the_next_run(
     sshd: Sshd, by_ssh: Growing

@@ -42,6 +42,7 @@ def test_the_transcript_works_on_the_other_nodes_of_a_slurm_allocation(
     check_transcript(done, tmp_path, "srun")
 
 
+@pytest.mark.soak
 @on_slurm
 def test_the_transcript_works_in_an_allocation_of_one_node_by_another_job(
     slurm: Slurm, tmp_path: Path

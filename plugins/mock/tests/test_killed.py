@@ -29,8 +29,8 @@ def start(part: int, parts: int, *options: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     ("options", "stride", "at_least"),
     [
-        ((), 8, 60),
-        (("--isolated",), 16, 30),
+        ((), 16, 30),
+        (("--isolated",), 32, 15),
         pytest.param((), 1, 500, marks=pytest.mark.soak),
         pytest.param(("--isolated",), 1, 500, marks=pytest.mark.soak),
     ],
