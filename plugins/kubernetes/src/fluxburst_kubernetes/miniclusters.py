@@ -217,11 +217,11 @@ class MiniClusterBurst(ElasticPlugin):
 
     def _seen_free(self) -> Sequence[Slot]:
         """Return the slots that are free, or were so a moment ago."""
-        now = time.monotonic()
-        if self._seen is None or now - self._seen[0] > self.params.poll_interval:
+        now, seen = time.monotonic(), self._seen  # which creating a burst forgets meanwhile
+        if seen is None or now - seen[0] > self.params.poll_interval:
             with self._there() as cluster:
-                self._seen = now, self._free(cluster)
-        return self._seen[1]
+                seen = self._seen = now, self._free(cluster)
+        return seen[1]
 
     def _suits(self, slot: Slot, node_type: str) -> bool:
         return self._slot_shapes[slot.name] == self._shape_of(node_type)
@@ -338,10 +338,11 @@ class MiniClusterBurst(ElasticPlugin):
     def _make(self, cluster: Cluster, burst: Burst) -> Found:
         """Make a burst's MiniCluster, and all that it needs."""
         with self._changing:
-            self._seen = None
             self._prepare(cluster)
             make = self._isolate if burst.isolated else self._take_slot
-            return make(cluster, burst)
+            found = make(cluster, burst)
+            self._seen = None
+        return found
 
     def _prepare(self, cluster: Cluster) -> None:
         """Have all be there that a MiniCluster needs."""
