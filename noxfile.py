@@ -203,7 +203,7 @@ def alone(session: nox.Session, plugin: str) -> None:
     """
     live = session.python == NEWEST
     _install(session, [plugin])
-    marks = "" if live else WITHOUT_PARTS
+    marks = "not soak" if live else WITHOUT_PARTS
     _pytest(session, f"plugins/{plugin}/tests", marks=marks, live=live)
 
 
