@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -40,6 +41,16 @@ def grown(instance: Growing, tmp_path: Path) -> Iterator[Growing]:
     instance.clear()
 
 
+@pytest.fixture
+def plain(grown: Growing) -> Iterator[ElasticInstance]:
+    """An instance that was not made to grow, of two nodes, one of which is in use."""
+    with running_flux(size=2) as flux:
+        flux("submit", "-N1", "--exclusive", "sleep", "inf")
+        made = ElasticInstance(grown.directory, flux.uri, "local", grown.parameters)
+        yield made
+        made.clear(config_dir=str(grown.directory))
+
+
 def job_on_two_nodes(grown: Growing, *command: str) -> int:
     return grown.submit("-N2", "-n2", "-oexit-timeout=1s", *command)
 
@@ -55,17 +66,13 @@ def test_a_job_runs_in_an_instance_of_its_own_and_is_ended_here_as_there(
 @pytest.mark.flux
 @live
 def test_an_instance_that_was_not_made_to_grow_has_its_jobs_run_elsewhere(
-    grown: Growing, tmp_path: Path
+    plain: ElasticInstance,
 ) -> None:
-    with running_flux(size=2) as flux:
-        flux("submit", "-N1", "--exclusive", "sleep", "inf")
-        plain = ElasticInstance(grown.directory, flux.uri, "local", grown.parameters)
-        client = plain.client(config_dir=str(grown.directory))
-        jobid = plain.submit(*FAILS)
-        client.run_burst()
-        pass_until(client, lambda: not client.ledger.live())
-        assert "with exit code 3" in plain.flux("jobs", "-no", "{exception.note}", str(jobid))
-        plain.release()
+    client = plain.client(config_dir=str(plain.directory))
+    jobid = plain.submit(*FAILS)
+    client.run_burst()
+    pass_until(client, lambda: not client.ledger.live())
+    assert "with exit code 3" in plain.flux("jobs", "-no", "{exception.note}", str(jobid))
 
 
 @pytest.mark.flux
@@ -88,16 +95,12 @@ def test_instances_that_share_a_directory_leave_each_others_bursts_alone(grown: 
 
 @pytest.mark.flux
 @live
-def test_no_more_nodes_are_planned_than_hosts_are_free(grown: Growing) -> None:
-    with running_flux(size=2) as flux:
-        flux("submit", "-N1", "--exclusive", "sleep", "inf")
-        plain = ElasticInstance(grown.directory, flux.uri, "local", grown.parameters)
-        client = plain.client(config_dir=str(grown.directory))
-        jobs = [plain.submit("-N2", "-n2", "-oexit-timeout=1s", "sleep", "inf") for _ in range(2)]
-        for _ in range(2):  # two of three hosts are in use from the first time on
-            client.run_burst()
-            assert [entry.burst.jobs for entry in client.ledger.live()] == [(jobs[0],)]
-        plain.clear(config_dir=str(grown.directory))
+def test_no_more_nodes_are_planned_than_hosts_are_free(plain: ElasticInstance) -> None:
+    client = plain.client(config_dir=str(plain.directory))
+    jobs = [plain.submit("-N2", "-n2", "-oexit-timeout=1s", "sleep", "inf") for _ in range(2)]
+    for _ in range(2):  # two of three hosts are in use from the first time on
+        client.run_burst()
+        assert [entry.burst.jobs for entry in client.ledger.live()] == [(jobs[0],)]
 
 
 @pytest.mark.flux
@@ -159,15 +162,23 @@ def test_only_jobs_of_this_user_are_taken_as_they_would_run_as_this_user(grown: 
 
 @pytest.mark.flux
 @live
-def test_a_lead_that_is_killed_fails_the_burst_and_the_job_is_free_again(grown: Growing) -> None:
+def test_a_lead_that_is_killed_fails_the_burst_and_the_job_is_free_again_once_it_has_ended(
+    grown: Growing, tmp_path: Path
+) -> None:
     client = grown.client()
-    jobid = job_on_two_nodes(grown, "sleep", "inf")
+    alive = tmp_path / "alive"
+    # What nothing but its parents tell whose it is: these end first.
+    command = 'echo "$$" > "$0-$FLUX_TASK_RANK"; exec env -i sleep inf'
+    jobid = job_on_two_nodes(grown, "sh", "-c", command, str(alive))
     client.run_burst()
-    pass_until(client, lambda: [e for e in client.ledger.live() if e.ready])
+    files = [Path(f"{alive}-{rank}") for rank in range(2)]
+    wait_until(lambda: all(f.exists() and f.read_text().strip() for f in files), "the job runs")
+    tasks = [Path("/proc", file.read_text().strip()) for file in files]
+    (burst,) = [entry.burst for entry in client.ledger.live()]
     grown.brokers()["burst0"].kill()
     wait_until(lambda: "burst0" not in grown.brokers(), "the lead is no more")
-    (burst,) = [entry.burst for entry in client.ledger.live()]
     pass_until(client, lambda: burst.name not in {e.burst.name for e in client.ledger.live()})
+    assert [task.exists() for task in tasks] == [False, False]
     (failed,) = [e for e in client.ledger.entries() if e.burst.name == burst.name]
     assert failed.burst.state is BurstState.FAILED
     assert "burst0" in failed.burst.error
@@ -280,6 +291,57 @@ def test_a_broker_whose_lead_never_comes_gives_up_and_says_so(tmp_path: Path) ->
     done = script(boot_isolated.__file__, str(tmp_path), "", "0.2", "b", "true")
     assert done.returncode == 1
     assert done.stderr == f"fluxburst: the lead did not write {tmp_path}/endpoint within 0.2 s\n"
+
+
+LEAVES = 'env -i setsid sleep inf & echo $! > "$0"; kill -"$1" $$; wait'
+"""It leaves a process behind that nothing tells whose it is, and is ended by a signal."""
+
+
+@pytest.mark.parametrize(("number", "code"), [("KILL", 137), ("TERM", 143)])
+def test_what_a_broker_leaves_behind_is_ended_with_it(
+    tmp_path: Path, number: str, code: int
+) -> None:
+    template(tmp_path)
+    left = tmp_path / "left"
+    command = ["sh", "-c", LEAVES, str(left), number]
+    done = script(boot_isolated.__file__, str(tmp_path), "", "5", "a", *command)
+    assert done.returncode == code, done.stderr
+    assert not Path("/proc", left.read_text().strip()).exists()
+
+
+def test_a_broker_that_cannot_be_started_says_why(tmp_path: Path) -> None:
+    template(tmp_path)
+    done = script(boot_isolated.__file__, str(tmp_path), "", "5", "a", "/no/flux")
+    assert (done.returncode, done.stderr) == (
+        127,
+        "fluxburst: /no/flux cannot be run: No such file or directory\n",
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_broker_ends_as_it_wants_when_what_runs_it_is_ended(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    template(tmp_path)
+    says = """
+    trap 'sleep 0.1; echo kindly > "$0"; exit 7' TERM
+    echo > "$1"
+    while :; do sleep 0.1; done
+    """
+    said, ready = tmp_path / "said", tmp_path / "ready"
+    command = ["sh", "-c", says, str(said), str(ready)]
+    booted = subprocess.Popen(
+        [sys.executable, "-I", boot_isolated.__file__, str(tmp_path), "", "5", "a", *command],
+        start_new_session=True,
+    )
+    wait_until(ready.exists, "it runs")
+    if number is signal.SIGTERM:
+        os.killpg(booted.pid, number)
+        assert booted.wait(60) == 7
+    else:
+        booted.kill()
+        booted.wait(60)
+    wait_until(lambda: said.exists() and said.read_text() == "kindly\n", "the broker has ended")
 
 
 def flux_that(tmp_path: Path, text: str) -> str:
