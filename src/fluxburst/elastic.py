@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fluxburst.checks import check_port
 from fluxburst.commands import CommandError, run
 from fluxburst.errors import ConfigError, FluxUnavailableError, RequestError
 from fluxburst.sets import format_hostlist, format_idset, parse_hostlist
@@ -139,8 +140,7 @@ def check(elastic: Elastic) -> None:
     """
     _check_hosts(elastic)
     _check_shapes(elastic)
-    if not 1 <= elastic.port <= 65535:
-        raise RequestError(f"{elastic.port} is not a TCP port")
+    check_port(elastic.port)
     check_address(elastic.address)
     if elastic.network_device and not _DEVICE.fullmatch(elastic.network_device):
         raise RequestError(f"{elastic.network_device!r} is not a network device")
@@ -151,12 +151,14 @@ def check(elastic: Elastic) -> None:
         raise RequestError(f"the burst nodes' queue and the default one are both {elastic.queue!r}")
 
 
-def check_address(address: str) -> None:
-    """Check that something can be where brokers reach another.
+def check_address(address: str | None) -> None:
+    """Check that something can be where brokers reach another, where it is given.
 
     Raises:
         RequestError: if it is neither a hostname (RFC 1123) nor an IPv4 address.
     """
+    if address is None:
+        return
     labels = address.split(".")
     if not _HOSTNAME.fullmatch(address) or not all(1 <= len(one) <= 63 for one in labels):
         raise RequestError(f"{address!r} is neither a hostname nor an IPv4 address")

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator
 
-from fluxburst.checks import check_endpoint, check_request_timeout
+from fluxburst.checks import (
+    check_endpoint,
+    check_interval,
+    check_log_level,
+    check_port,
+    check_readable,
+    check_request_timeout,
+    run_checks,
+)
 from fluxburst.elastic import check_address, check_certificate, load
 from fluxburst.errors import RequestError
 from fluxburst_compute_engine.catalogue import machine_types
@@ -39,21 +46,17 @@ def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
         "disk_size_gb": _disk_size,
         "config_dir": _config_dir,
         "curve_cert": _curve_cert,
-        "munge_key": _munge_key,
+        "munge_key": lambda params: check_readable(params.munge_key),
         "flux_user": _flux_user,
-        "log_level": _log_level,
-        "lead_host": _lead_host,
-        "lead_port": _lead_port,
-        "poll_interval": _poll_interval,
+        "log_level": lambda params: check_log_level(params.log_level),
+        "lead_host": lambda params: check_address(params.lead_host),
+        "lead_port": lambda params: check_port(params.lead_port),
+        "poll_interval": lambda params: check_interval(params.poll_interval),
         "request_timeout": lambda params: check_request_timeout(params.request_timeout),
         "endpoint": lambda params: check_endpoint(params.endpoint or None, url=False),
         "resource_manager_endpoint": _resource_manager_endpoint,
     }
-    for field, check in checks.items():
-        try:
-            check(params)
-        except RequestError as error:
-            yield field, str(error)
+    return run_checks(checks, params)
 
 
 def check_name(text: str, what: str) -> None:
@@ -154,27 +157,9 @@ def _curve_cert(params: BurstParameters) -> None:
         check_certificate(params.config_dir / "curve.cert")
 
 
-def _munge_key(params: BurstParameters) -> None:
-    try:
-        if params.munge_key is not None:
-            params.munge_key.read_bytes()
-    except OSError as error:
-        raise RequestError(f"{params.munge_key} cannot be read: {error.strerror}") from error
-
-
 def _flux_user(params: BurstParameters) -> None:
     if params.flux_user is not None and not _USER.fullmatch(params.flux_user):
         raise RequestError(f"{params.flux_user!r} is not the name of a user")
-
-
-def _log_level(params: BurstParameters) -> None:
-    if not 0 <= params.log_level <= 7:
-        raise RequestError(f"must be from 0 (emergency) to 7 (debug), got {params.log_level}")
-
-
-def _lead_host(params: BurstParameters) -> None:
-    if params.lead_host is not None:
-        check_address(params.lead_host)
 
 
 def _resource_manager_endpoint(params: BurstParameters) -> None:
@@ -188,13 +173,3 @@ def _image(params: BurstParameters) -> None:
         f"{params.image!r} is neither a name for an image nor a path such as "
         "projects/a-project/global/images/an-image"
     )
-
-
-def _lead_port(params: BurstParameters) -> None:
-    if params.lead_port is not None and not 1 <= params.lead_port <= 65535:
-        raise RequestError(f"{params.lead_port} is not a TCP port")
-
-
-def _poll_interval(params: BurstParameters) -> None:
-    if not 0 < params.poll_interval < math.inf:
-        raise RequestError("must be more than no time")

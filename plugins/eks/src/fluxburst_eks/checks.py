@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Iterator
 
-from fluxburst.checks import check_endpoint
+from fluxburst.checks import check_endpoint, check_interval, run_checks
 from fluxburst.errors import RequestError
 from fluxburst_eks.parameters import BurstParameters
-from fluxburst_kubernetes.checks import run_checks
 
 NEEDED_IN_ENVIRONMENT = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
@@ -36,7 +34,7 @@ def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
         "subnets": _subnets,
         "security_groups": _security_groups,
         "disk_size": _disk_size,
-        "aws_poll_interval": _aws_poll_interval,
+        "aws_poll_interval": lambda params: check_interval(params.aws_poll_interval),
         "endpoint_url": lambda params: check_endpoint(params.endpoint_url, url=True),
     }
     return run_checks(checks, params)
@@ -120,8 +118,3 @@ def _security_groups(params: BurstParameters) -> None:
 def _disk_size(params: BurstParameters) -> None:
     if params.disk_size is not None and params.disk_size < 1:
         raise RequestError("must be more than nothing")
-
-
-def _aws_poll_interval(params: BurstParameters) -> None:
-    if not 0 < params.aws_poll_interval < math.inf:
-        raise RequestError("must be more than no time")

@@ -6,11 +6,10 @@ import math
 import re
 from collections.abc import Callable, Iterator
 
-from fluxburst.checks import check_endpoint
+from fluxburst.checks import check_endpoint, check_interval, run_checks
 from fluxburst.errors import RequestError
 from fluxburst_compute_engine.checks import check_project
 from fluxburst_gke.parameters import BurstParameters
-from fluxburst_kubernetes.checks import run_checks
 
 _CLUSTER = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", re.ASCII)
 _LOCATION = re.compile(r"[a-z]+-[a-z]+[0-9]+(-[a-z0-9]+)?", re.ASCII)
@@ -24,7 +23,7 @@ def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
         "location": _location,
         "zones": _zones,
         "max_run_duration": _max_run_duration,
-        "operation_interval": _operation_interval,
+        "operation_interval": lambda params: check_interval(params.operation_interval),
         "endpoint": lambda params: check_endpoint(params.endpoint, url=False),
         "compute_endpoint": lambda params: check_endpoint(params.compute_endpoint, url=False),
         "iam_endpoint": lambda params: check_endpoint(params.iam_endpoint, url=True),
@@ -57,8 +56,3 @@ def _zones(params: BurstParameters) -> None:
 def _max_run_duration(params: BurstParameters) -> None:
     if params.max_run_duration is not None and not 60 <= params.max_run_duration < math.inf:
         raise RequestError("must be at least a minute")
-
-
-def _operation_interval(params: BurstParameters) -> None:
-    if not 0 < params.operation_interval < math.inf:
-        raise RequestError("must be more than no time")

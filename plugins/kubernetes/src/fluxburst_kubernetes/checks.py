@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
-from fluxburst.checks import check_request_timeout
+from fluxburst.checks import (
+    check_interval,
+    check_log_level,
+    check_port,
+    check_price,
+    check_readable,
+    check_request_timeout,
+    run_checks,
+)
 from fluxburst.elastic import check_address, check_certificate, load
 from fluxburst.errors import RequestError
 from fluxburst_kubernetes.parameters import BurstParameters, MiniClusterParameters
 from fluxburst_kubernetes.slots import declared_slots, slot_names
-
-P = TypeVar("P")
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9._:/@+-]*", re.ASCII | re.IGNORECASE)
@@ -30,18 +34,18 @@ def check_parameters(params: MiniClusterParameters) -> Iterator[tuple[str, str]]
         "flux_view_image": lambda params: _image(params.flux_view_image or params.image),
         "config_dir": _config_dir,
         "cpu_limit": _cpu_limit,
-        "log_level": _log_level,
+        "log_level": lambda params: check_log_level(params.log_level),
         "flux_user": _flux_user,
-        "lead_host": _lead_host,
-        "lead_port": _lead_port,
+        "lead_host": lambda params: check_address(params.lead_host),
+        "lead_port": lambda params: check_port(params.lead_port),
         "lead_size": _lead_size,
         "curve_cert": _curve_cert,
         "curve_cert_secret_name": _curve_cert_secret_name,
         "munge_secret_name": _munge_secret_name,
-        "munge_key": lambda params: _readable(params.munge_key),
-        "broker_toml": lambda params: _readable(params.broker_toml),
+        "munge_key": lambda params: check_readable(params.munge_key),
+        "broker_toml": lambda params: check_readable(params.broker_toml),
         "flux_operator_yaml": _flux_operator_yaml,
-        "poll_interval": _poll_interval,
+        "poll_interval": lambda params: check_interval(params.poll_interval),
         "request_timeout": lambda params: check_request_timeout(params.request_timeout),
     }
     return run_checks(checks, params)
@@ -52,19 +56,10 @@ def check_cluster_parameters(params: BurstParameters) -> Iterator[tuple[str, str
     checks: dict[str, Callable[[BurstParameters], None]] = {
         "isolated_burst": _isolated_burst,
         "node_types": _node_types,
-        "price": _price,
-        "kubeconfig": lambda params: _readable(params.kubeconfig),
+        "price": lambda params: check_price(params.price),
+        "kubeconfig": lambda params: check_readable(params.kubeconfig),
     }
     return run_checks(checks, params)
-
-
-def run_checks(checks: Mapping[str, Callable[[P], None]], params: P) -> Iterator[tuple[str, str]]:
-    """Yield the field and the problem for each check that raises a RequestError."""
-    for field, check in checks.items():
-        try:
-            check(params)
-        except RequestError as error:
-            yield field, str(error)
 
 
 def _name(params: MiniClusterParameters) -> None:
@@ -123,32 +118,12 @@ def _isolated_burst(params: BurstParameters) -> None:
         )
 
 
-def _price(params: BurstParameters) -> None:
-    if not 0 <= params.price < math.inf:
-        raise RequestError(f"must be a number of 0 or more, got {params.price}")
-
-
-def _log_level(params: MiniClusterParameters) -> None:
-    if not 0 <= params.log_level <= 7:
-        raise RequestError(f"must be from 0 (emergency) to 7 (debug), got {params.log_level}")
-
-
 def _flux_user(params: MiniClusterParameters) -> None:
     if params.flux_user is not None and not re.fullmatch(r"[0-9]{1,10}", params.flux_user, re.A):
         raise RequestError(
             f"must be a user id, got {params.flux_user!r}: Kubernetes knows no names of users, and "
             "MiniClusters of v1alpha2 do not either; leave it out for the user of the image"
         )
-
-
-def _lead_host(params: MiniClusterParameters) -> None:
-    if params.lead_host is not None:
-        check_address(params.lead_host)
-
-
-def _lead_port(params: MiniClusterParameters) -> None:
-    if params.lead_port is not None and not 1 <= params.lead_port <= 65535:
-        raise RequestError(f"{params.lead_port} is not a TCP port")
 
 
 def _lead_size(params: MiniClusterParameters) -> None:
@@ -180,24 +155,9 @@ def _secret_name(name: str) -> None:
         raise RequestError(f"{name!r} is not a name for a secret (RFC 1123)")
 
 
-def _readable(path: Path | None) -> None:
-    try:
-        if path is not None:
-            path.read_bytes()
-    except OSError as error:
-        raise RequestError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # it has a NUL
-        raise RequestError(f"{str(path)!r} is not a path") from error
-
-
 def _flux_operator_yaml(params: MiniClusterParameters) -> None:
     source = params.flux_operator_yaml
     if source is not None and source.startswith("http://"):
         raise RequestError("must be a file or an https URL: it is given rights in the cluster")
     if source is not None and not source.startswith("https://"):
-        _readable(Path(source))
-
-
-def _poll_interval(params: MiniClusterParameters) -> None:
-    if not 0 < params.poll_interval < math.inf:
-        raise RequestError("must be more than no time")
+        check_readable(Path(source))

@@ -16,6 +16,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Optional
 
 from fluxburst import Burst, BurstState, ByteSize, Duration, NodeType
+from fluxburst.checks import run_checks
 from fluxburst.elastic import BURST_PROPERTY
 from fluxburst.errors import BurstError, ParameterError, Problem, RequestError
 from fluxburst.machine_types import (
@@ -26,7 +27,6 @@ from fluxburst.machine_types import (
     node_types,
 )
 from fluxburst.plugins import Finding, only_looking
-from fluxburst_kubernetes.checks import run_checks
 from fluxburst_kubernetes.errors import StaysError
 from fluxburst_kubernetes.miniclusters import MiniClusterBurst
 from fluxburst_kubernetes.node_pools import (

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from fluxburst import Burst, BurstState, Job, Node, NodeType
+from fluxburst.checks import check_log_level, check_price, run_checks
 from fluxburst.elastic import BURST_PROPERTY, check_certificate, find_flux, load
 from fluxburst.errors import (
     CapacityError,
@@ -98,20 +98,17 @@ class LocalBurst(ElasticPlugin):
         Raises:
             ParameterError: for all that is wrong.
         """
-        problems: list[Problem] = []
-        for field, check in (
-            ("config_dir", self._check_directory),
-            ("flux_root", self._check_flux_root),
-            ("hostnames", self._check_hostnames),
-            ("log_level", self._check_log_level),
-            ("run_dir", self._check_run_dir),
-            ("price", self._check_price),
-            ("max_nodes", self._check_max_nodes),
-        ):
-            try:
-                check()
-            except RequestError as error:
-                problems.append(Problem(field, "config or environment", str(error)))
+        checks: dict[str, Callable[[LocalBurst], None]] = {
+            "config_dir": LocalBurst._check_directory,
+            "flux_root": LocalBurst._check_flux_root,
+            "hostnames": LocalBurst._check_hostnames,
+            "log_level": lambda plugin: check_log_level(plugin.params.log_level),
+            "run_dir": LocalBurst._check_run_dir,
+            "price": lambda plugin: check_price(plugin.params.price),
+            "max_nodes": LocalBurst._check_max_nodes,
+        }
+        wrong = run_checks(checks, self)
+        problems = [Problem(field, "config or environment", why) for field, why in wrong]
         if problems:
             raise ParameterError(self.name, problems)
         return True
@@ -433,11 +430,6 @@ class LocalBurst(ElasticPlugin):
                 f"{self.directory / 'config' / 'system.toml'} [declared: {declared}]"
             )
 
-    def _check_log_level(self) -> None:
-        if not 0 <= self.params.log_level <= 7:
-            level = self.params.log_level
-            raise RequestError(f"must be from 0 (emergency) to 7 (debug), got {level}")
-
     def _check_run_dir(self) -> None:
         if not self.params.run_dir.is_absolute():
             raise RequestError(f"must be an absolute path, got {str(self.params.run_dir)!r}")
@@ -447,10 +439,6 @@ class LocalBurst(ElasticPlugin):
             raise RequestError(
                 f"must be at most {RUN_DIR_BYTES} bytes long, for the sockets in it (unix(7))"
             )
-
-    def _check_price(self) -> None:
-        if not 0 <= self.params.price < math.inf:
-            raise RequestError(f"must be a number of 0 or more, got {self.params.price}")
 
     def _check_max_nodes(self) -> None:
         if self.params.max_nodes is not None and self.params.max_nodes < 0:
