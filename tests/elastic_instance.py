@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import socket
 import subprocess
@@ -12,9 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from live import Flux
 
 from fluxburst import Burst, FluxBurst
+from fluxburst.cli import main
 from fluxburst.cli.progress import follow
 from fluxburst.config import Config, load
 from fluxburst.policy import Policy
@@ -63,6 +67,16 @@ def command_line(
         check=False,
         timeout=180,
     )
+
+
+def refusal_of_init(plugin: str, directory: Path, *options: str) -> str:
+    """Have a plugin's ``init`` refuse options in one line, and make nothing; return the line."""
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), pytest.raises(SystemExit) as exited:
+        main([plugin, "init", str(directory), *options])
+    assert (exited.value.code, said.getvalue().count("\n")) == (2, 1)
+    assert not directory.exists()
+    return said.getvalue()
 
 
 def bring_up(client: FluxBurst, seconds: float = PATIENCE_SECONDS) -> list[Burst]:

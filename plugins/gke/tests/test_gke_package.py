@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from elastic_instance import refusal_of_init
 from support import flux_available
 
 from fluxburst.config import load
@@ -80,17 +81,15 @@ def fluxburst(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_machine_type_that_there_is_not_is_no_traceback(tmp_path: Path) -> None:
-    done = fluxburst(
-        "gke", "init", str(tmp_path / "x"), "--lead-cores=2", "--machine-type=c2-standart-8=2"
-    )
-    assert done.returncode == 2
-    assert "did you mean 'c2-standard-8'?" in " ".join(done.stderr.split())
+    options = ["--lead-cores=2", "--machine-type=c2-standart-8=2"]
+    said = refusal_of_init("gke", tmp_path / "x", *options)
+    assert "did you mean 'c2-standard-8'?" in said
 
 
 @pytest.mark.parametrize("text", ["c2-standard-8", "c2-standard-8=0", "c2-standard-8=x", "=3"])
 def test_a_number_of_hosts_that_cannot_be_is_refused(tmp_path: Path, text: str) -> None:
-    done = fluxburst("gke", "init", str(tmp_path / "x"), "--lead-cores=2", f"--machine-type={text}")
-    assert (done.returncode, "expected NAME=COUNT" in done.stderr) == (2, True)
+    options = ["--lead-cores=2", f"--machine-type={text}"]
+    assert "expected NAME=COUNT" in refusal_of_init("gke", tmp_path / "x", *options)
 
 
 @pytest.mark.flux
@@ -154,7 +153,4 @@ def test_the_wheel_alone_brings_the_plugin_along(tmp_path: Path) -> None:
 def test_init_refuses_what_the_plugin_would_and_names_the_option(
     tmp_path: Path, option: str, said: str
 ) -> None:
-    done = fluxburst("gke", "init", str(tmp_path / "x"), "--lead-cores=2", option)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert said in done.stderr
-    assert not (tmp_path / "x").exists()
+    assert said in refusal_of_init("gke", tmp_path / "x", "--lead-cores=2", option)
