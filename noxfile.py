@@ -83,7 +83,7 @@ def _api_server() -> str:
 
 
 _complete_path()
-os.environ["PIP_NO_COMPILE"] = "1"  # much of what is installed is never imported
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # tests start many processes that import the same
 FLUX = _version_of(["flux"], "version", r"libflux-core:\s*(\S+)")
 PARTS = {
     "Flux": FLUX,
@@ -130,7 +130,8 @@ def _pytest(session: nox.Session, *paths: str, marks: str = "", live: bool = Fal
     workers = str(2 * (os.cpu_count() or 1)) if live else "auto"
     parallel = ["-n", workers, "--dist", "loadfile"]
     chosen = [*paths, "-m", marks] if marks else paths
-    session.run("pytest", "-q", *parallel, f"--junitxml={file}", *chosen, *session.posargs)
+    arguments = ["-q", *parallel, f"--junitxml={file}", *chosen, *session.posargs]
+    session.run("pytest", *arguments, env={"BUILT_WHEELS": str(WHEELS)})
 
 
 def _with_needed(plugins: list[str]) -> list[str]:
@@ -158,11 +159,14 @@ def _test_tools_of(plugins: list[str]) -> list[str]:
 
 
 def _install(session: nox.Session, plugins: list[str]) -> None:
-    """Install the wheels as they are now, also over those of the same version from before."""
+    """Install the wheels as they are now, also over those of the same version from before.
+
+    What is imported is compiled then: that is little of what is installed.
+    """
     wheels = [_wheels()["fluxburst"], *(_wheel_of(name) for name in _with_needed(plugins))]
     flux = [f"flux-python=={FLUX}", "ply"] if FLUX else []
-    session.install(*TEST_TOOLS, *_test_tools_of(plugins), *wheels, *flux)
-    session.install("--force-reinstall", "--no-deps", *wheels)
+    session.install("--no-compile", *TEST_TOOLS, *_test_tools_of(plugins), *wheels, *flux)
+    session.install("--no-compile", "--force-reinstall", "--no-deps", *wheels)
 
 
 @nox.session
@@ -330,5 +334,5 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=NEWEST)
 def typing(session: nox.Session) -> None:
     """Check types."""
-    session.install(*TYPING_TOOLS, _wheels()["fluxburst"])
+    session.install("--no-compile", *TYPING_TOOLS, _wheels()["fluxburst"])
     session.run("mypy")
