@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -326,6 +327,17 @@ def test_a_node_that_goes_down_ends_a_wait() -> None:
         timer.start()
         wait_until(instance, lambda: not instance.nodes()[1].up)
         timer.join()
+
+
+@pytest.mark.flux
+@needs_flux
+def test_a_node_whose_broker_was_killed_a_moment_ago_can_be_disconnected() -> None:
+    with running_flux({"two.toml": TWO_NODES}, size=2) as flux:
+        instance = LiveInstance(handle_of(flux))
+        os.kill(int(flux("exec", "-r1", "flux", "getattr", "broker.pid")), signal.SIGKILL)
+        time.sleep(0.1)  # its socket is closed by now, and the instance sends nothing to it
+        instance.disconnect([1])
+        wait_until(instance, lambda: not instance.nodes()[1].up)
 
 
 @pytest.mark.flux

@@ -389,7 +389,8 @@ class LiveInstance:
                 try:
                     requests.ask("overlay.disconnect-subtree", {"rank": rank}, nodeid=0)
                 except OSError as error:
-                    if error.errno != errno.EINVAL:  # which means that it is offline
+                    # It is offline, or its connection is gone, which the instance is yet to notice.
+                    if error.errno not in (errno.EINVAL, errno.EHOSTUNREACH):
                         raise
 
     def wait_for_jobs(self, jobids: Collection[int], states: JobState) -> None:
