@@ -15,8 +15,9 @@ from hypothesis import settings
 
 MakePackage = Callable[..., str]
 
-# How long an example takes says more of the machine than of what is tested.
-settings.register_profile("fluxburst", deadline=None)
+# How long an example takes says more of the machine than of what is tested; and each run tries
+# others, so that none has to try many.
+settings.register_profile("fluxburst", deadline=None, max_examples=40)
 settings.load_profile("fluxburst")
 
 

@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 def wait_until(
-    condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS, every: float = 0.1
+    condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS, every: float = 0.2
 ) -> None:
     """Wait until something is so."""
     until = time.monotonic() + seconds

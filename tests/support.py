@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import shutil
 import signal
 import subprocess
@@ -197,6 +198,7 @@ def client_on(
     return client
 
 
+@functools.cache
 def flux_available() -> bool:
     """Whether there is a live Flux to test with, and a binding to talk to it."""
     if shutil.which("flux") is None:

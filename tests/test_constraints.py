@@ -226,7 +226,7 @@ def test_what_is_not_expanded_is_refused_just_as_well(text: str) -> None:
 
 
 @given(st.lists(some_nodes, min_size=1, max_size=5), fluxs_constraints)
-@settings(unhurried, max_examples=200)
+@settings(unhurried, max_examples=100)
 def test_a_constraint_matches_as_it_does_in_flux(nodes: list[Node], constraint: Any) -> None:
     resource = pytest.importorskip("flux.resource")
     execution = {
@@ -303,7 +303,7 @@ anything = st.recursive(
 
 
 @given(anything, some_nodes)
-@settings(unhurried, max_examples=300)
+@settings(unhurried, max_examples=150)
 def test_any_value_is_a_constraint_or_a_jobspec_error(constraint: Any, node: Node) -> None:
     with contextlib.suppress(JobspecError):
         assert on(node, constraint) in (True, False)

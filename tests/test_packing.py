@@ -234,14 +234,14 @@ def rooms(pool: Pool) -> list[tuple[int, float, float]]:
 
 @given(worlds())
 @example(World((), (), ()))
-@settings(unhurried, max_examples=150)
+@settings(unhurried, max_examples=75)
 def test_no_node_is_overcommitted_and_no_limit_exceeded(world: World) -> None:
     packer = world.packer()
     check(world, packer, packer.pack(world.jobs), world.jobs)
 
 
 @given(worlds(exclusive=False))
-@settings(unhurried, max_examples=200)
+@settings(unhurried, max_examples=100)
 def test_cores_and_gpus_are_conserved(world: World) -> None:
     packer = world.packer()
     packing = packer.pack(world.jobs)
@@ -329,7 +329,7 @@ def test_a_job_that_fits_nowhere_is_unplaced_whatever_else_is_there(world: World
 
 
 @given(worlds(parts=1))
-@settings(unhurried, max_examples=200)
+@settings(unhurried, max_examples=100)
 def test_where_limits_bind_the_later_of_two_alike_is_left_out(world: World) -> None:
     packing = world.packer().pack(world.jobs)
     for out in (job for job in world.jobs if job.job in packing.unplaced):
@@ -440,7 +440,7 @@ def matching_any(jobs: Sequence[Demand], properties: object, node: Node | None =
 
 
 @given(worlds())
-@settings(unhurried, max_examples=200)
+@settings(unhurried, max_examples=100)
 def test_of_nodes_that_match_never_more_is_taken_than_there_is(world: World) -> None:
     packer = world.packer()
     packing = packer.pack(world.jobs)
@@ -786,7 +786,7 @@ def fits_by_hand(chunk: Chunk, nodes: Sequence[Node]) -> bool:
 
 
 @given(some_chunks(), instance_nodes())
-@settings(unhurried, max_examples=300)
+@settings(unhurried, max_examples=150)
 def test_what_fits_now_agrees_with_filling_nodes_one_by_one(
     chunk: Chunk, nodes: tuple[Node, ...]
 ) -> None:

@@ -177,8 +177,8 @@ class Site:
         return {
             "endpoint_url": self.url,
             "node_role_arn": NODE_ROLE,
-            "poll_interval": 0.02,
-            "aws_poll_interval": 0.01,
+            "poll_interval": 0.05,
+            "aws_poll_interval": 0.05,
             "retry_timeout": 1.0,
         }
 

@@ -45,7 +45,7 @@ def test_the_scenario_of_all_plugins(eks_server: Server, tmp_path: Path) -> None
     options = ["--address=127.0.0.1", "--lead-cores=2", "--namespace=eks-scenario"]
     options += ["--clusters=2", "--machine-type=c5.4xlarge=6"]
     with eks_site(eks_server, shutil.which("flux") or "") as site:
-        parameters = {**site.parameters, "poll_interval": "100ms", "aws_poll_interval": "10ms"}
+        parameters = {**site.parameters, "poll_interval": "100ms", "aws_poll_interval": "100ms"}
         parameters |= {"retry_timeout": "1s", "live_prices": False, "zone_rest": "1ms"}
         parameters["output_dir"] = str(tmp_path / "output")
         with (

@@ -115,8 +115,8 @@ class Site:
             "compute_endpoint": self.url,
             "iam_endpoint": self.url,
             "live_prices": False,
-            "operation_interval": 0.02,
-            "poll_interval": 0.02,
+            "operation_interval": 0.05,
+            "poll_interval": 0.05,
             "retry_timeout": 1.0,
             "location": LOCATION,
         }

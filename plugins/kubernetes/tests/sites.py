@@ -44,7 +44,7 @@ def client_of(server: Server, directory: Path, **parameters: Any) -> FluxBurst:
         "kubeconfig": str(server.kubeconfig),
         "config_dir": str(directory),
         "name": "burst-[0-1]",
-        "poll_interval": 0.02,
+        "poll_interval": 0.05,
         "retry_timeout": 1.0,
         **parameters,
     }

@@ -37,7 +37,7 @@ def isolated_plugin(server: Server, namespace: str, **parameters: Any) -> Kubern
         "namespace": namespace,
         "isolated_burst": True,
         "cpu_limit": 2,
-        "poll_interval": 0.02,
+        "poll_interval": 0.05,
         **parameters,
     }
     plugin = KubernetesBurst(build("kubernetes", BurstParameters, config=written))
