@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from fluxburst.elastic import Elastic, check_here, why_unreachable
+from fluxburst.elastic import Elastic
+from fluxburst.elastic_directory import check_here, why_unreachable
 from fluxburst.errors import RequestError
 
 

@@ -26,7 +26,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from support import at_most, flux_available
 
-from fluxburst import config, elastic, parameters
+from fluxburst import config, elastic, elastic_directory, parameters
 from fluxburst.cli import main
 from fluxburst.elastic import Elastic, Shape
 from fluxburst.errors import RequestError
@@ -993,7 +993,7 @@ def test_any_instance_that_is_written_is_loaded_back_the_same(made: Elastic) -> 
     with tempfile.TemporaryDirectory() as root:
         site = Site(Path(root))
         made = Elastic(**{**vars(made), "flux": str(site.bin / "flux"), "user": USER})
-        elastic.write(made, site.directory)
+        elastic_directory.write(made, site.directory)
         assert elastic.load(site.directory) == made
 
 
@@ -1037,7 +1037,7 @@ SHAPED = Elastic(
 @pytest.mark.flux
 @needs_flux
 def test_flux_reads_burst_nodes_of_several_shapes(tmp_path: Path) -> None:
-    elastic.write(SHAPED, tmp_path / "elastic")
+    elastic_directory.write(SHAPED, tmp_path / "elastic")
     resources = (tmp_path / "elastic" / "R").read_text()
 
     def decoded(what: str, *options: str) -> str:

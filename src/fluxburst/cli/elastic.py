@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from fluxburst import elastic as elastic_instances
+from fluxburst import elastic_directory
 from fluxburst.cli.output import console
 from fluxburst.elastic import Elastic, Shape
 from fluxburst.errors import RequestError
@@ -162,7 +163,7 @@ def write(
         parameters: The plugin's parameters; those that are None are left out.
 
     Raises:
-        RequestError: and what else :func:`fluxburst.elastic.write` raises.
+        RequestError: and what else :func:`fluxburst.elastic_directory.write` raises.
     """
     written = {"config_dir": str(directory.absolute()), **parameters}
     lines = [
@@ -174,7 +175,7 @@ def write(
             if value is not None
         ),
     ]
-    elastic_instances.write(
+    elastic_directory.write(
         elastic,
         directory,
         curve_cert=given["curve_cert"],
@@ -184,7 +185,7 @@ def write(
         },
         overwrite=given["force"],
     )
-    problem = elastic_instances.why_unreachable(elastic.address)
+    problem = elastic_directory.why_unreachable(elastic.address)
     if problem:
         _log.warning(
             "burst nodes may not reach the lead: %s; give an address that they reach it at with "

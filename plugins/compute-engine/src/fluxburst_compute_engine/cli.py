@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from fluxburst import elastic as elastic_instances
+from fluxburst import elastic_directory
 from fluxburst.cli import elastic as commands
 from fluxburst.cli.app import Command, settings_of
 from fluxburst.elastic import Elastic, Shape
@@ -62,7 +62,7 @@ def init(context: click.Context, /, directory: Path, **options: Any) -> None:
     with Flux itself.
     """
     settings = settings_of(context)
-    elastic_instances.check_replaceable(directory, overwrite=options["force"])
+    elastic_directory.check_replaceable(directory, overwrite=options["force"])
     parameters = {key: options[key] for key in _SET_BY if options[key] is not None}
     commands.refuse(check_parameters(BurstParameters(**parameters)), _SET_BY)
     wanted = _wanted(options["declared"])

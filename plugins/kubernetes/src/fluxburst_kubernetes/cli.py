@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from fluxburst import elastic as elastic_instances
+from fluxburst import elastic_directory
 from fluxburst.cli import elastic as commands
 from fluxburst.cli.app import Command, settings_of
 from fluxburst.elastic import Elastic
@@ -47,7 +48,7 @@ def init(context: click.Context, /, directory: Path, **options: Any) -> None:
     is checked with Flux itself.
     """
     settings = settings_of(context)
-    elastic_instances.check_replaceable(directory, overwrite=options["force"])
+    elastic_directory.check_replaceable(directory, overwrite=options["force"])
     commands.check_nodes("--clusters times --nodes", options["clusters"] * options["nodes"])
     last = options["clusters"] - 1
     names = f"{options['name']}-[0-{last}]" if last else f"{options['name']}-0"

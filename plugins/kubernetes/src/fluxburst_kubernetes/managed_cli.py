@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from fluxburst import elastic as elastic_instances
+from fluxburst import elastic_directory
 from fluxburst.cli import elastic as commands
 from fluxburst.cli.app import Command, settings_of
 from fluxburst.elastic import Elastic, Shape
@@ -67,7 +67,7 @@ def init_command(
         until fluxburst brings them up. The result is checked with Flux itself.
         """
         settings = settings_of(context)
-        elastic_instances.check_replaceable(directory, overwrite=given["force"])
+        elastic_directory.check_replaceable(directory, overwrite=given["force"])
         counts = commands.counts_of("--machine-type", given["machine_types"], default)
         commands.check_nodes("--machine-type", given["clusters"] * sum(counts.values()))
         machines = {name: table()[name] for name in counts}

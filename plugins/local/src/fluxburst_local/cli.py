@@ -13,6 +13,7 @@ from typing import Any, get_args
 import click
 
 from fluxburst import elastic as elastic_instances
+from fluxburst import elastic_directory
 from fluxburst.cli.app import Command, settings_of
 from fluxburst.cli.output import console
 from fluxburst.elastic import Elastic
@@ -64,13 +65,13 @@ def init(context: click.Context, /, directory: Path, **options: Any) -> None:
     checked with Flux itself.
     """
     settings = settings_of(context)
-    elastic_instances.check_replaceable(directory, overwrite=options["force"])
+    elastic_directory.check_replaceable(directory, overwrite=options["force"])
     flux = elastic_instances.find_flux(options["flux_root"])
     _check_flux(flux)
     around = surroundings(flux)
     elastic = _elastic(flux, around, options)
     launcher = options["launcher"] or around.launcher
-    elastic_instances.write(
+    elastic_directory.write(
         elastic,
         directory,
         curve_cert=options["curve_cert"],
@@ -102,7 +103,7 @@ def start(context: click.Context, directory: Path, command: tuple[str, ...]) -> 
         )
     hostname = _own_name(elastic)
     if hostname == elastic.lead_hosts[0]:
-        elastic_instances.check_port_free(elastic)
+        elastic_directory.check_port_free(elastic)
         note_enclosure(directory)
     program = command or (os.environ.get("SHELL") or "/bin/sh",)
     first = [sys.executable, "-m", "fluxburst_local.initial_program", elastic.flux]

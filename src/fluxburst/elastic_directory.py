@@ -1,0 +1,290 @@
+"""The directory of an elastic instance: writing it, and having Flux check it before it is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import pwd
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from fluxburst.commands import CommandError, run
+from fluxburst.elastic import (
+    BURST_PROPERTY,
+    RECORD,
+    Elastic,
+    check,
+    check_certificate,
+    encode_resources,
+    is_loopback,
+    lead_command,
+    load,
+    record,
+    system_toml,
+    this_host,
+    without_flux,
+)
+from fluxburst.errors import RequestError
+from fluxburst.sets import parse_hostlist
+
+TRIAL_SECONDS = 60.0
+
+
+def write(
+    elastic: Elastic,
+    directory: Path,
+    *,
+    curve_cert: Path | None = None,
+    files: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write an elastic instance's directory, and have Flux check it before it is there.
+
+    It holds ``config/system.toml`` for the brokers, the resource set ``R``, the certificate
+    ``curve.cert`` (mode 0600), and ``elastic.toml``, from which :func:`fluxburst.elastic.load`
+    reads ``elastic``. Where this host is rank 0, a lead broker is started on it once, and ended.
+
+    Args:
+        elastic: What the instance is made of.
+        directory: Where to write it; its parent must exist.
+        curve_cert: A certificate to use (flux-keygen(1)), rather than a new one.
+        files: More files to put there: name to content, mode 0600, or 0700 for a script.
+        overwrite: Replace a directory that was written by this function.
+
+    Raises:
+        RequestError: if something is wrong with what was given; nothing is left behind.
+        FluxUnavailableError: if there is no such Flux.
+        CommandError: if Flux refuses it; nothing is left behind.
+    """
+    check(elastic)
+    directory = directory.absolute()
+    _check_name(directory)
+    check_replaceable(directory, overwrite=overwrite)
+    if _is_rank_0(elastic):
+        check_here(elastic)
+    try:
+        made = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    except OSError as error:
+        raise RequestError(f"{directory} cannot be written: {error.strerror}") from error
+    try:
+        _fill(made, elastic, curve_cert, files or {})
+        _try_out(made, elastic)
+        (made / "config" / "system.toml").write_text(system_toml(elastic, directory))
+        _give_to(made, elastic.user)
+        _put_in_place(made, directory)
+        os.chown(directory, made.stat().st_uid, -1)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def check_replaceable(directory: Path, *, overwrite: bool) -> None:
+    """Check that a directory is not there, is empty, or may be replaced.
+
+    Raises:
+        RequestError: if it is none of these.
+    """
+    try:
+        there = directory.exists()
+        empty = there and not any(directory.iterdir())
+    except OSError as error:
+        raise RequestError(f"{directory} cannot be used: {error.strerror}") from error
+    if not there or empty:
+        return
+    if not (directory / RECORD).is_file():
+        raise RequestError(f"{directory} is not empty, and is no elastic instance's directory")
+    old = load(directory) if overwrite else None
+    if old is not None and _is_rank_0(old) and _listens(old):
+        raise RequestError(f"the instance in {directory} runs on this host: end it first")
+    if not overwrite:
+        raise RequestError(
+            f"{directory} has an elastic instance already; give --force to replace it"
+        )
+
+
+def check_here(elastic: Elastic) -> None:
+    """Check that this host can be rank 0: its address, its network device, and its port.
+
+    Raises:
+        RequestError: for the first that is wrong.
+    """
+    try:
+        _addresses(elastic.address)
+    except OSError as error:
+        raise RequestError(
+            f"the address {elastic.address} cannot be resolved on this host ({error.strerror}): "
+            "give a name or an IP address of it, by which burst nodes reach it, with --address"
+        ) from error
+    devices = [name for _, name in socket.if_nameindex()]
+    named = elastic.network_device and not elastic.network_device[0].isdigit()
+    if named and elastic.network_device not in devices:
+        raise RequestError(
+            f"this host has no network device {elastic.network_device!r} "
+            f"[choose from {', '.join(devices)}]"
+        )
+    check_port_free(elastic)
+
+
+def check_port_free(elastic: Elastic) -> None:
+    """Check that rank 0, on this host, could listen on its port.
+
+    Raises:
+        RequestError: if something listens on it already.
+    """
+    address = elastic.address if is_loopback(elastic.address) else "0.0.0.0"  # noqa: S104
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, elastic.port))
+        except OSError as error:
+            raise RequestError(
+                f"port {elastic.port} cannot be used on this host ({error.strerror}): "
+                "choose another one with --port, or end what listens on it"
+            ) from error
+
+
+def why_unreachable(address: str) -> str:
+    """Return why burst nodes on other hosts may not reach an address; empty where it may do.
+
+    That is as far as can be told here, where names may resolve to something else than there.
+    """
+    try:
+        found = _addresses(address)
+    except OSError as error:
+        return f"{address} cannot be resolved on this host ({error.strerror})"
+    if not all(is_loopback(one) for one in found):
+        return ""
+    means = "" if address in found else f", which is {min(found)},"
+    return f"at {address}{means} each host reaches itself alone"
+
+
+# --- the steps of these ----------------------------------------------------------------
+
+
+def _check_name(directory: Path) -> None:
+    try:
+        str(directory).encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(f"{str(directory)!a} is not UTF-8, as configurations are") from error
+
+
+def _fill(made: Path, elastic: Elastic, curve_cert: Path | None, files: Mapping[str, str]) -> None:
+    for name in ("config", "log"):
+        (made / name).mkdir(mode=0o700)
+    (made / "config" / "system.toml").write_text(system_toml(elastic, made))
+    (made / "R").write_text(_resource_set(elastic))
+    (made / RECORD).write_text(record(elastic))
+    certificate = made / "curve.cert"
+    if curve_cert is None:
+        run([elastic.flux, "keygen", f"--name={elastic.lead_hosts[0]}", str(certificate)])
+    else:
+        check_certificate(curve_cert)
+        certificate.touch(mode=0o600)
+        certificate.write_bytes(curve_cert.read_bytes())
+    certificate.chmod(0o600)
+    for name, content in files.items():
+        (made / name).write_text(content)
+        (made / name).chmod(0o700 if content.startswith("#!") else 0o600)
+
+
+def _resource_set(elastic: Elastic) -> str:
+    """Have Flux write R: the lead hosts' part, and the burst nodes' after it."""
+    leads = len(elastic.lead_hosts)
+    lead = encode_resources(
+        elastic.flux,
+        elastic.lead_hosts,
+        range(leads),
+        elastic.lead_cores or elastic.cores,
+        elastic.lead_gpus,
+        ["lead"],
+    )
+    rank_of = {host: rank for rank, host in enumerate(elastic.hosts)}
+    parts = [lead]
+    for shape in elastic.all_shapes:
+        hosts = sorted(shape.hosts, key=rank_of.__getitem__)
+        properties = [BURST_PROPERTY, *([shape.name] if shape.name else [])]
+        ranks = [rank_of[host] for host in hosts]
+        part = (elastic.flux, hosts, ranks, shape.cores, shape.gpus, properties)
+        parts.append(encode_resources(*part))
+    return run([elastic.flux, "R", "append"], stdin="\n".join(parts))
+
+
+def _try_out(made: Path, elastic: Elastic) -> None:
+    """Have Flux read what was written: R always, all of it where this host is rank 0."""
+    said = run([elastic.flux, "R", "decode", "--nodelist"], stdin=(made / "R").read_text())
+    if parse_hostlist(said.strip()) != elastic.hosts:
+        raise RequestError(f"Flux made an R of the hosts {said.strip()}, not of those asked for")
+    if not _is_rank_0(elastic):
+        return
+    alone = dataclasses.replace(elastic, lead_hosts=elastic.lead_hosts[:1])
+    command = lead_command(alone, made, elastic.lead_hosts[0])
+    command += [elastic.flux, "resource", "status", "--no-header", "--format={nnodes}"]
+    try:
+        run(command, timeout=TRIAL_SECONDS, environment=without_flux(os.environ))
+    except CommandError as error:
+        said = _failures_in(made / "log" / f"{elastic.lead_hosts[0]}.log") or str(error)
+        raise RequestError(f"a Flux broker does not start with this: {said}") from error
+    (made / "log" / f"{elastic.lead_hosts[0]}.log").unlink(missing_ok=True)
+
+
+def _failures_in(log: Path) -> str:
+    """Return the first errors that a broker logged, on one line; empty where it logged none."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    errors = [line for line in lines if re.search(r"\.(err|crit|alert|emerg)\[", line)]
+    return "; ".join(line.partition(" UTC ")[2] or line for line in errors[:3])
+
+
+def _give_to(made: Path, user: str) -> None:
+    """Give all of it to the user whose instance it is to be."""
+    uid = pwd.getpwnam(user).pw_uid
+    if uid == os.getuid():
+        return
+    for path in (made, *made.rglob("*")):
+        os.chown(path, uid, -1)
+
+
+def _put_in_place(made: Path, directory: Path) -> None:
+    """Move what was made into a directory, which stays the one that somebody may stand in."""
+    old = made / "old"
+    try:
+        directory.mkdir(exist_ok=True)
+        directory.chmod(0o700)
+        old.mkdir()
+        _move_content(directory, old)
+        try:
+            _move_content(made, directory, but=old)
+        except OSError:
+            _move_content(old, directory)
+            raise
+    except OSError as error:
+        raise RequestError(f"{directory} cannot be written: {error.strerror}") from error
+
+
+def _move_content(source: Path, target: Path, but: Path | None = None) -> None:
+    for path in source.iterdir():
+        if path != but:
+            path.rename(target / path.name)
+
+
+def _addresses(address: str) -> set[str]:
+    """Return the IP addresses that a name or an address stands for on this host."""
+    try:
+        return {str(where[0]) for *_, where in socket.getaddrinfo(address, None)}
+    except UnicodeError as error:  # a name that cannot be one, such as a..b
+        raise OSError(errno.EINVAL, "it is not a hostname") from error
+
+
+def _listens(elastic: Elastic) -> bool:
+    try:
+        check_port_free(elastic)
+    except RequestError:
+        return True
+    return False
+
+
+def _is_rank_0(elastic: Elastic) -> bool:
+    return elastic.lead_hosts[0] in (this_host(), socket.gethostname())
