@@ -4,6 +4,7 @@ import functools
 import importlib
 import logging
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -34,12 +35,24 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             file = nodeid.partition("::")[0]
             return str(Path(file).parent) if _needs_api_server(config.rootpath / file) else file
 
+    config.option.loadscopereorder = False  # which puts files of a few long tests last
     return ByServer(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes run the tests, have them begin with what takes long."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: (not _needs_api_server(item.path), not _is_live(item.path)))
 
 
 @functools.cache
 def _needs_api_server(file: Path) -> bool:
     return "pytest.mark.kubernetes" in file.read_text()
+
+
+@functools.cache
+def _is_live(file: Path) -> bool:
+    return re.search(r"pytest\.mark\.(flux|slurm|ssh|long)", file.read_text()) is not None
 
 
 @pytest.fixture(autouse=True)
