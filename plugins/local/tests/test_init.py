@@ -731,7 +731,7 @@ def test_what_a_flux_that_fails_says_is_told_and_nothing_is_left(
 def test_a_broker_that_hangs_is_ended_and_told(
     site: Site, init: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(elastic, "TRIAL_SECONDS", 1.0)
+    monkeypatch.setattr(elastic_directory, "TRIAL_SECONDS", 1.0)
     site.says(hangs=True)
     with at_most(60):
         status, out, err = init("--burst-nodes=1")
