@@ -148,7 +148,8 @@ def source(
         return Finding(
             "warning",
             f"prices are {origin}: {live.problem}",
-            "gcloud services enable cloudbilling.googleapis.com, or set live_prices to false",
+            "mend that, or set live_prices to false; the API that tells prices is enabled by "
+            "gcloud services enable cloudbilling.googleapis.com",
         )
     now = f"prices are as Google's catalog tells them now for {region}"
     untold = [
