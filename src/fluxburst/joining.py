@@ -22,6 +22,7 @@ from fluxburst.elastic import (
 from fluxburst.errors import BurstError, RequestError
 from fluxburst.handles.protocol import Instance
 from fluxburst.hookspecs import hookimpl
+from fluxburst.isolation import output_finding
 from fluxburst.jobs import Job
 from fluxburst.leaving import burst_left_by, leave
 from fluxburst.nodes import Node
@@ -199,14 +200,19 @@ class ElasticPlugin(JoiningPlugin):
             end=end,
         )
 
-    def lead_findings(self, who: str, host: str | None, port: int | None) -> Iterable[Finding]:
+    def findings_here(self, who: str, host: str | None, port: int | None) -> Iterable[Finding]:
         """Say whether something listens where nodes are to reach the lead, as seen from here.
+
+        Of isolated bursts nothing leads back here: whether their jobs' output can be kept.
 
         Args:
             who: What the nodes are, such as ``pods``.
             host: Where they are to reach it; None for where it is declared to be.
             port: The port; None for the one that is declared.
         """
+        if self.isolated:
+            yield output_finding(self.params.output_dir)
+            return
         try:
             host = host or self.elastic.address
             port = port or self.elastic.port

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from fluxburst import glance
 from fluxburst.errors import AuthError, BurstError, FluxburstError, UnreachableError
-from fluxburst.isolation import output_finding
 from fluxburst.machine_types import MachineTypes, machine_of
 from fluxburst.nodes import NodeType
 from fluxburst.plugins import Finding
+from fluxburst.prices import LivePrices
 from fluxburst_compute_engine import prices
 from fluxburst_compute_engine.errors import as_error
 from fluxburst_compute_engine.machines import image_of
@@ -18,7 +19,6 @@ from fluxburst_compute_engine.machines import image_of
 if TYPE_CHECKING:
     from fluxburst_compute_engine.cloud import Compute
     from fluxburst_compute_engine.parameters import BurstParameters
-    from fluxburst_compute_engine.plugin import ComputeEngineBurst
 
 
 NEEDED = (
@@ -55,15 +55,25 @@ NEEDED_FOR = {
 """What is needed besides, for parameters that are set."""
 
 
-def diagnose(plugin: ComputeEngineBurst) -> Iterator[Finding]:
-    """Yield what is found: identity, permissions, image, zones, machine types, the lead."""
+def project_findings(
+    connected: Callable[[], AbstractContextManager[Compute]],
+    params: BurstParameters,
+    zones: Callable[[Compute], Sequence[str]],
+) -> Iterator[Finding]:
+    """Yield what is found in the project: identity, image, permissions, zones.
+
+    Args:
+        connected: Opens a connection to Google.
+        params: The plugin's parameters.
+        zones: Returns the zones that instances are made in, in turn.
+    """
     try:
-        with plugin._connected() as compute:
+        with connected() as compute:
             who = compute.identity.who
             yield Finding("ok", f"Compute Engine as {who}, in the project {compute.project}")
-            yield _image(compute, plugin.params)
-            yield _permissions(compute, plugin.params)
-            yield _zones(plugin, compute)
+            yield _image(compute, params)
+            yield _permissions(compute, params)
+            yield Finding("ok", f"zones, in turn: {', '.join(zones(compute))}")
     except UnreachableError as error:
         yield Finding("error", str(error), "check the way to Google: network, proxy, endpoint")
     except AuthError as error:
@@ -72,12 +82,6 @@ def diagnose(plugin: ComputeEngineBurst) -> Iterator[Finding]:
         )
     except FluxburstError as error:
         yield Finding("error", str(error), "see the parameters project, region and zones")
-    yield from _types(plugin)
-    if plugin.isolated:
-        yield output_finding(plugin.params.output_dir)
-    else:
-        host, port = plugin.params.lead_host, plugin.params.lead_port
-        yield from plugin.lead_findings("instances", host, port)
 
 
 MOST_SHOWN = 8
@@ -146,20 +150,18 @@ def _image(compute: Compute, params: BurstParameters) -> Finding:
     return Finding("ok", f"instances boot from the image {found.name}, of {path}")
 
 
-def _zones(plugin: ComputeEngineBurst, compute: Compute) -> Finding:
-    zones = plugin.fleet.zones(compute)
-    return Finding("ok", f"zones, in turn: {', '.join(zones)}")
+def type_findings(
+    kinds: Sequence[NodeType], table: MachineTypes, live: LivePrices | None, region: str
+) -> Iterator[Finding]:
+    """Yield what is found of node types: where their prices are from, and what they are.
 
-
-def _types(plugin: ComputeEngineBurst) -> Iterator[Finding]:
-    params, table = plugin.params, plugin.machine_types
-    try:
-        kinds = plugin.node_types()
-    except FluxburstError as error:
-        yield Finding("error", str(error), "see the parameters config_dir and machine_types")
-        return
-    live = plugin._live if params.live_prices else None
-    yield prices.source(live, kinds, table, params.region)
+    Args:
+        kinds: The node types.
+        table: Their machine types.
+        live: What the catalog told when they were made; None where it is not asked.
+        region: Where they are.
+    """
+    yield prices.source(live, kinds, table, region)
     if len(kinds) > MOST_SHOWN:
         yield _summary(kinds, table)
         return

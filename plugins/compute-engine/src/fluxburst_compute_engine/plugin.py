@@ -22,6 +22,7 @@ from fluxburst.errors import (
     AuthError,
     BurstError,
     CapacityError,
+    FluxburstError,
     ParameterError,
     Problem,
     RequestError,
@@ -160,9 +161,27 @@ class ComputeEngineBurst(ElasticPlugin):
 
         It changes nothing.
         """
-        from fluxburst_compute_engine.diagnosis import diagnose
+        from fluxburst_compute_engine import diagnosis
 
-        return diagnose(self)
+        zones = self._zones_in_turn
+        yield from diagnosis.project_findings(self._connected, self.params, zones)
+        yield from self._findings_of_types()
+        params = self.params
+        yield from self.findings_here("instances", params.lead_host, params.lead_port)
+
+    def _findings_of_types(self) -> Iterator[Finding]:
+        from fluxburst_compute_engine.diagnosis import type_findings
+
+        try:
+            kinds = self.node_types()
+        except FluxburstError as error:
+            yield Finding("error", str(error), "see the parameters config_dir and machine_types")
+            return
+        live = self._live if self.params.live_prices else None
+        yield from type_findings(kinds, self.machine_types, live, self.params.region)
+
+    def _zones_in_turn(self, compute: Compute) -> Sequence[str]:
+        return self.fleet.zones(compute)
 
     # --- what it supplies ------------------------------------------------------------------
 

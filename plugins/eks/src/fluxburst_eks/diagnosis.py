@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fluxburst.errors import FluxburstError, UnreachableError
+from fluxburst.machine_types import MachineTypes
+from fluxburst.nodes import NodeType
 from fluxburst.plugins import Finding
 from fluxburst_eks import clusters, nodegroups
 
 if TYPE_CHECKING:
     from fluxburst_eks.aws import Aws
     from fluxburst_eks.parameters import BurstParameters
-    from fluxburst_eks.plugin import EksBurst
 
 
 @dataclass(frozen=True)
@@ -80,22 +81,20 @@ NEEDED = (
 _ASSUMED = re.compile(r"arn:(aws[a-z-]*):sts::(\d+):assumed-role/([^/]+)/.*", re.ASCII)
 
 
-def findings(plugin: EksBurst) -> Iterator[Finding]:
-    """Yield what is found; nothing is changed."""
+def identity(connect: Callable[[], Aws]) -> Generator[Finding, None, str]:
+    """Yield who AWS takes this for, or why it cannot be told; return the ARN, or empty."""
     try:
-        aws = plugin.aws
-        who = aws.ask("tell who this is", aws.sts.get_caller_identity)["Arn"]
+        aws = connect()
+        who: str = aws.ask("tell who this is", aws.sts.get_caller_identity)["Arn"]
         what = f"AWS knows this as {who}, in the region {aws.region}"
         yield Finding("ok", f"{what}, by credentials from {aws.origin}")
     except UnreachableError as error:
         yield Finding("error", str(error), "check the way to AWS: network, proxy, region")
-        return
+        return ""
     except FluxburstError as error:
         yield Finding("error", str(error), "see the parameters region and profile")
-        return
-    yield from _permissions(plugin, aws, who)
-    yield from _cluster(plugin, aws)
-    yield from _prices(plugin)
+        return ""
+    return who
 
 
 def resource_arn(params: BurstParameters, resource: str, region: str, who: str) -> str:
@@ -111,14 +110,14 @@ def resource_arn(params: BurstParameters, resource: str, region: str, who: str) 
     }.get(resource, "*")
 
 
-def _permissions(plugin: EksBurst, aws: Aws, who: str) -> Iterator[Finding]:
+def permissions(params: BurstParameters, aws: Aws, who: str) -> Iterator[Finding]:
     """Say what is not permitted, by the simulation of this identity's policies."""
     denied: dict[str, list[str]] = {}
     try:
         source = _policy_source(aws, who)
         for needed in NEEDED:
-            if needed.where(plugin.params):
-                on = resource_arn(plugin.params, needed.resource, aws.region, who)
+            if needed.where(params):
+                on = resource_arn(params, needed.resource, aws.region, who)
                 missing = denied.setdefault(needed.file, [])
                 missing += [f"{one} on {on}" for one in _denied(aws, source, needed.actions, on)]
     except FluxburstError as error:
@@ -177,8 +176,9 @@ _CONTEXT = (
 """What requests of fluxburst have about them that the policy asks for."""
 
 
-def _cluster(plugin: EksBurst, aws: Aws) -> Iterator[Finding]:
-    name = plugin.params.cluster_name
+def cluster(params: BurstParameters, aws: Aws) -> Iterator[Finding]:
+    """Say how the cluster is, and whether the node group is there that is named."""
+    name = params.cluster_name
     try:
         found = clusters.describe(aws, name)
         if found is None:  # which the base says
@@ -187,28 +187,30 @@ def _cluster(plugin: EksBurst, aws: Aws) -> Iterator[Finding]:
         level: Any = "warning" if issues or found.status != "ACTIVE" else "ok"
         told = f"the cluster {name} is {found.status}, Kubernetes {found.version}"
         yield Finding(level, f"{told}: {issues}" if issues else told)
-        pool = plugin.params.node_pool
+        pool = params.node_pool
         if pool is not None and nodegroups.describe(aws, name, pool) is None:
             yield Finding("error", f"there is no node group {pool}", "see the parameter node_pool")
     except FluxburstError as error:
         yield Finding("error", str(error), "have fluxburst's iam-policy.json attached")
 
 
-def _prices(plugin: EksBurst) -> Iterator[Finding]:
-    try:
-        kinds = plugin._types()
-    except FluxburstError:  # said by the checks of the instance
-        return
+def prices(kinds: Sequence[NodeType], table: MachineTypes, region: str, *, live: bool) -> Finding:
+    """Say which prices are used.
+
+    Args:
+        kinds: The node types.
+        table: Their machine types.
+        region: Where they are.
+        live: Whether AWS told the prices.
+    """
     shown = ", ".join(f"{kind.name} {kind.price:.4g}" for kind in kinds)
-    table = plugin.machines
     origin = f"of {table.dated}, region {table.region}"
-    if plugin.params.live_prices and not plugin._live.problem:
-        yield Finding("ok", f"prices an hour, as AWS tells them now: {shown}")
-    elif table.region != plugin.aws.region:
-        yield Finding(
+    if live:
+        return Finding("ok", f"prices an hour, as AWS tells them now: {shown}")
+    if table.region != region:
+        return Finding(
             "warning",
-            f"prices an hour are {origin}, not of {plugin.aws.region}: {shown}",
+            f"prices an hour are {origin}, not of {region}: {shown}",
             "set live_prices and have it permitted, or give prices in machine_types",
         )
-    else:
-        yield Finding("ok", f"prices an hour {origin}: {shown}")
+    return Finding("ok", f"prices an hour {origin}: {shown}")

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from fluxburst import Burst, NodeType
+from fluxburst.errors import FluxburstError
 from fluxburst.machine_types import MachineTypes, load
 from fluxburst.plugins import Finding
 from fluxburst.prices import LivePrices
@@ -109,6 +110,16 @@ class EksBurst(ManagedKubernetes):
 
     def provider_findings(self) -> Iterable[Finding]:
         """Check who these credentials are, what they may do, and what the cluster has."""
-        from fluxburst_eks.diagnosis import findings
+        from fluxburst_eks import diagnosis
 
-        return findings(self)
+        who = yield from diagnosis.identity(lambda: self.aws)
+        if not who:
+            return
+        yield from diagnosis.permissions(self.params, self.aws, who)
+        yield from diagnosis.cluster(self.params, self.aws)
+        try:
+            kinds = self._types()
+        except FluxburstError:  # said by the checks of the instance
+            return
+        live = self.params.live_prices and not self._live.problem
+        yield diagnosis.prices(kinds, self.machines, self.aws.region, live=live)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from fluxburst.errors import AuthError, FluxburstError
 from fluxburst.glance import NotAskedError
 from fluxburst.plugins import Finding
-from fluxburst_compute_engine import prices
 
 if TYPE_CHECKING:
+    from fluxburst_gke.google import Google
     from fluxburst_gke.parameters import BurstParameters
-    from fluxburst_gke.plugin import GkeBurst
 
 NEEDED = (
     "container.clusters.get",
@@ -33,11 +32,15 @@ def needed(params: BurstParameters) -> tuple[str, ...]:
     )
 
 
-def findings(plugin: GkeBurst) -> Iterator[Finding]:
-    """Yield what is found: who asks, in which project, what is not permitted, and the prices."""
-    yield from _prices(plugin)
+def findings(params: BurstParameters, connect: Callable[[], Google]) -> Iterator[Finding]:
+    """Yield what is found: who asks, in which project, and what is not permitted.
+
+    Args:
+        params: The plugin's parameters.
+        connect: Returns Google's APIs, with an identity and a project.
+    """
     try:
-        google = plugin.pools.google
+        google = connect()
     except AuthError as error:
         yield Finding("error", str(error), "see the credentials in fluxburst-gke's README")
         return
@@ -45,7 +48,7 @@ def findings(plugin: GkeBurst) -> Iterator[Finding]:
         yield Finding("error", str(error), "see the parameter project")
         return
     yield Finding("ok", f"project {google.project}, as {google.identity.who}")
-    wanted = needed(plugin.params)
+    wanted = needed(params)
     try:
         missing = sorted(set(wanted) - google.permitted(list(wanted)))
     except NotAskedError:  # what keeps it from that is said of the cluster
@@ -65,14 +68,3 @@ def findings(plugin: GkeBurst) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", f"all that is needed is permitted in the project {google.project}")
-
-
-def _prices(plugin: GkeBurst) -> Iterator[Finding]:
-    try:
-        kinds = plugin._types()
-    except FluxburstError:  # said by the checks of the instance
-        return
-    live = plugin._live if plugin.params.live_prices else None
-    yield prices.source(live, kinds, plugin.machines, plugin.region)
-    shown = ", ".join(f"{kind.name} {kind.price:.4g}" for kind in kinds)
-    yield Finding("ok", f"prices an hour: {shown}")

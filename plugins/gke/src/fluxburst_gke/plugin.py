@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from fluxburst import Burst, NodeType
+from fluxburst.errors import FluxburstError
 from fluxburst.machine_types import MachineTypes
 from fluxburst.plugins import Finding
 from fluxburst.prices import LivePrices
@@ -75,10 +76,23 @@ class GkeBurst(ManagedKubernetes):
         )
 
     def provider_findings(self) -> Iterable[Finding]:
-        """Check the identity and its permissions in the project."""
+        """Say what prices are used; check the identity and its permissions in the project."""
         from fluxburst_gke.diagnosis import findings
 
-        return findings(self)
+        yield from self._findings_of_prices()
+        yield from findings(self.params, lambda: self.pools.google)
+
+    def _findings_of_prices(self) -> Iterator[Finding]:
+        from fluxburst_compute_engine import prices
+
+        try:
+            kinds = self._types()
+        except FluxburstError:  # said by the checks of the instance
+            return
+        live = self._live if self.params.live_prices else None
+        yield prices.source(live, kinds, self.machines, self.region)
+        shown = ", ".join(f"{kind.name} {kind.price:.4g}" for kind in kinds)
+        yield Finding("ok", f"prices an hour: {shown}")
 
     def renew(self, burst: Burst) -> Burst:
         """Have a burst end when its lease does, which cannot be later than Google ends its nodes.

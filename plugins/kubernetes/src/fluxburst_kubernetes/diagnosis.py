@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from fluxburst.errors import FluxburstError, RequestError, UnreachableError
-from fluxburst.isolation import output_finding
+from fluxburst.errors import FluxburstError, UnreachableError
 from fluxburst.plugins import Finding
 from fluxburst_kubernetes import manifests, operator
 from fluxburst_kubernetes.cluster import (
@@ -22,9 +21,7 @@ from fluxburst_kubernetes.cluster import (
     Kind,
 )
 from fluxburst_kubernetes.errors import NotFoundError
-
-if TYPE_CHECKING:
-    from fluxburst_kubernetes.miniclusters import MiniClusterBurst
+from fluxburst_kubernetes.parameters import MiniClusterParameters
 
 
 @dataclass(frozen=True)
@@ -57,29 +54,34 @@ READ_LOGS = Permission("get", PODS, "log")
 _ADVICE = "have rbac.yaml of the package fluxburst_kubernetes applied for this user"
 
 
-def diagnose(plugin: MiniClusterBurst) -> Iterator[Finding]:
-    """Yield what is found: the server, the identity, permissions, the operator, the lead."""
+def cluster_findings(
+    connected: Callable[[], AbstractContextManager[Cluster]],
+    params: MiniClusterParameters,
+    *,
+    isolated: bool,
+) -> Iterator[Finding]:
+    """Yield what is found: the server, the identity, permissions, the operator.
+
+    Args:
+        connected: Opens a connection to the cluster.
+        params: The plugin's parameters.
+        isolated: Whether its bursts are instances of their own.
+    """
     try:
-        with plugin._connected() as cluster:
+        with connected() as cluster:
             yield _server(cluster)
             yield from _permissions(cluster)
-            if plugin.isolated:
+            if isolated:
                 yield from _logs(cluster)
-            yield from _operator(cluster, plugin.params.flux_operator_yaml)
+            yield from _operator(cluster, params.flux_operator_yaml)
     except FluxburstError as error:
-        yield Finding("error", str(error), _access_advice(plugin, error))
-    if plugin.isolated:
-        yield output_finding(plugin.params.output_dir)
-    else:  # nothing of an isolated burst leads back here
-        host, port = plugin.params.lead_host, plugin.params.lead_port
-        yield from plugin.lead_findings("pods", host, port)
-        yield from _slots(plugin)
+        yield Finding("error", str(error), _access_advice(params, error))
 
 
-def _access_advice(plugin: MiniClusterBurst, error: FluxburstError) -> str:
+def _access_advice(params: MiniClusterParameters, error: FluxburstError) -> str:
     if isinstance(error, UnreachableError):
         return "check the way to it: network, proxy, and that it is up"
-    if hasattr(plugin.params, "kubeconfig"):
+    if hasattr(params, "kubeconfig"):
         return "see the parameters kubeconfig and context"
     return "see the credentials that the README names, and the parameter cluster_name"
 
@@ -154,12 +156,4 @@ def _operator(cluster: Cluster, source: str | None) -> Iterator[Finding]:
         else:
             yield Finding("error", operator.ABSENT, "see flux-framework.org/flux-operator")
     except NotFoundError as error:
-        yield Finding("error", str(error))
-
-
-def _slots(plugin: MiniClusterBurst) -> Iterator[Finding]:
-    try:
-        slots = ", ".join(f"{slot.name} of {len(slot.hosts)}" for slot in plugin.slots)
-        yield Finding("ok", f"slots for bursts, with their nodes: {slots}")
-    except RequestError as error:
         yield Finding("error", str(error))

@@ -187,9 +187,19 @@ class MiniClusterBurst(ElasticPlugin):
 
         It changes nothing.
         """
-        from fluxburst_kubernetes.diagnosis import diagnose
+        from fluxburst_kubernetes.diagnosis import cluster_findings
 
-        return diagnose(self)
+        yield from cluster_findings(self._connected, self.params, isolated=self.isolated)
+        yield from self.findings_here("pods", self.params.lead_host, self.params.lead_port)
+        if not self.isolated:
+            yield self._finding_of_slots()
+
+    def _finding_of_slots(self) -> Finding:
+        try:
+            slots = ", ".join(f"{slot.name} of {len(slot.hosts)}" for slot in self.slots)
+        except RequestError as error:
+            return Finding("error", str(error))
+        return Finding("ok", f"slots for bursts, with their nodes: {slots}")
 
     # --- what it supplies ------------------------------------------------------------------
 
