@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from apiserver import NOBODY, RESTRICTED, Server, wait_until
 from flux_operator import FluxOperator
+from servers import between, kubeconfig
 from sites import SECRET_KEY, burst, client_of, plugin_of, write_site
 
 import fluxburst_kubernetes
@@ -105,6 +106,25 @@ def test_what_a_burst_left_out_of_its_slot_is_not_used(
     other = plugin.create(burst("kubernetes-2", nodes=3))
     plugin.bursts[other.name] = other
     assert [kind.max_nodes for kind in plugin.node_types()] == [1 + 3]
+
+
+def test_free_slots_that_are_seen_while_one_is_taken_are_not_those_of_after(
+    server: Server, site: Path, namespace: str
+) -> None:
+    made: list[KubernetesBurst] = []
+
+    def look(_: int) -> None:
+        for plugin in made:
+            plugin.node_types()
+
+    with between(server, look, lambda _: None, counted=["POST"]) as url:
+        config = str(kubeconfig(site.parent / "between", url, server.tokens["admin"]))
+        given = {"namespace": namespace, "kubeconfig": config, "poll_interval": 3600}
+        plugin = plugin_of(server, site, **given)
+        made.append(plugin)
+        for name in ("kubernetes-1", "kubernetes-2"):  # as many as there are slots
+            plugin.bursts[name] = plugin.create(burst(name, nodes=1))
+        assert [kind.max_nodes for kind in plugin.node_types()] == [1 + 1]
 
 
 def test_a_burst_larger_than_every_slot_is_no_capacity(
