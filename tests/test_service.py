@@ -244,6 +244,33 @@ def test_passes_look_only_at_what_has_changed() -> None:
         assert votes.taken() == []
 
 
+def test_once_a_burst_is_gone_no_more_nodes_are_brought_up_than_are_missing() -> None:
+    with Watched(replace(ONE, max_nodes=9), boot=HOUR) as watched:
+        watched.instance.add_nodes(["own"], ONE)
+        watched.instance.submit(work(nodes=3))
+        watched.service.run(3)
+        (burst,) = watched.plugin.there.values()
+        assert burst.nodes == 2
+        watched.client.run_unburst([burst.name])
+        watched.service.run(3)
+        (again,) = watched.plugin.there.values()
+        assert again.name != burst.name
+        assert again.nodes == 2
+
+
+def test_where_capacity_is_counted_anew_what_was_given_keeps_its_part() -> None:
+    with Watched(replace(ONE, max_nodes=9), boot=HOUR) as watched:
+        watched.instance.add_nodes(["own"], ONE)
+        watched.instance.submit(work(nodes=3))  # on the instance's own node and two more
+        watched.service.run(3)
+        later = watched.instance.submit(work(nodes=2))
+        watched.service.run(3)
+        (of_later,) = [b for b in watched.plugin.there.values() if b.jobs == (later,)]
+        watched.client.run_unburst([of_later.name])
+        watched.service.run(3)
+        assert [burst.nodes for burst in watched.plugin.there.values()] == [2, 2]
+
+
 def test_once_there_may_be_room_the_first_that_wait_are_looked_at() -> None:
     watching = replace(RARELY, depth=3)
     with Watched(ONE, policy=Policy(watch=watching)) as watched:

@@ -485,7 +485,7 @@ class FluxBurst:
         jobs = (
             agenda.all() if all_jobs else agenda.some(engine.capacity(), engine.policy.watch.depth)
         )
-        residual = None if all_jobs else agenda.residual or Residual()
+        residual = None if all_jobs else agenda.residual
 
         def make(planner: Planner) -> Plan:
             plan = planner.plan(jobs)

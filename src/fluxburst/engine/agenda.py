@@ -28,7 +28,7 @@ class Agenda:
 
     Attributes:
         residual: What the last plan left of the capacity that is free or coming; None where it is
-            not known, and all jobs have to be looked at for it.
+            not known, and is counted anew.
     """
 
     def __init__(self, backlog: Backlog) -> None:
@@ -69,6 +69,8 @@ class Agenda:
     def some(self, capacity: object, depth: int) -> list[Job]:
         """Return the jobs that changed, and the first that wait if there may be room for them now.
 
+        Where capacity is counted anew, those that were given are among them: they have some of it.
+
         Args:
             capacity: What there may be room by: compared with that of the last time.
             depth: How many of those that wait, at most.
@@ -78,6 +80,9 @@ class Agenda:
         if capacity != self._capacity:
             chosen.update(jobid for _, jobid in islice(self._live_order(), depth))
         self._capacity = capacity
+        if self.residual is None:
+            jobs_by_id = self._backlog.jobs.items()
+            chosen.update(jobid for jobid, job in jobs_by_id if job.mark is not None)
         jobs = [self._backlog.jobs[jobid] for jobid in chosen if jobid in self._backlog.jobs]
         return sorted(jobs, key=queue_order)
 
