@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from elastic_instance import ElasticInstance, wait_until
 from growing import Growing, growing, local_plugin
@@ -318,30 +319,49 @@ def test_a_broker_that_cannot_be_started_says_why(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_broker_ends_as_it_wants_when_what_runs_it_is_ended(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+SAYS = """
+trap 'sleep 0.1; echo kindly > "$0"; exit 7' TERM
+env -i setsid sleep inf &
+echo $$ $! > "$1.new"; mv "$1.new" "$1"
+while :; do sleep 0.1; done
+"""
+"""It leaves such a process behind, and says that it has ended kindly if it could."""
+
+
+def booted(tmp_path: Path) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
+    """Start such a broker; return what was started, and it and what it leaves behind."""
     template(tmp_path)
-    says = """
-    trap 'sleep 0.1; echo kindly > "$0"; exit 7' TERM
-    echo > "$1"
-    while :; do sleep 0.1; done
-    """
-    said, ready = tmp_path / "said", tmp_path / "ready"
-    command = ["sh", "-c", says, str(said), str(ready)]
-    booted = subprocess.Popen(
+    command = ["sh", "-c", SAYS, str(tmp_path / "said"), str(tmp_path / "ready")]
+    process = subprocess.Popen(
         [sys.executable, "-I", boot_isolated.__file__, str(tmp_path), "", "5", "a", *command],
         start_new_session=True,
     )
-    wait_until(ready.exists, "it runs")
-    if number is signal.SIGTERM:
-        os.killpg(booted.pid, number)
-        assert booted.wait(60) == 7
-    else:
-        booted.kill()
-        booted.wait(60)
-    wait_until(lambda: said.exists() and said.read_text() == "kindly\n", "the broker has ended")
+    wait_until((tmp_path / "ready").exists, "it runs")
+    pids = (tmp_path / "ready").read_text().split()
+    return process, [psutil.Process(int(pid)) for pid in pids]
+
+
+def test_a_broker_ends_as_it_wants_when_its_group_is_told_to_end(tmp_path: Path) -> None:
+    process, others = booted(tmp_path)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(60) == 7
+    assert (tmp_path / "said").read_text() == "kindly\n"
+    assert not any(one.is_running() for one in others)
+
+
+def test_when_all_of_its_group_is_killed_nothing_of_a_broker_goes_on(tmp_path: Path) -> None:
+    process, others = booted(tmp_path)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(60)
+    wait_until(lambda: not any(one.is_running() for one in others), "all has ended")
+
+
+def test_when_what_runs_a_broker_is_killed_nothing_of_it_goes_on(tmp_path: Path) -> None:
+    process, others = booted(tmp_path)
+    (apart,) = psutil.Process(process.pid).children()
+    apart.kill()
+    assert process.wait(60) == 137
+    assert not any(one.is_running() for one in others)
 
 
 def flux_that(tmp_path: Path, text: str) -> str:
@@ -357,7 +377,7 @@ def flux_that(tmp_path: Path, text: str) -> str:
     [
         ("case $2 in submit) echo ƒA;; attach) echo out; exit 7;; esac", "exit-code 7"),
         ("echo 'ERROR: not today' >&2; exit 1", "not take the job: ERROR: not today"),
-        ("case $2 in submit) echo ƒA;; attach) kill $$;; esac", "broken its instance was ended"),
+        ("case $2 in submit) echo ƒA;; attach) kill $$;; status) exit 5;; esac", "exit-code 5"),
         ("case $2 in submit) echo ƒA;; *) exit 1;; esac", "broken its instance was ended"),
     ],
 )

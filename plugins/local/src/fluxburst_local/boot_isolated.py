@@ -6,22 +6,32 @@ The lead chooses a port and tells the others, who wait for SECONDS at most. It i
 ADDRESS, or by its host's name where that is empty. Each broker has a configuration file of its own.
 
 What a broker leaves behind is ended with it, however it ended: its job runs elsewhere then, and is
-not to run twice. Signals are meant for the process group, in which the broker is.
+not to run twice. Two processes see to it, since who ends a job kills all of its process group: this
+one, and a child that is in a group and a session of its own, whose child is the broker. Either ends
+all that is left when the other is killed.
 """
 
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import socket
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LEAD = "lead"
 TEMPLATE = "broker.toml"
 BOUND, ENDPOINT = "bound", "endpoint"
 POLL_SECONDS = 0.1
+
+ORPHANED = signal.SIGUSR1
+"""Sent by the kernel when the parent has been killed."""
 
 # prctl(2), <linux/prctl.h>
 PR_SET_PDEATHSIG = 1
@@ -32,10 +42,10 @@ def main() -> None:
     """Write the broker's configuration, run the broker, and end what it leaves behind."""
     directory, address, seconds, host, *command = sys.argv[1:]
     configure(Path(directory), address, float(seconds), host)
-    control(PR_SET_CHILD_SUBREAPER, 1)
-    status = run(command)
-    end_children()
-    sys.exit(128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
+    own = os.getpid()
+    code = run(lambda: run_apart(command, own))
+    remove_run_directory(command)
+    sys.exit(code)
 
 
 def configure(folder: Path, address: str, seconds: float, host: str) -> None:
@@ -68,21 +78,59 @@ def told(path: Path, seconds: float) -> str:
     return text.strip()
 
 
-def run(command: "list[str]") -> int:
-    """Run a command that is told to end should this process be killed; return its status."""
-    parent = os.getpid()
+def run_apart(command: "list[str]", parent: int) -> None:
+    """Run the broker in a session of its own; end it at once should the parent be killed."""
+    os.setsid()
+    control(PR_SET_PDEATHSIG, ORPHANED)
+    if os.getppid() == parent:
+        own = os.getpid()
+        code = run(lambda: become(command, own))
+        remove_run_directory(command)
+        os._exit(code)
+
+
+def become(command: "list[str]", parent: int) -> None:
+    """Become the broker, which is told to end should its parent be killed."""
+    control(PR_SET_PDEATHSIG, signal.SIGTERM)
+    try:
+        if os.getppid() == parent:
+            os.execvp(command[0], command)  # noqa: S606 - a list, and no shell
+    except OSError as error:
+        sys.stderr.write(f"fluxburst: {command[0]} cannot be run: {error.strerror}\n")
+
+
+def run(start: "Callable[[], None]") -> int:
+    """Run something in a child, which each signal is passed on to, once; return its exit code.
+
+    When it has ended, so has all that it left behind.
+    """
+    control(PR_SET_CHILD_SUBREAPER, 1)
     child = os.fork()
     if child == 0:
         try:
-            control(PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() == parent:
-                os.execvp(command[0], command)  # noqa: S606 - a list, and no shell
-        except OSError as error:
-            sys.stderr.write(f"fluxburst: {command[0]} cannot be run: {error.strerror}\n")
-        os._exit(127)
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)  # the child has it too, and ends when it is done
-    return os.waitpid(child, 0)[1]
+            start()
+        finally:
+            os._exit(127)
+    passed_on = set()
+
+    def pass_on(number: int, _frame: object) -> None:
+        if number not in passed_on:
+            passed_on.add(number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL if number == ORPHANED else number)
+
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, ORPHANED):
+        signal.signal(number, pass_on)
+    status = os.waitpid(child, 0)[1]
+    end_children()
+    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def remove_run_directory(command: "list[str]") -> None:
+    """Remove what a broker that was killed leaves in files."""
+    for argument in command:
+        if argument.startswith("-Srundir="):
+            shutil.rmtree(argument.partition("=")[2], ignore_errors=True)
 
 
 def end_children() -> None:

@@ -35,10 +35,13 @@ def main() -> None:
     watch.join()
     if problem:
         tell(directory, "cut", problem)
-    if code < 0 or not happened(flux, job, "clean"):
+    if not happened(flux, job, "clean"):
         tell(directory, "broken", "its instance was ended while its job ran")
-    else:
-        tell(directory, "exit-code", str(code))
+        return
+    if code < 0:
+        tell(directory, "cut", f"flux job attach was ended by signal {-code}")
+        code = subprocess.run([flux, "job", "status", job], check=False).returncode  # noqa: S603
+    tell(directory, "exit-code", str(code))
 
 
 def follow(attach: "list[str]", output: Path, most: int) -> "tuple[int, str]":
