@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from elastic_instance import bring_up, outside, wait_until
 from growing import Growing, check_transcript, growing, local_plugin, transcript
@@ -91,6 +92,22 @@ def test_an_isolated_burst_is_a_job_of_the_enclosing_instance(
     by_flux: Growing, tmp_path: Path
 ) -> None:
     check_it_runs_there(by_flux, tmp_path / "output", launcher="flux")
+
+
+def test_of_an_isolated_burst_that_was_taken_down_nothing_runs_on(
+    by_flux: Growing, tmp_path: Path
+) -> None:
+    client = by_flux.client(launcher="flux", isolated_burst=True)
+    leaves = "trap '' TERM HUP; env -i setsid sleep inf & echo $! > $0; while :; do sleep 1; done"
+    alive = tmp_path / "alive"
+    by_flux.submit("-N2", "-n2", "sh", "-c", leaves, str(alive))
+    client.run_burst()
+    wait_until(lambda: alive.exists() and alive.read_text().strip(), "the job runs")
+    left = psutil.Process(int(alive.read_text()))
+    by_flux.flux("queue", "stop", "--all")
+    client.run_unburst()
+    wait_until(lambda: not left.is_running(), "what its job left has ended")
+    assert by_flux.left_over() == []
 
 
 def test_an_enclosing_instance_that_is_gone_is_named_and_nothing_is_presumed(
