@@ -69,6 +69,10 @@ class Pod:
         except subprocess.TimeoutExpired:
             broker.kill()
             broker.wait()
+        for process in Path("/proc").glob("[0-9]*"):  # all of a container end with its first
+            with contextlib.suppress(ProcessLookupError):
+                if os.getsid(int(process.name)) == broker.pid:
+                    os.kill(int(process.name), signal.SIGKILL)
 
 
 class FluxOperator:
