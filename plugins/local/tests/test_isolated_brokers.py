@@ -20,7 +20,7 @@ from isolating import FAILS, check_it_runs_there, pass_until, result_of
 from live import running_flux
 from support import flux_available
 
-from fluxburst import Burst, BurstState
+from fluxburst import Burst, BurstState, FluxBurst
 from fluxburst.parameters import build
 from fluxburst_local import BurstParameters, LocalBurst, boot_isolated, run_job
 
@@ -56,6 +56,16 @@ def job_on_two_nodes(grown: Growing, *command: str) -> int:
     return grown.submit("-N2", "-n2", "-oexit-timeout=1s", *command)
 
 
+def with_a_burst(grown: Growing) -> tuple[FluxBurst, Burst]:
+    """Have a job sleep in a burst; return the client that brought it up, and the burst."""
+    client = grown.client()
+    job_on_two_nodes(grown, "sleep", "inf")
+    client.run_burst()
+    pass_until(client, lambda: [e for e in client.ledger.live() if e.ready])
+    (entry,) = client.ledger.live()
+    return client, entry.burst
+
+
 @pytest.mark.flux
 @live
 def test_a_job_runs_in_an_instance_of_its_own_and_is_ended_here_as_there(
@@ -79,11 +89,7 @@ def test_an_instance_that_was_not_made_to_grow_has_its_jobs_run_elsewhere(
 @pytest.mark.flux
 @live
 def test_instances_that_share_a_directory_leave_each_others_bursts_alone(grown: Growing) -> None:
-    client = grown.client()
-    job_on_two_nodes(grown, "sleep", "inf")
-    client.run_burst()
-    pass_until(client, lambda: [e for e in client.ledger.live() if e.ready])
-    (burst,) = [entry.burst for entry in client.ledger.live()]
+    client, burst = with_a_burst(grown)
     with running_flux() as flux:
         other = ElasticInstance(grown.directory, flux.uri, "local", grown.parameters)
         theirs = other.client(config_dir=str(grown.directory))
@@ -123,10 +129,7 @@ def test_output_that_cannot_be_put_where_it_should_is_where_the_job_says(
 @pytest.mark.flux
 @live
 def test_what_only_its_owner_may_know_is_for_its_owner_alone(grown: Growing) -> None:
-    client = grown.client()
-    job_on_two_nodes(grown, "sleep", "inf")
-    client.run_burst()
-    pass_until(client, lambda: [e for e in client.ledger.live() if e.ready])
+    client, _ = with_a_burst(grown)
     (folder,) = grown.directory.glob("isolated/*/*")
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
     secrets = {modes[name] for name in ("curve.cert", "job.json", "output", "told")}

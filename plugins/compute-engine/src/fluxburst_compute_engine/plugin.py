@@ -163,10 +163,11 @@ class ComputeEngineBurst(ElasticPlugin):
         """
         from fluxburst_compute_engine import diagnosis
 
-        zones = self._zones_in_turn
-        yield from diagnosis.project_findings(self._connected, self.params, zones)
-        yield from self._findings_of_types()
         params = self.params
+        yield from diagnosis.project_findings(
+            self._connected, params, lambda compute: self.fleet.zones(compute)
+        )
+        yield from self._findings_of_types()
         yield from self.findings_here("instances", params.lead_host, params.lead_port)
 
     def _findings_of_types(self) -> Iterator[Finding]:
@@ -179,9 +180,6 @@ class ComputeEngineBurst(ElasticPlugin):
             return
         live = self._live if self.params.live_prices else None
         yield from type_findings(kinds, self.machine_types, live, self.params.region)
-
-    def _zones_in_turn(self, compute: Compute) -> Sequence[str]:
-        return self.fleet.zones(compute)
 
     # --- what it supplies ------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ BOUND, ENDPOINT = "bound", "endpoint"
 POLL_SECONDS = 0.1
 
 ORPHANED = signal.SIGUSR1
-"""Sent by the kernel when the parent has been killed."""
+"""What the process between tells by: its parent has been killed, and all is to end at once."""
 
 # prctl(2), <linux/prctl.h>
 PR_SET_PDEATHSIG = 1
@@ -42,8 +42,7 @@ def main() -> None:
     """Write the broker's configuration, run the broker, and end what it leaves behind."""
     directory, address, seconds, host, *command = sys.argv[1:]
     configure(Path(directory), address, float(seconds), host)
-    own = os.getpid()
-    code = run(lambda: run_apart(command, own))
+    code = run(lambda: run_apart(command), ORPHANED)
     remove_run_directory(command)
     sys.exit(code)
 
@@ -78,37 +77,38 @@ def told(path: Path, seconds: float) -> str:
     return text.strip()
 
 
-def run_apart(command: "list[str]", parent: int) -> None:
-    """Run the broker in a session of its own; end it at once should the parent be killed."""
+def run_apart(command: "list[str]") -> None:
+    """Run the broker in a session of its own; it is ended at once where this is orphaned."""
     os.setsid()
-    control(PR_SET_PDEATHSIG, ORPHANED)
-    if os.getppid() == parent:
-        own = os.getpid()
-        code = run(lambda: become(command, own))
-        remove_run_directory(command)
-        os._exit(code)
+    code = run(lambda: become(command), signal.SIGTERM)
+    remove_run_directory(command)
+    os._exit(code)
 
 
-def become(command: "list[str]", parent: int) -> None:
-    """Become the broker, which is told to end should its parent be killed."""
-    control(PR_SET_PDEATHSIG, signal.SIGTERM)
+def become(command: "list[str]") -> None:
+    """Become the broker."""
     try:
-        if os.getppid() == parent:
-            os.execvp(command[0], command)  # noqa: S606 - a list, and no shell
+        os.execvp(command[0], command)  # noqa: S606 - a list, and no shell
     except OSError as error:
         sys.stderr.write(f"fluxburst: {command[0]} cannot be run: {error.strerror}\n")
 
 
-def run(start: "Callable[[], None]") -> int:
+def run(start: "Callable[[], None]", orphaned: signal.Signals) -> int:
     """Run something in a child, which each signal is passed on to, once; return its exit code.
 
-    When it has ended, so has all that it left behind.
+    When it has ended, so has all that it left behind. Should this process be killed, the kernel
+    sends the child the signal ``orphaned``.
     """
     control(PR_SET_CHILD_SUBREAPER, 1)
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
         try:
-            start()
+            control(PR_SET_PDEATHSIG, orphaned)
+            if os.getppid() == parent:
+                start()
+        except OSError as error:
+            sys.stderr.write(f"fluxburst: {error}\n")
         finally:
             os._exit(127)
     passed_on = set()

@@ -114,7 +114,7 @@ def end(find: Callable[[], Sequence[psutil.Process]]) -> list[int]:
     Args:
         find: Finds those that are left: they may start others while they end.
     """
-    _terminate_groups([p for p in find() if leads_its_session(p)])
+    _signal([p for p in find() if leads_its_session(p)], signal.SIGTERM)
     _wait(lambda: [p for p in find() if leads_its_session(p)], TERM_SECONDS)
     others = [p for p in find() if not leads_its_session(p)]
     if others:  # first, since a leader may end what is left of them
@@ -125,13 +125,6 @@ def end(find: Callable[[], Sequence[psutil.Process]]) -> list[int]:
         _signal(left, signal.SIGKILL)
         _wait(find, 1.0)
     return [process.pid for process in find()]
-
-
-def _terminate_groups(leaders: Iterable[psutil.Process]) -> None:
-    for leader in leaders:
-        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-            if leader.is_running():  # its id is no other's
-                os.killpg(leader.pid, signal.SIGTERM)
 
 
 def _signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
