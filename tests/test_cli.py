@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fluxburst.cli import main
+from fluxburst.fluids import format_f58
 from fluxburst.recordings import BUNDLED
 
 MakePackage = Callable[..., str]
@@ -227,6 +228,61 @@ def test_plugins_are_loaded_from_the_config_in_its_order(run: Run, tmp_path: Pat
     config.write_text('ordering = "by_price"\nselector = "burstable"\n[plugins.cloud]\nsize = 64\n')
     plan = json_of(run("plan", "--mock", "--config", str(config), "--json"))
     assert list(plan["assignments"]) == ["cloud"]
+
+
+@pytest.mark.parametrize("name", ["far-cloud", "FAR_CLOUD"])
+def test_a_plugin_is_loaded_as_people_write_its_name(
+    run: Run, make_package: MakePackage, tmp_path: Path, name: str
+) -> None:
+    make_package("fluxburst_far_cloud", CLOUD.replace('"cloud"', '"far_cloud"'))
+    config = write(tmp_path / "c.toml", f"[plugins.{name}]\nsize = 64\n")
+    for arguments in [("--plugin", name), ("--plugin", name, "--plugin", "far_cloud"), ()]:
+        plan = json_of(run("plan", "--mock", f"--config={config}", *arguments, "--json"))
+        assert list(plan["assignments"]) == ["far_cloud"]
+        findings = json_of(run("doctor", "--mock", f"--config={config}", *arguments, "--json"))
+        assert "plugin far_cloud" in {finding["check"] for finding in findings}
+    size = json_of(run("params", name, f"--config={config}", "--json"))[0]
+    assert (size["value"], size["source"]) == (64, f"{config} [plugins.{name}]")
+    unburst = ("unburst", "--all", "--mock", f"--config={config}", "--plugin", name, "--json")
+    assert json_of(run(*unburst))["gone"] == []
+
+
+def test_limits_hold_for_a_plugin_as_people_write_its_name(run: Run, tmp_path: Path) -> None:
+    config = write(tmp_path / "c.toml", "[plugins.cloud]\n[limits.plugins.Cloud]\nnodes = 1\n")
+    plan = json_of(run("plan", "--mock", f"--config={config}", "--json"))
+    assert sum(burst["nodes"] for burst in plan["bursts"]) == 1
+
+
+def test_two_tables_of_one_plugin_are_refused(run: Run, tmp_path: Path) -> None:
+    config = write(tmp_path / "c.toml", "[plugins.cloud]\nsize = 2\n[plugins.CLOUD]\nsize = 3\n")
+    line = refused(run("plan", "--mock", f"--config={config}"))
+    assert line == (
+        f"fluxburst: {config}: 'plugins.cloud' and 'plugins.CLOUD' are of one burst plugin"
+    )
+
+
+def test_what_cannot_be_counted_of_a_job_is_null_and_the_rest_is_shown(
+    run: Run, tmp_path: Path
+) -> None:
+    before = json_of(run("jobs", "--mock", "--json"))
+    odd = before[3]["id"]
+    lines = [json.loads(line) for line in BUNDLED.read_text().splitlines()]
+    record = next(line for line in lines if line.get("job", {}).get("id") == odd)
+    record["jobspec"]["tasks"][0]["slot"] = "nosuch"
+    del record["job"]["duration"]
+    record["jobspec"]["attributes"]["system"]["duration"] = "1h"
+    file = write(tmp_path / "queue.jsonl", "\n".join(map(json.dumps, lines)))
+    status, out, err = run("jobs", f"--mock={file}", "--json")
+    assert status == 2
+    assert json.loads(out) == [
+        {**job, "tasks": None, "duration": None} if job["id"] == odd else job for job in before
+    ]
+    assert err.splitlines() == [
+        f"fluxburst: job {odd}: jobspec: a task is for slot 'nosuch', which is not there",
+        f"fluxburst: job {odd}: jobspec: its duration is '1h', not a number of seconds",
+    ]
+    status, out, _ = run("jobs", f"--mock={file}")
+    assert (status, format_f58(odd) in out) == (2, True)
 
 
 def test_a_package_can_add_a_command(run: Run, make_package: MakePackage) -> None:

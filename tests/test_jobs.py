@@ -197,13 +197,27 @@ def test_a_copied_job_is_the_same_job() -> None:
 
 @pytest.mark.parametrize(
     ("flag", "burstable"),
-    [(1, True), (True, True), (5, True), ("gke", "gke"), ("1", "1"), ({"a": 1}, True), ([1], True),
-     (0, False), (False, False), (None, False), ("", False), ({}, False), ([], False)],
+    [(1, True), (True, True), (5, True), ("gke", "gke"), ({"a": 1}, True), ([1], True),
+     ("1", True), ("yes", True), ("On", True), ("TRUE", True), ("y", True),
+     ("local,gke", "local,gke"), (["local", "gke"], "local,gke"), (" gke ", "gke"),
+     (0, False), (False, False), (None, False), ("", False), ({}, False), ([], False),
+     ("0", False), ("no", False), ("N", False), ("off", False), ("False", False), (",", False)],
 )  # fmt: skip
 def test_burstable_is_a_plugin_or_whether_it_is_set(flag: object, burstable: bool | str) -> None:
     found = with_attributes({"burstable": flag}).burstable
     assert found == burstable
     assert type(found) is type(burstable)
+
+
+@pytest.mark.parametrize(
+    ("flag", "names"),
+    [("gke", ("gke",)), ("local, gke,", ("local", "gke")), (["a", "b"], ("a", "b")),
+     ("yes", ()), (1, ()), ("no", ()), (None, ()), ("", ())],
+)  # fmt: skip
+def test_a_flag_names_the_plugins_that_are_asked_for_in_order(
+    flag: object, names: tuple[str, ...]
+) -> None:
+    assert with_attributes({"burstable": flag}).asks_for == names
 
 
 def test_a_job_that_is_not_flagged_is_not_burstable() -> None:

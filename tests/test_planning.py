@@ -114,6 +114,50 @@ def test_a_job_that_names_a_plugin_that_is_not_loaded_says_so() -> None:
     assert found.reasons == ("asks for plugin 'gke', which is not loaded",)
 
 
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("locl", "local"), ("LOCL", "local"), ("compute-engin", "compute_engine")]
+)
+def test_a_misspelled_plugin_is_said_with_the_nearest_that_is_loaded(
+    name: str, nearest: str
+) -> None:
+    client = client_with(
+        Elsewhere("local"), Elsewhere("compute_engine"), jobs=(job(1, spec(burstable=name)),)
+    )
+    found = decision(client.plan(), 1)
+    assert found.outcome is Outcome.UNMATCHED
+    asked = f"asks for plugin {name!r}, which is not loaded; did you mean {nearest!r}?"
+    assert found.reasons == (asked,)
+
+
+@pytest.mark.parametrize("flag", ["compute-engine", "Compute_Engine", "COMPUTE-ENGINE"])
+def test_a_plugin_is_found_as_people_write_its_name(flag: str) -> None:
+    client = client_with(
+        Elsewhere("local"), Elsewhere("compute_engine"), jobs=(job(1, spec(burstable=flag)),)
+    )
+    assert client.plan().assignments == {"local": (), "compute_engine": (1,)}
+
+
+def test_a_job_that_names_several_plugins_is_offered_to_these_in_its_order() -> None:
+    def plan_for(flag: object, first: str, *others: str) -> Plan:
+        small = Elsewhere(first, NodeType("s", cores=8, max_nodes=1))
+        jobs = (job(1, spec(nodes=1, burstable=flag)), job(2, spec(nodes=4, burstable=flag)))
+        return client_with(*map(Elsewhere, others), small, jobs=jobs).plan()
+
+    plan = plan_for("far,near", "far", "other", "near")
+    assert plan.assignments == {"other": (), "near": (2,), "far": (1,)}
+    assert plan_for(["near", "far"], "far", "near").assignments == {"near": (1, 2), "far": ()}
+
+    plan = plan_for("nosuch,far", "far", "near")
+    assert plan.assignments == {"near": (), "far": (1,)}
+    assert decision(plan, 1).reasons[0] == "asks for plugin 'nosuch', which is not loaded"
+
+
+def test_a_job_that_asks_for_the_same_plugin_twice_is_offered_it_once() -> None:
+    vain = Elsewhere("far", NodeType("s", cores=1))
+    client = client_with(vain, jobs=(job(1, spec(cores=8, burstable="far,FAR")),))
+    assert len(decision(client.plan(), 1).reasons) == 1
+
+
 def test_what_one_plugin_has_no_room_for_goes_to_the_next() -> None:
     small = Elsewhere("small", NodeType("s", cores=8, max_nodes=1))
     big = Elsewhere("big", NodeType("b", cores=8))

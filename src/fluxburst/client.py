@@ -33,6 +33,7 @@ from fluxburst.hookspecs import hookimpl
 from fluxburst.jobs import Job, JobState, queue_order
 from fluxburst.ledger import Ledger, LedgerPlace
 from fluxburst.manager import Manager, Offer
+from fluxburst.names import known_name
 from fluxburst.nodes import Node
 from fluxburst.plan import Plan, still_valid
 from fluxburst.planner import Planner, Residual
@@ -158,7 +159,7 @@ class FluxBurst:
         """Load a burst plugin.
 
         Args:
-            name: Its name, one of :attr:`choices`.
+            name: Its name, one of :attr:`choices`; ``compute-engine`` is ``compute_engine``.
             dataclass: An object of its parameters; by default they come from config and
                 environment alone. It is not changed.
             kwargs: Passed on to the plugin's factory.
@@ -169,6 +170,7 @@ class FluxBurst:
             BurstError: if the plugin refuses them, or could not be made.
         """
         offer = self.hooks.offer(name)
+        name = offer.plugin_type.name
         params = parameters.build(
             name,
             offer.parameters(dataclass),
@@ -335,7 +337,7 @@ class FluxBurst:
         loaded = dict(self.plugins)
         try:
             self._configure(config)
-            for name in dict.fromkeys([*loaded, *config.plugins]):
+            for name in dict.fromkeys([*loaded, *self.config.plugins]):
                 self.load(name)
             self._engine.agenda.start_over()
         except FluxburstError:
@@ -348,7 +350,7 @@ class FluxBurst:
             raise
 
     def _configure(self, config: Config) -> None:
-        self.config = config
+        self.config = config = config.spelled(self.hooks.offers)
         self._engine.policy = config.policy
         self.reset_selector()
         self.hooks.unregister(self._ordering)
@@ -619,6 +621,7 @@ class FluxBurst:
         self.plugins[name] = plugin
 
     def _loaded(self, name: str) -> BurstPlugin:
+        name = known_name(name, self.plugins)
         if name not in self.plugins:
             raise UnknownPluginError(name, list(self.plugins), why="not loaded")
         return self.plugins[name]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fluxburst import policy
 from fluxburst.conversion import CONVERSION_ERRORS, convert, reasons
 from fluxburst.errors import ConfigError, FluxburstError, did_you_mean
+from fluxburst.names import known_name
 from fluxburst.policy import Policy
 
 if sys.version_info >= (3, 11):
@@ -39,6 +40,7 @@ class Config:
         plugins: For each burst plugin to load, in order, its parameters.
         policy: Lifetimes, timeouts, retries and limits.
         notify: Whom to tell of what, each a :class:`~fluxburst.notification.Notification`.
+        written: For burst plugins whose tables spell their names otherwise, how they do.
     """
 
     source: str = ""
@@ -48,10 +50,35 @@ class Config:
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     notify: Sequence[Notification] = ()
+    written: Mapping[str, str] = field(default_factory=dict)
 
     def source_of(self, plugin: str) -> str:
         """Return what to call a plugin's table in messages."""
-        return f"{self.source} [plugins.{plugin}]"
+        return f"{self.source} [plugins.{self.written.get(plugin, plugin)}]"
+
+    def spelled(self, known: Collection[str]) -> Config:
+        """Return the same with the names of burst plugins spelled as those that are known.
+
+        Raises:
+            ConfigError: if two tables are of one burst plugin.
+        """
+        limits = self.policy.limits
+        named = {"plugins": self.plugins, "limits.plugins": limits.plugins}
+        for table, names in named.items():
+            spellings: dict[str, str] = {}
+            for name in names:
+                other = spellings.setdefault(known_name(name, known), name)
+                if other != name:
+                    problem = f"'{table}.{other}' and '{table}.{name}' are of one burst plugin"
+                    raise ConfigError(self.source, problem)
+        plugins = {known_name(name, known): table for name, table in self.plugins.items()}
+        of_plugins = {known_name(name, known): table for name, table in limits.plugins.items()}
+        return replace(
+            self,
+            plugins=plugins,
+            policy=replace(self.policy, limits=replace(limits, plugins=of_plugins)),
+            written={known_name(n, known): self.written.get(n, n) for n in self.plugins},
+        )
 
 
 def usual_places(environ: Mapping[str, str] | None = None) -> list[Path]:

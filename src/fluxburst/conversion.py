@@ -20,6 +20,7 @@ from cattrs.errors import BaseValidationError, StructureHandlerNotFoundError
 from cattrs.gen import make_dict_structure_fn
 
 from fluxburst.errors import FormatError, did_you_mean
+from fluxburst.names import truth
 from fluxburst.quantities import ByteSize, Duration, parse_bytes, parse_duration
 
 CONVERSION_ERRORS = (
@@ -33,9 +34,6 @@ CONVERSION_ERRORS = (
     RuntimeError,
 )
 """What :func:`convert` raises; :func:`reasons` puts it into words."""
-
-_TRUE = ("1", "true", "yes", "on")
-_FALSE = ("0", "false", "no", "off")
 
 
 class _ExpectationError(ValueError):
@@ -137,12 +135,8 @@ def _literal(value: Any, kind: Any) -> Any:
 
 
 def _text_bool(value: Any, _: Any) -> bool:
-    word = value.strip().lower() if isinstance(value, str) else value
-    if word in _TRUE:
-        return True
-    if word in _FALSE:
-        return False
-    return _typed_bool(value, bool)
+    said = truth(value) if isinstance(value, str) else None
+    return _typed_bool(value, bool) if said is None else said
 
 
 def _text_int(value: Any, _: Any) -> int:

@@ -43,6 +43,7 @@ from fluxburst.ledger import Ledger
 from fluxburst.ledger.lock import holder_of
 from fluxburst.ledger.place import FILE, LOCK
 from fluxburst.limits import Allowance, Ceiling, Spent
+from fluxburst.names import known_name
 from fluxburst.nodes import NodeType, check_node_types
 from fluxburst.plugins import BurstPlugin, Finding
 from fluxburst.quantities import format_duration
@@ -134,12 +135,16 @@ class Doctor:
         yield "ledger", self._check_ledger
         yield "instance", self._check_holder
         yield "clock", self._check_clock
-        for name in dict.fromkeys(self._named or self._config.plugins):
+        for name in self._plugin_names():
             yield f"plugin {name}", functools.partial(self._check_plugin, name)
         yield "limits", self._check_limits
         yield "metrics", self._check_metrics
         yield "bursts", self._check_bursts
         yield "breakers", self._check_breakers
+
+    def _plugin_names(self) -> list[str]:
+        named = (known_name(name, self._there.hooks.offers) for name in self._named)
+        return list(dict.fromkeys(named)) or list(self._there.config.plugins)
 
     @property
     def _there(self) -> FluxBurst:

@@ -29,8 +29,9 @@ def text_of(error: BaseException) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name closest to ``name``, or ``""``."""
-    matches = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+    spelled = {one.lower(): one for one in known}
+    matches = difflib.get_close_matches(name.lower(), spelled, n=1)
+    return f"; did you mean {spelled[matches[0]]!r}?" if matches else ""
 
 
 class FluxburstError(Exception):

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from fluxburst.errors import JobspecError
 from fluxburst.jobspec import Chunk, chunks_of, task_count
+from fluxburst.names import truth
 
 T = TypeVar("T")
 
@@ -247,12 +248,25 @@ class Job(dict[str, Any]):
 
     @property
     def burstable(self) -> bool | str:
-        """The flag ``attributes.system.burstable``: a plugin's name, or whether it is set.
+        """The flag ``attributes.system.burstable``: whether it is set, or the plugins it names.
 
-        ``0``, ``false`` and ``null`` say no, as does leaving it out.
+        ``0``, ``false``, ``null`` and, in any case, ``no``, ``n`` and ``off`` say no, as does
+        leaving it out. Several names are one text, separated by commas.
         """
         flag = self.attributes.get("burstable")
-        return flag if isinstance(flag, str) and flag else bool(flag)
+        if isinstance(flag, list) and all(isinstance(name, str) for name in flag):
+            flag = ",".join(flag)
+        if not isinstance(flag, str):
+            return bool(flag)
+        said = truth(flag)
+        return (flag.strip(" ,") or False) if said is None else said
+
+    @property
+    def asks_for(self) -> tuple[str, ...]:
+        """The names of the plugins that it is flagged for, in order; empty for any."""
+        flag = self.burstable
+        names = flag.split(",") if isinstance(flag, str) else ()
+        return tuple(name.strip() for name in names if name.strip())
 
     @property
     def mark(self) -> Mark | None:

@@ -42,6 +42,7 @@ from fluxburst.guards import (
 )
 from fluxburst.hookspecs import PROJECT
 from fluxburst.jobs import Job
+from fluxburst.names import known_name, plain_name
 from fluxburst.plugins import BurstPlugin, PluginType
 
 if TYPE_CHECKING:
@@ -125,10 +126,6 @@ class _Guarded:
     functions: Mapping[str, Sequence[Callable[..., Any]]]
 
 
-def _plain(name: str) -> str:
-    return name.strip().lower().replace("-", "_")
-
-
 class Manager:
     """The hooks of one client.
 
@@ -145,7 +142,7 @@ class Manager:
         self._registered: dict[int, _Guarded] = {}
         self._answered_by = CORE
         self._client: FluxBurst | None = None
-        self._blocked = {_plain(name) for name in block}
+        self._blocked = {plain_name(name) for name in block}
         self.packages: list[Package] = []
         self.offers: dict[str, Offer] = {}
         self.observer_errors: deque[HookError] = deque(maxlen=100)
@@ -174,7 +171,7 @@ class Manager:
     ) -> None:
         self.packages.append(package)
         names = {package.name, package.distribution, module}
-        if {_plain(name) for name in names} & self._blocked:
+        if {plain_name(name) for name in names} & self._blocked:
             package.blocked, package.problem = True, "blocked by name"
             return
         try:
@@ -231,12 +228,13 @@ class Manager:
             self.offers[kind.name] = Offer(kind, package, module)
 
     def offer(self, name: str) -> Offer:
-        """Return the burst plugin of this name.
+        """Return the burst plugin of this name, in any spelling: ``Compute-Engine`` will do.
 
         Raises:
             UnknownPluginError: if no package that takes part offers it, with the reason if one
                 that does not take part has its name.
         """
+        name = known_name(name, self.offers)
         if name in self.offers:
             return self.offers[name]
         like_it = (name, f"{LEGACY_PREFIX}{name}")

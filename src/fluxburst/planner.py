@@ -22,9 +22,11 @@ from fluxburst.errors import (
     InstanceError,
     JobspecError,
     OrderingError,
+    did_you_mean,
 )
 from fluxburst.jobs import Job, Mark
 from fluxburst.limits import Allowance, Owner, Spent
+from fluxburst.names import known_name
 from fluxburst.nodes import Node, NodeType, check_node_types
 from fluxburst.packing import Demand, Packer, Pool, fits_now, pool_of, why_unfit
 from fluxburst.plan import Decision, Outcome, Plan
@@ -393,14 +395,15 @@ class Planner:
         return True
 
     def _names_for(self, candidate: _Candidate) -> list[str]:
-        """Return the plugins a job is offered to, in order."""
+        """Return the plugins a job is offered to, in order: those that it names, as it does."""
         names = self._votes.order_plugins(self._plugins, candidate.job)
-        wanted = candidate.job.burstable
-        if not isinstance(wanted, str):
-            return list(names)
-        if wanted not in self._plugins:
-            candidate.reasons.append(f"asks for plugin {wanted!r}, which is not loaded")
-        return [name for name in names if name == wanted]
+        asked = dict.fromkeys(known_name(n, self._plugins) for n in candidate.job.asks_for)
+        candidate.reasons += [
+            f"asks for plugin {name!r}, which is not loaded{did_you_mean(name, self._plugins)}"
+            for name in asked
+            if name not in self._plugins
+        ]
+        return [name for name in asked if name in names] if asked else list(names)
 
     def _offer(self, candidates: Sequence[_Candidate]) -> dict[str, list[_Candidate]]:
         """Offer each candidate on until a plugin accepts it; return who accepted what."""

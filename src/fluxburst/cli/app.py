@@ -97,14 +97,13 @@ class Settings:
         from fluxburst.client import FluxBurst
         from fluxburst.errors import FluxburstError, RequestError
 
-        config = self.load_config()
         client = FluxBurst(
-            self.instance(), config=config, block=self.block, state_dir=self.state_dir
+            self.instance(), config=self.load_config(), block=self.block, state_dir=self.state_dir
         )
         context = click.get_current_context(silent=True)
         if context is not None:
             context.find_root().call_on_close(client.close)
-        names = list(dict.fromkeys(self.plugins or config.plugins))
+        names = self.plugin_names(client)
         if plugins and not names:
             offered = client.choices.replace("|", ", ") or "none; install a fluxburst_* package"
             raise RequestError(
@@ -120,6 +119,13 @@ class Settings:
                 for line in lines_of(error):
                     _log.error("%s is left out: %s", name, line)
         return client
+
+    def plugin_names(self, client: FluxBurst) -> list[str]:
+        """Return the plugins that are named here, or else in the config, each once."""
+        from fluxburst.names import known_name
+
+        spelled = (known_name(name, client.hooks.offers) for name in self.plugins)
+        return list(dict.fromkeys(spelled)) or list(client.config.plugins)
 
 
 def settings_of(context: click.Context) -> Settings:

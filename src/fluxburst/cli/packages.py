@@ -59,8 +59,10 @@ def plugins(context: click.Context) -> None:
 def params(context: click.Context, name: str) -> None:
     """Show the parameters of the burst plugin NAME and where their present values come from."""
     settings = settings_of(context)
-    config = settings.load_config()
-    offer = settings.manager().offer(name)
+    manager = settings.manager()
+    config = settings.load_config().spelled(manager.offers)
+    offer = manager.offer(name)
+    name = offer.plugin_type.name
     values = parameters.describe(
         name,
         offer.parameters(),

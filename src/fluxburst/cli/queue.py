@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,7 +24,14 @@ from fluxburst.cli.app import (
 from fluxburst.cli.output import burst_table, console, print_json, table, user_name
 from fluxburst.cli.progress import follow
 from fluxburst.client import FluxBurst
-from fluxburst.errors import BurstErrors, FluxburstError, FormatError, HookError, RequestError
+from fluxburst.errors import (
+    BurstErrors,
+    FluxburstError,
+    FormatError,
+    HookError,
+    JobspecError,
+    RequestError,
+)
 from fluxburst.fluids import format_f58
 from fluxburst.jobs import Job
 from fluxburst.plan import Outcome, Plan
@@ -32,17 +40,43 @@ from fluxburst.quantities import format_bytes, format_duration, parse_duration
 JOB_COLUMNS = ["job", "name", "user", "queue", "nodes#", "cores#", "GPUs#", "memory#", "limit#"]
 
 
-def _job_row(job: Job) -> tuple[object, ...]:
+_COUNTED = (
+    "nodes",
+    "tasks",
+    "cores",
+    "gpus",
+    "memory",
+    "duration",
+    "exclusive",
+    "burstable",
+)
+"""What is told of a job's jobspec: properties of :class:`Job`, and keys of ``jobs --json``."""
+
+
+def _told(job: Job) -> tuple[dict[str, Any], list[JobspecError]]:
+    """Return what can be told of a job, null for what cannot, and why not."""
+    told = {"id": job.id, "name": job.get("name"), "user": job.user, "queue": job.queue or None}
+    errors = []
+    for name in _COUNTED:
+        try:
+            told[name] = getattr(job, name)
+        except JobspecError as error:
+            told[name] = None
+            errors.append(error)
+    return told, errors
+
+
+def _job_row(told: Mapping[str, Any]) -> tuple[object, ...]:
     return (
-        format_f58(job.id),
-        job.get("name", ""),
-        user_name(job.user),
-        job.queue or "-",
-        job.nodes or "-",
-        job.cores,
-        job.gpus or "-",
-        format_bytes(job.memory) if job.memory else "-",
-        format_duration(job.duration) if job.duration else "-",
+        format_f58(told["id"]),
+        told["name"] or "",
+        user_name(told["user"]),
+        told["queue"] or "-",
+        told["nodes"] or "-",
+        "-" if told["cores"] is None else told["cores"],
+        told["gpus"] or "-",
+        format_bytes(told["memory"]) if told["memory"] else "-",
+        format_duration(told["duration"]) if told["duration"] else "-",
     )
 
 
@@ -52,30 +86,16 @@ def jobs(context: click.Context) -> int:
     """Show the jobs that are candidates for bursting."""
     settings = settings_of(context)
     made = settings.client(plugins=False).plan()
-    selected = made.jobs.values()
+    told = [_told(job) for job in made.jobs.values()]
     if settings.json:
-        print_json(
-            [
-                {
-                    "id": job.id,
-                    "name": job.get("name"),
-                    "user": job.user,
-                    "queue": job.queue or None,
-                    "nodes": job.nodes,
-                    "tasks": job.tasks,
-                    "cores": job.cores,
-                    "gpus": job.gpus,
-                    "memory": job.memory,
-                    "duration": job.duration,
-                    "exclusive": job.exclusive,
-                    "burstable": job.burstable,
-                }
-                for job in selected
-            ]
-        )
+        print_json([facts for facts, _ in told])
     else:
-        console().print(table("Selected jobs", JOB_COLUMNS, [_job_row(job) for job in selected]))
-    return _report_failures(made)
+        rows = [_job_row(facts) for facts, _ in told]
+        console().print(table("Selected jobs", JOB_COLUMNS, rows))
+    uncounted = [error for _, errors in told for error in errors]
+    for line in dict.fromkeys(str(error) for error in uncounted):
+        click.echo(f"fluxburst: {line}", err=True)
+    return max(_report_failures(made), *map(status_of, uncounted), OK)
 
 
 @click.command(cls=Command)
@@ -289,7 +309,7 @@ def unburst(context: click.Context, names: tuple[str, ...], everything: bool, ve
     for item in left:
         click.echo(f"fluxburst: {item}", err=True)
     status = status_of(failures) if failures else OK
-    named = set(settings.plugins or client.config.plugins)
+    named = set(settings.plugin_names(client))
     return max(status, FAILED if left or named - client.plugins.keys() else OK)
 
 

@@ -55,7 +55,7 @@ def loaded_where_possible(settings: Settings) -> tuple[FluxBurst, list[str]]:
     """Return a client with the plugins that can be loaded, and why the others cannot."""
     client = settings.client(plugins=False)
     problems = []
-    for name in dict.fromkeys(settings.plugins or client.config.plugins):
+    for name in settings.plugin_names(client):
         try:
             client.load(name)
         except FluxburstError as error:
