@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from fluxburst import Burst, BurstParameters, BurstPlugin, NodeType
-from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.handles.embedded import EMBEDDED, EmbeddedInstance
 from fluxburst.handles.protocol import Changes, Run
 from fluxburst.jobs import ACTIVE, Job, JobState, Mark
 from fluxburst.nodes import Node
+from fluxburst.scheduling import Scheduler
 
 
 class World:
@@ -125,6 +126,9 @@ class RemoteInstance:
 
     def nodes(self) -> tuple[Node, ...]:
         return tuple(self._call("instance", "nodes"))
+
+    def scheduler(self) -> Scheduler:
+        return EMBEDDED
 
     def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:
         return list(self._call("instance", "set_marks", dict(marks)))

@@ -33,12 +33,16 @@ from fluxburst.jobspec import Chunk, chunks_of, task_count
 from fluxburst.nodes import Node, NodeType
 from fluxburst.quantities import Duration, parse_duration
 from fluxburst.recordings import Recording
+from fluxburst.scheduling import Scheduler
 from fluxburst.sets import parse_hostlist
 
 START_TIME = 1_700_000_000.0
 DEFAULT_RUN_SECONDS = 60.0
 URGENCY_EXPEDITE = 31
 PRIORITY_MAX = 2**32 - 1
+
+EMBEDDED = Scheduler("embedded")
+"""Rules for an instance in memory: nodes by rank, and EASY backfill."""
 
 COMPLETED, FAILED, CANCELED, TIMEOUT = 1, 2, 4, 8
 """Job results with their numbers (``FLUX_JOB_RESULT_*``)."""
@@ -93,6 +97,7 @@ class EmbeddedInstance:
         name: What to call it.
         pace: How many seconds :meth:`wait` takes for each virtual one that passes, for people who
             look on.
+        scheduler: The rules by which it starts jobs.
     """
 
     def __init__(
@@ -102,10 +107,12 @@ class EmbeddedInstance:
         queues: Mapping[str, Collection[str]] | None = None,
         name: str = "embedded",
         pace: float = 0.0,
+        scheduler: Scheduler = EMBEDDED,
     ) -> None:
         recording = recording or Recording(())
         self._name = name
         self._pace = pace
+        self._scheduler = scheduler
         self._queues = {queue: frozenset(needs) for queue, needs in (queues or {}).items()}
         self._records = {job.id: _Record(Job(job)) for job in recording.jobs}
         self._nodes = {node.rank: node for node in recording.nodes}
@@ -173,6 +180,10 @@ class EmbeddedInstance:
     def nodes(self) -> tuple[Node, ...]:
         """Return every node, by rank."""
         return tuple(self._nodes[rank] for rank in sorted(self._nodes))
+
+    def scheduler(self) -> Scheduler:
+        """Return the rules that it was given."""
+        return self._scheduler
 
     @_locked
     def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:

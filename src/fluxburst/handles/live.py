@@ -31,6 +31,7 @@ from fluxburst.handles.bell import Bell
 from fluxburst.handles.feed import Feed
 from fluxburst.handles.protocol import Changes, Run
 from fluxburst.handles.rpc import ANY_NODE, Channel, Requests
+from fluxburst.handles.scheduler import read_scheduler
 from fluxburst.jobs import (
     ACTIVE,
     PENDING,
@@ -43,6 +44,7 @@ from fluxburst.jobs import (
 )
 from fluxburst.nodes import Node
 from fluxburst.rset import nodes_from_status
+from fluxburst.scheduling import Scheduler
 from fluxburst.sets import format_idset, parse_hostlist
 
 OLDEST = (0, 88, 0)
@@ -243,6 +245,11 @@ class LiveInstance:
             if isinstance(answer, OSError):
                 raise _answered("for its nodes", answer) from answer
         return nodes_from_status(*answers)
+
+    def scheduler(self) -> Scheduler:
+        """Return the rules of the module that provides the service ``sched`` (RFC 27)."""
+        with self._asking("for its scheduler") as requests:
+            return read_scheduler(requests)
 
     def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:
         """Put memos on jobs, or take them off; return the ids of jobs that are not active.

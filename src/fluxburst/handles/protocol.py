@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from fluxburst.jobs import ACTIVE, Job, JobState, Mark
 from fluxburst.nodes import Node
+from fluxburst.scheduling import Scheduler
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,10 @@ class Instance(Protocol):
 
     def nodes(self) -> tuple[Node, ...]:
         """Return every node the instance knows, up or down, by rank."""
+        ...
+
+    def scheduler(self) -> Scheduler:
+        """Return the rules by which it starts jobs, as they are now."""
         ...
 
     def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:
