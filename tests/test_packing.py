@@ -10,19 +10,11 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from fluxburst.constraints import ALL_ALIKE, ANYTHING, Constraint, Kinds, compiled
+from fluxburst.fitting import NO_MATCH, could_fit, fits_now, why_unfit
 from fluxburst.jobspec import Chunk
 from fluxburst.nodes import Node, NodeType
-from fluxburst.packing import (
-    NO_MATCH,
-    Demand,
-    Packer,
-    Packing,
-    Pool,
-    could_fit,
-    fits_now,
-    pool_of,
-    why_unfit,
-)
+from fluxburst.packing import Demand, Packer, Packing
+from fluxburst.pool import Pool, pool_of
 from fluxburst.quantities import ByteSize
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,40 +1,25 @@
 """How many nodes of which type a set of jobs needs: pure functions over plain data.
 
-First-fit decreasing, and within it the tightest fit. Nodes that are alike are counted, not
-listed: a pool holds *how many* nodes have so much left, so a step costs what the number of
-different remainders costs, not what the number of nodes does.
+First-fit decreasing, and within it the tightest fit.
 """
 
 from __future__ import annotations
 
 import copy
-import functools
 import itertools
 import math
-from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from fluxburst.constraints import ALL_ALIKE, ANYTHING, Constraint, Kinds
+from fluxburst.constraints import ALL_ALIKE, Kinds
+from fluxburst.fitting import NO_MATCH, has_room
 from fluxburst.jobspec import Chunk
 from fluxburst.limits import Allowance, Owner, Spent
-from fluxburst.nodes import Node, NodeType
+from fluxburst.nodes import NodeType
 from fluxburst.policy import Limits
+from fluxburst.pool import Held, Pool, Taking, commit, place, take, units_that_fit, whole
 from fluxburst.quantities import format_bytes
-
-
-class Room(NamedTuple):
-    """What is left on a node. Sorts from the tightest to the widest.
-
-    ``untouched`` is 1 while no job is on the node: only then can it be taken exclusively.
-    ``kind`` says which constraints the node matches (see :class:`~fluxburst.constraints.Kinds`).
-    """
-
-    cores: float
-    memory: float
-    untouched: int
-    kind: int = 0
 
 
 class Demand(NamedTuple):
@@ -47,207 +32,6 @@ class Demand(NamedTuple):
     chunks: tuple[Chunk, ...]
     turn: int = 0
     wanted: int = 0
-
-
-class Pool:
-    """Nodes with room, counted by what they have left."""
-
-    def __init__(self) -> None:
-        self._counts: dict[int, dict[Room, int]] = {}
-        self._order: dict[int, list[Room]] = {}
-        self._gpus: list[int] = []
-
-    def copy(self) -> Pool:
-        """Return a pool that can be changed without changing this one."""
-        other = Pool()
-        other._counts = {gpus: dict(rooms) for gpus, rooms in self._counts.items()}
-        other._order = {gpus: list(rooms) for gpus, rooms in self._order.items()}
-        other._gpus = list(self._gpus)
-        return other
-
-    def restore(self, other: Pool) -> None:
-        """Become what ``other`` is; ``other`` must not be used afterwards."""
-        self._counts, self._order, self._gpus = other._counts, other._order, other._gpus
-
-    def add(self, gpus: int, room: Room, count: int) -> None:
-        """Put ``count`` nodes in (or take them out, where it is negative)."""
-        if gpus not in self._counts:
-            self._counts[gpus], self._order[gpus] = {}, []
-            insort(self._gpus, gpus)
-        counts, order = self._counts[gpus], self._order[gpus]
-        before = counts.get(room, 0)
-        if before + count:
-            counts[room] = before + count
-            if not before:
-                insort(order, room)
-        else:
-            del counts[room]
-            del order[bisect_left(order, room)]
-
-    def absorb(self, other: Pool) -> None:
-        """Put in all that another pool holds."""
-        for gpus, rooms in other._counts.items():
-            for room, count in rooms.items():
-                self.add(gpus, room, count)
-
-    def add_node(self, node: Node, kinds: Kinds = ALL_ALIKE) -> None:
-        """Put in what a node of the instance has left."""
-        memory = math.inf if node.free_memory is None else node.free_memory
-        if node.usable and (node.free_cores or node.free_gpus):
-            kind = kinds.of(node.properties, node.hostname, node.rank)
-            self.add(node.free_gpus, Room(node.free_cores, memory, int(node.idle), kind), 1)
-
-    def add_type(self, node_type: NodeType, count: int, kinds: Kinds = ALL_ALIKE) -> None:
-        """Put in ``count`` empty nodes of a type, whose hostnames and ranks are not known yet."""
-        if count:
-            self.add(node_type.gpus, whole(node_type, kinds), count)
-
-    def fitting(self, chunk: Chunk, wanted: int = 0) -> Iterator[tuple[int, Room, int]]:
-        """Yield (GPUs, room, nodes) of what has room for one ``chunk``, fewest GPUs first.
-
-        Only nodes whose kind has the bit ``wanted`` count. The pool may only be changed once the
-        caller has stopped asking for more.
-        """
-        start = Room(chunk.cores, chunk.memory, 0)
-        for gpus in self._gpus[bisect_left(self._gpus, chunk.gpus) :]:
-            order = self._order[gpus]
-            for position in range(bisect_left(order, start), len(order)):
-                room = order[position]
-                enough = room.memory >= chunk.memory and room.untouched >= chunk.exclusive
-                if enough and room.kind & wanted == wanted:
-                    yield gpus, room, self._counts[gpus][room]
-
-
-def whole(node_type: NodeType, kinds: Kinds = ALL_ALIKE) -> Room:
-    """Return the room of an empty node of this type."""
-    memory = math.inf if node_type.memory is None else node_type.memory
-    return Room(node_type.cores, memory, 1, kinds.of(node_type.properties))
-
-
-class Taking(NamedTuple):
-    """A step of a placement: so many ``nodes`` with this room each get ``units`` of a chunk."""
-
-    gpus: int
-    room: Room
-    nodes: int
-    units: int
-
-
-def _units_that_fit(chunk: Chunk, gpus: int, room: Room) -> int:
-    if chunk.node or chunk.exclusive or chunk.count == 1:
-        return 1
-    limits = [
-        have // want
-        for have, want in (
-            (room.cores, chunk.cores),
-            (gpus, chunk.gpus),
-            (room.memory, chunk.memory),
-        )
-        if want and have != math.inf
-    ]
-    return int(min(limits, default=chunk.count))
-
-
-def _take(chunk: Chunk, units: int, gpus: int, room: Room, nodes: int) -> tuple[list[Taking], int]:
-    """Place up to ``units`` on ``nodes`` alike; return the steps and the units left over."""
-    each = _units_that_fit(chunk, gpus, room)
-    full = min(nodes, units // each)
-    steps = [Taking(gpus, room, full, each)] if full else []
-    units -= full * each
-    if units and full < nodes:
-        steps.append(Taking(gpus, room, 1, units))
-        units = 0
-    return steps, units
-
-
-def _left(chunk: Chunk, taking: Taking) -> tuple[int, Room] | None:
-    """Return what a node has left after a step, or None where that is nothing."""
-    if chunk.exclusive:
-        return None
-    cores = taking.room.cores - chunk.cores * taking.units
-    gpus = taking.gpus - chunk.gpus * taking.units
-    memory = taking.room.memory - chunk.memory * taking.units
-    return (gpus, Room(cores, memory, 0, taking.room.kind)) if cores or gpus else None
-
-
-def _place(chunk: Chunk, units: int, pool: Pool, wanted: int) -> tuple[list[Taking], int]:
-    steps: list[Taking] = []
-    for gpus, room, nodes in pool.fitting(chunk, wanted):
-        taken, units = _take(chunk, units, gpus, room, nodes)
-        steps += taken
-        if not units:
-            break
-    return steps, units
-
-
-def pool_of(nodes: Iterable[Node], kinds: Kinds = ALL_ALIKE) -> Pool:
-    """Return what the nodes of an instance have left."""
-    pool = Pool()
-    for node in nodes:
-        pool.add_node(node, kinds)
-    return pool
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Snapshot:
-    """Nodes as the key of a cache: equal if they are the same tuple, not if all in it is equal.
-
-    To hash thousands of nodes takes a millisecond, for each job that is asked about.
-    """
-
-    nodes: tuple[Node, ...]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Snapshot) and other.nodes is self.nodes
-
-    def __hash__(self) -> int:
-        return id(self.nodes)
-
-
-@functools.lru_cache(maxsize=1)
-def _pools_of(snapshot: _Snapshot) -> dict[Constraint, Pool]:
-    """Return what was counted of these nodes so far: for each constraint, those that match."""
-    return {}
-
-
-def _matching(nodes: tuple[Node, ...], constraint: Constraint) -> Pool:
-    pools = _pools_of(_Snapshot(nodes))
-    if constraint not in pools:
-        pools[constraint] = pool_of(
-            node
-            for node in nodes
-            if constraint.matches(
-                properties=node.properties, hostname=node.hostname, rank=node.rank
-            )
-        )
-    return pools[constraint]
-
-
-def fits_now(
-    chunks: Sequence[Chunk], nodes: tuple[Node, ...], constraint: Constraint = ANYTHING
-) -> bool:
-    """Whether a job would fit on what these nodes have left, if it came first."""
-    pool = _matching(nodes, constraint).copy()
-    for chunk in chunks:
-        steps, short = _place(chunk, chunk.count, pool, 0)
-        if short:
-            return False
-        _commit(chunk, steps, pool)
-    return True
-
-
-Held = list[tuple["Pool", int, Room, int]]
-"""What nodes have left, kept out of their pools while other parts of the same job are placed."""
-
-
-def _commit(chunk: Chunk, steps: Iterable[Taking], pool: Pool, held: Held | None = None) -> None:
-    for taking in steps:
-        pool.add(taking.gpus, taking.room, -taking.nodes)
-        left = _left(chunk, taking)
-        if left is not None and held is not None:
-            held.append((pool, *left, taking.nodes))
-        elif left is not None:
-            pool.add(*left, taking.nodes)
 
 
 @dataclass(frozen=True)
@@ -297,44 +81,10 @@ class Supply:
 
     def fits(self, chunk: Chunk, wanted: int) -> bool:
         """Whether an empty node has room for one ``chunk``, and matches."""
-        return self.matches(wanted) and _has_room(self.node_type, chunk)
-
-
-def _has_room(node_type: NodeType, chunk: Chunk) -> bool:
-    """Whether an empty node of a type has room for one ``chunk``."""
-    return (
-        node_type.cores >= chunk.cores
-        and node_type.gpus >= chunk.gpus
-        and (node_type.memory is None or node_type.memory >= chunk.memory)
-    )
-
-
-def could_fit(
-    chunks: Sequence[Chunk], node_types: Sequence[NodeType], constraint: Constraint = ANYTHING
-) -> bool:
-    """Whether some node type that matches, if there were enough of it, has room for every chunk."""
-    return any(
-        all(_has_room(node_type, chunk) for chunk in chunks)
-        and constraint.matches(properties=node_type.properties)
-        for node_type in node_types
-    )
+        return self.matches(wanted) and has_room(self.node_type, chunk)
 
 
 NOBODY = Owner("")
-NO_MATCH = "no node type has what its constraints ask for"
-
-
-def why_unfit(
-    chunks: Sequence[Chunk], node_types: Sequence[NodeType], constraint: Constraint
-) -> str:
-    """Return why no node type could fit, or empty where one could."""
-    if not could_fit(chunks, node_types):
-        return "no node type has room for it"
-    if not could_fit((), node_types, constraint):
-        return NO_MATCH
-    if not could_fit(chunks, node_types, constraint):
-        return "no node type with what its constraints ask for has room for it"
-    return ""
 
 
 def _share(chunk: Chunk, units: int, node_type: NodeType, nodes: int) -> float:
@@ -521,15 +271,15 @@ class Packer:
     def _place_units(self, chunk: Chunk, wanted: int) -> Iterator[tuple[int, str, str]]:
         """Place jobs of one unit each: on existing nodes, on opened ones, then on new ones."""
         units = chunk.count
-        steps, left = _place(chunk, units, self.existing, wanted)
-        _commit(chunk, steps, self.existing)
+        steps, left = place(chunk, units, self.existing, wanted)
+        commit(chunk, steps, self.existing)
         if left < units:
             yield units - left, "", ""
         fitting = [supply for supply in self.supplies if supply.fits(chunk, wanted)]
         for supply in fitting:
             units = left
-            steps, left = _place(chunk, units, supply.pool, wanted)
-            _commit(chunk, steps, supply.pool)
+            steps, left = place(chunk, units, supply.pool, wanted)
+            commit(chunk, steps, supply.pool)
             if left < units:
                 yield units - left, supply.node_type.name, ""
         while left:
@@ -539,8 +289,8 @@ class Packer:
                 return
             supply, nodes, units = cheapest
             self._open(supply, nodes)
-            steps, _ = _take(chunk, units, supply.node_type.gpus, supply.room, nodes)
-            _commit(chunk, steps, supply.pool)
+            steps, _ = take(chunk, units, supply.node_type.gpus, supply.room, nodes)
+            commit(chunk, steps, supply.pool)
             left -= units
             yield units, supply.node_type.name, ""
 
@@ -554,7 +304,7 @@ class Packer:
         """
         best: tuple[tuple[float, float], Supply, int, int] | None = None
         for supply in supplies:
-            each = _units_that_fit(chunk, supply.node_type.gpus, supply.room)
+            each = units_that_fit(chunk, supply.node_type.gpus, supply.room)
             nodes = int(min(max(1, units // each), supply.available))
             if not nodes:
                 continue
@@ -611,15 +361,15 @@ class Packer:
     def _place_chunk(
         self, chunk: Chunk, wanted: int, supplies: Sequence[Supply], held: Held | None = None
     ) -> tuple[str, str]:
-        steps, rest = _place(chunk, chunk.count, self.existing, wanted)
+        steps, rest = place(chunk, chunk.count, self.existing, wanted)
         if not rest:
-            _commit(chunk, steps, self.existing, held)
+            commit(chunk, steps, self.existing, held)
             return "", ""
         best: tuple[tuple[float, float], Supply, list[Taking], int] | None = None
         for supply in supplies:
             if not supply.fits(chunk, wanted):
                 continue
-            opened_steps, short = _place(chunk, rest, supply.pool, wanted)
+            opened_steps, short = place(chunk, rest, supply.pool, wanted)
             new = self._new_nodes_for(chunk, short, supply)
             if new > supply.available:
                 continue
@@ -629,20 +379,20 @@ class Packer:
         if best is None:
             return "", _why_not(chunk, wanted, rest, supplies)
         _, supply, opened_steps, new = best
-        _commit(chunk, steps, self.existing, held)
-        _commit(chunk, opened_steps, supply.pool, held)
+        commit(chunk, steps, self.existing, held)
+        commit(chunk, opened_steps, supply.pool, held)
         if new:
             placed = sum(taking.nodes * taking.units for taking in opened_steps)
             self._open(supply, new)
-            steps, _ = _take(chunk, rest - placed, supply.node_type.gpus, supply.room, new)
-            _commit(chunk, steps, supply.pool, held)
+            steps, _ = take(chunk, rest - placed, supply.node_type.gpus, supply.room, new)
+            commit(chunk, steps, supply.pool, held)
         return supply.node_type.name, ""
 
     @staticmethod
     def _new_nodes_for(chunk: Chunk, units: int, supply: Supply) -> int:
         if not units:
             return 0
-        return -(-units // _units_that_fit(chunk, supply.node_type.gpus, supply.room))
+        return -(-units // units_that_fit(chunk, supply.node_type.gpus, supply.room))
 
     def _cost(
         self, chunk: Chunk, units: int, node_type: NodeType, nodes: int, waiting: int = 0

@@ -24,14 +24,16 @@ from fluxburst.errors import (
     OrderingError,
     did_you_mean,
 )
+from fluxburst.fitting import fits_now, why_unfit
 from fluxburst.jobs import Job, Mark
 from fluxburst.limits import Allowance, Owner, Spent
 from fluxburst.names import known_name
 from fluxburst.nodes import Node, NodeType, check_node_types
-from fluxburst.packing import Demand, Packer, Pool, fits_now, pool_of, why_unfit
+from fluxburst.packing import Demand, Packer
 from fluxburst.plan import Decision, Outcome, Plan
 from fluxburst.plugins import BurstPlugin, as_burst_error, burst_name
 from fluxburst.policy import Limits
+from fluxburst.pool import Pool, pool_of
 from fluxburst.quantities import format_duration
 
 

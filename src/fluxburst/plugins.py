@@ -22,10 +22,12 @@ from fluxburst.errors import (
     RequestError,
     text_of,
 )
+from fluxburst.fitting import could_fit
 from fluxburst.jobs import Job
 from fluxburst.jobspec import Chunk
 from fluxburst.nodes import NodeType
-from fluxburst.packing import Demand, Packer, Pool, could_fit
+from fluxburst.packing import Demand, Packer
+from fluxburst.pool import Pool
 
 P = TypeVar("P")
 

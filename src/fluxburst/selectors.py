@@ -16,9 +16,9 @@ from typing import Any, Protocol
 
 from fluxburst.constraints import compiled
 from fluxburst.errors import FormatError, RequestError, did_you_mean
+from fluxburst.fitting import fits_now
 from fluxburst.jobs import Job
 from fluxburst.nodes import Node
-from fluxburst.packing import fits_now
 from fluxburst.quantities import parse_duration
 
 Selector = Callable[[Job], bool]

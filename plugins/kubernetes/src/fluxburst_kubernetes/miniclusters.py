@@ -23,9 +23,9 @@ from fluxburst.errors import (
     Problem,
     RequestError,
 )
+from fluxburst.fitting import could_fit
 from fluxburst.isolation import OUTPUT_LIMIT, kept_output, remote_jobspec
 from fluxburst.joining import ElasticPlugin
-from fluxburst.packing import could_fit
 from fluxburst.plugins import Finding, only_looking
 from fluxburst.quantities import format_duration
 from fluxburst_kubernetes import labels, manifests
