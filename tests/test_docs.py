@@ -508,6 +508,7 @@ TABLES: dict[str, type] = {
     "[watch]": policy.Watching,
     "[limits]": policy.Limit,
     "[metrics]": policy.Metering,
+    "[policy]": policy.Deciding,
     "[[notify]]": notification.Notification,
 }
 ONLY_TEXT = {

@@ -18,6 +18,7 @@ from fluxburst.policy import (
     LIMITED,
     TABLES,
     Breaking,
+    Deciding,
     Lifetimes,
     Limit,
     Limits,
@@ -70,6 +71,7 @@ create = "1m"
 join = 120
 delete = 180.5
 list = "500ms"
+output = "2m"
 
 [breakers]
 failures = 5
@@ -81,6 +83,9 @@ poll = "1m"
 gather = 0
 depth = 7
 history = "1d"
+
+[policy]
+starts = 5
 
 [metrics]
 port = 9101
@@ -115,7 +120,7 @@ node_hours = 10
 def test_every_key_of_every_table_is_taken(load: Load) -> None:
     assert load(EVERYTHING) == Policy(
         Lifetimes(7200, 600, 60, 86400, 90, 300, "lead[0-3],gpu7"),  # type: ignore[arg-type]
-        Timeouts(60, 120, 180.5, 0.5),  # type: ignore[arg-type]
+        Timeouts(60, 120, 180.5, 0.5, 120),  # type: ignore[arg-type]
         Breaking(5, 30, 1800),  # type: ignore[arg-type]
         Watching(60, 0, 7, 86400),  # type: ignore[arg-type]
         Limits(
@@ -130,6 +135,7 @@ def test_every_key_of_every_table_is_taken(load: Load) -> None:
             queues={"batch": Limit(cost_per_day=100), "*": Limit(node_hours=10)},
         ),
         Metering(9101, "::1", Path("/var/lib/node_exporter/fluxburst.prom")),
+        Deciding(5),
     )
 
 

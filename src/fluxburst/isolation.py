@@ -4,6 +4,9 @@ Flux has no way to complete a job that has not run in it. So the job is held her
 former one in its memo) before anything is asked for, and stays so while it runs there. When it
 ended there it is ended here, with a fatal exception of type ``burst`` (RFC 21) whose note says how;
 if its burst fails it gets its urgency back, once nothing of the burst is left.
+
+What a plugin says of the output of a job that has ended is text for a person: where it can be read,
+or, after :data:`UNREAD` or :data:`LOST`, why it cannot.
 """
 
 from __future__ import annotations
@@ -19,13 +22,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fluxburst.bursts import Burst, BurstState
+from fluxburst.bursts import COMING_STATES, Burst, BurstState
 from fluxburst.errors import FluxburstError
 from fluxburst.handles.protocol import Instance
 from fluxburst.plugins import Finding
 
 OUTPUT_LIMIT = 16 * 2**20
 """How many bytes of a job's output are kept here."""
+
+UNREAD = "not fetched yet: "
+"""What ``output`` begins with as long as it is to be fetched again; why follows."""
+
+LOST = "lost: "
+"""What ``output`` begins with once it is not fetched any more; why follows."""
 
 _CUT = b"\n[fluxburst: the output is longer than 16 MiB, and cut here]\n"
 
@@ -73,10 +82,43 @@ def _chosen(variables: Mapping[str, Any], patterns: Sequence[str]) -> dict[str, 
 
 
 def end_note(burst: Burst) -> str:
-    """Return what is said of a job that has ended in an isolated burst."""
-    where = f"; its output: {burst.output}" if burst.output else ""
+    """Return what is said of a job that has ended in an isolated burst.
+
+    The ``error`` of the burst is why the job ended so, where that is known.
+    """
+    why = f": {burst.error}" if burst.error else ""
     ended = "completed" if burst.exit_code == 0 else "failed"
-    return f"it {ended} in burst {burst.name}, with exit code {burst.exit_code}{where}"
+    code = f"with exit code {burst.exit_code}"
+    return f"it {ended} in burst {burst.name}, {code}{why}{output_note(burst.output)}"
+
+
+def without_hope(burst: Burst) -> Burst:
+    """Return a burst whose output is lost where it has not been fetched yet."""
+    if not burst.output.startswith(UNREAD):
+        return burst
+    return replace(burst, output=f"{LOST}{burst.output.removeprefix(UNREAD)}")
+
+
+def output_note(output: str) -> str:
+    """Return what is said of a job's output, to be put after something else; empty for nothing."""
+    if output.startswith((UNREAD, LOST)):
+        return f"; its output is {output}"
+    return f"; its output: {output}" if output else ""
+
+
+def lost(burst: Burst, why: str, *, began: bool) -> Burst:
+    """Return an isolated burst that is lost, its job having not ended there.
+
+    Where the job has begun, the burst is ``READY`` once before it is ``FAILED``, or else nobody
+    would count that start.
+
+    Args:
+        burst: The burst, as it was.
+        why: Why it is lost, for a person.
+        began: Whether its job has begun, or may have.
+    """
+    counted = began and burst.state in COMING_STATES
+    return replace(burst, state=BurstState.READY if counted else BurstState.FAILED, error=why)
 
 
 def as_told(burst: Burst, told: Mapping[str, str]) -> Burst:
@@ -85,15 +127,35 @@ def as_told(burst: Burst, told: Mapping[str, str]) -> Burst:
     Args:
         burst: The burst, as it was.
         told: What the lead told: ``exit-code``, with what the job ended; or ``broken``, why it
-            never will; or ``state``, which is ``running`` once the job does.
+            never will; or ``state``, which is ``running`` once the job does. A lead that cannot
+            be heard for a moment tells nothing: the job runs on.
     """
     code = told.get("exit-code", "")
     if code.isdigit():
         return replace(burst, state=BurstState.READY, exit_code=int(code), error="")
     if told.get("broken"):
-        return replace(burst, state=BurstState.FAILED, error=told["broken"])
-    running = told.get("state") == "running"
+        return lost(burst, told["broken"], began=True)
+    running = told.get("state") == "running" or burst.state is BurstState.READY
     return replace(burst, state=BurstState.READY if running else BurstState.STARTING, error="")
+
+
+def with_output(burst: Burst, directory: Path, read: Callable[[], bytes]) -> Burst:
+    """Return a burst whose job has ended with the output of that kept in a file here.
+
+    Where it cannot be read or kept now, its ``output`` says why, after :data:`UNREAD`: the burst
+    stays, and is asked for it again, for as long as ``[timeouts] output``. See :func:`kept_output`
+    for what is kept.
+
+    Args:
+        burst: The burst, with its exit code.
+        directory: Where the file is put; made if it is missing.
+        read: Returns the output, of which ``OUTPUT_LIMIT`` bytes and one more are enough.
+    """
+    try:
+        return replace(burst, output=_keep(burst, directory, read))
+    except (FluxburstError, OSError) as error:
+        _log.warning("burst %s: the output of its job cannot be kept yet: %s", burst.name, error)
+        return replace(burst, output=f"{UNREAD}{error}")
 
 
 def kept_output(
@@ -111,13 +173,17 @@ def kept_output(
         read: Returns the output, of which ``OUTPUT_LIMIT`` bytes and one more are enough.
         otherwise: What to return where the output cannot be read or kept, which is logged.
     """
-    path = directory.expanduser() / f"{burst.name}.log"
     try:
-        if not _is_there(path, burst.since):
-            _write(path, read())
+        return _keep(burst, directory, read)
     except (FluxburstError, OSError) as error:
         _log.warning("burst %s: the output of its job cannot be kept: %s", burst.name, error)
         return otherwise
+
+
+def _keep(burst: Burst, directory: Path, read: Callable[[], bytes]) -> str:
+    path = directory.expanduser() / f"{burst.name}.log"
+    if not _is_there(path, burst.since):
+        _write(path, read())
     return str(path)
 
 

@@ -64,6 +64,7 @@ class Bounds:
         tried: Node types of which one burst is to be tried, with the reason for no other.
         stuck: Plugins that do not answer, with the reason.
         max_lifetime: How long a burst lives at most, in seconds.
+        why_not_isolated: Returns why a job, by id, is to get no isolated burst; empty if it may.
         name_of: Makes the name of a burst one that no burst before had.
     """
 
@@ -73,6 +74,7 @@ class Bounds:
     tried: Mapping[tuple[str, str], str] = field(default_factory=dict)
     stuck: Mapping[str, BurstError] = field(default_factory=dict)
     max_lifetime: float = math.inf
+    why_not_isolated: Callable[[int], str] = lambda job: ""
     name_of: Callable[[str], str] = str
 
 
@@ -439,6 +441,9 @@ class Planner:
                     f"{name}: it may run {format_duration(job.duration)}, and bursts live "
                     f"{format_duration(self._bounds.max_lifetime)} at most"
                 )
+                continue
+            if plugin.isolated and (why := self._bounds.why_not_isolated(job.id)):
+                candidate.reasons.append(f"{name}: {why}")
                 continue
             if self._votes.schedule_job(job, plugin):
                 self._constraints.of(job, name)  # what a plugin could not tell costs this job

@@ -86,12 +86,15 @@ class Timeouts:
         join: From then until all its nodes are up in the instance.
         delete: For taking a burst down, once it is drained.
         list: For saying which bursts exist.
+        output: For how long the output of a job that has ended in an isolated burst is fetched
+            again where that fails; its burst is kept as long.
     """
 
     create: Duration = Duration(600.0)
     join: Duration = Duration(900.0)
     delete: Duration = Duration(900.0)
     list: Duration = Duration(60.0)
+    output: Duration = Duration(300.0)
 
     def __post_init__(self) -> None:
         _check_durations(self, above_zero=True)
@@ -115,6 +118,21 @@ class Breaking:
         _check_durations(self, above_zero=True)
         _check(self.failures >= 1, "failures must be 1 or more")
         _check(self.backoff <= self.max_backoff, "backoff must not be longer than max_backoff")
+
+
+@dataclass(frozen=True)
+class Deciding:
+    """What is decided for jobs: the table ``[policy]``.
+
+    Attributes:
+        starts: How often a job is started in isolated bursts that are lost before it ends. After
+            that it is released, and offered to no plugin whose bursts are isolated.
+    """
+
+    starts: int = 3
+
+    def __post_init__(self) -> None:
+        _check(self.starts >= 1, "starts must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -272,6 +290,7 @@ class Policy:
     watch: Watching = field(default_factory=Watching)
     limits: Limits = field(default_factory=Limits)
     metrics: Metering = field(default_factory=Metering)
+    policy: Deciding = field(default_factory=Deciding)
 
     def __post_init__(self) -> None:
         spending = [*self.limits.plugins.values(), *self.limits.users.values()]
@@ -303,6 +322,7 @@ def read(tables: Mapping[str, Any], source: str) -> Policy:
         "watch": Watching,
         "limits": Limits,
         "metrics": Metering,
+        "policy": Deciding,
     }
     for name, kind in kinds.items():
         if name in tables:

@@ -15,7 +15,7 @@ from fluxburst.cli.sources import AWAY, ledger_in, loaded_where_possible
 from fluxburst.client import FluxBurst
 from fluxburst.errors import UnknownJobError
 from fluxburst.fluids import format_f58, parse_fluid
-from fluxburst.isolation import end_note
+from fluxburst.isolation import UNREAD, end_note, output_note
 from fluxburst.ledger.export import of_decision, of_entry
 from fluxburst.ledger.lock import holder_of
 from fluxburst.ledger.place import LOCK, named_directory
@@ -80,10 +80,14 @@ def _tell(settings: Settings, client: FluxBurst, job: int) -> tuple[story.JobSto
             ledger.close()
 
 
-def _elsewhere(told: story.JobStory, burst: Burst, now: float, *, looked_after: bool) -> str:
+def _elsewhere(
+    told: story.JobStory, burst: Burst, reason: str, now: float, *, looked_after: bool
+) -> str:
     """Return what is known of a job in an isolated burst, and since when that is so."""
     if burst.exit_code is not None:
-        return f"There: {end_note(burst)}."
+        unread = burst.output.startswith(UNREAD) and burst.state in LIVE_STATES
+        again = "; its burst is kept, and it is tried again" if unread else ""
+        return f"There: {reason or end_note(burst)}{again}."
     if not looked_after:
         changes = (one.at for one in told.events if (one.kind, one.burst) == ("burst", burst.name))
         since = time_ago(max(changes, default=now), now)
@@ -92,7 +96,7 @@ def _elsewhere(told: story.JobStory, burst: Burst, now: float, *, looked_after: 
             f"{since}; no service runs that would look again."
         )
     doing = "runs" if burst.state is BurstState.READY else "does not run"
-    where = f"; its output: {burst.output}" if burst.output else ""
+    where = output_note(burst.output)
     return f"There: it {doing} in burst {burst.name}, which is {burst.state.value}{where}."
 
 
@@ -107,9 +111,10 @@ def _print(told: story.JobStory, now: float, *, asked: bool, looked_after: bool)
         out.print(event_table(told.events, f"Job {name}"))
     else:
         out.print(f"Nothing was recorded of job {name} yet.", markup=False)
-    for burst in [e.burst for e in told.bursts if e.burst.isolated]:
+    for entry in [e for e in told.bursts if e.burst.isolated]:
+        burst, reason = entry.burst, "" if entry.live else entry.reason
         if burst.exit_code is not None or burst.state in LIVE_STATES:
-            said = _elsewhere(told, burst, now, looked_after=looked_after)
+            said = _elsewhere(told, burst, reason, now, looked_after=looked_after)
             out.print(said, markup=False)
     out.print(f"It cost {told.cost:.2f}, for {told.node_hours:.2f} node hours.", markup=False)
     if told.present is None:

@@ -17,7 +17,9 @@ from fluxburst.bursts import LEAVING_STATES, LIVE_STATES, Burst, BurstState, dra
 from fluxburst.engine.giving import Giver
 from fluxburst.engine.lanes import Answer, Call, Lanes, names_of
 from fluxburst.engine.records import Records
+from fluxburst.engine.starts import Starts
 from fluxburst.errors import BurstError, BurstErrors, FluxburstError, PatienceError, RequestError
+from fluxburst.fluids import format_f58
 from fluxburst.handles.protocol import Instance
 from fluxburst.ledger import Entry
 from fluxburst.manager import Manager
@@ -202,8 +204,23 @@ class Ender:
         emptied = everything and error is None
         if emptied:
             self._end_stand_ins(plugin)
+        for burst in ended:
+            if burst.isolated:
+                self._give_back(plugin, burst)
         waiting = self._giver.waiting_for(plugin, None if emptied else names_of(ended))
-        self._giver.take_back(plugin, waiting, "the burst that it waited for was taken down")
+        self._giver.take_back(plugin, waiting, _TAKEN_DOWN)
+
+    def _give_back(self, plugin: BurstPlugin, burst: Burst) -> None:
+        """Free the job of an isolated burst that was lost; tell where it is not started again."""
+        jobs = self._giver.waiting_for(plugin, {burst.name})
+        starts = Starts(self._records.ledger, self.policy.policy.starts)
+        for job in jobs:
+            if why := starts.why_not(job):
+                last = f" [last: {burst.error}]" if burst.error else ""
+                error = BurstError(f"job {format_f58(job)} {why}{last}", plugin=plugin.name)
+                _log.warning("plugin %s: %s", plugin.name, error)
+                self._hooks.phase_failed("run", plugin, error)
+        self._giver.take_back(plugin, jobs, burst.error or _TAKEN_DOWN)
 
     def _ended(self, plugin: BurstPlugin, burst: Burst) -> Burst:
         entry = self._records.ledger.entry(burst.name)
@@ -262,6 +279,7 @@ def _each(error: FluxburstError) -> Sequence[FluxburstError]:
     return error.errors if isinstance(error, BurstErrors) else [error]
 
 
+_TAKEN_DOWN = "the burst that it waited for was taken down"
 _LEFT = "what is left of it could not be taken down, it may cost money: "
 
 

@@ -18,6 +18,7 @@ from fluxburst.engine.keeping import IDLE, KEPT_STATES, Keeper
 from fluxburst.engine.lanes import Lanes
 from fluxburst.engine.looking import Looker
 from fluxburst.engine.records import Records
+from fluxburst.engine.starts import Starts
 from fluxburst.errors import BurstErrors, FluxburstError, LedgerError, PatienceError
 from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import Job
@@ -148,6 +149,7 @@ class Engine:
             tried=tried_types(breakers, open_breakers),
             stuck={name: PatienceError(why, plugin=name) for name, why in stuck.items()},
             max_lifetime=self._policy.lifetimes.max_lifetime,
+            why_not_isolated=Starts(ledger, self._policy.policy.starts).why_not,
             name_of=ledger.free_name,
         )
 

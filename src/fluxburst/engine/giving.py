@@ -10,6 +10,7 @@ from fluxburst.engine.records import Records
 from fluxburst.errors import BurstError, FluxburstError
 from fluxburst.fluids import format_f58
 from fluxburst.handles.protocol import Instance
+from fluxburst.isolation import end_note, without_hope
 from fluxburst.jobs import RUNNING, URGENCY_HOLD, Job, Mark
 from fluxburst.ledger import Placement
 from fluxburst.manager import Manager
@@ -108,16 +109,21 @@ class Giver:
     def take_back(self, plugin: BurstPlugin, jobs: Collection[int], reason: str) -> None:
         """Free jobs that were given to a plugin, so that they can be given anew.
 
-        One that may run in an isolated burst is not, as long as something of that may be there.
+        One that may run in an isolated burst is not, as long as something of that may be there;
+        one that has ended there ends here.
         """
         jobs = [jobid for jobid in jobs if not self._may_run_elsewhere(jobid)]
+        ended = {jobid: note for jobid in jobs if (note := self._end_elsewhere(jobid))}
+        if ended:
+            self._backlog.end(ended)
+            jobs = [jobid for jobid in jobs if jobid not in ended]
         if jobs:
             if plugin.queue:
                 self._move_back(plugin, jobs)
             self._release(jobs)
             self._backlog.set_marks(dict.fromkeys(jobs))
             self._records.ledger.free(jobs, self._records.now(), reason)
-        for jobid in jobs:
+        for jobid in [*jobs, *ended]:
             plugin.jobs.pop(jobid, None)
 
     def waiting_for(self, plugin: BurstPlugin, bursts: Collection[str] | None) -> list[int]:
@@ -173,6 +179,16 @@ class Giver:
             return False
         entry = self._records.ledger.entry(mark.burst)
         return entry is not None and entry.live
+
+    def _end_elsewhere(self, jobid: int) -> str:
+        """Return how a job has ended in an isolated burst; empty if it has not, for all we know."""
+        mark = self._backlog.marks.get(jobid)
+        if mark is None or mark.urgency is None:
+            return ""
+        entry = self._records.ledger.entry(mark.burst)
+        if entry is None or entry.burst.exit_code is None:
+            return ""
+        return end_note(without_hope(entry.burst))
 
     def _release(self, jobs: Collection[int]) -> None:
         """Give jobs that were held their urgency back, before their marks go, which tell it."""

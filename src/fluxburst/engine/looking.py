@@ -21,7 +21,7 @@ from fluxburst.engine.lanes import Answer, Call, Lanes
 from fluxburst.engine.records import Records
 from fluxburst.errors import FAILURES, BurstError, FluxburstError, PatienceError
 from fluxburst.handles.protocol import Instance
-from fluxburst.isolation import end_note
+from fluxburst.isolation import UNREAD, end_note, without_hope
 from fluxburst.ledger import Breaker, Entry, Usage
 from fluxburst.manager import Manager
 from fluxburst.plugins import BurstPlugin, as_burst_error
@@ -174,10 +174,14 @@ class Looker:
     def _take_refreshed(self, plugin: BurstPlugin, seen: _Seen) -> None:
         for burst in seen.refreshed:
             known = plugin.bursts.get(burst.name)
-            if known is None or burst.name in seen.changed or burst == known:
+            if known is None or burst.name in seen.changed:
                 continue
+            if known.exit_code is not None:  # how its job ended is settled
+                burst = replace(burst, exit_code=known.exit_code, error=known.error)
             if burst.exit_code is not None:
                 self._ended_there(plugin, burst)
+            elif burst == known:
+                continue
             elif burst.state is BurstState.FAILED:
                 self._broken(plugin, burst)
             else:
@@ -228,8 +232,15 @@ class Looker:
             self._failed(plugin, replace(burst, error=_VANISHED))
 
     def _has_vanished(self, burst: Burst, seen: _Seen) -> bool:
-        """Whether a burst is gone: not listed, though it should be, and no node of it up."""
+        """Whether a burst is gone: not listed, though it should be, and no node of it up.
+
+        One that is isolated has no nodes here to tell: only its plugin's second look, refresh(),
+        does.
+        """
         if seen.there is None or (burst.state in COMING_STATES and not seen.complete):
+            return False
+        plugin = self._plugins[burst.plugin]
+        if burst.isolated and type(plugin).refresh is not BurstPlugin.refresh:
             return False
         up = {node.hostname for node in self._instance.nodes() if node.up}
         return up.isdisjoint(burst.hostnames)
@@ -299,24 +310,39 @@ class Looker:
     def _ended_there(self, plugin: BurstPlugin, burst: Burst) -> None:
         """End the job here that has ended in an isolated burst, and then the burst.
 
-        How it ended is recorded first: should this be interrupted, a later pass goes on.
+        How it ended is recorded first, and before its output is there: whatever happens from then
+        on, it is not started again. As long as its output is to be fetched, the burst stays.
         """
-        burst = self._records.record(plugin, replace(burst, state=BurstState.READY, error=""))
+        gone = burst.state is BurstState.FAILED
+        why = "" if gone else burst.error
+        burst = self._records.record(plugin, replace(burst, state=BurstState.READY, error=why))
         self._records.created([burst])
-        self._note_usage(burst)
+        self._records.ledger.set_breaker(Breaker(burst.plugin, burst.node_type))
+        ended = self._note_usage(burst)
+        if burst.output.startswith(UNREAD):
+            if not gone and self._records.now() < ended + self.policy.timeouts.output:
+                return
+            burst = without_hope(burst)
+            _log.warning("burst %s: the output of its job is %s", burst.name, burst.output)
         note = end_note(burst)
+        burst = self._records.record(plugin, replace(burst, error=""))
         self._backlog.end(dict.fromkeys(self._giver.waiting_for(plugin, {burst.name}), note))
         self._ender.end(burst, note)
 
-    def _note_usage(self, burst: Burst) -> None:
-        """Record that an isolated burst's job had all of it, since it ran there."""
+    def _note_usage(self, burst: Burst) -> float:
+        """Record that an isolated burst's job had all of it, since it ran there; return until when.
+
+        That is when its end was first seen, however often it is looked at.
+        """
         ledger = self._records.ledger
         entry = ledger.entry(burst.name)
         assert entry is not None
-        now = self._records.now()
-        started = now if entry.ready is None else entry.ready
+        known = [usage.ended for usage in ledger.usages_of(entry.id) if usage.ended is not None]
+        ended = min(known, default=self._records.now())
+        started = ended if entry.ready is None else min(entry.ready, ended)
         user = -1 if entry.user is None else entry.user
-        ledger.use(Usage(entry.id, job, user, burst.nodes, started, now) for job in burst.jobs)
+        ledger.use(Usage(entry.id, job, user, burst.nodes, started, ended) for job in burst.jobs)
+        return ended
 
     def _broken(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Take down what is left of a burst that lost nodes, once no job runs on that."""
@@ -393,7 +419,10 @@ def _refreshed(plugin: BurstPlugin, burst: Burst) -> Burst:
     try:
         return check_burst(plugin.refresh(replace(burst, error="")), burst, "refresh()")
     except FAILURES as error:  # a provider's library may raise anything
-        return replace(burst, error=str(as_burst_error(error, plugin.name, burst.name)))
+        why = str(as_burst_error(error, plugin.name, burst.name))
+        if burst.exit_code is not None:
+            return replace(burst, output=f"{UNREAD}{why}")
+        return replace(burst, error=why)
 
 
 def _joined(burst: Burst, up: Collection[str]) -> Burst:

@@ -139,10 +139,20 @@ class Records:
         if recorded.state is BurstState.READY and (
             before is None or before.state != recorded.state
         ):
-            self.ledger.set_breaker(Breaker(recorded.plugin, recorded.node_type))
+            self._close_breaker(recorded)
         if recorded != before:
             self._tell(recorded, before, reason)
         return recorded
+
+    def _close_breaker(self, burst: Burst) -> None:
+        """Have a node type asked for again that came up.
+
+        Of an isolated burst failures count on until its job has ended: it may yet be lost.
+        """
+        key = burst.plugin, burst.node_type
+        known = self.ledger.breakers().get(key, Breaker(*key))
+        counts_on = burst.isolated and burst.exit_code is None
+        self.ledger.set_breaker(replace(known, retry_at=None) if counts_on else Breaker(*key))
 
     def announce(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Let a plugin, and observers, know of a burst whose intent has been recorded."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -212,6 +213,17 @@ class Ledger:
             for row in rows
         ]
 
+    def lost_starts(self) -> Mapping[int, int]:
+        """Return how often each job ran in an isolated burst that was lost before it ended.
+
+        A burst that was taken down by hand has neither an error nor a reason, and does not count.
+        """
+        rows = self._all(
+            "SELECT jobs FROM bursts WHERE isolated AND ready IS NOT NULL AND ended IS NOT NULL "
+            "AND exit_code IS NULL AND (error != '' OR reason != '')"
+        )
+        return Counter(job for row in rows for job in _ids(row["jobs"]))
+
     # --- jobs ------------------------------------------------------------------------------
 
     def place(self, placements: Iterable[Placement]) -> None:
@@ -285,6 +297,11 @@ class Ledger:
         """Return what jobs used of bursts: all, or only of those that still run."""
         where = "WHERE ended IS NULL" if running else ""
         return [Usage(*row) for row in self._all(f"SELECT * FROM usage {where} ORDER BY rowid")]  # noqa: S608
+
+    def usages_of(self, entry: int) -> list[Usage]:
+        """Return what jobs used of one burst, by the number of its entry."""
+        rows = self._all("SELECT * FROM usage WHERE burst = ? ORDER BY rowid", entry)
+        return [Usage(*row) for row in rows]
 
     # --- breakers --------------------------------------------------------------------------
 
