@@ -61,7 +61,6 @@ class LedgerPlace:
         self._in_memory = in_memory and directory is None
         self._ledger: Ledger | None = None
         self._lock: InstanceLock | None = None
-        self._missing: Path | None = None
 
     @property
     def directory(self) -> Path | None:
@@ -83,16 +82,9 @@ class LedgerPlace:
         Raises:
             LedgerError: if it cannot be opened.
         """
-        if self._missing is not None and self._missing.exists():
-            self._close_ledger()
         if self._ledger is None:
-            directory = self.directory
-            if directory is None:
-                self._ledger = self._shared()
-            else:
-                file = directory / FILE
-                self._missing = None if file.exists() else file
-                self._ledger = self._open(read_only=True)
+            in_memory = self.directory is None
+            self._ledger = self._shared() if in_memory else self._open(read_only=True)
         return self._ledger
 
     def holder(self) -> str:
@@ -149,7 +141,6 @@ class LedgerPlace:
         if self._ledger is not None and not self._in_memory:
             self._ledger.close()
         self._ledger = None
-        self._missing = None
 
     def _open(self, *, read_only: bool) -> Ledger:
         directory = self.directory

@@ -7,7 +7,7 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,10 @@ from typing import Any
 from fluxburst.bursts import LIVE_STATES, Burst, BurstState
 from fluxburst.errors import LedgerError
 from fluxburst.ledger.entries import TRANSITIONS, Breaker, Entry, Placement, Transition, Usage
+from fluxburst.ledger.opening import Reading, to_read, to_write
 from fluxburst.ledger.schema import migrate, version_of
 from fluxburst.plan import Decision, Outcome
 
-BUSY_SECONDS = 10.0
-"""How long to wait for another process that writes: one that shows the ledger never does."""
-
-_IN_MEMORY = ":memory:"
 _CAME_UP = frozenset({BurstState.STARTING, BurstState.JOINING, BurstState.READY})
 
 
@@ -40,36 +37,39 @@ class Ledger:
 
     def __init__(self, path: Path | None, instance: str, *, read_only: bool = False) -> None:
         self.path = str(path or "")
+        self._file = path
         self._live: tuple[int, list[Entry]] | None = None
         with self._speaking():
-            written = path is not None and self._is_ours(path, instance)
-            self._connection = _connect(path if written or not read_only else None, read_only)
+            reading = to_read(path)
             try:
-                if not (written and read_only):
-                    self._prepare(instance)
+                self._refuse_anothers(reading.connection, instance)
             except BaseException:
-                self._connection.close()
+                reading.close()
                 raise
+            self._reading: Reading | None = reading
+            self._connection = reading.connection
+            if not read_only:
+                self._begin_to_write(instance)
 
-    def _is_ours(self, path: Path, instance: str) -> bool:
-        """Whether a ledger is there. It is only looked at: what is refused must stay as it is.
-
-        Raises:
-            LedgerError: if something else is there, or the ledger of another instance.
-        """
-        if not path.exists():
-            return False
-        with closing(_connect(path, read_only=True)) as connection:
-            if not version_of(connection, self.path):
-                return False  # whoever made it was interrupted
-            row = connection.execute("SELECT name FROM instance").fetchone()
+    def _refuse_anothers(self, connection: sqlite3.Connection, instance: str) -> None:
+        """Refuse the ledger of another instance. It is only looked at: it must stay as it is."""
+        row = connection.execute("SELECT name FROM instance").fetchone()
         if row is not None and instance and row["name"] != instance:
             raise LedgerError(
                 self.path,
                 f"is that of the instance {row['name']}, not of {instance}; it is left as it is: "
                 "name another --state-dir",
             )
-        return True
+
+    def _begin_to_write(self, instance: str) -> None:
+        self.close()
+        self._reading = None
+        self._connection = to_write(self._file)
+        try:
+            self._prepare(instance)
+        except BaseException:
+            self._connection.close()
+            raise
 
     def _prepare(self, instance: str) -> None:
         # What is recorded must outlast the machine: money is spent by it.
@@ -82,7 +82,17 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file."""
+        if self._reading is not None:
+            self._reading.close()
         self._connection.close()
+
+    def _catch_up(self) -> None:
+        """Read a file anew of which a copy is looked at, once others have written to it."""
+        if self._reading is not None and self._reading.stale():
+            former, self._reading = self._reading, to_read(self._file)
+            former.close()
+            self._connection = self._reading.connection
+            self._live = None
 
     @property
     def instance(self) -> str:
@@ -92,7 +102,9 @@ class Ledger:
 
     @property
     def schema(self) -> int:
-        """The version of its tables."""
+        """The version of the tables in its file, which may be older than those that are seen."""
+        if self._reading is not None and self._reading.schema:
+            return self._reading.schema
         row = self._one("PRAGMA user_version")
         assert row is not None
         return int(row[0])
@@ -344,6 +356,7 @@ class Ledger:
             yield
             return
         with self._speaking():
+            self._catch_up()
             self._connection.execute("BEGIN")
         try:
             yield
@@ -392,24 +405,13 @@ class Ledger:
 
     def _all(self, question: str, *values: Any) -> list[sqlite3.Row]:
         with self._speaking():
+            if not self._connection.in_transaction:
+                self._catch_up()
             return self._connection.execute(question, values).fetchall()
 
     def _one(self, question: str, *values: Any) -> sqlite3.Row | None:
         rows = self._all(question, *values)
         return rows[0] if rows else None
-
-
-def _connect(path: Path | None, read_only: bool) -> sqlite3.Connection:
-    if path is None:
-        where, uri = _IN_MEMORY, False
-    else:
-        where, uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}", True
-    # It is used by one thread, but may be closed by that in which garbage is collected.
-    connection = sqlite3.connect(
-        where, uri=uri, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False
-    )
-    connection.row_factory = sqlite3.Row
-    return connection
 
 
 def _explained(error: sqlite3.Error) -> str:

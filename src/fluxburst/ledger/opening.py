@@ -1,0 +1,170 @@
+"""Opening the file of a ledger: also an older one, and one on media that cannot be written.
+
+Who only looks changes nothing: what an older version wrote is brought to this one in a copy in
+memory, and so is what SQLite cannot read in place without writing beside it (Write-Ahead Logging,
+"Read-Only Databases"; URI Filenames, ``immutable``).
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from fluxburst.errors import LedgerError
+from fluxburst.ledger.schema import VERSION, migrate, version_of
+
+BUSY_SECONDS = 10.0
+"""How long to wait for another process that writes: one that shows the ledger never does."""
+
+IN_MEMORY = ":memory:"
+
+
+class Reading(NamedTuple):
+    """A ledger that is open to be read.
+
+    Attributes:
+        connection: What to ask, with the tables of this version.
+        schema: The version of the tables in the file; 0 where nothing is written yet.
+        stale: Whether the file has changed since a copy was made of it, or is there now.
+        close: Closes all of it.
+    """
+
+    connection: sqlite3.Connection
+    schema: int
+    stale: Callable[[], bool]
+    close: Callable[[], None]
+
+
+def to_read(path: Path | None) -> Reading:
+    """Open a ledger to look at it; one that is not there, or not made yet, is empty.
+
+    Raises:
+        LedgerError: if it cannot be read, is something else, or is newer than this program.
+        sqlite3.Error: if SQLite cannot read it.
+    """
+    if path is None or not _is_there(path):
+        return _empty(path)
+    source, in_place = _readable(path)
+    try:
+        version = version_of(source, str(path))
+        if not version:
+            source.close()
+            return _empty(path)
+        if version == VERSION and in_place:
+            return Reading(source, version, lambda: False, source.close)
+        copy = _migrated_copy(source, version)
+    except BaseException:
+        source.close()
+        raise
+    seen = _seen(source, path, in_place)
+
+    def close() -> None:
+        copy.close()
+        source.close()
+
+    return Reading(copy, version, lambda: _seen(source, path, in_place) != seen, close)
+
+
+def to_write(path: Path | None) -> sqlite3.Connection:
+    """Open a ledger to record in it; it is made if it is not there."""
+    if path is None:
+        return connected(IN_MEMORY)
+    return connected(f"{path.resolve().as_uri()}?mode=rwc")
+
+
+def connected(where: str) -> sqlite3.Connection:
+    """Return a connection to a database, by its URI."""
+    # It is used by one thread, but may be closed by that in which garbage is collected.
+    connection = sqlite3.connect(
+        where, uri=True, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False
+    )
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def copy_of(source: sqlite3.Connection) -> sqlite3.Connection:
+    """Return a copy of a database in memory."""
+    copy = connected(IN_MEMORY)
+    source.backup(copy)
+    return copy
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        with path.open("rb"):
+            return True  # SQLite itself does not say why a file cannot be read
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise LedgerError(str(path), f"cannot be read: {error.strerror}") from error
+
+
+def _empty(path: Path | None) -> Reading:
+    connection = connected(IN_MEMORY)
+    migrate(connection, 0)
+
+    def made() -> bool:
+        return path is not None and path.exists() and path.stat().st_size > 0
+
+    return Reading(connection, 0, made, connection.close)
+
+
+def _migrated_copy(source: sqlite3.Connection, version: int) -> sqlite3.Connection:
+    copy = copy_of(source)
+    try:
+        migrate(copy, version)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
+
+
+def _seen(source: sqlite3.Connection, path: Path, in_place: bool) -> object:
+    """Return something that differs once others have written to a ledger."""
+    if in_place:
+        return source.execute("PRAGMA data_version").fetchone()[0]
+    files = [file.stat() for file in (path, _log_of(path)) if file.exists()]
+    return [(file.st_ino, file.st_mtime_ns, file.st_size) for file in files]
+
+
+def _log_of(path: Path) -> Path:
+    """Return where SQLite keeps what was written last."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def _readable(path: Path) -> tuple[sqlite3.Connection, bool]:
+    """Return a connection to a ledger that can be read, and whether that is the file itself."""
+    uri = path.resolve().as_uri()
+    connection = connected(f"{uri}?mode=ro")
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        connection.close()
+        if not _needs_writing(error):
+            raise
+    else:
+        return connection, True
+    log = _log_of(path)
+    if log.exists() and log.stat().st_size:
+        return _recovered(path, log), False
+    return connected(f"{uri}?mode=ro&immutable=1"), False
+
+
+def _needs_writing(error: sqlite3.Error) -> bool:
+    """Whether SQLite could not read a file as it could not make its own beside it."""
+    return any(words in str(error) for words in ("readonly", "unable to open", "full", "disk I/O"))
+
+
+def _recovered(path: Path, log: Path) -> sqlite3.Connection:
+    """Return a copy of a ledger, with what was written to its log before a crash."""
+    with tempfile.TemporaryDirectory(prefix="fluxburst-") as directory:
+        copied = Path(directory) / path.name
+        shutil.copyfile(path, copied)
+        shutil.copyfile(log, _log_of(copied))
+        with closing(connected(copied.as_uri())) as source:
+            return copy_of(source)
