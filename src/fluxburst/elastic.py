@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import ipaddress
-import json
 import os
 import pwd
 import re
@@ -27,6 +26,7 @@ from typing import Any
 from fluxburst.checks import check_port
 from fluxburst.commands import CommandError, run
 from fluxburst.errors import ConfigError, FluxUnavailableError, RequestError
+from fluxburst.flux_config import NOTICE, toml_text
 from fluxburst.sets import format_hostlist, format_idset, parse_hostlist
 
 if sys.version_info >= (3, 11):
@@ -212,6 +212,7 @@ def system_toml(elastic: Elastic, directory: Path) -> str:
     bound = elastic.network_device or _listened_address(elastic)
     rest = format_hostlist([*others, *elastic.burst_hosts])
     tables = [
+        f"{NOTICE}"
         f"# An elastic Flux instance: {format_hostlist(elastic.lead_hosts)}, and burst nodes\n"
         f"# {format_hostlist(elastic.burst_hosts)}, which are down until their brokers join.\n"
         "# See flux-config-bootstrap(5).",
@@ -419,8 +420,3 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return address == "localhost"
-
-
-def toml_text(value: object) -> str:
-    """Write a text as Flux reads it in TOML: as in JSON, but DEL has to be escaped, in capitals."""
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007F")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import logging
 import os
 import pwd
 import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fluxburst import flux_config, fluxion
 from fluxburst.commands import CommandError, run
 from fluxburst.elastic import (
     BURST_PROPERTY,
@@ -30,9 +32,15 @@ from fluxburst.elastic import (
     without_flux,
 )
 from fluxburst.errors import RequestError
+from fluxburst.flux_config import FLUXION, OURS, SYSTEM
 from fluxburst.sets import parse_hostlist
 
 TRIAL_SECONDS = 60.0
+
+_log = logging.getLogger(__name__)
+
+KEPT = ("fluxburst.toml", "start")
+"""What a plugin's ``init`` writes beside what is written here."""
 
 
 def write(
@@ -41,30 +49,75 @@ def write(
     *,
     curve_cert: Path | None = None,
     files: Mapping[str, str] | None = None,
+    config_files: Sequence[Path] = (),
     overwrite: bool = False,
-) -> None:
+) -> Sequence[str]:
     """Write an elastic instance's directory, and have Flux check it before it is there.
 
     It holds ``config/system.toml`` for the brokers, the resource set ``R``, the certificate
     ``curve.cert`` (mode 0600), and ``elastic.toml``, from which :func:`fluxburst.elastic.load`
-    reads ``elastic``. Where this host is rank 0, a lead broker is started on it once, and ended.
+    reads ``elastic``. Where Flux has Fluxion, ``config/fluxion.toml`` has it wait for nodes. What
+    somebody else put there stays. Where this host is rank 0, a lead broker is started on it once,
+    and ended.
 
     Args:
         elastic: What the instance is made of.
         directory: Where to write it; its parent must exist.
         curve_cert: A certificate to use (flux-keygen(1)), rather than a new one.
         files: More files to put there: name to content, mode 0600, or 0700 for a script.
-        overwrite: Replace a directory that was written by this function.
+        config_files: More files to put into ``config/``, for Flux to read.
+        overwrite: Replace what this function wrote there before.
+
+    Returns:
+        What is to be said of it.
 
     Raises:
         RequestError: if something is wrong with what was given; nothing is left behind.
         FluxUnavailableError: if there is no such Flux.
         CommandError: if Flux refuses it; nothing is left behind.
     """
+    check_replaceable(directory, overwrite=overwrite)
+    return _write(elastic, directory, curve_cert, files or {}, config_files)
+
+
+def add_nodes(
+    elastic: Elastic, directory: Path, *, config_files: Sequence[Path] = ()
+) -> Sequence[str]:
+    """Write an elastic instance's directory anew, with burst nodes that it had not.
+
+    The ranks of the others stay theirs, as do the certificate, the logs and all files but
+    ``config/system.toml``, ``config/fluxion.toml``, ``R`` and ``elastic.toml``.
+
+    Args:
+        elastic: What is there now, with more burst nodes after those that it has.
+        directory: The directory, as :func:`write` made it. Its instance must not run.
+        config_files: More files to put into ``config/``, for Flux to read.
+
+    Returns:
+        What is to be said of it.
+
+    Raises:
+        RequestError: and what else :func:`write` raises; it is left as it was then.
+    """
+    check_replaceable(directory, overwrite=True)
+    files = {name: (directory / name).read_text() for name in KEPT if (directory / name).is_file()}
+    certificate = directory / "curve.cert"
+    return _write(elastic, directory, certificate, files, config_files, keep_logs=True)
+
+
+def _write(
+    elastic: Elastic,
+    directory: Path,
+    curve_cert: Path | None,
+    files: Mapping[str, str],
+    config_files: Sequence[Path],
+    *,
+    keep_logs: bool = False,
+) -> Sequence[str]:
     check(elastic)
     directory = directory.absolute()
     _check_name(directory)
-    check_replaceable(directory, overwrite=overwrite)
+    given = flux_config.given(config_files)
     if _is_rank_0(elastic):
         check_here(elastic)
     try:
@@ -72,14 +125,17 @@ def write(
     except OSError as error:
         raise RequestError(f"{directory} cannot be written: {error.strerror}") from error
     try:
-        _fill(made, elastic, curve_cert, files or {})
+        _fill(made, elastic, curve_cert, files)
+        notes = _configure(made, elastic, directory, given)
         _try_out(made, elastic)
-        (made / "config" / "system.toml").write_text(system_toml(elastic, directory))
+        (made / "config" / SYSTEM).write_text(system_toml(elastic, directory))
+        _keep_changed(made, directory)
         _give_to(made, elastic.user)
-        _put_in_place(made, directory)
+        _put_in_place(made, directory, keep_logs=keep_logs)
         os.chown(directory, made.stat().st_uid, -1)
     finally:
         shutil.rmtree(made, ignore_errors=True)
+    return notes
 
 
 def check_replaceable(directory: Path, *, overwrite: bool) -> None:
@@ -175,7 +231,7 @@ def _check_name(directory: Path) -> None:
 def _fill(made: Path, elastic: Elastic, curve_cert: Path | None, files: Mapping[str, str]) -> None:
     for name in ("config", "log"):
         (made / name).mkdir(mode=0o700)
-    (made / "config" / "system.toml").write_text(system_toml(elastic, made))
+    (made / "config" / SYSTEM).write_text(system_toml(elastic, made))
     (made / "R").write_text(_resource_set(elastic))
     (made / RECORD).write_text(record(elastic))
     certificate = made / "curve.cert"
@@ -189,6 +245,43 @@ def _fill(made: Path, elastic: Elastic, curve_cert: Path | None, files: Mapping[
     for name, content in files.items():
         (made / name).write_text(content)
         (made / name).chmod(0o700 if content.startswith("#!") else 0o600)
+
+
+def _configure(
+    made: Path, elastic: Elastic, directory: Path, given: Mapping[str, str]
+) -> list[str]:
+    """Put what others configure beside what we do; return what is to be said of it."""
+    there = flux_config.texts_in(directory / "config")
+    others = {**{name: text for name, text in there.items() if name not in OURS}, **given}
+    texts = {**others, SYSTEM: system_toml(elastic, made)}
+    notes = []
+    if fluxion.is_in(elastic.flux):
+        chosen = fluxion.policy_in(flux_config.merged(others))
+        if chosen is None:
+            texts[FLUXION] = fluxion.configuration()
+        wrong = fluxion.why_refused(chosen or "")
+        if wrong:
+            _log.warning("%s: %s", wrong, fluxion.ADVICE)
+        else:
+            policy = chosen or fluxion.WAITING_POLICIES[0]
+            notes.append(
+                f"Fluxion schedules it: under its queue-policy {policy!r} jobs wait for burst nodes"
+            )
+    flux_config.check_together(texts)
+    for name, text in texts.items():
+        (made / "config" / name).write_text(text)
+    return notes
+
+
+def _keep_changed(made: Path, directory: Path) -> None:
+    """Keep what somebody wrote into a file of ours, under a name that nobody reads it by."""
+    if not (directory / RECORD).is_file():
+        return
+    written = {f"config/{SYSTEM}": system_toml(load(directory), directory)}
+    for name in (f"config/{SYSTEM}", "fluxburst.toml"):
+        path, new = directory / name, made / name
+        if path.is_file() and path.read_text() not in (written.get(name), new.read_text()):
+            shutil.copy2(path, new.with_name(f"{new.name}.old"))
 
 
 def _resource_set(elastic: Elastic) -> str:
@@ -247,8 +340,13 @@ def _give_to(made: Path, user: str) -> None:
         os.chown(path, uid, -1)
 
 
-def _put_in_place(made: Path, directory: Path) -> None:
-    """Move what was made into a directory, which stays the one that somebody may stand in."""
+def _put_in_place(made: Path, directory: Path, *, keep_logs: bool) -> None:
+    """Move what was made into a directory, which stays the one that somebody may stand in.
+
+    What is there and was not made stays.
+    """
+    if keep_logs and (directory / "log").is_dir():
+        (made / "log").rmdir()
     old = made / "old"
     try:
         directory.mkdir(exist_ok=True)
@@ -257,11 +355,21 @@ def _put_in_place(made: Path, directory: Path) -> None:
         _move_content(directory, old)
         try:
             _move_content(made, directory, but=old)
+            _keep_others(old, directory)
         except OSError:
             _move_content(old, directory)
             raise
     except OSError as error:
         raise RequestError(f"{directory} cannot be written: {error.strerror}") from error
+
+
+def _keep_others(old: Path, directory: Path) -> None:
+    """Move back what was there and has not been made anew, in ``config/`` as well."""
+    for place in (Path(), Path("config")):
+        for path in (old / place).glob("*"):
+            target = directory / place / path.name
+            if not target.exists() and path.name not in OURS:
+                path.rename(target)
 
 
 def _move_content(source: Path, target: Path, but: Path | None = None) -> None:

@@ -26,7 +26,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from support import at_most, flux_available
 
-from fluxburst import config, elastic, elastic_directory, parameters
+from fluxburst import config, elastic, elastic_directory, flux_config, parameters
 from fluxburst.cli import main
 from fluxburst.elastic import Elastic, Shape
 from fluxburst.errors import RequestError
@@ -56,6 +56,8 @@ if command in said["fails"]:
     sys.exit(f"flux-{command}: no such luck")
 if command == "version":
     print(f"commands:    \t{said['version']}\nlibflux-core:\t{said['version']}")
+elif command == "env":
+    print(said.get("modules", "/nowhere"))
 elif command == "keygen":
     with open(arguments[-1], "w") as file:
         file.write(f"curve\n    secret-key = \"{said['certificate']}\"\n")
@@ -425,6 +427,180 @@ def test_an_instance_stays_as_it_was_if_flux_refuses_the_one_that_is_to_replace_
     assert site.listing() == before
 
 
+# --- what else configures it -------------------------------------------------------------------
+
+FLUXION = "sched-fluxion-qmanager"
+
+
+def with_fluxion(site: Site) -> None:
+    """Have Flux find Fluxion among its modules."""
+    (site.bin / f"{FLUXION}.so").touch()
+    site.says(modules=f"/nowhere:{site.bin}")
+
+
+def policy_of(directory: Path) -> Any:
+    return flux_config.read(directory / "config").get(FLUXION, {}).get("queue-policy")
+
+
+def configured(site: Site, text: str, name: str = "more.toml") -> Path:
+    path = site.place / name
+    path.write_text(text)
+    return path
+
+
+def test_where_fluxion_is_jobs_are_to_wait_for_nodes_and_that_is_said(
+    site: Site, init: Run
+) -> None:
+    assert "Fluxion" not in done(init("--burst-nodes=1"))
+    assert policy_of(site.directory) is None
+    with_fluxion(site)
+    said = done(init("--burst-nodes=1", "--force"))
+    assert "under its queue-policy 'conservative' jobs wait for burst nodes" in said
+    assert policy_of(site.directory) == "conservative"
+    site.says()
+    done(init("--burst-nodes=1", "--force"))
+    assert policy_of(site.directory) is None
+
+
+def test_a_policy_that_somebody_chose_stays_and_is_warned_of_where_jobs_do_not_wait(
+    site: Site, init: Run
+) -> None:
+    with_fluxion(site)
+    own = configured(site, f'[{FLUXION}]\nqueue-policy = "hybrid"\n')
+    said = done(init("--burst-nodes=1", f"--config-file={own}"))
+    assert "queue-policy 'hybrid'" in said
+    assert policy_of(site.directory) == "hybrid"
+    own.write_text(own.read_text().replace("hybrid", "easy"))
+    status, _, err = init("--burst-nodes=1", "--force", f"--config-file={own}")
+    assert status == 0
+    assert "under Fluxion's queue-policy 'easy' a job that asks for more nodes than are up" in err
+    assert 'put queue-policy = "conservative" into the table [sched-fluxion-qmanager]' in err
+    assert policy_of(site.directory) == "easy"
+
+
+def test_more_configuration_is_put_beside_ours_and_stays_when_it_is_run_again(
+    site: Site, init: Run
+) -> None:
+    access = configured(site, "[access]\nallow-guest-user = true\n", "access.toml")
+    limits = configured(site, '[policy.limits]\nduration = "1h"\n', "limits.toml")
+    files = [f"--config-file={access}", f"--config-file={limits}"]
+    done(init("--burst-nodes=1", "--queue=more", *files))
+    later = site.directory / "config" / "exec.toml"
+    later.write_text('[exec]\nimp = "/usr/libexec/flux/flux-imp"\n')
+    (site.directory / "notes").mkdir()
+    (site.directory / "notes" / "mine").write_text("mine")
+    done(init("--burst-nodes=2", "--queue=more", "--force"))
+    whole = flux_config.read(site.directory / "config")
+    assert whole["access"] == {"allow-guest-user": True}
+    assert whole["exec"] == {"imp": "/usr/libexec/flux/flux-imp"}
+    assert whole["policy"] == {
+        "limits": {"duration": "1h"},
+        "jobspec": {"defaults": {"system": {"queue": "batch"}}},
+    }
+    assert whole["bootstrap"]["hosts"][1] == {"host": "burst[0-1]"}
+    assert (site.directory / "notes" / "mine").read_text() == "mine"
+
+
+def test_what_somebody_wrote_into_a_file_of_ours_is_kept_aside(site: Site, init: Run) -> None:
+    done(init("--burst-nodes=1"))
+    system = site.directory / "config" / "system.toml"
+    system.write_text(f"{system.read_text()}\n[access]\nallow-root-owner = true\n")
+    done(init("--burst-nodes=2", "--force"))
+    kept = system.with_name("system.toml.old")
+    assert "allow-root-owner" in kept.read_text()
+    assert "allow-root-owner" not in system.read_text()
+    assert system.read_text().startswith("# Written by fluxburst, which writes it anew")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("a.toml", '[resource]\npath = "/else"', "resource.path is "),
+        ("a.toml", "[[bootstrap.hosts]]\nhost = 'x'", "bootstrap.hosts is "),
+        ("a.toml", "[access", "a.toml is not TOML"),
+        ("a.json", "{}", "must end in .toml, or Flux skips it"),
+        ("system.toml", "", "system.toml is what fluxburst writes"),
+    ],
+)
+def test_configuration_that_cannot_stand_beside_ours_is_named(
+    site: Site, init: Run, name: str, text: str, problem: str
+) -> None:
+    own = configured(site, text, name)
+    line = line_of(init("--burst-nodes=1", f"--config-file={own}"))
+    assert problem in line
+    assert [str(own)] == list(site.listing())
+
+
+def test_a_configuration_that_is_not_there_is_named(site: Site, init: Run) -> None:
+    line = line_of(init("--burst-nodes=1", f"--config-file={site.place / 'no.toml'}"))
+    assert "no.toml cannot be read: No such file" in line
+
+
+def test_two_files_that_say_different_things_are_both_named(site: Site, init: Run) -> None:
+    one = configured(site, "[access]\nallow-guest-user = true\n", "one.toml")
+    two = configured(site, "[access]\nallow-guest-user = false\n", "two.toml")
+    line = line_of(init("--burst-nodes=1", f"--config-file={one}", f"--config-file={two}"))
+    assert "access.allow-guest-user is false in two.toml, and true in one.toml" in line
+
+
+# --- more burst nodes --------------------------------------------------------------------------
+
+
+def test_burst_nodes_are_added_behind_those_there_are_and_all_else_stays(
+    site: Site, init: Run, run: Run
+) -> None:
+    done(init("--burst-nodes=2", "--queue=more", "--cores=8"))
+    config_file = site.directory / "fluxburst.toml"
+    config_file.write_text(f"{config_file.read_text()}\n[limits]\nnodes = 2\n")
+    (site.directory / "log" / "lead.log").write_text("of before")
+    before = site.listing()
+    site.says(certificate=2)
+    add = ["local", "init", str(site.directory), "--add"]
+    said = done(run(*add, "--burst-nodes=2"))
+    assert "2 nodes more (burst[2-3]) of 8 cores, 4 in all, once it is started again" in said
+    done(run(*add, "--burst-hosts=gpu[1-2]", "--cores=16", "--gpus=4"))
+    now = elastic.load(site.directory)
+    assert now.burst_hosts == ("burst0", "burst1", "burst2", "burst3", "gpu1", "gpu2")
+    assert now.shapes == (Shape("16-core-4-gpu", ("gpu1", "gpu2"), 16, 4),)
+    assert system_of(site.directory)["bootstrap"]["hosts"][1] == {"host": "burst[0-3],gpu[1-2]"}
+    after = site.listing()
+    changed = {Path(name).name for name in after if after[name] != before.get(name)}
+    assert changed == {"system.toml", "R", "elastic.toml"}
+    assert after.keys() == before.keys()
+
+
+def test_nodes_are_not_added_to_an_instance_that_runs_here(site: Site, init: Run, run: Run) -> None:
+    done(init("--burst-nodes=1"))
+    before = site.listing()
+    with listening(site.port):
+        line = line_of(run("local", "init", str(site.directory), "--add", "--burst-nodes=1"))
+    assert "runs on this host: end it first" in line
+    assert site.listing() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--burst-nodes=1", "--port=9", "--force"], "--force, --port cannot be given with --add"),
+        ([], "say how many with --burst-nodes"),
+        (["--burst-hosts=burst0"], "burst0 is named twice"),
+        (["--burst-hosts=a", "--burst-nodes=2"], "2 burst nodes are asked for, and 1 hosts are"),
+    ],
+)
+def test_what_cannot_be_added_is_named(
+    site: Site, init: Run, run: Run, options: list[str], problem: str
+) -> None:
+    done(init("--burst-nodes=1"))
+    before = site.listing()
+    assert problem in line_of(run("local", "init", str(site.directory), "--add", *options))
+    assert site.listing() == before
+
+
+def test_nodes_are_only_added_to_an_elastic_instance(site: Site, run: Run) -> None:
+    line = line_of(run("local", "init", str(site.directory), "--add", "--burst-nodes=1"))
+    assert "is no elastic instance's directory" in line
+
+
 # --- where the hosts come from -----------------------------------------------------------------
 
 
@@ -786,6 +962,31 @@ def test_start_notes_what_it_was_started_in(site: Site, init: Run) -> None:
     assert enclosure(site.directory) == Enclosure('local:///a "b"', "7", "/etc/x/slurm.conf")
     start(site)
     assert enclosure(site.directory) == Enclosure()
+
+
+def test_start_takes_options_for_the_broker_as_flux_start_does(site: Site, init: Run) -> None:
+    done(init("--burst-nodes=1"))
+    started = start(site, "-o", "-Sa=1,-Sb=2", "--broker-opts=-v", "--", "true", "-o", "x")
+    options = json.loads(started.stdout)
+    assert options[options.index("-Sa=1") :][:3] == ["-Sa=1", "-Sb=2", "-v"]
+    assert options[-3:] == ["true", "-o", "x"]
+
+
+def test_a_lead_that_guests_may_reach_has_a_run_directory_that_they_can_enter(
+    site: Site, init: Run, tmp_path: Path
+) -> None:
+    done(init("--burst-nodes=1"))
+    assert "-Srundir=" not in start(site, "--", "true").stdout
+    access = site.directory / "config" / "access.toml"
+    access.write_text("[access]\nallow-guest-user = true\n")
+    options = json.loads(start(site, "--", "true", TMPDIR=str(tmp_path)).stdout)
+    (made,) = [Path(o.removeprefix("-Srundir=")) for o in options if o.startswith("-Srundir=")]
+    assert (made.parent, mode(made)) == (tmp_path, 0o755)
+    assert "-Srundir-cleanup=1" in options
+    named = tmp_path / "named"
+    options = json.loads(start(site, "-o", f"-Srundir={named}", "--", "true").stdout)
+    assert [o for o in options if o.startswith("-Srundir")] == [f"-Srundir={named}"]
+    assert mode(named) == 0o755
 
 
 def test_each_lead_starts_under_its_own_name(site: Site, init: Run) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluxburst.errors import BurstError, CapacityError, QuotaError
-from fluxburst_local import start_broker
+from fluxburst_local import open_rundir, start_broker
 from fluxburst_local.brokers import Brokers
 from fluxburst_local.diagnosis import explain, explain_all
 from fluxburst_local.launchers import (
@@ -61,6 +63,13 @@ def wait_for(launcher: ProcessLauncher, *expected: tuple[str, tuple[str, ...], s
         *expected
     ]:
         assert time.monotonic() < until, listed
+        time.sleep(0.02)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until
         time.sleep(0.02)
 
 
@@ -145,6 +154,38 @@ def test_a_broker_that_cannot_be_started_is_an_error(tmp_path: Path) -> None:
     launcher = ProcessLauncher(Brokers("/nowhere/flux", tmp_path / "elastic", tmp_path))
     with pytest.raises(BurstError, match="broker burst0 cannot be started"):
         launcher.launch("local-1", ["burst0"])
+
+
+def test_a_broker_that_guests_may_reach_has_a_run_directory_that_they_can_enter(
+    brokers: Brokers, tmp_path: Path
+) -> None:
+    rundir = brokers.rundir("local-1", "burst0")
+    for guests in (False, True):
+        launcher = ProcessLauncher(replace(brokers, guests=guests))
+        launcher.launch("local-1", ["burst0"])
+        wait_for(launcher, ("local-1", ("burst0",), set()))
+        if guests:
+            wait_until(lambda: rundir.exists() and stat.S_IMODE(rundir.stat().st_mode) == 0o755)
+        else:
+            assert not rundir.exists()
+        launcher.end("local-1")
+        assert not rundir.exists()
+
+
+def test_a_run_directory_is_never_opened_by_way_of_somebody_elses_link(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    (tmp_path / "rundir").symlink_to(private)
+    command = ["true", f"-Srundir={tmp_path / 'rundir'}"]
+    refused = subprocess.run(
+        [sys.executable, open_rundir.__file__, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode
+    assert "is there already, and not this user's" in refused.stderr
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
 
 
 def test_brokers_do_not_inherit_an_instance_or_a_job(

@@ -53,7 +53,19 @@ def instance_options(*, lead_cores_required: bool) -> Sequence[Option]:
         click.option(
             "--flux-root", type=click.Path(path_type=Path), help="Prefix of Flux; else on PATH."
         ),
+        config_file_option(),
         click.option("--force", is_flag=True, help="Replace an elastic instance that is there."),
+    )
+
+
+def config_file_option() -> Option:
+    """Return the option for what an administrator configures beside what we do."""
+    return click.option(
+        "--config-file",
+        "config_files",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        help="Put this configuration of Flux (TOML) beside; may be given again.",
     )
 
 
@@ -152,7 +164,7 @@ def write(
     given: Mapping[str, Any],
     plugin: str,
     parameters: Mapping[str, object],
-) -> None:
+) -> Sequence[str]:
     """Write an elastic instance's directory, with a configuration of fluxburst and a start script.
 
     Args:
@@ -161,6 +173,9 @@ def write(
         given: The options, as :func:`instance_options` has them.
         plugin: The plugin that it is to grow by.
         parameters: The plugin's parameters; those that are None are left out.
+
+    Returns:
+        What is to be said of it.
 
     Raises:
         RequestError: and what else :func:`fluxburst.elastic_directory.write` raises.
@@ -175,10 +190,11 @@ def write(
             if value is not None
         ),
     ]
-    elastic_directory.write(
+    notes = elastic_directory.write(
         elastic,
         directory,
         curve_cert=given["curve_cert"],
+        config_files=given["config_files"],
         files={
             "fluxburst.toml": "\n".join(lines) + "\n",
             "start": start_script(elastic, directory),
@@ -192,6 +208,7 @@ def write(
             "--address, or set lead_host",
             problem,
         )
+    return notes
 
 
 def start_script(elastic: Elastic, directory: Path) -> str:
@@ -204,19 +221,29 @@ def start_script(elastic: Elastic, directory: Path) -> str:
     if len(elastic.lead_hosts) > 1:
         host = '"${SLURMD_NODENAME:-$(hostname)}"'
     first = f'{flux} queue start --all --quiet && exec "$@"'
+    config = shlex.quote(str(absolute / "config"))
     return (
         "#!/bin/sh\n# Starts a lead broker of this elastic instance, with the command given.\n"
         f"host={host}\n"
         '[ $# -gt 0 ] || set -- "${SHELL:-/bin/sh}"\n'
-        f'exec {broker} sh -c {shlex.quote(first)} sh "$@"\n'
+        f'set -- sh -c {shlex.quote(first)} sh "$@"\n'
+        "# Guests reach the broker by its run directory, where they are allowed.\n"
+        f"guests=$({flux} config get --config-path={config} --default=false "
+        "access.allow-guest-user)\n"
+        'if [ "$guests" = true ]; then\n'
+        '    rundir=$(mktemp -d "${TMPDIR:-/tmp}/flux-XXXXXX") && chmod 0755 "$rundir"\n'
+        '    set -- "-Srundir=$rundir" -Srundir-cleanup=1 "$@"\n'
+        "fi\n"
+        f'exec {broker} "$@"\n'
     )
 
 
-def say(directory: Path, text: str) -> None:
+def say(directory: Path, text: str, notes: Sequence[str] = ()) -> None:
     """Say what was written, and the commands that come next."""
     start = shlex.quote(str(directory / "start"))
     console().print(
         f"{directory}: {text}\n"
+        f"{''.join(f'{note}.{chr(10)}' for note in notes)}"
         f"Start it:     {start if start.startswith('/') else f'./{start}'}\n"
         f"Burst in it:  fluxburst --config {shlex.quote(f'{directory}/fluxburst.toml')} run",
         markup=False,

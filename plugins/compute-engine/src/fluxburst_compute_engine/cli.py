@@ -69,9 +69,9 @@ def init(context: click.Context, /, directory: Path, **options: Any) -> None:
     shapes = [_shape(options["prefix"], kind, count) for kind, count in wanted.items()]
     hosts = [host for shape in shapes for host in shape.hosts]
     elastic = commands.elastic_of(options, hosts, shapes[0].cores, shapes=shapes)
-    commands.write(elastic, directory, options, "compute_engine", parameters)
+    notes = commands.write(elastic, directory, options, "compute_engine", parameters)
     if not settings.quiet:
-        commands.say(directory, _described(elastic, list(wanted)))
+        commands.say(directory, _described(elastic, list(wanted)), notes)
 
 
 def _wanted(declared: Sequence[str]) -> Mapping[MachineType, int]:

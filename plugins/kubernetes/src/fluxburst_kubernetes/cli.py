@@ -63,9 +63,9 @@ def init(context: click.Context, /, directory: Path, **options: Any) -> None:
     commands.refuse(problems, {name: f"--{name}" for name in ("name", "namespace", "image")})
     hosts = [host_of(slot, n) for slot in slot_names(names) for n in range(options["nodes"])]
     elastic = commands.elastic_of(options, hosts, options["cores"], options["gpus"])
-    commands.write(elastic, directory, options, "kubernetes", parameters)
+    notes = commands.write(elastic, directory, options, "kubernetes", parameters)
     if not settings.quiet:
-        commands.say(directory, _described(elastic, names, options["nodes"]))
+        commands.say(directory, _described(elastic, names, options["nodes"]), notes)
 
 
 def _described(elastic: Elastic, names: str, nodes: int) -> str:

@@ -79,9 +79,9 @@ def init_command(
         shapes = _shapes(slots, counts, machines)
         hosts = [host for shape in shapes for host in shape.hosts]
         elastic = commands.elastic_of(given, hosts, shapes[0].cores, shapes=shapes)
-        commands.write(elastic, directory, given, plugin, values)
+        notes = commands.write(elastic, directory, given, plugin, values)
         if not settings.quiet:
-            commands.say(directory, _described(elastic))
+            commands.say(directory, _described(elastic), notes)
 
     command: Any = click.pass_context(init)
     machine_type = click.option(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fluxburst import flux_config
 from fluxburst.commands import CommandError, run
 from fluxburst.elastic import this_host
 from fluxburst.errors import RequestError
@@ -25,7 +26,7 @@ ALLOCATION_VARIABLES = ("SLURM_JOB_NODELIST", "SLURM_JOB_HOSTLIST", "SLURM_NODEL
 """Where the hosts of the Slurm job that a process runs in are told."""
 
 LOOPBACK = "127.0.0.1"
-ENCLOSURE = Path("config") / "enclosure.toml"
+ENCLOSURE = Path("config") / flux_config.ENCLOSURE
 
 
 @dataclass(frozen=True)

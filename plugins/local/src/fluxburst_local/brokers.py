@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fluxburst.elastic import broker_command, without_flux
 from fluxburst.isolation import OUTPUT_LIMIT
-from fluxburst_local import boot_isolated, run_job
+from fluxburst_local import boot_isolated, open_rundir, run_job
 
 BURST_VARIABLE = "FLUXBURST_BURST"
 HOST_VARIABLE = "FLUXBURST_HOST"
@@ -36,6 +36,7 @@ class Brokers:
         join_timeout: Seconds that those of an isolated burst wait for their lead.
         owner: The name of the instance whose bursts they are, where that is another; or empty.
         address: Where the lead of an isolated burst is reached; empty for by its host's name.
+        guests: Whether other users may run jobs on those that join.
     """
 
     flux: str
@@ -45,6 +46,7 @@ class Brokers:
     join_timeout: float = 120.0
     owner: str = ""
     address: str = ""
+    guests: bool = False
 
     @property
     def tag(self) -> str:
@@ -94,7 +96,8 @@ class Brokers:
         """
         if self.isolated(burst).is_dir():
             return self._isolated_command(burst, host)
-        return self._broker(self.config, burst, host)
+        opened = [sys.executable, open_rundir.__file__] if self.guests else []
+        return [*opened, *self._broker(self.config, burst, host)]
 
     def _isolated_command(self, burst: str, host: str) -> list[str]:
         """Return the command of a broker whose instance runs one job, and then ends."""

@@ -7,24 +7,30 @@ import os
 import pwd
 import shlex
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import click
+from click.core import ParameterSource
 
 from fluxburst import elastic as elastic_instances
-from fluxburst import elastic_directory
+from fluxburst import elastic_directory, flux_config
 from fluxburst.cli.app import Command, settings_of
+from fluxburst.cli.elastic import config_file_option
 from fluxburst.cli.output import console
 from fluxburst.elastic import Elastic
 from fluxburst.errors import FluxUnavailableError, RequestError
 from fluxburst.handles.live import binding_version, check_versions
 from fluxburst.sets import format_hostlist, parse_hostlist
+from fluxburst_local import adding
 from fluxburst_local.allocations import Surroundings, note_enclosure, surroundings
 from fluxburst_local.parameters import LauncherName
 
 COUNT = click.IntRange(1, elastic_instances.MAX_NODES)
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
+RUNDIR = "-Srundir="
 
 
 @click.group()
@@ -56,6 +62,8 @@ def local() -> None:
 @click.option("--flux-root", type=click.Path(path_type=Path), help="Prefix of Flux; else on PATH.")
 @click.option("--log-level", type=click.IntRange(0, 7), default=7, help="Of the burst brokers.")
 @click.option("--user", help="Whose instance it is to be; by default this user's.")
+@config_file_option()
+@click.option("--add", is_flag=True, help="Add burst nodes to the elastic instance that is there.")
 @click.option("--force", is_flag=True, help="Replace an elastic instance that is there.")
 @click.pass_context
 def init(context: click.Context, /, directory: Path, **options: Any) -> None:
@@ -65,16 +73,27 @@ def init(context: click.Context, /, directory: Path, **options: Any) -> None:
     checked with Flux itself.
     """
     settings = settings_of(context)
+    if options["add"]:
+        given = {
+            parameter.name: parameter.opts[-1]
+            for parameter in context.command.params
+            if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        }
+        said = adding.add_burst_nodes(directory, options, given)
+        if not settings.quiet:
+            console().print(f"{directory}: {said}", markup=False, soft_wrap=True)
+        return
     elastic_directory.check_replaceable(directory, overwrite=options["force"])
     flux = elastic_instances.find_flux(options["flux_root"])
     _check_flux(flux)
     around = surroundings(flux)
     elastic = _elastic(flux, around, options)
     launcher = options["launcher"] or around.launcher
-    elastic_directory.write(
+    notes = elastic_directory.write(
         elastic,
         directory,
         curve_cert=options["curve_cert"],
+        config_files=options["config_files"],
         files={
             "fluxburst.toml": _fluxburst_toml(directory, launcher, options["log_level"]),
             "start": _start_script(directory),
@@ -82,14 +101,23 @@ def init(context: click.Context, /, directory: Path, **options: Any) -> None:
         overwrite=options["force"],
     )
     if not settings.quiet:
-        _say(elastic, directory, launcher)
+        _say(elastic, directory, launcher, notes)
 
 
 @local.command(cls=Command, context_settings={"ignore_unknown_options": True})
 @click.argument("directory", type=DIRECTORY)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND…]")
+@click.option(
+    "-o",
+    "--broker-opts",
+    multiple=True,
+    metavar="OPTS",
+    help="Options for the broker, with commas, as of flux start; may be given again.",
+)
 @click.pass_context
-def start(context: click.Context, directory: Path, command: tuple[str, ...]) -> None:
+def start(
+    context: click.Context, directory: Path, command: tuple[str, ...], broker_opts: tuple[str, ...]
+) -> None:
     """Start the lead broker of the elastic instance in DIRECTORY, on this host.
 
     It runs COMMAND, or a shell, and ends with it, and all of the instance with it.
@@ -107,12 +135,27 @@ def start(context: click.Context, directory: Path, command: tuple[str, ...]) -> 
         note_enclosure(directory)
     program = command or (os.environ.get("SHELL") or "/bin/sh",)
     first = [sys.executable, "-m", "fluxburst_local.initial_program", elastic.flux]
-    broker = elastic_instances.lead_command(elastic, directory, hostname)
+    options = [option for some in broker_opts for option in some.split(",") if option]
+    broker = [*elastic_instances.lead_command(elastic, directory, hostname), *options]
+    if flux_config.allows_guests(flux_config.read(directory / "config")):
+        broker += _run_directory(options)
     (directory / "log").mkdir(exist_ok=True, mode=0o700)
     try:
         os.execv(broker[0], [*broker, *first, *program])  # noqa: S606 - a list, and no shell
     except OSError as error:
         raise FluxUnavailableError(f"{broker[0]} cannot be run: {error.strerror}") from error
+
+
+def _run_directory(options: Sequence[str]) -> list[str]:
+    """Make a run directory that guests can enter, and return the options that name it."""
+    named = [option.removeprefix(RUNDIR) for option in options if option.startswith(RUNDIR)]
+    if named:
+        Path(named[-1]).mkdir(exist_ok=True)
+        Path(named[-1]).chmod(0o755)
+        return []
+    made = tempfile.mkdtemp(prefix="flux-")
+    Path(made).chmod(0o755)
+    return [f"{RUNDIR}{made}", "-Srundir-cleanup=1"]
 
 
 def _check_flux(flux: str) -> None:
@@ -210,12 +253,13 @@ def _start_script(directory: Path) -> str:
     )
 
 
-def _say(elastic: Elastic, directory: Path, launcher: str) -> None:
+def _say(elastic: Elastic, directory: Path, launcher: str, notes: Sequence[str]) -> None:
     lead, burst = format_hostlist(elastic.lead_hosts), format_hostlist(elastic.burst_hosts)
     queue = f" in queue {elastic.queue}" if elastic.queue else ""
     console().print(
         f"{directory}: starts on {lead}, and can grow by {len(elastic.burst_hosts)} nodes "
         f"({burst}) of {elastic.cores} cores{queue}, by launcher {launcher}.\n"
+        f"{''.join(f'{note}.{chr(10)}' for note in notes)}"
         f"Start it:     fluxburst local start {shlex.quote(str(directory))}\n"
         f"Burst in it:  fluxburst --config {shlex.quote(f'{directory}/fluxburst.toml')} run",
         markup=False,

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from fluxburst import Burst, BurstState
 from fluxburst.commands import run
-from fluxburst.elastic import encode_resources, toml_text
+from fluxburst.elastic import encode_resources
 from fluxburst.errors import BurstError
+from fluxburst.flux_config import toml_text
 from fluxburst.isolation import OUTPUT_LIMIT, as_told, kept_output
 from fluxburst.sets import format_hostlist
 from fluxburst_local.boot_isolated import BOUND, ENDPOINT, LEAD, TEMPLATE

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from fluxburst import Burst, BurstState, Job, Node, NodeType
+from fluxburst import Burst, BurstState, Job, Node, NodeType, flux_config
 from fluxburst.checks import check_log_level, check_price, run_checks
 from fluxburst.elastic import BURST_PROPERTY, check_certificate, find_flux, load
 from fluxburst.errors import (
@@ -74,6 +74,7 @@ class LocalBurst(ElasticPlugin):
             self.params.join_timeout,
             "" if self.is_its_own else self.instance.name,
             LOOPBACK if self.params.launcher == "process" else "",
+            flux_config.allows_guests(flux_config.read(self.directory / "config")),
         )
 
     @functools.cached_property
