@@ -509,6 +509,7 @@ TABLES: dict[str, type] = {
     "[limits]": policy.Limit,
     "[metrics]": policy.Metering,
     "[policy]": policy.Deciding,
+    "[placement]": policy.Placing,
     "[[notify]]": notification.Notification,
 }
 ONLY_TEXT = {
@@ -542,6 +543,8 @@ def shown_default(item: dataclasses.Field[Any]) -> str:
         return "required"
     if value is None:
         return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, float):
         return format_duration(value)
     return str(value) or "empty"

@@ -13,6 +13,7 @@ from fluxburst.errors import JobspecError
 from fluxburst.jobs import Job
 from fluxburst.jobspec import (
     Chunk,
+    Details,
     chunks_of,
     minimum_count,
     resource_counts,
@@ -450,7 +451,10 @@ def test_the_parts_of_a_request_say_what_needs_a_node_of_its_own() -> None:
 
 
 def test_a_slot_that_holds_nodes_asks_for_nodes() -> None:
-    assert chunks_of(spec(slot(3, node(2, core(8))))) == (Chunk(6, 8, node=True, exclusive=True),)
+    in_slots = Details(outer_slots=3, implied=True)
+    assert chunks_of(spec(slot(3, node(2, core(8))))) == (
+        Chunk(6, 8, node=True, exclusive=True, details=in_slots),
+    )
 
 
 def test_resources_outside_of_slots_and_nodes_are_asked_for_one_by_one() -> None:

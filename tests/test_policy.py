@@ -23,6 +23,7 @@ from fluxburst.policy import (
     Limit,
     Limits,
     Metering,
+    Placing,
     Policy,
     Timeouts,
     Watching,
@@ -92,6 +93,9 @@ port = 9101
 address = "::1"
 textfile = "/var/lib/node_exporter/fluxburst.prom"
 
+[placement]
+share_nodes = false
+
 [limits]
 nodes = 100
 bursts = 10
@@ -136,6 +140,7 @@ def test_every_key_of_every_table_is_taken(load: Load) -> None:
         ),
         Metering(9101, "::1", Path("/var/lib/node_exporter/fluxburst.prom")),
         Deciding(5),
+        Placing(share_nodes=False),
     )
 
 

@@ -6,6 +6,7 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +41,7 @@ from fluxburst.planner import Planner, Residual
 from fluxburst.plugins import BurstPlugin, as_burst_error
 from fluxburst.policy import Policy
 from fluxburst.remaining import Remaining, remaining
+from fluxburst.scheduling import Scheduler
 
 T = TypeVar("T")
 
@@ -297,10 +299,17 @@ class FluxBurst:
                     self._seen_nodes,
                     self._engine.bounds(closed or {}),
                     residual,
+                    self._scheduler(),
                 )
             )
         finally:
             self._seen_nodes = None
+
+    def _scheduler(self) -> Scheduler:
+        """Return by which rules jobs start here, and whether they are to share nodes."""
+        scheduler = self.instance.scheduler()
+        shared = self._engine.policy.placement.share_nodes
+        return scheduler if shared else replace(scheduler, whole_nodes=True)
 
     def _plan_again(self, jobs: Sequence[Job], closed: Mapping[tuple[str, str], str]) -> Plan:
         """Plan jobs that were refused elsewhere; what they may share with others is not known."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fluxburst.constraints import ANYTHING, Constraint
-from fluxburst.jobspec import Chunk
+from fluxburst.jobspec import ALTERNATIVES, Chunk
 from fluxburst.nodes import Node, NodeType
 from fluxburst.pool import Pool, commit, place, pool_of
 
@@ -20,6 +20,7 @@ def has_room(node_type: NodeType, chunk: Chunk) -> bool:
         node_type.cores >= chunk.cores
         and node_type.gpus >= chunk.gpus
         and (node_type.memory is None or node_type.memory >= chunk.memory)
+        and all(node_type.resources.get(kind, 0) >= want for kind, want in chunk.details.others)
     )
 
 
@@ -34,10 +35,24 @@ def could_fit(
     )
 
 
+def why_missing(chunks: Iterable[Chunk], node_types: Sequence[NodeType]) -> str:
+    """Return which resource type is asked for that no node type has, or empty for none."""
+    for chunk in chunks:
+        for kind, _ in chunk.details.others:
+            if not any(node_type.resources.get(kind) for node_type in node_types):
+                if kind == ALTERNATIVES:
+                    return f"asks for alternatives ({ALTERNATIVES!r}), which cannot be counted"
+                return f"asks for {kind!r}, which no node type has"
+    return ""
+
+
 def why_unfit(
     chunks: Sequence[Chunk], node_types: Sequence[NodeType], constraint: Constraint
 ) -> str:
     """Return why no node type could fit, or empty where one could."""
+    missing = why_missing(chunks, node_types)
+    if missing:
+        return missing
     if not could_fit(chunks, node_types):
         return "no node type has room for it"
     if not could_fit((), node_types, constraint):

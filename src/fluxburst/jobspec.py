@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fluxburst.errors import FormatError, JobspecError
 from fluxburst.quantities import parse_bytes
@@ -25,6 +25,41 @@ _RANGE = re.compile(
 """A range of RFC 45: ``2-8``, ``2+``, ``2-8:2``, ``2-8:2:*``."""
 
 
+UNBOUNDED = 2**62
+"""What a range without an end reaches to."""
+
+ALTERNATIVES = "xor_slot"
+"""Fluxion's slots of which one is used."""
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Details:
+    """What few requests ask for, or schedulers read in several ways (:mod:`fluxburst.reading`).
+
+    Attributes:
+        others: Resource types beside cores, GPUs and memory that one needs, each with how many; in
+            bytes where the jobspec gives a unit. A type that nodes are in, such as a rack, is
+            needed once.
+        plain_memory: Memory of one without a unit.
+        most: How many the job takes where there are more than it needs; 0 for no more.
+        outer_slots: The count of the slot that its node is in, 1 for none.
+        implied: It is exclusive since it is in a slot, and nobody said so.
+        exclusive_slot: It is a slot that is said to be exclusive.
+        alone: No other job uses the nodes that it is on.
+    """
+
+    others: tuple[tuple[str, int], ...] = ()
+    plain_memory: int = 0
+    most: int = 0
+    outer_slots: int = 1
+    implied: bool = False
+    exclusive_slot: bool = False
+    alone: bool = False
+
+
+PLAIN = Details()
+
+
 @dataclass(frozen=True, order=True, slots=True)
 class Chunk:
     """One part of a request.
@@ -36,6 +71,7 @@ class Chunk:
         memory: Bytes of one.
         node: Each of the ``count`` needs a node of its own; otherwise they may share nodes.
         exclusive: Each needs a whole node that no other job uses.
+        details: What few requests ask for.
     """
 
     count: int
@@ -44,6 +80,7 @@ class Chunk:
     memory: int = 0
     node: bool = False
     exclusive: bool = False
+    details: Details = PLAIN
 
 
 def minimum_count(count: object) -> int:
@@ -125,36 +162,65 @@ def _type_and_count(vertex: object) -> tuple[str, int]:
 
 
 @functools.lru_cache(maxsize=64)
-def _bytes_of(unit: str) -> int:
+def _bytes_of(kind: str, unit: str) -> int:
     try:
         if not unit.isalpha():
             raise FormatError(unit, "a unit")
         return parse_bytes(f"1{unit}")
     except FormatError as error:
-        raise JobspecError(None, f"memory has the unknown unit {unit!r}") from error
+        raise JobspecError(None, f"{kind} has the unknown unit {unit!r}") from error
 
 
-def _memory(vertex: Vertex, count: int) -> int:
-    return count * _bytes_of(str(vertex.get("unit", "B")))
+class _Contents:
+    """What is below a vertex, added up."""
 
+    __slots__ = ("cores", "gpus", "memory", "others", "plain_memory")
 
-def _within(vertex: Vertex) -> tuple[int, int, int]:
-    """Cores, GPUs and bytes of everything below ``vertex``."""
-    cores = gpus = memory = 0
-    for child in _vertices(vertex, "with"):
-        kind, count = _type_and_count(child)
-        if kind == "core":
-            cores += count
-        elif kind == "gpu":
-            gpus += count
-        elif kind == "memory":
-            memory += _memory(child, count)
-        if "with" in child:
-            inner_cores, inner_gpus, inner_memory = _within(child)
-            cores += count * inner_cores
-            gpus += count * inner_gpus
-            memory += count * inner_memory
-    return cores, gpus, memory
+    def __init__(self) -> None:
+        self.cores = self.gpus = self.memory = self.plain_memory = 0
+        self.others: dict[str, int] | None = None
+
+    def add(self, vertices: Sequence[Vertex], times: int = 1) -> _Contents:
+        """Add up vertices, and all below them."""
+        for vertex in vertices:
+            kind, count = _type_and_count(vertex)
+            count *= times
+            if kind == "core":
+                self.cores += count
+            elif kind == "gpu":
+                self.gpus += count
+            elif kind != "slot":
+                self._add_other(kind, count, vertex)
+            if kind != ALTERNATIVES and "with" in vertex:
+                self.add(_vertices(vertex, "with"), count)
+        return self
+
+    def _add_other(self, kind: str, count: int, vertex: Vertex) -> None:
+        has_unit = "unit" in vertex
+        amount = count * _bytes_of(kind, str(vertex["unit"])) if has_unit else count
+        if kind != "memory":
+            self.others = self.others or {}
+            self.others[kind] = self.others.get(kind, 0) + amount
+        elif has_unit:
+            self.memory += amount
+        else:
+            self.plain_memory += amount
+
+    def need(self, kinds: Sequence[str]) -> None:
+        """Add what its node is in, which it needs once each."""
+        for kind in kinds:
+            self.others = {**(self.others or {}), kind: 1}
+
+    def chunk(
+        self, count: int, *, node: bool = False, exclusive: bool = False, **more: Any
+    ) -> Chunk:
+        """Return a request for this, so many times."""
+        others = tuple(sorted(self.others.items())) if self.others else ()
+        if others or self.plain_memory or more:
+            details = Details(others, self.plain_memory, **more)
+        else:
+            details = PLAIN
+        return Chunk(count, self.cores, self.gpus, self.memory, node, exclusive, details)
 
 
 @contextmanager
@@ -172,22 +238,85 @@ def _holds_node(vertex: Vertex) -> bool:
     )
 
 
-def _chunks(vertices: Sequence[Vertex], times: int, in_slot: bool) -> Iterator[Chunk]:
+class _Place(NamedTuple):
+    """Where a vertex stands: what is above it.
+
+    Attributes:
+        times: How often it is asked for.
+        slots: The count of the slot that it is in, the innermost; 0 for none.
+        within: The types of the resources that it is in.
+    """
+
+    times: int = 1
+    slots: int = 0
+    within: tuple[str, ...] = ()
+
+    def below(self, kind: str, count: int) -> _Place:
+        """Return where what is below a vertex stands."""
+        if kind == "slot":
+            return _Place(self.times * count, count, self.within)
+        return _Place(self.times * count, self.slots, (*self.within, kind))
+
+
+def _chunks(vertices: Sequence[Vertex], place: _Place) -> Iterator[Chunk]:
     for vertex in vertices:
         kind, count = _type_and_count(vertex)
-        count *= times
         if kind == "node":
-            # What is in a slot belongs to the job alone unless it says otherwise (RFC 14).
-            exclusive = bool(vertex.get("exclusive", in_slot))
-            yield Chunk(count, *_within(vertex), node=True, exclusive=exclusive)
+            yield _node(vertex, count, place)
         elif kind == "slot" and not _holds_node(vertex):
-            yield Chunk(count, *_within(vertex))
-        elif kind in ("core", "gpu"):
-            yield Chunk(count, *_within({"with": [{**vertex, "count": 1}]}))
+            yield _slot(vertex, count, place)
         elif kind == "memory":
-            yield Chunk(1, 0, memory=_memory(vertex, count))
+            yield _Contents().add([vertex], place.times).chunk(1)
+        elif kind == ALTERNATIVES or not _vertices(vertex, "with") or kind in ("core", "gpu"):
+            contents = _Contents().add([{**vertex, "count": 1}])
+            contents.need(place.within)
+            yield contents.chunk(count * place.times)
         else:
-            yield from _chunks(_vertices(vertex, "with"), count, in_slot or kind == "slot")
+            yield from _chunks(_vertices(vertex, "with"), place.below(kind, count))
+
+
+def _node(vertex: Vertex, count: int, place: _Place) -> Chunk:
+    """Return what a node asks for.
+
+    What is in a slot belongs to the job alone unless it says otherwise (RFC 14).
+    """
+    contents = _Contents().add(_vertices(vertex, "with"))
+    contents.need(place.within)
+    more: dict[str, Any] = {}
+    if place.slots > 1:
+        more["outer_slots"] = place.slots
+    if place.slots and "exclusive" not in vertex:
+        more["implied"] = True
+    most = _most(vertex["count"])
+    if most:
+        more["most"] = min(UNBOUNDED, most * place.times)
+    exclusive = bool(vertex.get("exclusive", bool(place.slots)))
+    return contents.chunk(count * place.times, node=True, exclusive=exclusive, **more)
+
+
+def _slot(vertex: Vertex, count: int, place: _Place) -> Chunk:
+    contents = _Contents().add(_vertices(vertex, "with"))
+    contents.need(place.within)
+    more: dict[str, Any] = {}
+    if vertex.get("exclusive"):
+        more["exclusive_slot"] = True
+    most = _most(vertex["count"])
+    if most:
+        more["most"] = min(UNBOUNDED, most * place.times)
+    return contents.chunk(count * place.times, **more)
+
+
+def _most(count: object) -> int:
+    """Return the end of a range of counts that follow each other; 0 for what is no such range."""
+    if type(count) is int:
+        return 0
+    if isinstance(count, dict):
+        plain = count.get("operator", "+") == "+" and count.get("operand", 1) == 1
+        return int(count.get("max", UNBOUNDED)) if plain else 0
+    match = _RANGE.fullmatch(str(count).strip().removeprefix("[").removesuffix("]"))
+    if match is None or match["operand"]:
+        return 0
+    return int(match["max"] or UNBOUNDED)
 
 
 def resources_of(jobspec: object) -> Sequence[Vertex]:
@@ -210,7 +339,7 @@ def chunks_of(jobspec: object) -> tuple[Chunk, ...]:
         JobspecError: if its resources do not follow RFC 14.
     """
     with _depth_limited():
-        return tuple(_chunks(resources_of(jobspec), 1, False))
+        return tuple(_chunks(resources_of(jobspec), _Place()))
 
 
 def resource_counts(jobspec: object) -> dict[str, int]:

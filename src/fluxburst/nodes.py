@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from fluxburst.quantities import ByteSize
 
 _PROPERTY = re.compile(r"[^!&'\"^`|()]+")
 """A property: any text without the characters that RFC 20 forbids."""
+
+_COUNTED = frozenset({"node", "slot", "core", "gpu", "memory"})
+"""Resource types that a node type says in other ways, or that are none."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,9 @@ class NodeType:
         max_nodes: How many at most at any time; None for no limit.
         properties: Properties (RFC 20) that its nodes will have in the instance. Jobs with
             constraints are only given nodes that match them.
+        resources: What else one node has, by the type that jobspecs call it (RFC 14), such as
+            ``{"ssd": 2}``; in bytes where jobspecs give a unit. Jobs that ask for another type are
+            not given its nodes.
     """
 
     name: str
@@ -35,6 +41,7 @@ class NodeType:
     price: float = 0.0
     max_nodes: int | None = None
     properties: tuple[str, ...] = ()
+    resources: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,8 @@ def check_node_types(node_types: Sequence[NodeType]) -> None:
 
     Raises:
         ValueError: if it is not a list of node types with names of their own, numbers that can be
-            counted with, and properties as RFC 20 allows them.
+            counted with, properties as RFC 20 allows them, and resources that are not counted
+            elsewhere.
     """
     names: set[str] = set()
     for node_type in node_types:
@@ -100,6 +108,20 @@ def check_node_types(node_types: Sequence[NodeType]) -> None:
         if not _are_properties(node_type.properties):
             what = f"properties that RFC 20 does not allow: {node_type.properties!r}"
             raise ValueError(f"node type {node_type.name!r} has {what}")
+        if not _are_resources(node_type.resources):
+            what = f"resources that are no counts of other types: {node_type.resources!r}"
+            raise ValueError(f"node type {node_type.name!r} has {what}")
+
+
+def _are_resources(resources: object) -> bool:
+    return isinstance(resources, Mapping) and all(
+        isinstance(kind, str)
+        and kind
+        and kind not in _COUNTED
+        and type(count) is int
+        and count >= 0
+        for kind, count in resources.items()
+    )
 
 
 def _are_properties(names: object) -> bool:

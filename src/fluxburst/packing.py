@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from fluxburst.constraints import ALL_ALIKE, Kinds
-from fluxburst.fitting import NO_MATCH, has_room
+from fluxburst.fitting import NO_MATCH, has_room, why_missing
 from fluxburst.jobspec import Chunk
 from fluxburst.limits import Allowance, Owner, Spent
 from fluxburst.nodes import NodeType
@@ -423,6 +423,9 @@ def _none_matches(supplies: Sequence[Supply], wanted: int) -> bool:
 
 
 def _why_not(chunk: Chunk, wanted: int, units: int, supplies: Sequence[Supply]) -> str:
+    missing = why_missing([chunk], [supply.node_type for supply in supplies])
+    if missing and supplies:
+        return missing
     if _none_matches(supplies, wanted):
         return NO_MATCH
     want = ", ".join(

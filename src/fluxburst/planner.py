@@ -26,6 +26,7 @@ from fluxburst.errors import (
 )
 from fluxburst.fitting import fits_now, why_unfit
 from fluxburst.jobs import Job, Mark
+from fluxburst.jobspec import Chunk
 from fluxburst.limits import Allowance, Owner, Spent
 from fluxburst.names import known_name
 from fluxburst.nodes import Node, NodeType, check_node_types
@@ -35,6 +36,8 @@ from fluxburst.plugins import BurstPlugin, as_burst_error, burst_name
 from fluxburst.policy import Limits
 from fluxburst.pool import Pool, pool_of
 from fluxburst.quantities import format_duration
+from fluxburst.reading import as_read_by
+from fluxburst.scheduling import UNKNOWN, Scheduler
 
 
 class Votes(Protocol):
@@ -188,6 +191,7 @@ class Planner:
         bounds: What holds it back; by default nothing.
         residual: What is left of the capacity that is free or coming, where the jobs are only
             some of those that wait; by default that is counted anew, with all of them.
+        scheduler: By which rules the instance starts jobs.
 
     Attributes:
         residual: What the plan has left of it.
@@ -201,8 +205,10 @@ class Planner:
         nodes: Sequence[Node],
         bounds: Bounds | None = None,
         residual: Residual | None = None,
+        scheduler: Scheduler = UNKNOWN,
     ) -> None:
         self._votes = votes
+        self._scheduler = scheduler
         self._plugins = plugins
         self._instance = instance
         self._bounds = bounds or Bounds()
@@ -372,7 +378,7 @@ class Planner:
         """Whether a job fits on existing nodes, which then are taken."""
         try:
             wanted = self._kinds.wanted(self._constraints.own(job))
-            return not packer.pack([Demand(job.id, job.chunks, wanted=wanted)]).unplaced
+            return not packer.pack([Demand(job.id, self._chunks(job), wanted=wanted)]).unplaced
         except JobspecError:
             return False
 
@@ -455,7 +461,11 @@ class Planner:
     def _why_declined(self, job: Job, name: str) -> str:
         types = self._types[name]
         try:
-            why = why_unfit(job.chunks, types, self._constraints.of(job, name)) if types else ""
+            why = (
+                why_unfit(self._chunks(job), types, self._constraints.of(job, name))
+                if types
+                else ""
+            )
         except BurstError:
             why = ""
         return f"{name} declined: {why}" if why else f"{name} declined"
@@ -491,9 +501,7 @@ class Planner:
         """Count the nodes for one owner's jobs; return those that there is no room for."""
         name = owner.plugin
         left_over: list[_Candidate] = []
-        packing = self._packer_of(owner).pack(
-            [Demand(c.job.id, c.job.chunks, c.turn, self._wanted(c.job, name)) for c in candidates]
-        )
+        packing = self._packer_of(owner).pack([self._demand(c, name) for c in candidates])
         for candidate in candidates:
             job = candidate.job.id
             if job in packing.unplaced:
@@ -519,8 +527,7 @@ class Planner:
         for candidate in candidates:
             job = candidate.job
             packer = self._new_packer(owner, Pool())
-            demand = Demand(job.id, job.chunks, candidate.turn, self._wanted(job, name))
-            packing = packer.pack([demand])
+            packing = packer.pack([self._demand(candidate, name)])
             if packing.unplaced:
                 self._turn_away(owner, candidate, packing.unplaced[job.id])
                 left_over.append(candidate)
@@ -557,13 +564,20 @@ class Planner:
             if plugin == owner.plugin
         ]
 
+    def _chunks(self, job: Job) -> tuple[Chunk, ...]:
+        return as_read_by(job.chunks, self._scheduler)
+
+    def _demand(self, candidate: _Candidate, name: str) -> Demand:
+        job = candidate.job
+        return Demand(job.id, self._chunks(job), candidate.turn, self._wanted(job, name))
+
     def _wanted(self, job: Job, name: str) -> int:
         return self._kinds.wanted(self._constraints.of(job, name))
 
     def _note_ride(self, job: Job, name: str) -> None:
         """Note on which burst a job rides that fits, but not on what is free by now."""
         constraint = self._constraints.of(job, name)
-        if self._coming and not fits_now(job.chunks, self._nodes, constraint):
+        if self._coming and not fits_now(self._chunks(job), self._nodes, constraint):
             self._riding[job.id] = self._coming[-1]
 
     def _assign(self, candidate: _Candidate, name: str, why: str) -> None:

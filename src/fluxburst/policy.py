@@ -281,6 +281,18 @@ def _uid(name: str) -> int | None:
 
 
 @dataclass(frozen=True)
+class Placing:
+    """How nodes are counted for jobs: the table ``[placement]``.
+
+    Attributes:
+        share_nodes: Jobs share nodes where the scheduler lets them; False counts the nodes of each
+            job for it alone, as for a site whose scheduler or prolog gives jobs whole nodes.
+    """
+
+    share_nodes: bool = True
+
+
+@dataclass(frozen=True)
 class Policy:
     """All of it."""
 
@@ -291,6 +303,7 @@ class Policy:
     limits: Limits = field(default_factory=Limits)
     metrics: Metering = field(default_factory=Metering)
     policy: Deciding = field(default_factory=Deciding)
+    placement: Placing = field(default_factory=Placing)
 
     def __post_init__(self) -> None:
         spending = [*self.limits.plugins.values(), *self.limits.users.values()]
@@ -323,6 +336,7 @@ def read(tables: Mapping[str, Any], source: str) -> Policy:
         "limits": Limits,
         "metrics": Metering,
         "policy": Deciding,
+        "placement": Placing,
     }
     for name, kind in kinds.items():
         if name in tables:

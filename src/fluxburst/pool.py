@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from fluxburst.constraints import ALL_ALIKE, Kinds
@@ -21,12 +21,22 @@ class Room(NamedTuple):
 
     ``untouched`` is 1 while no job is on the node: only then can it be taken exclusively.
     ``kind`` says which constraints the node matches (see :class:`~fluxburst.constraints.Kinds`).
+    ``others`` is what it has beside cores, GPUs and memory, sorted by type.
     """
 
     cores: float
     memory: float
     untouched: int
     kind: int = 0
+    others: tuple[tuple[str, int], ...] = ()
+
+    def has_others(self, wanted: tuple[tuple[str, int], ...]) -> bool:
+        """Whether it has so much of other resource types."""
+        return not wanted or _has_all(dict(self.others), wanted)
+
+
+def _has_all(have: Mapping[str, int], wanted: Iterable[tuple[str, int]]) -> bool:
+    return all(have.get(kind, 0) >= count for kind, count in wanted)
 
 
 class Pool:
@@ -70,12 +80,16 @@ class Pool:
             for room, count in rooms.items():
                 self.add(gpus, room, count)
 
-    def add_node(self, node: Node, kinds: Kinds = ALL_ALIKE) -> None:
-        """Put in what a node of the instance has left."""
+    def add_node(
+        self, node: Node, kinds: Kinds = ALL_ALIKE, others: tuple[tuple[str, int], ...] = ()
+    ) -> None:
+        """Put in what a node of the instance has left; ``others`` are not told by the instance."""
         memory = math.inf if node.free_memory is None else node.free_memory
         if node.usable and (node.free_cores or node.free_gpus):
             kind = kinds.of(node.properties, node.hostname, node.rank)
-            self.add(node.free_gpus, Room(node.free_cores, memory, int(node.idle), kind), 1)
+            # What jobs have of other types is not told either: once it is in use, all of them.
+            room = Room(node.free_cores, memory, int(node.idle), kind, others if node.idle else ())
+            self.add(node.free_gpus, room, 1)
 
     def add_type(self, node_type: NodeType, count: int, kinds: Kinds = ALL_ALIKE) -> None:
         """Put in ``count`` empty nodes of a type, whose hostnames and ranks are not known yet."""
@@ -89,19 +103,22 @@ class Pool:
         caller has stopped asking for more.
         """
         start = Room(chunk.cores, chunk.memory, 0)
+        details = chunk.details
+        untouched = chunk.exclusive or details.alone
         for gpus in self._gpus[bisect_left(self._gpus, chunk.gpus) :]:
             order = self._order[gpus]
             for position in range(bisect_left(order, start), len(order)):
                 room = order[position]
-                enough = room.memory >= chunk.memory and room.untouched >= chunk.exclusive
-                if enough and room.kind & wanted == wanted:
+                enough = room.memory >= chunk.memory and room.untouched >= untouched
+                if enough and room.kind & wanted == wanted and room.has_others(details.others):
                     yield gpus, room, self._counts[gpus][room]
 
 
 def whole(node_type: NodeType, kinds: Kinds = ALL_ALIKE) -> Room:
     """Return the room of an empty node of this type."""
     memory = math.inf if node_type.memory is None else node_type.memory
-    return Room(node_type.cores, memory, 1, kinds.of(node_type.properties))
+    others = tuple(sorted(node_type.resources.items()))
+    return Room(node_type.cores, memory, 1, kinds.of(node_type.properties), others)
 
 
 def pool_of(nodes: Iterable[Node], kinds: Kinds = ALL_ALIKE) -> Pool:
@@ -134,6 +151,9 @@ def units_that_fit(chunk: Chunk, gpus: int, room: Room) -> int:
         )
         if want and have != math.inf
     ]
+    if chunk.details.others:
+        have = dict(room.others)
+        limits += [have[kind] // want for kind, want in chunk.details.others if want]
     return int(min(limits, default=chunk.count))
 
 
@@ -151,12 +171,16 @@ def take(chunk: Chunk, units: int, gpus: int, room: Room, nodes: int) -> tuple[l
 
 def _left(chunk: Chunk, taking: Taking) -> tuple[int, Room] | None:
     """Return what a node has left after a step, or None where that is nothing."""
-    if chunk.exclusive:
+    if chunk.exclusive or chunk.details.alone:
         return None
     cores = taking.room.cores - chunk.cores * taking.units
     gpus = taking.gpus - chunk.gpus * taking.units
     memory = taking.room.memory - chunk.memory * taking.units
-    return (gpus, Room(cores, memory, 0, taking.room.kind)) if cores or gpus else None
+    others = taking.room.others
+    if chunk.details.others:
+        used = dict(chunk.details.others)
+        others = tuple((kind, n - used.get(kind, 0) * taking.units) for kind, n in others)
+    return (gpus, Room(cores, memory, 0, taking.room.kind, others)) if cores or gpus else None
 
 
 def place(chunk: Chunk, units: int, pool: Pool, wanted: int) -> tuple[list[Taking], int]:

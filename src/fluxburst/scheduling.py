@@ -55,3 +55,6 @@ FLUXION = "sched-fluxion-qmanager"
 
 SCHED_SIMPLE = Scheduler("sched-simple", Fit.WORST, strict_order=True)
 """The scheduler of flux-core 0.84 and later, where no other was chosen."""
+
+UNKNOWN = Scheduler()
+"""What a scheduler is taken for that is not known."""
