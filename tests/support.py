@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
@@ -15,6 +15,8 @@ from typing import Any
 from fluxburst import Burst, BurstParameters, BurstPlugin, BurstState, FluxBurst, Job, NodeType
 from fluxburst.config import Config
 from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.jobs import Mark
+from fluxburst.ledger import Placement
 from fluxburst.nodes import Node
 from fluxburst.policy import Policy
 from fluxburst.recordings import Recording
@@ -125,7 +127,7 @@ class Apart(Elsewhere):
         return self.there.get(burst.name, gone)
 
     def adopt(self) -> Sequence[Burst] | None:
-        return [replace(burst, jobs=()) for burst in self.there.values()] if self.lists else None
+        return list(self.there.values()) if self.lists else None
 
     def delete(self, burst: Burst) -> None:
         super().delete(burst)
@@ -196,6 +198,15 @@ def client_on(
         client.hooks.register(plugin, f"fluxburst-{plugin.name}")
         client.plugins[plugin.name] = plugin
     return client
+
+
+def assign(client: FluxBurst, marks: Mapping[int, Mark]) -> None:
+    """Have jobs assigned as a client assigns them: recorded in the ledger, and marked."""
+    client.ledger.place(
+        Placement(job, mark.plugin, mark.burst, 0.0, queue=mark.queue, urgency=mark.urgency)
+        for job, mark in marks.items()
+    )
+    client.instance.set_marks(marks)
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import Elsewhere, client_with, job, spec
+from support import Elsewhere, assign, client_with, job, spec
 
 from fluxburst import (
     Burst,
@@ -470,7 +470,7 @@ def test_a_client_reads_the_usual_configuration_and_the_environment(
 def test_all_marks_of_a_plugin_that_has_nothing_left_are_taken_off() -> None:
     cloud = Elsewhere("cloud")
     client = client_with(cloud, jobs=(job(1), job(2), job(3)))
-    client.instance.set_marks({1: Mark("cloud", "never-begun"), 2: Mark("cloud"), 3: Mark("gke")})
+    assign(client, {1: Mark("cloud", "never-begun"), 2: Mark("cloud"), 3: Mark("gke")})
     client.run_unburst()
     assert marks(client) == {1: None, 2: None, 3: Mark("gke")}
 
@@ -537,12 +537,12 @@ def test_a_plan_that_is_applied_late_leaves_out_what_was_given_or_started_since(
     second = FluxBurst(first.instance)
     second.plugins["cloud"] = two
     late = second.plan()
-    first.instance.set_marks({1: Mark("cloud", "another")})
+    assign(first, {1: Mark("cloud", "another")})
     first.instance.cancel_jobs([2], "testing")
     second.apply(late)
     assert list(two.jobs) == [3]
     assert marks(first)[1] == Mark("cloud", "another")
-    first.instance.set_marks({3: Mark("cloud", "another")})
+    assign(first, {3: Mark("cloud", "another")})
     late = replace(late, assignments={"cloud": (1, 2, 3)})
     two.created.clear()
     second.apply(late)

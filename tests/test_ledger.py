@@ -350,6 +350,38 @@ def test_an_older_ledger_is_brought_up_to_date_with_what_is_in_it(path: Path) ->
         ]
 
 
+@pytest.mark.parametrize("version", range(1, 3))
+def test_what_an_older_ledger_has_assigned_can_be_released_without_believing_memos(
+    path: Path, version: int
+) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        schema.migrate(connection, 0, schema.STEPS[:version])
+        connection.execute("INSERT INTO instance VALUES ('here')")
+        for name, jobs in ("shared", "[1]"), ("apart", "[3]"):
+            connection.execute(
+                "INSERT INTO bursts (name, plugin, node_type, nodes, jobs, queue, state, hostnames,"
+                " price, error, joined, requested, reason) VALUES"
+                " (?, 'p', 'n', 1, ?, 'batch', 'ready', '[]', 1, '', 0, 1, '')",
+                (name, jobs),
+            )
+        if version == 2:
+            connection.execute("UPDATE bursts SET isolated = 1 WHERE name = 'apart'")
+        for job, burst, freed in (1, "shared", None), (2, "shared", None), (3, "apart", None), (
+            4, "shared", 9.0,
+        ):  # fmt: skip
+            connection.execute(
+                "INSERT INTO placements (job, plugin, burst, at, freed) VALUES (?, 'p', ?, 1, ?)",
+                (job, burst, freed),
+            )
+    with closing(Ledger(path, "here")) as ledger:
+        found = ledger.assigned(range(1, 5))
+    assert {job: (p.queue, p.urgency) for job, p in found.items()} == {
+        1: ("batch", None),
+        2: ("", None),  # it was given to it later, from a queue that nobody recorded
+        3: ("batch", 16 if version == 2 else None),
+    }
+
+
 def test_a_step_that_fails_leaves_the_ledger_as_it_was(path: Path) -> None:
     Ledger(path, "here").close()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:

@@ -6,12 +6,13 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from support import Elsewhere, client_with, job, spec
+from support import Elsewhere, assign, client_with, job, spec
 
 from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, NodeType, Outcome, hookimpl
 from fluxburst.errors import InstanceError, OrderingError
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.handles.protocol import Changes
+from fluxburst.jobs import Mark
 from fluxburst.nodes import Node
 from fluxburst.ordering import by_price, fewest_jobs, round_robin
 from fluxburst.plan import Decision, Plan
@@ -481,34 +482,39 @@ def test_malformed_constraints_cost_that_job_only(constraint: Any, problem: str)
     assert decision(plan, 3).outcome is Outcome.NOT_SELECTED
 
 
-def given_to_cloud(jobid: int, constraint: Any, burst: str = "") -> Job:
-    memo = {"fluxburst": {"plugin": "cloud", "burst": burst}}
-    return constrained(jobid, constraint, annotations={"user": memo})
+def plan_with(
+    plugin: Elsewhere,
+    jobs: tuple[Job, ...],
+    given: Mapping[int, str],
+    nodes: tuple[Node, ...] = (),
+) -> Plan:
+    """Return the plan where some jobs were assigned to the cloud before, each with its burst."""
+    client = client_with(plugin, jobs=jobs, nodes=nodes)
+    assign(client, {jobid: Mark("cloud", burst) for jobid, burst in given.items()})
+    return client.plan()
 
 
 def test_a_job_given_earlier_keeps_only_nodes_free_that_it_matches() -> None:
     plain = job(2, spec(1, 8, burstable=1))
     for properties, free in (["fast"], NODE), (["^fast"], FAST_NODE):
-        given = given_to_cloud(1, {"properties": properties})
-        plan = client_with(
-            Elsewhere("cloud", FAST), jobs=(given, plain), nodes=(NODE, FAST_NODE)
-        ).plan()
+        jobs = (constrained(1, {"properties": properties}), plain)
+        plan = plan_with(Elsewhere("cloud", FAST), jobs, {1: ""}, (NODE, FAST_NODE))
         assert decision(plan, 1).outcome is Outcome.GIVEN
         assert plan.bursts == ()
-        plan = client_with(Elsewhere("cloud", FAST), jobs=(given, plain), nodes=(free,)).plan()
+        plan = plan_with(Elsewhere("cloud", FAST), jobs, {1: ""}, (free,))
         assert decision(plan, 1).outcome is not Outcome.GIVEN, "what it was to use is gone"
 
 
 def test_a_job_given_earlier_whose_nodes_are_gone_is_planned_in_its_turn() -> None:
-    jobs = (job(1, spec(1, 8, burstable=1)), given_to_cloud(2, {"properties": ["fast"]}), fast(3))
-    plan = client_with(Elsewhere("cloud", replace(FAST, max_nodes=2)), jobs=jobs).plan()
+    jobs = (job(1, spec(1, 8, burstable=1)), fast(2), fast(3))
+    plan = plan_with(Elsewhere("cloud", replace(FAST, max_nodes=2)), jobs, {2: ""})
     assert plan.assignments == {"cloud": (1, 2)}
     assert plan.selected == (1, 2, 3)
 
 
 def test_a_job_given_earlier_with_malformed_constraints_stays_given_with_its_burst() -> None:
-    jobs = (given_to_cloud(1, {"x": []}, burst="cloud-1"), given_to_cloud(2, {"x": []}), job(3))
-    plan = client_with(Elsewhere("cloud"), jobs=jobs).plan()
+    jobs = (constrained(1, {"x": []}), constrained(2, {"x": []}), job(3))
+    plan = plan_with(Elsewhere("cloud"), jobs, {1: "cloud-1", 2: ""})
     outcomes = [found.outcome for found in plan.decisions]
     assert outcomes == [Outcome.GIVEN, Outcome.FAILED, Outcome.ASSIGNED]
 

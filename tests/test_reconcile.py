@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
-from support import Elsewhere, job, spec
+from support import Elsewhere, assign, job, spec
 
 from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, NodeType, hookimpl
 from fluxburst.cli import main
@@ -154,13 +154,12 @@ def test_a_burst_of_another_process_has_its_jobs_and_observers_are_not_told_agai
     assert witness.changes == []
 
 
-def test_a_burst_that_is_in_no_record_is_known_with_the_jobs_that_wait_for_it() -> None:
+def test_a_burst_that_is_in_no_record_is_known_as_it_is() -> None:
     there = {"lost": replace(failed("lost"), state=BurstState.STARTING, error="")}
     instance = instance_with(job(1), job(2))
-    instance.set_marks({1: Mark("cloud", "lost")})
     cloud = Cloud(there)
     process(instance, cloud).adopt_bursts()
-    assert cloud.bursts == {"lost": replace(there["lost"], jobs=(1,))}
+    assert cloud.bursts == there
 
 
 def test_a_burst_that_is_in_no_record_is_taken_down_once_no_job_runs_on_it() -> None:
@@ -185,7 +184,7 @@ def test_adopting_changes_nothing() -> None:
     there = {"old": failed("old")}
     instance = instance_with(job(1), job(2))
     before = {1: Mark("cloud", "old"), 2: Mark("cloud", "gone")}
-    instance.set_marks(before)
+    assign(FluxBurst(instance), before)
     cloud = Cloud(there)
     process(instance, cloud).adopt_bursts()
     assert (cloud.deleted, cloud.created, list(there)) == ([], [], ["old"])
@@ -263,7 +262,7 @@ def test_a_burst_that_fails_takes_none_of_another_process_with_it() -> None:
 def test_a_burst_that_failed_is_taken_down_and_its_jobs_are_planned_anew_at_once() -> None:
     there = {"old": failed("old")}
     instance = instance_with(job(1), job(2))
-    instance.set_marks({1: Mark("cloud", "old")})
+    assign(FluxBurst(instance), {1: Mark("cloud", "old")})
     cloud = Cloud(there)
     client = process(instance, cloud)
     assert client.run_burst() == []
@@ -300,7 +299,7 @@ def test_a_failed_burst_that_still_runs_jobs_is_left_until_they_have_ended() -> 
     instance.advance(0)
     assert instance.jobs_on([0]) == [running]
     waiting = instance.submit(spec(2, 8, burstable=1))
-    instance.set_marks({waiting: Mark("cloud", "old")})
+    assign(FluxBurst(instance), {waiting: Mark("cloud", "old")})
     cloud = Cloud(there)
     process(instance, cloud).reconcile()
     assert (cloud.deleted, marks(instance)) == ([], {waiting: None})
@@ -325,9 +324,11 @@ def test_marks_on_bursts_that_are_not_there_are_taken_off_where_that_can_be_told
         4: Mark("not-loaded", "gone"),
         5: Mark("cloud", "sound"),
     }
-    instance.set_marks(given)
+    assign(FluxBurst(instance), given)
     cloud, cannot_tell = Cloud({"sound": sound}), Elsewhere("cannot-tell")
-    process(instance, cannot_tell, cloud).reconcile()
+    client = process(instance, cannot_tell, cloud)
+    client.ledger.request(sound, 0.0, None, "")
+    client.reconcile()
     assert marks(instance) == {**given, 1: None}
     assert (cloud.deleted, cannot_tell.deleted) == ([], [])
 
@@ -335,7 +336,7 @@ def test_marks_on_bursts_that_are_not_there_are_taken_off_where_that_can_be_told
 def test_reconciling_again_finds_nothing_to_do() -> None:
     there = {"old": failed("old")}
     instance = instance_with(job(1))
-    instance.set_marks({1: Mark("cloud", "old")})
+    assign(FluxBurst(instance), {1: Mark("cloud", "old")})
     cloud = Cloud(there)
     client = process(instance, cloud)
     client.reconcile()
@@ -346,7 +347,7 @@ def test_reconciling_again_finds_nothing_to_do() -> None:
 def test_a_failed_burst_that_cannot_be_taken_down_is_reported_and_tried_again() -> None:
     there = {"old": failed("old")}
     instance = instance_with(job(1))
-    instance.set_marks({1: Mark("cloud", "old")})
+    assign(FluxBurst(instance), {1: Mark("cloud", "old")})
     cloud = Cloud(there)
     cloud.stuck = True
     client = process(instance, cloud)
@@ -393,7 +394,10 @@ def test_a_plugin_that_cannot_be_asked_is_left_alone_and_the_rest_is_done(
     witness = watched(client)
     known = Burst("k", "mute", "node", 1, state=BurstState.READY)
     mute.bursts["k"] = known
-    instance.set_marks({1: Mark("mute", "gone"), 2: Mark("cloud", "gone"), 3: Mark("cloud", "old")})
+    assign(
+        FluxBurst(instance),
+        {1: Mark("mute", "gone"), 2: Mark("cloud", "gone"), 3: Mark("cloud", "old")},
+    )
     with pytest.raises(BurstErrors) as caught:
         client.reconcile()
     assert [str(error) for error in caught.value.errors] == [said]
@@ -443,7 +447,7 @@ def test_a_plugin_that_answers_wrongly_what_is_there_is_left_alone_and_named(
 
     wrong, cloud = Wrong({}, name="wrong"), Cloud({})
     instance = instance_with(job(1), job(2))
-    instance.set_marks({1: Mark("wrong", "gone"), 2: Mark("cloud", "gone")})
+    assign(FluxBurst(instance), {1: Mark("wrong", "gone"), 2: Mark("cloud", "gone")})
     with pytest.raises(BurstErrors, match="plugin wrong"):
         process(instance, wrong, cloud).reconcile()
     assert marks(instance) == {1: Mark("wrong", "gone"), 2: None}

@@ -318,7 +318,7 @@ class FluxBurst:
     def _pending(self) -> list[Job]:
         """Return the pending jobs as they are now, with the bursts known that the ledger has."""
         self._engine.records.look()
-        self._engine.backlog.refresh()
+        self._engine.read_queue()
         return sorted(self._engine.backlog.jobs.values(), key=queue_order)
 
     def adopt_bursts(self) -> None:
@@ -328,7 +328,7 @@ class FluxBurst:
             BurstErrors: for the plugins that could not be asked; those of the others are known.
         """
         self._engine.records.look()
-        self._engine.backlog.refresh()
+        self._engine.read_queue()
         _raise(self._engine.adopt())
 
     # --- acting ----------------------------------------------------------------------------
@@ -405,7 +405,7 @@ class FluxBurst:
             BurstErrors: for all that failed; the rest was done.
         """
         self.hold()
-        self._engine.backlog.refresh()
+        self._engine.read_queue()
         _raise(self._engine.reconcile())
 
     def apply(self, plan: Plan) -> list[Burst]:
@@ -427,7 +427,7 @@ class FluxBurst:
         for name in plan.assignments:
             self._loaded(name)
         self.hold()
-        self._engine.backlog.refresh()
+        self._engine.read_queue()
         self._engine.forget_ended()
         return self._engine.apply(still_valid(plan, self._engine.backlog.jobs))
 
@@ -451,7 +451,7 @@ class FluxBurst:
             BurstErrors: for all that failed; the rest was done.
         """
         self.hold()
-        self._engine.backlog.refresh()
+        self._engine.read_queue()
         errors = self._engine.reconcile()
         plan = self.plan()
         try:
@@ -485,7 +485,7 @@ class FluxBurst:
         """
         engine, agenda = self._engine, self._engine.agenda
         self.hold()
-        engine.backlog.refresh()
+        engine.read_queue()
         engine.forget_gone()
         errors = engine.reconcile(patience) if everything else engine.keep(patience)
         engine.forget_promises()
@@ -545,7 +545,7 @@ class FluxBurst:
             BurstErrors: for all that could not be taken down; the rest was.
         """
         self.hold()
-        self._engine.backlog.refresh()
+        self._engine.read_queue()
         return self._engine.take_down([names] if isinstance(names, str) else names)
 
     def remaining(self, names: Collection[str] | None = None) -> list[Remaining]:
@@ -570,7 +570,7 @@ class FluxBurst:
         the hosts of its bursts says itself when they are ready.
         """
         self.hold()
-        self._engine.backlog.refresh()
+        self._engine.read_queue()
         return self._engine.refresh()
 
     def wait_for_jobs(

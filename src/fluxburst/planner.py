@@ -364,8 +364,9 @@ class Planner:
         packer = Packer((), existing, {}, self._kinds)
         for candidate, mark in given:
             # Of a partial plan, what was given is not in the residual any more.
-            held = mark.urgency is not None
-            fits = self._partial or held or self._packs(packer, candidate.job)
+            # What cannot start takes no nodes: it runs elsewhere, or its user holds it.
+            waits = mark.urgency is None and not candidate.job.not_startable
+            fits = self._partial or not waits or self._packs(packer, candidate.job)
             if mark.burst or fits or not self._types.get(mark.plugin):
                 where = f" in burst {mark.burst}" if mark.burst else ""
                 why = f"was given to {mark.plugin}{where}"

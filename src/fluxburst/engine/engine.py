@@ -17,6 +17,7 @@ from fluxburst.engine.giving import Giver
 from fluxburst.engine.keeping import IDLE, KEPT_STATES, Keeper
 from fluxburst.engine.lanes import Lanes
 from fluxburst.engine.looking import Looker
+from fluxburst.engine.memos import Memos
 from fluxburst.engine.records import Records
 from fluxburst.engine.starts import Starts
 from fluxburst.errors import BurstErrors, FluxburstError, LedgerError, PatienceError
@@ -76,6 +77,7 @@ class Engine:
         self.agenda = Agenda(self.backlog)
         self.records = Records(hooks, plugins, instance, place)
         self._giver = Giver(hooks, plugins, instance, self.backlog, self.records)
+        self._memos = Memos(self.backlog, self.records, self._giver)
         self._bringer = Bringer(
             hooks, self.records, self._giver, self.lanes, policy, self.allowance
         )
@@ -116,6 +118,15 @@ class Engine:
     def close(self) -> None:
         """End the threads."""
         self.lanes.close()
+
+    def read_queue(self) -> None:
+        """Learn what has changed among the pending jobs, and in what the ledger says of them.
+
+        Raises:
+            InstanceError: if the instance cannot be asked.
+            LedgerError: if the ledger cannot be read.
+        """
+        self.backlog.refresh(self.records.ledger)
 
     # --- what holds plans back -------------------------------------------------------------
 
@@ -254,6 +265,7 @@ class Engine:
     def reconcile(self, patience: float = math.inf) -> list[FluxburstError]:
         """Mend what is not as it was left. See :meth:`FluxBurst.reconcile`."""
         self.forget_ended()
+        self._memos.look()
         self._giver.hold_again()
         self._looker.look(patience, mend=True)
         self._keeper.keep()
@@ -263,6 +275,7 @@ class Engine:
     def keep(self, patience: float) -> list[FluxburstError]:
         """Take in what has been answered, see who has joined, and do what is due."""
         self.lanes.wait(0)
+        self._memos.look()
         self._giver.hold_again()
         self._looker.join()
         self._keeper.keep()
@@ -274,8 +287,9 @@ class Engine:
         return self._keeper.next_due()
 
     def _errors(self) -> list[FluxburstError]:
-        errors = [*self._looker.errors, *self._keeper.errors, *self._ender.errors]
-        for part in (self._looker, self._keeper, self._ender):
+        parts = (self._memos, self._looker, self._keeper, self._ender)
+        errors = [error for part in parts for error in part.errors]
+        for part in parts:
             part.errors.clear()
         return errors
 
@@ -312,6 +326,7 @@ class Engine:
         for jobid in gone:
             self._decided.pop(jobid, None)
         self.agenda.forget(gone)
+        self._memos.forget(gone)
         gone.clear()
 
     def forget_history(self) -> None:

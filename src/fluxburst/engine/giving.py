@@ -1,17 +1,22 @@
-"""Giving jobs away, and taking them back: the marks on jobs, their queues, and the record of it."""
+"""Giving jobs away, and taking them back: the record of it, their queues, and the marks on jobs.
+
+What a job gets back, its queue and its urgency, is recorded in the ledger, and taken from there
+alone: its user can write the memo that the mark is.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
 
+from fluxburst.bursts import Burst
 from fluxburst.engine.backlog import Backlog
 from fluxburst.engine.records import Records
 from fluxburst.errors import BurstError, FluxburstError
 from fluxburst.fluids import format_f58
 from fluxburst.handles.protocol import Instance
 from fluxburst.isolation import end_note, without_hope
-from fluxburst.jobs import RUNNING, URGENCY_HOLD, Job, Mark
+from fluxburst.jobs import RUNNING, URGENCY_DEFAULT, URGENCY_HOLD, Job, Mark
 from fluxburst.ledger import Placement
 from fluxburst.manager import Manager
 from fluxburst.plugins import BurstPlugin
@@ -62,15 +67,19 @@ class Giver:
                 plugin.name,
                 burst_of.get(jobid, ""),
                 _queue_before(job, plugin),
-                job.urgency if plugin.isolated else None,
+                _urgency_before(job) if plugin.isolated else None,
             )
             for jobid, job in jobs.items()
         }
+        self._record(marks)
+        return marks
+
+    def _record(self, marks: Mapping[int, Mark]) -> None:
         now = self._records.now()
         self._records.ledger.place(
-            Placement(jobid, plugin.name, mark.burst, now) for jobid, mark in marks.items()
+            Placement(job, mark.plugin, mark.burst, now, queue=mark.queue, urgency=mark.urgency)
+            for job, mark in marks.items()
         )
-        return marks
 
     def give(
         self,
@@ -106,6 +115,25 @@ class Giver:
             self._hooks.job_scheduled(job, plugin)
         return given
 
+    def mark_again(self, marks: Mapping[int, Mark], errors: list[FluxburstError]) -> None:
+        """Write the memos of assigned jobs anew, and move those that were not moved yet.
+
+        Args:
+            marks: The marks that the ledger has for them.
+            errors: What fails is added here.
+        """
+        self._backlog.set_marks(marks)
+        for name, plugin in self._plugins.items():
+            left = [
+                self._backlog.jobs[jobid]
+                for jobid, mark in marks.items()
+                if mark.plugin == name
+                and mark.queue
+                and self._backlog.jobs[jobid].queue == mark.queue
+            ]
+            if left:
+                self._move(plugin, left, errors)
+
     def take_back(self, plugin: BurstPlugin, jobs: Collection[int], reason: str) -> None:
         """Free jobs that were given to a plugin, so that they can be given anew.
 
@@ -125,6 +153,24 @@ class Giver:
             self._records.ledger.free(jobs, self._records.now(), reason)
         for jobid in [*jobs, *ended]:
             plugin.jobs.pop(jobid, None)
+
+    def adopt(self, burst: Burst) -> tuple[int, ...]:
+        """Assign jobs to an isolated burst that no record has, and return them.
+
+        That it runs them is what its provider's tags say, which no user writes; and they are held
+        here. Which urgency they had is lost with the record: they get the default.
+        """
+        jobs = self._backlog.jobs
+        marks = {
+            jobid: Mark(burst.plugin, burst.name, urgency=URGENCY_DEFAULT)
+            for jobid in burst.jobs
+            if jobid in jobs and jobs[jobid].urgency == URGENCY_HOLD
+            if jobid not in self._backlog.marks
+        }
+        if marks:
+            self._record(marks)
+            self._backlog.set_marks(marks)
+        return tuple(marks)
 
     def waiting_for(self, plugin: BurstPlugin, bursts: Collection[str] | None) -> list[int]:
         """Return the pending jobs that a plugin was given for some of its bursts; None for all."""
@@ -191,11 +237,19 @@ class Giver:
         return end_note(without_hope(entry.burst))
 
     def _release(self, jobs: Collection[int]) -> None:
-        """Give jobs that were held their urgency back, before their marks go, which tell it."""
+        """Give jobs that were held for isolated bursts their urgency back."""
         marks = {jobid: self._backlog.marks.get(jobid) for jobid in jobs}
         urgencies = {i: m.urgency for i, m in marks.items() if m and m.urgency is not None}
         if urgencies:
-            self._backlog.set_urgencies(urgencies)
+            owner = self._instance.attribute("security.owner")
+            self._backlog.set_urgencies(
+                {
+                    jobid: urgency
+                    if str(self._backlog.jobs[jobid].user) == owner
+                    else min(urgency, URGENCY_DEFAULT)  # more than which no guest may ask for
+                    for jobid, urgency in urgencies.items()
+                }
+            )
 
     def _move(
         self, plugin: BurstPlugin, jobs: Sequence[Job], errors: list[FluxburstError]
@@ -227,3 +281,10 @@ def _queue_before(job: Job, plugin: BurstPlugin) -> str:
     if job.mark is not None and job.mark.queue:
         return job.mark.queue
     return job.queue if job.queue != plugin.queue else ""
+
+
+def _urgency_before(job: Job) -> int:
+    """Return the urgency that a job has, or had before it was held for an isolated burst."""
+    if job.mark is not None and job.mark.urgency is not None:
+        return job.mark.urgency
+    return job.urgency

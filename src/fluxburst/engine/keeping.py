@@ -113,7 +113,7 @@ class Keeper:
         lifetimes = self.policy.lifetimes
         # Who asked for it by hand waits for it until it is there.
         by_hand = entry.burst.state in COMING_STATES and not entry.burst.jobs
-        wanted = running or by_hand or self._waited_for(entry.burst)
+        wanted = running or by_hand or self._is_waited_for(entry.burst)
         entry = self._note_idleness(entry, idle=not wanted)
         if now >= entry.requested + lifetimes.max_lifetime - self._teardown(entry):
             lived = format_duration(lifetimes.max_lifetime)
@@ -267,8 +267,9 @@ class Keeper:
         assert entry.idle is not None
         return max(entry.idle + lifetimes.idle_timeout, entry.requested + lifetimes.min_lifetime)
 
-    def _waited_for(self, burst: Burst) -> bool:
-        return self._backlog.waited_for(burst.plugin, burst.name)
+    def _is_waited_for(self, burst: Burst) -> bool:
+        """Whether a job waits for it that could start on it: one that its user holds does not."""
+        return any(map(self._backlog.keeps, self._backlog.given_for(burst.plugin, burst.name)))
 
     def _running(self, entries: Sequence[Entry], nodes: Sequence[Node]) -> dict[str, list[int]]:
         """Return the jobs that run on each burst's nodes.
@@ -285,8 +286,8 @@ class Keeper:
                 running[burst.name] = self._instance.jobs_on(own)
             elif burst.jobs and not burst.hostnames:
                 started = set(self._instance.job_ids(RUNNING)) if started is None else started
-                pending = self._backlog.jobs
-                running[burst.name] = [j for j in burst.jobs if j in pending or j in started]
+                keeps = self._backlog.keeps
+                running[burst.name] = [j for j in burst.jobs if keeps(j) or j in started]
             else:
                 running[burst.name] = []
         return running

@@ -191,9 +191,7 @@ class Looker:
         """Let a plugin know of what is there, and change nothing."""
         told = {name: b for name, b in (seen.there or {}).items() if b is not None}
         for name, burst in told.items():
-            if name not in plugin.bursts:
-                jobs = self._giver.waiting_for(plugin, {name})
-                plugin.bursts[name] = replace(burst, jobs=tuple(jobs))
+            plugin.bursts.setdefault(name, burst)
 
     def _mend(self, plugin: BurstPlugin, seen: _Seen) -> None:
         self._giver.forget_free(plugin)
@@ -281,7 +279,7 @@ class Looker:
         if self._records.ledger.entry(name) is not None:  # it ended, and is there all the same
             self._ender.end_unrecorded(plugin, burst)
             return
-        jobs = tuple(self._giver.waiting_for(plugin, {name}))
+        jobs = self._giver.adopt(burst) if burst.isolated else ()
         broken = burst.state is BurstState.FAILED and burst.exit_code is None
         state = BurstState.STARTING if broken else burst.state
         self._records.request(replace(burst, jobs=jobs))

@@ -39,6 +39,9 @@ from fluxburst.sets import parse_hostlist
 START_TIME = 1_700_000_000.0
 DEFAULT_RUN_SECONDS = 60.0
 URGENCY_EXPEDITE = 31
+OWNER = 1000
+"""The numeric id of the user whose instance it is: others are its guests."""
+
 PRIORITY_MAX = 2**32 - 1
 
 EMBEDDED = Scheduler("embedded")
@@ -199,8 +202,8 @@ class EmbeddedInstance:
 
     @_locked
     def attribute(self, name: str) -> str:
-        """Return a broker attribute: there is no broker, so none is set."""
-        return ""
+        """Return a broker attribute: there is no broker, so only the owner is known."""
+        return str(OWNER) if name == "security.owner" else ""
 
     @_locked
     def jobs_on(self, ranks: Collection[int]) -> list[int]:
@@ -331,7 +334,7 @@ class EmbeddedInstance:
 
     @_locked
     def submit(
-        self, spec: Mapping[str, Any], *, userid: int = 1000, urgency: int = URGENCY_DEFAULT
+        self, spec: Mapping[str, Any], *, userid: int = OWNER, urgency: int = URGENCY_DEFAULT
     ) -> int:
         """Submit a job; return its id.
 

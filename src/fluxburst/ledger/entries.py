@@ -112,6 +112,9 @@ class Placement:
         at: When.
         freed: When it was taken back; None if it was not.
         reason: Why it was taken back.
+        queue: The queue that it goes back to then; empty for the one that it is in.
+        urgency: The urgency that it gets back then, where it is held for an isolated burst; else
+            None.
     """
 
     job: int
@@ -120,6 +123,8 @@ class Placement:
     at: float
     freed: float | None = None
     reason: str = ""
+    queue: str = ""
+    urgency: int | None = None
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,8 @@ def of_placement(placement: Placement) -> dict[str, Any]:
         "at": placement.at,
         "freed": placement.freed,
         "reason": placement.reason or None,
+        "queue": placement.queue or None,
+        "urgency": placement.urgency,
     }
 
 

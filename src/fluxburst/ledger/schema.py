@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Sequence
 
 from fluxburst.errors import LedgerError
+from fluxburst.jobs import URGENCY_DEFAULT
 
 APPLICATION = 0x666C7862
 """``flxb``: tells a ledger from other SQLite databases (``PRAGMA application_id``)."""
@@ -100,7 +102,31 @@ def _isolated(connection: sqlite3.Connection) -> None:
 
 _OUTPUT = "output TEXT NOT NULL DEFAULT ''"
 
-STEPS: tuple[Step, ...] = (_first, _isolated)
+
+def _restorable(connection: sqlite3.Connection) -> None:
+    """Record with each assignment what a job is to have again once it is released.
+
+    Before, only the job's memo said that, which its user may write. What is assigned now gets the
+    queue that its burst is charged to, and the default urgency where it is held for a burst.
+    """
+    connection.execute("ALTER TABLE placements ADD COLUMN queue TEXT NOT NULL DEFAULT ''")
+    connection.execute("ALTER TABLE placements ADD COLUMN urgency INTEGER")
+    open_ones = "freed IS NULL AND burst = ?"
+    bursts = connection.execute("SELECT name, queue, jobs, isolated FROM bursts").fetchall()
+    for name, queue, jobs, isolated in bursts:
+        if isolated:
+            connection.execute(
+                f"UPDATE placements SET urgency = ? WHERE {open_ones}",  # noqa: S608
+                (URGENCY_DEFAULT, name),
+            )
+        if queue:
+            connection.executemany(
+                f"UPDATE placements SET queue = ? WHERE job = ? AND {open_ones}",  # noqa: S608
+                [(queue, job, name) for job in json.loads(jobs)],
+            )
+
+
+STEPS: tuple[Step, ...] = (_first, _isolated, _restorable)
 """Step n brings version n to version n + 1."""
 
 VERSION = len(STEPS)

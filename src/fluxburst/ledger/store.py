@@ -19,6 +19,9 @@ from fluxburst.ledger.opening import Reading, to_read, to_write
 from fluxburst.ledger.schema import migrate, version_of
 from fluxburst.plan import Decision, Outcome
 
+_AT_ONCE = 500
+"""How many values to ask for in one statement: SQLite before 3.32 takes 999 at most."""
+
 _CAME_UP = frozenset({BurstState.STARTING, BurstState.JOINING, BurstState.READY})
 
 
@@ -38,7 +41,9 @@ class Ledger:
     def __init__(self, path: Path | None, instance: str, *, read_only: bool = False) -> None:
         self.path = str(path or "")
         self._file = path
-        self._live: tuple[int, list[Entry]] | None = None
+        self._live: tuple[object, list[Entry]] | None = None
+        self._copies = 0
+        self._reassigned: set[int] = set()
         with self._speaking():
             reading = to_read(path)
             try:
@@ -92,6 +97,7 @@ class Ledger:
             former, self._reading = self._reading, to_read(self._file)
             former.close()
             self._connection = self._reading.connection
+            self._copies += 1
             self._live = None
 
     @property
@@ -108,6 +114,13 @@ class Ledger:
         row = self._one("PRAGMA user_version")
         assert row is not None
         return int(row[0])
+
+    @property
+    def written_by_others(self) -> object:
+        """Something that differs once another process has written to it."""
+        row = self._one("PRAGMA data_version")
+        assert row is not None
+        return self._copies, int(row[0])
 
     def last_recorded(self) -> float | None:
         """Return the latest time at which anything was recorded; None for an empty ledger."""
@@ -188,11 +201,10 @@ class Ledger:
 
     def live(self, plugin: str | None = None) -> list[Entry]:
         """Return the bursts of which something may be there: all, or those of one plugin."""
-        row = self._one("PRAGMA data_version")  # which differs once another process has written
-        assert row is not None
-        if self._live is None or self._live[0] != row[0]:
+        written = self.written_by_others
+        if self._live is None or self._live[0] != written:
             rows = self._all("SELECT * FROM bursts WHERE ended IS NULL ORDER BY id")
-            self._live = row[0], [_entry(row) for row in rows]
+            self._live = written, [_entry(row) for row in rows]
         return [e for e in self._live[1] if plugin in (None, e.burst.plugin)]
 
     def entries(self, since: float | None = None) -> list[Entry]:
@@ -240,24 +252,44 @@ class Ledger:
 
     def place(self, placements: Iterable[Placement]) -> None:
         """Record that jobs were given away; wherever they had been given before, they are not."""
-        rows = [(p.job, p.plugin, p.burst, p.at) for p in placements]
+        rows = [(p.job, p.plugin, p.burst, p.at, p.queue, p.urgency) for p in placements]
+        self._reassigned.update(row[0] for row in rows)
         with self.transaction():
             self._run_many(
                 "UPDATE placements SET freed = ?, reason = 'it was given anew' "
                 "WHERE job = ? AND freed IS NULL",
-                [(at, job) for job, _, _, at in rows],
+                [(row[3], row[0]) for row in rows],
             )
             self._run_many(
-                "INSERT INTO placements (job, plugin, burst, at) VALUES (?, ?, ?, ?)", rows
+                "INSERT INTO placements (job, plugin, burst, at, queue, urgency) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                rows,
             )
 
     def free(self, jobs: Collection[int], at: float, reason: str) -> None:
         """Record that jobs were taken back."""
+        self._reassigned.update(jobs)
         with self.transaction():
             self._run_many(
                 "UPDATE placements SET freed = ?, reason = ? WHERE job = ? AND freed IS NULL",
                 [(at, reason, job) for job in jobs],
             )
+
+    def assigned(self, jobs: Collection[int]) -> dict[int, Placement]:
+        """Return where those of the jobs are that were given away and not taken back."""
+        wanted = sorted(jobs)
+        found: dict[int, Placement] = {}
+        for start in range(0, len(wanted), _AT_ONCE):
+            some = wanted[start : start + _AT_ONCE]
+            marks = ", ".join("?" * len(some))
+            asked = f"SELECT * FROM placements WHERE freed IS NULL AND job IN ({marks})"  # noqa: S608
+            found.update((row["job"], Placement(*row)) for row in self._all(asked, *some))
+        return found
+
+    def reassigned(self) -> set[int]:
+        """Return the jobs that this object gave away or took back since this was last asked."""
+        jobs, self._reassigned = self._reassigned, set()
+        return jobs
 
     def placements(self, job: int | None = None) -> list[Placement]:
         """Return when a job was given away, or all jobs were, in order."""
