@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from fluxburst.constraints import ALL_ALIKE, Kinds
 from fluxburst.fitting import NO_MATCH, has_room, why_missing
+from fluxburst.fitting import could_fit as could_fit  # plugins of 0.1 import it from here
 from fluxburst.jobspec import Chunk
 from fluxburst.limits import Allowance, Owner, Spent
 from fluxburst.nodes import NodeType
