@@ -52,7 +52,8 @@ def _needs_api_server(file: Path) -> bool:
 
 @functools.cache
 def _is_live(file: Path) -> bool:
-    return re.search(r"pytest\.mark\.(flux|slurm|ssh|long)", file.read_text()) is not None
+    marks = r"pytest\.mark\.(accounting|flux|guests|slurm|ssh|long)"
+    return re.search(marks, file.read_text()) is not None
 
 
 @pytest.fixture(autouse=True)

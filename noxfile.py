@@ -82,11 +82,27 @@ def _api_server() -> str:
     return _version_of(programs, "--version", r"Kubernetes (\S+)")
 
 
+def _beside_flux(file: str) -> str:
+    """Return the prefix of a Flux that has a file; empty where none has.
+
+    FLUXBURST_TEST_FLUX may name one with what centres have beside Flux, for the tests of that.
+    """
+    there = shutil.which("flux")
+    on_path = Path(there).resolve().parents[1] if there else None
+    for prefix in (os.environ.get("FLUXBURST_TEST_FLUX"), on_path):
+        if FLUX and prefix and (Path(prefix) / file).is_file():
+            return f"in {prefix}"
+    return ""
+
+
 _complete_path()
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # tests start many processes that import the same
 FLUX = _version_of(["flux"], "version", r"libflux-core:\s*(\S+)")
 PARTS = {
     "Flux": FLUX,
+    "Fluxion": _beside_flux("lib/flux/modules/sched-fluxion-qmanager.so"),
+    "flux-accounting": _beside_flux("lib/flux/job-manager/plugins/mf_priority.so"),
+    "flux-security": _beside_flux("libexec/flux/flux-imp"),
     "kube-apiserver": _api_server(),
     "Slurm": _version_of(["slurmctld", "slurmd", "munged", "srun"], "-V", r"(\d\S+)"),
     "sshd": _version_of(["ssh", "sshd"], "-V", r"OpenSSH_([^\s,]+)"),
@@ -95,7 +111,9 @@ MAIN_PATHS = [
     f"tests/test_{name}.py"
     for name in ("bursting", "cli", "config", "ledger", "manager", "parameters", "planning")
 ]
-NEEDS_PARTS = "flux or kubernetes or slurm or ssh"  # the marks of tests that need one
+NEEDS_PARTS = "accounting or flux or fluxion or guests or kubernetes or slurm or ssh"
+"""The marks of tests that need one of these."""
+
 WITHOUT_PARTS = f"not ({NEEDS_PARTS} or long or soak)"
 SUPPORTED = _supported_pythons()
 PRESENT = [python for python in SUPPORTED if _works(python)] or [sys.executable]

@@ -11,10 +11,11 @@ from pathlib import Path
 
 
 class Flux:
-    """A running instance: its URI, and its commands."""
+    """A running instance: its URI, and its commands, by a ``flux`` command."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, command: str = "flux") -> None:
         self.uri = uri
+        self.command = command
 
     @property
     def environment(self) -> dict[str, str]:
@@ -24,7 +25,7 @@ class Flux:
     def __call__(self, *arguments: str, stdin: str | None = None) -> str:
         """Run a flux command and return what it printed."""
         done = subprocess.run(
-            ["flux", *arguments],
+            [self.command, *arguments],
             env=self.environment,
             input=stdin,
             capture_output=True,
@@ -38,7 +39,11 @@ class Flux:
 
 @contextmanager
 def running_flux(
-    config: Mapping[str, str] | None = None, *, size: int = 1, keep: Path | None = None
+    config: Mapping[str, str] | None = None,
+    *,
+    size: int = 1,
+    keep: Path | None = None,
+    command: str = "flux",
 ) -> Iterator[Flux]:
     """Start an instance with configuration files (name to content), and end it.
 
@@ -52,7 +57,7 @@ def running_flux(
             (Path(directory) / name).write_text(content)
         process = subprocess.Popen(
             [
-                "flux",
+                command,
                 "start",
                 *several,
                 *kept,
@@ -72,6 +77,6 @@ def running_flux(
         try:
             if not uri:
                 raise AssertionError(f"flux did not start: {process.communicate()[1]}")
-            yield Flux(uri)
+            yield Flux(uri, command)
         finally:
             process.communicate(timeout=60)

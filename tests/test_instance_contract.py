@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import pytest
 from live import Flux, running_flux
+from site_flux import needs_fluxion, running_fluxion
 from support import at_most, flux_available, spec
 
 from fluxburst.errors import InstanceError
@@ -169,6 +170,18 @@ def flux_of_two() -> Iterator[Flux]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def fluxion() -> Iterator[Flux]:
+    with running_fluxion({"resource.toml": RESOURCE}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def fluxion_of_two() -> Iterator[Flux]:
+    with running_fluxion({"two.toml": TWO_QUEUES}, size=2) as running:
+        yield running
+
+
 BOTH = [
     "embedded",
     pytest.param(
@@ -178,6 +191,7 @@ BOTH = [
             pytest.mark.skipif(not flux_available(), reason="no live Flux"),
         ],
     ),
+    pytest.param("fluxion", marks=[pytest.mark.fluxion, needs_fluxion]),
 ]
 
 
@@ -198,7 +212,8 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     if request.param == "embedded":
         yield EmbeddedWorld()
     else:
-        yield from tidied(request.getfixturevalue("flux"))
+        live = {"live": "flux", "fluxion": "fluxion"}
+        yield from tidied(request.getfixturevalue(live[request.param]))
 
 
 @pytest.fixture(params=BOTH)
@@ -207,7 +222,8 @@ def pair(request: pytest.FixtureRequest) -> Iterator[World]:
     if request.param == "embedded":
         yield EmbeddedWorld(queues=True)
     else:
-        yield from tidied(request.getfixturevalue("flux_of_two"))
+        live = {"live": "flux_of_two", "fluxion": "fluxion_of_two"}
+        yield from tidied(request.getfixturevalue(live[request.param]))
 
 
 @pytest.fixture(params=BOTH)
@@ -216,7 +232,8 @@ def own_pair(request: pytest.FixtureRequest) -> Iterator[World]:
     if request.param == "embedded":
         yield EmbeddedWorld(queues=True)
         return
-    with running_flux({"two.toml": TWO_QUEUES}, size=2) as running:
+    start = running_fluxion if request.param == "fluxion" else running_flux
+    with start({"two.toml": TWO_QUEUES}, size=2) as running:
         yield LiveWorld(running)
 
 

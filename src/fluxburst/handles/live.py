@@ -29,6 +29,7 @@ from fluxburst.fluids import format_f58
 from fluxburst.handles import journal
 from fluxburst.handles.bell import Bell
 from fluxburst.handles.feed import Feed
+from fluxburst.handles.holding import started_meanwhile
 from fluxburst.handles.protocol import Changes, Run
 from fluxburst.handles.rpc import ANY_NODE, Channel, Requests
 from fluxburst.handles.scheduler import read_scheduler
@@ -103,14 +104,6 @@ def check_versions(broker: str, binding: str) -> None:
             broker=broker,
             binding=binding,
         )
-
-
-_NOTHING = {
-    "namespace": "primary",
-    "flags": 0,
-    "ops": [{"key": "fluxburst.nothing", "flags": 0, "dirent": None}],
-}
-"""A commit that removes what is not there."""
 
 
 class LiveInstance:
@@ -306,33 +299,12 @@ class LiveInstance:
     def set_urgencies(self, urgencies: Mapping[int, int]) -> Collection[int]:
         """Set the urgency of pending jobs; return those that could not be set.
 
-        The scheduler may have given resources to a job that is being held, with its answer on the
-        way to the job manager: then R is in the KVS already, or is about to be (RFC 27).
+        The scheduler may have given resources to a job that is being held: it is one of them.
         """
         refused = self._set_urgencies(urgencies)
         held = [i for i, u in urgencies.items() if u == URGENCY_HOLD and i not in refused]
-        return refused | self._with_resources(held)
-
-    def _with_resources(self, held: Sequence[int]) -> set[int]:
-        """Return the jobs that got resources before the scheduler learned that they are held.
-
-        Once it answers anything, it has learned of that; what it has committed to the KVS before
-        is there once a later commit is.
-        """
-        if not held:
-            return set()
-        payloads = [{"id": jobid, "keys": ["R"], "flags": 0} for jobid in held]
         with self._asking("whether jobs have resources") as requests:
-            with suppress(OSError):
-                requests.ask("sched.ping", {})  # any answer will do, also that it knows no such
-            requests.ask("kvs.commit", _NOTHING, nodeid=0)
-            lookups = [("job-info.lookup", payload, 0) for payload in payloads]
-            answers = list(requests.ask_each(lookups))
-        for answer in answers:
-            if isinstance(answer, OSError) and not isinstance(answer, FileNotFoundError):
-                raise _answered("whether jobs have resources", answer) from answer
-        there = zip(held, answers, strict=True)
-        return {jobid for jobid, answer in there if not isinstance(answer, OSError)}
+            return refused | started_meanwhile(requests, held)
 
     def _set_urgencies(self, urgencies: Mapping[int, int]) -> set[int]:
         payloads = [{"id": i, "urgency": urgency} for i, urgency in urgencies.items()]
