@@ -175,14 +175,10 @@ def test_what_never_began_does_not_count(
 
 
 @pytest.mark.parametrize("began", [True, False])
-def test_a_loss_that_is_seen_late_is_a_start_all_the_same(began: bool) -> None:
+def test_a_loss_says_whether_the_job_had_begun(began: bool) -> None:
     coming = Burst("b-1", "apart", "node", 1, (1,), BurstState.STARTING, isolated=True)
     now = lost(coming, "evicted", began=began)
-    assert now == replace(
-        coming, state=BurstState.READY if began else BurstState.FAILED, error="evicted"
-    )
-    ready = replace(coming, state=BurstState.READY)
-    assert lost(ready, "evicted", began=began).state is BurstState.FAILED
+    assert now == replace(coming, state=BurstState.FAILED, error="evicted", joined=int(began))
 
 
 def test_a_start_that_is_seen_only_by_its_loss_counts(
@@ -202,15 +198,17 @@ def test_a_start_that_is_seen_only_by_its_loss_counts(
 # --- what is gone --------------------------------------------------------------------------------
 
 
-def test_one_list_without_it_is_not_its_end_where_its_plugin_sees_it(
-    instance: EmbeddedInstance, cloud: Apart, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("listed", [True, False])
+def test_what_one_list_says_is_not_its_end_where_its_plugin_sees_it(
+    instance: EmbeddedInstance, cloud: Apart, monkeypatch: pytest.MonkeyPatch, listed: bool
 ) -> None:
     client = client_on(instance, cloud)
     client.run_burst()
     cloud.becomes(burst_there(cloud).name, state=BurstState.READY)
     client.run_burst()
+    remnant = replace(burst_there(cloud), state=BurstState.FAILED, jobs=())
     with monkeypatch.context() as briefly:
-        briefly.setattr(cloud, "adopt", list)
+        briefly.setattr(cloud, "adopt", lambda: [remnant] if listed else [])
         client.run_burst()
     client.run_burst()
     assert (cloud.ran, cloud.deleted) == ([1], [])

@@ -54,7 +54,8 @@ class Burst:
         hostnames: Hostnames of its nodes as the instance will know them, once they are known.
         price: What one node costs an hour, in the currency of the plugin's prices.
         error: Why it failed, or what it waits for, for a person.
-        joined: How many of its nodes were up in the instance when that was last looked at.
+        joined: How many of its nodes were up in the instance when that was last looked at. Of an
+            isolated burst: how many were in its own; the job may have begun once all were.
         since: When the provider began to bill it, in seconds since the epoch, once it did; None
             where the provider does not say.
         lease_until: When its nodes are to end by themselves, in seconds since the epoch; None for

@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fluxburst.bursts import COMING_STATES, Burst, BurstState
+from fluxburst.bursts import Burst, BurstState
 from fluxburst.errors import FluxburstError
 from fluxburst.handles.protocol import Instance
 from fluxburst.plugins import Finding
@@ -109,16 +109,16 @@ def output_note(output: str) -> str:
 def lost(burst: Burst, why: str, *, began: bool) -> Burst:
     """Return an isolated burst that is lost, its job having not ended there.
 
-    Where the job has begun, the burst is ``READY`` once before it is ``FAILED``, or else nobody
-    would count that start.
+    Where the job has begun, all its nodes had ``joined`` the instance that runs it: so that the
+    start is counted, also where the burst was never seen ``READY``.
 
     Args:
         burst: The burst, as it was.
         why: Why it is lost, for a person.
         began: Whether its job has begun, or may have.
     """
-    counted = began and burst.state in COMING_STATES
-    return replace(burst, state=BurstState.READY if counted else BurstState.FAILED, error=why)
+    joined = max(1, burst.nodes) if began else 0
+    return replace(burst, state=BurstState.FAILED, joined=joined, error=why)
 
 
 def as_told(burst: Burst, told: Mapping[str, str]) -> Burst:

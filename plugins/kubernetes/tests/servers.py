@@ -108,6 +108,30 @@ class Script:
         return self.replies[min(len(self.asked), len(self.replies)) - 1]
 
 
+@contextmanager
+def before_it(server: Server, hook: Callable[[str, str], Reply | None]) -> Iterator[str]:
+    """Serve what an API server answers, as a proxy does that may answer itself.
+
+    Args:
+        server: The API server.
+        hook: Called with the method and the path of each request; None to pass it on.
+    """
+    context = ssl.create_default_context(cafile=str(server.certificate))
+    with httpx2.Client(base_url=server.url, verify=context, trust_env=False) as client:
+
+        def answer(method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply | None:
+            own = hook(method, path)
+            if own is not None:
+                return own
+            kept = {k: v for k, v in headers.items() if k in ("Authorization", "Content-Type")}
+            done = client.request(method, path, headers=kept, content=body)
+            types = {"Content-Type": done.headers.get("Content-Type", "text/plain")}
+            return done.status_code, done.content, types
+
+        with serving(answer) as url:
+            yield url
+
+
 CHANGES = ("POST", "PUT", "PATCH", "DELETE")
 """The methods of requests that change something."""
 

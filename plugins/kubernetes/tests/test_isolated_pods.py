@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,20 +15,25 @@ import pytest
 from apiserver import RESTRICTED, Server, wait_until
 from flux_operator import FluxOperator, flux_operator
 from growing_pods import Growing, growing
+from servers import Reply, before_it, kubeconfig, status
 from support import client_on, flux_available, job
 from test_clusters import RBAC, cluster_of, objects
 
 from fluxburst import Burst, BurstState
-from fluxburst.errors import BurstError, ParameterError
+from fluxburst.bursts import LIVE_STATES
+from fluxburst.errors import BurstError, ParameterError, UnreachableError
 from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.isolation import OUTPUT_LIMIT, remote_jobspec
+from fluxburst.isolation import OUTPUT_LIMIT, UNREAD, remote_jobspec
+from fluxburst.jobs import JobState
 from fluxburst.parameters import build
+from fluxburst.policy import Breaking, Policy
 from fluxburst.recordings import Recording
 from fluxburst_kubernetes import BurstParameters, KubernetesBurst
 
 pytestmark = pytest.mark.kubernetes
 
 JOB = 7
+PATIENT = Breaking(failures=1000)
 
 
 def isolated_plugin(server: Server, namespace: str, **parameters: Any) -> KubernetesBurst:
@@ -119,7 +125,7 @@ def test_its_exit_code_is_that_of_the_first_pods_message(
 @pytest.mark.parametrize(
     ("message", "said"),
     [
-        ("interrupted", "is not run twice"),
+        ("interrupted", "ended while its job ran"),
         ("refused", "did not take the job"),
         ("", "its pod has ended"),
     ],
@@ -214,7 +220,7 @@ def test_output_is_cut_where_it_is_too_long_and_says_so(
 
 
 @pytest.mark.parametrize("broken", ["kubelet", "directory"])
-def test_a_job_has_ended_also_where_its_output_cannot_be_kept(
+def test_output_that_cannot_be_kept_is_fetched_again_as_long_as_the_pod_is_there(
     server: Server,
     operator: FluxOperator,
     namespace: str,
@@ -222,7 +228,7 @@ def test_a_job_has_ended_also_where_its_output_cannot_be_kept(
     caplog: pytest.LogCaptureFixture,
     broken: str,
 ) -> None:
-    directory = tmp_path / "output"
+    directory, says = tmp_path / "output", operator.says
     if broken == "kubelet":
         operator.says = None
     else:
@@ -232,8 +238,11 @@ def test_a_job_has_ended_also_where_its_output_cannot_be_kept(
     operator.end_pod(namespace, f"{made.name}-0-abcde", "exit-code 3")
     now = plugin.refresh(made)
     assert (now.exit_code, now.state) == (3, BurstState.READY)
-    assert now.output == f"kubectl logs --namespace {namespace} {made.name}-0-abcde"
-    assert f"burst {made.name}: the output of its job cannot be kept: " in caplog.text
+    assert now.output.startswith(UNREAD)
+    assert f"burst {made.name}: the output of its job cannot be kept yet: " in caplog.text
+    operator.says = says
+    directory.unlink(missing_ok=True)
+    assert Path(plugin.refresh(now).output).read_bytes() == b"it says so\n"
     plugin.delete(made)
     assert objects(server, namespace) == []
 
@@ -277,7 +286,8 @@ def test_doctor_warns_where_logs_may_not_be_read_and_output_is_lost_then(
         made = running(plugin)
         operator.end_pod(space, f"{made.name}-0-abcde", "exit-code 0")
         now = plugin.refresh(made)
-        assert (now.exit_code, now.output.partition(" ")[0]) == (0, "kubectl")
+        assert now.exit_code == 0
+        assert now.output.startswith(UNREAD)
         assert "cannot get resource" in caplog.text
         plugin.delete(made)
     finally:
@@ -310,6 +320,118 @@ def test_another_instances_minicluster_of_that_name_is_left_alone(
     ours.delete(burst())
     assert theirs.list_bursts() == [made.name]
     theirs.delete(made)
+
+
+# --- what is not its end, and what is ------------------------------------------------------------
+
+PAGE: Reply = (404, b"<html>404 Not Found nginx</html>", {"Content-Type": "text/html"})
+MINICLUSTERS = "/apis/flux-framework.org/v1alpha2/namespaces/{}/miniclusters/{}"
+
+
+def set_status(server: Server, namespace: str, pod: str, status: dict[str, Any]) -> None:
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}"
+    there = server.api("GET", path)
+    server.api("PUT", f"{path}/status", {**there, "status": status})
+
+
+@pytest.mark.parametrize(
+    "page", [PAGE, status(404, "NotFound", "the server could not find the requested resource")]
+)
+def test_a_404_of_what_stands_before_the_server_is_not_the_end_of_a_job_that_runs(
+    server: Server, operator: FluxOperator, namespace: str, tmp_path: Path, page: Reply
+) -> None:
+    away: list[bool] = []
+
+    def hook(method: str, path: str) -> Reply | None:
+        return page if away and "/miniclusters" in path else None
+
+    with before_it(server, hook) as url:
+        access = kubeconfig(tmp_path / "kubeconfig", url, server.tokens["admin"])
+        plugin = isolated_plugin(server, namespace, kubeconfig=str(access))
+        made = plugin.refresh(running(plugin))
+        away.append(True)
+        for ask in (
+            lambda: plugin.refresh(made),
+            plugin.adopt,
+            plugin.list_bursts,
+            lambda: plugin.delete(made),
+        ):
+            with pytest.raises(UnreachableError, match="no Kubernetes API server"):
+                ask()
+        away.clear()
+        assert plugin.refresh(made).state is BurstState.READY
+        server.api("DELETE", MINICLUSTERS.format(namespace, made.name))
+        gone = plugin.refresh(made)
+        assert (gone.state, gone.error) == (BurstState.FAILED, "its MiniCluster is there no longer")
+        plugin.delete(made)
+
+
+def test_a_minicluster_that_has_lost_its_labels_is_not_gone(
+    server: Server, operator: FluxOperator, namespace: str
+) -> None:
+    plugin = isolated_plugin(server, namespace)
+    made = running(plugin)
+    path, merge = MINICLUSTERS.format(namespace, made.name), "application/merge-patch+json"
+    labels = cluster_of(server, namespace, made.name)["metadata"]["labels"]
+    server.api("PATCH", path, {"metadata": {"labels": None}}, content_type=merge)
+    with pytest.raises(BurstError, match="has not the labels"):
+        plugin.refresh(made)
+    server.api("PATCH", path, {"metadata": {"labels": labels}}, content_type=merge)
+    assert plugin.refresh(made).state is BurstState.READY
+    plugin.delete(made)
+
+
+@pytest.mark.parametrize(
+    ("pod", "starts", "note"),
+    [
+        ({"phase": "Running", "before": "OOMKilled"}, 1, "with exit code 137: the container of "),
+        ({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}, 3, ""),
+    ],
+)
+def test_a_job_is_started_once_where_its_end_is_its_own_and_else_three_times(
+    server: Server,
+    operator: FluxOperator,
+    namespace: str,
+    tmp_path: Path,
+    pod: dict[str, str],
+    starts: int,
+    note: str,
+) -> None:
+    plugin = isolated_plugin(server, namespace, output_dir=str(tmp_path))
+    instance = EmbeddedInstance(Recording((job(JOB),), ()))
+    client = client_on(instance, plugin, policy=Policy(breakers=PATIENT))
+    started: list[str] = []
+    for _ in range(30):
+        instance.advance(time.time() - instance.now())  # leases are by the clock on the wall
+        client.run_burst()
+        for burst in [one for one in plugin.bursts.values() if one.state in LIVE_STATES]:
+            name = f"{burst.name}-0-abcde"
+            if burst.name not in started and f"pods/{name}" in objects(server, namespace):
+                started.append(burst.name)
+                killed(server, namespace, name, dict(pod))
+        time.sleep(0.1)
+    assert len(started) == starts
+    now = instance.job(JOB)
+    assert now.state is (JobState.INACTIVE if note else JobState.SCHED)
+    assert note in now.get("exception_note", "")
+    assert now.urgency == (0 if note else 16)
+    assert objects(server, namespace) == []
+
+
+def killed(server: Server, namespace: str, name: str, status: dict[str, Any]) -> None:
+    """Have the pod of a burst be lost, or its container have been killed and started again."""
+    reason = status.pop("before", "")
+    if reason:
+        before = {"terminated": {"exitCode": 137, "reason": reason}}
+        state = {"running": {"startedAt": "2024-05-06T07:08:09Z"}}
+        container: dict[str, Any] = {
+            "name": name.removesuffix("-0-abcde"),
+            "image": "x",
+            "imageID": "",
+        }
+        container |= {"ready": True, "restartCount": 1, "state": state, "lastState": before}
+        status["containerStatuses"] = [container]
+    set_status(server, namespace, name, status)
 
 
 # --- on live brokers -----------------------------------------------------------------------------

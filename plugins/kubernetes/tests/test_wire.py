@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,9 +67,64 @@ def test_what_is_not_there_is_none_to_get_and_gone_to_delete(tmp_path: Path) -> 
         assert cluster.get(SECRETS, "x") is None
         cluster.delete(SECRETS, "x")
         with pytest.raises(NotFoundError):
-            cluster.list(MINICLUSTERS, {})
-        with pytest.raises(NotFoundError):
             cluster.patch(MINICLUSTERS, "x", {})
+
+
+PAGES = [
+    (404, b"<html>404 Not Found nginx</html>", {"Content-Type": "text/html"}),
+    (404, b"404 page not found\n", {"Content-Type": "text/plain"}),
+    (404, b'{"message": "no Route matched"}', {"Content-Type": "application/json"}),
+]
+"""How proxies and load balancers say that they have nothing."""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_no_answer_of_any_object(tmp_path: Path, page: Reply) -> None:
+    with asking(tmp_path, page) as (cluster, _):
+        for ask in (
+            lambda: cluster.get(SECRETS, "x"),
+            lambda: cluster.delete(SECRETS, "x"),
+            lambda: cluster.list(SECRETS, {}),
+            lambda: cluster.list(MINICLUSTERS, {}),
+        ):
+            with pytest.raises(UnreachableError, match="is no Kubernetes API server"):
+                ask()
+
+
+def test_a_status_of_something_else_does_not_say_that_an_object_is_gone(tmp_path: Path) -> None:
+    for about in ({"name": "space", "kind": "namespaces"}, {"name": "y", "kind": "secrets"}):
+        with asking(tmp_path, not_found(about)) as (cluster, _), pytest.raises(NotFoundError):
+            cluster.get(SECRETS, "x")
+    with asking(tmp_path, not_found({"name": "x", "kind": "secrets"})) as (cluster, _):
+        assert cluster.get(SECRETS, "x") is None
+
+
+def not_found(about: dict[str, str]) -> Reply:
+    code, body, headers = status(404, "NotFound", "no")
+    return code, json.dumps({**json.loads(body), "details": about}).encode(), headers
+
+
+@pytest.mark.parametrize("page", [*PAGES, status(404, "NotFound", "the requested resource")])
+@pytest.mark.parametrize("has", ["it", "another version", "others", "a page"])
+def test_a_kind_is_not_served_where_the_server_says_so_itself(
+    tmp_path: Path, page: Reply, has: str
+) -> None:
+    version = {"version": MINICLUSTERS.version if has == "it" else "v1alpha1"}
+    group = "other.example" if has == "others" else MINICLUSTERS.group
+    groups = {"kind": "APIGroupList", "groups": [{"name": group, "versions": [version]}]}
+    kinds = {"kind": "APIResourceList", "resources": [{"name": MINICLUSTERS.plural}]}
+    discovery = [page] if has == "a page" else [found(groups), found(kinds)]
+    error = UnreachableError if has in ("it", "a page") else NotFoundError
+    with asking(tmp_path, page, *discovery) as (cluster, _), pytest.raises(error):
+        cluster.list(MINICLUSTERS, {})
+
+
+def test_a_page_is_no_log(tmp_path: Path) -> None:
+    page = (200, b"<html>log in</html>", {"Content-Type": "text/html"})
+    with asking(tmp_path, page) as (cluster, _), pytest.raises(UnreachableError):
+        cluster.log("x-0", "x", 10)
+    with asking(tmp_path, (200, b"it says", {"Content-Type": "text/plain"})) as (cluster, _):
+        assert cluster.log("x-0", "x", 4) == b"it s"
 
 
 def test_a_server_that_is_too_busy_is_asked_again_when_it_says(tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ class Ender:
             if why := starts.why_not(job):
                 last = f" [last: {burst.error}]" if burst.error else ""
                 error = BurstError(f"job {format_f58(job)} {why}{last}", plugin=plugin.name)
-                _log.warning("plugin %s: %s", plugin.name, error)
+                _log.warning("%s", error)
                 self._hooks.phase_failed("run", plugin, error)
         self._giver.take_back(plugin, jobs, burst.error or _TAKEN_DOWN)
 

@@ -221,7 +221,8 @@ class Looker:
         elif burst.state not in LIVE_STATES - {BurstState.DRAINING}:
             return  # whoever drains it ends it
         elif found is not None and found.state is BurstState.FAILED:
-            self._broken(plugin, replace(burst, hostnames=found.hostnames, error=found.error))
+            if not _looks_twice(plugin, burst):
+                self._broken(plugin, replace(burst, hostnames=found.hostnames, error=found.error))
         elif seen.there is not None and burst.name in seen.there:
             self._adopt_recorded(plugin, entry, burst, found)
         elif entry.created is None:
@@ -230,15 +231,10 @@ class Looker:
             self._failed(plugin, replace(burst, error=_VANISHED))
 
     def _has_vanished(self, burst: Burst, seen: _Seen) -> bool:
-        """Whether a burst is gone: not listed, though it should be, and no node of it up.
-
-        One that is isolated has no nodes here to tell: only its plugin's second look, refresh(),
-        does.
-        """
+        """Whether a burst is gone: not listed, though it should be, and no node of it up."""
         if seen.there is None or (burst.state in COMING_STATES and not seen.complete):
             return False
-        plugin = self._plugins[burst.plugin]
-        if burst.isolated and type(plugin).refresh is not BurstPlugin.refresh:
+        if _looks_twice(self._plugins[burst.plugin], burst):
             return False
         up = {node.hostname for node in self._instance.nodes() if node.up}
         return up.isdisjoint(burst.hostnames)
@@ -344,6 +340,8 @@ class Looker:
 
     def _broken(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Take down what is left of a burst that lost nodes, once no job runs on that."""
+        if burst.isolated and burst.joined:  # its job began: that is a start
+            self._records.record(plugin, replace(burst, state=BurstState.READY, error=""))
         if not self._busy(burst):
             self._failed(plugin, burst)
             return
@@ -395,6 +393,15 @@ def _changes(burst: Burst) -> bool:
     if burst.isolated:
         return burst.state in LIVE_STATES and burst.state is not BurstState.ENDING
     return burst.state in COMING_STATES
+
+
+def _looks_twice(plugin: BurstPlugin, burst: Burst) -> bool:
+    """Whether what a list says of a burst is not enough, as its plugin is asked for it as well.
+
+    An isolated burst has no nodes here that would tell, and its job is started again where it is
+    taken for lost. Each pass asks refresh() for it, after the list; only what that says counts.
+    """
+    return burst.isolated and type(plugin).refresh is not BurstPlugin.refresh
 
 
 def _what_is_there(plugin: BurstPlugin) -> _Seen:

@@ -32,7 +32,14 @@ from lightkube.types import CascadeType, PatchType
 from fluxburst import glance
 from fluxburst.errors import AuthError, ConfigError, UnreachableError
 from fluxburst_kubernetes import manifests
-from fluxburst_kubernetes.errors import Answer, NotFoundError, as_error
+from fluxburst_kubernetes.errors import (
+    Answer,
+    NotFoundError,
+    PageError,
+    as_error,
+    is_about,
+    no_server,
+)
 from fluxburst_kubernetes.node_pools import Access
 
 T = TypeVar("T")
@@ -191,20 +198,68 @@ class Cluster:
         self._client.close()
 
     def get(self, kind: Kind, name: str) -> Object | None:
-        """Return an object; None if it is not there."""
+        """Return an object; None if it is not there, which only a Status of that object tells."""
         doing = f"get {_named(kind, name)}"
         try:
             return dict(self._ask(doing, lambda: self._client.get(kind.resource, name)))
-        except NotFoundError:
+        except NotFoundError as error:
+            if not is_about(error.answer, name, kind.plural):
+                raise
             return None
 
     def list(self, kind: Kind, labels: Mapping[str, str]) -> Sequence[Object]:
-        """Return the objects that have these labels."""
+        """Return the objects that have these labels.
+
+        Raises:
+            NotFoundError: if the server has no such kind of objects, and says so twice.
+        """
 
         def ask() -> Sequence[Object]:
             return [dict(found) for found in self._client.list(kind.resource, labels=dict(labels))]
 
-        return self._ask(f"list {kind.plural}", ask)
+        doing = f"list {kind.plural}"
+        try:
+            return self._ask(doing, ask)
+        except (NotFoundError, PageError) as error:
+            if self._serves(kind):
+                raise PageError(f"{no_server(doing)}: it has them, and answers HTTP 404") from error
+            nothing = Answer(404, "NotFound", f"the server has no {kind.plural}")
+            raise as_error(nothing, doing) from error
+
+    def _serves(self, kind: Kind) -> bool:
+        """Whether the server says that it has a kind of objects.
+
+        An API server answers for a kind that it does not have as what stands before one answers
+        for anything: with a page. What it has it tells all who are let in
+        (https://kubernetes.io/docs/concepts/overview/kubernetes-api/#discovery-api).
+        """
+        if not kind.group:
+            return True
+        groups = self._discover("/apis", "APIGroupList")["groups"]
+        versions = [v["version"] for g in groups if g["name"] == kind.group for v in g["versions"]]
+        if kind.version not in versions:
+            return False
+        place = f"/apis/{kind.group}/{kind.version}"
+        found = self._discover(place, "APIResourceList")["resources"]
+        return kind.plural in [one["name"] for one in found]
+
+    def _discover(self, path: str, kind: str) -> Object:
+        """Return what the server says it has."""
+
+        def ask() -> Object:
+            with self._plain_client() as client:
+                answer = client.get(path)
+                answer.raise_for_status()
+                found = answer.json()
+                if not isinstance(found, dict) or found.get("kind") != kind:
+                    raise ValueError(f"no {kind}")
+                return found
+
+        doing = "tell which kinds of objects it has"
+        try:
+            return self._ask(doing, ask)
+        except NotFoundError as error:  # every API server has that
+            raise PageError(f"{no_server(doing)}: {self.config.cluster.server}") from error
 
     def create(self, kind: Kind, manifest: Object) -> Object:
         """Create an object.
@@ -253,6 +308,8 @@ class Cluster:
                 if answer.is_error and "json" in answer.headers.get("Content-Type", ""):
                     raise ApiError(request=answer.request, response=answer)
                 answer.raise_for_status()
+                if "html" in answer.headers.get("Content-Type", ""):
+                    raise ValueError("a page is no log")
                 return bytes(answer.content)[:limit]
 
         return self._ask(f"read the log of the Pod {pod}", ask)
@@ -303,8 +360,9 @@ class Cluster:
                 problem = f"the API server {server} cannot be asked to {doing}: {said}"
                 raise UnreachableError(problem) from error
             except (KeyError, ValueError) as error:  # lightkube reads every answer as a Status
-                problem = f"what answered when asked to {doing} is no Kubernetes API server"
-                raise UnreachableError(f"{problem}: {self.config.cluster.server}") from error
+                raise UnreachableError(
+                    f"{no_server(doing)}: {self.config.cluster.server}"
+                ) from error
             except KubeconfigError as error:  # a command that fetches credentials failed
                 raise AuthError(f"no credentials to {doing} with: {error}") from error
 
@@ -354,9 +412,11 @@ def _answer(error: httpx2.HTTPStatusError) -> Answer:
     if isinstance(error, ApiError):
         status = error.status
         message, reason = status.message or "", status.reason or ""
+        details = status.details
     else:
-        message, reason = response.reason_phrase, ""
-    return Answer(response.status_code, reason, message, response.headers)
+        message, reason, details = response.reason_phrase, "", None
+    about = {key: str(getattr(details, key, None) or "") for key in ("name", "kind")}
+    return Answer(response.status_code, reason, message, response.headers, about)
 
 
 def _named(kind: Kind, name: str) -> str:

@@ -8,9 +8,9 @@ reason such as ``AlreadyExists``, and a message for a person.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from fluxburst.errors import AuthError, BurstError, QuotaError
+from fluxburst.errors import AuthError, BurstError, QuotaError, UnreachableError
 
 PERMISSIONS = "rbac.yaml of the package fluxburst_kubernetes"
 
@@ -24,12 +24,15 @@ class Answer:
         reason: The Status' reason, such as ``NotFound``; empty where it is no Status.
         message: The Status' message.
         headers: The headers.
+        about: The name and the kind (its plural) of the object that a Status is about, as far as
+            it says.
     """
 
     code: int
     reason: str = ""
     message: str = ""
     headers: Mapping[str, str] | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def retry_after(self) -> float | None:
@@ -52,12 +55,37 @@ class NotFoundError(ApiFailure):
     """Something is not there: an object, its namespace, or the kind of object."""
 
 
+class PageError(UnreachableError):
+    """Something answered that is no API server, or for none: it says nothing of any object."""
+
+
 class ExistsError(ApiFailure):
     """An object of that name is there already."""
 
 
 class StaysError(BurstError):
     """What was deleted is still there after all the time that it was given."""
+
+
+def no_server(doing: str) -> str:
+    """Return what is said of an answer that is not that of an API server.
+
+    Args:
+        doing: What it was asked.
+    """
+    return f"what answered when asked to {doing} is no Kubernetes API server"
+
+
+def is_about(answer: Answer, name: str, kind: str) -> bool:
+    """Whether a Status is about an object, as far as it says which it is about.
+
+    Args:
+        answer: The answer.
+        name: The object's name.
+        kind: The plural of its kind.
+    """
+    wanted = {"name": name, "kind": kind}
+    return all(answer.about.get(key, "") in ("", value) for key, value in wanted.items())
 
 
 def as_error(answer: Answer, doing: str) -> BurstError:
@@ -78,8 +106,10 @@ def as_error(answer: Answer, doing: str) -> BurstError:
         return QuotaError(problem)
     if answer.code == 403:
         return AuthError(f"{problem}; {PERMISSIONS} has the permissions that it needs")
-    if answer.code == 404:
+    if answer.code == 404 and answer.reason == "NotFound":
         return NotFoundError(f"{problem}; what it needs is not there", answer)
+    if answer.code == 404:  # of what stands before the server: it says nothing of any object
+        return PageError(f"{no_server(doing)}: {said} (HTTP 404)")
     if answer.code == 409 and answer.reason == "AlreadyExists":
         return ExistsError(problem, answer)
     if answer.code == 429:

@@ -24,7 +24,7 @@ from fluxburst.errors import (
     RequestError,
 )
 from fluxburst.fitting import could_fit
-from fluxburst.isolation import OUTPUT_LIMIT, kept_output, remote_jobspec
+from fluxburst.isolation import OUTPUT_LIMIT, remote_jobspec, with_output
 from fluxburst.joining import ElasticPlugin
 from fluxburst.plugins import Finding, only_looking
 from fluxburst.quantities import format_duration
@@ -43,8 +43,8 @@ from fluxburst_kubernetes.states import Found, Patience, health
 if TYPE_CHECKING:
     from lightkube.config.kubeconfig import SingleConfig
 
-    from fluxburst_kubernetes import isolated
     from fluxburst_kubernetes.cluster import Cluster
+    from fluxburst_kubernetes.outcomes import Outcome
 
 _log = logging.getLogger(__name__)
 
@@ -311,6 +311,8 @@ class MiniClusterBurst(ElasticPlugin):
         """Return a burst as its pods and the instance's nodes show it."""
         with self._there() as cluster:
             found = self._find(cluster, burst.name)
+            if found is None and burst.isolated:
+                self._look_again(cluster, burst)
         if found is None:
             gone = "its MiniCluster is there no longer"
             return replace(burst, state=BurstState.FAILED, error=gone)
@@ -600,18 +602,37 @@ class MiniClusterBurst(ElasticPlugin):
         return replace(burst, state=state, joined=len(up), error=seen.waiting)
 
     def _isolated_as_it_is(self, burst: Burst, found: Found) -> Burst:
-        from fluxburst_kubernetes import isolated
+        from fluxburst_kubernetes import outcomes
 
         patience = Patience(self.params.pending_timeout, self.params.join_timeout)
-        seen = isolated.outcome(found, time.time(), patience)
+        ran = burst.state is BurstState.READY
+        seen = outcomes.outcome(found, time.time(), patience, ran=ran)
         burst = replace(burst, since=burst.since if found.since is None else found.since)
         output = self._output(seen.pod) if seen.pod else ""
-        if seen.exit_code is not None:  # the log goes with the pod, and the pod with the burst
-            read = functools.partial(self._log_of, seen)
-            output = kept_output(burst, self.params.output_dir, read, output)
-        return isolated.as_it_is(burst, seen, output)
+        now = outcomes.as_it_is(burst, seen, output)
+        if now.exit_code is None:
+            return now
+        # The log goes with the pod, and the pod with the burst.
+        return with_output(now, self.params.output_dir, functools.partial(self._log_of, seen))
 
-    def _log_of(self, seen: isolated.Outcome) -> bytes:
+    def _look_again(self, cluster: Cluster | None, burst: Burst) -> None:
+        """Look for an isolated burst that is not listed by its labels, where its job may run on.
+
+        Raises:
+            BurstError: if its MiniCluster is there, or that cannot be told.
+        """
+        from fluxburst_kubernetes.cluster import MINICLUSTERS
+
+        name = pool_name(burst.name, NAME_LENGTH)
+        if cluster is not None and cluster.get(MINICLUSTERS, name) is not None:
+            raise BurstError(
+                f"its MiniCluster {name} is there, and has not the labels that it was made with: "
+                "what becomes of its job cannot be told",
+                plugin=self.name,
+                burst=burst.name,
+            )
+
+    def _log_of(self, seen: Outcome) -> bytes:
         with self._connected() as cluster:
             return cluster.log(seen.pod, seen.container, OUTPUT_LIMIT + 1, previous=seen.restarted)
 

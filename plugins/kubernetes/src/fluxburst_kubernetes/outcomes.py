@@ -1,0 +1,181 @@
+"""What has become of an isolated burst's job, read from its MiniCluster's pods.
+
+Only the container of the first pod that runs the job speaks for it: sidecars, which are put into
+pods by others, have names of their own. What it says is its termination message, in the form of
+``run_isolated.sh``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fluxburst import Burst, BurstState
+from fluxburst.isolation import lost
+from fluxburst_kubernetes.states import Found, Patience, health, host_of_pod
+
+KILLED = 137
+"""With what a container ends that the kernel kills: 128 and SIGKILL."""
+
+OUT_OF_MEMORY = "OOMKilled"
+"""The reason of a container that was killed since it took more memory than its limit."""
+
+_EXIT_CODE = re.compile(r"exit-code (\d+)\s*")
+_INTERRUPTED, _REFUSED = "interrupted", "refused"
+_REJECTED = "Pod was rejected"
+"""What the message of a pod begins with that a kubelet did not start."""
+
+_NOT_TAKEN = "its instance did not take the job: the log of the pod tells why"
+_ANEW = "its first pod is no more, and another one was made, in which its job is not run"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What has become of an isolated burst's job.
+
+    Attributes:
+        exit_code: With what it ended; None as long as it has not.
+        reason: Why it ended so, for a person, where the container itself does not say.
+        problem: Why it never will end, for a person; empty as long as it may.
+        began: Whether it has begun, or may have.
+        runs: Whether all pods run, and so the job does, or waits there for the last broker.
+        waiting: What it waits for, for a person.
+        pod: The name of the pod whose log has the job's output; empty as long as there is none.
+        container: The container of it that runs the job.
+        restarted: Whether that was started again since: the log is of the container before.
+    """
+
+    exit_code: int | None = None
+    reason: str = ""
+    problem: str = ""
+    began: bool = False
+    runs: bool = False
+    waiting: str = ""
+    pod: str = ""
+    container: str = ""
+    restarted: bool = False
+
+
+def outcome(found: Found, now: float, patience: Patience, *, ran: bool = False) -> Outcome:
+    """Return what has become of a job.
+
+    Args:
+        found: What is there of its burst.
+        now: The time.
+        patience: How long things may take.
+        ran: Whether the job is known to have run.
+    """
+    size = int(found.minicluster["spec"]["size"])
+    hosts = [f"{found.slot}-{index}" for index in range(size)]
+    pods = {host: _first(found, host) for host in hosts}
+    lead = pods[hosts[0]]
+    seen = Outcome(
+        began=ran or all(_has_started(found.slot, pod) for pod in pods.values()),
+        pod="" if lead is None else str(lead["metadata"]["name"]),
+        container=found.slot,
+    )
+    ended = _ended(found.slot, [lead, *pods.values()], seen)
+    if ended is not None:
+        return ended
+    problem = _broken(found.slot, lead, ran=ran)
+    if problem:
+        return replace(seen, problem=problem, began=seen.began and problem != _NOT_TAKEN)
+    # The other brokers end first when the job is done, and only the first pod tells how.
+    phases = {host: _status(pod).get("phase") for host, pod in pods.items()}
+    needed = [host for host in hosts if host == hosts[0] or phases[host] != "Succeeded"]
+    there = replace(found, pods=[pod for pod in pods.values() if pod is not None])
+    state = health(there, needed, needed, now, patience)  # which brokers are up cannot be seen
+    if state.lost:
+        return replace(seen, problem=state.problem)
+    runs = all(phases[host] == "Running" for host in needed)
+    return replace(seen, runs=runs, waiting=state.waiting)
+
+
+def as_it_is(burst: Burst, seen: Outcome, output: str) -> Burst:
+    """Return a burst as its outcome has it."""
+    burst = replace(burst, hostnames=(), isolated=True, output=output, error=seen.waiting)
+    if seen.exit_code is not None:
+        return replace(burst, state=BurstState.READY, exit_code=seen.exit_code, error=seen.reason)
+    if seen.problem:
+        return lost(burst, seen.problem, began=seen.began)
+    return replace(burst, state=BurstState.READY if seen.runs else BurstState.STARTING)
+
+
+def _first(found: Found, host: str) -> Mapping[str, Any] | None:
+    """Return the pod that was made first of a host's: one that is made later runs no job."""
+    own = [pod for pod in found.pods if host_of_pod(found.slot, pod) == host]
+    made = [(one["metadata"].get("creationTimestamp") or "", n) for n, one in enumerate(own)]
+    return own[min(made)[1]] if own else None
+
+
+def _ended(name: str, pods: Sequence[Mapping[str, Any] | None], seen: Outcome) -> Outcome | None:
+    """Return how a job has ended; None where no pod says that it has.
+
+    The first pod tells with what; any that was killed for memory, that all of it is over.
+    """
+    for number, pod in enumerate(pods):
+        own = _own(name, pod)
+        for when in ("lastState", "state"):  # what was before the last start counts
+            terminated = (own.get(when) or {}).get("terminated") or {}
+            restarted = number == 0 and when == "lastState"
+            match = _EXIT_CODE.fullmatch(str(terminated.get("message") or ""))
+            if match and number == 0:
+                return replace(seen, exit_code=int(match[1]), restarted=restarted)
+            if terminated.get("reason") == OUT_OF_MEMORY and not match:
+                who = str((pod or {})["metadata"]["name"])
+                why = f"the container of {who} was killed for memory ({OUT_OF_MEMORY})"
+                return replace(seen, exit_code=KILLED, reason=why, restarted=restarted)
+    return None
+
+
+def _broken(name: str, lead: Mapping[str, Any] | None, *, ran: bool) -> str:
+    """Return why a job that has not ended never will, as far as its container tells."""
+    own = _own(name, lead)
+    before = _terminated(own, "lastState")
+    ended = _terminated(own, "state")
+    message = str(ended.get("message") or "").strip()
+    if message == _REFUSED:
+        return _NOT_TAKEN
+    if message == _INTERRUPTED:
+        how = _how(before) or "it does not say how"
+        return f"its container ended while its job ran, and was started again: {how}"
+    if ended and ended.get("exitCode") == 0:  # else it is started again, or its pod has failed
+        return f"its pod has ended: {_how(ended)}"
+    if ran and lead is not None and _status(lead).get("phase", "Pending") == "Pending":
+        return _ANEW
+    return ""
+
+
+def _has_started(name: str, pod: Mapping[str, Any] | None) -> bool:
+    """Whether the container of a pod was started, or may have been."""
+    status, own = _status(pod), _own(name, pod)
+    if own:
+        states = (own.get("state") or {}, own.get("lastState") or {})
+        return any("running" in state or "terminated" in state for state in states)
+    rejected = str(status.get("message") or "").startswith(_REJECTED)
+    return status.get("phase", "Pending") != "Pending" and not rejected
+
+
+def _own(name: str, pod: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return the status of the container that runs the job: it has the MiniCluster's name."""
+    statuses: Sequence[Mapping[str, Any]] = _status(pod).get("containerStatuses") or ()
+    return next((one for one in statuses if one["name"] == name), {})
+
+
+def _status(pod: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    return (pod or {}).get("status") or {}
+
+
+def _terminated(own: Mapping[str, Any], when: str) -> Mapping[str, Any]:
+    return (own.get(when) or {}).get("terminated") or {}
+
+
+def _how(terminated: Mapping[str, Any]) -> str:
+    """Return how a container ended, for a person; empty for one that has not."""
+    if not terminated:
+        return ""
+    said = str(terminated.get("message") or "").strip()
+    how = f"{terminated.get('reason') or 'ended'}, exit code {terminated.get('exitCode')}"
+    return f"{how}: {said}" if said else how
