@@ -17,8 +17,9 @@ from fluxburst.errors import InstanceError
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.handles.live import LiveInstance
 from fluxburst.handles.protocol import Instance
-from fluxburst.jobs import Job, JobState, Mark
+from fluxburst.jobs import PENDING, Job, JobState, Mark
 from fluxburst.nodes import NodeType
+from fluxburst.queues import Queue, why_not_moved
 
 RESOURCE = """
 [resource]
@@ -71,6 +72,9 @@ class World(Protocol):
     def drain(self) -> None: ...
     def memo(self, jobid: int, key: str, value: str) -> None: ...
     def wait_until_moved(self, jobid: int) -> None: ...
+    def stop(self, queue: str, reason: str) -> None: ...
+    def start(self, queue: str) -> None: ...
+    def disable(self, queue: str, reason: str) -> None: ...
     def exception_of(self, jobid: int) -> tuple[str, str]: ...
 
 
@@ -105,6 +109,15 @@ class EmbeddedWorld:
 
     def wait_until_moved(self, jobid: int) -> None:
         """Nothing to wait for: it has been when it is told to."""
+
+    def stop(self, queue: str, reason: str) -> None:
+        self._instance.set_queue(queue, started=False, why_stopped=reason)
+
+    def start(self, queue: str) -> None:
+        self._instance.set_queue(queue, started=True, why_stopped="")
+
+    def disable(self, queue: str, reason: str) -> None:
+        self._instance.set_queue(queue, enabled=False, why_disabled=reason)
 
     def exception_of(self, jobid: int) -> tuple[str, str]:
         job = self._instance.job(jobid)
@@ -150,6 +163,15 @@ class LiveWorld:
 
     def wait_until_moved(self, jobid: int) -> None:
         self._flux("job", "wait-event", "--timeout=60", str(jobid), "jobspec-update")
+
+    def stop(self, queue: str, reason: str) -> None:
+        self._flux("queue", "stop", *([queue] if queue else ["--all"]), f"--message={reason}")
+
+    def start(self, queue: str) -> None:
+        self._flux("queue", "start", queue)
+
+    def disable(self, queue: str, reason: str) -> None:
+        self._flux("queue", "disable", *([queue] if queue else ["--all"]), f"--message={reason}")
 
     def exception_of(self, jobid: int) -> tuple[str, str]:
         template = "{exception.type}|{exception.note}"
@@ -199,6 +221,7 @@ def tidied(flux: Flux) -> Iterator[World]:
     """Yield a world on an instance, and leave the instance as it was found."""
     yield LiveWorld(flux)
     flux("queue", "start", "--all", "--quiet")
+    flux("queue", "enable", "--all", "--quiet")
     flux("cancel", "--all", "--quiet")
     flux("queue", "drain")
     drained = flux("resource", "drain", "-no", "{ranks}")
@@ -608,6 +631,62 @@ def test_jobs_that_cannot_be_moved_are_told_with_the_reason_and_stay(pair: World
     assert set(refused) == {held}
     assert "no-such" in refused[held]
     assert job_of(pair, held).queue == "batch"
+
+
+def test_queues_are_told_with_their_state_and_who_may_run_there(pair: World) -> None:
+    pair.start_scheduling()
+    pair.stop("burst", "maintenance")
+    pair.disable("batch", "closed")
+    assert pair.instance().queues() == {
+        "batch": Queue("batch", enabled=False, why_disabled="closed", requires=("lead",)),
+        "burst": Queue("burst", started=False, why_stopped="maintenance", requires=("burst",)),
+    }
+
+
+def test_an_instance_without_named_queues_has_one(world: World) -> None:
+    world.start_scheduling()
+    assert world.instance().queues() == {"": Queue("")}
+    world.stop("", "maintenance")
+    assert world.instance().queues() == {"": Queue("", started=False, why_stopped="maintenance")}
+
+
+def test_a_job_in_a_queue_that_is_stopped_waits_and_in_one_that_is_disabled_it_starts(
+    pair: World,
+) -> None:
+    instance = pair.instance()
+    pair.stop("batch", "maintenance")
+    pair.stop("burst", "not yet")
+    stopped, disabled = (pair.submit(runs_for_a_minute(queue)) for queue in ("batch", "burst"))
+    pair.disable("burst", "closed")
+    pair.start("burst")
+    instance.wait_for_jobs([disabled], JobState.RUN)
+    assert instance.job_ids(PENDING) == [stopped]
+
+
+WITH_OWN = {"constraints": {"properties": ["lead"], "not": [{"properties": ["burst"]}]}}
+
+
+@pytest.mark.parametrize("constraints", [{}, {"constraints": {"properties": ["lead"]}}, WITH_OWN])
+def test_what_is_said_of_a_move_beforehand_is_what_happens(
+    pair: World, constraints: dict[str, Any]
+) -> None:
+    jobid = pair.submit(spec(1, 1, queue="batch", **constraints), urgency=HELD)
+    pair.start_scheduling()
+    instance = pair.instance()
+    foreseen = why_not_moved(job_of(pair, jobid), "burst", instance.queues())
+    refused = instance.move_jobs([jobid], "burst")
+    assert bool(foreseen) == bool(refused)
+    assert bool(refused) == (constraints is WITH_OWN)
+
+
+def test_no_job_is_moved_to_a_queue_that_is_disabled(pair: World) -> None:
+    jobid = pair.submit(spec(queue="batch"), urgency=HELD)
+    pair.start_scheduling()
+    pair.disable("burst", "closed")
+    instance = pair.instance()
+    foreseen = why_not_moved(job_of(pair, jobid), "burst", instance.queues())
+    assert foreseen == "its queue 'burst' is disabled (closed)"
+    assert "disabled" in instance.move_jobs([jobid], "burst")[jobid]
 
 
 def test_an_instance_without_queues_refuses_to_move_jobs(world: World) -> None:

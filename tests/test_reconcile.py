@@ -587,13 +587,14 @@ def test_a_plugin_without_a_queue_moves_nothing() -> None:
 
 
 def test_jobs_that_cannot_be_moved_are_free_and_reported_and_nothing_comes_up_for_them() -> None:
-    instance = instance_with(in_queue(1), in_queue(2), queues={"batch": ["lead"]})
+    instance = Refuses(Recording((in_queue(1), in_queue(2)), ()), queues=TWO_QUEUES)
+    instance.closed = "burst"
     cloud = Cloud({}, queue="burst")
     with pytest.raises(BurstErrors) as caught:
         process(instance, cloud).run_burst()
     assert len(caught.value.errors) == 2
     for error in caught.value.errors:
-        assert "cannot be moved to queue 'burst': there is no queue 'burst'" in str(error)
+        assert "cannot be moved to queue 'burst': says who?" in str(error)
     assert (cloud.created, cloud.jobs) == ([], {})
     assert marks(instance) == {1: None, 2: None}
     assert queues(instance) == {1: "batch", 2: "batch"}

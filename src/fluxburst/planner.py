@@ -36,6 +36,7 @@ from fluxburst.plugins import BurstPlugin, as_burst_error, burst_name
 from fluxburst.policy import Limits
 from fluxburst.pool import Pool, pool_of
 from fluxburst.quantities import format_duration
+from fluxburst.queues import Queue, why_not_moved, why_not_startable
 from fluxburst.reading import as_read_by
 from fluxburst.scheduling import UNKNOWN, Scheduler
 
@@ -69,6 +70,7 @@ class Bounds:
         max_lifetime: How long a burst lives at most, in seconds.
         why_not_isolated: Returns why a job, by id, is to get no isolated burst; empty if it may.
         name_of: Makes the name of a burst one that no burst before had.
+        queues: The instance's queues by name; empty where they are not known.
     """
 
     allowance: Allowance = field(default_factory=lambda: Allowance(Limits(), Spent(0.0), 0.0))
@@ -79,6 +81,7 @@ class Bounds:
     max_lifetime: float = math.inf
     why_not_isolated: Callable[[int], str] = lambda job: ""
     name_of: Callable[[str], str] = str
+    queues: Mapping[str, Queue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -398,6 +401,10 @@ class Planner:
             # A jobspec that cannot be counted, or matched, fails here, alone.
             job.chunks  # noqa: B018
             self._constraints.own(job)
+            closed = why_not_startable(job, self._bounds.queues)
+            if closed:
+                self._decide(job, Outcome.NOT_STARTABLE, closed)
+                return False
         except InstanceError:
             raise
         except FluxburstError as error:
@@ -452,12 +459,22 @@ class Planner:
             if plugin.isolated and (why := self._bounds.why_not_isolated(job.id)):
                 candidate.reasons.append(f"{name}: {why}")
                 continue
+            refused = self._why_not_in_queue_of(plugin, job)
+            if refused:
+                candidate.reasons.append(f"{name}: {refused}")
+                continue
             if self._votes.schedule_job(job, plugin):
                 self._constraints.of(job, name)  # what a plugin could not tell costs this job
                 plugin.jobs[job.id] = job
                 return name
             candidate.reasons.append(self._why_declined(job, name))
         return ""
+
+    def _why_not_in_queue_of(self, plugin: BurstPlugin, job: Job) -> str:
+        """Return why a job could not run in a plugin's own queue; empty where it could."""
+        if not plugin.queue:
+            return ""
+        return why_not_moved(job, plugin.queue, self._bounds.queues)
 
     def _why_declined(self, job: Job, name: str) -> str:
         types = self._types[name]

@@ -22,6 +22,7 @@ from fluxburst.handles.embedded import EMBEDDED, EmbeddedInstance
 from fluxburst.handles.protocol import Changes, Run
 from fluxburst.jobs import ACTIVE, Job, JobState, Mark
 from fluxburst.nodes import Node
+from fluxburst.queues import Queue
 from fluxburst.scheduling import Scheduler
 
 
@@ -129,6 +130,9 @@ class RemoteInstance:
 
     def scheduler(self) -> Scheduler:
         return EMBEDDED
+
+    def queues(self) -> Mapping[str, Queue]:
+        return dict(self._call("instance", "queues"))
 
     def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:
         return list(self._call("instance", "set_marks", dict(marks)))

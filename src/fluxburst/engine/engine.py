@@ -33,6 +33,7 @@ from fluxburst.planner import Bounds
 from fluxburst.plugins import BurstPlugin
 from fluxburst.policy import Policy
 from fluxburst.quantities import format_duration
+from fluxburst.queues import Queue
 
 
 class Replan(Protocol):
@@ -72,6 +73,7 @@ class Engine:
         self._decided: dict[int, int] = {}
         self._kept: set[str] = set()
         self._unusable: set[str] = set()
+        self._queues: Mapping[str, Queue] = {}
         self.lanes = Lanes(instance.wake)
         self.backlog = backlog_of(instance)
         self.agenda = Agenda(self.backlog)
@@ -120,13 +122,17 @@ class Engine:
         self.lanes.close()
 
     def read_queue(self) -> None:
-        """Learn what has changed among the pending jobs, and in what the ledger says of them.
+        """Learn what has changed among jobs and queues, and in what the ledger says of the jobs.
 
         Raises:
             InstanceError: if the instance cannot be asked.
             LedgerError: if the ledger cannot be read.
         """
         self.backlog.refresh(self.records.ledger)
+        queues = self._instance.queues()
+        if queues != self._queues:  # Flux posts no event when a queue is stopped or started
+            self._queues = queues
+            self.agenda.start_over()
 
     # --- what holds plans back -------------------------------------------------------------
 
@@ -162,6 +168,7 @@ class Engine:
             max_lifetime=self._policy.lifetimes.max_lifetime,
             why_not_isolated=Starts(ledger, self._policy.policy.starts).why_not,
             name_of=ledger.free_name,
+            queues=self._queues,
         )
 
     def _cooling(self, now: float) -> Mapping[tuple[str, str], str]:

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from fluxburst.errors import FormatError, InstanceError, RequestError
+from fluxburst.errors import FormatError, InstanceError
 from fluxburst.fluids import parse_fluid
 from fluxburst.handles.protocol import Changes, Run
+from fluxburst.handles.queue_table import QueueTable
 from fluxburst.jobs import (
     ACTIVE,
     PENDING,
@@ -32,6 +33,7 @@ from fluxburst.jobs import (
 from fluxburst.jobspec import Chunk, chunks_of, task_count
 from fluxburst.nodes import Node, NodeType
 from fluxburst.quantities import Duration, parse_duration
+from fluxburst.queues import Queue
 from fluxburst.recordings import Recording
 from fluxburst.scheduling import Scheduler
 from fluxburst.sets import parse_hostlist
@@ -116,7 +118,7 @@ class EmbeddedInstance:
         self._name = name
         self._pace = pace
         self._scheduler = scheduler
-        self._queues = {queue: frozenset(needs) for queue, needs in (queues or {}).items()}
+        self._queues = QueueTable(queues or {})
         self._records = {job.id: _Record(Job(job)) for job in recording.jobs}
         self._nodes = {node.rank: node for node in recording.nodes}
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -189,6 +191,11 @@ class EmbeddedInstance:
         return self._scheduler
 
     @_locked
+    def queues(self) -> Mapping[str, Queue]:
+        """Return every queue by name."""
+        return self._queues.all()
+
+    @_locked
     def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:
         """Put memos on jobs, or take them off; return the ids of jobs that are not active."""
         inactive = []
@@ -257,14 +264,13 @@ class EmbeddedInstance:
         refused: dict[int, str] = {}
         for jobid in jobids:
             record = self._records.get(jobid)
-            if queue not in self._queues:
-                refused[jobid] = f"there is no queue {queue!r}"
-            elif record is None or not record.job.state & PENDING:
-                refused[jobid] = "it is not pending"
-            else:
-                record.job["queue"] = queue
-                record.job["spec"] = _in_queue(record.job.spec, queue)
-                self._touched.add(jobid)
+            job = record.job if record else None
+            why = self._queues.why_not_moved(job, queue)
+            if job is None or why:
+                refused[jobid] = why
+                continue
+            job.update(queue=queue, spec=self._queues.moved(job.spec, queue))
+            self._touched.add(jobid)
         self._changed = True
         return refused
 
@@ -339,13 +345,12 @@ class EmbeddedInstance:
         """Submit a job; return its id.
 
         Raises:
-            RequestError: if the jobspec cannot be counted, or its queue does not exist.
+            RequestError: if the jobspec cannot be counted, or its queue does not accept it.
         """
         chunks = chunks_of(spec)
         system = spec.get("attributes", {}).get("system", {})
         queue = system.get("queue", "")
-        if self._queues and queue not in self._queues:
-            raise RequestError(f"there is no queue {queue!r}")
+        spec = self._queues.submitted(spec)
         jobid = max(self._records, default=2**24) + 2**24
         job = Job(
             id=jobid,
@@ -356,7 +361,7 @@ class EmbeddedInstance:
             ntasks=task_count(spec),
             duration=float(system.get("duration", 0.0)),
             t_submit=self._now,
-            spec=dict(spec),
+            spec=spec,
         )
         nodes = sum(chunk.count for chunk in chunks if chunk.node)
         if nodes:
@@ -368,6 +373,12 @@ class EmbeddedInstance:
         self._wake_at_begin_time(job)
         self._release()
         return jobid
+
+    @_locked
+    def set_queue(self, queue: str, /, **changes: Any) -> None:
+        """Stop, start, disable or enable a queue: fields of :class:`~fluxburst.queues.Queue`."""
+        self._queues.change(queue, **changes)
+        self._changed = True
 
     @_locked
     def job(self, jobid: int) -> Job:
@@ -513,7 +524,10 @@ class EmbeddedInstance:
             return
         self._changed = False
         reserved_until: float | None = None
-        waiting = [r for r in self._records.values() if not r.job.not_startable]
+        jobs = self._records.values()
+        waiting = [
+            r for r in jobs if not r.job.not_startable and self._queues.of(r.job.queue).started
+        ]
         for record in sorted(waiting, key=lambda r: queue_order(r.job)):
             ends = self._now + _limit(record.job)
             if reserved_until is not None and ends > reserved_until:
@@ -535,7 +549,7 @@ class EmbeddedInstance:
         return math.inf
 
     def _fit(self, job: Job, nodes: Mapping[int, Node]) -> Allocation | None:
-        needs = self._queues.get(job.queue, frozenset())
+        needs = frozenset(self._queues.of(job.queue).requires or ())
         usable = [
             node
             for _, node in sorted(nodes.items())
@@ -601,13 +615,6 @@ def _dependencies(job: Job) -> list[Mapping[str, Any]]:
     """Return what a job depends on (RFC 26); what is malformed is nothing."""
     found = job.attributes.get("dependencies")
     return [d for d in found if isinstance(d, dict)] if isinstance(found, list) else []
-
-
-def _in_queue(spec: Mapping[str, Any], queue: str) -> dict[str, Any]:
-    """Return a jobspec that asks for a queue."""
-    attributes = spec.get("attributes", {})
-    system = {**attributes.get("system", {}), "queue": queue}
-    return {**spec, "attributes": {**attributes, "system": system}}
 
 
 def _priority(urgency: int) -> int:

@@ -26,7 +26,7 @@ from typing import Any
 
 from fluxburst.errors import FluxUnavailableError, FluxVersionError, InstanceError
 from fluxburst.fluids import format_f58
-from fluxburst.handles import journal
+from fluxburst.handles import journal, live_queues
 from fluxburst.handles.bell import Bell
 from fluxburst.handles.feed import Feed
 from fluxburst.handles.holding import started_meanwhile
@@ -44,6 +44,7 @@ from fluxburst.jobs import (
     queue_order,
 )
 from fluxburst.nodes import Node
+from fluxburst.queues import Queue
 from fluxburst.rset import nodes_from_status
 from fluxburst.scheduling import Scheduler
 from fluxburst.sets import format_idset, parse_hostlist
@@ -243,6 +244,11 @@ class LiveInstance:
         """Return the rules of the module that provides the service ``sched`` (RFC 27)."""
         with self._asking("for its scheduler") as requests:
             return read_scheduler(requests)
+
+    def queues(self) -> Mapping[str, Queue]:
+        """Return every queue by name, as the job manager has it now."""
+        with self._asking("for its queues") as requests:
+            return live_queues.ask(requests)
 
     def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:
         """Put memos on jobs, or take them off; return the ids of jobs that are not active.

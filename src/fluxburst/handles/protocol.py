@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from fluxburst.jobs import ACTIVE, Job, JobState, Mark
 from fluxburst.nodes import Node
+from fluxburst.queues import Queue
 from fluxburst.scheduling import Scheduler
 
 
@@ -99,6 +100,10 @@ class Instance(Protocol):
 
     def scheduler(self) -> Scheduler:
         """Return the rules by which it starts jobs, as they are now."""
+        ...
+
+    def queues(self) -> Mapping[str, Queue]:
+        """Return every queue by name; one whose name is empty where there are no named ones."""
         ...
 
     def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:

@@ -1,0 +1,105 @@
+"""Queues that are stopped or disabled: nothing is brought up for what would not start there."""
+
+from __future__ import annotations
+
+import pytest
+from support import Joining, client_on, spec
+
+from fluxburst import FluxBurst, NodeType
+from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.plan import Decision, Outcome
+
+OWN = {"not": [{"hostlist": ["lead"]}]}
+
+
+class InQueue(Joining):
+    """A plugin whose nodes are those of a queue."""
+
+    @property
+    def queue(self) -> str:
+        return "burst"
+
+    def __init__(self, instance: EmbeddedInstance) -> None:
+        super().__init__("cloud", instance, NodeType("a", cores=4, properties=("b",)))
+
+
+def an_instance() -> EmbeddedInstance:
+    instance = EmbeddedInstance(queues={"batch": [], "burst": ["b"]})
+    instance.add_nodes(["lead"], NodeType("lead", cores=1))
+    return instance
+
+
+def decision(client: FluxBurst) -> Decision:
+    (decided,) = client.plan().decisions
+    return decided
+
+
+def passes(client: FluxBurst, count: int = 1) -> None:
+    for _ in range(count):
+        client.run_pass(everything=False, patience=10.0)
+
+
+def test_a_job_in_a_stopped_queue_is_not_startable_and_gets_nodes_once_that_is_started() -> None:
+    instance = EmbeddedInstance()
+    instance.set_queue("", started=False, why_stopped="maintenance")
+    instance.submit(spec(1, 4, burstable=True))
+    cloud = Joining("cloud", instance)
+    client = client_on(instance, cloud)
+    decided = decision(client)
+    assert (decided.outcome, decided.reasons) == (
+        Outcome.NOT_STARTABLE,
+        ("its queue is stopped (maintenance)",),
+    )
+    passes(client, 3)
+    assert cloud.created == []
+    instance.set_queue("", started=True, why_stopped="")
+    passes(client)  # nothing else happened, which would have had the job looked at
+    assert len(cloud.created) == 1
+
+
+def test_nothing_is_brought_up_for_a_job_in_a_disabled_queue() -> None:
+    instance = an_instance()
+    instance.submit(spec(1, 4, burstable=True, queue="batch"))
+    instance.set_queue("batch", enabled=False, why_disabled="closed")
+    decided = decision(client_on(instance, Joining("cloud", instance)))
+    assert decided.outcome is Outcome.NOT_STARTABLE
+    assert decided.reasons[0].startswith("its queue 'batch' is disabled (closed); it starts on")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"started": False, "why_stopped": "no"}, "cloud: its queue 'burst' is stopped (no)"),
+        ({"enabled": False}, "cloud: its queue 'burst' is disabled"),
+    ],
+)
+def test_a_plugin_whose_queue_is_closed_takes_no_jobs(change: dict[str, str], reason: str) -> None:
+    instance = an_instance()
+    instance.submit(spec(1, 4, burstable=True, queue="batch"))
+    client = client_on(instance, InQueue(instance))
+    assert decision(client).outcome is Outcome.ASSIGNED
+    instance.set_queue("burst", **change)
+    decided = decision(client)
+    assert (decided.outcome, decided.reasons) == (Outcome.UNMATCHED, (reason,))
+
+
+def test_a_plugin_whose_queue_there_is_not_takes_no_jobs() -> None:
+    instance = EmbeddedInstance(queues={"batch": []})
+    instance.submit(spec(1, 4, burstable=True, queue="batch"))
+    decided = decision(client_on(instance, InQueue(instance)))
+    assert decided.reasons == ("cloud: there is no queue 'burst'",)
+
+
+def test_a_job_that_flux_would_not_move_is_declined_and_nothing_is_written_on_it() -> None:
+    instance = an_instance()
+    jobid = instance.submit(spec(1, 4, burstable=True, queue="batch", constraints=OWN))
+    cloud = InQueue(instance)
+    client = client_on(instance, cloud)
+    assert "constraints of its own" in decision(client).reasons[0]
+    passes(client, 3)
+    assert (cloud.created, client.ledger.placements()) == ([], [])
+    assert "annotations" not in instance.job(jobid)
+    # In that queue already, it need not be moved.
+    there = instance.submit(spec(1, 4, burstable=True, queue="burst", constraints=OWN))
+    decided = next(d for d in client.plan().decisions if d.id == there)
+    assert decided.outcome is Outcome.ASSIGNED
