@@ -115,9 +115,43 @@ def test_an_operator_means_what_the_rfc_says(constraint: Any, expected: bool) ->
 
 
 @pytest.mark.parametrize("constraint", [{"hostlist": ["", "n[0-9]"]}, {"ranks": ["0-99"]}])
-def test_a_node_to_come_has_neither_host_nor_rank(constraint: Any) -> None:
-    assert not matches(constraint, properties=())
-    assert matches({"not": [constraint]}, properties=())
+def test_what_host_and_rank_a_node_to_come_has_is_not_known(constraint: Any) -> None:
+    for asked in (constraint, {"not": [constraint]}, {"not": [{"not": [constraint]}]}):
+        assert not matches(asked, properties=())
+        assert compiled(asked).may_match(())
+        assert compiled(asked).names_nodes
+
+
+@pytest.mark.parametrize(
+    ("constraint", "sure", "possible"),
+    [
+        ({"or": [{"hostlist": ["n1"]}, {"properties": ["a"]}]}, True, True),
+        ({"or": [{"hostlist": ["n1"]}, {"properties": ["b"]}]}, False, True),
+        ({"and": [{"hostlist": ["n1"]}, {"properties": ["b"]}]}, False, False),
+        ({"and": [{"not": [{"ranks": ["1"]}]}, {"properties": ["a"]}]}, False, True),
+        ({"not": [{"and": [{"ranks": ["1"]}, {"properties": ["b"]}]}]}, True, True),
+        ({"hostlist": []}, False, False),
+        ({"not": [{"ranks": []}]}, True, True),
+    ],
+)
+def test_what_is_not_known_matters_only_where_the_rest_leaves_it_open(
+    constraint: Any, sure: bool, possible: bool
+) -> None:
+    assert matches(constraint, properties=["a"]) is sure
+    assert compiled(constraint).may_match(["a"]) is possible
+
+
+@given(constraints, some_nodes)
+@unhurried
+def test_what_is_sure_of_a_node_to_come_is_true_of_whichever_comes(
+    constraint: Any, node: Node
+) -> None:
+    """Whatever its host and rank turn out to be."""
+    there = matches(constraint, properties=node.properties, hostname=node.hostname, rank=node.rank)
+    if matches(constraint, properties=node.properties):
+        assert there
+    if there:
+        assert compiled(constraint).may_match(node.properties)
 
 
 # --- laws ----------------------------------------------------------------------------------

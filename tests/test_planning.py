@@ -437,7 +437,8 @@ def test_hosts_and_ranks_are_those_of_existing_nodes_and_of_no_new_ones(field: s
     plan = client_with(cloud, jobs=jobs, nodes=(NODE, FAST_NODE)).plan()
     assert plan.assignments == {"cloud": (1, 2)}
     assert plan.bursts == ()
-    assert decision(plan, 3).reasons == ("cloud: no node type has what its constraints ask for",)
+    why = "its constraints name hosts or ranks, and those of new nodes are not known beforehand"
+    assert decision(plan, 3).reasons == (f"cloud: {why}",)
 
 
 class Takes(Elsewhere):

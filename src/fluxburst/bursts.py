@@ -64,6 +64,9 @@ class Burst:
             join. It is ``STARTING`` until that job runs there, and then ``READY``.
         exit_code: Of an isolated burst: with what its job ended there; None as long as it has not.
         output: Of an isolated burst: where its job's output can be read, for a person.
+        hosts: Hostnames of declared nodes that it is to be brought up on, one for each node, where
+            constraints of its jobs name hosts or ranks; empty for any. It is only told to
+            ``create``.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Burst:
     isolated: bool = False
     exit_code: int | None = None
     output: str = ""
+    hosts: tuple[str, ...] = ()
 
 
 def drain_reason(burst: str) -> str:

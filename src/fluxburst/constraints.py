@@ -3,6 +3,9 @@
 What the RFC leaves to operators that list no values is as in flux-core: no ``properties`` match
 every node, while an empty ``hostlist``, or no ``ranks``, match none. An object with several
 operators, of which the RFC does not speak, means all of them.
+
+A node that is still to come may have no hostname and no rank yet. What asks for these is neither
+met nor not met then, and stays so under ``not``, as in the logic of Kleene.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ _DEPTH = 64
 class Target(NamedTuple):
     """What constraints look at of a node (an execution target, as the RFCs call it).
 
-    ``hostname`` is empty, and ``rank`` None, for a node that is still to come.
+    ``hostname`` is empty, and ``rank`` None, where they are not known yet.
     """
 
     properties: frozenset[str]
@@ -34,7 +37,8 @@ class Target(NamedTuple):
     rank: int | None = None
 
 
-Test = Callable[[Target], bool]
+Test = Callable[[Target], bool | None]
+"""Whether a node matches; None where that depends on what is not known of it yet."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -42,16 +46,22 @@ class Constraint:
     """A constraint that was read, ready to be asked about many nodes.
 
     Those of the same text are the same object, as a rule, which makes them quick to compare.
+    ``names_nodes`` is whether it asks for hostnames or ranks.
     """
 
     text: str
     test: Test
+    names_nodes: bool = False
 
     def matches(
         self, *, properties: Collection[str], hostname: str = "", rank: int | None = None
     ) -> bool:
-        """Whether a node matches; see :func:`matches`."""
-        return self.test(Target(frozenset(properties), hostname, rank))
+        """Whether a node is sure to match; see :func:`matches`."""
+        return self.test(Target(frozenset(properties), hostname, rank)) is True
+
+    def may_match(self, properties: Collection[str]) -> bool:
+        """Whether a node with these properties could match, by its hostname and its rank."""
+        return self.test(Target(frozenset(properties))) is not False
 
 
 def _anything(_: Target) -> bool:
@@ -69,14 +79,14 @@ def matches(
     hostname: str = "",
     rank: int | None = None,
 ) -> bool:
-    """Whether a node matches a constraint (RFC 31).
+    """Whether a node is sure to match a constraint (RFC 31).
 
     Args:
         constraint: The constraint object. None, and one without operators, match every node; one
             with several operators means all of them.
         properties: The node's properties (RFC 20).
-        hostname: Its hostname; empty for a node that has none yet, which no ``hostlist`` matches.
-        rank: Its rank; None for a node that has none yet, which no ``ranks`` match.
+        hostname: Its hostname; empty where it is not known yet.
+        rank: Its rank; None where it is not known yet.
 
     Raises:
         JobspecError: if the constraint does not follow the RFC.
@@ -119,7 +129,16 @@ def _as_json(constraint: Mapping[str, Any]) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _read(text: str) -> Constraint:
-    return Constraint(text, _test_of(json.loads(text), _DEPTH))
+    constraint = json.loads(text)
+    return Constraint(text, _test_of(constraint, _DEPTH), _names_nodes(constraint))
+
+
+def _names_nodes(constraint: Mapping[str, Any]) -> bool:
+    """Whether a constraint that can be read asks for hostnames or ranks."""
+    return any(
+        any(_names_nodes(value) for value in values) if name in _CONDITIONALS else name in _OF_NODES
+        for name, values in constraint.items()
+    )
 
 
 def _test_of(constraint: object, depth: int) -> Test:
@@ -162,30 +181,67 @@ def _properties(values: Sequence[str]) -> Test:
 
 
 def _hostlist(values: Sequence[str]) -> Test:
-    """Return the test of ``hostlist``; the empty hostname of a node to come is in no list."""
+    """Return the test of ``hostlist``; an empty list matches no node, whatever its name."""
     within = [hostlist_test(value) for value in values]
-    return lambda node: any(test(node.hostname) for test in within)
+
+    def test(node: Target) -> bool | None:
+        if within and not node.hostname:
+            return None
+        return any(has(node.hostname) for has in within)
+
+    return test
 
 
 def _ranks(values: Sequence[str]) -> Test:
     within = [idset_test(value) for value in values]
-    return lambda node: node.rank is not None and any(test(node.rank) for test in within)
+
+    def test(node: Target) -> bool | None:
+        rank = node.rank
+        if rank is None:
+            return None if within else False
+        return any(has(rank) for has in within)
+
+    return test
 
 
 def _all(tests: Sequence[Test]) -> Test:
-    return lambda node: all(test(node) for test in tests)
+    def test(node: Target) -> bool | None:
+        unknown = False
+        for one in tests:
+            answer = one(node)
+            if answer is False:
+                return False
+            unknown = unknown or answer is None
+        return None if unknown else True
+
+    return test
 
 
 def _any(tests: Sequence[Test]) -> Test:
     """Return the test of ``or``; without values it matches everything (RFC 31)."""
-    return lambda node: not tests or any(test(node) for test in tests)
+
+    def test(node: Target) -> bool | None:
+        unknown = False
+        for one in tests:
+            answer = one(node)
+            if answer:
+                return True
+            unknown = unknown or answer is None
+        return None if unknown else not tests
+
+    return test
 
 
 def _not(tests: Sequence[Test]) -> Test:
     """Return the test of ``not``, which takes one value; without it matches nothing (RFC 31)."""
     if len(tests) > 1:
         raise _malformed(f"'not' takes one value, not {len(tests)}")
-    return lambda node: bool(tests) and not tests[0](node)
+
+    def test(node: Target) -> bool | None:
+        answer = tests[0](node) if tests else True
+        return None if answer is None else not answer
+
+    return test
 
 
 _LEAVES: Mapping[str, Callable[[Sequence[str]], Test]] = {
@@ -193,6 +249,7 @@ _LEAVES: Mapping[str, Callable[[Sequence[str]], Test]] = {
     "hostlist": _hostlist,
     "ranks": _ranks,
 }
+_OF_NODES = frozenset({"hostlist", "ranks"})
 _CONDITIONALS: Mapping[str, Callable[[Sequence[Test]], Test]] = {
     "and": _all,
     "or": _any,
@@ -226,11 +283,21 @@ class Kinds:
         return all(c is ANYTHING or c in self._bits for c in constraints)
 
     def of(self, properties: Collection[str], hostname: str = "", rank: int | None = None) -> int:
-        """Return the kind of a node."""
+        """Return the kind of a node: the constraints that it is sure to match."""
         if not self._bits:
             return 0
         node = Target(frozenset(properties), hostname, rank)
-        return sum(bit for constraint, bit in self._bits.items() if constraint.test(node))
+        return sum(bit for constraint, bit in self._bits.items() if constraint.test(node) is True)
+
+    def possible(self, properties: Collection[str]) -> int:
+        """Return what the kind of a node with these properties may be at most."""
+        may = (bit for constraint, bit in self._bits.items() if constraint.may_match(properties))
+        return sum(may)
+
+    @property
+    def names_nodes(self) -> bool:
+        """Whether some constraint asks for hostnames or ranks."""
+        return any(constraint.names_nodes for constraint in self._bits)
 
 
 ALL_ALIKE = Kinds()

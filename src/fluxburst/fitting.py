@@ -27,10 +27,13 @@ def has_room(node_type: NodeType, chunk: Chunk) -> bool:
 def could_fit(
     chunks: Sequence[Chunk], node_types: Sequence[NodeType], constraint: Constraint = ANYTHING
 ) -> bool:
-    """Whether some node type that matches, if there were enough of it, has room for every chunk."""
+    """Whether some node type, if there were enough of it, has room for every chunk.
+
+    It has to match the constraint, which it may do by hostnames and ranks that are not known yet.
+    """
     return any(
         all(has_room(node_type, chunk) for chunk in chunks)
-        and constraint.matches(properties=node_type.properties)
+        and constraint.may_match(node_type.properties)
         for node_type in node_types
     )
 

@@ -5,22 +5,22 @@ First-fit decreasing, and within it the tightest fit.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from fluxburst.constraints import ALL_ALIKE, Kinds
-from fluxburst.fitting import NO_MATCH, has_room, why_missing
+from fluxburst.fitting import NO_MATCH, why_missing
 from fluxburst.fitting import could_fit as could_fit  # plugins of 0.1 import it from here
 from fluxburst.jobspec import Chunk
 from fluxburst.limits import Allowance, Owner, Spent
 from fluxburst.nodes import NodeType
 from fluxburst.policy import Limits
-from fluxburst.pool import Held, Pool, Taking, commit, place, take, units_that_fit, whole
+from fluxburst.pool import Held, Pool, Taking, commit, place, take, units_that_fit
 from fluxburst.quantities import format_bytes
+from fluxburst.supply import Candidates, Supply
 
 
 class Demand(NamedTuple):
@@ -50,42 +50,9 @@ class Packing:
     unplaced: Mapping[int, str]
 
 
-class Supply:
-    """The new nodes of one type: those opened so far, what they have left, how many may follow.
-
-    ``limited`` says which limit of the configuration holds it back; empty where none does.
-    """
-
-    def __init__(self, node_type: NodeType, available: float, kinds: Kinds = ALL_ALIKE) -> None:
-        self.node_type = node_type
-        self.room = whole(node_type, kinds)
-        self.available = available
-        self.limited = ""
-        self.opened = 0
-        self.pool = Pool()
-
-    def copy(self) -> Supply:
-        """Return a supply that can be changed without changing this one."""
-        other = copy.copy(self)
-        other.pool = self.pool.copy()
-        return other
-
-    def open(self, count: int) -> None:
-        """Open ``count`` more nodes."""
-        self.opened += count
-        if count:
-            self.pool.add(self.node_type.gpus, self.room, count)
-
-    def matches(self, wanted: int) -> bool:
-        """Whether its nodes match the constraint of this bit."""
-        return self.room.kind & wanted == wanted
-
-    def fits(self, chunk: Chunk, wanted: int) -> bool:
-        """Whether an empty node has room for one ``chunk``, and matches."""
-        return self.matches(wanted) and has_room(self.node_type, chunk)
-
-
 NOBODY = Owner("")
+
+NO_HOST = "its constraints name hosts or ranks, and those of new nodes are not known beforehand"
 
 
 def _share(chunk: Chunk, units: int, node_type: NodeType, nodes: int) -> float:
@@ -119,6 +86,7 @@ class Packer:
         kinds: The constraints that nodes are told apart by, here as in ``existing``.
         allowance: What the limits of the configuration leave; shared between packers, too.
         owner: Whom the new nodes are charged to.
+        candidates: For node types of which that is known, the declared nodes that may come.
     """
 
     def __init__(
@@ -129,12 +97,17 @@ class Packer:
         kinds: Kinds = ALL_ALIKE,
         allowance: Allowance | None = None,
         owner: Owner = NOBODY,
+        candidates: Mapping[str, Candidates] | None = None,
     ) -> None:
         self.existing = existing
         self.in_use = in_use
         self._allowance = Allowance(Limits(), Spent(0.0), 0.0) if allowance is None else allowance
         self._owner = owner
-        self.supplies = [Supply(node_type, math.inf, kinds) for node_type in node_types]
+        known = candidates or {}
+        self.supplies = [
+            Supply(node_type, math.inf, kinds, known.get(node_type.name))
+            for node_type in node_types
+        ]
         self._look_at_limits()
         self._later = {"cores": 0, "gpus": 0}
 
@@ -142,6 +115,16 @@ class Packer:
     def new_nodes(self) -> dict[str, int]:
         """For each node type that is needed, how many new nodes."""
         return {s.node_type.name: s.opened for s in self.supplies if s.opened}
+
+    @property
+    def hosts(self) -> dict[str, tuple[str, ...]]:
+        """For each node type, the hosts that its new nodes are to be on; none where any will do."""
+        return {s.node_type.name: s.hosts for s in self.supplies if s.hosts}
+
+    def keep_off(self, hosts: Collection[str]) -> None:
+        """Leave hosts to others."""
+        for supply in self.supplies:
+            supply.taken = hosts
 
     def leftover(self) -> Pool:
         """Return what the new nodes have left."""
@@ -163,11 +146,22 @@ class Packer:
                 count = int(allowed) + 1
                 supply.limited = self._allowance.why_not(self._owner, kind, count)
 
-    def _open(self, supply: Supply, count: int) -> None:
-        """Open ``count`` more nodes of a type."""
-        supply.open(count)
+    def _fill_new(
+        self,
+        supply: Supply,
+        count: int,
+        chunk: Chunk,
+        units: int,
+        wanted: int,
+        held: Held | None = None,
+    ) -> None:
+        """Open ``count`` more nodes of a type, and place units there."""
+        opened = supply.open(count, wanted)
         self._allowance.take(self._owner, supply.node_type, count)
         self._look_at_limits()
+        for room, nodes in opened:
+            steps, units = take(chunk, units, supply.node_type.gpus, room, nodes)
+            commit(chunk, steps, supply.pool, held)
 
     def _state(self) -> _State:
         supplies = [supply.copy() for supply in self.supplies]
@@ -284,19 +278,17 @@ class Packer:
             if left < units:
                 yield units - left, supply.node_type.name, ""
         while left:
-            cheapest = self._cheapest_for_units(chunk, left, fitting)
+            cheapest = self._cheapest_for_units(chunk, left, fitting, wanted)
             if cheapest is None:
                 yield left, "", _why_not(chunk, wanted, 1, self.supplies)
                 return
             supply, nodes, units = cheapest
-            self._open(supply, nodes)
-            steps, _ = take(chunk, units, supply.node_type.gpus, supply.room, nodes)
-            commit(chunk, steps, supply.pool)
+            self._fill_new(supply, nodes, chunk, units, wanted)
             left -= units
             yield units, supply.node_type.name, ""
 
     def _cheapest_for_units(
-        self, chunk: Chunk, units: int, supplies: Sequence[Supply]
+        self, chunk: Chunk, units: int, supplies: Sequence[Supply], wanted: int
     ) -> tuple[Supply, int, int] | None:
         """Return the type that is cheapest for a unit, with the nodes and units to place there.
 
@@ -306,7 +298,7 @@ class Packer:
         best: tuple[tuple[float, float], Supply, int, int] | None = None
         for supply in supplies:
             each = units_that_fit(chunk, supply.node_type.gpus, supply.room)
-            nodes = int(min(max(1, units // each), supply.available))
+            nodes = int(min(max(1, units // each), supply.available_for(wanted)))
             if not nodes:
                 continue
             there = min(units, nodes * each)
@@ -372,7 +364,7 @@ class Packer:
                 continue
             opened_steps, short = place(chunk, rest, supply.pool, wanted)
             new = self._new_nodes_for(chunk, short, supply)
-            if new > supply.available:
+            if new > supply.available_for(wanted):
                 continue
             key = self._cost(chunk, short, supply.node_type, new)
             if best is None or key < best[0]:
@@ -384,9 +376,7 @@ class Packer:
         commit(chunk, opened_steps, supply.pool, held)
         if new:
             placed = sum(taking.nodes * taking.units for taking in opened_steps)
-            self._open(supply, new)
-            steps, _ = take(chunk, rest - placed, supply.node_type.gpus, supply.room, new)
-            commit(chunk, steps, supply.pool, held)
+            self._fill_new(supply, new, chunk, rest - placed, wanted, held)
         return supply.node_type.name, ""
 
     @staticmethod
@@ -423,12 +413,19 @@ def _none_matches(supplies: Sequence[Supply], wanted: int) -> bool:
     return bool(supplies) and not any(supply.matches(wanted) for supply in supplies)
 
 
+def _why_no_more(supply: Supply, wanted: int) -> str:
+    there = supply.available_for(wanted)
+    if there < supply.available:
+        return f"{there:.0f} of its hosts match its constraints and are left"
+    return supply.limited or f"{there:.0f} left of {supply.node_type.max_nodes}"
+
+
 def _why_not(chunk: Chunk, wanted: int, units: int, supplies: Sequence[Supply]) -> str:
     missing = why_missing([chunk], [supply.node_type for supply in supplies])
     if missing and supplies:
         return missing
     if _none_matches(supplies, wanted):
-        return NO_MATCH
+        return NO_HOST if any(supply.may_match(wanted) for supply in supplies) else NO_MATCH
     want = ", ".join(
         text
         for text in (
@@ -440,7 +437,7 @@ def _why_not(chunk: Chunk, wanted: int, units: int, supplies: Sequence[Supply]) 
     )
     limits = [
         f"{Packer._new_nodes_for(chunk, units, s)} more of {s.node_type.name!r} needed, "
-        + (s.limited or f"{s.available:.0f} left of {s.node_type.max_nodes}")
+        + _why_no_more(s, wanted)
         for s in supplies
         if s.fits(chunk, wanted)
     ]

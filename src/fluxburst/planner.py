@@ -34,11 +34,12 @@ from fluxburst.packing import Demand, Packer
 from fluxburst.plan import Decision, Outcome, Plan
 from fluxburst.plugins import BurstPlugin, as_burst_error, burst_name
 from fluxburst.policy import Limits
-from fluxburst.pool import Pool, pool_of
+from fluxburst.pool import Pool
 from fluxburst.quantities import format_duration
 from fluxburst.queues import Queue, why_not_moved, why_not_startable
 from fluxburst.reading import as_read_by
 from fluxburst.scheduling import UNKNOWN, Scheduler
+from fluxburst.supply import Candidates
 
 
 class Votes(Protocol):
@@ -346,18 +347,44 @@ class Planner:
         if owner not in self._packers:
             self._packers[owner] = self._new_packer(owner, self._existing)
         in_use = Counter(self._in_use[name])
+        hosts: set[str] = set()
         for other, packer in self._packers.items():
             if other.plugin == name and other != owner:
                 in_use.update(packer.new_nodes)
+                hosts.update(*packer.hosts.values())
         self._packers[owner].in_use = in_use
+        self._packers[owner].keep_off(hosts)
         return self._packers[owner]
 
     def _new_packer(self, owner: Owner, existing: Pool) -> Packer:
         """Return what packs an owner's jobs on what exists, and on new nodes it may have."""
         name, closed = owner.plugin, self._closed_to(owner)
         open_types = [t for t in self._types[name] if (name, t.name) not in closed]
-        in_use = self._in_use[name]
-        return Packer(open_types, existing, in_use, self._kinds, self._allowance, owner)
+        return Packer(
+            open_types,
+            existing,
+            self._in_use[name],
+            self._kinds,
+            self._allowance,
+            owner,
+            self._candidates_of(self._plugins[name], open_types),
+        )
+
+    def _candidates_of(
+        self, plugin: BurstPlugin, types: Sequence[NodeType]
+    ) -> Mapping[str, Candidates]:
+        """Return the declared nodes that new nodes may come as, where that matters and is known.
+
+        The hosts of an isolated burst are not those of this instance.
+        """
+        if plugin.isolated or not self._kinds.names_nodes:
+            return {}
+        try:
+            answers = {kind.name: plugin.candidates(kind.name) for kind in types}
+        except FAILURES as error:  # a provider's library may raise anything
+            self._unusable.setdefault(plugin.name, as_burst_error(error, plugin.name))
+            return {}
+        return {name: answer for name, answer in answers.items() if answer is not None}
 
     def _set_aside(
         self, given: Sequence[tuple[_Candidate, Mark]], existing: Pool
@@ -604,12 +631,20 @@ class Planner:
 
     def _bursts(self) -> Iterator[Burst]:
         for (owner, node_type), jobs in self._bursting.items():
-            nodes = self._packers[owner].new_nodes[node_type]
-            yield self._burst(owner.plugin, node_type, nodes, jobs)
+            packer = self._packers[owner]
+            nodes, hosts = packer.new_nodes[node_type], packer.hosts.get(node_type, ())
+            yield self._burst(owner.plugin, node_type, nodes, jobs, hosts)
         for owner, node_type, nodes, job in self._alone:
             yield replace(self._burst(owner.plugin, node_type, nodes, [job]), isolated=True)
 
-    def _burst(self, name: str, node_type: str, nodes: int, jobs: Sequence[int]) -> Burst:
+    def _burst(
+        self,
+        name: str,
+        node_type: str,
+        nodes: int,
+        jobs: Sequence[int],
+        hosts: Sequence[str] = (),
+    ) -> Burst:
         return Burst(
             name=self._bounds.name_of(burst_name(self._instance, name, node_type, jobs)),
             plugin=name,
@@ -617,6 +652,7 @@ class Planner:
             nodes=nodes,
             jobs=tuple(jobs),
             price=next(t.price for t in self._types[name] if t.name == node_type),
+            hosts=tuple(hosts),
         )
 
 
@@ -627,13 +663,33 @@ def _existing(
     kinds: Kinds,
 ) -> Pool:
     """Return what is free in the instance, or coming in a burst."""
-    pool = pool_of(nodes, kinds)
-    up = {node.hostname for node in nodes if node.up}
+    known = {node.hostname: node for node in nodes}
+    pool, has = Pool(), dict[str, tuple[tuple[str, int], ...]]()
     for name, plugin in plugins.items():
         by_name = {node_type.name: node_type for node_type in types[name]}
         for burst in plugin.bursts.values():
-            joins = burst.state in COMING_STATES and not burst.isolated
-            if joins and burst.node_type in by_name:
-                missing = burst.nodes - len(up.intersection(burst.hostnames))
-                pool.add_type(by_name[burst.node_type], missing, kinds)
+            node_type = by_name.get(burst.node_type)
+            if node_type is None or burst.isolated:
+                continue
+            if node_type.resources:
+                has.update(
+                    dict.fromkeys(burst.hostnames, tuple(sorted(node_type.resources.items())))
+                )
+            if burst.state in COMING_STATES:
+                _add_coming(pool, burst, node_type, known, kinds)
+    for node in nodes:
+        pool.add_node(node, kinds, has.get(node.hostname, ()))
     return pool
+
+
+def _add_coming(
+    pool: Pool, burst: Burst, node_type: NodeType, known: Mapping[str, Node], kinds: Kinds
+) -> None:
+    """Put in the nodes of a burst that are not up yet, as the hosts that they are to be."""
+    hosts = dict.fromkeys(burst.hostnames or burst.hosts)
+    coming = [host for host in hosts if host not in known or not known[host].up]
+    missing = burst.nodes - (len(hosts) - len(coming))
+    for host in coming[: max(0, missing)]:
+        rank = known[host].rank if host in known else None
+        pool.add_type(node_type, 1, kinds, host, rank)
+    pool.add_type(node_type, max(0, missing - len(coming)), kinds)

@@ -28,6 +28,7 @@ from fluxburst.jobspec import Chunk
 from fluxburst.nodes import NodeType
 from fluxburst.packing import Demand, Packer
 from fluxburst.pool import Pool
+from fluxburst.supply import Candidates
 
 P = TypeVar("P")
 
@@ -279,6 +280,17 @@ class BurstPlugin:
     def cleanup(self, name: str | None = None) -> Sequence[str]:
         """Take one burst down, or all of them. Otherwise as :meth:`unburst`."""
         return self.unburst() if name is None else self._take_down({name})
+
+    def candidates(self, node_type: str) -> Candidates | None:
+        """Return the declared nodes that new nodes of a type may come as; None if not known.
+
+        It is asked for where constraints of jobs name hosts or ranks. Without an answer, jobs are
+        declined whose constraints a new node may not meet.
+
+        Args:
+            node_type: The name of one of its node types.
+        """
+        return None
 
     def by_hand(self, nodes: int | None, tasks: int | None) -> Burst:
         """Size a burst that was asked for by hand: the cheapest type that has room.

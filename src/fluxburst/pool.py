@@ -91,10 +91,17 @@ class Pool:
             room = Room(node.free_cores, memory, int(node.idle), kind, others if node.idle else ())
             self.add(node.free_gpus, room, 1)
 
-    def add_type(self, node_type: NodeType, count: int, kinds: Kinds = ALL_ALIKE) -> None:
-        """Put in ``count`` empty nodes of a type, whose hostnames and ranks are not known yet."""
+    def add_type(
+        self,
+        node_type: NodeType,
+        count: int,
+        kinds: Kinds = ALL_ALIKE,
+        hostname: str = "",
+        rank: int | None = None,
+    ) -> None:
+        """Put in ``count`` empty nodes of a type, whose hostname and rank may not be known yet."""
         if count:
-            self.add(node_type.gpus, whole(node_type, kinds), count)
+            self.add(node_type.gpus, whole(node_type, kinds, hostname, rank), count)
 
     def fitting(self, chunk: Chunk, wanted: int = 0) -> Iterator[tuple[int, Room, int]]:
         """Yield (GPUs, room, nodes) of what has room for one ``chunk``, fewest GPUs first.
@@ -114,11 +121,14 @@ class Pool:
                     yield gpus, room, self._counts[gpus][room]
 
 
-def whole(node_type: NodeType, kinds: Kinds = ALL_ALIKE) -> Room:
+def whole(
+    node_type: NodeType, kinds: Kinds = ALL_ALIKE, hostname: str = "", rank: int | None = None
+) -> Room:
     """Return the room of an empty node of this type."""
     memory = math.inf if node_type.memory is None else node_type.memory
     others = tuple(sorted(node_type.resources.items()))
-    return Room(node_type.cores, memory, 1, kinds.of(node_type.properties), others)
+    kind = kinds.of(node_type.properties, hostname, rank)
+    return Room(node_type.cores, memory, 1, kind, others)
 
 
 def pool_of(nodes: Iterable[Node], kinds: Kinds = ALL_ALIKE) -> Pool:

@@ -34,6 +34,7 @@ from fluxburst.plugins import Finding, only_looking
 from fluxburst.prices import LivePrices
 from fluxburst.quantities import format_duration
 from fluxburst.sets import format_hostlist
+from fluxburst.supply import Candidates
 from fluxburst_compute_engine import credentials, isolated, labels, machines, placement
 from fluxburst_compute_engine.catalogue import machine_types
 from fluxburst_compute_engine.checks import check_parameters
@@ -196,6 +197,12 @@ class ComputeEngineBurst(ElasticPlugin):
         used, free = self.in_use(), self._free_hosts()
         most = {k.name: used.get(k.name, 0) + len(free[machine_of(k.name)[0]]) for k in kinds}
         return [replace(kind, max_nodes=most[kind.name]) for kind in kinds]
+
+    def candidates(self, node_type: str) -> Candidates:
+        """Return the declared hosts of a type that are free; each machine is told which it is."""
+        free = frozenset(self._free_hosts()[machine_of(node_type)[0]])
+        nodes = [node for node in self.instance.nodes() if node.hostname in free]
+        return Candidates(nodes, chosen=True)
 
     def _ask_prices(self, names: Collection[str]) -> Iterable[tuple[str, float]]:
         from fluxburst_compute_engine import prices
@@ -421,10 +428,15 @@ class ComputeEngineBurst(ElasticPlugin):
             free = [
                 host
                 for host in self._free_hosts(but=burst.name).get(machine_type, ())
-                if host not in there and host not in but and host not in self._taken
+                if host not in there
+                and host not in but
+                and host not in self._taken
+                and (not burst.hosts or host in burst.hosts)
             ]
             if len(free) < burst.nodes:
                 others = f"; somebody else has {format_hostlist(sorted(but))}" if but else ""
+                if burst.hosts:
+                    others += f"; it is to be on {format_hostlist(burst.hosts)}"
                 raise CapacityError(
                     f"{burst.nodes} nodes are asked for, and {len(free)} declared hosts of "
                     f"{machine_type} are down and free{others}",

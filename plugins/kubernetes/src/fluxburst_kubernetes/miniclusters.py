@@ -28,6 +28,7 @@ from fluxburst.isolation import OUTPUT_LIMIT, remote_jobspec, with_output
 from fluxburst.joining import ElasticPlugin
 from fluxburst.plugins import Finding, only_looking
 from fluxburst.quantities import format_duration
+from fluxburst.supply import Candidates
 from fluxburst_kubernetes import labels, manifests
 from fluxburst_kubernetes.checks import check_parameters
 from fluxburst_kubernetes.errors import (
@@ -224,6 +225,11 @@ class MiniClusterBurst(ElasticPlugin):
         """Decide whether to take a job, without asking the cluster: some pod could run it."""
         constraint = compiled(self.constraint_of(job), job.id)
         return could_fit(job.chunks, self._types(), constraint)
+
+    def candidates(self, node_type: str) -> Candidates:
+        """Return the hosts of the slots that are free; which slot a burst takes is by its size."""
+        free = {h for s in self._seen_free() if self._suits(s, node_type) for h in s.hosts}
+        return Candidates([node for node in self.instance.nodes() if node.hostname in free])
 
     def _seen_free(self) -> Sequence[Slot]:
         """Return the slots that are free, or were so a moment ago."""

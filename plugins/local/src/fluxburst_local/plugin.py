@@ -25,6 +25,7 @@ from fluxburst.leaving import burst_left_by
 from fluxburst.plugins import Finding
 from fluxburst.quantities import format_duration
 from fluxburst.sets import format_hostlist, parse_hostlist
+from fluxburst.supply import Candidates
 from fluxburst_local.allocations import allocated_hosts, enclosure
 from fluxburst_local.brokers import Brokers, slurm_environment
 from fluxburst_local.diagnosis import explain_all
@@ -156,6 +157,14 @@ class LocalBurst(ElasticPlugin):
                 counts[name] = counts.get(name, 0) + 1
         return counts
 
+    def candidates(self, node_type: str) -> Candidates:
+        """Return the declared nodes of a type that a broker could be started for, by name."""
+        available = self._available(self.launcher.launched())
+        return Candidates(
+            [node for node in available if _type_name(node.cores, node.gpus) == node_type],
+            chosen=True,
+        )
+
     def create(self, burst: Burst) -> Burst:
         """Start brokers for as many declared nodes as the burst lacks.
 
@@ -252,11 +261,14 @@ class LocalBurst(ElasticPlugin):
             node.hostname
             for node in self._available(launched)
             if burst.node_type in ("", _type_name(node.cores, node.gpus))
+            and (not burst.hosts or node.hostname in burst.hosts)
         ]
         missing = max(0, burst.nodes - len(own))
         if missing > len(free):
+            which = f" of {format_hostlist(burst.hosts)}" if burst.hosts else ""
             raise CapacityError(
-                f"{missing} nodes are asked for, and {len(free)} declared ones are down and free",
+                f"{missing} nodes{which} are asked for, and {len(free)} declared ones are down "
+                "and free",
                 plugin=self.name,
                 burst=burst.name,
             )
