@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -15,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from full_disks import fill, make_read_only, small_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import Elsewhere, client_on, job
@@ -489,28 +489,14 @@ def mounted(directory: Path, options: str) -> bool:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """A file system of a few pages."""
-    directory = tmp_path / "small"
-    if not mounted(directory, "size=400k"):
-        pytest.skip("needs the right to mount")
-    yield directory
-    subprocess.run(["umount", "--lazy", str(directory)], check=True)
-
-
-def fill(directory: Path) -> Path:
-    filler = directory / "filler"
-    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while file.write(b"x" * 1024):
-            pass
-    assert not shutil.disk_usage(directory).free
-    return filler
+    with small_disk(tmp_path / "small") as directory:
+        yield directory
 
 
 def test_on_a_read_only_file_system_nothing_is_brought_up(small: Path) -> None:
     plugin = Elsewhere("cloud")
     client = client_on(EmbeddedInstance(Recording((job(1),))), plugin, state_dir=small / "state")
-    remount = ["mount", "-o", "remount,ro", str(small)]
-    subprocess.run(remount, check=True)
+    make_read_only(small)
     with client, pytest.raises(LedgerError, match="Read-only file system"):
         client.run_burst()
     assert plugin.created == []
@@ -518,7 +504,7 @@ def test_on_a_read_only_file_system_nothing_is_brought_up(small: Path) -> None:
 
 def test_a_ledger_on_a_file_system_that_became_read_only_cannot_be_opened(small: Path) -> None:
     Ledger(small / "ledger.sqlite", "here").close()
-    subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
+    make_read_only(small)
     with pytest.raises(LedgerError, match="cannot be written"):
         Ledger(small / "ledger.sqlite", "here")
 

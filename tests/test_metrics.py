@@ -59,6 +59,7 @@ def everything() -> Metrics:
     made.set_cost(1.5, 2.5, 3.5, 4.5)
     made.set_breaker("p", "small", open=True)
     made.set_up(True)
+    made.set_writable(True)
     made.observe_pass(0.3)
     made.fluxburst_burst_changed(replace(READY, state=BurstState.ENDED), READY)
     made.fluxburst_job_scheduled(Elsewhere("p"))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from full_disks import full_ledger
 from support import Joining, client_on, job, spec
 
 from fluxburst import BurstState, FluxBurst, Job, NodeType, hookimpl
@@ -457,14 +458,6 @@ def test_a_service_does_not_start_where_another_holds_the_instance(tmp_path: Pat
         assert other.passes == []
 
 
-def _fill_the_disk(client: FluxBurst) -> Callable[[], None]:
-    """Have the ledger's disk full from now on; return what makes room."""
-    connection = client.ledger._connection
-    (most,) = connection.execute("PRAGMA max_page_count").fetchone()
-    connection.execute("PRAGMA max_page_count = 1").fetchone()  # as many as there are, that is
-    return lambda: connection.execute(f"PRAGMA max_page_count = {most}").fetchone() and None
-
-
 def test_with_a_full_disk_the_service_goes_on_and_spends_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -472,7 +465,7 @@ def test_with_a_full_disk_the_service_goes_on_and_spends_nothing(
     policy = Policy(watch=Watching(poll=Duration(0.01)))
     with Watched(policy=policy, state_dir=tmp_path) as watched:
         watched.service.run(1)
-        make_room = _fill_the_disk(watched.client)
+        make_room = full_ledger(watched.client)
         jobs = {watched.instance.submit(work()) for _ in range(500)}
         watched.service.run(3)
         assert [type(report.error) for report in watched.reports[1:]] == [LedgerError] * 3
@@ -650,6 +643,7 @@ def test_the_service_beats_at_least_as_often_as_it_is_to() -> None:
 PACKAGE = """
 from dataclasses import dataclass
 from fluxburst import BurstParameters, NodeType, PluginType, hookimpl
+from full_disks import full_ledger
 from support import Joining
 
 made, there, instances = [], {}, []

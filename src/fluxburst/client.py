@@ -246,6 +246,10 @@ class FluxBurst:
         """Where the ledger is kept; None for memory."""
         return self._place.directory
 
+    def why_unwritable(self) -> str:
+        """Return why the ledger cannot be written now; empty where it can be. Changes nothing."""
+        return self._place.why_unwritable()
+
     @property
     def policy(self) -> Policy:
         """Lifetimes, timeouts, retries and limits, as they are now."""
@@ -381,14 +385,18 @@ class FluxBurst:
         """Return when a lease or an idle timer is due at the earliest; seconds since the epoch."""
         return self._engine.next_due()
 
-    def hold(self) -> None:
+    def hold(self, *, without_ledger: bool = False) -> None:
         """Hold the instance: one client at a time may act. Whatever acts does so by itself.
+
+        Args:
+            without_ledger: Also where its ledger cannot be written now. Then bursts are ended as
+                they are due, which is recorded once it can be, and nothing is brought up.
 
         Raises:
             HeldError: if another client holds it, saying which.
             LedgerError: if the ledger cannot be written.
         """
-        self._engine.records.hold()
+        self._engine.records.hold(starts_without=without_ledger)
 
     def reconcile(self) -> None:
         """Compare what is there with the ledger, and mend the difference; do what is due.
@@ -488,6 +496,7 @@ class FluxBurst:
         engine.read_queue()
         engine.forget_gone()
         errors = engine.reconcile(patience) if everything else engine.keep(patience)
+        engine.require_ledger(errors)
         engine.forget_promises()
         if everything:
             engine.forget_history()
@@ -535,16 +544,17 @@ class FluxBurst:
         return self._engine.request(list(self.plugins.values()), nodes, tasks)
 
     def run_unburst(self, names: Collection[str] | None = None) -> list[str]:
-        """Take bursts down: all, or the named ones.
+        """Take bursts down: all, or the named ones; also where the ledger cannot be written.
 
         Returns:
             The names that are gone.
 
         Raises:
             RequestError: if a name is not that of a burst.
-            BurstErrors: for all that could not be taken down; the rest was.
+            BurstErrors: for all that could not be taken down, the rest was; and for the ledger, if
+                it does not have all that was.
         """
-        self.hold()
+        self.hold(without_ledger=True)
         self._engine.read_queue()
         return self._engine.take_down([names] if isinstance(names, str) else names)
 

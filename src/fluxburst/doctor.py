@@ -12,7 +12,6 @@ import importlib
 import itertools
 import os
 import socket
-import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +47,7 @@ from fluxburst.nodes import NodeType, check_node_types
 from fluxburst.plugins import BurstPlugin, Finding
 from fluxburst.quantities import format_duration
 from fluxburst.remaining import install_advice, names_there
+from fluxburst.state_checks import check_directory
 
 T = TypeVar("T")
 
@@ -229,7 +229,7 @@ class Doctor:
         if directory is None:
             yield ok("the ledger is kept in memory, and ends with this process")
         elif directory.is_dir():
-            yield from _check_directory(directory)
+            yield from check_directory(directory)
         elif directory.exists():
             yield wrong(f"{directory} is not a directory", "name another --state-dir")
         else:
@@ -487,18 +487,6 @@ def _within(seconds: float, what: str, ask: Callable[[], T]) -> T:
         if answer.done():
             raise
         raise BurstError(f"{what} has not answered for {format_duration(seconds)}") from None
-
-
-def _check_directory(directory: Path) -> Iterator[Finding]:
-    mode = stat.S_IMODE(directory.stat().st_mode)
-    if not os.access(directory, os.W_OK | os.X_OK):
-        text = f"{directory} cannot be written by user {os.getuid()}"
-        yield wrong(text, "give it to the user that fluxburst runs as, or name another --state-dir")
-    elif mode != 0o700:
-        text = f"{directory} has mode {mode:04o}: others may read or change what is spent by"
-        yield warning(text, f"chmod 0700 {directory}")
-    else:
-        yield ok(f"{directory} is there, and only its owner may use it")
 
 
 def _check_types(plugin: BurstPlugin) -> Iterator[Finding]:

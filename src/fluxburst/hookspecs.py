@@ -155,6 +155,7 @@ def fluxburst_phase_failed(
 ) -> None:
     """Observe a failure.
 
-    ``phase`` is ``plan``, ``run`` or ``unburst``; ``plugin`` is None where the failure is not of
-    one plugin. Failures while planning are told when the plan is applied.
+    ``phase`` is ``plan``, ``run``, ``unburst``, ``adopt``, ``renew``, or ``record`` where the
+    ledger cannot be written; ``plugin`` is None where the failure is not of one plugin. Failures
+    while planning are told when the plan is applied.
     """

@@ -33,6 +33,8 @@ name                                     type      labels                 what
 ``fluxburst_pass_duration_seconds``      histogram                        how long passes take
 ``fluxburst_instance_up``                gauge                            1 while the instance
                                                                           answers, else 0
+``fluxburst_ledger_writable``            gauge                            1 while the ledger can be
+                                                                          written, else 0
 ======================================== ========= ====================== =========================
 
 Gauges have no sample before they are set first; labels that are no more are not shown any more.
@@ -232,6 +234,12 @@ class Metrics:
     def set_up(self, instance_reachable: bool) -> None:
         """Set whether the instance answers."""
         self._set("fluxburst_instance_up", "1 while the instance answers.", instance_reachable)
+
+    def set_writable(self, ledger_writable: bool) -> None:
+        """Say whether the ledger can be written; while it cannot, nothing is brought up."""
+        self._set(
+            "fluxburst_ledger_writable", "1 while the ledger can be written.", ledger_writable
+        )
 
     def observe_pass(self, seconds: float) -> None:
         """Note how long a pass took."""

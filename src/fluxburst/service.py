@@ -142,12 +142,19 @@ class Service:
             raise
         except FluxburstError as failure:
             error = failure
-        if isinstance(error, (InstanceError, LedgerError)):
+        if isinstance(error, (InstanceError, LedgerError)) and not self._goes_on_without():
             self._asked_at = float("-inf")  # whoever was to be asked may not have been
         self._failing.note(error)
         return Report(time.monotonic() - started, plan, error)
 
     # --- the steps -------------------------------------------------------------------------
+
+    def _goes_on_without(self) -> bool:
+        """Whether a pass does what it can without a ledger that can be written."""
+        try:
+            return bool(self._client.ledger.unwritable)
+        except FluxburstError:
+            return False
 
     def _is_time_to_ask(self) -> bool:
         """Whether plugins are to be asked what is there; notes that they are."""

@@ -95,6 +95,8 @@ class Status:
         problems: What else is wrong, for a person.
         recorded: When anything was last recorded, in seconds since the epoch; None where nothing
             was. While nobody holds the instance, its bursts are as they were then.
+        unwritable: Why the ledger cannot be written; empty while it can. Nothing is brought up
+            then.
     """
 
     at: float
@@ -110,6 +112,7 @@ class Status:
     missing: Mapping[str, tuple[str, ...]]
     problems: tuple[str, ...] = ()
     recorded: float | None = None
+    unwritable: str = ""
 
     def is_open(self, breaker: Breaker) -> bool:
         """Whether nothing is asked of a breaker's node type now."""
@@ -137,6 +140,7 @@ class Status:
             "missing": {plugin: list(names) for plugin, names in self.missing.items()},
             "problems": list(self.problems),
             "recorded": self.recorded,
+            "unwritable": self.unwritable or None,
         }
 
 
@@ -162,6 +166,7 @@ def of_client(client: FluxBurst, plan: Plan | None = None, problems: Sequence[st
         jobs=count_jobs(made),
         holder=client.holder(),
         problems=[*problems, *(str(error) for error in made.errors)],
+        unwritable=client.why_unwritable(),
     )
 
 
@@ -178,6 +183,7 @@ def of_service(client: FluxBurst) -> Status:
         client.now(),
         installed=client.hooks.offers.keys() | client.plugins.keys(),
         jobs=Jobs(pending, given + unmatched, given, unmatched),
+        unwritable=client.why_unwritable(),
     )
 
 
@@ -192,6 +198,7 @@ def of_ledger(
     jobs: Jobs | None = None,
     holder: str = "",
     problems: Sequence[str] = (),
+    unwritable: str = "",
 ) -> Status:
     """Return how things stand by a ledger alone.
 
@@ -205,6 +212,7 @@ def of_ledger(
         jobs: The numbers of jobs, where they are known.
         holder: Who holds the instance.
         problems: What else is wrong, for a person.
+        unwritable: Why the ledger cannot be written.
 
     Raises:
         LedgerError: if it cannot be read.
@@ -234,6 +242,7 @@ def of_ledger(
         missing=missing,
         problems=tuple(problems),
         recorded=recorded,
+        unwritable=unwritable,
     )
 
 
@@ -247,6 +256,7 @@ def count_jobs(plan: Plan) -> Jobs:
 def feed(metrics: Metrics, status: Status) -> None:
     """Set the gauges of metrics to how things stand."""
     metrics.set_up(not status.unreachable)
+    metrics.set_writable(not status.unwritable)
     metrics.set_bursts(entry.burst for entry in status.bursts)
     if status.jobs is not None:
         jobs = status.jobs

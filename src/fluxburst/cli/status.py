@@ -26,7 +26,7 @@ from fluxburst.cli.sources import AWAY, ledger_in, loaded_where_possible
 from fluxburst.client import FluxBurst
 from fluxburst.ledger import Entry
 from fluxburst.ledger.lock import holder_of
-from fluxburst.ledger.place import LOCK, named_directory
+from fluxburst.ledger.place import LOCK, named_directory, why_unwritable
 from fluxburst.quantities import format_duration
 from fluxburst.remaining import install_advice
 from fluxburst.status import Status, joined_of, of_client, of_ledger
@@ -80,6 +80,7 @@ def _look(settings: Settings, client: FluxBurst, problems: list[str]) -> Status:
                 unreachable=str(error),
                 holder=holder_of([directory / LOCK]),
                 problems=problems,
+                unwritable=why_unwritable(directory),
             )
         finally:
             ledger.close()
@@ -126,6 +127,8 @@ def _head(now: Status) -> Iterator[str]:
 def _wrong(now: Status) -> Iterator[str]:
     if now.unreachable:
         yield f"the instance cannot be reached, this is the ledger alone: {now.unreachable}"
+    if now.unwritable:
+        yield f"the ledger cannot be written, so nothing is brought up: {now.unwritable}"
     for plugin, names in now.missing.items():
         has = f"has bursts: {', '.join(names)}"
         yield f"plugin {plugin} is not installed, and {has}; {install_advice(plugin)}"

@@ -61,7 +61,7 @@ def watch(context: click.Context, drain: bool) -> int:
             beat_seconds=min(systemd.watchdog_interval() or BEAT_SECONDS, BEAT_SECONDS),
         )
         with _signals(service):
-            client.hold()
+            client.hold(without_ledger=True)
             systemd.ready()
             service.run()
         systemd.stopping()

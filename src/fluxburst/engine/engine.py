@@ -23,7 +23,7 @@ from fluxburst.engine.starts import Starts
 from fluxburst.errors import BurstErrors, FluxburstError, LedgerError, PatienceError
 from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import Job
-from fluxburst.ledger import LedgerPlace
+from fluxburst.ledger import Ledger, LedgerPlace
 from fluxburst.ledger.entries import Entry
 from fluxburst.limits import Allowance, Spent, spent_of
 from fluxburst.manager import Manager
@@ -74,6 +74,7 @@ class Engine:
         self._kept: set[str] = set()
         self._unusable: set[str] = set()
         self._queues: Mapping[str, Queue] = {}
+        self._unwritable = False
         self.lanes = Lanes(instance.wake)
         self.backlog = backlog_of(instance)
         self.agenda = Agenda(self.backlog)
@@ -207,6 +208,27 @@ class Engine:
                 self._hooks.phase_failed("plan", None, failure)
         self._unusable = set(failing)
 
+    def require_ledger(self, errors: Sequence[FluxburstError]) -> None:
+        """Make sure that the ledger can be written, before anything is planned.
+
+        Args:
+            errors: What failed before, to be told with it.
+
+        Raises:
+            LedgerError: if it cannot; observers are told of that once.
+            BurstErrors: if something failed before, too.
+        """
+        try:
+            self.records.ledger.require_file()
+        except LedgerError as error:
+            if not self._unwritable:
+                self._hooks.phase_failed("record", None, error)
+            self._unwritable = True
+            if errors:
+                raise BurstErrors([*errors, error]) from error
+            raise
+        self._unwritable = False
+
     def offer_on(self, patience: float) -> None:
         """Offer the jobs of what was refused to the next plugins, until all have been asked."""
         outcome = self._bringer.outcome
@@ -219,7 +241,7 @@ class Engine:
     def _carry_out(self, plan: Plan, patience: float) -> None:
         """Record all that a plan says in one transaction, and then do it."""
         try:
-            with collector_paused(), self.records.ledger.transaction():
+            with collector_paused(), self.records.ledger.transaction(durable=True):
                 failures = self.note(plan.decisions)
                 intents = self._bringer.intend(self._plugins, plan)
         except LedgerError:
@@ -253,6 +275,9 @@ class Engine:
     def take_down(self, names: Collection[str] | None) -> list[str]:
         """Take bursts down: all, or the named ones. See :meth:`FluxBurst.run_unburst`."""
         gone, errors = self._ender.take_down(names)
+        self.records.ledger.catch_up()
+        if self.records.ledger.unwritable:
+            errors = [*errors, _unrecorded(self.records.ledger, gone)]
         if errors:
             raise BurstErrors(errors, gone)
         return [burst.name for burst in gone]
@@ -339,7 +364,8 @@ class Engine:
     def forget_history(self) -> None:
         """Forget what was decided longer ago than that is kept."""
         history = self._policy.watch.history
-        self.records.ledger.forget_decisions(self.records.now() - history)
+        if not self.records.ledger.unwritable:
+            self.records.ledger.forget_decisions(self.records.now() - history)
 
     def forget_promises(self) -> None:
         """Forget what the last plan left of the capacity, once some of that is no longer there."""
@@ -363,6 +389,16 @@ class Engine:
     def live(self) -> list[Entry]:
         """Return the bursts of which something may be there."""
         return self.records.live()
+
+
+def _unrecorded(ledger: Ledger, gone: Sequence[Burst]) -> LedgerError:
+    """Return what to say of what was taken down, but is not recorded as such."""
+    names = ", ".join(burst.name for burst in gone) or "nothing"
+    return LedgerError(
+        ledger.path,
+        f"{ledger.unwritable}; gone, but not recorded as gone: {names}: make room, and run "
+        "'fluxburst unburst --all' again, which records it",
+    )
 
 
 def _flat(errors: Iterable[FluxburstError]) -> list[FluxburstError]:

@@ -16,7 +16,7 @@ from fluxburst.engine.backlog import Backlog
 from fluxburst.engine.ending import Ender
 from fluxburst.engine.lanes import Answer, Call, Lanes
 from fluxburst.engine.records import Records
-from fluxburst.errors import FAILURES, BurstError, FluxburstError, LimitError
+from fluxburst.errors import FAILURES, BurstError, FluxburstError, LedgerError, LimitError
 from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import RUNNING
 from fluxburst.ledger import Entry, Usage
@@ -181,16 +181,21 @@ class Keeper:
         until = min(now + self.policy.lifetimes.lease, latest)
         if until <= before or plugin.name in self._lanes.stuck():
             return False
-        with self._records.ledger.transaction():
-            why = self._allowance().why_not_longer(
-                owner_of(entry), entry.burst, max(now, before), until
-            )
-            if not why:
-                wanted = self._records.record(plugin, replace(entry.burst, lease_until=until))
+        try:
+            with self._records.ledger.transaction(durable=True):
+                why = self._allowance().why_not_longer(
+                    owner_of(entry), entry.burst, max(now, before), until
+                )
+                if not why:
+                    wanted = self._records.record(plugin, replace(entry.burst, lease_until=until))
+        except LedgerError as error:  # no money can be set aside
+            plugin.bursts[entry.burst.name] = entry.burst
+            self._refused[entry.burst.name] = str(error)
+            return False
         if why:
             if self._refused.get(entry.burst.name) != why:
-                error = LimitError(why, plugin=plugin.name, burst=entry.burst.name)
-                self._hooks.phase_failed("renew", plugin, error)
+                refused = LimitError(why, plugin=plugin.name, burst=entry.burst.name)
+                self._hooks.phase_failed("renew", plugin, refused)
             self._refused[entry.burst.name] = why
             return False
 

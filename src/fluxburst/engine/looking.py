@@ -269,7 +269,12 @@ class Looker:
         self._records.created([burst])
 
     def _orphan(self, plugin: BurstPlugin, burst: Burst) -> None:
-        """Take down what is there under our name, and is in no record."""
+        """Take down what is there under our name, and is in no record.
+
+        That begins with a record of it, and so waits until there can be one.
+        """
+        if self._records.ledger.unwritable:
+            return
         _log.warning("burst %s: nobody's, is taken down", burst.name, extra={"burst": burst.name})
         name = burst.name
         if self._records.ledger.entry(name) is not None:  # it ended, and is there all the same

@@ -80,14 +80,18 @@ class Records:
             plugin.bursts[known.name] = self._told[plugin.name][known.name] = entry.burst
             self._tell(entry.burst, known, entry.reason)
 
-    def hold(self) -> None:
+    def hold(self, *, starts_without: bool = False) -> None:
         """Hold the instance, before anything is changed.
+
+        Args:
+            starts_without: Also where the ledger cannot be written from the start.
 
         Raises:
             HeldError: if another client holds it.
             LedgerError: if the ledger cannot be written.
         """
-        self._place.hold()
+        self._place.hold(starts_without=starts_without)
+        self.ledger.catch_up()
         self.look()
 
     # --- recording -------------------------------------------------------------------------

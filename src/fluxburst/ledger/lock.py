@@ -6,6 +6,7 @@ See flock(2).
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -63,10 +64,7 @@ class InstanceLock:
 
 
 def _locked(path: Path) -> int:
-    try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise LedgerError(str(path), f"the lock cannot be made: {error.strerror}") from error
+    file = _opened(path)
     try:
         _take(file)
     except BlockingIOError:
@@ -80,6 +78,16 @@ def _locked(path: Path) -> int:
         os.ftruncate(file, 0)
         os.pwrite(file, _who().encode(), 0)
     return file
+
+
+def _opened(path: Path) -> int:
+    """Open a lock file, and make it; one that is there will do also on a broken disk."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno == errno.EROFS and path.exists():
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        raise LedgerError(str(path), f"the lock cannot be made: {error.strerror}") from error
 
 
 def _take(file: int) -> None:

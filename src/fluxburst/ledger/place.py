@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import tempfile
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +18,11 @@ from fluxburst.ledger.store import Ledger
 
 VARIABLE = "FLUXBURST_STATE_DIR"
 FILE, LOCK = "ledger.sqlite", "lock"
+
+_ROOM = 64 * 1024
+"""How many bytes a ledger needs at least to go on."""
+
+_BROKEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 _in_memory: weakref.WeakKeyDictionary[Any, Ledger] = weakref.WeakKeyDictionary()
 
@@ -44,6 +51,20 @@ def state_directory(
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", instance).strip("-")[:40]
     digest = hashlib.sha256(instance.encode()).hexdigest()[:8]
     return Path(home) / "fluxburst" / f"{readable}-{digest}"
+
+
+def why_unwritable(directory: Path) -> str:
+    """Return why nobody can write to a ledger in a directory now; empty where it can be.
+
+    It is tried, with a file without a name. What only this user may not is nobody's fault.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"\0" * _ROOM)
+    except OSError as error:
+        if error.errno in _BROKEN:
+            return f"{directory} cannot be written: {error.strerror}"
+    return ""
 
 
 class LedgerPlace:
@@ -84,8 +105,15 @@ class LedgerPlace:
         """
         if self._ledger is None:
             in_memory = self.directory is None
-            self._ledger = self._shared() if in_memory else self._open(read_only=True)
+            self._ledger = self._shared() if in_memory else self._read()
         return self._ledger
+
+    def why_unwritable(self) -> str:
+        """Return why the ledger cannot be written now; empty where it can be."""
+        if self._ledger is not None and self._ledger.unwritable:
+            return self._ledger.unwritable
+        directory = self.directory
+        return "" if directory is None else why_unwritable(directory)
 
     def holder(self) -> str:
         """Return who holds the instance, this client too; empty for nobody.
@@ -95,8 +123,11 @@ class LedgerPlace:
         """
         return holder_of(self._lock_files())
 
-    def hold(self) -> bool:
+    def hold(self, *, starts_without: bool = False) -> bool:
         """Hold the instance, and open its ledger for writing; whether that is new.
+
+        Args:
+            starts_without: Go on in memory, too, where the ledger that is there cannot be written.
 
         Raises:
             HeldError: if another client holds it, saying which.
@@ -116,7 +147,12 @@ class LedgerPlace:
         try:
             if directory is not None:
                 self._close_ledger()
-                self._ledger = self._open(read_only=False)
+                self._ledger = Ledger(
+                    directory / FILE,
+                    self._instance.name,
+                    goes_on=True,
+                    starts_without=starts_without,
+                )
         except BaseException:
             lock.release()
             raise
@@ -142,10 +178,10 @@ class LedgerPlace:
             self._ledger.close()
         self._ledger = None
 
-    def _open(self, *, read_only: bool) -> Ledger:
+    def _read(self) -> Ledger:
         directory = self.directory
         assert directory is not None
-        return Ledger(directory / FILE, self._instance.name, read_only=read_only)
+        return Ledger(directory / FILE, self._instance.name, read_only=True)
 
     def _shared(self) -> Ledger:
         if self._instance not in _in_memory:

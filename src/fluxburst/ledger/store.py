@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sqlite3
 from collections import Counter
@@ -15,8 +14,10 @@ from typing import Any
 from fluxburst.bursts import LIVE_STATES, Burst, BurstState
 from fluxburst.errors import LedgerError
 from fluxburst.ledger.entries import TRANSITIONS, Breaker, Entry, Placement, Transition, Usage
-from fluxburst.ledger.opening import Reading, to_read, to_write
+from fluxburst.ledger.opening import to_read, to_write
+from fluxburst.ledger.rows import columns_of, entry_of, ids_of
 from fluxburst.ledger.schema import migrate, version_of
+from fluxburst.ledger.writing import Writer, explained
 from fluxburst.plan import Decision, Outcome
 
 _AT_ONCE = 500
@@ -32,29 +33,47 @@ class Ledger:
         path: The file; None to keep it in memory only.
         instance: The name of the instance that it is for; empty to take what the file says.
         read_only: Only look at it; a file that is not there is an empty ledger.
+        goes_on: Where the file cannot be written any more, go on in memory, save for transactions
+            that are durable.
+        starts_without: Go on in memory also where it cannot be written from the start.
 
     Raises:
         LedgerError: if it cannot be opened, is no ledger, is newer than this program, or that of
             another instance. The file is left as it is.
     """
 
-    def __init__(self, path: Path | None, instance: str, *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        instance: str,
+        *,
+        read_only: bool = False,
+        goes_on: bool = False,
+        starts_without: bool = False,
+    ) -> None:
         self.path = str(path or "")
         self._file = path
         self._live: tuple[object, list[Entry]] | None = None
         self._copies = 0
         self._reassigned: set[int] = set()
+        self._writer: Writer | None = None
         with self._speaking():
-            reading = to_read(path)
+            self._reading = to_read(path)
             try:
-                self._refuse_anothers(reading.connection, instance)
+                self._refuse_anothers(self._reading.connection, instance)
+                if not read_only:
+                    self._writer = Writer(
+                        self.path,
+                        lambda: self._opened(instance),
+                        self._reading.connection,
+                        goes_on=goes_on,
+                        starts_without=starts_without,
+                    )
             except BaseException:
-                reading.close()
+                self._reading.close()
                 raise
-            self._reading: Reading | None = reading
-            self._connection = reading.connection
-            if not read_only:
-                self._begin_to_write(instance)
+            if self._writer is not None:
+                self._reading.close()
 
     def _refuse_anothers(self, connection: sqlite3.Connection, instance: str) -> None:
         """Refuse the ledger of another instance. It is only looked at: it must stay as it is."""
@@ -66,37 +85,60 @@ class Ledger:
                 "name another --state-dir",
             )
 
-    def _begin_to_write(self, instance: str) -> None:
-        self.close()
-        self._reading = None
-        self._connection = to_write(self._file)
+    def _opened(self, instance: str) -> sqlite3.Connection:
+        """Return the file, opened for writing, with the tables of this version."""
+        connection = to_write(self._file)
         try:
-            self._prepare(instance)
+            # What is recorded must outlast the machine: money is spent by it.
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            migrate(connection, version_of(connection, self.path))
+            if connection.execute("SELECT name FROM instance").fetchone() is None:
+                connection.execute("INSERT INTO instance VALUES (?)", (instance,))
         except BaseException:
-            self._connection.close()
+            connection.close()
             raise
-
-    def _prepare(self, instance: str) -> None:
-        # What is recorded must outlast the machine: money is spent by it.
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute("PRAGMA foreign_keys = ON")
-        migrate(self._connection, version_of(self._connection, self.path))
-        if not self.instance:
-            self._connection.execute("INSERT INTO instance VALUES (?)", (instance,))
+        return connection
 
     def close(self) -> None:
-        """Close the file."""
-        if self._reading is not None:
+        """Close the file; what it does not take now is lost, which is logged."""
+        if self._writer is not None:
+            self._writer.close()
+        else:
             self._reading.close()
-        self._connection.close()
 
-    def _catch_up(self) -> None:
+    @property
+    def unwritable(self) -> str:
+        """Why the file does not have all that was recorded; empty where it has."""
+        return "" if self._writer is None else self._writer.problem
+
+    def catch_up(self) -> None:
+        """Write to the file what is only in memory, if it can be written now."""
+        if self._writer is not None and self._writer.problem:
+            self._writer.catch_up()
+            self._copies += 1
+            self._live = None
+
+    def require_file(self) -> None:
+        """Make sure that the file has all that was recorded.
+
+        Raises:
+            LedgerError: if it cannot be written.
+        """
+        self.catch_up()
+        if self.unwritable:
+            raise LedgerError(self.path, self.unwritable)
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        return self._reading.connection if self._writer is None else self._writer.connection
+
+    def _look_again(self) -> None:
         """Read a file anew of which a copy is looked at, once others have written to it."""
-        if self._reading is not None and self._reading.stale():
+        if self._writer is None and self._reading.stale():
             former, self._reading = self._reading, to_read(self._file)
             former.close()
-            self._connection = self._reading.connection
             self._copies += 1
             self._live = None
 
@@ -109,7 +151,7 @@ class Ledger:
     @property
     def schema(self) -> int:
         """The version of the tables in its file, which may be older than those that are seen."""
-        if self._reading is not None and self._reading.schema:
+        if self._writer is None and self._reading.schema:
             return self._reading.schema
         row = self._one("PRAGMA user_version")
         assert row is not None
@@ -145,17 +187,21 @@ class Ledger:
         return f"{name}-{number}"
 
     def request(self, burst: Burst, at: float, user: int | None, queue: str) -> Entry:
-        """Record the intent to bring a burst up."""
-        values = {**_columns(burst), "user": user, "queue": queue, "requested": at, "reason": ""}
+        """Record the intent to bring a burst up; in the file, whatever goes on in memory.
+
+        Raises:
+            LedgerError: if it cannot be written there.
+        """
+        values = {**columns_of(burst), "user": user, "queue": queue, "requested": at, "reason": ""}
         values["state"] = BurstState.REQUESTED.value
-        with self.transaction():
+        with self.transaction(durable=True):
             names = ", ".join(values)
             marks = ", ".join(f":{name}" for name in values)
             self._change_bursts(f"INSERT INTO bursts ({names}) VALUES ({marks})", values)  # noqa: S608
             entry = self._one("SELECT * FROM bursts WHERE name = ?", burst.name)
             assert entry is not None
             self._note(entry["id"], at, None, BurstState.REQUESTED, "")
-        return _entry(entry)
+        return entry_of(entry)
 
     def record(self, burst: Burst, at: float, reason: str = "") -> Entry:
         """Record what has become of a burst that was requested.
@@ -168,7 +214,7 @@ class Ledger:
                 raise LedgerError(self.path, f"there is no burst {burst.name!r}")
             was = before.burst.state
             state = burst.state if burst.state in TRANSITIONS[was] else was
-            values = {**_columns(replace(burst, state=state)), "id": before.id}
+            values = {**columns_of(replace(burst, state=state)), "id": before.id}
             came = state in _CAME_UP
             values["started"] = at if before.started is None and came else before.started
             up = state is BurstState.READY
@@ -197,20 +243,20 @@ class Ledger:
     def entry(self, name: str) -> Entry | None:
         """Return a burst by its name; None if there is none."""
         row = self._one("SELECT * FROM bursts WHERE name = ?", name)
-        return None if row is None else _entry(row)
+        return None if row is None else entry_of(row)
 
     def live(self, plugin: str | None = None) -> list[Entry]:
         """Return the bursts of which something may be there: all, or those of one plugin."""
         written = self.written_by_others
         if self._live is None or self._live[0] != written:
             rows = self._all("SELECT * FROM bursts WHERE ended IS NULL ORDER BY id")
-            self._live = written, [_entry(row) for row in rows]
+            self._live = written, [entry_of(row) for row in rows]
         return [e for e in self._live[1] if plugin in (None, e.burst.plugin)]
 
     def entries(self, since: float | None = None) -> list[Entry]:
         """Return all bursts in the order of their requests, or those that lived since a time."""
         asked = "SELECT * FROM bursts WHERE ended IS NULL OR ended >= ? ORDER BY id"
-        return [_entry(row) for row in self._all(asked, -1e300 if since is None else since)]
+        return [entry_of(row) for row in self._all(asked, -1e300 if since is None else since)]
 
     def ended_sums(self) -> list[tuple[str, int | None, str, float, float]]:
         """Return what has ended: (plugin, user, queue, node-hours, cost), summed up for each."""
@@ -246,7 +292,7 @@ class Ledger:
             "SELECT jobs FROM bursts WHERE isolated AND ready IS NOT NULL AND ended IS NOT NULL "
             "AND exit_code IS NULL AND (error != '' OR reason != '')"
         )
-        return Counter(job for row in rows for job in _ids(row["jobs"]))
+        return Counter(job for row in rows for job in ids_of(row["jobs"]))
 
     # --- jobs ------------------------------------------------------------------------------
 
@@ -366,20 +412,37 @@ class Ledger:
     # --- SQLite ----------------------------------------------------------------------------
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Make everything that is recorded within durable together, or none of it."""
+    def transaction(self, *, durable: bool = False) -> Iterator[None]:
+        """Record everything within together, or none of it.
+
+        Args:
+            durable: It must be in the file. Otherwise a ledger that goes on keeps in memory what
+                the file does not take.
+
+        Raises:
+            LedgerError: if it cannot be recorded.
+        """
         if self._connection.in_transaction:
+            if durable and self.unwritable:
+                raise LedgerError(self.path, self.unwritable)
             yield
             return
         with self._speaking():
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._to_write.begin(durable=durable)
         try:
             yield
         except BaseException:
-            self._roll_back()
+            self._to_write.roll_back()
+            self._live = None
             raise
         with self._speaking():
-            self._commit()
+            self._to_write.commit()
+
+    @property
+    def _to_write(self) -> Writer:
+        if self._writer is None:
+            raise LedgerError(self.path, "it was opened to be read: it cannot be written")
+        return self._writer
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -388,24 +451,12 @@ class Ledger:
             yield
             return
         with self._speaking():
-            self._catch_up()
+            self._look_again()
             self._connection.execute("BEGIN")
         try:
             yield
         finally:
             self._connection.rollback()
-
-    def _commit(self) -> None:
-        try:
-            self._connection.execute("COMMIT")
-        except sqlite3.Error:
-            if self._connection.in_transaction:
-                self._roll_back()
-            raise
-
-    def _roll_back(self) -> None:
-        self._connection.rollback()
-        self._live = None
 
     @contextmanager
     def _speaking(self) -> Iterator[None]:
@@ -413,7 +464,8 @@ class Ledger:
         try:
             yield
         except sqlite3.Error as error:
-            raise LedgerError(self.path, _explained(error)) from error
+            self._live = None
+            raise LedgerError(self.path, explained(error)) from error
         except OSError as error:
             raise LedgerError(self.path, error.strerror or str(error)) from error
 
@@ -429,88 +481,18 @@ class Ledger:
 
     def _run(self, statement: str, values: Sequence[Any] | Mapping[str, Any]) -> None:
         with self._speaking():
-            self._connection.execute(statement, values)
+            self._to_write.run(statement, values)
 
-    def _run_many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+    def _run_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         with self._speaking():
-            self._connection.executemany(statement, rows)
+            self._to_write.run_many(statement, rows)
 
     def _all(self, question: str, *values: Any) -> list[sqlite3.Row]:
         with self._speaking():
             if not self._connection.in_transaction:
-                self._catch_up()
+                self._look_again()
             return self._connection.execute(question, values).fetchall()
 
     def _one(self, question: str, *values: Any) -> sqlite3.Row | None:
         rows = self._all(question, *values)
         return rows[0] if rows else None
-
-
-def _explained(error: sqlite3.Error) -> str:
-    text = str(error)
-    if "readonly" in text or "unable to open" in text:
-        return f"cannot be written ({text}): is its directory there, and writable?"
-    if "not a database" in text or "malformed" in text:
-        return f"cannot be read ({text}); it is left as it is"
-    if "full" in text:
-        return f"the disk is full ({text}): nothing is brought up until there is room"
-    return text
-
-
-def _columns(burst: Burst) -> dict[str, Any]:
-    return {
-        "name": burst.name,
-        "plugin": burst.plugin,
-        "node_type": burst.node_type,
-        "nodes": burst.nodes,
-        "jobs": json.dumps(burst.jobs),
-        "state": burst.state.value,
-        "hostnames": json.dumps(burst.hostnames),
-        "price": burst.price,
-        "error": burst.error,
-        "joined": burst.joined,
-        "since": burst.since,
-        "lease_until": burst.lease_until,
-        "isolated": burst.isolated,
-        "exit_code": burst.exit_code,
-        "output": burst.output,
-    }
-
-
-@functools.lru_cache(maxsize=128)
-def _ids(text: str) -> tuple[int, ...]:
-    """Return a burst's jobs: they may be very many, and never change."""
-    return tuple(json.loads(text))
-
-
-def _entry(row: sqlite3.Row) -> Entry:
-    burst = Burst(
-        name=row["name"],
-        plugin=row["plugin"],
-        node_type=row["node_type"],
-        nodes=row["nodes"],
-        jobs=_ids(row["jobs"]),
-        state=BurstState(row["state"]),
-        hostnames=tuple(json.loads(row["hostnames"])),
-        price=row["price"],
-        error=row["error"],
-        joined=row["joined"],
-        since=row["since"],
-        lease_until=row["lease_until"],
-        isolated=bool(row["isolated"]),
-        exit_code=row["exit_code"],
-        output=row["output"],
-    )
-    own = (
-        "id",
-        "user",
-        "queue",
-        "requested",
-        "created",
-        "started",
-        "ready",
-        "idle",
-        "ended",
-        "reason",
-    )
-    return Entry(burst=burst, **{name: row[name] for name in own})
