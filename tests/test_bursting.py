@@ -27,6 +27,8 @@ from fluxburst.errors import (
     ConfigError,
     HeldError,
     HookError,
+    ParameterError,
+    Problem,
     RequestError,
     UnknownPluginError,
 )
@@ -147,6 +149,15 @@ def test_jobs_of_a_burst_that_failed_are_free_again_and_nothing_is_left_of_it() 
     assert "no machines now" in str(caught.value)
     assert witness.failures[0][0] == "run"
     assert [b.state for b in client.refresh_bursts()] == [BurstState.FAILED]
+
+
+def test_what_a_plugins_parameters_do_not_allow_is_offered_on_and_said_all_the_same() -> None:
+    wrong = ParameterError("first", [Problem("account", "config", "may not use the partition")])
+    first, second = Elsewhere("first", fails=wrong), Elsewhere("second")
+    client = client_with(first, second, jobs=(job(1),))
+    with pytest.raises(BurstErrors, match=r"account \(from config\): may not use the partition"):
+        client.run_burst()
+    assert marks(client) == {1: Mark("second", second.created[0])}
 
 
 def test_a_plugin_that_fails_does_not_keep_the_others_from_running() -> None:

@@ -13,7 +13,7 @@ from support import Elsewhere, assign, job, spec
 from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, NodeType, hookimpl
 from fluxburst.cli import main
 from fluxburst.cli.output import burst_table
-from fluxburst.errors import BurstError, BurstErrors, CapacityError
+from fluxburst.errors import BurstError, BurstErrors, CapacityError, QuotaError
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.jobs import JobState, Mark
 from fluxburst.recordings import Recording
@@ -488,6 +488,60 @@ def test_a_burst_that_fails_while_it_comes_up_is_taken_down_and_its_jobs_are_fre
     assert cloud.deleted == [name]
     client.run_burst()
     assert cloud.created == [name, f"{name}-2"]
+
+
+class Refusing(Cloud):
+    """A cloud that accepts what it is asked for, and will not supply it after all."""
+
+    kind: type[BurstError] = CapacityError
+
+    def refresh(self, burst: Burst) -> Burst:
+        error = self.kind("it will never start")
+        error.final = True
+        raise error
+
+
+@pytest.mark.parametrize("kind", [CapacityError, QuotaError, BurstError])
+def test_what_a_provider_will_not_supply_after_all_goes_and_its_jobs_are_offered_to_the_next(
+    kind: type[BurstError],
+) -> None:
+    there: There = {}
+    instance = instance_with(job(1))
+    refusing, other = Refusing(there), Cloud({}, name="other")
+    refusing.kind = kind
+    client = process(instance, refusing, other)
+    client.run_burst()
+    (name,) = refusing.created
+    witness = watched(client)
+    with pytest.raises(BurstErrors) as caught:
+        client.run_burst()
+    (error,) = caught.value.errors
+    assert isinstance(error, kind)
+    assert str(error) == f"plugin cloud, burst {name}: it will never start"
+    assert witness.failures == [("run", str(error))]
+    assert (refusing.deleted, there) == ([name], {})
+    entry = client.ledger.entry(name)
+    assert entry is not None
+    assert (entry.burst.state, entry.burst.error) == (BurstState.FAILED, str(error))
+    assert len(other.created) == 1
+    assert marks(instance) == {1: Mark("other", other.created[0])}
+
+
+def test_what_a_provider_would_not_supply_is_not_asked_for_again_at_once_and_that_is_said() -> None:
+    instance = instance_with(job(1))
+    cloud = Refusing({})
+    client = process(instance, cloud)
+    client.run_burst()
+    with pytest.raises(BurstErrors):
+        client.run_burst()
+    assert [job.id for job in client.run_burst()] == [1]
+    (reason,) = client.plan().decisions[0].reasons
+    assert "it failed 1 times in a row, last with: plugin cloud" in reason
+    assert "it will never start" in reason
+    assert len(cloud.created) == 1
+    instance.advance(3600.0)
+    client.run_burst()
+    assert len(cloud.created) == 2
 
 
 def test_only_the_jobs_of_the_burst_that_failed_are_free() -> None:

@@ -21,12 +21,15 @@ JITTER = 0.25
 _random = random.SystemRandom()
 
 
-def failed(breaker: Breaker, policy: Breaking, now: float, error: str) -> Breaker:
-    """Return the breaker after one more failure."""
+def failed(
+    breaker: Breaker, policy: Breaking, now: float, error: str, *, final: bool = False
+) -> Breaker:
+    """Return the breaker after one more failure; a ``final`` one opens it whatever came before."""
     failures = breaker.failures + 1
-    if failures < policy.failures:
+    needed = 1 if final else policy.failures
+    if failures < needed:
         return replace(breaker, failures=failures, error=error)
-    doubled = min(failures - policy.failures, 60)
+    doubled = min(failures - needed, 60)
     pause = min(policy.max_backoff, policy.backoff * 2**doubled)
     pause *= 1 + _random.uniform(-JITTER, JITTER)
     return replace(breaker, failures=failures, retry_at=now + pause, error=error)

@@ -173,10 +173,12 @@ class BurstError(FluxburstError):
 
     ``nodes`` is how many of its nodes came up all the same, where creation failed half-way and that
     is known: they cost until they are taken down. ``asked`` is whether anything was asked of the
-    provider, as far as is known: where nothing was, there is nothing to delete.
+    provider, as far as is known: where nothing was, there is nothing to delete. ``final`` is
+    whether what was asked for will not come any more, though it was accepted at first.
     """
 
     asked = True
+    final = False
 
     def __init__(
         self, message: str, *, plugin: str = "", burst: str = "", nodes: int | None = None

@@ -209,6 +209,11 @@ class BurstPlugin:
         """Return a burst as it is now. Called while waiting for it to come up.
 
         One that is returned as ``FAILED``, with its error, is taken down, and its jobs are free.
+
+        Raises:
+            BurstError: if that cannot be told; or, where the error is ``final``, if the provider
+                will not supply it after all. It is taken down then, its node type is not asked for
+                until its breaker lets it, and its jobs are offered to others.
         """
         return burst
 

@@ -234,6 +234,7 @@ StateSaveLocation={directory}/state
 SlurmdSpoolDir={directory}/spool.%n
 {nodes}
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PartitionName=short Nodes=ALL MaxTime=30 MaxNodes=1 State=UP
 """
 NODE = (
     "NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs=2 RealMemory=1000"
@@ -242,7 +243,10 @@ NODE = (
 
 @dataclass(frozen=True)
 class Slurm:
-    """A running cluster: its commands, and the names of its nodes (partition main, 2 CPUs each)."""
+    """A running cluster: its commands, and the names of its nodes, of 2 CPUs each.
+
+    The partition main is the default one; short allows 30 minutes, on one node.
+    """
 
     daemons: Daemons
     nodes: list[str]
@@ -317,7 +321,7 @@ def running_slurm(nodes: int = 4) -> Iterator[Slurm]:
         for name in names:
             daemons.start("slurmd", "-D", "-N", name, *config, environment=slurm.environment)
         idle = ["idle"] * nodes
-        command = ["sinfo", "--noheader", "--Node", "--format=%T"]
+        command = ["sinfo", "--noheader", "--Node", "--partition=main", "--format=%T"]
         daemons.wait_for("nodes of Slurm", lambda: slurm(*command).split() == idle)
         yield slurm
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import shlex
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluxburst.errors import BurstError, CapacityError, QuotaError
+from fluxburst.errors import BurstError, CapacityError, FormatError, ParameterError, QuotaError
 from fluxburst_local import open_rundir, start_broker
 from fluxburst_local.brokers import Brokers
 from fluxburst_local.diagnosis import explain, explain_all
@@ -30,6 +32,7 @@ from fluxburst_local.launchers import (
     SrunLauncher,
     SshLauncher,
 )
+from fluxburst_local.slurm_limits import parse_time
 
 SLEEPER = "import time\ntime.sleep(600)\n"
 
@@ -245,21 +248,37 @@ class FakeSlurm:
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.directory = directory
-        self.answers("squeue", '{"jobs": []}')
-        self.answers("sinfo", "main")
+        self.answers("squeue", "")
+        self.answers("sinfo", "main|main*|infinite|n/a")
         self.answers("scancel", "")
         self.answers("sbatch", "7")
         monkeypatch.setenv("PATH", f"{directory}{os.pathsep}{os.environ['PATH']}")
 
-    def answers(self, name: str, text: str, status: int = 0, error: str = "") -> None:
+    def answers(
+        self,
+        name: str,
+        text: str,
+        status: int = 0,
+        error: str = "",
+        *,
+        nodes: str = "",
+        then: Mapping[str, str] | None = None,
+    ) -> None:
+        """Have a command answer with a text; ``then`` is what others answer once it has run."""
         note = self.directory / f"{name}.given"
+        for other, answer in (then or {}).items():
+            self.answers(f"{other}.then", answer)
         command_of(
             self.directory / name,
-            f"import json, sys\nwith open({str(note)!r}, 'a') as file:\n"
+            f"import json, os, sys\nwith open({str(note)!r}, 'a') as file:\n"
             f"    file.write(json.dumps(sys.argv[1:]) + '\\n')\n"
             f"if {name!r} == 'sbatch':\n"
             f"    open({str(self.directory / 'script')!r}, 'w').write(sys.stdin.read())\n"
-            f"print({text!r})\nprint({error!r}, file=sys.stderr)\nsys.exit({status})\n",
+            f"for other in {[*(then or {})]!r}:\n"
+            f"    os.rename({str(self.directory)!r} + f'/{{other}}.then',\n"
+            f"              {str(self.directory)!r} + f'/{{other}}')\n"
+            f"print({nodes!r} if '--Node' in sys.argv else {text!r})\n"
+            f"print({error!r}, file=sys.stderr)\nsys.exit({status})\n",
         )
 
     def given(self, name: str) -> list[list[str]]:
@@ -276,16 +295,22 @@ def slurm_launcher(brokers: Brokers, **options: object) -> SlurmLauncher:
     return SlurmLauncher(brokers, SlurmOptions(**options), 4, 1, dict(os.environ))  # type: ignore[arg-type]
 
 
-def job(brokers: Brokers, hosts: str, **record: object) -> dict[str, object]:
-    comment = f"fluxburst {brokers.tag} {hosts}"
-    return {"job_id": 7, "name": "local-1", "comment": comment, "job_state": "RUNNING", **record}
+def job(
+    brokers: Brokers,
+    hosts: str = "burst[0-1]",
+    state: str = "RUNNING",
+    start: str = "1000",
+    reason: str = "None",
+) -> str:
+    """Return the line that squeue writes of a burst's job."""
+    return f"7|{state}|{start}|local-1|fluxburst {brokers.tag} {hosts}|{reason}"
 
 
 def test_a_slurm_job_bears_the_name_of_the_burst_and_asks_for_its_nodes(
     slurm: FakeSlurm, brokers: Brokers
 ) -> None:
     launcher = slurm_launcher(
-        brokers, partition="debug", account="me", time="1:00", arguments=("--qos=x",)
+        brokers, partition="main", account="me", time="1:00", arguments=("--qos=x",)
     )
     launcher.launch("local-1", ["burst0", "burst1"])
     (given_,) = slurm.given("sbatch")
@@ -295,7 +320,7 @@ def test_a_slurm_job_bears_the_name_of_the_burst_and_asks_for_its_nodes(
         "--nodes=2",
         "--cpus-per-task=4",
         "--gpus-per-node=1",
-        "--partition=debug",
+        "--partition=main",
         "--account=me",
         "--time=1:00",
         "--qos=x",
@@ -323,51 +348,205 @@ def test_the_batch_script_becomes_srun_and_no_shell_reads_it(
 def test_hosts_that_are_nodes_of_slurm_are_asked_for_by_name(
     slurm: FakeSlurm, brokers: Brokers
 ) -> None:
-    slurm.answers("sinfo", "n1\nn2\nn3")
+    slurm.answers("sinfo", "main|main*|infinite|n/a", nodes="n1\nn2\nn3")
     slurm_launcher(brokers).launch("local-1", ["n2", "n3"])
     assert "--nodelist=n2,n3" in slurm.given("sbatch")[0]
 
 
+HOSTS = ("burst0", "burst1")
+
+
 @pytest.mark.parametrize(
-    ("record", "launched"),
+    ("job_of", "launched"),
     [
+        ({}, Launched("local-1", HOSTS, since=1000.0)),
         (
-            {"start_time": 1000},
-            Launched("local-1", ("burst0", "burst1"), since=1000.0),
+            {"state": "PENDING", "start": "N/A", "reason": "Resources"},
+            Launched("local-1", HOSTS, waiting="waits in Slurm's queue (Resources)"),
         ),
         (
-            {"job_state": ["RUNNING"], "start_time": {"set": True, "number": 1000}},
-            Launched("local-1", ("burst0", "burst1"), since=1000.0),
+            {"state": "REQUEUE_HOLD", "reason": "some|thing, new"},
+            Launched("local-1", HOSTS, waiting="waits in Slurm's queue (some|thing, new)"),
         ),
         (
-            {"job_state": "PENDING", "state_reason": "Resources"},
-            Launched("local-1", ("burst0", "burst1"), waiting="waits in Slurm's queue (Resources)"),
+            {"state": "CONFIGURING", "reason": "Prolog"},
+            Launched("local-1", HOSTS, waiting="waits in Slurm's queue (Prolog)"),
         ),
-        ({"job_state": "COMPLETED"}, None),
         (
-            {"job_state": ["CANCELLED", "COMPLETING"], "start_time": 1000},
-            Launched(
-                "local-1", ("burst0", "burst1"), frozenset({"burst0", "burst1"}), since=1000.0
-            ),
+            {"state": "COMPLETING"},
+            Launched("local-1", HOSTS, frozenset(HOSTS), since=1000.0),
         ),
-        ({"job_state": ["CANCELLED"]}, None),
-        ({"comment": "fluxburst other burst0"}, None),
-        ({"comment": ""}, None),
     ],
 )
 def test_bursts_are_read_from_what_squeue_says(
-    slurm: FakeSlurm, brokers: Brokers, record: dict[str, object], launched: Launched | None
+    slurm: FakeSlurm, brokers: Brokers, job_of: dict[str, str], launched: Launched
 ) -> None:
-    slurm.answers("squeue", json.dumps({"jobs": [job(brokers, "burst[0-1]", **record)]}))
-    assert slurm_launcher(brokers).launched() == ([launched] if launched else [])
+    others = ["1|RUNNING|5|x||None", "2|PENDING|N/A|y|a|b|Priority", "3|RUNNING|5|z|fluxburst o h|"]
+    slurm.answers("squeue", "\n".join([*others, job(brokers, **job_of), ""]))
+    assert slurm_launcher(brokers).launched() == [launched]
+
+
+def test_only_the_jobs_of_this_user_are_asked_for(slurm: FakeSlurm, brokers: Brokers) -> None:
+    slurm_launcher(brokers).launched()
+    assert all("--me" in asked and "--json" not in asked for asked in slurm.given("squeue"))
 
 
 def test_a_job_that_is_there_is_not_submitted_again(slurm: FakeSlurm, brokers: Brokers) -> None:
-    slurm.answers("squeue", json.dumps({"jobs": [job(brokers, "burst0")]}))
+    slurm.answers("squeue", job(brokers, "burst0"))
     slurm_launcher(brokers).launch("local-1", ["burst0"])
     assert slurm.given("sbatch") == []
     slurm_launcher(brokers).launch("local-1", ["burst0", "burst1"])
     assert "--nodes=1" in slurm.given("sbatch")[0]
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind", "why"),
+    [
+        ("PartitionTimeLimit", ParameterError, "time (from config or environment): Slurm does not"),
+        ("AccountNotAllowed", ParameterError, "account (from"),
+        ("Job's account not permitted to use this partition (p allows x not y)", ParameterError,
+         "account (from config or environment): Slurm does not start job 7 (AccountNotAllowed)"),
+        ("Job's QOS not permitted to use this partition (p denies x)", ParameterError, "QOS"),
+        ("InvalidQOS", ParameterError, "slurm_args (from"),
+        ("DependencyNeverSatisfied", ParameterError, "never be satisfied"),
+        ("BadConstraints", CapacityError, "no node of the partition can run it"),
+        ("PartitionNodeLimit", CapacityError, "does not allow so many nodes"),
+        ("PartitionConfig", CapacityError, "the partition has no such nodes"),
+        ("JobHeldAdmin", CapacityError, "a person must act: an administrator holds it"),
+        ("JobHeldUser", CapacityError, "'scontrol release'"),
+        ("PartitionDown", CapacityError, "the partition is down"),
+        ("ReqNodeNotAvail, UnavailableNodes:n[2-3]", CapacityError, "silent: n[2-3]"),
+        ("AssocGrpCPUMinutesLimit", QuotaError, "a limit of the account or the QOS"),
+        ("QOSGrpNodeMinutes", QuotaError, "a limit"),
+        ("AssocGrpWallLimit", QuotaError, "a limit"),
+        ("AssocMaxNodePerJobLimit", QuotaError, "a limit"),
+        ("AssocMaxCpuPerNode", QuotaError, "a limit"),
+        ("QOSMaxWallDurationPerJobLimit", QuotaError, "a limit"),
+        ("QOSMaxGRESMinutesPerJob", QuotaError, "a limit"),
+        ("QOSMinCpuNotSatisfied", QuotaError, "a limit"),
+    ],
+)  # fmt: skip
+def test_a_reason_that_never_passes_is_a_refusal(
+    slurm: FakeSlurm, brokers: Brokers, reason: str, kind: type[BurstError], why: str
+) -> None:
+    slurm.answers("squeue", job(brokers, state="PENDING", reason=reason))
+    (launched,) = slurm_launcher(brokers).launched()
+    assert isinstance(launched.refused, kind)
+    assert launched.refused.final
+    assert "Slurm does not start job 7" in str(launched.refused)
+    assert why in str(launched.refused)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["None", "", "Priority", "Resources", "Prolog", "Dependency", "BeginTime", "Licenses",
+     "Reservation", "Cleaning", "JobArrayTaskLimit", "BurstBufferStageIn", "FedJobLock",
+     "ReqNodeNotAvail", "ReqNodeNotAvail, Reserved for maintenance",
+     "ReqNodeNotAvail, UnavailableNodes:", "(ReqNodeNotAvail, UnavailableNodes:)",
+     "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions",
+     "AssocGrpCpuLimit", "AssocGrpCPURunMinutesLimit", "QOSGrpJobsLimit", "AssocMaxJobsLimit",
+     "QOSMaxJobsPerUserLimit", "QOSMaxNodePerUserLimit", "MaxCpuPerAccount", "AssociationJobLimit",
+     "WaitingForScheduling", "SomethingOfNextYear"],
+)  # fmt: skip
+def test_a_reason_that_may_pass_or_is_not_known_is_waited_out(
+    slurm: FakeSlurm, brokers: Brokers, reason: str
+) -> None:
+    slurm.answers("squeue", job(brokers, state="PENDING", reason=reason))
+    (launched,) = slurm_launcher(brokers).launched()
+    assert launched.refused is None
+    assert launched.waiting == f"waits in Slurm's queue ({reason or 'no reason given'})"
+
+
+def test_a_reason_of_a_job_that_has_started_refuses_nothing(
+    slurm: FakeSlurm, brokers: Brokers
+) -> None:
+    slurm.answers("squeue", job(brokers, reason="PartitionTimeLimit"))
+    assert slurm_launcher(brokers).launched()[0].refused is None
+
+
+def test_a_job_that_slurm_will_never_start_is_a_refusal_at_once(
+    slurm: FakeSlurm, brokers: Brokers
+) -> None:
+    pending = job(brokers, state="PENDING", reason="PartitionDown")
+    slurm.answers("sbatch", "7", then={"squeue": pending})
+    with pytest.raises(CapacityError, match="the partition is down"):
+        slurm_launcher(brokers).launch("local-1", HOSTS)
+
+
+# --- how long Slurm lets a job live ---
+
+
+@pytest.mark.parametrize(
+    ("partitions", "options", "lease", "asked"),
+    [
+        ("p|p*|30:00|n/a", {}, 3600, "--time=30"),
+        ("p|p*|30:00|n/a", {}, 600, "--time=10"),
+        ("p|p*|infinite|n/a", {}, 3600, "--time=60"),
+        ("p|p*|1-00:00:00|n/a", {}, 90000, "--time=1440"),
+        ("q|q|10:00|n/a\np|p*|30:00|n/a", {}, 3600, "--time=30"),
+        ("q|q|10:00|n/a\np|p*|30:00|n/a", {"partition": "q"}, 3600, "--time=10"),
+        ("q|q|10:00|n/a\np|p*|30:00|n/a", {"partition": "p,q"}, 3600, "--time=10"),
+        ("p|p*|30:00|n/a", {"time": "5"}, 3600, "--time=5"),
+        # No lease: a limit is only asked for where the partition would give less.
+        ("p|p*|infinite|n/a", {}, None, ""),
+        ("p|p*|30:00|n/a", {}, None, ""),
+        ("p|p*|30:00|5:00", {}, None, "--time=30"),
+        ("p|p*|infinite|5:00", {}, None, "--time=UNLIMITED"),
+    ],
+)
+def test_a_lease_is_no_longer_than_the_partition_allows(
+    slurm: FakeSlurm,
+    brokers: Brokers,
+    partitions: str,
+    options: dict[str, str],
+    lease: float | None,
+    asked: str,
+) -> None:
+    slurm.answers("sinfo", partitions)
+    slurm_launcher(brokers, **options).launch("local-1", ["burst0"], lease)
+    (given_,) = slurm.given("sbatch")
+    assert [word for word in given_ if word.startswith("--time")] == [asked] * bool(asked)
+
+
+def test_a_time_limit_that_the_partition_does_not_allow_is_never_asked_for(
+    slurm: FakeSlurm, brokers: Brokers
+) -> None:
+    slurm.answers("sinfo", "p|p*|30:00|n/a")
+    launcher = slurm_launcher(brokers, time="1:00:00")
+    launcher.check()
+    with pytest.raises(ParameterError, match=r"time .*: 1h is longer than the 30m that partition"):
+        launcher.launch("local-1", ["burst0"])
+    assert slurm.given("sbatch") == []
+
+
+def test_a_lease_is_renewed_up_to_what_the_partition_allows(
+    slurm: FakeSlurm, brokers: Brokers
+) -> None:
+    slurm.answers("sinfo", "p|p*|30:00|n/a")
+    slurm.answers("scontrol", "")
+    slurm.answers("squeue", job(brokers, start="100000"))
+    launcher = slurm_launcher(brokers)
+    launcher.check()
+    assert launcher.max_lifetime == 1800.0
+    assert launcher.renew("local-1", 100000.0 + 600) == 100600.0
+    assert launcher.renew("local-1", 100000.0 + 7200) == 101800.0
+    limits = [words[-1] for words in slurm.given("scontrol")]
+    assert limits == ["TimeLimit=10", "TimeLimit=30"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30", 1800), ("30:15", 1815), ("1:30:00", 5400), ("2-12", 216000), ("1-1:30", 91800),
+     ("1-00:00:01", 86401), ("infinite", math.inf), ("UNLIMITED", math.inf), ("", math.inf)],
+)  # fmt: skip
+def test_time_limits_are_read_as_slurm_writes_them(text: str, seconds: float) -> None:
+    assert parse_time(text) == seconds
+
+
+@given(st.text(max_size=12))
+def test_what_is_no_time_limit_is_a_format_error(text: str) -> None:
+    with contextlib.suppress(FormatError):
+        assert parse_time(text) >= 0
 
 
 def test_what_slurm_refuses_is_told_in_its_words(slurm: FakeSlurm, brokers: Brokers) -> None:
@@ -377,6 +556,30 @@ def test_what_slurm_refuses_is_told_in_its_words(slurm: FakeSlurm, brokers: Brok
     slurm.answers("sbatch", "", 1, "error: AssocGrpCpuLimit: Job violates accounting policy")
     with pytest.raises(QuotaError):
         slurm_launcher(brokers).launch("local-1", ["burst0"])
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "field"),
+    [
+        ("Requested time limit is invalid (missing or exceeds some limit)", ParameterError, "time"),
+        ("Invalid account or account/partition combination specified", ParameterError, "account"),
+        ("invalid partition specified: nope", ParameterError, "partition"),
+        ("Invalid qos specification", ParameterError, "slurm_args"),
+        ("Requested node configuration is not available", CapacityError, ""),
+        ("Node count specification invalid", CapacityError, ""),
+        ("More processors requested than permitted", CapacityError, ""),
+        ("Unable to contact slurm controller (connect failure)", BurstError, ""),
+    ],
+)
+def test_what_slurm_refuses_says_who_is_to_act(
+    slurm: FakeSlurm, brokers: Brokers, said: str, kind: type[BurstError], field: str
+) -> None:
+    slurm.answers("sbatch", "", 1, f"sbatch: error: Batch job submission failed: {said}")
+    with pytest.raises(kind) as caught:
+        slurm_launcher(brokers).launch("local-1", ["burst0"])
+    assert type(caught.value) is kind
+    assert said in str(caught.value)
+    assert [p.field for p in getattr(caught.value, "problems", ())] == [field] * bool(field)
 
 
 def test_an_unknown_partition_is_named_with_those_there_are(
@@ -393,7 +596,7 @@ def test_a_slurm_that_does_not_answer_is_an_error_and_nothing_is_presumed_gone(
     with pytest.raises(BurstError, match="Unable to contact slurm controller"):
         slurm_launcher(brokers).launched()
     slurm.answers("squeue", "surprise")
-    with pytest.raises(BurstError, match="squeue --json answered something else"):
+    with pytest.raises(BurstError, match="squeue answered something else"):
         slurm_launcher(brokers).launched()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +12,12 @@ from elastic_instance import bring_up, outside, wait_until
 from growing import Growing, check_transcript, growing, local_plugin, transcript
 from isolating import check_it_runs_there, isolated_transcript
 from parts import Slurm, running_slurm, slurm_available
-from support import flux_available
+from support import Elsewhere, flux_available
 
-from fluxburst import BurstState
+from fluxburst import BurstState, NodeType
 from fluxburst.cli.progress import follow
 from fluxburst.errors import BurstErrors
+from fluxburst.jobs import Mark
 
 pytestmark = [
     pytest.mark.flux,
@@ -120,6 +123,61 @@ def test_a_burst_that_waits_in_slurms_queue_says_so_and_is_given_up_in_time(
 
 
 @on_slurm
+def test_a_burst_asks_for_what_its_partition_allows_or_is_refused(
+    slurm: Slurm, by_slurm: Growing
+) -> None:
+    by_slurm.submit("-N2", "-t1m", "hostname")
+    client = by_slurm.client(launcher="slurm", partition="short")
+    assert client.policy.lifetimes.lease > 1800
+    (burst,) = bring_up(client)
+    assert burst.state is BurstState.READY
+    assert slurm("squeue", "--noheader", "--format=%P %l") == "short 30:00"
+    assert burst.lease_until is not None
+    assert burst.lease_until - client.now() <= 1800
+    client.run_unburst()
+
+    # More nodes are refused, though Slurm accepts the job: it is offered to the next plugin.
+    by_slurm.submit("-N3", "-t1m", "hostname")
+    client = by_slurm.client(launcher="slurm", partition="short")
+    other = Elsewhere("other", NodeType("node", cores=2, max_nodes=8))
+    client.plugins["other"] = other
+
+    def given_to_the_other() -> bool:
+        with contextlib.suppress(BurstErrors):
+            client.run_burst()
+        return bool(other.created)
+
+    wait_until(given_to_the_other, "it is given to the other plugin")
+    (entry,) = [e for e in client.ledger.entries() if e.burst.state is BurstState.FAILED]
+    refused = r"Slurm does not start job \d+ \(Partition(NodeLimit|Config)\): the partition"
+    assert re.search(refused, entry.burst.error)
+    assert slurm("squeue", "--noheader", "--states=PENDING,RUNNING") == ""
+    (mark,) = [job.mark for job in client.instance.pending_jobs()]
+    assert mark == Mark("other", other.created[0])
+
+
+@on_slurm
+def test_a_job_that_is_held_while_it_waits_in_slurms_queue_is_a_refusal(
+    slurm: Slurm, by_slurm: Growing
+) -> None:
+    busy = slurm("sbatch", "--parsable", "--nodes=4", "--wrap=sleep 600")
+    wait_until(lambda: slurm("squeue", "-j", busy, "-h", "-o%t") == "R", "the nodes are busy")
+    by_slurm.submit("-N3", "hostname")
+    client = by_slurm.client(launcher="slurm")
+    client.run_burst()
+    (burst,) = client.refresh_bursts()
+    assert burst.state is BurstState.REQUESTED
+    slurm("scontrol", "hold", f"name={burst.name}")
+    client.refresh_bursts()
+    wait_until(lambda: slurm("squeue", "--noheader", "--format=%i") == busy, "its job is cancelled")
+    (burst,) = client.refresh_bursts()
+    assert burst.state is BurstState.FAILED
+    assert "(JobHeldAdmin), and a person must act: an administrator holds it" in burst.error
+    assert client.instance.pending_jobs()[0].mark is None
+    slurm("scancel", busy)
+
+
+@on_slurm
 def test_a_slurm_job_that_somebody_cancels_is_mended_by_the_next_run(
     slurm: Slurm, by_slurm: Growing
 ) -> None:
@@ -145,6 +203,7 @@ def test_a_slurm_job_that_somebody_cancels_is_mended_by_the_next_run(
 def test_an_unknown_partition_is_refused_and_the_job_stays_free(by_slurm: Growing) -> None:
     by_slurm.submit("-N3", "hostname")
     client = by_slurm.client(launcher="slurm", partition="nope")
-    with pytest.raises(BurstErrors, match=r"Slurm has no partition 'nope' \[choose from main\]"):
+    refused = r"Slurm has no partition 'nope' \[choose from main, short\]"
+    with pytest.raises(BurstErrors, match=refused):
         client.run_burst()
     assert client.instance.pending_jobs()[0].mark is None

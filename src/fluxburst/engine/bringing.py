@@ -22,6 +22,7 @@ from fluxburst.errors import (
     CapacityError,
     FluxburstError,
     LimitError,
+    ParameterError,
     PatienceError,
     QuotaError,
 )
@@ -345,11 +346,12 @@ class Bringer:
             burst = by_name.get(getattr(one, "burst", ""))
             if burst is not None:
                 self._count_failure(burst, one)
-            if burst is not None and isinstance(one, (CapacityError, QuotaError, PatienceError)):
+            if burst is not None and _may_fit_elsewhere(one):
                 self.outcome.refused[burst.plugin, burst.node_type] = str(one)
                 theirs = {j: job for j in burst.jobs if isinstance(job := request.jobs.get(j), Job)}
                 self.outcome.homeless.update(theirs)
-                self.outcome.offered_on.append((one, frozenset(theirs)))
+                if not isinstance(one, ParameterError):  # which a person must know of anyway
+                    self.outcome.offered_on.append((one, frozenset(theirs)))
         self._failed(plugin, error)
 
     def _count_failure(self, burst: Burst, error: FluxburstError) -> None:
@@ -357,7 +359,9 @@ class Bringer:
         ledger = self._records.ledger
         breaker = ledger.breakers().get(key, Breaker(*key))
         now = self._records.now()
-        ledger.set_breaker(failed(breaker, self.policy.breakers, now, str(error)))
+        final = getattr(error, "final", False)
+        policy = self.policy.breakers
+        ledger.set_breaker(failed(breaker, policy, now, str(error), final=final))
 
     def _give_up(self, plugin: BurstPlugin, request: BurstRequest, why: str) -> None:
         """Take bursts for failed whose creation has not been answered, and have them taken down."""
@@ -374,3 +378,8 @@ class Bringer:
     def _failed(self, plugin: BurstPlugin, error: FluxburstError) -> None:
         self.outcome.errors.append(error)
         self._hooks.phase_failed("run", plugin, error)
+
+
+def _may_fit_elsewhere(error: FluxburstError) -> bool:
+    """Whether what one plugin could not bring up may come from another."""
+    return isinstance(error, (CapacityError, ParameterError, QuotaError, PatienceError))

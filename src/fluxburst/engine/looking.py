@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fluxburst.answers import check_adopted, check_burst, check_names
 from fluxburst.breakers import failed
@@ -39,6 +39,7 @@ class _Seen:
         there: The bursts that exist, by name, with what the plugin says of them (None: only that
             they exist); None where it cannot tell.
         refreshed: Bursts that were coming, as they are now.
+        refused: Why bursts among these will not come after all, by name.
         complete: Whether what is not there is known to be gone, and not only not listed yet.
         changed: The bursts that have changed since it was asked: the answer says nothing of them.
     """
@@ -47,6 +48,7 @@ class _Seen:
     refreshed: Sequence[Burst]
     complete: bool = False
     changed: frozenset[str] = frozenset()
+    refused: Mapping[str, BurstError] = field(default_factory=dict)
 
 
 class Looker:
@@ -141,7 +143,9 @@ class Looker:
 
         def run() -> _Seen:
             seen = _what_is_there(plugin) if all_of_it else _Seen(None, ())
-            return replace(seen, refreshed=[_refreshed(plugin, burst) for burst in coming])
+            refused: dict[str, BurstError] = {}
+            refreshed = [_refreshed(plugin, burst, refused) for burst in coming]
+            return replace(seen, refreshed=refreshed, refused=refused)
 
         def settle(answer: Answer) -> None:
             error = answer.exception()
@@ -178,7 +182,9 @@ class Looker:
                 continue
             if known.exit_code is not None:  # how its job ended is settled
                 burst = replace(burst, exit_code=known.exit_code, error=known.error)
-            if burst.exit_code is not None:
+            if burst.name in seen.refused and burst.exit_code is None:
+                self._refused(plugin, burst, seen.refused[burst.name])
+            elif burst.exit_code is not None:
                 self._ended_there(plugin, burst)
             elif burst == known:
                 continue
@@ -186,6 +192,13 @@ class Looker:
                 self._broken(plugin, burst)
             else:
                 self._records.record(plugin, burst)
+
+    def _refused(self, plugin: BurstPlugin, burst: Burst, error: BurstError) -> None:
+        """End a burst that its provider will not supply after all; others are offered its jobs."""
+        self._count_failure(burst, final=True)
+        self._end_it(plugin, burst)
+        self.errors.append(error)
+        self._hooks.phase_failed("run", plugin, error)
 
     def _adopt(self, plugin: BurstPlugin, seen: _Seen) -> None:
         """Let a plugin know of what is there, and change nothing."""
@@ -379,12 +392,13 @@ class Looker:
             return ""
         return f"it did not join within {format_duration(limit)}"
 
-    def _count_failure(self, burst: Burst) -> None:
+    def _count_failure(self, burst: Burst, *, final: bool = False) -> None:
         ledger = self._records.ledger
         key = burst.plugin, burst.node_type
         breaker = ledger.breakers().get(key, Breaker(*key))
         now = self._records.now()
-        ledger.set_breaker(failed(breaker, self.policy.breakers, now, burst.error))
+        policy = self.policy.breakers
+        ledger.set_breaker(failed(breaker, policy, now, burst.error, final=final))
 
 
 _NEVER_ANSWERED = "whoever asked for it ended before it was answered"
@@ -424,15 +438,20 @@ def _what_is_there(plugin: BurstPlugin) -> _Seen:
     return _Seen(dict.fromkeys(check_names(plugin.list_bursts(), "list_bursts()")), ())
 
 
-def _refreshed(plugin: BurstPlugin, burst: Burst) -> Burst:
-    """Return a burst as its plugin sees it; a plugin that cannot tell leaves a note on it."""
+def _refreshed(plugin: BurstPlugin, burst: Burst, refused: dict[str, BurstError]) -> Burst:
+    """Return a burst as its plugin sees it; a plugin that cannot tell leaves a note on it.
+
+    One that its provider will not supply after all is noted as refused.
+    """
     try:
         return check_burst(plugin.refresh(replace(burst, error="")), burst, "refresh()")
     except FAILURES as error:  # a provider's library may raise anything
-        why = str(as_burst_error(error, plugin.name, burst.name))
+        failure = as_burst_error(error, plugin.name, burst.name)
         if burst.exit_code is not None:
-            return replace(burst, output=f"{UNREAD}{why}")
-        return replace(burst, error=why)
+            return replace(burst, output=f"{UNREAD}{failure}")
+        if failure.final:
+            refused[burst.name] = failure
+        return replace(burst, error=str(failure))
 
 
 def _joined(burst: Burst, up: Collection[str]) -> Burst:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from fluxburst import Burst, BurstState, Job, Node, NodeType, flux_config
-from fluxburst.checks import check_log_level, check_price, run_checks
-from fluxburst.elastic import BURST_PROPERTY, check_certificate, find_flux, load
+from fluxburst.checks import run_checks
+from fluxburst.elastic import BURST_PROPERTY, find_flux
 from fluxburst.errors import (
     CapacityError,
-    FormatError,
     ParameterError,
     Problem,
-    RequestError,
 )
 from fluxburst.isolation import output_finding, remote_jobspec
 from fluxburst.joining import ElasticPlugin
@@ -40,13 +39,12 @@ from fluxburst_local.launchers import (
     SrunLauncher,
     SshLauncher,
 )
+from fluxburst_local.parameter_checks import CHECKS
 from fluxburst_local.parameters import BurstParameters
 
 LOOPBACK = "127.0.0.1"
 ENDING_SECONDS = 15.0
 POLL_SECONDS = 0.1
-RUN_DIR_BYTES = 24
-"""Flux wants run directories of at most 96 bytes, and theirs have names of up to 70."""
 
 
 class LocalBurst(ElasticPlugin):
@@ -100,24 +98,21 @@ class LocalBurst(ElasticPlugin):
         Raises:
             ParameterError: for all that is wrong.
         """
-        checks: dict[str, Callable[[LocalBurst], None]] = {
-            "config_dir": LocalBurst._check_directory,
-            "flux_root": LocalBurst._check_flux_root,
-            "hostnames": LocalBurst._check_hostnames,
-            "log_level": lambda plugin: check_log_level(plugin.params.log_level),
-            "run_dir": LocalBurst._check_run_dir,
-            "price": lambda plugin: check_price(plugin.params.price),
-            "max_nodes": LocalBurst._check_max_nodes,
-        }
-        wrong = run_checks(checks, self)
+        wrong = run_checks(CHECKS, self)
         problems = [Problem(field, "config or environment", why) for field, why in wrong]
         if problems:
             raise ParameterError(self.name, problems)
         return True
 
     def diagnose(self) -> Iterable[Finding]:
-        """Check that the output of jobs in isolated bursts can be kept here."""
-        return [output_finding(self.params.output_dir)] if self.isolated else []
+        """Check that output of isolated jobs can be kept, and that Slurm allows the time limit."""
+        if self.isolated:
+            yield output_finding(self.params.output_dir)
+        if isinstance(self.launcher, SlurmLauncher):
+            try:
+                self.launcher.check_time()
+            except ParameterError as error:
+                yield Finding("error", str(error), "shorten it, or name another partition")
 
     # --- what it supplies ------------------------------------------------------------------
 
@@ -180,17 +175,26 @@ class LocalBurst(ElasticPlugin):
                 self._prepare_isolated(burst, hosts)
             lease = None if burst.lease_until is None else burst.lease_until - time.time()
             self.launcher.launch(burst.name, hosts, lease)
+            burst = self._with_lease_that_holds(burst)
         if burst.isolated:
             return self.refresh(burst)
         # In a queue it does not cost yet, and the time that its nodes have to join has not begun.
         state = BurstState.REQUESTED if self.launcher.queues else BurstState.STARTING
         return replace(burst, state=state, hostnames=tuple(hosts))
 
+    def _with_lease_that_holds(self, burst: Burst) -> Burst:
+        """Return a burst whose lease is no longer than its launcher lets brokers live."""
+        longest = self.launcher.max_lifetime
+        if burst.lease_until is None or longest == math.inf:
+            return burst
+        return replace(burst, lease_until=min(burst.lease_until, time.time() + longest))
+
     def renew(self, burst: Burst) -> Burst:
         """Have the job of the brokers end later, where the launcher starts them in one."""
-        if burst.lease_until is not None:
-            self.launcher.renew(burst.name, burst.lease_until)
-        return burst
+        if burst.lease_until is None:
+            return burst
+        until = self.launcher.renew(burst.name, burst.lease_until)
+        return replace(burst, lease_until=min(until, burst.lease_until))
 
     def delete(self, burst: Burst) -> None:
         """Drain its nodes, wait for their jobs, end the brokers, disconnect and undrain the nodes.
@@ -243,8 +247,15 @@ class LocalBurst(ElasticPlugin):
         return [self._with_shape(burst, nodes) for burst in bursts.values()]
 
     def refresh(self, burst: Burst) -> Burst:
-        """Return a burst as it is now; one whose nodes did not join in time has failed."""
+        """Return a burst as it is now; one whose nodes did not join in time has failed.
+
+        Raises:
+            BurstError: a final one, if its job will wait in Slurm's queue for ever.
+        """
         there = {launched.name: launched for launched in self.launcher.launched()}
+        refused = there[burst.name].refused if burst.name in there else None
+        if refused is not None:
+            raise refused
         if burst.isolated:
             return self._as_told(burst, there.get(burst.name))
         nodes = {node.hostname: node for node in self._declared()}
@@ -417,45 +428,6 @@ class LocalBurst(ElasticPlugin):
         if params.launcher == "ssh":
             return SshLauncher(brokers, params.ssh_args, params.flux_user or "")
         return ProcessLauncher(brokers)
-
-    def _check_directory(self) -> None:
-        if self.params.config_dir is not None:
-            check_certificate(self.directory / "curve.cert")
-            load(self.directory)
-
-    def _check_flux_root(self) -> None:
-        if self.params.flux_root is not None:
-            find_flux(self.params.flux_root)
-
-    def _check_hostnames(self) -> None:
-        if self.params.hostnames is None:
-            return
-        hosts = parse_hostlist(self.params.hostnames)
-        if not hosts:
-            raise FormatError(self.params.hostnames, "a hostlist (RFC 29) of at least one host")
-        if self.params.config_dir is None:
-            return
-        unknown = [host for host in hosts if host not in self.elastic.burst_hosts]
-        if unknown:
-            declared = format_hostlist(self.elastic.burst_hosts)
-            raise RequestError(
-                f"{format_hostlist(unknown)} is not declared as a burst node in "
-                f"{self.directory / 'config' / 'system.toml'} [declared: {declared}]"
-            )
-
-    def _check_run_dir(self) -> None:
-        if not self.params.run_dir.is_absolute():
-            raise RequestError(f"must be an absolute path, got {str(self.params.run_dir)!r}")
-        if self.params.launcher == "process" and not os.access(self.params.run_dir, os.W_OK):
-            raise RequestError(f"{self.params.run_dir} is no directory that can be written to")
-        if len(os.fsencode(self.params.run_dir)) > RUN_DIR_BYTES:
-            raise RequestError(
-                f"must be at most {RUN_DIR_BYTES} bytes long, for the sockets in it (unix(7))"
-            )
-
-    def _check_max_nodes(self) -> None:
-        if self.params.max_nodes is not None and self.params.max_nodes < 0:
-            raise RequestError(f"must be 0 or more, got {self.params.max_nodes}")
 
 
 def _type_name(cores: int, gpus: int) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from fluxburst.errors import BurstError
+
 
 @dataclass(frozen=True)
 class Launched:
@@ -17,6 +19,7 @@ class Launched:
         lost: Those of them whose broker is no more.
         since: When it got its machines, in seconds since the epoch; None while it waits for them.
         waiting: Why it waits, where that is known.
+        refused: Why it will wait for ever, if it is so.
     """
 
     name: str
@@ -24,6 +27,7 @@ class Launched:
     lost: frozenset[str] = frozenset()
     since: float | None = None
     waiting: str = ""
+    refused: BurstError | None = None
 
 
 class Launcher(Protocol):
@@ -46,8 +50,15 @@ class Launcher(Protocol):
         """
         ...
 
-    def renew(self, name: str, until: float) -> None:
+    @property
+    def max_lifetime(self) -> float:
+        """How long brokers live at most once they are started, in seconds; inf for no limit."""
+        ...
+
+    def renew(self, name: str, until: float) -> float:
         """Let a burst's brokers live until then, in seconds since the epoch, if they had a lease.
+
+        Returns until when they will live, if that is sooner.
 
         Raises:
             BurstError: if that is not granted.

@@ -51,7 +51,12 @@ class FluxLauncher:
             )
         self._rank()
 
-    def renew(self, name: str, until: float) -> None:
+    @property
+    def max_lifetime(self) -> float:
+        """How long a burst's job lives at most: no limit of the enclosing instance is known."""
+        return math.inf
+
+    def renew(self, name: str, until: float) -> float:
         """Raise the time limit of the burst's jobs (flux-update(1)), if they have one.
 
         Raises:
@@ -64,6 +69,7 @@ class FluxLauncher:
                     self._flux("update", str(job["id"]), f"duration={math.ceil(seconds)}s")
                 except CommandError as error:
                     raise BurstError(f"its job may not run longer: {error}") from error
+        return until
 
     def launch(self, name: str, hosts: Sequence[str], lease: float | None = None) -> None:
         """Submit a job for those hosts that no job of this burst is for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,8 +51,14 @@ class ProcessLauncher:
         """Return the environment to run it in."""
         return clean_environment()
 
-    def renew(self, name: str, until: float) -> None:
+    @property
+    def max_lifetime(self) -> float:
+        """How long a process lives at most: nothing ends it by itself."""
+        return math.inf
+
+    def renew(self, name: str, until: float) -> float:
         """Processes have no lease: only :meth:`end` ends them."""
+        return until
 
     def launch(self, name: str, hosts: Sequence[str], lease: float | None = None) -> None:
         """Start a process for each host that has none; nothing ends it by itself."""

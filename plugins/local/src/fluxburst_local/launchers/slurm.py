@@ -2,48 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from fluxburst.commands import CommandError, run
-from fluxburst.errors import BurstError, QuotaError
-from fluxburst.sets import format_hostlist, parse_hostlist
+from fluxburst.errors import BurstError, ParameterError, Problem
+from fluxburst.quantities import format_duration
+from fluxburst.sets import format_hostlist
+from fluxburst_local import slurm_limits, slurm_queue
 from fluxburst_local.brokers import Brokers
 from fluxburst_local.launchers.base import Launched
 from fluxburst_local.launchers.tasks import task_command
+from fluxburst_local.slurm_limits import Partition, parse_time
+from fluxburst_local.slurm_queue import SlurmJob
+from fluxburst_local.slurm_reasons import refusal, refused_submission
 
 END_SECONDS = 60.0
 POLL_SECONDS = 0.2
-
-PENDING, GONE = (
-    frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED"}),
-    frozenset(
-        {
-            "BOOT_FAIL",
-            "CANCELLED",
-            "COMPLETED",
-            "DEADLINE",
-            "FAILED",
-            "NODE_FAIL",
-            "OUT_OF_MEMORY",
-            "PREEMPTED",
-            "REVOKED",
-            "TIMEOUT",
-        }
-    ),
-)
-"""States of Slurm's jobs (squeue(1)): not started yet, and ended for good."""
-
-COMPLETING = "COMPLETING"
-"""The state of a job that has ended, and whose nodes Slurm has not got back yet (squeue(1))."""
-
-_LIMITS = ("Limit", "QOS", "Assoc", "accounting")
 
 
 @dataclass(frozen=True)
@@ -51,7 +31,7 @@ class SlurmOptions:
     """What a burst's Slurm job asks for, besides its nodes.
 
     Attributes:
-        partition: Its partition; empty for Slurm's default.
+        partition: Its partition, or several, separated by commas; empty for Slurm's default.
         account: The account that pays; empty for Slurm's default.
         time: Its time limit as Slurm writes it; empty for the partition's.
         arguments: More arguments for sbatch.
@@ -64,7 +44,7 @@ class SlurmOptions:
 
     def as_arguments(self, lease: float | None = None) -> list[str]:
         """Return the arguments for sbatch; its own time limit goes before a lease, in seconds."""
-        time = self.time or (str(_minutes(lease)) if lease is not None else "")
+        time = self.time or ("" if lease is None else _limit(lease))
         named = {"partition": self.partition, "account": self.account, "time": time}
         return [f"--{name}={value}" for name, value in named.items() if value] + [*self.arguments]
 
@@ -95,6 +75,7 @@ class SlurmLauncher:
         self._environment = environment
         self._cores = cores
         self._gpus = gpus
+        self._partitions: Sequence[Partition] = ()
 
     def check(self) -> None:
         """Check that Slurm is there, answers, and has the partition.
@@ -105,31 +86,73 @@ class SlurmLauncher:
         for command in ("sbatch", "squeue", "scancel", "sinfo"):
             if shutil.which(command) is None:
                 raise BurstError(f"there is no {command} on PATH")
-        known = self._asked("sinfo", "--noheader", "--format=%R").split()
-        if self._options.partition and self._options.partition not in known:
-            choices = ", ".join(sorted(set(known)))
-            raise BurstError(
-                f"Slurm has no partition {self._options.partition!r} [choose from {choices}]"
-            )
+        self._look_at_partitions()
 
-    def renew(self, name: str, until: float) -> None:
+    def _look_at_partitions(self) -> None:
+        """Learn what the partitions allow that its jobs go to; that may change.
+
+        Raises:
+            BurstError: if Slurm does not answer, or one is not there.
+        """
+        known = slurm_limits.partitions(self._asked)
+        self._partitions = slurm_limits.chosen(known, self._options.partition)
+
+    def check_time(self) -> None:
+        """Check that the partitions allow the time limit that is asked for.
+
+        Raises:
+            ParameterError: if one of them does not: a job with it never starts there.
+        """
+        wanted = parse_time(self._options.time) if self._options.time else 0.0
+        for one in self._partitions:
+            if wanted > one.limit:
+                longer = f"{format_duration(wanted)} is longer than the"
+                why = f"{longer} {format_duration(one.limit)} that partition {one.name} allows"
+                raise ParameterError("local", [Problem("time", "config or environment", why)])
+
+    @property
+    def max_lifetime(self) -> float:
+        """How long a burst's job lives at most, in seconds, by the partition; inf for no limit.
+
+        A QOS may allow less (sacctmgr(1)): Slurm says so once the job waits.
+        """
+        limit = min((one.limit for one in self._partitions), default=math.inf)
+        return min(limit, parse_time(self._options.time))
+
+    def renew(self, name: str, until: float) -> float:
         """Raise the time limit of the burst's jobs (scontrol(1)); operators only may do so.
+
+        It is raised up to what the partition allows. Returns when the first of the jobs ends.
 
         Raises:
             BurstError: if Slurm refuses.
         """
         if self._options.time:
-            return  # whoever chose it armed no lease
+            return until  # whoever chose it armed no lease
+        ends = [until]
         for job in self._jobs():
             if job.name == name:
-                minutes = _minutes(until - (job.since or time.time()))
-                command = ["scontrol", "update", f"JobId={job.id}", f"TimeLimit={minutes}"]
-                try:
-                    self._run(command)
-                except CommandError as error:
-                    raise BurstError(
-                        f"Slurm does not let job {job.id} run longer: {error}"
-                    ) from error
+                since = job.since or time.time()
+                seconds = min(until - since, self.max_lifetime)
+                ends.append(since + seconds)
+                self._set_limit(job, _limit(seconds))
+        return min(ends)
+
+    def _set_limit(self, job: SlurmJob, limit: str) -> None:
+        command = ["scontrol", "update", f"JobId={job.id}", f"TimeLimit={limit}"]
+        try:
+            self._run(command)
+        except CommandError as error:
+            raise BurstError(f"Slurm does not let job {job.id} run longer: {error}") from error
+
+    def _allowed(self, lease: float | None) -> float | None:
+        """Return as much of a lease as the partition allows: a longer one never starts.
+
+        None where it is for ever, and that is what the partition gives to who asks for nothing.
+        """
+        if lease is None and all(one.usual == one.limit for one in self._partitions):
+            return None
+        return min(math.inf if lease is None else lease, self.max_lifetime)
 
     def launch(self, name: str, hosts: Sequence[str], lease: float | None = None) -> None:
         """Submit a job for those hosts that no job of this burst is for."""
@@ -137,6 +160,8 @@ class SlurmLauncher:
         wanted = [host for host in hosts if host not in there]
         if not wanted:
             return
+        self._look_at_partitions()
+        self.check_time()
         self._brokers.logs(name).mkdir(parents=True, exist_ok=True, mode=0o700)
         command = [
             "sbatch",
@@ -151,17 +176,21 @@ class SlurmLauncher:
             *([f"--nodelist={','.join(wanted)}"] if self._are_nodes(wanted) else []),
             "--no-requeue",
             f"--output={self._brokers.logs(name) / 'slurm-%j.log'}",
-            *self._options.as_arguments(lease),
+            *self._options.as_arguments(self._allowed(lease)),
         ]
         try:
             self._run(command, stdin=self._script(name, wanted))
         except CommandError as error:
-            kind = QuotaError if any(word in error.output for word in _LIMITS) else BurstError
-            raise kind(f"Slurm refused the job: {error}") from error
+            message = f"Slurm refused the job: {error}"
+            raise refused_submission(error.output, message) from error
+        # Slurm accepts jobs that can never start, and mostly knows at once.
+        for one in self.launched():
+            if one.name == name and one.refused is not None:
+                raise one.refused
 
     def launched(self) -> Sequence[Launched]:
         """Return the bursts that jobs of Slurm are for."""
-        bursts: dict[str, list[_Job]] = {}
+        bursts: dict[str, list[SlurmJob]] = {}
         for job in self._jobs():
             bursts.setdefault(job.name, []).append(job)
         return [_as_launched(name, jobs) for name, jobs in bursts.items()]
@@ -187,66 +216,38 @@ class SlurmLauncher:
         return set(known).issuperset(hosts)
 
     def _comment(self, hosts: Sequence[str]) -> str:
-        return f"fluxburst {self._brokers.tag} {format_hostlist(hosts)}"
+        return f"{slurm_queue.MARK} {self._brokers.tag} {format_hostlist(hosts)}"
 
-    def _jobs(self) -> list[_Job]:
+    def _jobs(self) -> list[SlurmJob]:
         """Return the jobs that are bursts of this instance and have not ended."""
+        said = self._asked(*slurm_queue.COMMAND, **slurm_queue.ENVIRONMENT)
         try:
-            listed = json.loads(self._asked("squeue", "--json"))["jobs"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise BurstError(f"squeue --json answered something else: {error}") from error
-        found = []
-        for job in listed:
-            words = str(job.get("comment") or "").split()
-            state = _state(job)
-            if words[:2] == ["fluxburst", self._brokers.tag] and state not in GONE:
-                hosts = parse_hostlist(" ".join(words[2:]))
-                found.append(_Job(job["job_id"], job["name"], state, hosts, job))
-        return found
+            return list(slurm_queue.parse_jobs(said, self._brokers.tag))
+        except ValueError as error:
+            raise BurstError(f"squeue answered something else: {error}") from error
 
-    def _asked(self, *command: str) -> str:
+    def _asked(self, *command: str, **environment: str) -> str:
         try:
-            return self._run(command)
+            return self._run(command, **environment)
         except CommandError as error:
             raise BurstError(f"Slurm does not answer: {error}") from error
 
-    def _run(self, command: Sequence[str], stdin: str = "") -> str:
-        return run(command, stdin=stdin, environment=self._environment)
+    def _run(self, command: Sequence[str], *, stdin: str = "", **environment: str) -> str:
+        return run(command, stdin=stdin, environment={**self._environment, **environment})
 
 
-@dataclass(frozen=True)
-class _Job:
-    id: int
-    name: str
-    state: str
-    hosts: tuple[str, ...]
-    record: dict[str, Any]
-
-    @property
-    def since(self) -> float:
-        """When it started; newer Slurms write a number with whether it is set."""
-        start = self.record.get("start_time")
-        return float(start["number"] if isinstance(start, dict) else start or 0.0)
+def _limit(seconds: float) -> str:
+    """Return a time limit in Slurm's minutes, of which it wants at least one (sbatch(1))."""
+    return str(max(1, math.ceil(seconds / 60))) if seconds < math.inf else "UNLIMITED"
 
 
-def _minutes(seconds: float) -> int:
-    """Return a time limit in Slurm's minutes, of which it wants at least one."""
-    return max(1, math.ceil(seconds / 60))
-
-
-def _state(job: dict[str, Any]) -> str:
-    """Return a job's state; newer Slurms write a list of it and its flags."""
-    state = job["job_state"]
-    if not isinstance(state, list):
-        return str(state)
-    return COMPLETING if COMPLETING in state else str(state[0])
-
-
-def _as_launched(name: str, jobs: Sequence[_Job]) -> Launched:
+def _as_launched(name: str, jobs: Sequence[SlurmJob]) -> Launched:
     hosts = tuple(dict.fromkeys(host for job in jobs for host in job.hosts))
-    pending = [job for job in jobs if job.state in PENDING]
+    pending = [job for job in jobs if job.state in slurm_queue.PENDING]
     if pending:
-        reason = pending[0].record.get("state_reason") or "no reason given"
-        return Launched(name, hosts, waiting=f"waits in Slurm's queue ({reason})")
-    lost = frozenset(host for job in jobs if job.state == COMPLETING for host in job.hosts)
+        refused = filter(None, (refusal(job.reason, job.id) for job in pending))
+        waiting = f"waits in Slurm's queue ({pending[0].reason or 'no reason given'})"
+        return Launched(name, hosts, waiting=waiting, refused=next(refused, None))
+    ended = [job for job in jobs if job.state == slurm_queue.COMPLETING]
+    lost = frozenset(host for job in ended for host in job.hosts)
     return Launched(name, hosts, lost, since=max(job.since for job in jobs))

@@ -1,0 +1,97 @@
+"""What is checked of the local plugin's parameters before anything is done with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from fluxburst.checks import check_log_level, check_price
+from fluxburst.elastic import Elastic, check_certificate, find_flux, load
+from fluxburst.errors import FormatError, RequestError
+from fluxburst.sets import format_hostlist, parse_hostlist
+from fluxburst_local.parameters import BurstParameters
+from fluxburst_local.slurm_limits import parse_time
+
+RUN_DIR_BYTES = 24
+"""Flux wants run directories of at most 96 bytes, and theirs have names of up to 70."""
+
+
+class Checked(Protocol):
+    """What has the parameters, and the elastic instance that they name."""
+
+    params: BurstParameters
+
+    @property
+    def directory(self) -> Path:
+        """The elastic instance's directory."""
+        ...
+
+    @property
+    def elastic(self) -> Elastic:
+        """What the elastic instance is made of."""
+        ...
+
+
+def _check_directory(plugin: Checked) -> None:
+    if plugin.params.config_dir is not None:
+        check_certificate(plugin.directory / "curve.cert")
+        load(plugin.directory)
+
+
+def _check_flux_root(plugin: Checked) -> None:
+    if plugin.params.flux_root is not None:
+        find_flux(plugin.params.flux_root)
+
+
+def _check_hostnames(plugin: Checked) -> None:
+    params = plugin.params
+    if params.hostnames is None:
+        return
+    hosts = parse_hostlist(params.hostnames)
+    if not hosts:
+        raise FormatError(params.hostnames, "a hostlist (RFC 29) of at least one host")
+    if params.config_dir is None:
+        return
+    unknown = [host for host in hosts if host not in plugin.elastic.burst_hosts]
+    if unknown:
+        declared = format_hostlist(plugin.elastic.burst_hosts)
+        raise RequestError(
+            f"{format_hostlist(unknown)} is not declared as a burst node in "
+            f"{plugin.directory / 'config' / 'system.toml'} [declared: {declared}]"
+        )
+
+
+def _check_run_dir(plugin: Checked) -> None:
+    run_dir = plugin.params.run_dir
+    if not run_dir.is_absolute():
+        raise RequestError(f"must be an absolute path, got {str(run_dir)!r}")
+    if plugin.params.launcher == "process" and not os.access(run_dir, os.W_OK):
+        raise RequestError(f"{run_dir} is no directory that can be written to")
+    if len(os.fsencode(run_dir)) > RUN_DIR_BYTES:
+        raise RequestError(
+            f"must be at most {RUN_DIR_BYTES} bytes long, for the sockets in it (unix(7))"
+        )
+
+
+def _check_max_nodes(plugin: Checked) -> None:
+    if plugin.params.max_nodes is not None and plugin.params.max_nodes < 0:
+        raise RequestError(f"must be 0 or more, got {plugin.params.max_nodes}")
+
+
+def _check_time(plugin: Checked) -> None:
+    parse_time(plugin.params.time)
+
+
+CHECKS: Mapping[str, Callable[[Checked], None]] = {
+    "config_dir": _check_directory,
+    "flux_root": _check_flux_root,
+    "hostnames": _check_hostnames,
+    "log_level": lambda plugin: check_log_level(plugin.params.log_level),
+    "run_dir": _check_run_dir,
+    "price": lambda plugin: check_price(plugin.params.price),
+    "max_nodes": _check_max_nodes,
+    "time": _check_time,
+}
+"""For each parameter that is checked: raises RequestError for what is wrong with it."""

@@ -1,0 +1,98 @@
+"""How long Slurm lets a job of a partition live."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fluxburst.errors import BurstError, FormatError, ParameterError, Problem
+
+_TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d+){0,2})")
+_ENDLESS = frozenset({"infinite", "unlimited", "n/a", "none", ""})
+
+COMMAND = ("sinfo", "--all", "--noheader", "--format=%R|%P|%l|%L")
+"""Asks for all partitions: name, name with ``*`` for the default one, limit, default (sinfo(1))."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition of Slurm.
+
+    Attributes:
+        name: Its name.
+        default: Whether jobs that name no partition go there.
+        limit: Seconds that a job of it may ask for at most; inf for no limit.
+        usual: Seconds that a job of it gets which asks for none; inf for no limit.
+    """
+
+    name: str
+    default: bool
+    limit: float
+    usual: float
+
+
+def parse_time(text: str) -> float:
+    """Return a time limit as Slurm writes it (sbatch(1), ``--time``), in seconds; inf for none.
+
+    Minutes, ``minutes:seconds``, ``hours:minutes:seconds``, ``days-hours`` and so on.
+
+    Raises:
+        FormatError: if it is not one.
+    """
+    if text.strip().lower() in _ENDLESS:
+        return math.inf
+    match = _TIME.fullmatch(text.strip())
+    if match is None:
+        raise FormatError(text, "a time limit of Slurm, such as 30, 1:30:00 or 2-12 (sbatch(1))")
+    parts = [int(part) for part in match["parts"].split(":")]
+    if match["days"]:
+        hours, minutes, seconds = [*parts, 0, 0][:3]
+        return 86400.0 * int(match["days"]) + 3600.0 * hours + 60.0 * minutes + seconds
+    if len(parts) == 3:
+        return 3600.0 * parts[0] + 60.0 * parts[1] + parts[2]
+    return 60.0 * parts[0] + (parts[1] if len(parts) == 2 else 0)
+
+
+def partitions(ask: Callable[..., str]) -> Mapping[str, Partition]:
+    """Return Slurm's partitions by name.
+
+    Args:
+        ask: Runs a command of Slurm and returns what it wrote.
+
+    Raises:
+        BurstError: if Slurm does not answer, or with something else.
+    """
+    said = ask(*COMMAND)
+    found: dict[str, Partition] = {}
+    for line in said.splitlines():
+        try:
+            name, marked, limit, usual = line.split("|")
+            longest = parse_time(limit)
+            default = marked.endswith("*")
+            found[name] = Partition(name, default, longest, min(longest, parse_time(usual)))
+        except ValueError as error:
+            raise BurstError(f"sinfo answered something else: {line!r}") from error
+        except FormatError as error:
+            raise BurstError(f"sinfo answered something else: {error}") from error
+    return found
+
+
+def chosen(known: Mapping[str, Partition], names: str) -> Sequence[Partition]:
+    """Return the partitions that a job goes to: those it names, or the default one.
+
+    Args:
+        known: All partitions.
+        names: The names, separated by commas; empty for the default one.
+
+    Raises:
+        ParameterError: if one of them is not there.
+    """
+    wanted = [name for name in names.split(",") if name]
+    for name in wanted:
+        if name not in known:
+            choices = ", ".join(sorted(known))
+            why = f"Slurm has no partition {name!r} [choose from {choices}]"
+            raise ParameterError("local", [Problem("partition", "config or environment", why)])
+    return [known[n] for n in wanted] or [one for one in known.values() if one.default]
