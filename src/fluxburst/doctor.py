@@ -34,6 +34,7 @@ from fluxburst.errors import (
     UnreachableError,
     text_of,
 )
+from fluxburst.fluxion import findings as scheduler_findings
 from fluxburst.glance import NotAskedError, at_a_glance
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.handles.live import binding_version
@@ -137,6 +138,7 @@ class Doctor:
         yield "clock", self._check_clock
         for name in self._plugin_names():
             yield f"plugin {name}", functools.partial(self._check_plugin, name)
+        yield "scheduler", self._check_scheduler
         yield "limits", self._check_limits
         yield "metrics", self._check_metrics
         yield "bursts", self._check_bursts
@@ -326,6 +328,12 @@ class Doctor:
             return found
 
         return _within(self._there.policy.timeouts.list, f"{plugin.name}.diagnose()", ask)
+
+    def _check_scheduler(self) -> Iterable[Finding]:
+        client = self._there
+        plugins = client.plugins.values()
+        joining = not plugins or any(not plugin.isolated for plugin in plugins)
+        return scheduler_findings(client.instance.scheduler(), joining) if self._reached else ()
 
     # --- limits and money ------------------------------------------------------------------
 

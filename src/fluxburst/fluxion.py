@@ -7,12 +7,14 @@ for. Under the others such a job waits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fluxburst.commands import run
 from fluxburst.flux_config import NOTICE
+from fluxburst.plugins import Finding
+from fluxburst.scheduling import FLUXION, Scheduler
 
 WAITING_POLICIES = ("conservative", "hybrid")
 """Queue policies (flux-config-sched-fluxion-qmanager(5)) under which jobs wait for nodes."""
@@ -20,7 +22,7 @@ WAITING_POLICIES = ("conservative", "hybrid")
 REFUSING_POLICIES = ("fcfs", "easy")
 """Queue policies under which a job that asks for more nodes than are up fails."""
 
-TABLE, KEY = "sched-fluxion-qmanager", "queue-policy"
+TABLE, KEY = FLUXION, "queue-policy"
 ADVICE = f'put queue-policy = "{WAITING_POLICIES[0]}" into the table [{TABLE}] of its configuration'
 
 
@@ -43,6 +45,29 @@ def why_refused(policy: str) -> str:
         "as unsatisfiable, so no burst can begin for it, and nodes that are taken down fail the "
         "larger jobs that wait"
     )
+
+
+def findings(scheduler: Scheduler, joining: bool) -> Iterable[Finding]:
+    """Say for ``fluxburst doctor`` whether bursts can begin under an instance's scheduler.
+
+    Args:
+        scheduler: The scheduler.
+        joining: Whether burst nodes are to join the instance, or only isolated bursts are made.
+    """
+    policies = dict(scheduler.queue_policies) or {"": scheduler.queue_policy}
+    fine = True
+    for policy in REFUSING_POLICIES:
+        queues = [queue for queue, its in policies.items() if its == policy]
+        if queues:
+            fine = False
+            # An instance without queues has one that Fluxion calls so.
+            of = "" if queues in ([""], ["default"]) else f"queue {', '.join(queues)}: "
+            what, advice = f"{of}{why_refused(policy)}", f"{ADVICE}, and restart it"
+            yield Finding("error" if joining else "warning", what, advice)
+    if fine:
+        name = scheduler.name or "a scheduler that does not say which"
+        by = ", ".join(sorted(set(filter(None, policies.values()))))
+        yield Finding("ok", f"jobs are scheduled by {name}{f', policy {by}' if by else ''}")
 
 
 def policy_in(configuration: Mapping[str, Any]) -> str | None:

@@ -17,6 +17,7 @@ from fluxburst.bursts import LEAVING_STATES, LIVE_STATES, Burst, BurstState, dra
 from fluxburst.engine.giving import Giver
 from fluxburst.engine.lanes import Answer, Call, Lanes, names_of
 from fluxburst.engine.records import Records
+from fluxburst.engine.refusals import Refusals
 from fluxburst.engine.starts import Starts
 from fluxburst.errors import BurstError, BurstErrors, FluxburstError, PatienceError, RequestError
 from fluxburst.fluids import format_f58
@@ -43,6 +44,7 @@ class Ender:
         giver: What takes its jobs back.
         lanes: The threads of its plugins.
         policy: Its policy.
+        refusals: Tells which jobs would fail without some nodes.
 
     Attributes:
         gone: The bursts that went since this was last emptied.
@@ -58,9 +60,11 @@ class Ender:
         giver: Giver,
         lanes: Lanes,
         policy: Policy,
+        refusals: Refusals,
     ) -> None:
         self._hooks = hooks
         self._plugins = plugins
+        self._refusals = refusals
         self._instance = instance
         self._records = records
         self._giver = giver
@@ -83,6 +87,8 @@ class Ender:
         self.gone, self.errors = [], []
         chosen = self._chosen(names)
         for plugin_name, bursts in chosen.items():
+            for burst in bursts:
+                self._refusals.warn(burst)
             if bursts or names is None:
                 self._start(self._plugins[plugin_name], bursts, everything=names is None)
         self._lanes.wait(math.inf)
@@ -138,6 +144,7 @@ class Ender:
         plugin = self._records.plugin_of(entry.burst)
         if plugin is None or entry.burst.state in LEAVING_STATES:
             return
+        self._refusals.warn(entry.burst)
         burst = self._records.record(
             plugin, replace(entry.burst, state=BurstState.DRAINING), reason
         )

@@ -19,6 +19,7 @@ from fluxburst.engine.lanes import Lanes
 from fluxburst.engine.looking import Looker
 from fluxburst.engine.memos import Memos
 from fluxburst.engine.records import Records
+from fluxburst.engine.refusals import Refusals
 from fluxburst.engine.starts import Starts
 from fluxburst.errors import BurstErrors, FluxburstError, LedgerError, PatienceError
 from fluxburst.handles.protocol import Instance
@@ -84,7 +85,10 @@ class Engine:
         self._bringer = Bringer(
             hooks, self.records, self._giver, self.lanes, policy, self.allowance
         )
-        self._ender = Ender(hooks, plugins, instance, self.records, self._giver, self.lanes, policy)
+        refusals = Refusals(instance, self.backlog)
+        self._ender = Ender(
+            hooks, plugins, instance, self.records, self._giver, self.lanes, policy, refusals
+        )
         self._looker = Looker(
             hooks,
             plugins,
@@ -103,6 +107,7 @@ class Engine:
             self.records,
             self._ender,
             self.lanes,
+            refusals,
             policy,
             self.allowance,
         )

@@ -16,6 +16,7 @@ from fluxburst.engine.backlog import Backlog
 from fluxburst.engine.ending import Ender
 from fluxburst.engine.lanes import Answer, Call, Lanes
 from fluxburst.engine.records import Records
+from fluxburst.engine.refusals import Refusals
 from fluxburst.errors import FAILURES, BurstError, FluxburstError, LedgerError, LimitError
 from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import RUNNING
@@ -47,6 +48,7 @@ class Keeper:
         records: The client's records.
         ender: What takes its bursts down.
         lanes: The threads of its plugins.
+        refusals: Tells which jobs would fail without some nodes.
         policy: Its policy.
         allowance: Tells what the limits leave now.
     """
@@ -59,6 +61,7 @@ class Keeper:
         records: Records,
         ender: Ender,
         lanes: Lanes,
+        refusals: Refusals,
         policy: Policy,
         allowance: Callable[[], Allowance],
     ) -> None:
@@ -68,6 +71,7 @@ class Keeper:
         self._records = records
         self._ender = ender
         self._lanes = lanes
+        self._refusals = refusals
         self.policy = policy
         self._allowance = allowance
         self._refused: dict[str, str] = {}
@@ -119,21 +123,27 @@ class Keeper:
             lived = format_duration(lifetimes.max_lifetime)
             self._ender.drain(entry, f"it may live {lived} at most")
         elif self._is_idle_too_long(entry, now):
-            idle = format_duration(lifetimes.idle_timeout)
-            self._ender.drain(entry, f"{IDLE}{idle}")
+            # For the sake of jobs that its end would fail it stays, but is not renewed.
+            if self._is_late(entry, now) or not self._refusals.keep(entry.burst):
+                idle = format_duration(lifetimes.idle_timeout)
+                self._ender.drain(entry, f"{IDLE}{idle}")
         elif entry.burst.lease_until is not None:
             self._look_at_lease(entry, now)
 
     def _look_at_lease(self, entry: Entry, now: float) -> None:
         name = entry.burst.name
-        assert entry.burst.lease_until is not None
-        late = now >= entry.burst.lease_until - self._teardown(entry)
+        late = self._is_late(entry, now)
         # One whose renewal was refused is asked for again as long as there is time.
         if not (late and name in self._refused) and self._renew_if_due(entry, now):
             return
         if late:
             why = self._refused.pop(name, "it was not renewed in time")
             self._ender.drain(entry, f"its lease ends: {why}")
+
+    def _is_late(self, entry: Entry, now: float) -> bool:
+        """Whether the lease ends before a burst could be taken down in peace."""
+        until = entry.burst.lease_until
+        return until is not None and now >= until - self._teardown(entry)
 
     def _finish(self, entry: Entry, running: Collection[int]) -> None:
         """End a drained burst once no job runs on it, or its time is up."""
