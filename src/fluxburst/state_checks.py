@@ -7,12 +7,19 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from fluxburst.ledger.media import ELSEWHERE, network_file_system
 from fluxburst.ledger.place import why_unwritable
 from fluxburst.plugins import Finding
 
 
 def check_directory(directory: Path) -> Iterator[Finding]:
     """Check a state directory that is there: whether it can be written, and by whom."""
+    kind = network_file_system(directory)
+    if kind:
+        text = (
+            f"{directory} is on a network file system ({kind}), whose locks are not to be trusted"
+        )
+        yield Finding("warning", text, ELSEWHERE)
     broken = why_unwritable(directory)
     if broken:
         advice = "make room, or mend the disk: until then nothing is brought up"

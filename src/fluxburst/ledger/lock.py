@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fluxburst.errors import HeldError, LedgerError
+from fluxburst.ledger.media import check_locks, no_locks
 
 GLANCES, GLANCE_SECONDS = 10, 0.01
 """How often, and how long apart, to try again: whoever only looks has the lock for a moment."""
@@ -46,7 +47,7 @@ class InstanceLock:
 
         Raises:
             HeldError: if another client has it, saying which.
-            LedgerError: if a file cannot be made.
+            LedgerError: if a file cannot be made, or its file system has no locks.
         """
         if self.held:
             return
@@ -66,14 +67,18 @@ class InstanceLock:
 def _locked(path: Path) -> int:
     file = _opened(path)
     try:
+        check_locks(file, path)
         _take(file)
     except BlockingIOError:
         holder = os.pread(file, 500, 0).decode(errors="replace").strip()
         os.close(file)
         raise HeldError(str(path), holder or "it has not said who it is") from None
+    except LedgerError:
+        os.close(file)
+        raise
     except OSError as error:
         os.close(file)
-        raise LedgerError(str(path), f"cannot be locked: {error.strerror}") from error
+        raise no_locks(path, error) from error
     with contextlib.suppress(OSError):  # the lock holds also where a full disk takes no name
         os.ftruncate(file, 0)
         os.pwrite(file, _who().encode(), 0)
@@ -119,6 +124,8 @@ def holder_of(paths: Iterable[Path]) -> str:
         except BlockingIOError:
             who = os.pread(file, 500, 0).decode(errors="replace").strip()
             return who or "one who has not said who it is"
+        except OSError as error:
+            raise no_locks(path, error) from error
         finally:
             os.close(file)
     return ""

@@ -7,6 +7,7 @@ memory, and so is what SQLite cannot read in place without writing beside it (Wr
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 import tempfile
@@ -16,12 +17,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fluxburst.errors import LedgerError
+from fluxburst.ledger.media import check_locks
 from fluxburst.ledger.schema import VERSION, migrate, version_of
 
 BUSY_SECONDS = 10.0
 """How long to wait for another process that writes: one that shows the ledger never does."""
 
 IN_MEMORY = ":memory:"
+
+LOCK = "lock"
+"""The file beside a ledger that whoever acts has locked."""
 
 
 class Reading(NamedTuple):
@@ -49,6 +54,7 @@ def to_read(path: Path | None) -> Reading:
     """
     if path is None or not _is_there(path):
         return _empty(path)
+    _check_locks(path.with_name(LOCK))
     source, in_place = _readable(path)
     try:
         version = version_of(source, str(path))
@@ -102,6 +108,12 @@ def _is_there(path: Path) -> bool:
         return False
     except OSError as error:
         raise LedgerError(str(path), f"cannot be read: {error.strerror}") from error
+
+
+def _check_locks(lock: Path) -> None:
+    """Check that files can be locked where a ledger is: without, SQLite only waits in vain."""
+    with contextlib.suppress(FileNotFoundError, PermissionError), lock.open("rb") as file:
+        check_locks(file.fileno(), lock)
 
 
 def _empty(path: Path | None) -> Reading:

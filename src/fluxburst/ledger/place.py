@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import re
 import tempfile
@@ -14,15 +15,29 @@ from typing import Any
 
 from fluxburst.errors import LedgerError
 from fluxburst.ledger.lock import InstanceLock, holder_of
+from fluxburst.ledger.media import ELSEWHERE, network_file_system
+from fluxburst.ledger.opening import LOCK
 from fluxburst.ledger.store import Ledger
 
+__all__ = [
+    "FILE",
+    "LOCK",
+    "VARIABLE",
+    "LedgerPlace",
+    "named_directory",
+    "state_directory",
+    "why_unwritable",
+]
+
 VARIABLE = "FLUXBURST_STATE_DIR"
-FILE, LOCK = "ledger.sqlite", "lock"
+FILE = "ledger.sqlite"
 
 _ROOM = 64 * 1024
 """How many bytes a ledger needs at least to go on."""
 
 _BROKEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+
+_log = logging.getLogger(__name__)
 
 _in_memory: weakref.WeakKeyDictionary[Any, Ledger] = weakref.WeakKeyDictionary()
 
@@ -157,6 +172,15 @@ class LedgerPlace:
             lock.release()
             raise
         self._lock = lock
+        kind = "" if directory is None else network_file_system(directory)
+        if kind:
+            _log.warning(
+                "the ledger in %s is on a network file system (%s): its locks are not to "
+                "be trusted; %s",
+                directory,
+                kind,
+                ELSEWHERE,
+            )
         return True
 
     def close(self) -> None:
