@@ -126,16 +126,17 @@ def as_told(burst: Burst, told: Mapping[str, str]) -> Burst:
 
     Args:
         burst: The burst, as it was.
-        told: What the lead told: ``exit-code``, with what the job ended; or ``broken``, why it
-            never will; or ``state``, which is ``running`` once the job does. A lead that cannot
-            be heard for a moment tells nothing: the job runs on.
+        told: What the lead told: ``exit-code``, with what the job ended, and ``reason``, why, where
+            that is known; or ``broken``, why it never will; or ``state``, which is ``running`` once
+            the job does. A lead that cannot be heard for a moment tells nothing: the job runs on.
     """
     code = told.get("exit-code", "")
     if code.isdigit():
-        return replace(burst, state=BurstState.READY, exit_code=int(code), error="")
-    if told.get("broken"):
-        return lost(burst, told["broken"], began=True)
+        why = told.get("reason", "")
+        return replace(burst, state=BurstState.READY, exit_code=int(code), error=why)
     running = told.get("state") == "running" or burst.state is BurstState.READY
+    if told.get("broken"):
+        return lost(burst, told["broken"], began=running)
     return replace(burst, state=BurstState.READY if running else BurstState.STARTING, error="")
 
 

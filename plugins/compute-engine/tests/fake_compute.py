@@ -52,6 +52,8 @@ def stamp(seconds: float) -> str:
 class Refusal(Exception):  # noqa: N818 - it is an answer
     """An answer with an error in it."""
 
+    body: Any
+
     def __init__(
         self, status: int, reason: str, message: str, headers: Mapping[str, str] | None = None
     ) -> None:
@@ -59,6 +61,14 @@ class Refusal(Exception):  # noqa: N818 - it is an answer
         self.status, self.headers = status, dict(headers or {})
         one = {"message": message, "domain": "global", "reason": reason}
         self.body = {"error": {"code": status, "message": message, "errors": [one]}}
+
+
+class Page(Refusal):
+    """An answer of what stands before Google, such as a proxy's page."""
+
+    def __init__(self, status: int, body: Any) -> None:
+        super().__init__(status, "", "")
+        self.body = body
 
 
 class Dropped(Exception):  # noqa: N818 - it is what becomes of a request
@@ -118,6 +128,7 @@ class Site:
         before: Told the number of each request, from 1, before the server acts.
         after: Likewise, before it answers.
         faults: Errors to be sent: of a call, one after the other.
+        away: Zones that lists do not tell of.
     """
 
     def __init__(self, *, joins: bool = False) -> None:
@@ -135,6 +146,7 @@ class Site:
         self.before: Callable[[int], None] = lambda number: None
         self.after: Callable[[int], None] = lambda number: None
         self.faults: dict[str, list[Refusal]] = {}
+        self.away: set[str] = set()
         self.machines: dict[tuple[str, str], Machine] = {}
         self.policies: dict[str, api.ResourcePolicy] = {}
         self.operations: dict[str, api.Operation] = {}
@@ -268,6 +280,7 @@ class Site:
              "compute.instances.create", self._bulk_insert),
             (get, f"{project}/aggregated/instances", "instances.aggregatedList",
              "compute.instances.list", self._list),
+            (get, instance, "instances.get", "compute.instances.get", self._get),
             (delete, instance, "instances.delete", "compute.instances.delete", self._delete),
             (post, f"{instance}/setMetadata", "instances.setMetadata",
              "compute.instances.setMetadata", self._set_metadata),
@@ -515,7 +528,10 @@ class Site:
         answer = api.InstanceAggregatedList()
         for zone in self.zones:
             here = [one for at, one in found[first : first + self.page] if at == zone]
-            answer.items[f"zones/{zone}"] = api.InstancesScopedList(instances=here)
+            scope = api.InstancesScopedList(instances=here)
+            if zone in self.away:
+                scope = api.InstancesScopedList(warning=api.Warning(code="UNREACHABLE"))
+            answer.items[f"zones/{zone}"] = scope
         if first + self.page < len(found):
             answer.next_page_token = str(first + self.page)
         return _json(answer)
@@ -540,6 +556,9 @@ class Site:
             path = f"projects/{PROJECT}/zones/{zone}/instances/{name}"
             raise Refusal(404, "notFound", f"The resource '{path}' was not found")
         return machine
+
+    def _get(self, zone: str, name: str, *, query: Mapping[str, str], body: str) -> dict[str, Any]:
+        return _json(self._machine(zone, name).instance)
 
     def _set_metadata(
         self, zone: str, name: str, *, query: Mapping[str, str], body: str
@@ -676,7 +695,8 @@ class _Handler(BaseHTTPRequestHandler):
         except Refusal as refusal:
             status, headers, content = refusal.status, refusal.headers, refusal.body
         site.after(number)
-        self._send(status, json.dumps(content).encode(), headers)
+        page = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self._send(status, page, headers)
 
     def _check_identity(self) -> None:
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")

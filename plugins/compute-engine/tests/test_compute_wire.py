@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from compute_sites import SECRET_KEY, burst, plugin_of
-from fake_compute import Site
+from fake_compute import Page, Site
 from google.auth.exceptions import DefaultCredentialsError, RefreshError
 
 from fluxburst.errors import AuthError, BurstError, CapacityError, QuotaError, UnreachableError
@@ -25,6 +25,8 @@ from fluxburst_compute_engine.errors import (
 )
 
 LIST = "instances.aggregatedList"
+PAGES = [b"<html>404 Not Found nginx</html>", {"message": "no Route matched"}, {"error": "no"}, []]
+"""What proxies and load balancers answer with HTTP 404."""
 DENIED = "Required 'compute.instances.list' permission for 'projects/test-project'"
 
 
@@ -226,3 +228,26 @@ URLLIB3 = (
 )  # fmt: skip
 def test_what_libraries_wrap_an_error_in_is_left_out(error: object, said: str) -> None:
     assert plain(error) == said
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_404_that_is_not_googles_says_nothing_of_what_is_there(
+    site: Site, elastic: Path, page: object
+) -> None:
+    site.faults[LIST] = [Page(404, page)] * 3
+    with pytest.raises(UnreachableError):
+        plugin_of(site, elastic, retry_timeout=0).list_bursts()
+
+
+def test_a_zone_that_a_list_does_not_tell_of_has_not_lost_its_instances(
+    site: Site, elastic: Path
+) -> None:
+    plugin = plugin_of(site, elastic)
+    made = plugin.create(burst())
+    site.away = set(site.zones)
+    for ask in (lambda: plugin.refresh(made), plugin.adopt, plugin.list_bursts):
+        with pytest.raises(UnreachableError, match="could not list instances of zones/"):
+            ask()
+    site.away.clear()
+    plugin.delete(made)
+    assert site.left() == []

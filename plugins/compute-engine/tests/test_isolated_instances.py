@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,21 +10,26 @@ from typing import Any
 import pytest
 from compute_sites import SMALL, burst
 from elastic_instance import wait_until
-from fake_compute import Site
+from fake_compute import Machine, Page, Refusal, Site, stamp
 from live import Flux, running_flux
-from support import flux_available
+from support import flux_available, job, spec
+from test_compute_wire import PAGES
 
-from fluxburst import BurstState, FluxBurst
+from fluxburst import Burst, BurstState, FluxBurst
 from fluxburst.config import Config
+from fluxburst.errors import BurstError, UnreachableError
 from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.isolation import UNREAD
+from fluxburst.policy import Breaking, Policy
+from fluxburst.recordings import Recording
 from fluxburst_compute_engine import ComputeEngineBurst, isolated
 
 MOCKED: dict[str, Any] = {"isolated_burst": True, "compute_machine_type": SMALL}
 
 
-def mocked(site: Site, output: Path) -> tuple[FluxBurst, ComputeEngineBurst]:
+def mocked(site: Site, output: Path, **parameters: Any) -> tuple[FluxBurst, ComputeEngineBurst]:
     """Return a client of an embedded instance, whose one job is to burst."""
-    table = {**site.parameters, **MOCKED, "output_dir": str(output)}
+    table = {**site.parameters, **MOCKED, "output_dir": str(output), **parameters}
     client = FluxBurst(mock=True, config=Config(plugins={"compute_engine": table}))
     client.load("compute_engine")
     plugin = client.plugins["compute_engine"]
@@ -88,6 +94,114 @@ def test_one_whose_machine_is_lost_has_failed(site: Site, tmp_path: Path) -> Non
     assert plugin.refresh(made).state is BurstState.FAILED
     plugin.delete(made)
     assert site.left() == []
+
+
+# --- what is not its end, and what is ------------------------------------------------------------
+
+with_flux = pytest.mark.skipif(not flux_available(), reason="no Flux to make a certificate")
+RUNNING, GUEST, LIST = "running", "instances.getGuestAttributes", "instances.aggregatedList"
+
+
+def ran(site: Site, output: Path, **parameters: Any) -> tuple[ComputeEngineBurst, Burst, Machine]:
+    """Return a plugin, with a burst of one machine whose job runs, and has for an hour."""
+    client, plugin = mocked(site, output, retry_timeout=0, **parameters)
+    made = plugin.create(burst(nodes=1, jobs=(next(iter(client.plan().jobs)),), isolated=True))
+    site.settle()
+    (lead,) = site.machines.values()
+    lead.instance.status = "RUNNING"
+    lead.instance.creation_timestamp = lead.instance.last_start_timestamp = stamp(
+        time.time() - 3600
+    )
+    lead.guest_attributes["state"] = RUNNING
+    return plugin, plugin.refresh(made), lead
+
+
+@with_flux
+@pytest.mark.parametrize("call", [GUEST, LIST])
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_of_a_proxy_is_not_the_end_of_a_job_that_runs(
+    site: Site, tmp_path: Path, call: str, page: object
+) -> None:
+    plugin, made, _ = ran(site, tmp_path)
+    site.faults[call] = [Page(404, page)] * 3
+    with pytest.raises(UnreachableError):
+        plugin.refresh(made)
+    site.faults.clear()
+    assert plugin.refresh(made).state is BurstState.READY
+
+
+@with_flux
+def test_a_lead_that_is_not_heard_for_a_moment_runs_its_job_on(site: Site, tmp_path: Path) -> None:
+    plugin, made, lead = ran(site, tmp_path)
+    lead.guest_attributes.clear()
+    now = plugin.refresh(made)
+    assert (now.state, now.error) == (BurstState.READY, "")
+
+
+@with_flux
+def test_a_machine_that_lost_its_labels_is_not_gone(site: Site, tmp_path: Path) -> None:
+    plugin, made, lead = ran(site, tmp_path)
+    labels = dict(lead.instance.labels)
+    lead.instance.labels.clear()
+    with pytest.raises(BurstError, match="not listed by the labels"):
+        plugin.refresh(made)
+    site.faults["instances.get"] = [
+        Refusal(404, "notFound", "The resource 'zones/z' was not found")
+    ]
+    with pytest.raises(BurstError, match="zones/z"):
+        plugin.refresh(made)
+    lead.instance.labels.update(labels)
+    assert plugin.refresh(made).state is BurstState.READY
+    site.lose(lead.instance.name)
+    assert plugin.refresh(made).state is BurstState.FAILED
+
+
+@with_flux
+def test_a_job_that_the_kernel_killed_for_memory_has_ended_so(site: Site, tmp_path: Path) -> None:
+    plugin, made, lead = ran(site, tmp_path)
+    lead.guest_attributes["reason"] = "the machine had no memory left"
+    lead.guest_attributes["exit-code"] = "137"
+    now = plugin.refresh(made)
+    assert (now.exit_code, now.error) == (137, "the machine had no memory left")
+
+
+@with_flux
+def test_output_that_cannot_be_read_is_asked_for_again(site: Site, tmp_path: Path) -> None:
+    plugin, made, lead = ran(site, tmp_path)
+    lead.guest_attributes["exit-code"] = "0"
+    site.fail("instances.getSerialPortOutput", 503, "backendError")
+    now = plugin.refresh(made)
+    assert (now.exit_code, now.output.startswith(UNREAD)) == (0, True)
+    assert Path(plugin.refresh(now).output).is_file()
+
+
+@with_flux
+@pytest.mark.parametrize("why", ["TERMINATED", "STOPPING", "gone"])
+def test_a_job_whose_machine_dies_each_time_is_started_three_times(
+    site: Site, tmp_path: Path, why: str
+) -> None:
+    table = {**site.parameters, **MOCKED, "output_dir": str(tmp_path)}
+    policy = Policy(breakers=Breaking(failures=1000))
+    instance = EmbeddedInstance(Recording((job(1, spec(1, burstable=1)),), ()))
+    config = Config(plugins={"compute_engine": table}, policy=policy)
+    client = FluxBurst(instance, config=config)
+    client.load("compute_engine")
+    started: list[str] = []
+    for _ in range(30):
+        instance.advance(time.time() - instance.now())
+        client.run_burst()
+        site.settle()
+        for (_, name), machine in list(site.machines.items()):
+            if name not in started:
+                started.append(name)
+                machine.instance.status = "RUNNING"
+                machine.guest_attributes["state"] = RUNNING
+            elif why == "gone":
+                site.lose(name)
+            else:
+                machine.instance.status = why
+    assert len(started) == 3
+    assert (instance.job(1).urgency, instance.job(1).mark, site.left()) == (16, None, [])
 
 
 # --- with a live Flux ----------------------------------------------------------------------------

@@ -169,3 +169,52 @@ def test_a_job_of_an_isolated_burst_is_never_run_again(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert not (tmp_path / "asked").exists()
+
+
+@pytest.mark.parametrize(
+    ("left", "result", "told"),
+    [
+        ({"told": ""}, "oom-kill", []),
+        ({"started": "", "exit-code": "3"}, "success", ["exit-code 3"]),
+        (
+            {"started": ""},
+            "oom-kill",
+            [
+                "reason the machine had no memory left, and the kernel killed it (oom-kill)",
+                "exit-code 137",
+            ],
+        ),
+        (
+            {"started": "", "exit-code": ""},
+            "signal",
+            ["broken its broker ended before its job did (signal, killed KILL)"],
+        ),
+    ],
+)
+def test_what_a_broker_that_ended_has_not_told_is_told_when_it_has(
+    tmp_path: Path, left: dict[str, str], result: str, told: list[str]
+) -> None:
+    for name, content in left.items():
+        (tmp_path / name).write_text(content)
+    curl = tmp_path / "bin" / "curl"
+    curl.parent.mkdir()
+    curl.write_text(
+        '#!/bin/sh\nfor last do :; done\nwhile [ "$1" != --data ]; do shift; done\n'
+        f'echo "${{last##*/}} $2" >>{tmp_path}/asked\n'
+    )
+    curl.chmod(0o755)
+    done = subprocess.run(
+        ["sh", str(SCRIPT.with_name("run_job.sh")), "flux", str(tmp_path), "ended"],
+        env={
+            "PATH": f"{curl.parent}:{os.environ['PATH']}",
+            "SERVICE_RESULT": result,
+            "EXIT_CODE": "killed",
+            "EXIT_STATUS": "KILL",
+        },
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    asked = tmp_path / "asked"
+    assert (asked.read_text().splitlines() if asked.exists() else []) == told

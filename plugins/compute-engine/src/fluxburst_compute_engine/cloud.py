@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from google.cloud import compute_v1 as api
 
 from fluxburst import glance
-from fluxburst.errors import AuthError, BurstError, CapacityError, QuotaError
+from fluxburst.errors import (
+    AuthError,
+    BurstError,
+    CapacityError,
+    QuotaError,
+    UnreachableError,
+)
 from fluxburst.quantities import format_duration
 from fluxburst_compute_engine.errors import (
     BusyError,
@@ -101,8 +107,31 @@ class Compute:
         wanted = " AND ".join(f"labels.{key}={value}" for key, value in labels.items())
         client = self._client(api.InstancesClient)
         request = api.AggregatedListInstancesRequest(project=self.project, filter=wanted)
-        pages = self._pages("list instances", client.aggregated_list, request)
-        return [one for page in pages for scope in page.items.values() for one in scope.instances]
+        doing = "list instances"
+        found: list[api.Instance] = []
+        for page in self._pages(doing, client.aggregated_list, request):
+            for place, scope in page.items.items():
+                if scope.warning.code == "UNREACHABLE":  # what is there is not among these
+                    said = scope.warning.message or scope.warning.code
+                    raise UnreachableError(f"Google could not {doing} of {place}: {said}")
+                found += scope.instances
+        return found
+
+    def has(self, zone: str, name: str) -> bool:
+        """Whether an instance is there.
+
+        Raises:
+            BurstError: if that cannot be told: where the zone, or the project, is not there.
+        """
+        client = self._client(api.InstancesClient)
+        request = api.GetInstanceRequest(project=self.project, zone=zone, instance=name)
+        try:
+            self._ask(f"look up the instance {name} in {zone}", client.get, request)
+        except NotFoundError as error:
+            if f"instances/{name}" not in str(error):
+                raise
+            return False
+        return True
 
     def insert(
         self, zone: str, resource: api.BulkInsertInstanceResource, request: str, doing: str
@@ -197,7 +226,7 @@ class Compute:
         doing = f"read the guest attributes of {instance.name}"
         try:
             found = self._ask(doing, client.get_guest_attributes, request)
-        except NotFoundError:  # it has not told anything yet
+        except NotFoundError:  # it has not told anything yet, or is not there
             return {}
         return {item.key: item.value for item in found.query_value.items}
 

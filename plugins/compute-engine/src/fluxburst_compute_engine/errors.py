@@ -219,7 +219,8 @@ def _delays(error: GoogleAPICallError) -> Iterator[float]:
 
 def _from_call(error: GoogleAPICallError, doing: str) -> BurstError:
     message, status = _message(error), int(error.code or 0)
-    for code in _codes(error):
+    codes = () if status == 404 and not _is_googles(error) else _codes(error)
+    for code in codes:
         known = from_code(code, message, doing)
         if isinstance(known, BusyError):
             return BusyError(str(known), code, retry_after(error))
@@ -227,6 +228,9 @@ def _from_call(error: GoogleAPICallError, doing: str) -> BurstError:
         # permissions unless a code says otherwise.
         if type(known) is not GoogleFailure:
             return known
+    if status == 404 and not _is_googles(error):
+        said = f"what answered when Google was asked to {doing} is not Google (HTTP 404): {message}"
+        return AwayError(said, str(status), retry_after(error))
     if status == 503 or status == 500 or status == 502:
         told = f" (HTTP {status})" if hasattr(error.response, "status_code") else ""
         said = f"Google failed to {doing}: {message}{told}"
@@ -234,6 +238,23 @@ def _from_call(error: GoogleAPICallError, doing: str) -> BurstError:
     if status == 504:
         return UnreachableError(f"Google did not answer in time when asked to {doing}: {message}")
     return from_code(_STATUS_CODES.get(status, str(status)), message, doing)
+
+
+def _is_googles(error: GoogleAPICallError) -> bool:
+    """Whether an answer is a document of Google's: proxies answer HTTP 404 with pages of their own.
+
+    Google's have an object ``error`` with a code (https://google.aip.dev/193#http11json-mapping);
+    over gRPC there are no others.
+    """
+    response = error.response
+    if not hasattr(response, "json"):
+        return True
+    try:
+        document = response.json()
+    except ValueError:
+        return False
+    told = document.get("error") if isinstance(document, dict) else None
+    return isinstance(told, dict) and "code" in told
 
 
 def _codes(error: GoogleAPICallError) -> Iterator[str]:

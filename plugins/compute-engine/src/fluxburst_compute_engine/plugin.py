@@ -27,7 +27,7 @@ from fluxburst.errors import (
     Problem,
     RequestError,
 )
-from fluxburst.isolation import as_told, kept_output, remote_jobspec
+from fluxburst.isolation import as_told, lost, remote_jobspec, with_output
 from fluxburst.joining import ElasticPlugin
 from fluxburst.machine_types import MachineType, MachineTypes, machine_of, node_types
 from fluxburst.plugins import Finding, only_looking
@@ -306,7 +306,8 @@ class ComputeEngineBurst(ElasticPlugin):
                 name, self.name, written.node_type, len(hosts), written.jobs, price=written.price
             )
             if written.isolated:
-                bursts[name] = self._as_told(replace(known, isolated=True), own, hosts)
+                known = replace(known, isolated=True)
+                bursts[name] = self._as_told(known, own, hosts, adopting=True)
             else:
                 bursts[name] = self._as_it_is(known, own, hosts, adopting=True)
         draining = self._draining()
@@ -356,11 +357,13 @@ class ComputeEngineBurst(ElasticPlugin):
         found: Sequence[Machine],
         names: tuple[str, ...],
         compute: Compute | None = None,
+        *,
+        adopting: bool = False,
     ) -> Burst:
         """Return an isolated burst as its lead tells it; the job's output is put where it stays."""
         if compute is None:
             with self._connected() as opened:
-                return self._as_told(burst, found, names, opened)
+                return self._as_told(burst, found, names, opened, adopting=adopting)
         seen = health(found, names, names, time.time(), self.params.join_timeout)
         since = min((machine.began for machine in found), default=burst.since)
         lease = _earliest(burst.lease_until, end_of(found))
@@ -369,19 +372,41 @@ class ComputeEngineBurst(ElasticPlugin):
         lead = next((one for one in there if one.name == names[0]), None)
         now = burst if lead is None else as_told(burst, compute.told(lead))
         if lead is not None and now.exit_code is not None:
-            return replace(now, output=self._kept_output(now, compute, lead))
+            return self._with_output(now, compute, lead)
         if seen.lost:
-            return replace(burst, state=BurstState.FAILED, error=seen.problem)
+            if not adopting:  # where refresh() has the last word
+                self._look_again(compute, burst, found, seen.lost)
+            return lost(burst, seen.problem, began=now.state is BurstState.READY or now.joined > 0)
         late = self._late(now)
         return replace(now, state=BurstState.FAILED, error=late) if late else now
 
-    def _kept_output(self, burst: Burst, compute: Compute, lead: compute_v1.Instance) -> str:
-        """Put a job's output where it outlives its instances; return where it can be read."""
+    def _look_again(
+        self, compute: Compute, burst: Burst, found: Sequence[Machine], missing: Collection[str]
+    ) -> None:
+        """Look for instances that are not listed by their labels, where a job may run on.
+
+        Raises:
+            BurstError: if one is there, or that cannot be told.
+        """
+        listed = {machine.host for machine in found}
+        zones = sorted({machine.zone for machine in found}) or self.fleet.zones(compute)
+        for host in sorted(set(missing) - listed):
+            for zone in zones:
+                if compute.has(zone, host):
+                    raise BurstError(
+                        f"its instance {host} is there in {zone}, and is not listed by the labels "
+                        "that it was made with: what becomes of its job cannot be told",
+                        plugin=self.name,
+                        burst=burst.name,
+                    )
+
+    def _with_output(self, burst: Burst, compute: Compute, lead: compute_v1.Instance) -> Burst:
+        """Put a job's output where it outlives its instances."""
 
         def read() -> bytes:
             return isolated.output_of(compute.console(lead)).encode()
 
-        return kept_output(burst, self.params.output_dir, read, compute.console_command(lead))
+        return with_output(burst, self.params.output_dir, read)
 
     def _late(self, burst: Burst) -> str:
         """Return what is to be said of an isolated burst whose job should run, and does not."""

@@ -3,7 +3,8 @@
 # job, once, prints its output to the serial port, each line marked, and tells how it ended by guest
 # attributes (https://cloud.google.com/compute/docs/metadata/manage-guest-attributes).
 #
-# Its arguments are the flux command and the directory of the jobspec.
+# Its arguments are the flux command and the directory of the jobspec; and "ended" where it is run
+# once more, by systemd, when the broker has ended: it then tells what has not been told.
 set -u
 flux=$1
 home=$2
@@ -13,6 +14,21 @@ tell() {
     curl -fsS --retry 5 -X PUT -H 'Metadata-Flavor: Google' --data "$2" \
         "$metadata/guest-attributes/fluxburst/$1" >/dev/null
 }
+
+if [ "${3:-}" = ended ]; then
+    if [ -e "$home/told" ]; then
+        exit 0
+    elif [ -s "$home/exit-code" ]; then
+        tell exit-code "$(cat "$home/exit-code")"
+    elif [ "${SERVICE_RESULT:-}" = oom-kill ]; then # systemd.exec(5)
+        tell reason 'the machine had no memory left, and the kernel killed it (oom-kill)'
+        tell exit-code 137
+    else
+        how="${SERVICE_RESULT:-unknown}, ${EXIT_CODE:-} ${EXIT_STATUS:-}"
+        tell broken "its broker ended before its job did ($how)"
+    fi
+    exit 0
+fi
 
 if [ -e "$home/started" ]; then
     tell broken 'the machine was started again while its job ran'
@@ -29,4 +45,4 @@ fi
     "$flux" job attach "$id" 2>&1
     echo $? >"$home/exit-code"
 } | sed 's/^/fluxburst| /'
-tell exit-code "$(cat "$home/exit-code")"
+tell exit-code "$(cat "$home/exit-code")" && : >"$home/told"

@@ -82,14 +82,14 @@ if [ -n "$wrap" ]; then
     IFS=$old
 fi
 
-if [ "$isolated" = true ] && [ "$name" = "$(attribute lead)" ]; then
-    set -- "$@" sh "$home/program" "$flux" "$home"
-fi
-
 # A broker ends when its lead does: the machine is then done with, and need not cost any more. One
 # of an isolated burst stays, for how its job ended to be read from it.
 after="/bin/sh -c 'systemctl poweroff'"
 [ "$isolated" = false ] || after=/bin/true
+if [ "$isolated" = true ] && [ "$name" = "$(attribute lead)" ]; then
+    set -- "$@" sh "$home/program" "$flux" "$home"
+    after="/bin/sh $home/program $flux $home ended"
+fi
 
 say "starting the broker of $name"
 if [ -d /run/systemd/system ] && [ -z "$root" ]; then
