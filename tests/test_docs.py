@@ -207,7 +207,7 @@ from test_docs import GUIDE, guides_namespace, run_in_order
 def flux(*arguments):
     return subprocess.run(["flux", *arguments], check=True, capture_output=True, text=True).stdout
 
-flux("queue", "stop")
+flux("submit", "-N1", "--exclusive", "sleep", "inf")
 job = flux("submit", "-N1", "--setattr=burstable", "hostname").strip()
 namespace = guides_namespace()
 run_in_order(GUIDE, namespace, ("gke", "guide"))

@@ -194,7 +194,15 @@ def without_locks(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]
     directory = tmp_path_factory.mktemp("preload")
     (directory / "no_locks.c").write_text(NO_LOCKS)
     library = directory / "no_locks.so"
-    command = [compiler, "-shared", "-fPIC", "-o", library, directory / "no_locks.c", "-ldl"]
+    command = [
+        compiler,
+        "-shared",
+        "-fPIC",
+        "-o",
+        str(library),
+        str(library.with_suffix(".c")),
+        "-ldl",
+    ]
     subprocess.run(command, check=True)
     return {**os.environ, "LD_PRELOAD": str(library)}
 
