@@ -262,6 +262,7 @@ class FakeSlurm:
         error: str = "",
         *,
         nodes: str = "",
+        cpus: str = "4|1|4",
         then: Mapping[str, str] | None = None,
     ) -> None:
         """Have a command answer with a text; ``then`` is what others answer once it has run."""
@@ -277,7 +278,8 @@ class FakeSlurm:
             f"for other in {[*(then or {})]!r}:\n"
             f"    os.rename({str(self.directory)!r} + f'/{{other}}.then',\n"
             f"              {str(self.directory)!r} + f'/{{other}}')\n"
-            f"print({nodes!r} if '--Node' in sys.argv else {text!r})\n"
+            f"cpus = any('%c' in word for word in sys.argv)\n"
+            f"print({nodes!r} if '--Node' in sys.argv else {cpus!r} if cpus else {text!r})\n"
             f"print({error!r}, file=sys.stderr)\nsys.exit({status})\n",
         )
 
@@ -328,6 +330,25 @@ def test_a_slurm_job_bears_the_name_of_the_burst_and_asks_for_its_nodes(
         f"--comment=fluxburst {brokers.tag} burst[0-1]",
     } <= set(given_)
     assert not any(argument.startswith("--nodelist") for argument in given_)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "asked"),
+    [("8|2|2", 8), ("4|2|2", 4), ("4|1|4\n16|2|4", 8), ("", 4)],
+)
+def test_a_slurm_job_asks_for_cores_where_slurm_counts_threads(
+    slurm: FakeSlurm, brokers: Brokers, cpus: str, asked: int
+) -> None:
+    slurm.answers("sinfo", "main|main*|infinite|n/a", cpus=cpus)
+    slurm.answers("srun", "")
+    slurm_launcher(brokers).launch("local-1", ["burst0"])
+    assert f"--cpus-per-task={asked}" in slurm.given("sbatch")[0]
+    assert f"--cpus-per-task={asked}" in (slurm.directory / "script").read_text()
+    slurm.answers("squeue", "n[1-2]")
+    steps = SrunLauncher(brokers, 4, "77", dict(os.environ))
+    steps.check()
+    assert f"--cpus-per-task={asked}" in steps.command("local-1", "n2")
+    assert slurm.given("sinfo")[-1][-1] == "--nodes=n[1-2]"
 
 
 def test_the_batch_script_becomes_srun_and_no_shell_reads_it(

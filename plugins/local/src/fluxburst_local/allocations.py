@@ -15,6 +15,7 @@ from fluxburst.elastic import this_host
 from fluxburst.errors import RequestError
 from fluxburst.sets import parse_hostlist
 from fluxburst_local.brokers import clean_environment
+from fluxburst_local.cores import cores_here, cores_of_slurm_node
 from fluxburst_local.parameters import LauncherName
 
 if sys.version_info >= (3, 11):
@@ -39,7 +40,7 @@ class Surroundings:
         address: Where others reach it.
         others: The other hosts of the allocation, where each has a name of its own.
         room: How many other nodes there are; None where that is not known.
-        cores: Cores of a node.
+        cores: Cores of a node, not hardware threads.
     """
 
     launcher: LauncherName
@@ -62,11 +63,6 @@ def surroundings(flux: str, environ: Mapping[str, str] | None = None) -> Surroun
     if environ.get("SLURM_JOB_ID"):
         return _in_slurm(environ)
     return Surroundings("process", this_host(), LOOPBACK, (), None, cores_here())
-
-
-def cores_here() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def allocated_hosts(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -150,24 +146,24 @@ def _in_flux(flux: str, uri: str) -> Surroundings:
 def _in_slurm(environ: Mapping[str, str]) -> Surroundings:
     lead = this_host()
     others = tuple(host for host in allocated_hosts(environ) if host != lead)
-    cores = environ.get("SLURM_CPUS_ON_NODE") or environ.get("SLURM_JOB_CPUS_PER_NODE") or "1"
-    digits = cores.split("(")[0].split(",")[0]
+    cpus = environ.get("SLURM_CPUS_ON_NODE") or environ.get("SLURM_JOB_CPUS_PER_NODE") or "1"
+    digits = cpus.split("(")[0].split(",")[0]
+    node = _slurm_node(lead)
     return Surroundings(
         launcher="srun" if others else "slurm",
         lead=lead,
-        address=_slurm_address(lead),
+        address=node.get("NodeAddr", lead),
         others=others,
         room=len(others) if others else None,
-        cores=int(digits) if digits.isdigit() else cores_here(),
+        cores=cores_of_slurm_node(int(digits), node) if digits.isdecimal() else cores_here(),
     )
 
 
-def _slurm_address(node: str) -> str:
-    """Return the address by which Slurm reaches a node."""
+def _slurm_node(node: str) -> Mapping[str, str]:
+    """Return what Slurm tells of a node: its address, ``NodeAddr``, and what it has."""
     try:
         said = run(["scontrol", "show", "node", node, "--oneliner"])
     except CommandError as error:
         problem = f"SLURM_JOB_ID is set, and Slurm does not tell the address of node {node}"
         raise RequestError(f"{problem}: {error}") from error
-    words = dict(word.partition("=")[::2] for word in said.split())
-    return words.get("NodeAddr", node)
+    return dict(word.partition("=")[::2] for word in said.split())

@@ -16,6 +16,7 @@ from fluxburst.quantities import format_duration
 from fluxburst.sets import format_hostlist
 from fluxburst_local import slurm_limits, slurm_queue
 from fluxburst_local.brokers import Brokers
+from fluxburst_local.cores import slurm_cpus_per_core
 from fluxburst_local.launchers.base import Launched
 from fluxburst_local.launchers.tasks import task_command
 from fluxburst_local.slurm_limits import Partition, parse_time
@@ -76,6 +77,7 @@ class SlurmLauncher:
         self._cores = cores
         self._gpus = gpus
         self._partitions: Sequence[Partition] = ()
+        self._cpus = cores
 
     def check(self) -> None:
         """Check that Slurm is there, answers, and has the partition.
@@ -89,13 +91,16 @@ class SlurmLauncher:
         self._look_at_partitions()
 
     def _look_at_partitions(self) -> None:
-        """Learn what the partitions allow that its jobs go to; that may change.
+        """Learn what the partitions have and allow that its jobs go to; that may change.
 
         Raises:
             BurstError: if Slurm does not answer, or one is not there.
         """
         known = slurm_limits.partitions(self._asked)
         self._partitions = slurm_limits.chosen(known, self._options.partition)
+        names = ",".join(one.name for one in self._partitions)
+        per_core = slurm_cpus_per_core(self._asked, f"--partition={names}")
+        self._cpus = self._cores * per_core
 
     def check_time(self) -> None:
         """Check that the partitions allow the time limit that is asked for.
@@ -171,7 +176,7 @@ class SlurmLauncher:
             f"--nodes={len(wanted)}",
             f"--ntasks={len(wanted)}",
             "--ntasks-per-node=1",
-            f"--cpus-per-task={self._cores}",
+            f"--cpus-per-task={self._cpus}",
             *([f"--gpus-per-node={self._gpus}"] if self._gpus else []),
             *([f"--nodelist={','.join(wanted)}"] if self._are_nodes(wanted) else []),
             "--no-requeue",
@@ -206,7 +211,7 @@ class SlurmLauncher:
 
     def _script(self, name: str, hosts: Sequence[str]) -> str:
         """Return the batch script: it becomes srun, and nothing in it is read by a shell."""
-        srun = ["srun", "--kill-on-bad-exit=0", "--mpi=none", f"--cpus-per-task={self._cores}"]
+        srun = ["srun", "--kill-on-bad-exit=0", "--mpi=none", f"--cpus-per-task={self._cpus}"]
         command = [*srun, *task_command(self._brokers, sys.executable, name, hosts)]
         return f"#!{sys.executable}\nimport os\nos.execvp('srun', {command!r})\n"
 

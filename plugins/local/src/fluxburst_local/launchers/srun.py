@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 
+from fluxburst.commands import CommandError, run
 from fluxburst.errors import BurstError
 from fluxburst_local.brokers import Brokers
+from fluxburst_local.cores import slurm_cpus_per_core
 from fluxburst_local.launchers.process import ProcessLauncher
 
 
@@ -24,7 +26,7 @@ class SrunLauncher(ProcessLauncher):
         self, brokers: Brokers, cores: int, job: str, environment: Mapping[str, str]
     ) -> None:
         super().__init__(brokers)
-        self._cores = cores
+        self._cores = self._cpus = cores
         self._job = job
         self._environment = environment
 
@@ -32,7 +34,7 @@ class SrunLauncher(ProcessLauncher):
         """Check that there is an allocation to run steps in.
 
         Raises:
-            BurstError: if there is none.
+            BurstError: if there is none, or Slurm does not answer.
         """
         if shutil.which("srun") is None:
             raise BurstError("there is no srun on PATH")
@@ -40,6 +42,14 @@ class SrunLauncher(ProcessLauncher):
             raise BurstError(
                 "no Slurm allocation: the instance was not started in one, and slurm_job is not set"
             )
+        nodes = self._asked("squeue", "--noheader", f"--jobs={self._job}", "--format=%N").strip()
+        self._cpus = self._cores * slurm_cpus_per_core(self._asked, f"--nodes={nodes}")
+
+    def _asked(self, *command: str) -> str:
+        try:
+            return run(command, environment=self._environment)
+        except CommandError as error:
+            raise BurstError(f"Slurm does not answer: {error}") from error
 
     def environment(self) -> dict[str, str]:
         """Return the environment to run srun in."""
@@ -54,7 +64,7 @@ class SrunLauncher(ProcessLauncher):
             f"--nodelist={host}",
             "--nodes=1",
             "--ntasks=1",
-            f"--cpus-per-task={self._cores}",
+            f"--cpus-per-task={self._cpus}",
             "--overlap",
             "--mpi=none",
             "--quit-on-interrupt",
