@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
+from fluxburst import drains
 from fluxburst.client import FluxBurst
 from fluxburst.config import Config
 from fluxburst.errors import (
@@ -142,6 +143,7 @@ class Doctor:
         yield "limits", self._check_limits
         yield "metrics", self._check_metrics
         yield "bursts", self._check_bursts
+        yield "drained nodes", self._check_drained
         yield "breakers", self._check_breakers
 
     def _plugin_names(self) -> list[str]:
@@ -408,6 +410,10 @@ class Doctor:
                 again = f"see 'fluxburst ledger --burst {entry.burst.name}'"
                 yield warning(f"{entry.burst.name}: {entry.burst.error}", again)
         yield ok(f"{len(live)} are there, or may be")
+
+    def _check_drained(self) -> Iterator[Finding]:
+        hosts = {host for entry in self._ledger.live() for host in entry.burst.hostnames}
+        yield from drains.findings(self._instance.nodes(), hosts)
 
     def _check_breakers(self) -> Iterator[Finding]:
         now = self._there.now()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
+from fluxburst import drains
 from fluxburst.bursts import Burst, drain_reason
 from fluxburst.elastic import (
     BURST_PROPERTY,
@@ -199,6 +200,12 @@ class ElasticPlugin(JoiningPlugin):
             cancel_jobs=self.params.cancel_jobs,
             end=end,
         )
+
+    def lacking(self) -> Iterable[str]:
+        """Return which of the declared burst nodes somebody has drained."""
+        hosts = frozenset(self.elastic.burst_hosts)
+        nodes = [node for node in self.instance.nodes() if node.hostname in hosts]
+        return drains.lines(drains.drained_by_others(nodes, hosts))
 
     def findings_here(self, who: str, host: str | None, port: int | None) -> Iterable[Finding]:
         """Say whether something listens where nodes are to reach the lead, as seen from here.

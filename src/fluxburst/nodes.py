@@ -60,6 +60,8 @@ class Node:
         up: Its broker is connected.
         drained: It is set aside: no new job starts on it.
         drain_reason: Why, where somebody said so.
+        drained_at: Since when somebody has drained it, in seconds since the epoch; None where
+            nobody has, or that is not known.
         properties: Its properties (RFC 20).
     """
 
@@ -75,6 +77,7 @@ class Node:
     drained: bool = False
     properties: frozenset[str] = frozenset()
     drain_reason: str = ""
+    drained_at: float | None = None
 
     @property
     def usable(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Protocol
 from fluxburst.bursts import COMING_STATES, Burst
 from fluxburst.collector import collector_paused
 from fluxburst.constraints import ALL_ALIKE, Constraint, Kinds, compiled
+from fluxburst.drains import Lacking
 from fluxburst.errors import (
     FAILURES,
     BurstError,
@@ -220,6 +221,7 @@ class Planner:
         self.residual = residual or Residual()
         self._allowance = self._bounds.allowance.copy()
         self._unusable: dict[str, BurstError] = dict(self._bounds.stuck)
+        self._lacking = Lacking(plugins)
         self._in_use: dict[str, dict[str, int]] = {}
         self._types = {name: self._types_of(plugin) for name, plugin in plugins.items()}
         self._nodes = tuple(nodes)
@@ -513,7 +515,8 @@ class Planner:
             )
         except BurstError:
             why = ""
-        return f"{name} declined: {why}" if why else f"{name} declined"
+        said = f"{name} declined: {why}" if why else f"{name} declined"
+        return "; ".join([said, *(() if types else self._lacking.of(name))])
 
     def _pack(self, accepted: Mapping[str, Sequence[_Candidate]]) -> list[_Candidate]:
         """Count the nodes for what was accepted; return what there is no room for."""
@@ -586,7 +589,7 @@ class Planner:
 
     def _turn_away(self, owner: Owner, candidate: _Candidate, why: str) -> None:
         """Note that there is no room for a job that a plugin has accepted."""
-        whole = "; ".join([why, *self._closed_of(owner)])
+        whole = "; ".join([why, *self._closed_of(owner), *self._lacking.of(owner.plugin)])
         candidate.reasons.append(f"{owner.plugin}: {whole}")
         del self._plugins[owner.plugin].jobs[candidate.job.id]
 

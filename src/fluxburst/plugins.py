@@ -328,6 +328,13 @@ class BurstPlugin:
         prices = {t.name: t.price for t in self.node_types()}
         return Burst(name, self.name, node_type, count, price=prices[node_type])
 
+    def lacking(self) -> Iterable[str]:
+        """Return why it can supply less than it was set up for, for a person; empty by default.
+
+        A plan says so of the jobs that it has no room for.
+        """
+        return ()
+
     def in_use(self) -> dict[str, int]:
         """Return how many nodes of each type there are, or will be, in bursts that live."""
         counts: dict[str, int] = {}

@@ -71,8 +71,8 @@ def nodes_from_status(resource: Mapping[str, Any], sched: Mapping[str, Any]) -> 
         # The scheduler's "down" are all that it may not use, also those that are drained or torpid.
         aside = set(parse_r(sched["down"])) - offline
         aside.update(parse_idset(resource.get("exclude") or ""))
-        reasons = {
-            rank: str(drain.get("reason") or "")
+        drains = {
+            rank: (str(drain.get("reason") or ""), _time_of(drain.get("timestamp")))
             for ranks, drain in (resource.get("drain") or {}).items()
             for rank in parse_idset(ranks)
         }
@@ -89,12 +89,17 @@ def nodes_from_status(resource: Mapping[str, Any], sched: Mapping[str, Any]) -> 
             free_cores=len(has.cores - allocated.get(rank, nothing).cores),
             free_gpus=len(has.gpus - allocated.get(rank, nothing).gpus),
             up=rank not in offline,
-            drained=rank in aside or rank in reasons,
+            drained=rank in aside or rank in drains,
             properties=properties.get(rank, frozenset()),
-            drain_reason=reasons.get(rank, ""),
+            drain_reason=drains[rank][0] if rank in drains else "",
+            drained_at=drains[rank][1] if rank in drains else None,
         )
         for rank, has in sorted(everything.items())
     )
+
+
+def _time_of(timestamp: object) -> float | None:
+    return float(timestamp) if isinstance(timestamp, (int, float)) else None
 
 
 def status_from_nodes(nodes: tuple[Node, ...]) -> dict[str, Any]:
@@ -137,7 +142,9 @@ def status_from_nodes(nodes: tuple[Node, ...]) -> dict[str, Any]:
         "resource.status": {
             "offline": format_idset(node.rank for node in nodes if not node.up),
             "drain": {
-                str(node.rank): {"reason": node.drain_reason} for node in nodes if node.drained
+                str(node.rank): {"reason": node.drain_reason, "timestamp": node.drained_at}
+                for node in nodes
+                if node.drained
             },
             "exclude": "",
         },

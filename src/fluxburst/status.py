@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fluxburst import drains
 from fluxburst.bursts import Burst, BurstState
 from fluxburst.ledger import Breaker, Entry, Ledger
 from fluxburst.ledger.export import of_entry
@@ -157,6 +158,8 @@ def of_client(client: FluxBurst, plan: Plan | None = None, problems: Sequence[st
         LedgerError: if the ledger cannot be read.
     """
     made = client.plan() if plan is None else plan
+    hosts = {host for entry in client.ledger.live() for host in entry.burst.hostnames}
+    drained = drains.lines(drains.drained_by_others(client.nodes(), hosts))
     return of_ledger(
         client.ledger,
         client.policy,
@@ -165,7 +168,7 @@ def of_client(client: FluxBurst, plan: Plan | None = None, problems: Sequence[st
         instance=client.instance.name,
         jobs=count_jobs(made),
         holder=client.holder(),
-        problems=[*problems, *(str(error) for error in made.errors)],
+        problems=[*problems, *(str(error) for error in made.errors), *drained],
         unwritable=client.why_unwritable(),
     )
 

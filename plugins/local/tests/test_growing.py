@@ -491,8 +491,20 @@ def test_a_node_that_somebody_drained_is_not_used_and_stays_drained(grown: Growi
     (burst,) = bring_up(client)
     assert burst.hostnames == ("burst1", "burst2")
     client.run_unburst()
+    assert client.remaining() == []
     assert grown.flux("resource", "drain", "-no", "{ranks} {reason}") == "1 bad memory"
-    grown.flux("resource", "undrain", "1")
+    wide = grown.submit("-N4", "hostname")
+    drained = r"burst0 is drained since 20\S+ \S+Z \('bad memory'\) and not used: "
+    drained += "'flux resource undrain burst0' brings it back"
+    reasons = {decision.id: decision.reasons for decision in client.plan().decisions}
+    assert re.search(drained, reasons[wide][0])
+    grown.flux("resource", "drain", "2-3", "bad disk")
+    reasons = {decision.id: decision.reasons for decision in client.plan().decisions}
+    assert re.fullmatch(
+        f"local declined; {drained}; burst\\[1-2\\] are drained .*", reasons[wide][0]
+    )
+    grown.flux("cancel", str(wide))
+    grown.flux("resource", "undrain", "1-3")
 
 
 def test_the_contract_of_all_plugins(grown: Growing) -> None:

@@ -280,13 +280,17 @@ class EmbeddedInstance:
         for rank in ranks:
             node = self._nodes[rank]
             if not node.drained:
-                self._nodes[rank] = replace(node, drained=True, drain_reason=reason)
+                self._nodes[rank] = replace(
+                    node, drained=True, drain_reason=reason, drained_at=self._now
+                )
 
     @_locked
     def undrain(self, ranks: Collection[int]) -> None:
         """Take nodes back."""
         for rank in ranks:
-            self._nodes[rank] = replace(self._nodes[rank], drained=False, drain_reason="")
+            self._nodes[rank] = replace(
+                self._nodes[rank], drained=False, drain_reason="", drained_at=None
+            )
         self._changed = True
 
     @_locked

@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from fluxburst import Burst, BurstState, Job, Node, NodeType, flux_config
+from fluxburst import Burst, BurstState, Job, Node, NodeType, drains, flux_config
 from fluxburst.checks import run_checks
 from fluxburst.elastic import BURST_PROPERTY, find_flux
 from fluxburst.errors import (
@@ -141,6 +141,10 @@ class LocalBurst(ElasticPlugin):
         if self.isolated and job.user != os.getuid():
             return False
         return super().schedule(job)
+
+    def lacking(self) -> Iterable[str]:
+        """Return which of the burst nodes that it may use somebody has drained."""
+        return drains.lines(drains.drained_by_others(self._declared(), self._hosts))
 
     def in_use(self) -> dict[str, int]:
         """Return how many nodes of each type are up, or belong to a burst."""
