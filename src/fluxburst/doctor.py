@@ -30,6 +30,7 @@ from fluxburst.errors import (
     FluxburstError,
     FluxUnavailableError,
     InstanceError,
+    NotOwnerError,
     RequestError,
     UnknownPluginError,
     UnreachableError,
@@ -111,6 +112,7 @@ class Doctor:
         self._alone: Ledger | None = None
         self._silent: Mapping[str, str] = {}
         self._reached = isinstance(instance, EmbeddedInstance)
+        self._guest = False
 
     def examine(self) -> list[Checked]:
         """Make all checks, and return what they found, in order."""
@@ -130,8 +132,8 @@ class Doctor:
         yield "config", self._check_config
         yield "client", self._check_client
         yield "flux", self._check_flux
-        if self._client is None:
-            return
+        if self._client is None or self._guest:
+            return  # of nothing else a guest could be told
         yield "packages", self._check_packages
         yield "state directory", self._check_state_directory
         yield "ledger", self._check_ledger
@@ -221,10 +223,11 @@ class Doctor:
             return
         self._reached = True
         yield ok(f"the instance {name} answers, it is Flux {version}")
-        owner = self._instance.attribute("security.owner")
-        if owner and owner != str(os.getuid()):
-            text = f"the instance's owner is user {owner}, this is user {os.getuid()}"
-            yield wrong(text, "run fluxburst as the instance's owner")
+        try:
+            self._instance.check_owner()
+        except NotOwnerError as error:
+            self._guest = True
+            yield wrong(str(error), "run fluxburst as the instance's owner")
 
     # --- state -----------------------------------------------------------------------------
 

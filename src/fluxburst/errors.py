@@ -117,6 +117,10 @@ class InstanceError(FluxburstError):
     """The instance did not do what was asked of it, or went away while being asked."""
 
 
+class NotOwnerError(RequestError):
+    """Only the instance's owner may do what was asked, and this process is somebody else's."""
+
+
 class LedgerError(FluxburstError):
     """The ledger cannot be read or written: nothing is brought up without it."""
 

@@ -128,6 +128,9 @@ class RemoteInstance:
     def nodes(self) -> tuple[Node, ...]:
         return tuple(self._call("instance", "nodes"))
 
+    def check_owner(self) -> None:
+        """Whoever made it owns it."""
+
     def scheduler(self) -> Scheduler:
         return EMBEDDED
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,7 +47,15 @@ def ledger_in(directory: Path) -> Ledger:
         RequestError: if there is no such directory.
         LedgerError: if the ledger cannot be read.
     """
-    if not directory.is_dir():
+    try:
+        there = stat.S_ISDIR(directory.stat().st_mode)
+    except PermissionError as error:
+        raise RequestError(
+            f"{directory} is not this user's to look into: run fluxburst as the user it belongs to"
+        ) from error
+    except OSError:
+        there = False
+    if not there:
         raise RequestError(f"{directory} is not a directory: there is no ledger in it")
     return Ledger(directory / FILE, "", read_only=True)
 

@@ -186,6 +186,9 @@ class EmbeddedInstance:
         """Return every node, by rank."""
         return tuple(self._nodes[rank] for rank in sorted(self._nodes))
 
+    def check_owner(self) -> None:
+        """Whoever made it owns it."""
+
     def scheduler(self) -> Scheduler:
         """Return the rules that it was given."""
         return self._scheduler

@@ -26,7 +26,7 @@ from typing import Any
 
 from fluxburst.errors import FluxUnavailableError, FluxVersionError, InstanceError
 from fluxburst.fluids import format_f58
-from fluxburst.handles import journal, live_queues
+from fluxburst.handles import access, journal, live_queues
 from fluxburst.handles.bell import Bell
 from fluxburst.handles.feed import Feed
 from fluxburst.handles.holding import started_meanwhile
@@ -177,6 +177,7 @@ class LiveInstance:
         together.
         """
         with self._specs_lock, self._asking("its pending jobs") as requests:
+            access.check_owner(requests)
             records = _list(requests, PENDING, ["all"])
             self._forget_moved(records)
             self._fetch_specs(requests, [record["id"] for record in records])
@@ -239,6 +240,15 @@ class LiveInstance:
             if isinstance(answer, OSError):
                 raise _answered("for its nodes", answer) from answer
         return nodes_from_status(*answers)
+
+    def check_owner(self) -> None:
+        """Check that the instance takes this process for its owner.
+
+        Raises:
+            NotOwnerError: if it does not, with what can be done.
+        """
+        with self._asking("who its owner is") as requests:
+            access.check_owner(requests)
 
     def scheduler(self) -> Scheduler:
         """Return the rules of the module that provides the service ``sched`` (RFC 27)."""
@@ -464,6 +474,9 @@ class LiveInstance:
         return handle
 
     def _unavailable(self, error: OSError, what: str) -> Exception:
+        refused = access.refused(error)
+        if refused is not None:
+            return refused
         problem = error.strerror or str(error)
         if self._reached:
             return InstanceError(f"the Flux instance was asked {what}, but is away: {problem}")
@@ -495,6 +508,7 @@ class LiveInstance:
         with self._feed_lock:
             try:
                 if self._feed is None:
+                    self.check_owner()
                     self._feed = Feed(self._open(what))
                 yield self._feed
             except BaseException as error:

@@ -98,6 +98,14 @@ class Instance(Protocol):
         """Return every node the instance knows, up or down, by rank."""
         ...
 
+    def check_owner(self) -> None:
+        """Check that this process has the rights of the instance's owner.
+
+        Raises:
+            NotOwnerError: if it has not.
+        """
+        ...
+
     def scheduler(self) -> Scheduler:
         """Return the rules by which it starts jobs, as they are now."""
         ...

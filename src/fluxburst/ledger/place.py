@@ -10,10 +10,11 @@ import re
 import tempfile
 import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fluxburst.errors import LedgerError
+from fluxburst.errors import FluxUnavailableError, InstanceError, LedgerError
 from fluxburst.ledger.lock import InstanceLock, holder_of
 from fluxburst.ledger.media import ELSEWHERE, network_file_system
 from fluxburst.ledger.opening import LOCK
@@ -119,6 +120,7 @@ class LedgerPlace:
             LedgerError: if it cannot be opened.
         """
         if self._ledger is None:
+            self._check_owner()
             in_memory = self.directory is None
             self._ledger = self._shared() if in_memory else self._read()
         return self._ledger
@@ -150,6 +152,7 @@ class LedgerPlace:
         """
         if self.held:
             return False
+        self._check_owner()
         directory = self.directory
         if directory is not None:
             try:
@@ -206,6 +209,14 @@ class LedgerPlace:
         directory = self.directory
         assert directory is not None
         return Ledger(directory / FILE, self._instance.name, read_only=True)
+
+    def _check_owner(self) -> None:
+        """Have a guest told so at once: an empty ledger of his own would tell him nothing.
+
+        An instance that is away decides on nobody's rights, and its ledger can be read.
+        """
+        with suppress(FluxUnavailableError, InstanceError):
+            self._instance.check_owner()
 
     def _shared(self) -> Ledger:
         if self._instance not in _in_memory:

@@ -1,0 +1,72 @@
+"""Who this process is to a live instance: its owner, or a guest (RFC 12, flux-config-access(5)).
+
+Flux says it itself: a broker answers ``ping`` with the roles that it gave this connection, so
+``allow-root-owner`` counts as Flux counts it. A guest may list jobs, all or in private mode his
+own; jobspecs of others, nodes, urgencies and queues are the owner's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+
+from fluxburst.errors import NotOwnerError
+from fluxburst.handles.rpc import Requests
+
+OWNER = 1
+"""``FLUX_ROLE_OWNER``, a bit of ``rolemask``."""
+
+_OWN_JOBS = (
+    "Flag your jobs (flux submit --setattr=burstable); flux jobs -ao '{id.f58} {user.fluxburst}' "
+    "shows where they were given"
+)
+
+
+def check_owner(requests: Requests) -> None:
+    """Check that the instance takes this process for its owner.
+
+    Raises:
+        NotOwnerError: if it does not, with what can be done.
+        OSError: if it does not answer.
+    """
+    answer = requests.ask("broker.ping", {})
+    if not answer["rolemask"] & OWNER:
+        owner = requests.ask("attr.get", {"name": "security.owner"})["value"]
+        raise NotOwnerError(_of_owner(str(owner)))
+
+
+def refused(error: OSError) -> NotOwnerError | None:
+    """Return what it means that an instance did not let this process in, if it means that."""
+    if error.errno == errno.EPERM:
+        return NotOwnerError(
+            f"the instance does not let {_name_of(os.getuid())} in: it is another user's, and "
+            "allows no guests (allow-guest-user in its table [access]); run fluxburst as its owner"
+        )
+    if error.errno == errno.EACCES:
+        return NotOwnerError(
+            f"{_name_of(os.getuid())} cannot enter the directory that the instance is reached in: "
+            "it is another user's, and allows no guests; run fluxburst as its owner"
+        )
+    return None
+
+
+def _of_owner(owner: str) -> str:
+    uid = int(owner) if owner.isdecimal() else -1
+    who = _name_of(uid)
+    me = _name_of(os.getuid())
+    needs = f"this needs the rights of the instance's owner, {who}; {me} is a guest"
+    account = who.partition(" ")[0]
+    if os.getuid() == 0:
+        return (
+            f"{needs} as well, unless allow-root-owner = true in the instance's table [access]: "
+            f"run it as {account} (runuser -u {account} -- fluxburst …)"
+        )
+    return f"{needs} of it. {_OWN_JOBS}; for more, ask {account} to run 'fluxburst why JOBID'"
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} (user {uid})"
+    except (KeyError, OverflowError):
+        return f"user {uid}"
