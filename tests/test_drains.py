@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from support import Joining, client_on, job, spec
 
@@ -29,10 +30,15 @@ class Declared(Joining):
         return lines(drained_by_others(self.instance.nodes()))
 
 
-def node(rank: int, reason: str = "bad disk", at: float | None = START, **fields: object) -> Node:
-    made = Node(rank, f"burst{rank}", 8, drained=True, drain_reason=reason, drained_at=at)
+def node(
+    rank: int,
+    reason: str = "bad disk",
+    at: float | None = START,
+    properties: frozenset[str] | None = None,
+) -> Node:
     burst = frozenset({"burst"})
-    return Node(**{**made.__dict__, "properties": burst, **fields})  # type: ignore[arg-type]
+    made = Node(rank, f"burst{rank}", 8, drained=True, drain_reason=reason, drained_at=at)
+    return replace(made, properties=burst if properties is None else properties)
 
 
 def test_nodes_of_one_reason_and_time_are_told_together() -> None:

@@ -1,7 +1,7 @@
 """Burst nodes that somebody has drained: which, why, since when, and how they come back.
 
-Flux keeps a reason and a time for each (flux-resource(1)), and not who it was: the reason is all that
-is known of them. Nodes that are drained as their burst is taken down are not meant.
+Flux keeps a reason and a time for each (flux-resource(1)), and not who it was. Nodes that are
+drained as their burst is taken down are not meant.
 """
 
 from __future__ import annotations
