@@ -12,6 +12,7 @@ import pytest
 
 from fluxburst import Burst, BurstPlugin, BurstState
 from fluxburst.answers import check_adopted, check_created, check_names
+from fluxburst.burst_names import burst_name
 from fluxburst.bursts import COMING_STATES
 from fluxburst.errors import BurstError, CapacityError
 from fluxburst.nodes import check_node_types
@@ -39,14 +40,26 @@ def check_contract(
     plugin = make_plugin()
     check_node_types(plugin.node_types())
     assert node_type in [kind.name for kind in plugin.node_types()]
-    stem = plugin.name.replace("_", "-")
-    wanted = Burst(f"{stem}-0a1b2c3d4e5f", plugin.name, node_type, 2, price=1.0)
-    wanted = replace(wanted, lease_until=now + LEASE_SECONDS)
+    name = burst_name(plugin.name, plugin.instance_tag, node_type, [1])
+    wanted = Burst(name, plugin.name, node_type, 2, price=1.0, lease_until=now + LEASE_SECONDS)
+    _names_tell_whose_it_is(plugin, wanted)
     _nothing_is_there(plugin, wanted, left)
     created = _is_made_once(plugin, wanted, left)
     _others_find_it(make_plugin(), created)
     _is_taken_down(make_plugin(), created, left)
     _a_refusal_has_its_type(make_plugin(), wanted, left, out_of_capacity)
+
+
+def _names_tell_whose_it_is(plugin: BurstPlugin, wanted: Burst) -> None:
+    assert plugin.owns(wanted.name)
+    assert plugin.owns(f"{wanted.name}-2")
+    assert plugin.owns(plugin.by_hand(1, None).name)
+    assert len(plugin.by_hand(1, None).name) <= 40
+    another = wanted.name.replace(plugin.instance_tag[:8], "00000000")
+    for name in another, f"x{wanted.name}", f"{wanted.name}x", "prod-db-1", "":
+        assert not plugin.owns(name)
+        with pytest.raises(BurstError, match="is not a burst of this instance"):
+            plugin.cleanup(name)
 
 
 def _nothing_is_there(plugin: BurstPlugin, wanted: Burst, left: Callable[[], list[str]]) -> None:
@@ -71,6 +84,7 @@ def _is_made_once(plugin: BurstPlugin, wanted: Burst, left: Callable[[], list[st
 
 def _others_find_it(plugin: BurstPlugin, created: Burst) -> None:
     assert list(plugin.list_bursts()) == [created.name]
+    assert plugin.owns(created.name), "what another process of this instance made is ours"
     adopted = plugin.adopt()
     assert adopted is not None
     (found,) = check_adopted(adopted, plugin.name)

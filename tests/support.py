@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fluxburst import Burst, BurstParameters, BurstPlugin, BurstState, FluxBurst, Job, NodeType
+from fluxburst.burst_names import prefix_of, tag_of
 from fluxburst.config import Config
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.jobs import Mark
@@ -207,6 +208,17 @@ def assign(client: FluxBurst, marks: Mapping[int, Mark]) -> None:
         for job, mark in marks.items()
     )
     client.instance.set_marks(marks)
+
+
+def named(plugin: str, rest: object, instance: str = "") -> str:
+    """Return a name of the form that a plugin's bursts have.
+
+    Args:
+        plugin: The plugin's name.
+        rest: How the name ends: up to eight hexadecimal digits.
+        instance: The instance's name; a plugin that no client has loaded knows none.
+    """
+    return f"{prefix_of(plugin, tag_of(instance))}{rest}"
 
 
 @functools.cache

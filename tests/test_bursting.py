@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import Elsewhere, assign, client_with, job, spec
+from support import Elsewhere, assign, client_with, job, named, spec
 
 from fluxburst import (
     Burst,
@@ -258,9 +258,9 @@ def test_capacity_by_hand_needs_no_job() -> None:
     client = client_with(cloud)
     assert client.run_burst(request_burst=True, nodes=3, tasks=6) == []
     (burst,) = cloud.bursts.values()
-    assert (burst.name, burst.nodes, burst.jobs) == ("cloud-1", 3, ())
+    assert (burst.name, burst.nodes, burst.jobs) == (named("cloud", 1), 3, ())
     (again,) = client.request_burst("cloud", 2, None)
-    assert (again.name, again.nodes) == ("cloud-2", 2)
+    assert (again.name, again.nodes) == (named("cloud", 2), 2)
 
 
 def test_capacity_by_hand_gives_no_job_away() -> None:
@@ -314,11 +314,11 @@ def test_run_unburst_takes_all_bursts_of_all_plugins_down() -> None:
 def test_run_unburst_takes_down_what_only_the_provider_knows_of() -> None:
     class Remembers(Elsewhere):
         def list_bursts(self) -> Collection[str]:
-            return ["forgotten"]
+            return [named("cloud", "f")]
 
     cloud = Remembers("cloud")
-    assert client_with(cloud).run_unburst() == ["forgotten"]
-    assert cloud.deleted == ["forgotten"]
+    assert client_with(cloud).run_unburst() == [named("cloud", "f")]
+    assert cloud.deleted == [named("cloud", "f")]
 
 
 def test_an_error_in_one_plugin_does_not_keep_the_others_from_being_taken_down() -> None:
@@ -331,9 +331,9 @@ def test_an_error_in_one_plugin_does_not_keep_the_others_from_being_taken_down()
     client.run_burst(request_burst=True, nodes=1)
     with pytest.raises(BurstErrors, match="will not go") as caught:
         client.run_unburst()
-    assert cloud.deleted == ["cloud-1"]
-    assert [burst.name for burst in caught.value.bursts] == ["cloud-1"]
-    left = stuck.bursts["stuck-1"]
+    assert cloud.deleted == [named("cloud", 1)]
+    assert [burst.name for burst in caught.value.bursts] == [named("cloud", 1)]
+    left = stuck.bursts[named("stuck", 1)]
     assert left.state is BurstState.ENDING
     assert "could not be taken down, it may cost money" in left.error
     assert "will not go" in left.error
@@ -357,11 +357,11 @@ def test_named_bursts_only_are_taken_down() -> None:
     client = client_with(cloud)
     client.request_burst("cloud", 1, None)
     client.request_burst("cloud", 1, None)
-    assert client.run_unburst(["cloud-2"]) == ["cloud-2"]
-    assert cloud.bursts["cloud-1"].state is BurstState.READY
+    assert client.run_unburst([named("cloud", 2)]) == [named("cloud", 2)]
+    assert cloud.bursts[named("cloud", 1)].state is BurstState.READY
     with pytest.raises(RequestError, match="there is no burst 'cloud-9'"):
-        client.run_unburst(["cloud-1", "cloud-9"])
-    assert cloud.bursts["cloud-1"].state is BurstState.READY
+        client.run_unburst([named("cloud", 1), "cloud-9"])
+    assert cloud.bursts[named("cloud", 1)].state is BurstState.READY
 
 
 def test_a_package_can_take_bursts_down_in_its_own_way() -> None:
@@ -583,7 +583,7 @@ def test_a_burst_counts_as_gone_only_if_the_plugin_says_so() -> None:
 
         def list_bursts(self) -> Collection[str]:
             self.asked += 1
-            return ["b-1"] if self.asked == 1 else []
+            return [named("cloud", 1)] if self.asked == 1 else []
 
     client = client_with(Forgetful("cloud"))
     assert client.run_unburst() == []
@@ -595,14 +595,14 @@ def test_an_unknown_name_is_not_denied_while_a_plugin_cannot_be_asked() -> None:
             raise BurstError("does not answer")
 
     with pytest.raises(BurstErrors, match="does not answer"):
-        client_with(Mute("mute")).run_unburst(["b-1"])
+        client_with(Mute("mute")).run_unburst([named("cloud", 1)])
 
 
 def test_one_name_may_be_given_as_text() -> None:
     cloud = Elsewhere("cloud")
     client = client_with(cloud)
     client.request_burst("cloud", 1, None)
-    assert client.run_unburst("cloud-1") == ["cloud-1"]
+    assert client.run_unburst(named("cloud", 1)) == [named("cloud", 1)]
     client.wait_for_jobs(states="inactive")
 
 
@@ -656,7 +656,7 @@ def test_a_client_that_is_let_go_lets_another_act(tmp_path: Path) -> None:
         second.request_burst("cloud", 1, None)
     del first
     gc.collect()
-    assert [burst.name for burst in second.request_burst("cloud", 1, None)] == ["cloud-2"]
+    assert [burst.name for burst in second.request_burst("cloud", 1, None)] == [named("cloud", 2)]
     second.close()
 
 

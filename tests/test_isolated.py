@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import Apart, Elsewhere, job, spec
+from support import Apart, Elsewhere, job, named, spec
 
 from fluxburst import Burst, BurstState, FluxBurst, NodeType
 from fluxburst.errors import BurstErrors, CapacityError, RequestError
@@ -405,7 +405,7 @@ def test_capacity_by_hand_is_refused(client: FluxBurst) -> None:
 
 
 def test_one_that_is_found_without_its_job_is_taken_down(client: FluxBurst, cloud: Apart) -> None:
-    stray = Burst("apart-0123456789ab", "apart", "node", 1, (99,), BurstState.READY)
+    stray = Burst(named("apart", "57a1"), "apart", "node", 1, (99,), BurstState.READY)
     cloud.there[stray.name] = replace(stray, isolated=True)
     client.run_burst()
     client.run_burst()

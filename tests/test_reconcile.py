@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
-from support import Elsewhere, assign, job, spec
+from support import Elsewhere, assign, job, named, spec
 
 from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, NodeType, hookimpl
 from fluxburst.cli import main
@@ -21,6 +21,7 @@ from fluxburst.recordings import Recording
 MakePackage = Callable[..., str]
 There = dict[str, Burst]
 NODE = NodeType("node", cores=8)
+OLD, LOST, FIRST, SECOND = (named("cloud", rest) for rest in ("01d", "105", 1, 2))
 
 
 class Cloud(Elsewhere):
@@ -155,7 +156,7 @@ def test_a_burst_of_another_process_has_its_jobs_and_observers_are_not_told_agai
 
 
 def test_a_burst_that_is_in_no_record_is_known_as_it_is() -> None:
-    there = {"lost": replace(failed("lost"), state=BurstState.STARTING, error="")}
+    there = {LOST: replace(failed(LOST), state=BurstState.STARTING, error="")}
     instance = instance_with(job(1), job(2))
     cloud = Cloud(there)
     process(instance, cloud).adopt_bursts()
@@ -163,7 +164,7 @@ def test_a_burst_that_is_in_no_record_is_known_as_it_is() -> None:
 
 
 def test_a_burst_that_is_in_no_record_is_taken_down_once_no_job_runs_on_it() -> None:
-    there = {"lost": replace(failed("lost"), state=BurstState.READY, hostnames=("lost-0",))}
+    there = {LOST: replace(failed(LOST), state=BurstState.READY, hostnames=("lost-0",))}
     instance = instance_with()
     instance.add_nodes(["lost-0"], NODE)
     running = instance.submit(spec(1, 8, duration=100.0))
@@ -171,23 +172,23 @@ def test_a_burst_that_is_in_no_record_is_taken_down_once_no_job_runs_on_it() -> 
     cloud = Cloud(there)
     client = process(instance, cloud)
     client.reconcile()
-    assert (cloud.bursts["lost"].state, cloud.deleted) == (BurstState.DRAINING, [])
+    assert (cloud.bursts[LOST].state, cloud.deleted) == (BurstState.DRAINING, [])
     assert [node.drained for node in client.nodes()] == [True]
     instance.wait_for_jobs([running], JobState.INACTIVE)
     assert instance.job(running)["success"]
     client.reconcile()
-    assert (cloud.deleted, there) == (["lost"], {})
-    assert cloud.bursts["lost"].state in {BurstState.ENDED, BurstState.FAILED}
+    assert (cloud.deleted, there) == ([LOST], {})
+    assert cloud.bursts[LOST].state in {BurstState.ENDED, BurstState.FAILED}
 
 
 def test_adopting_changes_nothing() -> None:
-    there = {"old": failed("old")}
+    there = {OLD: failed(OLD)}
     instance = instance_with(job(1), job(2))
-    before = {1: Mark("cloud", "old"), 2: Mark("cloud", "gone")}
+    before = {1: Mark("cloud", OLD), 2: Mark("cloud", "gone")}
     assign(FluxBurst(instance), before)
     cloud = Cloud(there)
     process(instance, cloud).adopt_bursts()
-    assert (cloud.deleted, cloud.created, list(there)) == ([], [], ["old"])
+    assert (cloud.deleted, cloud.created, list(there)) == ([], [], [OLD])
     assert marks(instance) == before
 
 
@@ -229,8 +230,8 @@ def test_a_burst_by_hand_takes_no_name_of_another_process() -> None:
     instance = instance_with()
     (first,) = process(instance, Cloud(there)).request_burst("cloud", 1, None)
     (second,) = process(instance, Cloud(there)).request_burst("cloud", 1, None)
-    assert (first.name, second.name) == ("cloud-1", "cloud-2")
-    assert sorted(there) == ["cloud-1", "cloud-2"]
+    assert (first.name, second.name) == (FIRST, SECOND)
+    assert sorted(there) == [FIRST, SECOND]
 
 
 def test_the_named_bursts_of_another_process_are_taken_down_and_no_other() -> None:
@@ -240,8 +241,8 @@ def test_the_named_bursts_of_another_process_are_taken_down_and_no_other() -> No
     first.request_burst("cloud", 1, None)
     first.request_burst("cloud", 1, None)
     cloud = Cloud(there)
-    assert process(instance, cloud).run_unburst(["cloud-1"]) == ["cloud-1"]
-    assert (cloud.deleted, list(there)) == (["cloud-1"], ["cloud-2"])
+    assert process(instance, cloud).run_unburst([FIRST]) == [FIRST]
+    assert (cloud.deleted, list(there)) == ([FIRST], [SECOND])
 
 
 def test_a_burst_that_fails_takes_none_of_another_process_with_it() -> None:
@@ -251,26 +252,26 @@ def test_a_burst_that_fails_takes_none_of_another_process_with_it() -> None:
     client = process(instance, cloud)
     client.request_burst("cloud", 1, None)
     process(instance, Cloud(there)).request_burst("cloud", 1, None)
-    there["cloud-1"] = failed("cloud-1")
+    there[FIRST] = failed(FIRST)
     client.refresh_bursts()
-    assert (cloud.deleted, list(there)) == (["cloud-1"], ["cloud-2"])
+    assert (cloud.deleted, list(there)) == ([FIRST], [SECOND])
 
 
 # --- mending -----------------------------------------------------------------------------------
 
 
 def test_a_burst_that_failed_is_taken_down_and_its_jobs_are_planned_anew_at_once() -> None:
-    there = {"old": failed("old")}
+    there = {OLD: failed(OLD)}
     instance = instance_with(job(1), job(2))
-    assign(FluxBurst(instance), {1: Mark("cloud", "old")})
+    assign(FluxBurst(instance), {1: Mark("cloud", OLD)})
     cloud = Cloud(there)
     client = process(instance, cloud)
     assert client.run_burst() == []
     (new,) = cloud.created
-    assert (cloud.deleted, list(there)) == (["old"], [new])
+    assert (cloud.deleted, list(there)) == ([OLD], [new])
     assert marks(instance) == {1: Mark("cloud", new), 2: Mark("cloud", new)}
     assert cloud.bursts[new].jobs == (1, 2)
-    assert (cloud.bursts["old"].state, cloud.bursts["old"].error) == (
+    assert (cloud.bursts[OLD].state, cloud.bursts[OLD].error) == (
         BurstState.FAILED,
         "lost a node",
     )
@@ -292,14 +293,14 @@ def test_what_failed_comes_up_again_under_a_name_that_no_burst_had() -> None:
 
 
 def test_a_failed_burst_that_still_runs_jobs_is_left_until_they_have_ended() -> None:
-    there = {"old": failed("old", hostnames=("old-0",), nodes=2)}
+    there = {OLD: failed(OLD, hostnames=("old-0",), nodes=2)}
     instance = instance_with()
     instance.add_nodes(["old-0"], NODE)
     running = instance.submit(spec(1, 8, duration=100.0))
     instance.advance(0)
     assert instance.jobs_on([0]) == [running]
     waiting = instance.submit(spec(2, 8, burstable=1))
-    assign(FluxBurst(instance), {waiting: Mark("cloud", "old")})
+    assign(FluxBurst(instance), {waiting: Mark("cloud", OLD)})
     cloud = Cloud(there)
     process(instance, cloud).reconcile()
     assert (cloud.deleted, marks(instance)) == ([], {waiting: None})
@@ -307,10 +308,10 @@ def test_a_failed_burst_that_still_runs_jobs_is_left_until_they_have_ended() -> 
     process(instance, cloud).run_burst()
     (new,) = cloud.created
     assert marks(instance) == {waiting: Mark("cloud", new)}
-    assert (cloud.deleted, sorted(there)) == ([], sorted(["old", new]))
+    assert (cloud.deleted, sorted(there)) == ([], sorted([OLD, new]))
     instance.wait_for_jobs([running], JobState.INACTIVE)
     process(instance, cloud).reconcile()
-    assert cloud.deleted == ["old"]
+    assert cloud.deleted == [OLD]
     assert list(there) == [new]
 
 
@@ -334,26 +335,26 @@ def test_marks_on_bursts_that_are_not_there_are_taken_off_where_that_can_be_told
 
 
 def test_reconciling_again_finds_nothing_to_do() -> None:
-    there = {"old": failed("old")}
+    there = {OLD: failed(OLD)}
     instance = instance_with(job(1))
-    assign(FluxBurst(instance), {1: Mark("cloud", "old")})
+    assign(FluxBurst(instance), {1: Mark("cloud", OLD)})
     cloud = Cloud(there)
     client = process(instance, cloud)
     client.reconcile()
     client.reconcile()
-    assert (cloud.deleted, marks(instance)) == (["old"], {1: None})
+    assert (cloud.deleted, marks(instance)) == ([OLD], {1: None})
 
 
 def test_a_failed_burst_that_cannot_be_taken_down_is_reported_and_tried_again() -> None:
-    there = {"old": failed("old")}
+    there = {OLD: failed(OLD)}
     instance = instance_with(job(1))
-    assign(FluxBurst(instance), {1: Mark("cloud", "old")})
+    assign(FluxBurst(instance), {1: Mark("cloud", OLD)})
     cloud = Cloud(there)
     cloud.stuck = True
     client = process(instance, cloud)
-    with pytest.raises(BurstErrors, match="plugin cloud, burst old: will not go"):
+    with pytest.raises(BurstErrors, match=f"plugin cloud, burst {OLD}: will not go"):
         client.reconcile()
-    left = cloud.bursts["old"]
+    left = cloud.bursts[OLD]
     assert left.state is BurstState.ENDING
     assert "lost a node; what is left of it could not be taken down" in left.error
     assert cloud.in_use() == {"node": 1}
@@ -386,9 +387,9 @@ class Mute(Cloud):
 def test_a_plugin_that_cannot_be_asked_is_left_alone_and_the_rest_is_done(
     raises: BaseException, said: str
 ) -> None:
-    there = {"old": failed("old")}
+    there = {OLD: failed(OLD)}
     instance = instance_with(job(1), job(2), job(3))
-    mute, cloud = Mute({"m": failed("m")}, name="mute"), Cloud(there)
+    mute, cloud = Mute({}, name="mute"), Cloud(there)
     mute.raises = raises
     client = process(instance, mute, cloud)
     witness = watched(client)
@@ -396,14 +397,14 @@ def test_a_plugin_that_cannot_be_asked_is_left_alone_and_the_rest_is_done(
     mute.bursts["k"] = known
     assign(
         FluxBurst(instance),
-        {1: Mark("mute", "gone"), 2: Mark("cloud", "gone"), 3: Mark("cloud", "old")},
+        {1: Mark("mute", "gone"), 2: Mark("cloud", "gone"), 3: Mark("cloud", OLD)},
     )
     with pytest.raises(BurstErrors) as caught:
         client.reconcile()
     assert [str(error) for error in caught.value.errors] == [said]
     assert (mute.bursts, mute.deleted) == ({"k": known}, [])
     assert marks(instance) == {1: Mark("mute", "gone"), 2: None, 3: None}
-    assert (cloud.deleted, there) == (["old"], {})
+    assert (cloud.deleted, there) == ([OLD], {})
     assert witness.failures == [("adopt", said)]
 
 
@@ -434,7 +435,7 @@ def test_adopting_tells_of_the_plugins_that_can_also_where_one_cannot() -> None:
     mute, cloud = Mute({}, name="mute"), Cloud(there)
     with pytest.raises(BurstErrors, match="plugin mute: does not answer"):
         process(instance, mute, cloud).adopt_bursts()
-    assert list(cloud.bursts) == ["cloud-1"]
+    assert list(cloud.bursts) == [FIRST]
 
 
 @pytest.mark.parametrize("answer", ["cloud-1", ["cloud-1"], [None], 7], ids=repr)
@@ -808,10 +809,10 @@ ADOPTED = (
     CLOUD.replace("STARTING", "READY")
     + """
     def adopt(self):
-        return [Burst("old", "cloud", "node", 1, state=BurstState.FAILED, error="no such image")]
+        return [Burst(OLD, "cloud", "node", 1, state=BurstState.FAILED, error="no such image")]
 
 Cloud.adopt = adopt
-""".replace("\n    ", "\n")
+""".replace("\n    ", "\n").replace("OLD", repr(named("cloud", "01d", "embedded")))
 )
 
 

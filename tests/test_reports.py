@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import named
 
 from fluxburst import Burst, BurstState, Decision, Outcome
 from fluxburst.cli import main
@@ -61,6 +62,7 @@ def fluxburst_register_plugins():
 """
 
 NOW = EmbeddedInstance(load(BUNDLED)).now()
+FIRST, NINTH = (named("cloud", number, "embedded") for number in (1, 9))
 JOB = load(BUNDLED).jobs[0].id
 MOCK = (f"--mock={BUNDLED}", "--plugin=cloud")
 
@@ -373,7 +375,7 @@ def test_unburst_proves_that_nothing_is_left(run: Run, tmp_path: Path) -> None:
     at = (*MOCK, "--state-dir", str(tmp_path))
     assert run("run", "--nodes", "2", *at)[0] == 0
     done = json_of(run("unburst", "--all", "--verify", "--json", *at))
-    assert done == {"gone": ["cloud-1"], "errors": [], "remaining": []}
+    assert done == {"gone": [FIRST], "errors": [], "remaining": [], "strangers": {}}
     assert "Nothing is left." in run("unburst", "--all", "--verify", *at)[1]
     assert json_of(run("unburst", "--all", "--json", *at))["remaining"] is None
 
@@ -381,18 +383,18 @@ def test_unburst_proves_that_nothing_is_left(run: Run, tmp_path: Path) -> None:
 def test_unburst_names_what_is_left(run: Run, tmp_path: Path) -> None:
     at = (*MOCK, "--state-dir", str(tmp_path))
     assert run("run", "--nodes", "2", *at)[0] == 0
-    cloud().LISTED.append("cloud-9")
+    cloud().LISTED.append(NINTH)
     status, _, err = run("unburst", "--all", "--verify", *at)
     assert status == 1
-    assert "plugin cloud: burst cloud-9 may be there: its plugin lists it" in err
+    assert f"plugin cloud: burst {NINTH} may be there: its plugin lists it" in err
     assert run("unburst", "--all", *at)[0] == 0
 
 
 def test_unburst_of_one_burst_looks_for_that_one_only(run: Run, tmp_path: Path) -> None:
     at = (*MOCK, "--state-dir", str(tmp_path))
     assert run("run", "--nodes", "2", *at)[0] == 0
-    cloud().LISTED.append("cloud-9")
-    assert run("unburst", "cloud-1", "--verify", *at)[0] == 0
+    cloud().LISTED.append(NINTH)
+    assert run("unburst", FIRST, "--verify", *at)[0] == 0
 
 
 def test_a_plugin_that_cannot_be_asked_is_no_proof(run: Run, tmp_path: Path) -> None:
@@ -417,5 +419,5 @@ def test_bursts_of_a_plugin_that_is_not_loaded_are_left_and_named(run: Run, stat
 def test_log_lines_are_json_if_that_is_asked_for(run: Run) -> None:
     _, _, err = run("run", "-v", "--nodes=1", "--log-format", "json", *MOCK)
     lines = [json.loads(line) for line in err.splitlines()]
-    assert "cloud-1" in {line.get("burst") for line in lines}
+    assert FIRST in {line.get("burst") for line in lines}
     assert "fluxburst: INFO:" in run("run", "-v", "--nodes=1", *MOCK)[2]

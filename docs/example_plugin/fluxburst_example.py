@@ -31,7 +31,7 @@ class ExampleBurst(BurstPlugin):
         (self.params.directory / f"{burst.name}.json").unlink(missing_ok=True)
 
     def list_bursts(self) -> list[str]:
-        return [path.stem for path in self.params.directory.glob("*.json")]
+        return [p.stem for p in self.params.directory.glob("*.json") if self.owns(p.stem)]
 
 
 @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import weakref
 from collections import OrderedDict
@@ -299,7 +300,6 @@ class FluxBurst:
                 Planner(
                     self.hooks,
                     self.plugins,
-                    self.instance.name,
                     self._seen_nodes,
                     self._engine.bounds(closed or {}),
                     residual,
@@ -571,7 +571,16 @@ class FluxBurst:
             LedgerError: if the ledger cannot be read.
         """
         timeout = self.policy.timeouts.list
-        return remaining(self.plugins, self.ledger, self._engine.lanes, timeout, names)
+        engine = self._engine
+        return remaining(self.plugins, self.ledger, engine.ownership, engine.lanes, timeout, names)
+
+    def strangers(self) -> dict[str, list[str]]:
+        """Return what plugins listed, when they were last asked, that is not of this instance.
+
+        By plugin, with the names. It is left alone, whatever is taken down.
+        """
+        found = self._engine.ownership.strangers
+        return {plugin: sorted(names) for plugin, names in found.items() if names}
 
     def refresh_bursts(self) -> list[Burst]:
         """Look at what has become of the bursts of this client; return all of them.
@@ -624,6 +633,7 @@ class FluxBurst:
                 plugin=name,
             )
         plugin.name = name
+        plugin.belongs_to(functools.partial(getattr, self.instance, "name"))
         try:
             valid = not self.validate or plugin.validate()
         except FluxburstError:

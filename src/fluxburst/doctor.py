@@ -22,6 +22,7 @@ from typing import TypeVar
 from fluxburst import drains
 from fluxburst.client import FluxBurst
 from fluxburst.config import Config
+from fluxburst.engine.ownership import is_ours, strangers_text
 from fluxburst.errors import (
     FAILURES,
     AuthError,
@@ -317,11 +318,14 @@ class Doctor:
         names = _within(seconds, "list_bursts()", lambda: names_there(plugin))
         yield ok(f"it lists {len(names)} bursts")
         recorded = {entry.burst.name for entry in self._ledger.live(plugin.name)}
-        strays = sorted(names - recorded)
-        if strays:
-            text = f"it lists bursts that are in no record: {', '.join(strays)}"
-            advice = "the next run takes them down; if they are another's, they must not be"
-            yield warning(text, f"{advice} listed here")
+        ours = {name for name in names if is_ours(self._ledger, plugin, name)}
+        if ours - recorded:
+            text = f"it lists bursts that are in no record: {strangers_text(ours - recorded)}"
+            yield warning(text, "the next run takes them down")
+        if names - ours:
+            text = f"it lists what is not of this instance: {strangers_text(names - ours)}"
+            advice = "it is left alone; the plugin is to list only what it made for this instance"
+            yield warning(text, advice)
 
     def _diagnosed(self, plugin: BurstPlugin) -> Iterable[Finding]:
         def ask() -> list[Finding]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from fluxburst import drains
+from fluxburst.burst_names import prefix_of
 from fluxburst.bursts import Burst, drain_reason
 from fluxburst.elastic import (
     BURST_PROPERTY,
@@ -76,6 +77,7 @@ class JoiningPlugin(BurstPlugin):
     def fluxburst_configure(self, client: FluxBurst) -> None:
         """Learn which instance to supply."""
         self._instance = client.instance
+        self.belongs_to(lambda: self.instance.name)
 
     @property
     def instance(self) -> Instance:
@@ -143,6 +145,11 @@ class ElasticPlugin(JoiningPlugin):
         if not self.isolated or (self.params.config_dir is not None and self.is_its_own):
             return instance_tag(self.certificate)
         return instance_tag(self.instance.name.encode())
+
+    @property
+    def instance_tag(self) -> str:
+        """What tells this instance in the names of bursts, also after it was started anew."""
+        return self.tag
 
     @functools.cached_property
     def is_its_own(self) -> bool:
@@ -253,4 +260,4 @@ class ElasticPlugin(JoiningPlugin):
     def by_hand(self, nodes: int | None, tasks: int | None) -> Burst:
         """Size a burst that was asked for by hand; two processes give two names."""
         burst = super().by_hand(nodes, tasks)
-        return replace(burst, name=f"{self.name}-{secrets.token_hex(4)}")
+        return replace(burst, name=prefix_of(self.name, self.tag) + secrets.token_hex(4))

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from fluxburst.burst_names import burst_name
 from fluxburst.bursts import COMING_STATES, Burst
 from fluxburst.collector import collector_paused
 from fluxburst.constraints import ALL_ALIKE, Constraint, Kinds, compiled
@@ -33,7 +34,7 @@ from fluxburst.names import known_name
 from fluxburst.nodes import Node, NodeType, check_node_types
 from fluxburst.packing import Demand, Packer
 from fluxburst.plan import Decision, Outcome, Plan
-from fluxburst.plugins import BurstPlugin, as_burst_error, burst_name
+from fluxburst.plugins import BurstPlugin, as_burst_error
 from fluxburst.policy import Limits
 from fluxburst.pool import Pool
 from fluxburst.quantities import format_duration
@@ -191,7 +192,6 @@ class Planner:
     Args:
         votes: The hooks to ask.
         plugins: The loaded plugins, by name.
-        instance: The instance's name, which the names of bursts depend on.
         nodes: The instance's nodes.
         bounds: What holds it back; by default nothing.
         residual: What is left of the capacity that is free or coming, where the jobs are only
@@ -206,7 +206,6 @@ class Planner:
         self,
         votes: Votes,
         plugins: Mapping[str, BurstPlugin],
-        instance: str,
         nodes: Sequence[Node],
         bounds: Bounds | None = None,
         residual: Residual | None = None,
@@ -215,7 +214,7 @@ class Planner:
         self._votes = votes
         self._scheduler = scheduler
         self._plugins = plugins
-        self._instance = instance
+        self._tags: dict[str, str] = {}
         self._bounds = bounds or Bounds()
         self._partial = residual is not None
         self.residual = residual or Residual()
@@ -296,6 +295,7 @@ class Planner:
             types = tuple(plugin.node_types())
             check_node_types(types)
             self._in_use[plugin.name] = plugin.in_use()
+            self._tags[plugin.name] = plugin.instance_tag
         except FAILURES as error:  # a provider's library may raise anything
             self._unusable[plugin.name] = as_burst_error(error, plugin.name)
             return ()
@@ -649,7 +649,7 @@ class Planner:
         hosts: Sequence[str] = (),
     ) -> Burst:
         return Burst(
-            name=self._bounds.name_of(burst_name(self._instance, name, node_type, jobs)),
+            name=self._bounds.name_of(burst_name(name, self._tags[name], node_type, jobs)),
             plugin=name,
             node_type=node_type,
             nodes=nodes,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from fluxburst import parameters
 from fluxburst.answers import check_created, check_names
+from fluxburst.burst_names import is_name_of, prefix_of, tag_of
 from fluxburst.bursts import LIVE_STATES, Burst, BurstState
 from fluxburst.constraints import compiled
 from fluxburst.errors import (
@@ -68,20 +68,6 @@ class Finding:
     advice: str = ""
 
 
-def burst_name(instance: str, plugin: str, node_type: str, jobs: Collection[int]) -> str:
-    """Return the name of the burst that brings up one node type for these jobs.
-
-    The same jobs give the same name, so that asking twice finds what the first time made.
-    """
-    text = "\n".join([instance, plugin, node_type, *map(str, sorted(jobs))])
-    return f"{_as_hostname(plugin)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-def _as_hostname(plugin: str) -> str:
-    """Return a plugin's name as providers and hostnames take it."""
-    return plugin.lower().replace("_", "-")
-
-
 class BurstPlugin:
     """The base of burst plugins.
 
@@ -106,6 +92,29 @@ class BurstPlugin:
         self.jobs: dict[int, Job] = {}
         self.bursts: dict[str, Burst] = {}
         self.planned: tuple[Burst, ...] = ()
+        self._instance_name: Callable[[], str] = str
+        self._tag = ""
+
+    def belongs_to(self, instance_name: Callable[[], str]) -> None:
+        """Learn how the instance is called that it serves; the client says so before all else."""
+        self._instance_name, self._tag = instance_name, ""
+
+    @property
+    def instance_tag(self) -> str:
+        """What tells this instance from others in the names of bursts: hexadecimal digits.
+
+        A plugin that knows its instance by something that outlasts a restart has another one.
+        """
+        if not self._tag:
+            self._tag = tag_of(self._instance_name())
+        return self._tag
+
+    def owns(self, name: str) -> bool:
+        """Whether a name is of the form that bursts of this plugin have, for this instance.
+
+        What a provider lists of others is not to be deleted: see :mod:`fluxburst.burst_names`.
+        """
+        return is_name_of(name, self.name, self.instance_tag)
 
     def set_params(self, dc: Any) -> None:
         """Take parameters; the client has put config and environment into them already.
@@ -172,7 +181,10 @@ class BurstPlugin:
         raise NotImplementedError(f"{type(self).__name__} does not implement delete()")
 
     def list_bursts(self) -> Collection[str]:
-        """Return the names of the bursts that exist out there now.
+        """Return the names of the bursts of this instance that exist out there now.
+
+        Others may share the provider: :meth:`owns` tells theirs by the name. What is returned
+        without being ours is said, and left alone.
 
         Raises:
             BurstError: if that cannot be told.
@@ -277,14 +289,24 @@ class BurstPlugin:
         """
         known = {n for n, burst in self.bursts.items() if burst.state is not BurstState.ENDED}
         try:
-            known |= set(check_names(self.list_bursts(), "list_bursts()"))
+            listed = check_names(self.list_bursts(), "list_bursts()")
+            known |= {name for name in listed if self.owns(name)}
         except FAILURES as error:  # a provider's library may raise anything
             return self._take_down(known, [as_burst_error(error, self.name)])
         return self._take_down(known)
 
     def cleanup(self, name: str | None = None) -> Sequence[str]:
-        """Take one burst down, or all of them. Otherwise as :meth:`unburst`."""
-        return self.unburst() if name is None else self._take_down({name})
+        """Take one burst down, or all of them. Otherwise as :meth:`unburst`.
+
+        Raises:
+            BurstError: if the name is neither known nor one that only we give.
+        """
+        if name is None:
+            return self.unburst()
+        if name not in self.bursts and not self.owns(name):
+            problem = "is not a burst of this instance: it is not taken down"
+            raise BurstError(problem, plugin=self.name, burst=name)
+        return self._take_down({name})
 
     def candidates(self, node_type: str) -> Candidates | None:
         """Return the declared nodes that new nodes of a type may come as; None if not known.
@@ -323,8 +345,8 @@ class BurstPlugin:
             raise CapacityError(packing.unplaced[0], plugin=self.name)
         (node_type, count), *_ = packer.new_nodes.items()
         names = {*self.bursts, *self.list_bursts()}
-        stem = _as_hostname(self.name)
-        name = next(n for i in itertools.count(1) if (n := f"{stem}-{i}") not in names)
+        prefix = prefix_of(self.name, self.instance_tag)
+        name = next(n for i in itertools.count(1) if (n := f"{prefix}{i}") not in names)
         prices = {t.name: t.price for t in self.node_types()}
         return Burst(name, self.name, node_type, count, price=prices[node_type])
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from fluxburst.answers import check_adopted, check_names
 from fluxburst.engine.lanes import Answer, Call, Lanes
+from fluxburst.engine.ownership import Ownership
 from fluxburst.errors import FAILURES
 from fluxburst.ledger import Entry, Ledger
 from fluxburst.plugins import BurstPlugin
@@ -41,11 +42,12 @@ def install_advice(plugin: str) -> str:
 
 
 def names_there(plugin: BurstPlugin) -> frozenset[str]:
-    """Return the names of all bursts that a plugin says are out there now.
+    """Return the names of all bursts that a plugin says are out there now, whosever they are.
 
     Raises:
         BurstError: if it answers with something else, or cannot tell.
     """
+    plugin.instance_tag  # noqa: B018 - where that cannot be told, nothing is known to be ours
     adopted = check_adopted(plugin.adopt() or (), plugin.name)
     listed = check_names(plugin.list_bursts(), "list_bursts()")
     return frozenset(listed) | {burst.name for burst in adopted}
@@ -54,6 +56,7 @@ def names_there(plugin: BurstPlugin) -> frozenset[str]:
 def remaining(
     plugins: Mapping[str, BurstPlugin],
     ledger: Ledger,
+    ownership: Ownership,
     lanes: Lanes,
     timeout: float,
     names: Collection[str] | None = None,
@@ -63,6 +66,7 @@ def remaining(
     Args:
         plugins: The loaded plugins, by name.
         ledger: The record of bursts.
+        ownership: What tells whose the bursts are that plugins list, and keeps what is others'.
         lanes: The threads in which plugins are asked.
         timeout: How long each may take, in seconds.
         names: The names of the bursts to look for; None for all.
@@ -77,7 +81,7 @@ def remaining(
             found.setdefault((plugin, burst), Remaining(plugin, burst, why, advice))
 
     for plugin in plugins.values():
-        _ask(plugin, lanes, timeout, note)
+        _ask(plugin, ownership, lanes, timeout, note)
     lanes.wait(math.inf)
     for entry in ledger.live():
         note(entry.burst.plugin, entry.burst.name, *_recorded(entry, plugins))
@@ -91,14 +95,16 @@ class _Note(Protocol):
         """Note it."""
 
 
-def _ask(plugin: BurstPlugin, lanes: Lanes, timeout: float, note: _Note) -> None:
+def _ask(
+    plugin: BurstPlugin, ownership: Ownership, lanes: Lanes, timeout: float, note: _Note
+) -> None:
     def silent(why: str) -> None:
         note(plugin.name, "", f"it cannot be asked: {why}", _LOOK)
 
     def settle(answer: Answer) -> None:
         error = answer.exception()
         if error is None:
-            for name in answer.result():
+            for name in ownership.ours(plugin, answer.result()):
                 again = f"run 'fluxburst unburst {name}' again"
                 note(plugin.name, name, "its plugin lists it", again)
         elif isinstance(error, FAILURES):  # a provider's library may raise anything

@@ -300,7 +300,9 @@ def unburst(context: click.Context, names: tuple[str, ...], everything: bool, ve
     if settings.json:
         remaining = [dataclasses.asdict(item) for item in left] if verify else None
         errors = lines_of(failures) if failures else []
-        print_json({"gone": gone, "errors": errors, "remaining": remaining})
+        others = client.strangers() if verify else None
+        answer = {"gone": gone, "errors": errors, "remaining": remaining, "strangers": others}
+        print_json(answer)
     elif not settings.quiet:
         text = f"Gone: {', '.join(gone)}" if gone else "Nothing was taken down."
         proof = " Nothing is left." if verify and not left else ""
@@ -308,6 +310,9 @@ def unburst(context: click.Context, names: tuple[str, ...], everything: bool, ve
     _tell(failures)
     for item in left:
         click.echo(f"fluxburst: {item}", err=True)
+    for plugin, listed in client.strangers().items() if verify else ():
+        theirs = f"plugin {plugin} lists others' bursts, left alone: {', '.join(listed)}"
+        click.echo(f"fluxburst: {theirs}", err=True)
     status = status_of(failures) if failures else OK
     named = set(settings.plugin_names(client))
     return max(status, FAILED if left or named - client.plugins.keys() else OK)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from fluxburst.answers import check_created
 from fluxburst.breakers import failed
+from fluxburst.burst_names import burst_name
 from fluxburst.bursts import Burst, BurstRequest, BurstState
 from fluxburst.engine.giving import Giver
 from fluxburst.engine.lanes import Answer, Call, Lanes, names_of
@@ -32,7 +33,7 @@ from fluxburst.limits import Allowance, owner_of
 from fluxburst.manager import Manager
 from fluxburst.nodes import NodeType
 from fluxburst.plan import Plan
-from fluxburst.plugins import BurstPlugin, burst_name
+from fluxburst.plugins import BurstPlugin
 from fluxburst.policy import Policy
 from fluxburst.quantities import format_duration
 
@@ -217,7 +218,7 @@ class Bringer:
 
     def _stand_in(self, plugin: BurstPlugin, jobs: Collection[int]) -> Burst:
         """Record what a plugin is asked that sizes its bursts itself."""
-        name = burst_name("", plugin.name, "", jobs)
+        name = burst_name(plugin.name, plugin.instance_tag, "", jobs)
         burst = Burst(self._records.ledger.free_name(name), plugin.name, "", 0, tuple(jobs))
         self._records.request(burst)
         return burst

@@ -16,6 +16,7 @@ from fluxburst.answers import check_names
 from fluxburst.bursts import LEAVING_STATES, LIVE_STATES, Burst, BurstState, drain_reason
 from fluxburst.engine.giving import Giver
 from fluxburst.engine.lanes import Answer, Call, Lanes, names_of
+from fluxburst.engine.ownership import Ownership
 from fluxburst.engine.records import Records
 from fluxburst.engine.refusals import Refusals
 from fluxburst.engine.starts import Starts
@@ -41,6 +42,7 @@ class Ender:
         plugins: The loaded plugins, by name.
         instance: The instance.
         records: The client's records.
+        ownership: What tells whose the bursts are that plugins list.
         giver: What takes its jobs back.
         lanes: The threads of its plugins.
         policy: Its policy.
@@ -57,6 +59,7 @@ class Ender:
         plugins: Mapping[str, BurstPlugin],
         instance: Instance,
         records: Records,
+        ownership: Ownership,
         giver: Giver,
         lanes: Lanes,
         policy: Policy,
@@ -67,6 +70,7 @@ class Ender:
         self._refusals = refusals
         self._instance = instance
         self._records = records
+        self._ownership = ownership
         self._giver = giver
         self._lanes = lanes
         self.policy = policy
@@ -109,18 +113,29 @@ class Ender:
         if unknown and self.errors:  # it may be one of a plugin that could not be asked
             raise BurstErrors(self.errors)
         if unknown:
-            raise RequestError(f"there is no burst {', '.join(map(repr, unknown))}")
+            raise RequestError(f"there is no burst {', '.join(map(self._unknown, unknown))}")
         return chosen
 
+    def _unknown(self, name: str) -> str:
+        """Return a name that no burst of ours has, and who lists it even so."""
+        listing = [p for p, names in self._ownership.strangers.items() if name in names]
+        if not listing:
+            return repr(name)
+        return (
+            f"{name!r} of this instance ({listing[0]} lists it, and it is another's: take it down "
+            "where it was brought up, or at the provider)"
+        )
+
     def _listed(self, plugin: BurstPlugin) -> Collection[str]:
-        """Return which bursts a plugin lists; one that cannot be asked is noted."""
+        """Return which bursts of ours a plugin lists; one that cannot be asked is noted."""
         listed: list[str] = []
 
         def settle(answer: Answer) -> None:
             error = answer.exception()
             if error is None:
                 try:
-                    listed.extend(check_names(answer.result(), "list_bursts()"))
+                    names = check_names(answer.result(), "list_bursts()")
+                    listed.extend(self._ownership.ours(plugin, names))
                 except BurstError as wrong:
                     self.errors.append(as_burst_error(wrong, plugin.name))
             elif isinstance(error, Exception):
@@ -132,7 +147,11 @@ class Ender:
             self.errors.append(PatienceError(why, plugin=plugin.name))
 
         timeout = self.policy.timeouts.list
-        run = plugin.list_bursts
+
+        def run() -> Collection[str]:
+            plugin.instance_tag  # noqa: B018 - where that cannot be told, nothing is known ours
+            return plugin.list_bursts()
+
         self._lanes.start(Call(plugin.name, "list_bursts()", timeout, run, settle, give_up))
         self._lanes.wait(math.inf)
         return listed
@@ -164,6 +183,7 @@ class Ender:
 
     def end_unrecorded(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Have deleted what is there of a burst that the ledger knows to have ended."""
+        plugin.bursts.setdefault(burst.name, burst)
         if burst.name not in self._lanes.in_flight:
             self._start(plugin, [burst], everything=False)
 
@@ -208,7 +228,8 @@ class Ender:
             self._failures.pop(burst.name, None)
             self._retry_at.pop(burst.name, None)
         self.gone += ended
-        emptied = everything and error is None
+        # One that lists others' bursts was not asked to take all of its own down at once.
+        emptied = everything and error is None and not self._ownership.strangers.get(plugin.name)
         if emptied:
             self._end_stand_ins(plugin)
         for burst in ended:

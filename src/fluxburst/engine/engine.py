@@ -18,6 +18,7 @@ from fluxburst.engine.keeping import IDLE, KEPT_STATES, Keeper
 from fluxburst.engine.lanes import Lanes
 from fluxburst.engine.looking import Looker
 from fluxburst.engine.memos import Memos
+from fluxburst.engine.ownership import Ownership
 from fluxburst.engine.records import Records
 from fluxburst.engine.refusals import Refusals
 from fluxburst.engine.starts import Starts
@@ -86,8 +87,17 @@ class Engine:
             hooks, self.records, self._giver, self.lanes, policy, self.allowance
         )
         refusals = Refusals(instance, self.backlog)
+        self.ownership = Ownership(self.records)
         self._ender = Ender(
-            hooks, plugins, instance, self.records, self._giver, self.lanes, policy, refusals
+            hooks,
+            plugins,
+            instance,
+            self.records,
+            self.ownership,
+            self._giver,
+            self.lanes,
+            policy,
+            refusals,
         )
         self._looker = Looker(
             hooks,
@@ -95,6 +105,7 @@ class Engine:
             instance,
             self.backlog,
             self.records,
+            self.ownership,
             self._giver,
             self._ender,
             self.lanes,

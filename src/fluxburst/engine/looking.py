@@ -18,6 +18,7 @@ from fluxburst.engine.backlog import Backlog
 from fluxburst.engine.ending import Ender
 from fluxburst.engine.giving import Giver
 from fluxburst.engine.lanes import Answer, Call, Lanes
+from fluxburst.engine.ownership import Ownership
 from fluxburst.engine.records import Records
 from fluxburst.errors import FAILURES, BurstError, FluxburstError, PatienceError
 from fluxburst.handles.protocol import Instance
@@ -60,6 +61,7 @@ class Looker:
         instance: The instance.
         backlog: The client's mirror of its pending jobs.
         records: Its records.
+        ownership: What tells whose the bursts are that plugins list.
         giver: What takes its jobs back.
         ender: What takes its bursts down.
         lanes: The threads of its plugins.
@@ -73,6 +75,7 @@ class Looker:
         instance: Instance,
         backlog: Backlog,
         records: Records,
+        ownership: Ownership,
         giver: Giver,
         ender: Ender,
         lanes: Lanes,
@@ -83,6 +86,7 @@ class Looker:
         self._instance = instance
         self._backlog = backlog
         self._records = records
+        self._ownership = ownership
         self._giver = giver
         self._ender = ender
         self._lanes = lanes
@@ -152,7 +156,8 @@ class Looker:
             if error is None:
                 now = plugin.bursts
                 changed = {n for n in {*now, *before} if now.get(n) != before.get(n)}
-                then(plugin, replace(answer.result(), changed=frozenset(changed)))
+                seen = self._without_strangers(plugin, answer.result())
+                then(plugin, replace(seen, changed=frozenset(changed)))
             elif isinstance(error, FAILURES):  # a provider's library may raise anything
                 self._cannot(plugin, as_burst_error(error, plugin.name))
             else:
@@ -163,6 +168,13 @@ class Looker:
         self._lanes.start(
             Call(plugin.name, what, timeout, run, settle, lambda why: self._silent(plugin, why))
         )
+
+    def _without_strangers(self, plugin: BurstPlugin, seen: _Seen) -> _Seen:
+        """Return what is ours of what a plugin answered."""
+        if seen.there is None:
+            return seen
+        ours = self._ownership.ours(plugin, seen.there)
+        return replace(seen, there={n: found for n, found in seen.there.items() if n in ours})
 
     def _silent(self, plugin: BurstPlugin, why: str) -> None:
         self._cannot(plugin, PatienceError(why, plugin=plugin.name))
@@ -429,6 +441,7 @@ def _what_is_there(plugin: BurstPlugin) -> _Seen:
     Raises:
         BurstError: if it answers with something else.
     """
+    plugin.instance_tag  # noqa: B018 - where that cannot be told, nothing is known to be ours
     adopted = plugin.adopt()
     if adopted is not None:
         found = check_adopted(adopted, plugin.name)
