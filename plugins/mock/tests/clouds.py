@@ -73,6 +73,7 @@ class WatchedInstance(EmbeddedInstance):
         super().__init__(queues={"day": (), "night": ()})
         self.skew = 0.0
         self.twice: list[str] = []
+        self._marked: dict[int, Mark] = {}
         self.dies_in: tuple[str, bool] | None = None
 
     def now(self) -> float:
@@ -82,11 +83,12 @@ class WatchedInstance(EmbeddedInstance):
         return super().now()
 
     def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:
-        before = {job.id: job.mark for job in self.pending_jobs()}
         for jobid, mark in marks.items():
-            old = before.get(jobid)
+            old = self._marked.pop(jobid, None)  # what the client wrote, whatever its user did
             if mark and old and old.burst and mark.burst != old.burst:
                 self.twice.append(f"job {jobid} was given to {old} and to {mark}")
+            if mark is not None:
+                self._marked[jobid] = mark
         with self._dying("set_marks"):
             return super().set_marks(marks)
 
@@ -132,6 +134,7 @@ class Books(Cloud):
         owners: For whom bursts were asked: (user, queue), by name.
         deleting: Whether it is being asked to delete something.
         unwatched: Whether nobody waits for its answers.
+        others: What there is that is none of ours: the plugin lists it even so.
     """
 
     def __init__(self, plugin: str, clock: Callable[[], float]) -> None:
@@ -142,6 +145,7 @@ class Books(Cloud):
         self.owners: dict[str, tuple[int | None, str]] = {}
         self.deleting = False
         self.unwatched = False
+        self.others: set[str] = set()
 
     def make(self, name: str, machines: Machines) -> None:
         super().make(name, machines)
@@ -197,6 +201,7 @@ class Provider(MockBurst):
 
     def delete(self, burst: Burst) -> None:
         self._gate.wait()
+        self._books.others.discard(burst.name)
         self._books.deleting = True
         try:
             super().delete(burst)
@@ -209,10 +214,13 @@ class Provider(MockBurst):
 
     def list_bursts(self) -> Collection[str]:
         self._gate.wait()
-        return super().list_bursts()
+        return [*super().list_bursts(), *self._books.others]
 
     def adopt(self) -> Any:
-        return super().adopt() if self._adopts else None
+        if not self._adopts:
+            return None
+        theirs = [Burst(name, self.name, "b", 1) for name in self._books.others]
+        return [*super().adopt(), *theirs]
 
     def _owner(self, burst: Burst) -> tuple[int | None, str]:
         instance: Any = self.instance

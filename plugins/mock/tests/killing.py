@@ -19,7 +19,7 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,6 +58,8 @@ NODES_OF_ISOLATED = {0: (2, 3, 5), 1: (2,), 3: (3, 4), 6: (2,)}
 """The same where each job gets nodes of its own: half of them are some, too."""
 
 RUN_SECONDS = 40.0
+OTHERS = ("prod-db-1", "flaky-1", "mute-0a1b2c3d4e5f")
+"""What is at each provider that is none of ours."""
 
 
 class Runs(MockBurst):
@@ -65,6 +67,7 @@ class Runs(MockBurst):
 
     def __init__(self, dataclass: BurstParameters) -> None:
         super().__init__(dataclass)
+        self.others = set(OTHERS)
         self.runs: dict[str, tuple[int, float]] = {}
         self.ended: dict[str, float] = {}
 
@@ -76,7 +79,16 @@ class Runs(MockBurst):
             if burst.isolated and machines is not None:
                 self.runs.setdefault(burst.name, (burst.jobs[0], machines.joining_at))
 
+    def list_bursts(self) -> Collection[str]:
+        """Return what is there, and what others have at the same provider."""
+        return [*super().list_bursts(), *self.others]
+
+    def adopt(self) -> Sequence[Burst]:
+        theirs = [Burst(name, self.name, "b", 1) for name in self.others]
+        return [*super().adopt(), *theirs]
+
     def delete(self, burst: Burst) -> None:
+        self.others.discard(burst.name)
         super().delete(burst)
         self.ended.setdefault(burst.name, self.instance.now())
 
@@ -139,8 +151,17 @@ class ScenarioWorld(World):
                     }
                 )
             )
+        if self.step not in self.begun:
+            self._write_memos()
         self.begun.add(self.step)
         return self.step
+
+    def _write_memos(self) -> None:
+        """Have users write memos on their jobs: forged ones, and none where there was one."""
+        there = self.machines() or ["nosuch"]
+        for job in self.instance.pending_jobs():
+            forged = {"plugin": "flaky", "burst": there[job.id % len(there)], "urgency": 31}
+            self.instance.set_memo(job.id, "fluxburst", forged if self.step % 2 else None)
 
     def end_step(self, step: int) -> None:
         """Let the time of a step pass, unless that was done."""
@@ -167,6 +188,15 @@ class ScenarioWorld(World):
             if job == other and (begins < ended or ended - began >= RUN_SECONDS)
         ]
 
+    def others(self) -> list[str]:
+        """Return what was deleted at the providers that was none of ours."""
+        return [
+            name
+            for plugin in self.clouds.values()
+            for name in OTHERS
+            if name not in plugin.others  # type: ignore[attr-defined]
+        ]
+
     def machines(self) -> list[str]:
         return [name for plugin in self.clouds.values() for name in plugin.cloud.machines]  # type: ignore[attr-defined]
 
@@ -181,6 +211,7 @@ class ScenarioWorld(World):
             "unfinished": [job for job in self.submitted if not self._well_ended(job)],
             "overlapping": self._overlapping(),
             "broken": self.broken,
+            "others": self.others(),
             "drained": [node.hostname for node in self.instance.nodes() if node.drained],
             "steps": self.step,
         }
@@ -244,7 +275,7 @@ def judge(address: str, state: Path) -> list[str]:
     entries = ledger.entries()
     placements = ledger.placements()
     ledger.close()
-    judged = ("left", "unfinished", "overlapping", "broken", "drained")
+    judged = ("left", "unfinished", "overlapping", "broken", "drained", "others")
     problems = [f"{what}: {story[what]}" for what in judged]
     problems = [problem for problem in problems if not problem.endswith(": []")]
     twice = {name for name in story["made"] if story["made"].count(name) > 1}

@@ -32,11 +32,12 @@ from hypothesis.stateful import (
 )
 
 from fluxburst import BurstState, Duration, FluxBurst, NodeType, PluginType
+from fluxburst.burst_names import prefix_of, tag_of
 from fluxburst.bursts import COMING_STATES
 from fluxburst.config import Config
 from fluxburst.errors import BurstErrors, RequestError
 from fluxburst.jobs import Job, JobState
-from fluxburst.ledger import Entry
+from fluxburst.ledger import Entry, Placement
 from fluxburst.ledger.entries import TRANSITIONS
 from fluxburst.manager import Package
 from fluxburst.plan import Outcome
@@ -47,6 +48,7 @@ from fluxburst_mock.plugin import BurstParameters
 EXAMPLES = int(os.environ.get("FLUXBURST_SOAK", "0"))
 ROUNDING = 1e-6
 USERS, QUEUES = (1000, 1001), ("day", "night")
+TAG = tag_of("embedded")
 TYPES = {
     "full": [NodeType("a", 4, price=1.0, max_nodes=8)],
     "flaky": [NodeType("b", 4, price=2.0, max_nodes=6), NodeType("big", 16, price=7.0)],
@@ -136,6 +138,9 @@ class Bursting(RuleBasedStateMachine):
         self.clock_was_set = False
         self.unwatched: set[str] = set()
         self.orphans = 0
+        self.others: set[tuple[str, str]] = set()
+        self.queues: dict[int, str] = {}
+        self.urgencies: dict[int, int] = {}
         self.looked_at = math.nan
         self.wanted_at: dict[str, float] = {}
         self.client = self._new_client()
@@ -187,7 +192,10 @@ class Bursting(RuleBasedStateMachine):
     @rule(jobs=st.lists(JOBS, min_size=1, max_size=4))
     def submit(self, jobs: Jobs) -> None:
         for spec, user, urgency in jobs:
-            self.submitted.append(self.instance.submit(spec, userid=user, urgency=urgency))
+            job = self.instance.submit(spec, userid=user, urgency=urgency)
+            self.submitted.append(job)
+            self.queues[job] = self.instance.job(job).queue
+            self.urgencies[job] = urgency
 
     @precondition(lambda self: self.submitted)
     @rule(data=st.data(), urgency=st.sampled_from((None, 0, 16, 20)))
@@ -199,6 +207,7 @@ class Bursting(RuleBasedStateMachine):
             self.instance.cancel_jobs([job], "not wanted")
         elif self.instance.job(job).state is not JobState.INACTIVE:
             self.instance.set_urgencies({job: urgency})
+            self.urgencies[job] = self.instance.job(job).urgency
 
     @rule(seconds=SECONDS)
     def pass_time(self, seconds: float) -> None:
@@ -309,15 +318,35 @@ class Bursting(RuleBasedStateMachine):
     def find_machines(self, cloud: str, nodes: int, joined: bool, old: bool) -> None:
         """Have machines under our name that nobody asked for, perhaps of a burst that ended."""
         self.orphans += 1
-        books, name = self.books[cloud], f"{cloud}-orphan-{self.orphans}"
+        books, name = self.books[cloud], f"{prefix_of(cloud, TAG)}{self.orphans}"
         ended = [e.burst.name for e in self.client.ledger.entries() if not e.live]
         ended = [n for n in ended if n.startswith(cloud) and n not in books.machines]
+        if name in books.machines or self.client.ledger.entry(name) is not None:
+            return  # one by hand has that name
         if old and ended:
             name = ended[-1]
         machines = orphan(name, TYPES[cloud][0], nodes, self.instance.now())
         books.note(name, machines, asked=False)
         if joined:
             self.instance.add_nodes(machines.hostnames, machines.node_type)
+
+    @rule(cloud=CLOUDS, name=st.sampled_from(("prod-db-1", "flaky-1", "mute-0a1b2c3d4e5f")))
+    def list_what_is_not_ours(self, cloud: str, name: str) -> None:
+        """Have a plugin list what others have at its provider."""
+        self.books[cloud].others.add(name)
+        self.others.add((cloud, name))
+
+    @precondition(lambda self: self.submitted)
+    @rule(data=st.data(), cloud=CLOUDS, urgency=st.sampled_from((None, 0, 31)))
+    def forge_a_memo(self, data: st.DataObject, cloud: str, urgency: int | None) -> None:
+        """Have a user write a memo on a job of his, or take it off."""
+        job = data.draw(st.sampled_from(self.submitted))
+        live = [entry.burst.name for entry in self._live()]
+        burst = data.draw(st.sampled_from(["", "nosuch", *live]))
+        memo = {"plugin": cloud, "burst": burst, "queue": QUEUES[1], "urgency": urgency}
+        taken_off = data.draw(st.booleans())
+        if self.instance.job(job).state is not JobState.INACTIVE:
+            self.instance.set_memo(job, "fluxburst", None if taken_off else memo)
 
     # --- what is settled -------------------------------------------------------------------
 
@@ -525,17 +554,34 @@ class Bursting(RuleBasedStateMachine):
     def note_what_is_wanted(self) -> None:
         """Note when each burst was last wanted: a job waits for it, or ran on it."""
         now = self.instance.now()
+        for placement in self._assigned().values():
+            job = self.instance.job(placement.job)
+            if placement.burst and not job.not_startable:
+                self.wanted_at[placement.burst] = now
+
+    @invariant()
+    def what_is_not_ours_is_left_alone(self) -> None:
+        there = {(cloud, name) for cloud, books in self.books.items() for name in books.others}
+        assert there == self.others
+        known = {entry.burst.name for entry in self.client.ledger.entries()}
+        assert known.isdisjoint(name for _, name in self.others)
+
+    @invariant()
+    def no_memo_moves_a_job_or_changes_its_urgency(self) -> None:
         for job in self.instance.pending_jobs():
-            if job.mark is not None and job.mark.burst:
-                self.wanted_at[job.mark.burst] = now
+            assert job.queue == self.queues[job.id]
+            assert job.urgency == self.urgencies[job.id]
+
+    def _assigned(self) -> dict[int, Placement]:
+        """Return where the pending jobs are that the ledger has as assigned."""
+        return self.client.ledger.assigned([job.id for job in self.instance.pending_jobs()])
 
     def _check_look(self, failed: set[str]) -> None:
         """Check what must hold after all plugins were asked and all was mended and planned."""
         live = {entry.burst.name for entry in self._live()}
-        for job in self.instance.pending_jobs():
-            mark = job.mark
-            if mark and mark.burst and mark.plugin not in failed:
-                assert mark.burst in live, f"{job.id} waits for {mark}, which is not there"
+        for job in self._assigned().values():
+            if job.burst and job.plugin not in failed:
+                assert job.burst in live, f"{job} waits for what is not there"
         self._check_idle()
 
     def _check_idle(self) -> None:
@@ -561,11 +607,12 @@ class Bursting(RuleBasedStateMachine):
     def every_burstable_job_is_placed_or_has_a_reason(self) -> None:
         pending = [job for job in self.instance.pending_jobs() if self._may_burst(job)]
         decisions = {d.id: d for d in self.client.plan().decisions}
+        assigned = self._assigned()
         for job in pending:
             decision = decisions[job.id]
             assert decision.reasons, decision
             assert decision.outcome is not Outcome.NOT_SELECTED
-            assert (decision.outcome is Outcome.GIVEN) <= (job.mark is not None)
+            assert (decision.outcome is Outcome.GIVEN) <= (job.id in assigned)
 
     def _may_burst(self, job: Job) -> bool:
         return bool(job.burstable) and not job.not_startable
@@ -591,7 +638,7 @@ class Bursting(RuleBasedStateMachine):
         assert not [name for books in self.books.values() for name in books.machines]
         assert not self._live()
         assert not [node for node in self.instance.nodes() if node.drained]
-        assert not [job for job in self.instance.pending_jobs() if job.mark]
+        assert not self._assigned()
         self._check_costs()
 
     def check_invariants_now(self) -> None:
@@ -603,9 +650,12 @@ class Bursting(RuleBasedStateMachine):
         self.what_is_there_is_in_the_ledger_with_money_set_aside_for_all_of_its_lease()
         self.bursts_only_go_forward()
         self.note_what_is_wanted()
+        self.what_is_not_ours_is_left_alone()
+        self.no_memo_moves_a_job_or_changes_its_urgency()
 
     def _check_reasons(self) -> None:
         """Check that the ledger says of each job that could burst, and waits, why it does."""
+        assigned = self._assigned()
         for job in self.instance.pending_jobs():
             if self._may_burst(job):
                 decisions = self.client.ledger.decisions(job.id)
@@ -613,7 +663,7 @@ class Bursting(RuleBasedStateMachine):
                 _, last = decisions[-1]
                 assert last.reasons
                 placed = last.outcome in (Outcome.ASSIGNED, Outcome.GIVEN)
-                assert placed <= (job.mark is not None), (job, last)
+                assert placed <= (job.id in assigned), (job, last)
 
     def _check_costs(self) -> None:
         """Compare the ledger's costs with the clouds' bills, burst by burst.

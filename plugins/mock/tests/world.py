@@ -40,7 +40,7 @@ class World:
         self.step = 0
         self.begun: set[int] = set()
         self.submitted: list[int] = []
-        self.given: list[tuple[int, Mark | None]] = []
+        self.marked: dict[int, Mark] = {}
         self.broken: list[str] = []
         self._lock = threading.RLock()
 
@@ -55,11 +55,12 @@ class World:
 
     def _note_marks(self, marks: Mapping[int, Mark | None]) -> None:
         """Note a job that is given to one burst while it is given to another."""
-        before = {job.id: job.mark for job in self.instance.pending_jobs()}
         for jobid, mark in marks.items():
-            old = before.get(jobid)
+            old = self.marked.pop(jobid, None)  # what the client wrote, whatever users did
             if mark and old and old.burst and mark.burst != old.burst:
                 self.broken.append(f"job {jobid} was given to {old} and to {mark}")
+            if mark is not None:
+                self.marked[jobid] = mark
 
 
 class Server(BaseManager):
