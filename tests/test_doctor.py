@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import named
 from test_reports import CLOUD, MOCK, MakePackage, Run, run, state
 
 from fluxburst import BurstParameters, BurstPlugin
@@ -189,9 +190,10 @@ def test_a_plugin_that_does_not_answer_is_not_waited_for(
 
 def test_bursts_that_are_in_no_record_are_a_warning(examine: Examine) -> None:
     examine(*MOCK)
-    cloud().LISTED.append("cloud-9")
+    ours = named("cloud", 9, "embedded")
+    cloud().LISTED.append(ours)
     _, found = examine(*MOCK)
-    assert "bursts that are in no record: cloud-9" in said(found["plugin cloud"])
+    assert f"bursts that are in no record: {ours}" in said(found["plugin cloud"])
 
 
 @pytest.mark.parametrize(
