@@ -9,7 +9,7 @@ from fluxburst import FluxBurst, NodeType
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.plan import Decision, Outcome
 
-OWN = {"not": [{"hostlist": ["lead"]}]}
+OWN = {"not": [{"properties": ["slow"]}]}
 
 
 class InQueue(Joining):

@@ -41,6 +41,7 @@ from fluxburst.quantities import format_duration
 from fluxburst.queues import Queue, why_not_moved, why_not_startable
 from fluxburst.reading import as_read_by
 from fluxburst.scheduling import UNKNOWN, Scheduler
+from fluxburst.setbacks import moves_to
 from fluxburst.supply import Candidates
 
 
@@ -72,6 +73,8 @@ class Bounds:
         stuck: Plugins that do not answer, with the reason.
         max_lifetime: How long a burst lives at most, in seconds.
         why_not_isolated: Returns why a job, by id, is to get no isolated burst; empty if it may.
+        why_not_again: Returns why a job, by id, is not offered to a plugin again yet, or to none of
+            them (empty name); empty if it is.
         name_of: Makes the name of a burst one that no burst before had.
         queues: The instance's queues by name; empty where they are not known.
     """
@@ -83,6 +86,7 @@ class Bounds:
     stuck: Mapping[str, BurstError] = field(default_factory=dict)
     max_lifetime: float = math.inf
     why_not_isolated: Callable[[int], str] = lambda job: ""
+    why_not_again: Callable[[int, str], str] = lambda job, plugin: ""
     name_of: Callable[[str], str] = str
     queues: Mapping[str, Queue] = field(default_factory=dict)
 
@@ -443,6 +447,9 @@ class Planner:
 
     def _names_for(self, candidate: _Candidate) -> list[str]:
         """Return the plugins a job is offered to, in order: those that it names, as it does."""
+        if why := self._bounds.why_not_again(candidate.job.id, ""):
+            candidate.reasons.append(why)
+            return []
         names = self._votes.order_plugins(self._plugins, candidate.job)
         asked = dict.fromkeys(known_name(n, self._plugins) for n in candidate.job.asks_for)
         candidate.reasons += [
@@ -488,9 +495,8 @@ class Planner:
             if plugin.isolated and (why := self._bounds.why_not_isolated(job.id)):
                 candidate.reasons.append(f"{name}: {why}")
                 continue
-            refused = self._why_not_in_queue_of(plugin, job)
-            if refused:
-                candidate.reasons.append(f"{name}: {refused}")
+            if why := self._why_not_now(plugin, job):
+                candidate.reasons.append(f"{name}: {why}")
                 continue
             if self._votes.schedule_job(job, plugin):
                 self._constraints.of(job, name)  # what a plugin could not tell costs this job
@@ -499,11 +505,16 @@ class Planner:
             candidate.reasons.append(self._why_declined(job, name))
         return ""
 
-    def _why_not_in_queue_of(self, plugin: BurstPlugin, job: Job) -> str:
-        """Return why a job could not run in a plugin's own queue; empty where it could."""
-        if not plugin.queue:
-            return ""
-        return why_not_moved(job, plugin.queue, self._bounds.queues)
+    def _why_not_now(self, plugin: BurstPlugin, job: Job) -> str:
+        """Return why a plugin is not asked for a job now; empty where it is."""
+        if closed := self._bounds.closed.get((plugin.name, "")):
+            return f"it is not asked {closed}"
+        if plugin.queue and (why := why_not_moved(job, plugin.queue, self._bounds.queues)):
+            return why
+        moves = self._bounds.closed.get((plugin.name, moves_to(plugin.queue)))
+        if plugin.queue and moves and job.queue != plugin.queue:
+            return f"no job is moved to queue {plugin.queue!r} {moves}"
+        return self._bounds.why_not_again(job.id, plugin.name)
 
     def _why_declined(self, job: Job, name: str) -> str:
         types = self._types[name]
@@ -609,7 +620,7 @@ class Planner:
         return [
             f"{node_type!r} is not asked for: {why}"
             for (plugin, node_type), why in self._closed_to(owner).items()
-            if plugin == owner.plugin
+            if plugin == owner.plugin and any(t.name == node_type for t in self._types[plugin])
         ]
 
     def _chunks(self, job: Job) -> tuple[Chunk, ...]:

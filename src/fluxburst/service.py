@@ -28,6 +28,9 @@ PATIENCE = 0.2
 SOON = 2.0
 """How often plugins are asked while bursts come or go, in seconds."""
 
+LEAST_PAUSE = 0.02
+"""How long to wait after a second pass in a row that failed, at least; doubled with each."""
+
 JUMP = 5.0
 """By how many seconds the clock may go wrong between two passes before that is said."""
 
@@ -89,6 +92,7 @@ class Service:
         self._asked_at = float("-inf")
         self._clock = time.time() - time.monotonic()
         self._failing = _Failing()
+        self._failed_in_a_row = 0
         client.hooks.register(_FailedBursts(), "fluxburst")
 
     def stop(self) -> None:
@@ -145,6 +149,7 @@ class Service:
         if isinstance(error, (InstanceError, LedgerError)) and not self._goes_on_without():
             self._asked_at = float("-inf")  # whoever was to be asked may not have been
         self._failing.note(error)
+        self._failed_in_a_row = self._failed_in_a_row + 1 if error is not None else 0
         return Report(time.monotonic() - started, plan, error)
 
     # --- the steps -------------------------------------------------------------------------
@@ -189,9 +194,19 @@ class Service:
             time.sleep(min(SOON, self._client.config.policy.watch.poll))
 
     def _gather(self) -> None:
-        end = self._client.now() + self._client.config.policy.watch.gather
+        end = self._client.now() + self._pause()
         while not self._stopping and (left := end - self._client.now()) > 0:
             self._client.instance.wait(left)
+
+    def _pause(self) -> float:
+        """Return how long events are gathered: longer with each pass in a row that fails.
+
+        What a failed pass has changed and taken back wakes the service like any other event.
+        """
+        gather = float(self._client.config.policy.watch.gather)
+        if self._failed_in_a_row <= 1:
+            return gather
+        return max(gather, min(SOON, LEAST_PAUSE * 2.0 ** min(self._failed_in_a_row, 10)))
 
     def _reread(self) -> None:
         self._rereading = False

@@ -331,6 +331,8 @@ class Bringer:
     ) -> None:
         if stand_in is None:
             return
+        if error is None:
+            self._records.ledger.set_breaker(Breaker(plugin.name, ""))
         if error is not None:
             state, why = BurstState.FAILED, str(error)
         elif done:
@@ -343,8 +345,12 @@ class Bringer:
     def _blame(self, plugin: BurstPlugin, request: BurstRequest, error: FluxburstError) -> None:
         """Count failures, and note whose jobs are to be offered on."""
         by_name = {burst.name: burst for burst in request.bursts}
+        if request.jobs and not request.bursts:  # of a plugin that sizes its bursts itself
+            self._count_failure(Burst("", plugin.name, "", 0), error)
         for one in error.errors if isinstance(error, BurstErrors) else [error]:
             burst = by_name.get(getattr(one, "burst", ""))
+            if burst is None and len(request.bursts) == 1:  # a plugin may raise one error twice
+                burst = request.bursts[0]
             if burst is not None:
                 self._count_failure(burst, one)
             if burst is not None and _may_fit_elsewhere(one):

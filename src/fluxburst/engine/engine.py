@@ -22,6 +22,7 @@ from fluxburst.engine.ownership import Ownership
 from fluxburst.engine.records import Records
 from fluxburst.engine.refusals import Refusals
 from fluxburst.engine.starts import Starts
+from fluxburst.engine.waiting import Waiting
 from fluxburst.errors import BurstErrors, FluxburstError, LedgerError, PatienceError
 from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import Job
@@ -81,7 +82,8 @@ class Engine:
         self.backlog = backlog_of(instance)
         self.agenda = Agenda(self.backlog)
         self.records = Records(hooks, plugins, instance, place)
-        self._giver = Giver(hooks, plugins, instance, self.backlog, self.records)
+        self._waiting = Waiting(self.records, policy)
+        self._giver = Giver(hooks, plugins, instance, self.backlog, self.records, self._waiting)
         self._memos = Memos(self.backlog, self.records, self._giver)
         self._bringer = Bringer(
             hooks, self.records, self._giver, self.lanes, policy, self.allowance
@@ -131,7 +133,7 @@ class Engine:
     @policy.setter
     def policy(self, policy: Policy) -> None:
         self._policy = policy
-        for part in (self._bringer, self._ender, self._looker, self._keeper):
+        for part in (self._bringer, self._ender, self._looker, self._keeper, self._waiting):
             part.policy = policy
 
     def close(self) -> None:
@@ -146,6 +148,8 @@ class Engine:
             LedgerError: if the ledger cannot be read.
         """
         self.backlog.refresh(self.records.ledger)
+        self._waiting.look()
+        self.backlog.changed |= self._waiting.over() & self.backlog.jobs.keys()
         queues = self._instance.queues()
         if queues != self._queues:  # Flux posts no event when a queue is stopped or started
             self._queues = queues
@@ -183,6 +187,7 @@ class Engine:
             tried=tried_types(breakers, open_breakers),
             stuck={name: PatienceError(why, plugin=name) for name, why in stuck.items()},
             max_lifetime=self._policy.lifetimes.max_lifetime,
+            why_not_again=self._waiting.why_not,
             why_not_isolated=Starts(ledger, self._policy.policy.starts).why_not,
             name_of=ledger.free_name,
             queues=self._queues,
@@ -332,7 +337,7 @@ class Engine:
 
     def next_due(self) -> float:
         """Return when something is due at the earliest, in seconds since the epoch."""
-        return self._keeper.next_due()
+        return min(self._keeper.next_due(), self._waiting.next_due())
 
     def _errors(self) -> list[FluxburstError]:
         parts = (self._memos, self._looker, self._keeper, self._ender)
@@ -374,6 +379,7 @@ class Engine:
         for jobid in gone:
             self._decided.pop(jobid, None)
         self.agenda.forget(gone)
+        self._waiting.forget(gone)
         self._memos.forget(gone)
         gone.clear()
 

@@ -9,17 +9,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 
+from fluxburst.breakers import failed
 from fluxburst.bursts import Burst
 from fluxburst.engine.backlog import Backlog
 from fluxburst.engine.records import Records
+from fluxburst.engine.waiting import Waiting
 from fluxburst.errors import BurstError, FluxburstError
 from fluxburst.fluids import format_f58
 from fluxburst.handles.protocol import Instance
 from fluxburst.isolation import end_note, without_hope
 from fluxburst.jobs import RUNNING, URGENCY_DEFAULT, URGENCY_HOLD, Job, Mark
-from fluxburst.ledger import Placement
+from fluxburst.ledger import Breaker, Placement
 from fluxburst.manager import Manager
 from fluxburst.plugins import BurstPlugin
+from fluxburst.setbacks import NOT_MOVED, moves_to, some_of
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +36,7 @@ class Giver:
         instance: The instance that the jobs wait in.
         backlog: The client's mirror of its pending jobs.
         records: The client's records.
+        waiting: Its jobs that wait until they are tried again.
     """
 
     def __init__(
@@ -42,12 +46,14 @@ class Giver:
         instance: Instance,
         backlog: Backlog,
         records: Records,
+        waiting: Waiting,
     ) -> None:
         self._hooks = hooks
         self._plugins = plugins
         self._instance = instance
         self._backlog = backlog
         self._records = records
+        self._waiting = waiting
 
     def place(
         self, plugin: BurstPlugin, jobs: Mapping[int, Job], burst_of: Mapping[int, str]
@@ -80,6 +86,7 @@ class Giver:
             Placement(job, mark.plugin, mark.burst, now, queue=mark.queue, urgency=mark.urgency)
             for job, mark in marks.items()
         )
+        self._waiting.forget(marks)
 
     def give(
         self,
@@ -90,6 +97,9 @@ class Giver:
     ) -> dict[int, Job]:
         """Mark jobs as given to a plugin, before anything is brought up for them.
 
+        They are moved to its queue first: a job that Flux does not move gets no memo. Should this
+        be interrupted, the ledger has it that they were given, and they are marked later.
+
         Args:
             plugin: To whom.
             jobs: The jobs, by id.
@@ -99,14 +109,14 @@ class Giver:
         Returns:
             The jobs that were given.
         """
-        left = {*self._backlog.set_marks(marks)}
-        if left:
+        left = set() if plugin.isolated else self._move(plugin, list(jobs.values()), errors)
+        inactive = {*self._backlog.set_marks({i: m for i, m in marks.items() if i not in left})}
+        if inactive:
             now = self._records.now()
-            self._records.ledger.free(left, now, "it is no longer active")
+            self._records.ledger.free(inactive, now, "it is no longer active")
+        left |= inactive
         if plugin.isolated:
             left |= self._hold(plugin, jobs.keys() - left)
-        else:
-            left |= self._move(plugin, [job for job in jobs.values() if job.id not in left], errors)
         given = {jobid: job for jobid, job in jobs.items() if jobid not in left}
         extra = {"plugin": plugin.name, "jobs": list(given)}
         _log.info("plugin %s: given %d jobs", plugin.name, len(given), extra=extra)
@@ -257,11 +267,40 @@ class Giver:
         """Move jobs to a plugin's queue; return those that could not be, which are free again."""
         elsewhere = [job.id for job in jobs if plugin.queue and job.queue != plugin.queue]
         refused = self._backlog.move(elsewhere, plugin.queue) if elsewhere else {}
+        reasons: dict[str, list[int]] = {}
         for jobid, why in refused.items():
-            problem = f"job {format_f58(jobid)} cannot be moved to queue {plugin.queue!r}: {why}"
+            reasons.setdefault(why, []).append(jobid)
+        problem = ""
+        for why, theirs in reasons.items():
+            named = some_of(map(format_f58, theirs))
+            problem = f"job {named} cannot be moved to queue {plugin.queue!r}: {why}"
             errors.append(BurstError(problem, plugin=plugin.name))
-        self.take_back(plugin, list(refused), "it could not be moved to the plugin's queue")
+            self._not_moved(plugin, theirs, why)
+        if elsewhere:
+            self._count_moves(plugin, len(elsewhere) > len(refused), problem)
         return set(refused)
+
+    def _not_moved(self, plugin: BurstPlugin, jobs: Sequence[int], why: str) -> None:
+        """Release jobs that Flux does not move; they wait before they are tried again."""
+        marked = [jobid for jobid in jobs if jobid in self._backlog.marks]
+        if marked:
+            self._backlog.set_marks(dict.fromkeys(marked))
+        reason = f"{NOT_MOVED}{plugin.queue!r}: {why}"
+        self._records.ledger.free(jobs, self._records.now(), reason)
+        self._waiting.note(jobs)
+        for jobid in jobs:
+            plugin.jobs.pop(jobid, None)
+
+    def _count_moves(self, plugin: BurstPlugin, moved: bool, problem: str) -> None:
+        """Count a pass in which Flux moved no job: after some, no more are tried for a while."""
+        ledger = self._records.ledger
+        key = plugin.name, moves_to(plugin.queue)
+        known = ledger.breakers().get(key)
+        if not moved:
+            now, policy = self._records.now(), self._waiting.policy.breakers
+            ledger.set_breaker(failed(known or Breaker(*key), policy, now, problem))
+        elif known is not None:
+            ledger.set_breaker(Breaker(*key))
 
     def _move_back(self, plugin: BurstPlugin, jobs: Collection[int]) -> None:
         """Move jobs that were taken from another queue back to it."""

@@ -344,6 +344,19 @@ class Ledger:
         )
         return [Placement(*row) for row in rows]
 
+    def released_for(self, prefixes: Iterable[str], since: float) -> list[int]:
+        """Return the jobs released since a time for a reason that begins with a prefix."""
+        return [
+            row["job"]
+            for prefix in prefixes
+            for row in self._all(
+                "SELECT DISTINCT job FROM placements WHERE freed >= ? AND substr(reason, 1, ?) = ?",
+                since,
+                len(prefix),
+                prefix,
+            )
+        ]
+
     def decide(self, decisions: Iterable[Decision], at: float) -> None:
         """Record decisions on jobs."""
         rows = [(d.id, at, d.outcome.value, d.plugin, json.dumps(d.reasons)) for d in decisions]
