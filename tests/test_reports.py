@@ -36,6 +36,8 @@ FAILS = []
 FINDINGS = []
 
 class Cloud(BurstPlugin):
+    arms_leases = True
+
     def node_types(self):
         return [NodeType("node", cores=4, price=1.0, max_nodes=200)]
 

@@ -42,6 +42,7 @@ from fluxburst.glance import NotAskedError, at_a_glance
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.handles.live import binding_version
 from fluxburst.handles.protocol import Instance
+from fluxburst.leases import check_armed, overdue, unarmed
 from fluxburst.ledger import Ledger
 from fluxburst.ledger.lock import holder_of
 from fluxburst.ledger.place import FILE, LOCK
@@ -309,6 +310,7 @@ class Doctor:
             ("it cannot say what it can supply", _check_types),
             ("it cannot say which bursts exist", self._check_list),
             ("it cannot be examined", self._diagnosed),
+            ("it cannot say whether its nodes end by themselves", check_armed),
         )
         found = (one for what, check in checks for one in _made_by(plugin, what, check))
         yield from dict.fromkeys(found)  # what stops one check may stop them all
@@ -412,6 +414,8 @@ class Doctor:
             else:
                 text = f"{plugin} is not installed, and has bursts: {names}"
                 yield wrong(text, f"{install_advice(plugin)}; until then look at its provider")
+        for text in overdue(live, unarmed(live, client.plugins), client.now()):
+            yield warning(text, "do that")
         for entry in live:
             if entry.burst.error:
                 again = f"see 'fluxburst ledger --burst {entry.burst.name}'"

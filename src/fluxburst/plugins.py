@@ -204,6 +204,14 @@ class BurstPlugin:
         """
         return None
 
+    @property
+    def arms_leases(self) -> bool:
+        """Whether its nodes end by themselves with their lease, also if nobody comes back to them.
+
+        By default a plugin is believed to arm leases if it implements :meth:`renew`.
+        """
+        return type(self).renew is not BurstPlugin.renew
+
     def renew(self, burst: Burst) -> Burst:
         """Arm a burst's lease anew, to end at ``burst.lease_until``; money is set aside till then.
 

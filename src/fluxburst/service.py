@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from fluxburst.errors import (
     PatienceError,
 )
 from fluxburst.hookspecs import hookimpl
+from fluxburst.leases import overdue, unarmed
 from fluxburst.plan import Plan
 from fluxburst.quantities import format_duration
 
@@ -93,6 +95,7 @@ class Service:
         self._clock = time.time() - time.monotonic()
         self._failing = _Failing()
         self._failed_in_a_row = 0
+        self._overdue: set[str] = set()
         client.hooks.register(_FailedBursts(), "fluxburst")
 
     def stop(self) -> None:
@@ -150,6 +153,7 @@ class Service:
             self._asked_at = float("-inf")  # whoever was to be asked may not have been
         self._failing.note(error)
         self._failed_in_a_row = self._failed_in_a_row + 1 if error is not None else 0
+        self._look_at_leases()
         return Report(time.monotonic() - started, plan, error)
 
     # --- the steps -------------------------------------------------------------------------
@@ -218,6 +222,18 @@ class Service:
         except FluxburstError as error:
             _log.error("the configuration is not used, the former one stays: %s", error)
         self._reread_done()
+
+    def _look_at_leases(self) -> None:
+        """Say once of each burst that it lives on after its lease, as nothing ends it."""
+        try:
+            live, now = self._client.ledger.live(), self._client.now()
+        except FluxburstError:
+            return  # which the pass has said
+        over = [e for e in live if (e.burst.lease_until or math.inf) <= now]
+        new = [entry for entry in over if entry.burst.name not in self._overdue]
+        for text in overdue(new, unarmed(new, self._client.plugins), now):
+            _log.warning("%s", text)
+        self._overdue = {entry.burst.name for entry in over}
 
     def _look_at_clock(self) -> None:
         """Say when the clock was set: leases and timers go by it."""

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from fluxburst import drains
 from fluxburst.bursts import Burst, BurstState
+from fluxburst.leases import unarmed
 from fluxburst.ledger import Breaker, Entry, Ledger
 from fluxburst.ledger.export import of_entry
 from fluxburst.limits import Allowance, Scope, Spent, spent_of, start_of_day
 from fluxburst.plan import Outcome, Plan
+from fluxburst.plugins import BurstPlugin
 from fluxburst.policy import Policy
 
 if TYPE_CHECKING:
@@ -98,6 +100,8 @@ class Status:
             was. While nobody holds the instance, its bursts are as they were then.
         unwritable: Why the ledger cannot be written; empty while it can. Nothing is brought up
             then.
+        unarmed: The names of the bursts whose nodes do not end by themselves with their lease, as
+            far as their plugins are loaded.
     """
 
     at: float
@@ -114,6 +118,7 @@ class Status:
     problems: tuple[str, ...] = ()
     recorded: float | None = None
     unwritable: str = ""
+    unarmed: frozenset[str] = frozenset()
 
     def is_open(self, breaker: Breaker) -> bool:
         """Whether nothing is asked of a breaker's node type now."""
@@ -142,6 +147,7 @@ class Status:
             "problems": list(self.problems),
             "recorded": self.recorded,
             "unwritable": self.unwritable or None,
+            "unarmed": sorted(self.unarmed),
         }
 
 
@@ -170,6 +176,7 @@ def of_client(client: FluxBurst, plan: Plan | None = None, problems: Sequence[st
         holder=client.holder(),
         problems=[*problems, *(str(error) for error in made.errors), *drained],
         unwritable=client.why_unwritable(),
+        plugins=client.plugins,
     )
 
 
@@ -202,6 +209,7 @@ def of_ledger(
     holder: str = "",
     problems: Sequence[str] = (),
     unwritable: str = "",
+    plugins: Mapping[str, BurstPlugin] | None = None,
 ) -> Status:
     """Return how things stand by a ledger alone.
 
@@ -216,6 +224,7 @@ def of_ledger(
         holder: Who holds the instance.
         problems: What else is wrong, for a person.
         unwritable: Why the ledger cannot be written.
+        plugins: The plugins that are loaded, by name.
 
     Raises:
         LedgerError: if it cannot be read.
@@ -246,6 +255,7 @@ def of_ledger(
         problems=tuple(problems),
         recorded=recorded,
         unwritable=unwritable,
+        unarmed=unarmed(bursts, plugins or {}),
     )
 
 

@@ -15,11 +15,12 @@ import click
 from rich.table import Table
 
 from fluxburst import costs, story
-from fluxburst.cli.app import Command, settings_of
+from fluxburst.cli.app import Command, Settings, settings_of
 from fluxburst.cli.output import console, print_json, table, time_text, user_name
-from fluxburst.cli.sources import ledger_of
+from fluxburst.cli.sources import ledger_of, plugins_where_possible
 from fluxburst.errors import RequestError
 from fluxburst.fluids import format_f58
+from fluxburst.leases import unarmed
 from fluxburst.ledger import Entry, Ledger
 from fluxburst.ledger.export import FIELDS, of_entry, records
 from fluxburst.quantities import format_duration
@@ -60,10 +61,24 @@ def ledger(
         if export is not None:
             _export(book, now, export)
         elif name is not None:
-            _print_story(story.of_burst(book, name, now), now, format)
+            told = story.of_burst(book, name, now)
+            _print_story(told, now, format, lease=_lease(settings, told.entry, now))
         else:
             entries = book.entries() if everything else book.live()
             _print_entries(entries, now, format, nothing=_nothing(book, everything))
+
+
+def _lease(settings: Settings, entry: Entry, now: float) -> str:
+    """Return what to say of the lease of a burst that lives; empty for none."""
+    until = entry.burst.lease_until
+    if not entry.live or until is None:
+        return ""
+    plugins = plugins_where_possible(settings, [entry.burst.plugin])
+    tense = "ends" if until > now else "ended"
+    text = f"Its lease {tense} at {time_text(until)}"
+    if unarmed([entry], plugins):
+        return f"{text}, and nothing ends its nodes by itself: the lease is not armed."
+    return f"{text}."
 
 
 def _nothing(book: Ledger, everything: bool) -> str:
@@ -133,7 +148,7 @@ def event_table(events: Iterable[story.Event], title: str) -> Table:
     return table(title, ["when", "what", "which", "plugin", "burst", "why"], rows)
 
 
-def _print_story(told: story.BurstStory, now: float, format: str) -> None:
+def _print_story(told: story.BurstStory, now: float, format: str, *, lease: str) -> None:
     if format == "json":
         events = [dataclasses.asdict(event) for event in told.events]
         cost = _line(told.cost)
@@ -146,6 +161,8 @@ def _print_story(told: story.BurstStory, now: float, format: str) -> None:
         out = console()
         out.print(entry_table([told.entry], now, "Burst"))
         out.print(event_table(told.events, "What happened"))
+        if lease:
+            out.print(lease, markup=False)
         out.print(f"Of its node time, {told.cost.idle_share:.0%} was idle.", markup=False)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fluxburst.client import FluxBurst
 from fluxburst.errors import FluxburstError, FluxUnavailableError, InstanceError, RequestError
 from fluxburst.ledger import Ledger
 from fluxburst.ledger.place import FILE, named_directory
+from fluxburst.plugins import BurstPlugin
 
 AWAY = (FluxUnavailableError, InstanceError)
 """What is raised where the instance cannot be asked."""
@@ -58,6 +60,19 @@ def ledger_in(directory: Path) -> Ledger:
     if not there:
         raise RequestError(f"{directory} is not a directory: there is no ledger in it")
     return Ledger(directory / FILE, "", read_only=True)
+
+
+def plugins_where_possible(settings: Settings, names: Collection[str]) -> Mapping[str, BurstPlugin]:
+    """Return plugins by name, as the configuration has them; those that can be made, unchecked.
+
+    Nothing is asked of instance and providers.
+    """
+    client = settings.client(plugins=False)
+    client.validate = False
+    for name in names:
+        with contextlib.suppress(FluxburstError):
+            client.load(name)
+    return client.plugins
 
 
 def loaded_where_possible(settings: Settings) -> tuple[FluxBurst, list[str]]:

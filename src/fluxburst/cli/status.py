@@ -24,6 +24,7 @@ from fluxburst.cli.output import (
 )
 from fluxburst.cli.sources import AWAY, ledger_in, loaded_where_possible
 from fluxburst.client import FluxBurst
+from fluxburst.leases import overdue
 from fluxburst.ledger import Entry
 from fluxburst.ledger.lock import holder_of
 from fluxburst.ledger.place import LOCK, named_directory, why_unwritable
@@ -81,6 +82,7 @@ def _look(settings: Settings, client: FluxBurst, problems: list[str]) -> Status:
                 holder=holder_of([directory / LOCK]),
                 problems=problems,
                 unwritable=why_unwritable(directory),
+                plugins=client.plugins,
             )
         finally:
             ledger.close()
@@ -132,6 +134,7 @@ def _wrong(now: Status) -> Iterator[str]:
     for plugin, names in now.missing.items():
         has = f"has bursts: {', '.join(names)}"
         yield f"plugin {plugin} is not installed, and {has}; {install_advice(plugin)}"
+    yield from overdue(now.bursts, now.unarmed, now.at)
     yield from now.problems
 
 
@@ -153,17 +156,18 @@ def _row(entry: Entry, now: Status) -> tuple[object, ...]:
         f"{joined_of(burst)}/{burst.nodes}",
         len(burst.jobs),
         idle,
-        _until(burst.lease_until, now.at),
+        _until(burst.lease_until, now.at, armed=burst.name not in now.unarmed),
         f"{burst.nodes * burst.price:.2f}",
         f"{entry.cost(now.at):.2f}",
         burst.error or entry.reason,
     )
 
 
-def _until(when: float | None, now: float) -> str:
+def _until(when: float | None, now: float, *, armed: bool) -> str:
     if when is None:
         return "never"
-    return f"in {format_duration(when - now)}" if when > now else "ended"
+    text = f"in {format_duration(when - now)}" if when > now else "ended"
+    return text if armed else f"{text}, not armed"
 
 
 def _limits(now: Status) -> Table:

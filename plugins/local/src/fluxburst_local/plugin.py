@@ -193,6 +193,11 @@ class LocalBurst(ElasticPlugin):
             return burst
         return replace(burst, lease_until=min(burst.lease_until, time.time() + longest))
 
+    @property
+    def arms_leases(self) -> bool:
+        """Whether brokers are started in a job, which has a time limit."""
+        return self.params.launcher in ("slurm", "flux")
+
     def renew(self, burst: Burst) -> Burst:
         """Have the job of the brokers end later, where the launcher starts them in one."""
         if burst.lease_until is None:
