@@ -68,6 +68,25 @@ def _cause(text: str) -> str:
     return ""
 
 
+_OUT_OF_MEMORY = re.compile(
+    r".*(?:oom[_-]kill|out-of-memory handler|\bOOM Killed\b).*", re.IGNORECASE
+)
+"""What slurmstepd writes where the kernel has killed something of a step for memory."""
+
+
+def out_of_memory(logs: Sequence[tuple[str, Path]]) -> str:
+    """Return what the log of a broker says that was killed for memory; empty where none was.
+
+    Args:
+        logs: Hosts, with their brokers' logs.
+    """
+    for host, log in logs:
+        match = _OUT_OF_MEMORY.search(_tail(log))
+        if match:
+            return f"it was killed for memory on {host}: {match[0].strip()}"
+    return ""
+
+
 def _tail(log: Path) -> str:
     try:
         with log.open("rb") as file:

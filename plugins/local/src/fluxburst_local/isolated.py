@@ -9,6 +9,7 @@ was looked for and not found may seem to be missing for a minute after it was ma
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,15 +19,21 @@ from fluxburst.commands import run
 from fluxburst.elastic import encode_resources
 from fluxburst.errors import BurstError
 from fluxburst.flux_config import toml_text
-from fluxburst.isolation import OUTPUT_LIMIT, as_told, kept_output
+from fluxburst.isolation import OUTPUT_LIMIT, UNREAD, as_told, lost, with_output
 from fluxburst.sets import format_hostlist
 from fluxburst_local.boot_isolated import BOUND, ENDPOINT, LEAD, TEMPLATE
 from fluxburst_local.brokers import Brokers
-from fluxburst_local.diagnosis import explain_all
+from fluxburst_local.diagnosis import explain_all, out_of_memory
 from fluxburst_local.launchers import Launched
 from fluxburst_local.run_job import JOB, OUTPUT, TOLD
 
 CERTIFICATE, RESOURCES = "curve.cert", "R"
+
+KILLED = 137
+"""With what a process ends that the kernel kills: 128 and SIGKILL."""
+
+UNSEEN_SECONDS = 300.0
+"""How long a file that was made is waited for: on NFS it may be unseen for a minute (nfs(5))."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +97,11 @@ class IsolatedBursts:
     def has_ended(self, name: str) -> bool:
         """Whether a burst's job has ended, and so its brokers end by themselves.
 
-        Raises:
-            BurstError: if that cannot be told.
+        One of which that cannot be told has not, for all we know.
         """
-        return "exit-code" in self._told(name)
+        with contextlib.suppress(BurstError):
+            return "exit-code" in self._told(name)
+        return False
 
     def as_it_is(self, burst: Burst, launched: Launched | None, late: str) -> Burst:
         """Return a burst as its lead tells it, and as its launcher showed it before.
@@ -110,11 +118,16 @@ class IsolatedBursts:
         burst = replace(burst, hostnames=(), since=since or burst.since)
         now = as_told(burst, self._told(burst.name))
         if now.exit_code is not None:
-            return replace(now, output=self._kept_output(now))
+            return self._with_output(now)
         if now.state is BurstState.FAILED:
             return now
         if launched is None or launched.lost:
-            return replace(now, state=BurstState.FAILED, error=self._why_lost(burst, launched))
+            killed = out_of_memory(self._logs_of(burst, launched))
+            if killed:
+                ended = replace(now, state=BurstState.READY, exit_code=KILLED, error=killed)
+                return self._with_output(ended)
+            began = now.state is BurstState.READY
+            return lost(now, self._why_lost(burst, launched), began=began)
         if now.state is BurstState.READY:
             return now
         if late:
@@ -124,11 +137,19 @@ class IsolatedBursts:
         return now
 
     def _told(self, name: str) -> Mapping[str, str]:
-        """Return what the lead of a burst told, as :func:`fluxburst.isolation.as_told` reads it."""
+        """Return what the lead of a burst told, as :func:`fluxburst.isolation.as_told` reads it.
+
+        Raises:
+            BurstError: if that cannot be told: also where the file is not to be seen yet.
+        """
         path = self.brokers.isolated(name) / TOLD
         try:
             text = path.read_text()
         except FileNotFoundError:
+            if self._is_to_come(name):
+                raise BurstError(
+                    f"{path} cannot be seen, and was made: on NFS that may take a minute"
+                ) from None
             return {}
         except OSError as error:
             raise BurstError(f"{path} cannot be read: {error.strerror}") from error
@@ -136,22 +157,38 @@ class IsolatedBursts:
         told = [line.rstrip("\n").partition(" ") for line in whole]
         return {key: value for key, _, value in told}
 
+    def _is_to_come(self, name: str) -> bool:
+        """Whether a file of a burst that cannot be seen is believed to be there all the same.
+
+        All of a burst's are made before its job is. One that is not seen for a while after what
+        else there is was changed is not there: somebody has removed it.
+        """
+        directory = self.brokers.isolated(name)
+        if not (directory / JOB).exists():
+            return False
+        changed = [0.0]
+        for path in [*directory.iterdir(), *self.brokers.logs(name).glob("*")]:
+            with contextlib.suppress(OSError):
+                changed.append(path.stat().st_mtime)
+        return time.time() - max(changed) < UNSEEN_SECONDS
+
     def set_aside(self, name: str) -> Path:
         """Return where the output of a burst's job is put that cannot be kept elsewhere."""
         return self.brokers.logs(name) / "output"
 
-    def _kept_output(self, burst: Burst) -> str:
-        """Put a job's output where it outlives its burst; return where, and what is to be said."""
+    def _with_output(self, burst: Burst) -> Burst:
+        """Put a job's output where it outlives its burst; else say that it is not there yet."""
         aside = self.set_aside(burst.name)
-        path = kept_output(
-            burst, self.output_dir, lambda: self._output_of(burst.name), otherwise=str(aside)
-        )
-        if path == str(aside) and not aside.exists():
-            with contextlib.suppress(OSError):  # why it could not be kept has been logged
+        now = with_output(burst, self.output_dir, lambda: self._output_of(burst.name))
+        if now.output.startswith(UNREAD):
+            with contextlib.suppress(OSError):  # why it could not be kept is in what it says
                 aside.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 (self.brokers.isolated(burst.name) / OUTPUT).rename(aside)
+            if not aside.exists():
+                return now
+            now = replace(now, output=str(aside))
         cut = self._told(burst.name).get("cut", "")
-        return f"{path} (cut: {cut})" if cut else path
+        return replace(now, output=f"{now.output} (cut: {cut})") if cut else now
 
     def _output_of(self, name: str) -> bytes:
         with (self.brokers.isolated(name) / OUTPUT).open("rb") as file:
@@ -159,13 +196,17 @@ class IsolatedBursts:
 
     def _why_lost(self, burst: Burst, launched: Launched | None) -> str:
         """Return why a burst's instance ended before its job did."""
-        lost = sorted(path.stem for path in self.brokers.logs(burst.name).glob("*.log"))
-        if launched is not None:
-            lost = sorted(launched.lost)
-        logs = [(host, self.brokers.log(burst.name, host)) for host in lost]
+        logs = self._logs_of(burst, launched)
         if not logs:
             return "its brokers were not started"
-        return f"{format_hostlist(lost)} is no more: {explain_all(logs)}"
+        return f"{format_hostlist([host for host, _ in logs])} is no more: {explain_all(logs)}"
+
+    def _logs_of(self, burst: Burst, launched: Launched | None) -> list[tuple[str, Path]]:
+        """Return the hosts whose brokers are no more, with their logs."""
+        gone = sorted(path.stem for path in self.brokers.logs(burst.name).glob("*.log"))
+        if launched is not None:
+            gone = sorted(launched.lost)
+        return [(host, self.brokers.log(burst.name, host)) for host in gone]
 
 
 def _configuration(directory: Path, hosts: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from fluxburst import Burst, BurstState, Job, Node, NodeType, drains, flux_confi
 from fluxburst.checks import run_checks
 from fluxburst.elastic import BURST_PROPERTY, find_flux
 from fluxburst.errors import (
+    BurstError,
     CapacityError,
     ParameterError,
     Problem,
@@ -242,7 +243,10 @@ class LocalBurst(ElasticPlugin):
         }
         for name in isolated_bursts:
             known = Burst(name, self.name, "", 0, isolated=True)
-            bursts[name] = self._as_told(known, launched.get(name))
+            try:
+                bursts[name] = self._as_told(known, launched.get(name))
+            except BurstError as error:  # of this one alone that cannot be told
+                bursts[name] = replace(known, state=BurstState.STARTING, error=str(error))
         for node in nodes.values():
             name = burst_left_by(node)
             if name:
