@@ -182,7 +182,10 @@ def _killed(world: World) -> str:
 def _end_of_the_lease(world: World) -> str:
     policy = Policy(
         lifetimes=Lifetimes(
-            lease=Duration(LEASE_SECONDS), teardown=Duration(1.0), idle_timeout=Duration(1.0)
+            lease=Duration(LEASE_SECONDS),
+            teardown=Duration(1.0),
+            idle_timeout=Duration(1.0),
+            assumed_duration=Duration(0.0),  # it outlives its nodes, which is what is tried here
         )
     )
     client = world.client(policy)
@@ -280,8 +283,9 @@ class LiveWorld:
         return self.instance.client(policy, **self.parameters(), **isolation)
 
     def submit(self, nodes: int, *command: str) -> int:
-        """Submit a job."""
+        """Submit a job; one that does not end has no time limit."""
         limits = [f"-N{nodes}", "--exclusive", "-oexit-timeout=1s"]
+        limits += [] if command[:1] == ("sleep",) else ["-t10m"]
         return self.instance.submit(*limits, *(command or ["true"]))
 
     def follow(self, client: FluxBurst) -> list[Burst]:

@@ -327,7 +327,7 @@ def test_without_a_lease_that_ends_nothing_is_renewed() -> None:
 
 
 def test_at_the_end_of_its_life_a_burst_is_drained_and_then_ended_whatever_runs() -> None:
-    policy = lifetimes(max_lifetime=3 * HOUR, teardown=20 * MINUTE)
+    policy = lifetimes(max_lifetime=3 * HOUR, teardown=20 * MINUTE, assumed_duration=0)
     with World(policy, plugin=Leased) as world:
         for_ever = {"test": {"run_duration": "100h"}}
         long = world.instance.submit(spec(1, 8, burstable=1, exec=for_ever))
@@ -353,13 +353,14 @@ def test_a_job_that_would_outlive_every_burst_is_given_to_none() -> None:
         (left,) = world.client.run_burst()
         (decision,) = world.client.plan().decisions
         assert decision.id == left.id
-        assert "it may run 2h, and bursts live 1h at most" in decision.reasons[0]
+        assert "it may run 2h, and a burst of cloud lives 1h at most" in decision.reasons[0]
 
 
 def test_on_nodes_being_drained_what_runs_finishes_and_nothing_starts() -> None:
-    policy = lifetimes(max_lifetime=HOUR, teardown=30 * MINUTE)
+    policy = lifetimes(max_lifetime=HOUR, teardown=30 * MINUTE, assumed_duration=0)
     with World(policy) as world:
-        first = world.submit(40 * MINUTE, cores=4)
+        takes = {"test": {"run_duration": "40m"}}
+        first = world.instance.submit(spec(1, 4, burstable=1, exec=takes))
         world.client.run_burst()
         world.watch(32 * MINUTE)
         assert world.is_in(BurstState.DRAINING)

@@ -10,13 +10,17 @@ met nor not met then, and stays so under ``not``, as in the logic of Kleene.
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from fluxburst.ends import ENDLESS, Ends
 from fluxburst.errors import FormatError, JobspecError, did_you_mean
+from fluxburst.nodes import NodeType
 from fluxburst.sets import hostlist_test, idset_test
 
 _ILLEGAL = frozenset("!&'\"`|()")
@@ -263,20 +267,38 @@ _CONDITIONALS: Mapping[str, Callable[[Sequence[Test]], Test]] = {
 class Kinds:
     """Which of the constraints of a plan a node matches, as the bits of a number: its kind.
 
-    Nodes of one kind are alike to every job of the plan, so it is enough to count them.
+    The bits above those say how long it lives. Nodes of one kind are alike to every job of the
+    plan, so it is enough to count them.
+
+    Args:
+        constraints: The constraints.
+        ends: How long nodes live; by default for ever.
     """
 
-    def __init__(self, constraints: Collection[Constraint] = ()) -> None:
+    def __init__(self, constraints: Collection[Constraint] = (), ends: Ends = ENDLESS) -> None:
         distinct = dict.fromkeys(c for c in constraints if c is not ANYTHING)
         self._bits = {constraint: 1 << number for number, constraint in enumerate(distinct)}
+        self.ends = ends
+        self._types: Mapping[str, float] = {}
 
-    def wanted(self, constraint: Constraint) -> int:
-        """Return the bit that a node's kind must have to match; 0 where any node does.
+    def for_types(self, types: Mapping[str, float]) -> Kinds:
+        """Return the same kinds, where node types of these names end then."""
+        other = copy.copy(self)
+        other._types = types
+        return other
+
+    def wanted(self, constraint: Constraint, until: float = 0.0) -> int:
+        """Return the bits that a node's kind must have to match; 0 where any node does.
+
+        Args:
+            constraint: What it has to match.
+            until: How long it has to live, in seconds since the epoch.
 
         Raises:
             KeyError: if this is not one of the constraints.
         """
-        return 0 if constraint is ANYTHING else self._bits[constraint]
+        match = 0 if constraint is ANYTHING else self._bits[constraint]
+        return match | self.ends.wanted(until) << len(self._bits)
 
     def know(self, constraints: Iterable[Constraint]) -> bool:
         """Whether nodes are told apart by all of these constraints."""
@@ -284,21 +306,35 @@ class Kinds:
 
     def of(self, properties: Collection[str], hostname: str = "", rank: int | None = None) -> int:
         """Return the kind of a node: the constraints that it is sure to match."""
-        if not self._bits:
-            return 0
-        node = Target(frozenset(properties), hostname, rank)
-        return sum(bit for constraint, bit in self._bits.items() if constraint.test(node) is True)
+        return self._kind(properties, hostname, rank, self.ends.of_host(hostname))
 
-    def possible(self, properties: Collection[str]) -> int:
-        """Return what the kind of a node with these properties may be at most."""
+    def of_type(self, node_type: NodeType, hostname: str = "", rank: int | None = None) -> int:
+        """Return the kind of a node of a type that is still to come."""
+        end = self._types.get(node_type.name, math.inf)
+        return self._kind(node_type.properties, hostname, rank, end)
+
+    def possible(self, node_type: NodeType) -> int:
+        """Return what the kind of a node of a type may be at most, whichever host it is on."""
+        lives = self.ends.kind(self._types.get(node_type.name, math.inf)) << len(self._bits)
+        properties = node_type.properties
         may = (bit for constraint, bit in self._bits.items() if constraint.may_match(properties))
-        return sum(may)
+        return lives + sum(may)
 
     @property
     def names_nodes(self) -> bool:
         """Whether some constraint asks for hostnames or ranks."""
         return any(constraint.names_nodes for constraint in self._bits)
 
+    def _kind(
+        self, properties: Collection[str], hostname: str, rank: int | None, end: float
+    ) -> int:
+        kind = self.ends.kind(end) << len(self._bits)
+        if self._bits:
+            node = Target(frozenset(properties), hostname, rank)
+            sure = (bit for constraint, bit in self._bits.items() if constraint.test(node) is True)
+            kind += sum(sure)
+        return kind
+
 
 ALL_ALIKE = Kinds()
-"""Where no job has constraints, all nodes are of one kind."""
+"""Where no job has constraints, and nodes live for ever, all of them are of one kind."""

@@ -81,7 +81,7 @@ class _Snapshot:
         return id(self.nodes)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=8)
 def _pools_of(snapshot: _Snapshot) -> dict[Constraint, Pool]:
     """Return what was counted of these nodes so far: for each constraint, those that match."""
     return {}

@@ -31,11 +31,13 @@ class Owner(NamedTuple):
         plugin: The plugin that supplies it.
         user: The numeric id of the user it is for; None for no single one.
         queue: The queue it is for; empty for none.
+        lease: How long its lease is at first, in seconds; None for that of the configuration.
     """
 
     plugin: str
     user: int | None = None
     queue: str = ""
+    lease: float | None = None
 
 
 class Sum(NamedTuple):
@@ -98,7 +100,7 @@ class Ceiling:
         what: Which limit, one of :data:`~fluxburst.policy.LIMITED`.
         limit: Its value.
         left: What is left of it; negative where it is passed already.
-        share: The part of a lease, in hours, that counts for it.
+        share: The part of the configuration's lease, in hours, that counts for it.
     """
 
     scope: Scope
@@ -107,26 +109,28 @@ class Ceiling:
     left: float
     share: float = 0.0
 
-    def weight(self, price: float) -> float:
-        """Return what one node takes of it."""
+    def weight(self, price: float, share: float | None = None) -> float:
+        """Return what one node takes of it; ``share`` is of its own lease, if that is another."""
         if self.what == "nodes":
             return 1.0
         if self.what == "bursts":
             return 0.0
         if self.what == "cost_per_hour":
             return price
-        return self.share * (1.0 if self.what == "node_hours" else price)
+        hours = self.share if share is None else share
+        return hours * (1.0 if self.what == "node_hours" else price)
 
-    def room(self, price: float, *, opens: bool) -> float:
+    def room(self, price: float, *, opens: bool, share: float | None = None) -> float:
         """Return how many nodes of a price it has room for; ``opens``: they are a new burst."""
         if self.what == "bursts":
             return math.inf if not opens or self.left >= 1 else 0
-        weight = self.weight(price)
+        weight = self.weight(price, share)
         return math.floor(max(0.0, self.left) / weight + ROUNDING) if weight else math.inf
 
-    def take(self, price: float, nodes: int, *, opens: bool) -> None:
+    def take(self, price: float, nodes: int, *, opens: bool, share: float | None = None) -> None:
         """Take nodes from what is left."""
-        self.left -= float(opens) if self.what == "bursts" else self.weight(price) * nodes
+        taken = float(opens) if self.what == "bursts" else self.weight(price, share) * nodes
+        self.left -= taken
 
     def __str__(self) -> str:
         used = self.limit - self.left
@@ -171,21 +175,27 @@ class Allowance:
         if self._unlimited:
             return math.inf
         opens = (owner, node_type.name) not in self._opened
-        rooms = [c.room(node_type.price, opens=opens) for c in self._over(owner)]
+        lease, price = self._lease_of(owner, node_type), node_type.price
+        over = self._over(owner)
+        rooms = [c.room(price, opens=opens, share=self._share(c.what, lease)) for c in over]
         return min(rooms, default=math.inf)
 
     def take(self, owner: Owner, node_type: NodeType, nodes: int) -> None:
         """Count nodes that an owner opens."""
         opens = (owner, node_type.name) not in self._opened
+        lease = self._lease_of(owner, node_type)
         for ceiling in self._over(owner):
-            ceiling.take(node_type.price, nodes, opens=opens)
+            share = self._share(ceiling.what, lease)
+            ceiling.take(node_type.price, nodes, opens=opens, share=share)
         self._opened.add((owner, node_type.name))
 
     def why_not(self, owner: Owner, node_type: NodeType, nodes: int) -> str:
         """Return which limit so many more nodes would pass, or empty for none."""
         opens = (owner, node_type.name) not in self._opened
+        lease = self._lease_of(owner, node_type)
         for ceiling in self._over(owner):
-            if ceiling.room(node_type.price, opens=opens) < nodes:
+            share = self._share(ceiling.what, lease)
+            if ceiling.room(node_type.price, opens=opens, share=share) < nodes:
                 return str(ceiling)
         return ""
 
@@ -237,14 +247,25 @@ class Allowance:
             return []
         if scope not in self._ceilings:
             self._ceilings[scope] = [
-                Ceiling(scope, what, value, value - self._used(scope, what), self._share(what))
+                Ceiling(
+                    scope,
+                    what,
+                    value,
+                    value - self._used(scope, what),
+                    self._share(what, self._lease),
+                )
                 for what, value in limit.values()
             ]
         return self._ceilings[scope]
 
-    def _share(self, what: str) -> float:
-        """Return how many hours of a new lease count: for a day's limit, those of one day."""
-        hours = self._lease / HOUR
+    def _lease_of(self, owner: Owner, node_type: NodeType) -> float:
+        """Return how long the lease of an owner's burst is at first, in seconds."""
+        lease = self._lease if owner.lease is None else owner.lease
+        return lease if node_type.max_lifetime is None else min(lease, node_type.max_lifetime)
+
+    def _share(self, what: str, lease: float) -> float:
+        """Return how many hours of a lease count: for a day's limit, those of one day."""
+        hours = lease / HOUR
         return min(hours, DAY / HOUR) if what == "cost_per_day" else hours
 
     def _used(self, scope: Scope, what: str) -> float:
@@ -258,7 +279,8 @@ class Allowance:
             return sum(entry.burst.nodes * entry.burst.price for entry in live)
         if what == "cost_per_day":
             recent = [e for e in spent.recent if self._within(scope, owner_of(e))]
-            return _most_in_a_day([*live, *recent], spent.now, spent.now + self._lease)
+            until = max([spent.now + self._lease, *(e.reserved_to(spent.now) for e in live)])
+            return _most_in_a_day([*live, *recent], spent.now, until)
         ended = [total for total in spent.ended if self._within(scope, total.owner)]
         if what == "cost":
             return sum(t.cost for t in ended) + sum(e.projected(spent.now) for e in live)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fluxburst.quantities import ByteSize
+from fluxburst.quantities import ByteSize, Duration
 
 _PROPERTY = re.compile(r"[^!&'\"^`|()]+")
 """A property: any text without the characters that RFC 20 forbids."""
@@ -32,6 +32,8 @@ class NodeType:
         resources: What else one node has, by the type that jobspecs call it (RFC 14), such as
             ``{"ssd": 2}``; in bytes where jobspecs give a unit. Jobs that ask for another type are
             not given its nodes.
+        max_lifetime: How long the provider lets a node live at most, in seconds from when it
+            begins to bill it; None for no limit. No job is placed that may run longer.
     """
 
     name: str
@@ -42,6 +44,7 @@ class NodeType:
     max_nodes: int | None = None
     properties: tuple[str, ...] = ()
     resources: Mapping[str, int] = field(default_factory=dict, hash=False)
+    max_lifetime: Duration | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,9 @@ def check_node_types(node_types: Sequence[NodeType]) -> None:
         numbers = (node_type.cores, node_type.gpus, node_type.memory or 0, node_type.max_nodes or 0)
         if min(numbers) < 0 or not 0 <= node_type.price < math.inf:
             raise ValueError(f"node type {node_type.name!r} has a negative or endless number")
+        life = node_type.max_lifetime
+        if life is not None and not life > 0:
+            raise ValueError(f"node type {node_type.name!r} has a max_lifetime of {life!r} seconds")
         if not _are_properties(node_type.properties):
             what = f"properties that RFC 20 does not allow: {node_type.properties!r}"
             raise ValueError(f"node type {node_type.name!r} has {what}")

@@ -5,7 +5,6 @@ A job that a plugin accepts but has no room for, because of its limits, is offer
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from fluxburst.burst_names import burst_name
-from fluxburst.bursts import COMING_STATES, Burst
+from fluxburst.bursts import Burst
 from fluxburst.collector import collector_paused
 from fluxburst.constraints import ALL_ALIKE, Constraint, Kinds, compiled
 from fluxburst.drains import Lacking
@@ -26,10 +25,12 @@ from fluxburst.errors import (
     OrderingError,
     did_you_mean,
 )
+from fluxburst.existing import count_existing
 from fluxburst.fitting import fits_now, why_unfit
 from fluxburst.jobs import Job, Mark
 from fluxburst.jobspec import Chunk
 from fluxburst.limits import Allowance, Owner, Spent
+from fluxburst.lives import Lives, PlannedLives
 from fluxburst.names import known_name
 from fluxburst.nodes import Node, NodeType, check_node_types
 from fluxburst.packing import Demand, Packer
@@ -37,7 +38,6 @@ from fluxburst.plan import Decision, Outcome, Plan
 from fluxburst.plugins import BurstPlugin, as_burst_error
 from fluxburst.policy import Limits
 from fluxburst.pool import Pool
-from fluxburst.quantities import format_duration
 from fluxburst.queues import Queue, why_not_moved, why_not_startable
 from fluxburst.reading import as_read_by
 from fluxburst.scheduling import UNKNOWN, Scheduler
@@ -71,10 +71,10 @@ class Bounds:
         closed: Node types that are not to be asked for, by plugin and name, with the reason.
         tried: Node types of which one burst is to be tried, with the reason for no other.
         stuck: Plugins that do not answer, with the reason.
-        max_lifetime: How long a burst lives at most, in seconds.
         why_not_isolated: Returns why a job, by id, is to get no isolated burst; empty if it may.
         why_not_again: Returns why a job, by id, is not offered to a plugin again yet, or to none of
             them (empty name); empty if it is.
+        lives: How long nodes live.
         name_of: Makes the name of a burst one that no burst before had.
         queues: The instance's queues by name; empty where they are not known.
     """
@@ -84,9 +84,9 @@ class Bounds:
     closed: Mapping[tuple[str, str], str] = field(default_factory=dict)
     tried: Mapping[tuple[str, str], str] = field(default_factory=dict)
     stuck: Mapping[str, BurstError] = field(default_factory=dict)
-    max_lifetime: float = math.inf
     why_not_isolated: Callable[[int], str] = lambda job: ""
     why_not_again: Callable[[int, str], str] = lambda job, plugin: ""
+    lives: Lives = field(default_factory=Lives)
     name_of: Callable[[str], str] = str
     queues: Mapping[str, Queue] = field(default_factory=dict)
 
@@ -168,10 +168,6 @@ class _Constraints:
             told += [answer for answer in answers.values() if isinstance(answer, Constraint)]
         return told
 
-    def kinds(self) -> Kinds:
-        """Return how nodes are told apart by all that were gathered."""
-        return Kinds(self.all())
-
 
 def _changes_constraints(plugin: BurstPlugin) -> bool:
     return getattr(plugin.constraint_of, "__func__", None) is not BurstPlugin.constraint_of
@@ -228,12 +224,7 @@ class Planner:
         self._in_use: dict[str, dict[str, int]] = {}
         self._types = {name: self._types_of(plugin) for name, plugin in plugins.items()}
         self._nodes = tuple(nodes)
-        self._coming = [
-            burst.name
-            for plugin in plugins.values()
-            for burst in plugin.bursts.values()
-            if burst.state in COMING_STATES and not burst.isolated
-        ]
+        self._lives = PlannedLives(self._bounds.lives, plugins, self._types, self._nodes)
         self._riding: dict[int, str] = {}
         self._constraints = _Constraints(
             {
@@ -334,18 +325,21 @@ class Planner:
                 continue  # given earlier, and malformed: it is not counted
             self._constraints.ask(job)
         if self._partial:
-            self._begin_with_residual()
+            self._begin_with_residual(jobs)
             return self._existing
-        self._kinds = self._constraints.kinds()
-        self._existing = _existing(self._nodes, self._plugins, self._types, self._kinds)
+        self._kinds = self._lives.kinds(self._constraints.all(), jobs)
+        self._existing = count_existing(
+            self._nodes, self._plugins, self._types, self._kinds, self._lives
+        )
         return self._existing
 
-    def _begin_with_residual(self) -> None:
+    def _begin_with_residual(self, jobs: Collection[Job]) -> None:
         """Take what the plan before has left; where jobs ask for something else, nothing."""
-        if self.residual.kinds.know(self._constraints.all()):
-            self._kinds, self._existing = self.residual.kinds, self.residual.pool
+        kinds, constraints = self.residual.kinds, self._constraints.all()
+        if self._lives.known_to(kinds, constraints, jobs):
+            self._kinds, self._existing = kinds, self.residual.pool
         else:
-            self._kinds, self._existing = self._constraints.kinds(), Pool()
+            self._kinds, self._existing = self._lives.kinds(constraints, jobs), Pool()
 
     def _packer_of(self, owner: Owner) -> Packer:
         """Return what packs an owner's jobs, with the nodes that others have opened in use."""
@@ -370,7 +364,7 @@ class Planner:
             open_types,
             existing,
             self._in_use[name],
-            self._kinds,
+            self._lives.of_new(name, self._kinds),
             self._allowance,
             owner,
             self._candidates_of(self._plugins[name], open_types),
@@ -412,10 +406,18 @@ class Planner:
         return rest
 
     def _packs(self, packer: Packer, job: Job) -> bool:
-        """Whether a job fits on existing nodes, which then are taken."""
+        """Whether a job fits on existing nodes, which then are taken.
+
+        If it can, on those that outlive it; it has its nodes all the same if there are only others,
+        as they know of no ends in Flux.
+        """
         try:
-            wanted = self._kinds.wanted(self._constraints.own(job))
-            return not packer.pack([Demand(job.id, self._chunks(job), wanted=wanted)]).unplaced
+            constraint = self._constraints.own(job)
+            return any(
+                not packer.pack([Demand(job.id, self._chunks(job), wanted=wanted)]).unplaced
+                for until in dict.fromkeys((self._lives.until(job), 0.0))
+                for wanted in [self._kinds.wanted(constraint, until)]
+            )
         except JobspecError:
             return False
 
@@ -486,11 +488,9 @@ class Planner:
             if name in self._unusable:
                 candidate.reasons.append(f"{name} cannot be asked: {self._unusable[name]}")
                 continue
-            if job.duration > self._bounds.max_lifetime:
-                candidate.reasons.append(
-                    f"{name}: it may run {format_duration(job.duration)}, and bursts live "
-                    f"{format_duration(self._bounds.max_lifetime)} at most"
-                )
+            too_short = self._why_too_short(job, name)
+            if too_short:
+                candidate.reasons.append(f"{name}: {too_short}")
                 continue
             if plugin.isolated and (why := self._bounds.why_not_isolated(job.id)):
                 candidate.reasons.append(f"{name}: {why}")
@@ -515,6 +515,14 @@ class Planner:
         if plugin.queue and moves and job.queue != plugin.queue:
             return f"no job is moved to queue {plugin.queue!r} {moves}"
         return self._bounds.why_not_again(job.id, plugin.name)
+
+    def _why_too_short(self, job: Job, name: str) -> str:
+        """Return why a job may outlive all that a plugin could bring up for it."""
+        try:
+            constraint = self._constraints.of(job, name)
+            return self._lives.why_too_short(job, self._chunks(job), name, constraint)
+        except BurstError:
+            return ""  # its plugin may decline it without knowing its constraint
 
     def _why_declined(self, job: Job, name: str) -> str:
         types = self._types[name]
@@ -548,13 +556,16 @@ class Planner:
         self, name: str, candidates: Sequence[_Candidate]
     ) -> Mapping[Owner, Sequence[_Candidate]]:
         """Return the jobs that a plugin accepts by whom their bursts are charged to."""
-        if not self._bounds.by_owner:
-            return {Owner(name): candidates}
         owners: dict[Owner, list[_Candidate]] = {}
         for candidate in candidates:
-            owner = Owner(name, candidate.job.user, candidate.job.queue)
+            owner = Owner(name)
+            if self._bounds.by_owner:
+                owner = Owner(name, candidate.job.user, candidate.job.queue)
             owners.setdefault(owner, []).append(candidate)
-        return owners
+        return {
+            owner._replace(lease=self._lives.lease_for(name, [c.job for c in theirs])): theirs
+            for owner, theirs in owners.items()
+        }
 
     def _pack_for(self, owner: Owner, candidates: Sequence[_Candidate]) -> list[_Candidate]:
         """Count the nodes for one owner's jobs; return those that there is no room for."""
@@ -585,6 +596,7 @@ class Planner:
         left_over: list[_Candidate] = []
         for candidate in candidates:
             job = candidate.job
+            owner = owner._replace(lease=self._lives.lease_for(name, [job]))
             packer = self._new_packer(owner, Pool())
             packing = packer.pack([self._demand(candidate, name)])
             if packing.unplaced:
@@ -631,13 +643,15 @@ class Planner:
         return Demand(job.id, self._chunks(job), candidate.turn, self._wanted(job, name))
 
     def _wanted(self, job: Job, name: str) -> int:
-        return self._kinds.wanted(self._constraints.of(job, name))
+        return self._kinds.wanted(self._constraints.of(job, name), self._lives.until(job))
 
     def _note_ride(self, job: Job, name: str) -> None:
         """Note on which burst a job rides that fits, but not on what is free by now."""
-        constraint = self._constraints.of(job, name)
-        if self._coming and not fits_now(self._chunks(job), self._nodes, constraint):
-            self._riding[job.id] = self._coming[-1]
+        until = self._lives.until(job)
+        burst = self._lives.burst_for(until)
+        nodes = self._lives.nodes_for(until)
+        if burst and not fits_now(self._chunks(job), nodes, self._constraints.of(job, name)):
+            self._riding[job.id] = burst
 
     def _assign(self, candidate: _Candidate, name: str, why: str) -> None:
         self._accepted[name][candidate.turn] = candidate.job.id
@@ -668,42 +682,3 @@ class Planner:
             price=next(t.price for t in self._types[name] if t.name == node_type),
             hosts=tuple(hosts),
         )
-
-
-def _existing(
-    nodes: Sequence[Node],
-    plugins: Mapping[str, BurstPlugin],
-    types: Mapping[str, Sequence[NodeType]],
-    kinds: Kinds,
-) -> Pool:
-    """Return what is free in the instance, or coming in a burst."""
-    known = {node.hostname: node for node in nodes}
-    pool, has = Pool(), dict[str, tuple[tuple[str, int], ...]]()
-    for name, plugin in plugins.items():
-        by_name = {node_type.name: node_type for node_type in types[name]}
-        for burst in plugin.bursts.values():
-            node_type = by_name.get(burst.node_type)
-            if node_type is None or burst.isolated:
-                continue
-            if node_type.resources:
-                has.update(
-                    dict.fromkeys(burst.hostnames, tuple(sorted(node_type.resources.items())))
-                )
-            if burst.state in COMING_STATES:
-                _add_coming(pool, burst, node_type, known, kinds)
-    for node in nodes:
-        pool.add_node(node, kinds, has.get(node.hostname, ()))
-    return pool
-
-
-def _add_coming(
-    pool: Pool, burst: Burst, node_type: NodeType, known: Mapping[str, Node], kinds: Kinds
-) -> None:
-    """Put in the nodes of a burst that are not up yet, as the hosts that they are to be."""
-    hosts = dict.fromkeys(burst.hostnames or burst.hosts)
-    coming = [host for host in hosts if host not in known or not known[host].up]
-    missing = burst.nodes - (len(hosts) - len(coming))
-    for host in coming[: max(0, missing)]:
-        rank = known[host].rank if host in known else None
-        pool.add_type(node_type, 1, kinds, host, rank)
-    pool.add_type(node_type, max(0, missing - len(coming)), kinds)

@@ -146,6 +146,15 @@ class BurstPlugin:
         """
         return bool(getattr(self.params, "isolated_burst", False))
 
+    @property
+    def not_renewable(self) -> str:
+        """Why :meth:`renew` cannot make its leases longer; empty, as by default, where it can.
+
+        A lease that cannot be renewed is made as long as the longest job needs that its burst is
+        brought up for, and jobs that no lease is long enough for are not taken.
+        """
+        return ""
+
     # --- what a plugin supplies: implement these -------------------------------------------
 
     def node_types(self) -> Sequence[NodeType]:

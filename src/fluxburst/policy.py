@@ -47,6 +47,9 @@ class Lifetimes:
         cool_down: How long after the end of an idle burst no other of its node type is brought up.
         teardown: How long before the end of its lease a burst is begun to be taken down.
         keep: Hostlist (RFC 29) of nodes that idleness does not end.
+        startup: How long nodes are taken to need until jobs start on them.
+        assumed_duration: How long a job without a time limit is taken to run: inf for ever, 0 for
+            a job that may be placed anywhere.
     """
 
     lease: Duration = Duration(3600.0)
@@ -56,6 +59,8 @@ class Lifetimes:
     cool_down: Duration = Duration(0.0)
     teardown: Duration = Duration(600.0)
     keep: str = ""
+    startup: Duration = Duration(600.0)
+    assumed_duration: Duration = Duration(math.inf)
 
     def __post_init__(self) -> None:
         _check_durations(self)

@@ -127,8 +127,7 @@ def whole(
     """Return the room of an empty node of this type."""
     memory = math.inf if node_type.memory is None else node_type.memory
     others = tuple(sorted(node_type.resources.items()))
-    kind = kinds.of(node_type.properties, hostname, rank)
-    return Room(node_type.cores, memory, 1, kind, others)
+    return Room(node_type.cores, memory, 1, kinds.of_type(node_type, hostname, rank), others)
 
 
 def pool_of(nodes: Iterable[Node], kinds: Kinds = ALL_ALIKE) -> Pool:

@@ -61,7 +61,7 @@ class Supply:
         self.opened = 0
         self.taken: Collection[str] = ()
         self.pool = Pool()
-        self._possible = kinds.possible(node_type.properties)
+        self._possible = kinds.possible(node_type)
         self._hosts: dict[int, list[str]] = {}
         self._opened: dict[int, int] = {}
         room = whole(node_type, kinds)
@@ -77,7 +77,7 @@ class Supply:
 
     def _group(self, candidates: Candidates, kinds: Kinds) -> None:
         for node in candidates.nodes:
-            kind = kinds.of(self.node_type.properties, node.hostname, node.rank)
+            kind = kinds.of_type(self.node_type, node.hostname, node.rank)
             self._hosts.setdefault(kind, []).append(node.hostname)
 
     def copy(self) -> Supply:

@@ -37,7 +37,7 @@ def test_the_nodes_that_a_job_lacks_come_and_keep_no_secrets_in_their_metadata(
     grown: ElasticInstance, machines: Site
 ) -> None:
     client = grown.client()
-    job = grown.submit("-N3", "hostname")
+    job = grown.submit("-N3", "-t10m", "hostname")
     (burst,) = bring_up(client)
     assert (burst.state, burst.nodes) == (BurstState.READY, 2), (burst, machines.logs())
     assert burst.node_type == SMALL
@@ -51,7 +51,7 @@ def test_the_nodes_that_a_job_lacks_come_and_keep_no_secrets_in_their_metadata(
 
 def test_the_machine_type_is_chosen_for_the_job(grown: ElasticInstance, machines: Site) -> None:
     client = grown.client()
-    job = grown.submit("-n1", "-c40", "true")
+    job = grown.submit("-n1", "-c40", "-t10m", "true")
     (burst,) = bring_up(client)
     assert (burst.node_type, burst.nodes) == (LARGE, 1), machines.logs()
     client.wait_for_jobs([job])
@@ -62,7 +62,7 @@ def test_spot_machines_that_are_not_to_be_had_are_bought_on_demand(
     grown: ElasticInstance, machines: Site
 ) -> None:
     machines.full = {"SPOT"}
-    job = grown.submit("-N3", "hostname")
+    job = grown.submit("-N3", "-t10m", "hostname")
     client = grown.client(provisioning="spot, then on-demand")
     ready = [burst for burst in bring_up(client) if burst.state is BurstState.READY]
     assert [burst.node_type for burst in ready] == [SMALL], machines.logs()

@@ -225,7 +225,7 @@ def test_a_job_runs_there_and_ends_here_as_it_ended_there(
 ) -> None:
     import flux as binding
 
-    job = flux("submit", f"-N{nodes}", "--setattr=burstable", "sh", "-c", command)
+    job = flux("submit", f"-N{nodes}", "-t10m", "--setattr=burstable", "sh", "-c", command)
     table = {**machines.parameters, **MOCKED, "output_dir": str(tmp_path / "output")}
     config = Config(plugins={"compute_engine": table})
     with FluxBurst(binding.Flux(flux.uri), config=config, state_dir=tmp_path / "state") as client:

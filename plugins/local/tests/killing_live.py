@@ -116,7 +116,9 @@ class Scenario:
         runs = self.directory / f"runs-{nodes}"
         runs.unlink(missing_ok=True)
         command = 'sleep 0.1; [ "$FLUX_TASK_RANK" != 0 ] || echo ran >> "$0"'
-        return self.instance.submit(f"-N{nodes}", f"-n{nodes}", "sh", "-c", command, str(runs))
+        return self.instance.submit(
+            f"-N{nodes}", f"-n{nodes}", "-t10m", "sh", "-c", command, str(runs)
+        )
 
     def runs(self, nodes: int) -> int:
         """Return how often the job of so many nodes has run."""

@@ -29,6 +29,7 @@ from fluxburst.errors import (
 )
 from fluxburst.jobs import Job, Mark
 from fluxburst.ledger import Breaker
+from fluxburst.lifespans import Lifespans, type_of, why_not_renewable
 from fluxburst.limits import Allowance, owner_of
 from fluxburst.manager import Manager
 from fluxburst.nodes import NodeType
@@ -181,13 +182,16 @@ class Bringer:
         refused: list[Burst] = []
         ledger = self._records.ledger
         for burst in bursts:
-            burst = self._with_lease(burst)
+            theirs = [jobs[jobid] for jobid in burst.jobs if jobid in jobs]
+            lease = self._lease_for(plugin, burst, theirs)
+            until = self._records.now() + lease
+            burst = replace(burst, lease_until=until if math.isfinite(lease) else None)
             with ledger.transaction():
                 allowance = self._allowance()
-                theirs = [jobs[jobid] for jobid in burst.jobs if jobid in jobs]
                 entry = self._records.request(burst, theirs)
                 kind = NodeType(burst.node_type, 0, price=burst.price)
-                why = allowance.why_not(owner_of(entry), kind, burst.nodes)
+                owner = owner_of(entry)._replace(lease=lease)
+                why = allowance.why_not(owner, kind, burst.nodes)
                 if why:
                     ended = replace(burst, state=BurstState.FAILED, error=why)
                     ledger.record(ended, self._records.now())
@@ -197,11 +201,11 @@ class Bringer:
                 reserved.append(burst)
         return reserved, refused
 
-    def _with_lease(self, burst: Burst) -> Burst:
-        lifetimes = self.policy.lifetimes
-        lease = min(lifetimes.lease, lifetimes.max_lifetime)
-        now = self._records.now()
-        return replace(burst, lease_until=now + lease if lease < math.inf else None)
+    def _lease_for(self, plugin: BurstPlugin, burst: Burst, jobs: Collection[Job]) -> float:
+        """Return how long the lease of a burst is to be, in seconds: long enough for its jobs."""
+        lifespans = Lifespans(self.policy.lifetimes)
+        lease = lifespans.lease_for(lifespans.longest(jobs), why_not_renewable(plugin))
+        return min(lease, lifespans.of_type(type_of(burst, plugin)))
 
     def _sized(self, plugin: BurstPlugin, nodes: int | None, tasks: int | None) -> Burst:
         """Size and record a burst by hand.

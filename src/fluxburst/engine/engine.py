@@ -21,6 +21,7 @@ from fluxburst.engine.memos import Memos
 from fluxburst.engine.ownership import Ownership
 from fluxburst.engine.records import Records
 from fluxburst.engine.refusals import Refusals
+from fluxburst.engine.spans import Spans
 from fluxburst.engine.starts import Starts
 from fluxburst.engine.waiting import Waiting
 from fluxburst.errors import BurstErrors, FluxburstError, LedgerError, PatienceError
@@ -28,6 +29,7 @@ from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import Job
 from fluxburst.ledger import Ledger, LedgerPlace
 from fluxburst.ledger.entries import Entry
+from fluxburst.lifespans import Lifespans
 from fluxburst.limits import Allowance, Spent, spent_of
 from fluxburst.manager import Manager
 from fluxburst.plan import Decision, Plan
@@ -84,6 +86,7 @@ class Engine:
         self.records = Records(hooks, plugins, instance, place)
         self._waiting = Waiting(self.records, policy)
         self._giver = Giver(hooks, plugins, instance, self.backlog, self.records, self._waiting)
+        self._spans = Spans(self.backlog, self.records, policy)
         self._memos = Memos(self.backlog, self.records, self._giver)
         self._bringer = Bringer(
             hooks, self.records, self._giver, self.lanes, policy, self.allowance
@@ -112,16 +115,19 @@ class Engine:
             self._ender,
             self.lanes,
             policy,
+            self._spans,
         )
         self._keeper = Keeper(
             hooks,
             instance,
             self.backlog,
             self.records,
+            self._giver,
             self._ender,
             self.lanes,
             refusals,
             policy,
+            self._spans,
             self.allowance,
         )
 
@@ -133,7 +139,8 @@ class Engine:
     @policy.setter
     def policy(self, policy: Policy) -> None:
         self._policy = policy
-        for part in (self._bringer, self._ender, self._looker, self._keeper, self._waiting):
+        acting = (self._bringer, self._ender, self._looker, self._keeper)
+        for part in (*acting, self._waiting, self._spans):
             part.policy = policy
 
     def close(self) -> None:
@@ -163,10 +170,9 @@ class Engine:
 
     def allowance(self) -> Allowance:
         """Return what the limits leave now."""
-        limits, lifetimes = self._policy.limits, self._policy.lifetimes
-        lease = min(lifetimes.lease, lifetimes.max_lifetime)
+        limits = self._policy.limits
         spent = self.spent() if limits.is_set else Spent(self.records.now())
-        return Allowance(limits, spent, lease)
+        return Allowance(limits, spent, Lifespans(self._policy.lifetimes).lease)
 
     def bounds(self, closed: Mapping[tuple[str, str], str]) -> Bounds:
         """Return what holds a plan back now, with more node types closed."""
@@ -186,9 +192,9 @@ class Engine:
             },
             tried=tried_types(breakers, open_breakers),
             stuck={name: PatienceError(why, plugin=name) for name, why in stuck.items()},
-            max_lifetime=self._policy.lifetimes.max_lifetime,
             why_not_again=self._waiting.why_not,
             why_not_isolated=Starts(ledger, self._policy.policy.starts).why_not,
+            lives=self._spans.lives(live),
             name_of=ledger.free_name,
             queues=self._queues,
         )

@@ -14,9 +14,12 @@ from fluxburst.answers import check_burst
 from fluxburst.bursts import COMING_STATES, Burst, BurstState
 from fluxburst.engine.backlog import Backlog
 from fluxburst.engine.ending import Ender
+from fluxburst.engine.giving import Giver
 from fluxburst.engine.lanes import Answer, Call, Lanes
+from fluxburst.engine.outliving import Outliving
 from fluxburst.engine.records import Records
 from fluxburst.engine.refusals import Refusals
+from fluxburst.engine.spans import Spans
 from fluxburst.errors import FAILURES, BurstError, FluxburstError, LedgerError, LimitError
 from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import RUNNING
@@ -32,9 +35,6 @@ from fluxburst.sets import parse_hostlist
 IDLE = "no job has been on it, or waited for it, for "
 """What the reason for ending an idle burst begins with."""
 
-RETRY_SHARE = 0.05
-"""After which part of a lease it is asked for again, where it was refused."""
-
 KEPT_STATES = COMING_STATES | {BurstState.READY}
 
 
@@ -46,10 +46,12 @@ class Keeper:
         instance: The instance.
         backlog: The client's mirror of its pending jobs.
         records: The client's records.
+        giver: What takes its jobs back.
         ender: What takes its bursts down.
         lanes: The threads of its plugins.
         refusals: Tells which jobs would fail without some nodes.
         policy: Its policy.
+        spans: How long its bursts live.
         allowance: Tells what the limits leave now.
     """
 
@@ -59,22 +61,26 @@ class Keeper:
         instance: Instance,
         backlog: Backlog,
         records: Records,
+        giver: Giver,
         ender: Ender,
         lanes: Lanes,
         refusals: Refusals,
         policy: Policy,
+        spans: Spans,
         allowance: Callable[[], Allowance],
     ) -> None:
         self._hooks = hooks
         self._instance = instance
         self._backlog = backlog
         self._records = records
+        self._giver = giver
         self._ender = ender
         self._lanes = lanes
         self._refusals = refusals
         self.policy = policy
         self._allowance = allowance
-        self._refused: dict[str, str] = {}
+        self._spans = spans
+        self._outliving = Outliving(backlog, spans)
         self._ask_again: dict[str, float] = {}
         self.errors: list[FluxburstError] = []
 
@@ -91,7 +97,7 @@ class Keeper:
                 continue
             busy = running[entry.burst.name]
             if entry.burst.state in KEPT_STATES:
-                self._keep(entry, busy)
+                self._keep(entry, busy, nodes)
             elif entry.burst.state is BurstState.DRAINING:
                 self._finish(entry, busy)
 
@@ -101,9 +107,9 @@ class Keeper:
         times = [math.inf]
         for entry in self._records.live():
             burst = entry.burst
-            times.append(entry.requested + lifetimes.max_lifetime - lifetimes.teardown)
+            times.append(self._spans.limit_of(entry) - lifetimes.teardown)
             if burst.lease_until is not None:
-                times.append(burst.lease_until - self._lease() / 2)
+                times.append(burst.lease_until - self._spans.lifespans.lease / 2)
                 times.append(burst.lease_until - lifetimes.teardown)
             if entry.idle is not None:
                 times.append(self._idle_end(entry))
@@ -112,21 +118,24 @@ class Keeper:
 
     # --- one burst -------------------------------------------------------------------------
 
-    def _keep(self, entry: Entry, running: Collection[int]) -> None:
+    def _keep(self, entry: Entry, running: Collection[int], nodes: Sequence[Node]) -> None:
         now = self._records.now()
-        lifetimes = self.policy.lifetimes
         # Who asked for it by hand waits for it until it is there.
         by_hand = entry.burst.state in COMING_STATES and not entry.burst.jobs
         wanted = running or by_hand or self._is_waited_for(entry.burst)
         entry = self._note_idleness(entry, idle=not wanted)
-        if now >= entry.requested + lifetimes.max_lifetime - self._teardown(entry):
-            lived = format_duration(lifetimes.max_lifetime)
-            self._ender.drain(entry, f"it may live {lived} at most")
+        if now >= self._spans.limit_of(entry) - self._spans.lifespans.teardown:
+            lived = format_duration(self._spans.longest(entry))
+            self._drain(entry, f"it may live {lived} at most")
         elif self._is_idle_too_long(entry, now):
             # For the sake of jobs that its end would fail it stays, but is not renewed.
             if self._is_late(entry, now) or not self._refusals.keep(entry.burst):
-                idle = format_duration(lifetimes.idle_timeout)
+                idle = format_duration(self.policy.lifetimes.idle_timeout)
                 self._ender.drain(entry, f"{IDLE}{idle}")
+        elif (why := self._outliving.why_drained(entry, now, nodes)) and not self._refusals.of(
+            entry.burst.hostnames
+        ):  # to drain it may fail jobs for sure, under Fluxion, that may only be too long for it
+            self._drain(entry, why)
         elif entry.burst.lease_until is not None:
             self._look_at_lease(entry, now)
 
@@ -134,24 +143,36 @@ class Keeper:
         name = entry.burst.name
         late = self._is_late(entry, now)
         # One whose renewal was refused is asked for again as long as there is time.
-        if not (late and name in self._refused) and self._renew_if_due(entry, now):
+        if not (late and name in self._spans.refused) and self._renew_if_due(entry, now):
             return
         if late:
-            why = self._refused.pop(name, "it was not renewed in time")
-            self._ender.drain(entry, f"its lease ends: {why}")
+            why = (
+                self._spans.refused.pop(name, "")
+                or self._spans.fixed(entry)
+                or "it was not renewed in time"
+            )
+            self._drain(entry, f"its lease ends: {why}")
+
+    def _drain(self, entry: Entry, why: str) -> None:
+        """Drain a burst, and free the jobs that wait for it: they cannot start on it any more."""
+        self._ender.drain(entry, why)
+        plugin = self._records.plugin_of(entry.burst)
+        assert plugin is not None
+        waiting = self._giver.waiting_for(plugin, {entry.burst.name})
+        self._giver.take_back(plugin, waiting, f"burst {entry.burst.name} is drained: {why}")
 
     def _is_late(self, entry: Entry, now: float) -> bool:
         """Whether the lease ends before a burst could be taken down in peace."""
         until = entry.burst.lease_until
-        return until is not None and now >= until - self._teardown(entry)
+        return until is not None and now >= until - self._spans.lifespans.teardown
 
     def _finish(self, entry: Entry, running: Collection[int]) -> None:
         """End a drained burst once no job runs on it, or its time is up."""
         now = self._records.now()
-        times = [entry.requested + self.policy.lifetimes.max_lifetime]
+        times = [self._spans.limit_of(entry)]
         if entry.burst.lease_until is not None:
             times.append(entry.burst.lease_until)
-        late = now >= min(times) - self._teardown(entry) / 2
+        late = now >= min(times) - self._spans.lifespans.teardown / 2
         if running and not late:
             self._renew_if_due(entry, now)
             return
@@ -160,25 +181,17 @@ class Keeper:
             self._instance.cancel_jobs(running, note)
         self._ender.end(entry.burst, entry.reason)
 
-    def _teardown(self, entry: Entry) -> float:
-        """Return how long before its end a burst is begun to be taken down, in seconds."""
-        return min(self.policy.lifetimes.teardown, self._lease() / 2)
-
-    def _lease(self) -> float:
-        lifetimes = self.policy.lifetimes
-        return min(lifetimes.lease, lifetimes.max_lifetime)
-
     # --- leases ----------------------------------------------------------------------------
 
     def _renew_if_due(self, entry: Entry, now: float) -> bool:
         """Have a lease renewed once half of it is over; whether the plugin is asked to."""
         before = entry.burst.lease_until
-        if before is None or before - now >= self._lease() / 2:
+        if before is None or before - now >= self._spans.renewed_at(entry):
             return False
         name = entry.burst.name
         if now < self._ask_again.get(name, -math.inf):
             return False
-        self._ask_again[name] = now + self._lease() * RETRY_SHARE
+        self._ask_again[name] = now + self._spans.asked_again(entry)
         return self._renew(entry, now)
 
     def _renew(self, entry: Entry, now: float) -> bool:
@@ -187,8 +200,7 @@ class Keeper:
         before = entry.burst.lease_until
         assert plugin is not None
         assert before is not None
-        latest = entry.requested + self.policy.lifetimes.max_lifetime
-        until = min(now + self.policy.lifetimes.lease, latest)
+        until = min(now + self._spans.lease_of(entry), self._spans.limit_of(entry))
         if until <= before or plugin.name in self._lanes.stuck():
             return False
         try:
@@ -200,13 +212,13 @@ class Keeper:
                     wanted = self._records.record(plugin, replace(entry.burst, lease_until=until))
         except LedgerError as error:  # no money can be set aside
             plugin.bursts[entry.burst.name] = entry.burst
-            self._refused[entry.burst.name] = str(error)
+            self._spans.refused[entry.burst.name] = str(error)
             return False
         if why:
-            if self._refused.get(entry.burst.name) != why:
+            if self._spans.refused.get(entry.burst.name) != why:
                 refused = LimitError(why, plugin=plugin.name, burst=entry.burst.name)
                 self._hooks.phase_failed("renew", plugin, refused)
-            self._refused[entry.burst.name] = why
+            self._spans.refused[entry.burst.name] = why
             return False
 
         def settle(answer: Answer) -> None:
@@ -245,15 +257,15 @@ class Keeper:
         known = plugin.bursts.get(wanted.name, wanted)
         longer = self._records.record(plugin, replace(known, lease_until=now.lease_until))
         if longer.lease_until is None or longer.lease_until > before:
-            self._refused.pop(wanted.name, None)
+            self._spans.refused.pop(wanted.name, None)
         else:
-            self._refused[wanted.name] = "its plugin did not make it longer"
+            self._spans.refused[wanted.name] = "its plugin did not make it longer"
 
     def _not_renewed(
         self, plugin: BurstPlugin, wanted: Burst, before: float, error: BaseException
     ) -> None:
         failure = as_burst_error(error, plugin.name, wanted.name)
-        self._refused[wanted.name] = str(failure)
+        self._spans.refused[wanted.name] = str(failure)
         known = plugin.bursts.get(wanted.name, wanted)
         self._records.record(plugin, replace(known, lease_until=before))
         self.errors.append(failure)

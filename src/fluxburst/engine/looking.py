@@ -18,8 +18,10 @@ from fluxburst.engine.backlog import Backlog
 from fluxburst.engine.ending import Ender
 from fluxburst.engine.giving import Giver
 from fluxburst.engine.lanes import Answer, Call, Lanes
+from fluxburst.engine.outliving import Outliving
 from fluxburst.engine.ownership import Ownership
 from fluxburst.engine.records import Records
+from fluxburst.engine.spans import Spans
 from fluxburst.errors import FAILURES, BurstError, FluxburstError, PatienceError
 from fluxburst.handles.protocol import Instance
 from fluxburst.isolation import UNREAD, end_note, without_hope
@@ -66,6 +68,7 @@ class Looker:
         ender: What takes its bursts down.
         lanes: The threads of its plugins.
         policy: Its policy.
+        spans: How long its bursts live.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Looker:
         ender: Ender,
         lanes: Lanes,
         policy: Policy,
+        spans: Spans,
     ) -> None:
         self._hooks = hooks
         self._plugins = plugins
@@ -91,6 +95,7 @@ class Looker:
         self._ender = ender
         self._lanes = lanes
         self.policy = policy
+        self._outliving = Outliving(backlog, spans)
         self.errors: list[FluxburstError] = []
 
     # --- what a pass asks for --------------------------------------------------------------
@@ -399,10 +404,11 @@ class Looker:
         return bool(ranks and self._instance.jobs_on(ranks))
 
     def _too_slow(self, entry: Entry) -> str:
-        limit = self.policy.timeouts.join
-        if entry.started is None or self._records.now() - entry.started <= limit:
-            return ""
-        return f"it did not join within {format_duration(limit)}"
+        limit, now = self.policy.timeouts.join, self._records.now()
+        if entry.started is not None and now - entry.started > limit:
+            return f"it did not join within {format_duration(limit)}"
+        late = self._outliving.why_too_late(entry, now)
+        return f"it comes up too late: {late}" if late else ""
 
     def _count_failure(self, burst: Burst, *, final: bool = False) -> None:
         ledger = self._records.ledger

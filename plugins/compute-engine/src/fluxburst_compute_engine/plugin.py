@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fluxburst import Burst, BurstState, Node, NodeType
+from fluxburst import Burst, BurstState, Duration, Node, NodeType
 from fluxburst.bursts import LIVE_STATES
 from fluxburst.elastic import BURST_PROPERTY, Shape, system_toml
 from fluxburst.errors import (
@@ -237,7 +237,8 @@ class ComputeEngineBurst(ElasticPlugin):
         self, machine: MachineType, most: int | None, properties: tuple[str, ...]
     ) -> list[NodeType]:
         how = self.params.provisioning
-        return node_types(machine, how, max_nodes=most, properties=properties)
+        kinds = node_types(machine, how, max_nodes=most, properties=properties)
+        return [replace(kind, max_lifetime=Duration(machines.MOST_RUN_SECONDS)) for kind in kinds]
 
     def _priced(self) -> list[MachineType]:
         """Return the machine types that can be bought as is configured."""
@@ -335,6 +336,11 @@ class ComputeEngineBurst(ElasticPlugin):
             if now.state is BurstState.READY:
                 self.fleet.forget_secrets(compute, burst.name)
         return now
+
+    @property
+    def not_renewable(self) -> str:
+        """Why leases cannot be renewed: only a stopped instance can be told to run longer."""
+        return "max_run_duration cannot be extended"
 
     def renew(self, burst: Burst) -> Burst:
         """Return the burst with the lease that it has: it cannot be longer while instances run.

@@ -62,7 +62,10 @@ class GkeBurst(ManagedKubernetes):
 
     def _types(self) -> list[NodeType]:
         kinds = super()._types()
-        return self._live.of(kinds, self.machines) if self.params.live_prices else kinds
+        kinds = self._live.of(kinds, self.machines) if self.params.live_prices else kinds
+        if self.params.node_pool is not None:  # whose nodes are not ours to limit
+            return kinds
+        return [replace(kind, max_lifetime=self.params.max_run_duration) for kind in kinds]
 
     def _ask_prices(self, names: Collection[str]) -> Iterable[tuple[str, float]]:
         from fluxburst_compute_engine import prices
