@@ -54,7 +54,7 @@ class World:
         values = {"idle_timeout": 10 * HOUR, "startup": 0.0, **lifetimes}
         policy = Policy(
             Lifetimes(**{name: Duration(value) for name, value in values.items()}),  # type: ignore[arg-type]
-            Timeouts(start=Duration(100 * HOUR)) if hasattr(Timeouts(), "start") else Timeouts(),
+            Timeouts(),
             limits=limits or Limits(),
         )
         self.client = client_on(self.instance, self.plugin, policy=policy)
@@ -71,9 +71,8 @@ class World:
     ) -> int:
         """Submit a job that may run so long, and runs so long, or else all of that."""
         takes = {"test": {"run_duration": f"{limit if runs is None else runs}s"}}
-        return self.instance.submit(
-            spec(1, cores, **{"burstable": 1, "duration": limit, "exec": takes, **more})
-        )
+        system: dict[str, object] = {"burstable": 1, "duration": limit, "exec": takes, **more}
+        return self.instance.submit(spec(1, cores, exclusive=False, **system))
 
     def plan(self) -> Plan:
         return self.client.plan()
