@@ -103,6 +103,7 @@ class Apart(Elsewhere):
     """A burst plugin of isolated bursts; ``there`` is its cloud, ``ran`` the jobs it has begun."""
 
     isolated = True
+    run_as = "owner"
 
     def __init__(self, name: str, *types: NodeType, there: dict[str, Burst] | None = None) -> None:
         super().__init__(name, *types)

@@ -24,6 +24,7 @@ from fluxburst.elastic import (
 from fluxburst.errors import BurstError, RequestError
 from fluxburst.handles.protocol import Instance
 from fluxburst.hookspecs import hookimpl
+from fluxburst.identity import RUN_AS_HELP, RunAs
 from fluxburst.isolation import output_finding
 from fluxburst.jobs import Job
 from fluxburst.leaving import burst_left_by, leave
@@ -58,6 +59,7 @@ class ElasticParameters:
     isolated_burst: bool = field(
         default=False, metadata={"help": "run each job in a Flux instance of its own"}
     )
+    run_as: RunAs = field(default="submitter", metadata={"help": RUN_AS_HELP})
     output_dir: Path = field(
         default=Path("~/.local/state/fluxburst/output"),
         metadata={

@@ -27,6 +27,7 @@ from fluxburst.errors import (
 )
 from fluxburst.existing import count_existing
 from fluxburst.fitting import fits_now, why_unfit
+from fluxburst.identity import why_not_run_as
 from fluxburst.jobs import Job, Mark
 from fluxburst.jobspec import Chunk
 from fluxburst.limits import Allowance, Owner, Spent
@@ -492,7 +493,10 @@ class Planner:
             if too_short:
                 candidate.reasons.append(f"{name}: {too_short}")
                 continue
-            if plugin.isolated and (why := self._bounds.why_not_isolated(job.id)):
+            if plugin.isolated and (
+                why := self._bounds.why_not_isolated(job.id)
+                or why_not_run_as(plugin.run_as, job.user)
+            ):
                 candidate.reasons.append(f"{name}: {why}")
                 continue
             if why := self._why_not_now(plugin, job):

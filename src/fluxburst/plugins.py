@@ -23,6 +23,7 @@ from fluxburst.errors import (
     text_of,
 )
 from fluxburst.fitting import could_fit
+from fluxburst.identity import SUBMITTER
 from fluxburst.jobs import Job
 from fluxburst.jobspec import Chunk
 from fluxburst.nodes import NodeType
@@ -154,6 +155,14 @@ class BurstPlugin:
         brought up for, and jobs that no lease is long enough for are not taken.
         """
         return ""
+
+    @property
+    def run_as(self) -> str:
+        """As whom its isolated bursts may run jobs: a policy of :mod:`fluxburst.identity`.
+
+        By default that is what its parameter ``run_as`` says; ``submitter`` where it has none.
+        """
+        return str(getattr(self.params, "run_as", SUBMITTER))
 
     # --- what a plugin supplies: implement these -------------------------------------------
 

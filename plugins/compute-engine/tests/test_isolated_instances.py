@@ -24,7 +24,11 @@ from fluxburst.policy import Breaking, Policy
 from fluxburst.recordings import Recording
 from fluxburst_compute_engine import ComputeEngineBurst, isolated
 
-MOCKED: dict[str, Any] = {"isolated_burst": True, "compute_machine_type": SMALL}
+MOCKED: dict[str, Any] = {
+    "isolated_burst": True,
+    "run_as": "owner",
+    "compute_machine_type": SMALL,
+}
 
 
 def mocked(site: Site, output: Path, **parameters: Any) -> tuple[FluxBurst, ComputeEngineBurst]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from fluxburst import Burst, BurstState, Job, Node, NodeType, drains, flux_config
+from fluxburst import Burst, BurstState, Node, NodeType, drains, flux_config
 from fluxburst.checks import run_checks
 from fluxburst.elastic import BURST_PROPERTY, find_flux
 from fluxburst.errors import (
@@ -136,12 +136,6 @@ class LocalBurst(ElasticPlugin):
             )
             for (cores, gpus, properties), count in shapes.items()
         ]
-
-    def schedule(self, job: Job) -> bool:
-        """Decide whether to take a job; in isolation only this user's, as whom it runs there."""
-        if self.isolated and job.user != os.getuid():
-            return False
-        return super().schedule(job)
 
     def lacking(self) -> Iterable[str]:
         """Return which of the burst nodes that it may use somebody has drained."""

@@ -15,6 +15,7 @@ from fluxburst import (
 )
 from fluxburst.errors import BurstError, CapacityError, QuotaError
 from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.identity import RUN_AS_HELP, RunAs
 from fluxburst.joining import JoiningPlugin
 from fluxburst_mock.cloud import Cloud, Machines, cloud_of
 from fluxburst_mock.failures import Failure, FailureKind, Injector, SimulatedCrash
@@ -52,6 +53,7 @@ class BurstParameters:
     isolated_burst: bool = field(
         default=False, metadata={"help": "run each job in an instance of its own"}
     )
+    run_as: RunAs = field(default="owner", metadata={"help": f"{RUN_AS_HELP}; here nobody runs"})
     isolated_run: Duration = field(
         default=Duration(60.0), metadata={"help": "how long a job runs there"}
     )
