@@ -20,9 +20,10 @@ from plugin_contract import check_contract
 from readmes import run_commands
 from support import flux_available
 
-from fluxburst import Burst, BurstState, FluxBurst
+from fluxburst import Burst, BurstState, FluxBurst, story
 from fluxburst.cli.progress import follow
 from fluxburst.errors import BurstErrors, CapacityError
+from fluxburst.fluids import format_f58
 from fluxburst.jobs import Mark
 
 pytestmark = [
@@ -274,6 +275,36 @@ def test_a_broker_killed_while_a_job_runs_on_it_is_mended_and_flux_fails_the_job
     assert grown.flux("jobs", "-no", "{status}", str(waiting)) == "COMPLETED"
     mender.run_unburst()
     assert (grown.left_over(), grown.nodes("down")) == ([], 3)
+
+
+def test_a_lost_node_and_its_job_are_warned_of_while_another_job_goes_on(
+    grown: Growing, caplog: pytest.LogCaptureFixture
+) -> None:
+    grown.submit("-N1", "-x", "sleep", "100")
+    jobs = [grown.submit("-N1", "-x", "sleep", "100") for _ in range(2)]
+    client = grown.client()
+    (burst,) = bring_up(client)
+    for jobid in jobs:
+        grown.flux("job", "wait-event", "-p", "exec", str(jobid), "shell.start")
+    client.reconcile()
+    (run,) = [run for run in client.instance.runs(jobs) if run.hostnames == ("burst1",)]
+    gone = run.job
+    lost(grown, "burst1")
+    client.wait_for_jobs([gone])
+    client.reconcile()
+    warned = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert warned[:2] == [
+        f"burst {burst.name}: node burst1 is lost: not up in the instance any more",
+        f"burst {burst.name}: job {format_f58(gone)} is lost: it ran on burst1 "
+        "(node failure on burst1 (rank 2))",
+    ]
+    why = story.of_job(client.ledger, gone, client.now())
+    assert f"job {format_f58(gone)} is lost" in " ".join(event.why for event in why.events)
+    (other,) = {*jobs} - {gone}
+    assert grown.flux("jobs", "-no", "{status}", str(other)) == "RUN"
+    grown.flux("cancel", "--all")
+    client.wait_for_jobs()
+    grown.client().run_unburst()
 
 
 def test_what_jobs_of_a_killed_broker_leave_behind_is_ended_with_it(grown: Growing) -> None:

@@ -17,6 +17,7 @@ from fluxburst.engine.giving import Giver
 from fluxburst.engine.keeping import IDLE, KEPT_STATES, Keeper
 from fluxburst.engine.lanes import Lanes
 from fluxburst.engine.looking import Looker
+from fluxburst.engine.losses import Losses
 from fluxburst.engine.memos import Memos
 from fluxburst.engine.ownership import Ownership
 from fluxburst.engine.records import Records
@@ -117,6 +118,7 @@ class Engine:
             policy,
             self._spans,
         )
+        self._losses = Losses(instance, self.records)
         self._keeper = Keeper(
             hooks,
             instance,
@@ -326,6 +328,7 @@ class Engine:
         self.forget_ended()
         self._memos.look()
         self._giver.hold_again()
+        self._losses.look()
         self._looker.look(patience, mend=True)
         self._keeper.keep()
         self.lanes.wait(patience)
@@ -336,6 +339,7 @@ class Engine:
         self.lanes.wait(0)
         self._memos.look()
         self._giver.hold_again()
+        self._losses.look()
         self._looker.join()
         self._keeper.keep()
         self.lanes.wait(patience)

@@ -158,6 +158,13 @@ class Records:
         counts_on = burst.isolated and burst.exit_code is None
         self.ledger.set_breaker(replace(known, retry_at=None) if counts_on else Breaker(*key))
 
+    def remark(self, name: str, text: str) -> None:
+        """Note something of a burst whose state stays as it is, and tell observers."""
+        entry = self.ledger.remark(name, self.now(), text)
+        plugin = self.plugin_of(entry.burst)
+        if plugin is not None:
+            self.record(plugin, replace(entry.burst, error=text))
+
     def announce(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Let a plugin, and observers, know of a burst whose intent has been recorded."""
         plugin.bursts[burst.name] = burst

@@ -19,7 +19,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from fluxburst.errors import FormatError, InstanceError
 from fluxburst.fluids import parse_fluid
-from fluxburst.handles.protocol import Changes, Run
+from fluxburst.handles.protocol import NODE_FAILURE, Changes, Run
 from fluxburst.handles.queue_table import QueueTable
 from fluxburst.jobs import (
     ACTIVE,
@@ -439,7 +439,10 @@ class EmbeddedInstance:
         """Take nodes down; jobs that run on them fail, as they do when a broker is lost."""
         lost = {rank for rank, node in self._nodes.items() if node.hostname in hostnames}
         for record in list(self._records.values()):
-            if lost.intersection(record.allocation):
+            on = sorted(lost.intersection(record.allocation))
+            if on:
+                where = f"{self._nodes[on[0]].hostname} (rank {on[0]})"
+                record.job["exception_note"] = f"{NODE_FAILURE} on {where}"
                 self._end(record, FAILED)
         for rank in lost:
             self._nodes[rank] = replace(self._nodes[rank], up=False)
@@ -608,6 +611,7 @@ class EmbeddedInstance:
 
 
 def _run(job: Job) -> Run:
+    note = str(job.get("exception_note") or "")
     return Run(
         job=job.id,
         user=job.user,
@@ -615,6 +619,7 @@ def _run(job: Job) -> Run:
         ended=job.get("t_inactive"),
         hostnames=parse_hostlist(job["nodelist"]),
         cores=job.get("ncores", 0),
+        node_failure=note if note.startswith(NODE_FAILURE) else "",
     )
 
 

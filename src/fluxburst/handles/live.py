@@ -30,7 +30,7 @@ from fluxburst.handles import access, journal, live_queues
 from fluxburst.handles.bell import Bell
 from fluxburst.handles.feed import Feed
 from fluxburst.handles.holding import started_meanwhile
-from fluxburst.handles.protocol import Changes, Run
+from fluxburst.handles.protocol import NODE_FAILURE, Changes, Run
 from fluxburst.handles.rpc import ANY_NODE, Channel, Requests
 from fluxburst.handles.scheduler import read_scheduler
 from fluxburst.jobs import (
@@ -214,7 +214,7 @@ class LiveInstance:
 
         They are done with it when they are inactive; jobs that Flux has purged are not known.
         """
-        attributes = ["userid", "t_run", "t_inactive", "nodelist", "ncores"]
+        attributes = ["userid", "t_run", "t_inactive", "nodelist", "ncores", "exception_note"]
         payloads = [{"id": jobid, "attrs": attributes} for jobid in jobids]
         runs = []
         with self._asking("what its jobs had") as requests:
@@ -595,6 +595,7 @@ def _list(
 
 
 def _run(record: Mapping[str, Any]) -> Run:
+    note = str(record.get("exception_note") or "")
     return Run(
         job=record["id"],
         user=record["userid"],
@@ -602,6 +603,7 @@ def _run(record: Mapping[str, Any]) -> Run:
         ended=record.get("t_inactive"),
         hostnames=parse_hostlist(record.get("nodelist", "")),
         cores=record.get("ncores", 0),
+        node_failure=note if note.startswith(NODE_FAILURE) else "",
     )
 
 

@@ -28,6 +28,10 @@ class Changes:
     complete: bool
 
 
+NODE_FAILURE = "node failure"
+"""What Flux's note begins with on a job that failed as a node was lost (its module job-exec)."""
+
+
 @dataclass(frozen=True)
 class Run:
     """What one job has, or had, of the instance's nodes.
@@ -39,6 +43,7 @@ class Run:
         ended: When it was done with them; None while it has them, also while it cleans up.
         hostnames: The hosts it runs or ran on.
         cores: How many cores it has, over all hosts.
+        node_failure: What the instance says of it, if it failed as a node was lost; else empty.
     """
 
     job: int
@@ -47,6 +52,7 @@ class Run:
     ended: float | None
     hostnames: tuple[str, ...]
     cores: int
+    node_failure: str = ""
 
 
 class Instance(Protocol):

@@ -231,6 +231,19 @@ class Ledger:
             assert after is not None
         return after
 
+    def remark(self, name: str, at: float, text: str) -> Entry:
+        """Record something of a burst that does not change its state; return the burst.
+
+        Raises:
+            LedgerError: if there is no such burst, or it cannot be written.
+        """
+        with self.transaction():
+            entry = self.entry(name)
+            if entry is None:
+                raise LedgerError(self.path, f"there is no burst {name!r}")
+            self._note(entry.id, at, entry.burst.state, entry.burst.state, text)
+        return entry
+
     def set_created(self, name: str, at: float) -> None:
         """Record that a plugin has answered for a burst."""
         asked = "UPDATE bursts SET created = coalesce(created, ?) WHERE name = ?"
