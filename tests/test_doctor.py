@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ import pytest
 from support import named
 from test_reports import CLOUD, MOCK, MakePackage, Run, run, state
 
-from fluxburst import BurstParameters, BurstPlugin
+from fluxburst import Burst, BurstParameters, BurstPlugin
+from fluxburst.config import Config
+from fluxburst.doctor import Doctor
 from fluxburst.errors import AuthError, RequestError, UnreachableError
+from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.ledger import Ledger
+from fluxburst.ledger.entries import HOUR
 from fluxburst.plugins import Finding
-from fluxburst.recordings import ONE_JOB
 
 __all__ = ["run", "state"]
 
@@ -143,11 +148,17 @@ def test_a_ledger_that_cannot_be_read_is_an_error_of_its_own(
     assert "its parameters are accepted" in said(found["plugin cloud"])
 
 
-def test_a_clock_behind_the_ledger_is_an_error(examine: Examine, state: Path) -> None:
-    status, found = examine(f"--mock={ONE_JOB}", "--plugin=cloud", "--state-dir", str(state))
-    assert status == 1
-    assert "in the future" in said(found["clock"])
-    assert "NTP" in said(found["clock"])
+def test_a_clock_behind_the_ledger_is_an_error(tmp_path: Path) -> None:
+    instance = EmbeddedInstance(name="lead")
+    with closing(Ledger(tmp_path / "ledger.sqlite", "lead")) as ledger:
+        ledger.request(Burst("cloud-1", "cloud", "node", 1), instance.now() + HOUR, None, "")
+    found = Doctor(Config, instance, state_dir=tmp_path).examine()
+    (clock, *_) = [one.finding for one in found if one.check == "clock"]
+    assert (clock.level, "in the future" in clock.what, "NTP" in clock.advice) == (
+        "error",
+        True,
+        True,
+    )
 
 
 def test_what_a_plugin_finds_itself_is_shown(examine: Examine) -> None:

@@ -62,6 +62,13 @@ class Settings:
     log_format: logs.Format = "text"
     pace: float = 0.0
 
+    @property
+    def directory(self) -> Path | None:
+        """Where the ledger is kept, if that is named here or by the environment."""
+        from fluxburst.ledger.place import named_directory
+
+        return named_directory(self.state_dir)
+
     def load_config(self) -> Config:
         """Return the configuration that these settings name, or the one in the usual places."""
         from fluxburst import config
@@ -73,11 +80,13 @@ class Settings:
         from fluxburst import recordings
         from fluxburst.handles.embedded import EmbeddedInstance
         from fluxburst.handles.live import LiveInstance
+        from fluxburst.ledger.clock import virtual_time_in
 
         if self.mock is None:
             return LiveInstance()
         path = Path(self.mock) if self.mock else recordings.BUNDLED
-        return EmbeddedInstance(recordings.load(path), pace=self.pace)
+        recording = recordings.load(path)
+        return EmbeddedInstance(recording, start=virtual_time_in(self.directory), pace=self.pace)
 
     def manager(self) -> Manager:
         """Return the hooks of the installed packages, without a client."""
@@ -98,7 +107,7 @@ class Settings:
         from fluxburst.errors import FluxburstError, RequestError
 
         client = FluxBurst(
-            self.instance(), config=self.load_config(), block=self.block, state_dir=self.state_dir
+            self.instance(), config=self.load_config(), block=self.block, state_dir=self.directory
         )
         context = click.get_current_context(silent=True)
         if context is not None:
@@ -168,7 +177,7 @@ def _global_options(*, hidden: bool) -> list[click.Option]:
             type=click.Path(path_type=Path),
             metavar="DIR",
             help="Where the ledger is kept; by default $FLUXBURST_STATE_DIR, or a directory for "
-            "each instance in ~/.local/state/fluxburst.",
+            "each instance in ~/.local/state/fluxburst; with --mock, in memory.",
         ),
         option("--json", is_flag=True, help="Print JSON, for programs."),
         option("-v", "--verbose", count=True, help="Say more; twice, for debugging."),

@@ -24,7 +24,7 @@ def doctor(context: click.Context) -> int:
         settings.instance(),
         settings.plugins,
         settings.block,
-        settings.state_dir,
+        settings.directory,
     ).examine()
     if settings.json:
         print_json([{"check": c.check, **dataclasses.asdict(c.finding)} for c in found])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import stat
-import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,8 @@ from fluxburst.cli.app import Settings
 from fluxburst.client import FluxBurst
 from fluxburst.errors import FluxburstError, FluxUnavailableError, InstanceError, RequestError
 from fluxburst.ledger import Ledger
-from fluxburst.ledger.place import FILE, named_directory
+from fluxburst.ledger.clock import time_of
+from fluxburst.ledger.place import FILE
 from fluxburst.plugins import BurstPlugin
 
 AWAY = (FluxUnavailableError, InstanceError)
@@ -26,11 +26,11 @@ def ledger_of(settings: Settings) -> Iterator[tuple[Ledger, float]]:
 
     No instance is needed where its directory is named.
     """
-    directory = named_directory(settings.state_dir)
+    directory = settings.directory
     if directory is not None and settings.mock is None:
         ledger = ledger_in(directory)
         try:
-            yield ledger, time.time()
+            yield ledger, time_of(ledger)
         finally:
             ledger.close()
         return

@@ -26,8 +26,9 @@ from fluxburst.cli.sources import AWAY, ledger_in, loaded_where_possible
 from fluxburst.client import FluxBurst
 from fluxburst.leases import overdue
 from fluxburst.ledger import Entry
+from fluxburst.ledger.clock import time_of
 from fluxburst.ledger.lock import holder_of
-from fluxburst.ledger.place import LOCK, named_directory, why_unwritable
+from fluxburst.ledger.place import LOCK, why_unwritable
 from fluxburst.quantities import format_duration
 from fluxburst.remaining import install_advice
 from fluxburst.status import Status, joined_of, of_client, of_ledger
@@ -68,7 +69,7 @@ def _look(settings: Settings, client: FluxBurst, problems: list[str]) -> Status:
     try:
         return of_client(client, problems=problems)
     except AWAY as error:
-        directory = named_directory(settings.state_dir)
+        directory = settings.directory
         if directory is None:
             raise
         ledger = ledger_in(directory)
@@ -76,7 +77,7 @@ def _look(settings: Settings, client: FluxBurst, problems: list[str]) -> Status:
             return of_ledger(
                 ledger,
                 client.policy,
-                client.now(),
+                time_of(ledger),
                 installed=client.hooks.offers.keys(),
                 unreachable=str(error),
                 holder=holder_of([directory / LOCK]),

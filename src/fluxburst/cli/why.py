@@ -16,9 +16,10 @@ from fluxburst.client import FluxBurst
 from fluxburst.errors import UnknownJobError
 from fluxburst.fluids import format_f58, parse_fluid
 from fluxburst.isolation import UNREAD, end_note, output_note
+from fluxburst.ledger.clock import time_of
 from fluxburst.ledger.export import of_decision, of_entry
 from fluxburst.ledger.lock import holder_of
-from fluxburst.ledger.place import LOCK, named_directory
+from fluxburst.ledger.place import LOCK
 from fluxburst.plan import Decision
 
 
@@ -56,7 +57,7 @@ def why(context: click.Context, jobid: str) -> None:
 
 def _holder(settings: Settings, client: FluxBurst, *, asked: bool) -> str:
     """Return who holds the instance, as its ledger's directory tells where it was not asked."""
-    directory = named_directory(settings.state_dir)
+    directory = settings.directory
     if asked or directory is None:
         return client.holder()
     return holder_of([directory / LOCK])
@@ -64,7 +65,7 @@ def _holder(settings: Settings, client: FluxBurst, *, asked: bool) -> str:
 
 def _tell(settings: Settings, client: FluxBurst, job: int) -> tuple[story.JobStory, float, str]:
     """Return the story, its time, and why the instance could not be asked; empty where it was."""
-    directory = named_directory(settings.state_dir)
+    directory = settings.directory
     try:
         present = _present(client, job)
         return story.of_job(client.ledger, job, client.now(), present), client.now(), ""
@@ -73,7 +74,8 @@ def _tell(settings: Settings, client: FluxBurst, job: int) -> tuple[story.JobSto
             raise
         ledger = ledger_in(directory)
         try:
-            return story.of_job(ledger, job, client.now()), client.now(), str(error)
+            now = time_of(ledger)
+            return story.of_job(ledger, job, now), now, str(error)
         except UnknownJobError as unknown:
             raise unknown from error
         finally:

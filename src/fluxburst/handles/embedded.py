@@ -38,6 +38,7 @@ from fluxburst.recordings import Recording
 from fluxburst.scheduling import Scheduler
 from fluxburst.sets import parse_hostlist
 
+NAME = "embedded"
 START_TIME = 1_700_000_000.0
 DEFAULT_RUN_SECONDS = 60.0
 URGENCY_EXPEDITE = 31
@@ -100,6 +101,7 @@ class EmbeddedInstance:
         queues: For each named queue, the properties its jobs' nodes must have; empty for an
             instance without named queues.
         name: What to call it.
+        start: The earliest time to begin at, in seconds since the epoch.
         pace: How many seconds :meth:`wait` takes for each virtual one that passes, for people who
             look on.
         scheduler: The rules by which it starts jobs.
@@ -110,7 +112,8 @@ class EmbeddedInstance:
         recording: Recording | None = None,
         *,
         queues: Mapping[str, Collection[str]] | None = None,
-        name: str = "embedded",
+        name: str = NAME,
+        start: float = START_TIME,
         pace: float = 0.0,
         scheduler: Scheduler = EMBEDDED,
     ) -> None:
@@ -124,8 +127,8 @@ class EmbeddedInstance:
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = itertools.count()
         self._changed = True
-        submitted = [float(job.get("t_submit", START_TIME)) for job in recording.jobs]
-        self._now = max(submitted, default=START_TIME)
+        submitted = [float(job.get("t_submit", start)) for job in recording.jobs]
+        self._now = max([start, *submitted])
         self._lock = threading.RLock()
         self._woken = False
         self._touched: set[int] = set()
