@@ -42,6 +42,7 @@ def isolated_plugin(server: Server, namespace: str, **parameters: Any) -> Kubern
         "kubeconfig": str(server.kubeconfig),
         "namespace": namespace,
         "isolated_burst": True,
+        "run_as": "owner",
         "cpu_limit": 2,
         "poll_interval": 0.05,
         **parameters,
