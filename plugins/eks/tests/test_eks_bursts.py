@@ -19,7 +19,7 @@ from test_clusters import cluster_of, objects
 from token_reviews import TokenReviews
 
 from fluxburst import Burst, BurstState
-from fluxburst.errors import AuthError, CapacityError, ParameterError, QuotaError
+from fluxburst.errors import AuthError, BurstError, CapacityError, ParameterError, QuotaError
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.parameters import build
 from fluxburst.recordings import Recording
@@ -390,6 +390,12 @@ def test_an_isolated_burst_is_a_node_group_and_an_instance_on_it_without_declare
     assert plugin.refresh(made).output.startswith(login)
     (found,) = plugin.adopt()
     assert (found.isolated, found.jobs) == (True, (7,))
+    missing = refusal(404, "ResourceNotFoundException", "No cluster found for name: c.")
+    for operation in ("DescribeNodegroup", "DescribeCluster"):  # one answer, while its job runs
+        site.refuse(operation, missing)
+        with pytest.raises(BurstError, match=r"cannot be told|No cluster found"):
+            plugin.refresh(found)
+    assert plugin.refresh(found).state is BurstState.READY
     plugin.delete(made)
     assert (site.left(), plugin.list_bursts()) == ([], [])
     plugin.aws.close()

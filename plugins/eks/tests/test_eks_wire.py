@@ -287,3 +287,37 @@ def test_a_node_group_tells_when_it_was_made() -> None:
         found = nodegroups.describe(aws, "c", "x")
     assert found is not None
     assert found.since == datetime.fromtimestamp(1763856000.5).timestamp()
+
+
+MISSING = "ResourceNotFoundException"
+CLUSTER: Reply = (200, b'{"cluster": {"name": "c", "status": "ACTIVE"}}', {})
+PAGES: list[Reply] = [
+    (404, b"<html>404 Not Found nginx</html>", {"Content-Type": "text/html"}),
+    (404, b'{"message": "no Route matched"}', {"Content-Type": "application/json"}),
+]
+"""How proxies and load balancers say that they have nothing."""
+
+
+def test_a_node_group_is_gone_where_aws_says_so_of_itself_or_has_no_such_cluster() -> None:
+    with asking(refusal(404, MISSING, "No node group found for name: x.")) as (aws, script):
+        assert nodegroups.describe(aws, "c", "x") is None
+        assert len(script.asked) == 1
+    cluster = refusal(404, MISSING, "No cluster found for name: c.")
+    with asking(cluster) as (aws, script):
+        assert nodegroups.describe(aws, "c", "x") is None
+        assert len(script.asked) == 2
+    with asking(cluster, CLUSTER) as (aws, _), pytest.raises(NotFoundError, match="No cluster"):
+        nodegroups.describe(aws, "c", "x")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_of_a_proxy_does_not_say_that_something_is_gone(page: Reply) -> None:
+    with asking(page) as (aws, _):
+        for ask in (
+            lambda: nodegroups.describe(aws, "c", "x"),
+            lambda: clusters.describe(aws, "c"),
+            lambda: nodegroups.names(aws, "c"),
+        ):
+            with pytest.raises(BurstError) as caught:
+                ask()
+            assert not isinstance(caught.value, NotFoundError)

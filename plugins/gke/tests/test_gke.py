@@ -18,8 +18,9 @@ from support import client_on, job
 
 from fluxburst import Burst, BurstState, FluxBurst
 from fluxburst.config import Config
-from fluxburst.errors import CapacityError, ParameterError, QuotaError
+from fluxburst.errors import BurstError, CapacityError, ParameterError, QuotaError
 from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.isolation import UNREAD
 from fluxburst.parameters import build
 from fluxburst.recordings import Recording
 from fluxburst_gke import BurstParameters, GkeBurst
@@ -276,7 +277,18 @@ def test_an_isolated_burst_is_a_pool_and_an_instance_on_it_without_declared_host
     assert 'pod_name="gke-ab12-0-abcde"' in now.output
     (found,) = plugin.adopt()
     assert (found.isolated, found.jobs) == (True, (7,))
+    missing = Refusal(grpc.StatusCode.NOT_FOUND, "Not found: projects/p/locations/l/clusters/c.")
+    for method in ("GetNodePool", "GetCluster"):  # one answer, while its job runs
+        gke.refuse(method, missing)
+        with pytest.raises(BurstError, match="its node pool is listed"):
+            plugin.refresh(now)
+    assert plugin.refresh(now).state is BurstState.READY
     gke.operator.end_pod(namespace, "gke-ab12-0-abcde", "exit-code 0")
+    says, gke.operator.says = gke.operator.says, None
+    unread = plugin.refresh(made).output
+    assert unread.startswith(UNREAD)
+    assert unread.endswith(f" [it may be had by: {now.output}]")
+    gke.operator.says = says
     assert Path(plugin.refresh(made).output).read_bytes() == b"it says so\n"
     plugin.delete(made)
     assert gke.left() == []

@@ -10,10 +10,13 @@ import pytest
 from apiserver import Server, wait_until
 from flux_operator import FluxOperator
 from memory_pools import MemoryBurst, MemoryProvider, memory_plugin, write_managed_site
+from support import client_on, job
 from test_clusters import cluster_of, objects
 
 from fluxburst import Burst, BurstState
 from fluxburst.errors import BurstError, CapacityError, ParameterError
+from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.recordings import Recording
 from fluxburst_kubernetes.node_pools import (
     Pool,
     PoolState,
@@ -329,3 +332,55 @@ def test_a_pools_name_is_one_that_providers_take(name: str) -> None:
     assert made[0].isalpha()
     assert made.replace("-", "").isalnum()
     assert made == made.lower()
+
+
+# --- isolated bursts -----------------------------------------------------------------------------
+
+
+def running(plugin: MemoryBurst) -> Burst:
+    """Return an isolated burst whose job runs."""
+    client_on(EmbeddedInstance(Recording((job(7),), ())), plugin)
+    wanted = Burst("memory-1", "memory", "small.2", 1, (7,), isolated=True)
+    made = plugin.create(wanted)
+    wait_until(lambda: plugin.refresh(made).state is BurstState.READY, "its pod runs")
+    return plugin.refresh(made)
+
+
+@pytest.mark.parametrize("pool", ["none", "going", "broken"])
+def test_a_job_runs_as_long_as_its_pods_do_whatever_is_said_of_the_node_pool(
+    provider: MemoryProvider, operator: FluxOperator, site: Path, namespace: str, pool: str
+) -> None:
+    plugin = memory_plugin(provider, site, namespace=namespace, isolated_burst=True)
+    made = running(plugin)
+    known = provider.pools[made.name]
+    if pool == "none":
+        provider.pools.clear()
+    else:
+        state = PoolState.GOING if pool == "going" else PoolState.BROKEN
+        provider.pools[made.name] = replace(known, state=state)
+    assert (plugin.refresh(made).state, plugin.refresh(made).error) == (BurstState.READY, "")
+    provider.pools[made.name] = known
+    plugin.delete(made)
+
+
+def test_neither_a_cluster_nor_a_node_pool_is_gone_by_one_answer(
+    provider: MemoryProvider,
+    operator: FluxOperator,
+    site: Path,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plugin = memory_plugin(provider, site, namespace=namespace, isolated_burst=True)
+    made = running(plugin)
+    provider.exists = False
+    with pytest.raises(BurstError, match="is in a cluster that is not to be had"):
+        plugin.refresh(made)
+    provider.exists = True
+    with monkeypatch.context() as briefly:
+        briefly.setattr(provider, "get", lambda name: None)
+        with pytest.raises(BurstError, match="is not there by its name"):
+            plugin.refresh(made)
+    assert plugin.refresh(made).state is BurstState.READY
+    plugin.delete(made)
+    provider.exists = False
+    assert plugin.refresh(made).state is BurstState.FAILED

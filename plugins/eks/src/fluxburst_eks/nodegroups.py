@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from fluxburst.errors import BurstError
+from fluxburst_eks import clusters
 from fluxburst_eks.clusters import issues_of
 from fluxburst_eks.errors import (
     InUseError,
@@ -108,15 +109,26 @@ def names(aws: Aws, cluster: str) -> list[str]:
 
 
 def describe(aws: Aws, cluster: str, name: str) -> NodeGroup | None:
-    """Return a node group; None if it is not there."""
+    """Return a node group; None if it is not there, or its cluster is not.
+
+    Raises:
+        NotFoundError: if AWS says that the cluster is not there, and that it is.
+    """
     try:
         answer = aws.ask(
             f"describe the node group {name}",
             lambda: aws.eks.describe_nodegroup(clusterName=cluster, nodegroupName=name),
         )
-    except NotFoundError:
+    except NotFoundError as error:
+        if _is_of_cluster(error) and clusters.describe(aws, cluster) is not None:
+            raise
         return None
     return _read(answer["nodegroup"])
+
+
+def _is_of_cluster(error: NotFoundError) -> bool:
+    """Whether what is not there is the cluster: EKS has one code for both, and two messages."""
+    return re.match(r"no cluster\b", error.answer.message, re.IGNORECASE) is not None
 
 
 def _read(found: Mapping[str, Any]) -> NodeGroup:

@@ -31,6 +31,7 @@ class GkeBurst(ManagedKubernetes):
     longest_pool_name = 40
 
     params: BurstParameters
+    logs_outlive_pods = True
 
     def __init__(self, dataclass: BurstParameters) -> None:
         super().__init__(dataclass)

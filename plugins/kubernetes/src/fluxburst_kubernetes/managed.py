@@ -317,7 +317,34 @@ class ManagedKubernetes(MiniClusterBurst):
         pool = self._pool_of(burst.name)
         if pool is not None and self._is_half_made(burst, pool):
             return self._go_on_with(burst, pool)
-        return self._on_its_pool(super().refresh(burst), pool)
+        now = super().refresh(burst)
+        if pool is None and burst.isolated:
+            self._look_for_pool(burst, "is not there by its name")
+        return self._on_its_pool(now, pool)
+
+    def _look_again(self, cluster: Cluster | None, burst: Burst) -> None:
+        """Look for an isolated burst that is not listed by its labels, where its job may run on.
+
+        Raises:
+            BurstError: if something of it is there, or that cannot be told.
+        """
+        super()._look_again(cluster, burst)
+        if cluster is None:
+            self._look_for_pool(burst, "is in a cluster that is not to be had")
+
+    def _look_for_pool(self, burst: Burst, why: str) -> None:
+        """Look for the node pool of a burst in the list of them.
+
+        Raises:
+            BurstError: if it is there, or that cannot be told.
+        """
+        records = (pool.record for pool in self.pools.ours(self.tag))
+        if burst.name in [record.burst for record in records if record is not None]:
+            raise BurstError(
+                f"its node pool is listed, and {why}: what becomes of its job cannot be told",
+                plugin=self.name,
+                burst=burst.name,
+            )
 
     def _is_half_made(self, burst: Burst, pool: Pool) -> bool:
         """Whether a burst has a node pool of its own, and no MiniCluster.
@@ -343,10 +370,15 @@ class ManagedKubernetes(MiniClusterBurst):
         return pool if (pool.record.tag, pool.record.burst) == (self.tag, burst) else None
 
     def _on_its_pool(self, burst: Burst, pool: Pool | None) -> Burst:
-        """Return a burst with what its node pool adds to what its pods show."""
+        """Return a burst with what its node pool adds to what its pods show.
+
+        A job of an isolated burst runs as long as its pods do, whatever is said of the pool.
+        """
         if pool is not None and pool.record is not None and self.params.node_pool is None:
             burst = replace(burst, since=pool.record.since or burst.since)
         if burst.state is BurstState.FAILED or burst.exit_code is not None:
+            return burst
+        if burst.isolated and burst.state is BurstState.READY:
             return burst
         if pool is None:
             problem = "its node pool is there no longer"

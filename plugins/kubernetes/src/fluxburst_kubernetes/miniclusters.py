@@ -24,7 +24,7 @@ from fluxburst.errors import (
     RequestError,
 )
 from fluxburst.fitting import could_fit
-from fluxburst.isolation import OUTPUT_LIMIT, remote_jobspec, with_output
+from fluxburst.isolation import OUTPUT_LIMIT, UNREAD, remote_jobspec, with_output
 from fluxburst.joining import ElasticPlugin
 from fluxburst.plugins import Finding, only_looking
 from fluxburst.quantities import format_duration
@@ -58,6 +58,8 @@ class MiniClusterBurst(ElasticPlugin):
     """
 
     params: MiniClusterParameters
+    logs_outlive_pods = False
+    """Whether the command that is told for a job's output may find it when its pod is gone."""
 
     def __init__(self, dataclass: MiniClusterParameters) -> None:
         super().__init__(dataclass)
@@ -619,7 +621,11 @@ class MiniClusterBurst(ElasticPlugin):
         if now.exit_code is None:
             return now
         # The log goes with the pod, and the pod with the burst.
-        return with_output(now, self.params.output_dir, functools.partial(self._log_of, seen))
+        read = functools.partial(self._log_of, seen)
+        kept = with_output(now, self.params.output_dir, read)
+        if kept.output.startswith(UNREAD) and self.logs_outlive_pods:
+            kept = replace(kept, output=f"{kept.output} [it may be had by: {output}]")
+        return kept
 
     def _look_again(self, cluster: Cluster | None, burst: Burst) -> None:
         """Look for an isolated burst that is not listed by its labels, where its job may run on.
