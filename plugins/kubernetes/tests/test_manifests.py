@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import string
@@ -194,6 +195,39 @@ def test_the_smallest_slot_that_is_large_enough_is_chosen(sizes: list[int], node
 def test_a_name_that_no_minicluster_can_have_is_refused(text: str) -> None:
     with pytest.raises(RequestError):
         slot_names(text)
+
+
+FLUX = """#!/bin/sh
+case "$1 $2" in
+"python -c") shift && exec "$PYTHON" "$@" ;;
+"job submit") cat >"$SUBMITTED" && echo f1 ;;
+"job attach") exit 3 ;;
+esac
+"""
+
+
+def test_a_job_has_the_environment_of_its_pod_and_what_it_takes_along(tmp_path: Path) -> None:
+    text = Path(isolated.__file__).with_name("run_isolated.sh").read_text()
+    for path in ("/mnt/flux/config", "/etc/fluxburst", "/dev/termination-log"):
+        text = text.replace(path, f"{tmp_path}{path}")
+    for folder in ("mnt/flux/config", "etc/fluxburst", "dev", "bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    spec = {"attributes": {"system": {"environment": {"COLOR": "own"}, "duration": 5}}, "tasks": []}
+    (tmp_path / "etc/fluxburst/jobspec.json").write_text(json.dumps(spec))
+    (tmp_path / "bin/flux").write_text(FLUX)
+    (tmp_path / "bin/flux").chmod(0o755)
+    image = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "COLOR": "image", "LANG": "C\udce9"}
+    here = {"FLUX_URI": "local:///x", "HOSTNAME": "pod-0", "PYTHON": sys.executable}
+    here["SUBMITTED"] = str(tmp_path / "submitted")
+    done = subprocess.run(["sh", "-c", text], env={**image, **here}, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "dev/termination-log").read_text() == "exit-code 3"
+    system = json.loads((tmp_path / "submitted").read_text())["attributes"]["system"]
+    assert system["duration"] == 5
+    environment = system["environment"]
+    assert (environment["PATH"], environment["COLOR"]) == (image["PATH"], "own")
+    assert environment["LANG"] == "C"
+    assert not {"FLUX_URI", "HOSTNAME"} & environment.keys()
 
 
 def test_the_script_of_isolated_bursts_is_one_that_any_shell_takes() -> None:

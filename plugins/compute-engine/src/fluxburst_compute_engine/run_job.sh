@@ -36,7 +36,20 @@ if [ -e "$home/started" ]; then
 fi
 : >"$home/started"
 
-if ! id=$("$flux" job submit "$home/job.json"); then
+# The job has the environment that is here, as if it had been submitted here, and that which it
+# takes along. What is of this instance, or of this host alone, is left out.
+with_environment='
+import json, os, sys
+with open(sys.argv[1]) as file:
+    spec = json.load(file)
+system = spec.setdefault("attributes", {}).setdefault("system", {})
+out = ("FLUX", "PMI", "HOSTNAME", "PWD", "OLDPWD", "SHLVL", "_")
+own = {k: v.encode("utf-8", "ignore").decode() for k, v in os.environ.items()}
+own = {k: v for k, v in own.items() if not k.startswith(out)}
+system["environment"] = {**own, **(system.get("environment") or {})}
+json.dump(spec, sys.stdout)
+'
+if ! id=$("$flux" python -c "$with_environment" "$home/job.json" | "$flux" job submit); then
     tell broken 'the job was not accepted; the serial port says why'
     exit 1
 fi

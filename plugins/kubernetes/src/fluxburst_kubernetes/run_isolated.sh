@@ -7,11 +7,25 @@ job=/etc/fluxburst/jobspec.json
 once=/mnt/flux/config/fluxburst-begun
 message=/dev/termination-log
 
+# The job has the environment that is here, as if it had been submitted here, and that which it
+# takes along. What is of this instance, or of this host alone, is left out.
+with_environment='
+import json, os, sys
+with open(sys.argv[1]) as file:
+    spec = json.load(file)
+system = spec.setdefault("attributes", {}).setdefault("system", {})
+out = ("FLUX", "PMI", "HOSTNAME", "PWD", "OLDPWD", "SHLVL", "_")
+own = {k: v.encode("utf-8", "ignore").decode() for k, v in os.environ.items()}
+own = {k: v for k, v in own.items() if not k.startswith(out)}
+system["environment"] = {**own, **(system.get("environment") or {})}
+json.dump(spec, sys.stdout)
+'
+
 if ! mkdir "$once"; then
     printf 'interrupted' >"$message"
     exit 0
 fi
-if ! id=$(flux job submit "$job"); then
+if ! id=$(flux python -c "$with_environment" "$job" | flux job submit); then
     printf 'refused' >"$message"
     exit 0
 fi
