@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import math
 import os
+import pty
+import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from fluxburst import FluxBurst
+from fluxburst import BurstState, FluxBurst
 from fluxburst.config import Config
+from fluxburst.errors import LedgerError
 from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.ledger import Ledger
 from fluxburst.policy import Policy, Watching
 from fluxburst.quantities import Duration
 from fluxburst.recordings import BUNDLED, load
@@ -68,11 +74,14 @@ def manager(tmp_path: Path) -> Iterator[Told]:
 
 
 @contextmanager
-def watching(config: Path, manager: Told, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def watching(
+    config: Path, manager: Told | None, *arguments: str
+) -> Iterator[subprocess.Popen[str]]:
+    notify = {} if manager is None else {"NOTIFY_SOCKET": str(manager.path)}
     command = [sys.executable, "-m", "fluxburst", "watch", "--mock", "--config", str(config)]
     process = subprocess.Popen(
         [*command, *arguments],
-        env={**os.environ, "NOTIFY_SOCKET": str(manager.path)},
+        env={**os.environ, **notify},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -89,6 +98,94 @@ def stopped(process: subprocess.Popen[str]) -> str:
     _, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
     return err
+
+
+def test_who_ends_the_service_is_told_what_stays_what_it_costs_and_what_ends_it(
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / "fluxburst.toml"
+    config.write_text("[plugins.mock]\n")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        state = tmp_path / number.name
+        with watching(config, None, "--state-dir", str(state)) as service:
+            until_bursts_stay(state)
+            service.send_signal(number)
+            _, err = service.communicate(timeout=30)
+        assert service.returncode == 0, err
+        first, second = [line for line in err.splitlines() if "stay" in line or "leases" in line]
+        said = re.search(
+            r"(\d+) bursts with (\d+) nodes stay, and cost (\d+\.\d\d) an hour: (.*); "
+            r"to end them: (.*)$",
+            first,
+        )
+        assert said is not None, first
+        with closing(Ledger(state / "ledger.sqlite", "", read_only=True)) as ledger:
+            bursts = [entry.burst for entry in ledger.live()]
+        assert [int(said[1]), int(said[2])] == [len(bursts), sum(b.nodes for b in bursts)]
+        assert float(said[3]) == pytest.approx(sum(b.nodes * b.price for b in bursts))
+        assert said[4] == ", ".join(burst.name for burst in bursts)
+        assert re.search(r"\d+ of them end by themselves, with their leases, by 20", second)
+        words = shlex.split(said[5])
+        assert words[0] == "fluxburst"
+        done = subprocess.run(
+            [sys.executable, "-m", *words], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, "Gone: mock-" in done.stdout) == (0, True), done.stderr
+
+
+def test_where_nothing_stays_nothing_is_said(tmp_path: Path) -> None:
+    config = tmp_path / "fluxburst.toml"
+    config.write_text("[plugins.mock]\n")
+    with watching(config, None, "--drain", f"--state-dir={tmp_path / 'state'}") as service:
+        until_bursts_stay(tmp_path / "state")
+        assert stopped(service) == ""
+
+
+def until_bursts_stay(state: Path) -> None:
+    for _ in range(300):
+        with (
+            contextlib.suppress(LedgerError),
+            closing(Ledger(state / "ledger.sqlite", "", read_only=True)) as ledger,
+        ):
+            if any(entry.burst.state is BurstState.READY for entry in ledger.live()):
+                return
+        time.sleep(0.1)
+    raise AssertionError("no burst came up")
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["plain", "nohup"])
+def test_a_service_on_a_terminal_ends_with_it_unless_by_nohup(
+    ignored: bool, tmp_path: Path
+) -> None:
+    config = tmp_path / "fluxburst.toml"
+    config.write_text("[plugins.mock]\n")
+    command = [sys.executable, "-m", "fluxburst", "watch", "-v", "--mock", f"--config={config}"]
+    child, terminal = pty.fork()
+    if not child:
+        os.environ.pop("NOTIFY_SOCKET", None)
+        if ignored:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        os.execv(sys.executable, command)
+    told = ""
+    try:
+        while "burst mock-" not in told:
+            told += os.read(terminal, 4096).decode()
+        os.kill(child, signal.SIGHUP)
+        wanted = "the configuration was read again" if ignored else "to end them:"
+        while wanted not in told:
+            told += os.read(terminal, 4096).decode()
+        if ignored:
+            os.kill(child, signal.SIGTERM)
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            while os.read(terminal, 4096):
+                pass
+        os.close(terminal)
+        _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_metrics_that_cannot_be_written_do_not_stop_the_service(

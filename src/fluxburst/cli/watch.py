@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import click
 
 from fluxburst import systemd
 from fluxburst.cli.app import OK, Command, settings_of
+from fluxburst.cli.staying import what_stays
 from fluxburst.client import FluxBurst
 from fluxburst.errors import FluxburstError
 from fluxburst.service import Report, Service
@@ -35,8 +37,9 @@ _log = logging.getLogger(__name__)
 def watch(context: click.Context, drain: bool) -> int:
     """Watch the queue, and burst and unburst as there is cause, until SIGTERM or SIGINT.
 
-    SIGHUP has the configuration read again. Run by systemd, it tells when it is ready, and feeds
-    the watchdog. With --mock, time passes a hundred times as fast.
+    SIGHUP has the configuration read again; on a terminal it ends the service, as closing that
+    does. What stays when it ends is said, with what it costs. Run by systemd, it tells when it is
+    ready, and feeds the watchdog. With --mock, time passes a hundred times as fast.
     """
     settings = settings_of(context)
     settings.pace = MOCK_PACE
@@ -60,14 +63,18 @@ def watch(context: click.Context, drain: bool) -> int:
             beat=systemd.watchdog,
             beat_seconds=min(systemd.watchdog_interval() or BEAT_SECONDS, BEAT_SECONDS),
         )
-        with _signals(service):
-            client.hold(without_ledger=True)
-            systemd.ready()
-            service.run()
-        systemd.stopping()
-        if drain:
-            _log.info("all bursts are taken down")
-            service.drain()
+        client.hold(without_ledger=True)
+        try:
+            with _signals(service):
+                systemd.ready()
+                service.run()
+            systemd.stopping()
+            if drain:
+                _log.info("all bursts are taken down")
+                service.drain()
+        finally:  # also where it is interrupted while it does that
+            for line in what_stays(client, settings):
+                _log.warning("%s", line)
     return OK
 
 
@@ -79,10 +86,12 @@ def _signals(service: Service) -> Iterator[None]:
         service.stop()
         signal.signal(number, before[signal.Signals(number)])  # a second one ends it at once
 
+    # A terminal that is closed sends it more than once.
+    hang_up = service.stop if _ends_with_terminal() else service.reread
     handlers = {
         signal.SIGTERM: stop,
         signal.SIGINT: stop,
-        signal.SIGHUP: lambda *_: service.reread(),
+        signal.SIGHUP: lambda *_: hang_up(),
     }
     before = {number: signal.getsignal(number) for number in handlers}
     for number, handler in handlers.items():
@@ -92,6 +101,17 @@ def _signals(service: Service) -> Iterator[None]:
     finally:
         for number, former in before.items():
             signal.signal(number, former)
+
+
+def _ends_with_terminal() -> bool:
+    """Whether there is a terminal that this is to end with: not in a service, nor under nohup."""
+    if os.environ.get("NOTIFY_SOCKET") or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return False
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -1,0 +1,54 @@
+"""What a service that ends says of the bursts that stay."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from fluxburst.cli.app import Settings
+from fluxburst.cli.output import time_text
+from fluxburst.client import FluxBurst
+from fluxburst.errors import FluxburstError
+from fluxburst.leases import unarmed
+
+
+def what_stays(client: FluxBurst, settings: Settings) -> Iterator[str]:
+    """Yield what to say of the bursts that stay: what they cost, until when, and what ends them."""
+    try:
+        live = client.ledger.live()
+    except FluxburstError as error:
+        yield f"bursts may stay, and cost: {error}"
+        return
+    if not live:
+        return
+    bursts = [entry.burst for entry in live]
+    nodes = sum(burst.nodes for burst in bursts)
+    an_hour = sum(burst.nodes * burst.price for burst in bursts)
+    names = ", ".join(burst.name for burst in bursts)
+    yield (
+        f"{len(bursts)} bursts with {nodes} nodes stay, and cost {an_hour:.2f} an hour: {names}; "
+        f"to end them: {command(settings, 'unburst', '--all')}"
+    )
+    endless = unarmed(live, client.plugins)
+    armed = [b.lease_until for b in bursts if b.lease_until is not None and b.name not in endless]
+    if armed:
+        until = time_text(max(armed))
+        yield f"{len(armed)} of them end by themselves, with their leases, by {until}"
+    if len(armed) < len(bursts):
+        yield f"nothing ends {len(bursts) - len(armed)} of them by itself"
+
+
+def command(settings: Settings, *words: str) -> str:
+    """Return a command line with the options that this one was given."""
+    options: list[str] = []
+    if settings.config is not None:
+        options += ["--config", str(settings.config)]
+    for name in settings.plugins:
+        options += ["--plugin", name]
+    for name in settings.block:
+        options += ["--block", name]
+    if settings.state_dir is not None:
+        options += ["--state-dir", str(settings.state_dir)]
+    if settings.mock is not None:
+        options.append(f"--mock={settings.mock}" if settings.mock else "--mock")
+    return shlex.join(["fluxburst", *options, *words])
