@@ -14,6 +14,8 @@ import pytest
 from compute_sites import SECRET_KEY, burst, plugin_of
 from fake_compute import PROJECT, Site
 
+from fluxburst import flux_config
+
 SCRIPT = Path(str(importlib.resources.files("fluxburst_compute_engine").joinpath("startup.sh")))
 ME = pwd.getpwuid(os.getuid()).pw_name
 
@@ -218,3 +220,26 @@ def test_what_a_broker_that_ended_has_not_told_is_told_when_it_has(
     assert (done.returncode, done.stderr) == (0, b"")
     asked = tmp_path / "asked"
     assert (asked.read_text().splitlines() if asked.exists() else []) == told
+
+
+def test_where_guests_are_allowed_they_can_enter_the_run_directory(
+    site: Site, elastic: Path, tmp_path: Path, flux_root: Path
+) -> None:
+    booted = boot(site, elastic, tmp_path / "root", flux_root)
+    assert stat.S_IMODE((booted.root / "run" / "fluxburst").stat().st_mode) == 0o700
+    flux = flux_root / "bin" / "flux"
+    flux.write_text('#!/bin/sh\n[ "$1" = broker ] || echo true\n')
+    booted = boot(site, elastic, tmp_path / "root", flux_root)
+    assert stat.S_IMODE((booted.root / "run" / "fluxburst").stat().st_mode) == 0o755
+    assert stat.S_IMODE(booted.kept(".").stat().st_mode) == 0o700
+
+
+def test_a_broker_has_what_an_administrator_configured_beside(
+    site: Site, elastic: Path, tmp_path: Path, flux_root: Path
+) -> None:
+    (elastic / "config").mkdir(exist_ok=True)
+    (elastic / "config" / "access.toml").write_text("[access]\nallow-guest-user = true\n")
+    booted = boot(site, elastic, tmp_path / "root", flux_root)
+    whole = flux_config.parse("system.toml", booted.kept("config/system.toml").read_text())
+    assert whole["access"] == {"allow-guest-user": True}
+    assert whole["bootstrap"]["hosts"][0]["connect"] == "tcp://lead.example.org:8050"

@@ -27,6 +27,7 @@ from fluxburst.errors import (
     Problem,
     RequestError,
 )
+from fluxburst.flux_config import with_others_of
 from fluxburst.isolation import as_told, lost, remote_jobspec, with_output
 from fluxburst.joining import ElasticPlugin
 from fluxburst.machine_types import MachineType, MachineTypes, machine_of, node_types
@@ -540,7 +541,9 @@ class ComputeEngineBurst(ElasticPlugin):
         return machines.Broker(
             certificate=self.certificate,
             resources=(self.directory / "R").read_bytes(),
-            config=system_toml(seen, Path(machines.HOME)),
+            config=with_others_of(
+                self.directory / "config", system_toml(seen, Path(machines.HOME))
+            ),
             user=user,
             uid=_uid(user),
             flux=self._flux,

@@ -70,6 +70,10 @@ run=$root/run/fluxburst
 rm -rf "$run"
 mkdir -p "$run"
 chown "$user" "$run"
+if [ "$isolated" = false ]; then
+    guests=$("$flux" config get "--config-path=$home/config" --default=false access.allow-guest-user)
+    [ "$guests" != true ] || chmod 0755 "$run" # their jobs reach their broker in it
+fi
 
 set -- "$flux" broker "--config-path=$home/config" "-Shostname=$name" \
     -Sbroker.boot-method=config "-Srundir=$run" \

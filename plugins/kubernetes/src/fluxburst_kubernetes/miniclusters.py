@@ -24,6 +24,7 @@ from fluxburst.errors import (
     RequestError,
 )
 from fluxburst.fitting import could_fit
+from fluxburst.flux_config import with_others_of
 from fluxburst.isolation import OUTPUT_LIMIT, UNREAD, remote_jobspec, with_output
 from fluxburst.joining import ElasticPlugin
 from fluxburst.plugins import Finding, only_looking
@@ -478,7 +479,8 @@ class MiniClusterBurst(ElasticPlugin):
         params = self.params
         if params.broker_toml is not None:
             return params.broker_toml.read_text()
-        return manifests.broker_config(self.elastic, params.lead_host, params.lead_port)
+        text = manifests.broker_config(self.elastic, params.lead_host, params.lead_port)
+        return with_others_of(self.directory / "config", text)
 
     def _pod(self, node_type: str) -> manifests.Shape:
         params = self.params
