@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,23 @@ def test_an_orphan_of_our_form_is_taken_down() -> None:
     client.reconcile()
     client.reconcile()
     assert cloud.deleted == [ours]
+
+
+def test_an_orphan_that_would_not_go_and_went_by_itself_is_settled_by_the_next_process() -> None:
+    class Stuck(Lists):
+        def delete(self, burst: Burst) -> None:
+            raise BurstError("will not go")
+
+    instance = an_instance()
+    first = client_on(instance, Stuck(named("cloud", "0a")))
+    for _ in range(2):
+        with suppress(BurstErrors):
+            first.reconcile()
+    first.close()
+    second = client_on(instance, Lists())
+    second.reconcile()
+    assert [entry.live for entry in second.ledger.entries()] == [False]
+    assert second.remaining() == []
 
 
 def test_what_is_not_ours_does_not_keep_unburst_from_proving_that_nothing_is_left() -> None:

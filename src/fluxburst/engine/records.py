@@ -61,8 +61,8 @@ class Records:
         """
         live: dict[str, dict[str, Burst]] = {name: {} for name in self._plugins}
         for entry in self.ledger.live():
-            if not (entry.burst.nodes or entry.burst.node_type):
-                continue  # a plugin that sizes its bursts itself knows of no such burst
+            if _is_stand_in(entry.burst, self._plugins.get(entry.burst.plugin)):
+                continue
             live.setdefault(entry.burst.plugin, {})[entry.burst.name] = entry.burst
         for name, plugin in self._plugins.items():
             told = self._told.setdefault(name, {})
@@ -234,6 +234,16 @@ class Records:
             if node.hostname in of:
                 ranks[of[node.hostname]].append(node.rank)
         return ranks
+
+
+def _is_stand_in(burst: Burst, plugin: BurstPlugin | None) -> bool:
+    """Whether a burst stands for what a plugin was asked that sizes its bursts itself.
+
+    Such a plugin knows of no burst of that name. Of a burst that others only list, and that was
+    never asked for, neither nodes nor type are known either.
+    """
+    sizes_itself = plugin is None or type(plugin).run is not BurstPlugin.run
+    return sizes_itself and not (burst.nodes or burst.node_type)
 
 
 def with_state(bursts: Sequence[Entry], states: Collection[BurstState]) -> list[Entry]:
