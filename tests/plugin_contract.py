@@ -87,7 +87,10 @@ def _others_find_it(plugin: BurstPlugin, created: Burst) -> None:
     assert plugin.owns(created.name), "what another process of this instance made is ours"
     adopted = plugin.adopt()
     assert adopted is not None
-    (found,) = check_adopted(adopted, plugin.name)
+    told, wrong = check_adopted(adopted, plugin.name)
+    assert wrong == []
+    (found,) = told.values()
+    assert found is not None
     assert (found.name, found.nodes, found.node_type) == (
         created.name,
         created.nodes,

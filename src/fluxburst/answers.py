@@ -17,6 +17,8 @@ from fluxburst.errors import BurstError
 GONE_STATES = frozenset({BurstState.FAILED, BurstState.ENDED})
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", re.ASCII)
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?", re.ASCII)
+"""One part of a hostname (RFC 1123); Flux and Slurm take an underscore within, too."""
 
 
 def check_created(answer: object, asked: Burst) -> Burst:
@@ -46,7 +48,7 @@ def check_burst(answer: object, asked: Burst, what: str) -> Burst:
         raise BurstError(f"{what} answered {answer!r}, not the burst as it is now")
     for field, problem in _problems(answer):
         value = getattr(answer, field)
-        raise BurstError(f"{what} answered a burst whose {field} {problem}: {value!r}")
+        raise BurstError(f"{what} answered a burst whose {field} {problem}: {_short(value)}")
     if asked.nodes and answer.nodes > asked.nodes:
         raise BurstError(
             f"{what} answered that it has {answer.nodes} nodes, and {asked.nodes} were asked for"
@@ -58,11 +60,13 @@ def check_burst(answer: object, asked: Burst, what: str) -> Burst:
     return replace(answer, plugin=asked.plugin, lease_until=lease, isolated=asked.isolated)
 
 
-def check_adopted(answer: object, plugin: str) -> list[Burst]:
-    """Return the bursts that ``adopt()`` of a plugin answered.
+def check_adopted(answer: object, plugin: str) -> tuple[dict[str, Burst | None], list[BurstError]]:
+    """Return the bursts that ``adopt()`` of a plugin answered, by name, and what is wrong.
+
+    Of one that says what cannot be, it is believed that it is there, and nothing else: None.
 
     Raises:
-        BurstError: if they are not bursts that can be.
+        BurstError: if they are not bursts with names.
     """
     if not isinstance(answer, Iterable) or isinstance(answer, (str, bytes)):
         raise BurstError(f"adopt() answered {answer!r}, not the bursts that are there")
@@ -71,10 +75,17 @@ def check_adopted(answer: object, plugin: str) -> list[Burst]:
         if not isinstance(burst, Burst):
             raise BurstError(f"adopt() answered {bursts!r}, not the bursts that are there")
         check_name(burst.name, "adopt()")
-    return [
-        check_burst(burst, Burst(burst.name, plugin, "", 0, isolated=burst.isolated), "adopt()")
-        for burst in bursts
-    ]
+    found: dict[str, Burst | None] = {}
+    wrong: list[BurstError] = []
+    for burst in bursts:
+        asked = Burst(burst.name, plugin, "", 0, isolated=burst.isolated)
+        try:
+            found[burst.name] = check_burst(burst, asked, "adopt()")
+        except BurstError as error:
+            error.plugin, error.burst = plugin, burst.name
+            found[burst.name] = None
+            wrong.append(error)
+    return found, wrong
 
 
 def check_names(answer: object, what: str) -> Collection[str]:
@@ -114,14 +125,33 @@ def _problems(burst: Burst) -> Iterable[tuple[str, str]]:
         number = getattr(burst, field)
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
             yield field, "is not a number of nodes"
-    hosts = burst.hostnames
-    if not isinstance(hosts, tuple) or not all(isinstance(host, str) for host in hosts):
-        yield "hostnames", "is not a tuple of text"
+    if burst.state is BurstState.READY and burst.nodes == 0:
+        yield "nodes", "is 0, though it is ready"
+    if not isinstance(burst.jobs, tuple) or not all(type(job) is int for job in burst.jobs):
+        yield "jobs", "is not a tuple of ids"
+    yield from _problems_of_hosts(burst)
     for field in ("since", "lease_until"):
         when = getattr(burst, field)
         if when is not None and not _is_time(when):
             yield field, "is not a time in seconds since the epoch"
     yield from _problems_of_isolation(burst)
+
+
+def _problems_of_hosts(burst: Burst) -> Iterable[tuple[str, str]]:
+    hosts = burst.hostnames
+    if not isinstance(hosts, tuple) or not all(isinstance(host, str) for host in hosts):
+        yield "hostnames", "is not a tuple of text"
+    elif not all(map(_is_hostname, hosts)):
+        yield "hostnames", "has one that is no hostname (RFC 1123)"
+    elif len(set(hosts)) < len(hosts):
+        yield "hostnames", "names a host twice"
+    # Of what failed, the size may not be known any more; the hosts are those that are left.
+    elif len(hosts) > burst.nodes and burst.state is not BurstState.FAILED:
+        yield "hostnames", f"are more than its {burst.nodes} nodes"
+
+
+def _is_hostname(name: str) -> bool:
+    return len(name) <= 253 and all(map(_LABEL.fullmatch, name.split(".")))
 
 
 def _problems_of_isolation(burst: Burst) -> Iterable[tuple[str, str]]:

@@ -105,6 +105,8 @@ def check_node_types(node_types: Sequence[NodeType]) -> None:
     for node_type in node_types:
         if not isinstance(node_type, NodeType):
             raise ValueError(f"node_types() answered {node_type!r}, which is not a NodeType")
+        if not isinstance(node_type.name, str) or not node_type.name.strip():
+            raise ValueError(f"node_types() has one whose name is {node_type.name!r}: give it one")
         if node_type.name in names:
             raise ValueError(f"node_types() has two of the name {node_type.name!r}")
         names.add(node_type.name)

@@ -48,9 +48,9 @@ def names_there(plugin: BurstPlugin) -> frozenset[str]:
         BurstError: if it answers with something else, or cannot tell.
     """
     plugin.instance_tag  # noqa: B018 - where that cannot be told, nothing is known to be ours
-    adopted = check_adopted(plugin.adopt() or (), plugin.name)
+    adopted, _ = check_adopted(plugin.adopt() or (), plugin.name)
     listed = check_names(plugin.list_bursts(), "list_bursts()")
-    return frozenset(listed) | {burst.name for burst in adopted}
+    return frozenset(listed) | adopted.keys()
 
 
 def remaining(

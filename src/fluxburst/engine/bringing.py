@@ -17,6 +17,7 @@ from fluxburst.bursts import Burst, BurstRequest, BurstState
 from fluxburst.engine.giving import Giver
 from fluxburst.engine.lanes import Answer, Call, Lanes, names_of
 from fluxburst.engine.records import Records
+from fluxburst.engine.vetting import Vetting
 from fluxburst.errors import (
     BurstError,
     BurstErrors,
@@ -83,6 +84,7 @@ class Bringer:
     Args:
         hooks: The client's hooks.
         records: Its records.
+        vetting: What vets what its plugins answer.
         giver: What gives its jobs away.
         lanes: The threads of its plugins.
         policy: Its policy.
@@ -93,6 +95,7 @@ class Bringer:
         self,
         hooks: Manager,
         records: Records,
+        vetting: Vetting,
         giver: Giver,
         lanes: Lanes,
         policy: Policy,
@@ -100,6 +103,7 @@ class Bringer:
     ) -> None:
         self._hooks = hooks
         self._records = records
+        self._vetting = vetting
         self._giver = giver
         self._lanes = lanes
         self.policy = policy
@@ -232,6 +236,7 @@ class Bringer:
         self._records.record(plugin, replace(burst, state=BurstState.ENDED), why)
 
     def _call(self, plugin: BurstPlugin, request: BurstRequest, stand_in: Burst | None) -> None:
+        self._vetting.note_before([burst.name for burst in request.bursts])
         for burst in request.bursts:
             self._records.announce(plugin, burst)
 
@@ -296,7 +301,8 @@ class Bringer:
         for burst in done:
             wanted = asked.get(burst.name) or Burst(burst.name, plugin.name, "", 0)
             try:
-                good.append(self._with_lease_ahead(check_created(burst, wanted)))
+                created = self._vetting.vetted(check_created(burst, wanted), wanted, "create()")
+                good.append(self._with_lease_ahead(created))
             except BurstError as fault:
                 fault.plugin, fault.burst = fault.plugin or plugin.name, burst.name
                 faults.append(fault)

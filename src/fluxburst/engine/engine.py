@@ -24,6 +24,7 @@ from fluxburst.engine.records import Records
 from fluxburst.engine.refusals import Refusals
 from fluxburst.engine.spans import Spans
 from fluxburst.engine.starts import Starts
+from fluxburst.engine.vetting import Vetting
 from fluxburst.engine.waiting import Waiting
 from fluxburst.errors import BurstErrors, FluxburstError, LedgerError, PatienceError
 from fluxburst.handles.protocol import Instance
@@ -89,8 +90,9 @@ class Engine:
         self._giver = Giver(hooks, plugins, instance, self.backlog, self.records, self._waiting)
         self._spans = Spans(self.backlog, self.records, policy)
         self._memos = Memos(self.backlog, self.records, self._giver)
+        vetting = Vetting(instance, self.records)
         self._bringer = Bringer(
-            hooks, self.records, self._giver, self.lanes, policy, self.allowance
+            hooks, self.records, vetting, self._giver, self.lanes, policy, self.allowance
         )
         refusals = Refusals(instance, self.backlog)
         self.ownership = Ownership(self.records)
@@ -112,6 +114,7 @@ class Engine:
             self.backlog,
             self.records,
             self.ownership,
+            vetting,
             self._giver,
             self._ender,
             self.lanes,

@@ -22,6 +22,7 @@ from fluxburst.engine.outliving import Outliving
 from fluxburst.engine.ownership import Ownership
 from fluxburst.engine.records import Records
 from fluxburst.engine.spans import Spans
+from fluxburst.engine.vetting import Vetting
 from fluxburst.errors import FAILURES, BurstError, FluxburstError, PatienceError
 from fluxburst.handles.protocol import Instance
 from fluxburst.isolation import UNREAD, end_note, without_hope
@@ -45,12 +46,14 @@ class _Seen:
         refused: Why bursts among these will not come after all, by name.
         complete: Whether what is not there is known to be gone, and not only not listed yet.
         changed: The bursts that have changed since it was asked: the answer says nothing of them.
+        wrong: What was answered of bursts that cannot be.
     """
 
     there: Mapping[str, Burst | None] | None
     refreshed: Sequence[Burst]
     complete: bool = False
     changed: frozenset[str] = frozenset()
+    wrong: Sequence[BurstError] = ()
     refused: Mapping[str, BurstError] = field(default_factory=dict)
 
 
@@ -64,6 +67,7 @@ class Looker:
         backlog: The client's mirror of its pending jobs.
         records: Its records.
         ownership: What tells whose the bursts are that plugins list.
+        vetting: What vets what they answer.
         giver: What takes its jobs back.
         ender: What takes its bursts down.
         lanes: The threads of its plugins.
@@ -79,6 +83,7 @@ class Looker:
         backlog: Backlog,
         records: Records,
         ownership: Ownership,
+        vetting: Vetting,
         giver: Giver,
         ender: Ender,
         lanes: Lanes,
@@ -91,6 +96,7 @@ class Looker:
         self._backlog = backlog
         self._records = records
         self._ownership = ownership
+        self._vetting = vetting
         self._giver = giver
         self._ender = ender
         self._lanes = lanes
@@ -161,7 +167,7 @@ class Looker:
             if error is None:
                 now = plugin.bursts
                 changed = {n for n in {*now, *before} if now.get(n) != before.get(n)}
-                seen = self._without_strangers(plugin, answer.result())
+                seen = self._vetted(plugin, answer.result())
                 then(plugin, replace(seen, changed=frozenset(changed)))
             elif isinstance(error, FAILURES):  # a provider's library may raise anything
                 self._cannot(plugin, as_burst_error(error, plugin.name))
@@ -174,12 +180,37 @@ class Looker:
             Call(plugin.name, what, timeout, run, settle, lambda why: self._silent(plugin, why))
         )
 
-    def _without_strangers(self, plugin: BurstPlugin, seen: _Seen) -> _Seen:
-        """Return what is ours of what a plugin answered."""
-        if seen.there is None:
-            return seen
-        ours = self._ownership.ours(plugin, seen.there)
-        return replace(seen, there={n: found for n, found in seen.there.items() if n in ours})
+    def _vetted(self, plugin: BurstPlugin, seen: _Seen) -> _Seen:
+        """Return what is ours of what a plugin answered, as far as it can be; say what cannot."""
+        wrong = list(seen.wrong)
+        refreshed = []
+        for burst in seen.refreshed:
+            known = plugin.bursts.get(burst.name, burst)
+            try:
+                refreshed.append(self._vetting.vetted(burst, known, "refresh()"))
+            except BurstError as error:
+                refreshed.append(replace(known, error=str(error)))
+        there = None
+        if seen.there is not None:
+            ours = self._ownership.ours(plugin, seen.there)
+            there = {n: self._found(plugin, b, wrong) for n, b in seen.there.items() if n in ours}
+            wrong = [error for error in wrong if error.burst in ours]
+        for problem in wrong:
+            self._cannot(plugin, problem)
+        return replace(seen, there=there, refreshed=refreshed)
+
+    def _found(
+        self, plugin: BurstPlugin, found: Burst | None, wrong: list[BurstError]
+    ) -> Burst | None:
+        """Return what a plugin says of a burst that it found; None where that cannot be."""
+        if found is None:
+            return None
+        known = plugin.bursts.get(found.name) or Burst(found.name, plugin.name, "", 0)
+        try:
+            return self._vetting.vetted(found, known, "adopt()")
+        except BurstError as error:
+            wrong.append(error)
+            return None
 
     def _silent(self, plugin: BurstPlugin, why: str) -> None:
         self._cannot(plugin, PatienceError(why, plugin=plugin.name))
@@ -450,8 +481,8 @@ def _what_is_there(plugin: BurstPlugin) -> _Seen:
     plugin.instance_tag  # noqa: B018 - where that cannot be told, nothing is known to be ours
     adopted = plugin.adopt()
     if adopted is not None:
-        found = check_adopted(adopted, plugin.name)
-        return _Seen({burst.name: burst for burst in found}, (), complete=True)
+        found, wrong = check_adopted(adopted, plugin.name)
+        return _Seen(found, (), complete=True, wrong=wrong)
     if type(plugin).list_bursts is BurstPlugin.list_bursts:
         return _Seen(None, ())  # it only remembers its own
     return _Seen(dict.fromkeys(check_names(plugin.list_bursts(), "list_bursts()")), ())

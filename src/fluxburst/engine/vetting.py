@@ -1,0 +1,92 @@
+"""What plugins say of their bursts, held against the clock and what else there is.
+
+A plugin that named the lead's host, or another burst's, would have it drained with its burst. What
+an answer says in itself is looked at where it comes in (:mod:`fluxburst.answers`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+from fluxburst.bursts import COMING_STATES, LIVE_STATES, Burst, BurstState
+from fluxburst.engine.records import Records
+from fluxburst.errors import BurstError
+from fluxburst.handles.protocol import Instance
+from fluxburst.quantities import format_duration
+
+CLOCK_SKEW = 300.0
+"""By how many seconds a provider's clock may be ahead of ours."""
+
+
+class Vetting:
+    """Vets what plugins answer for one client.
+
+    Args:
+        instance: The instance.
+        records: The client's records.
+    """
+
+    def __init__(self, instance: Instance, records: Records) -> None:
+        self._instance = instance
+        self._records = records
+        self._up_before: dict[str, frozenset[str]] = {}
+
+    def note_before(self, bursts: Collection[str]) -> None:
+        """Note which nodes are up before bursts are asked for: these are none of theirs."""
+        live = {entry.burst.name for entry in self._records.live()}
+        for name in self._up_before.keys() - live:
+            del self._up_before[name]
+        if bursts:
+            self._up_before.update(dict.fromkeys(bursts, self._up()))
+
+    def vetted(self, burst: Burst, known: Burst, what: str) -> Burst:
+        """Return a burst as a plugin answered it, where that can be.
+
+        Args:
+            burst: The burst as it was answered.
+            known: The burst as it was known before.
+            what: The method that answered.
+
+        Raises:
+            BurstError: if it says what cannot be; it names plugin, burst and value.
+        """
+        for problem in self._problems(burst, known):
+            raise BurstError(f"{what} answered {problem}", plugin=burst.plugin, burst=burst.name)
+        if burst.since is not None and burst.since != known.since:
+            burst = replace(burst, since=min(burst.since, self._records.now()))
+        return burst
+
+    def _problems(self, burst: Burst, known: Burst) -> Iterator[str]:
+        now = self._records.now()
+        if burst.since not in (None, known.since) and burst.since - now > CLOCK_SKEW:
+            ahead = format_duration(burst.since - now)
+            yield f"since = {burst.since!r}, which is {ahead} ahead: is the provider's clock right?"
+        new = set(burst.hostnames) - set(known.hostnames)
+        if not new:
+            return
+        lead = self._instance.name.partition(":")[0]
+        before = self._up_before.get(burst.name, frozenset())
+        taken = self._taken(burst.name)
+        for host in sorted(new):
+            if host == lead:
+                yield f"the hostname {host!r}, which is the lead's"
+            if host in before:
+                yield f"the hostname {host!r}, which was up before it was asked for"
+            if host in taken:
+                yield f"the hostname {host!r}, which is one of burst {taken[host]}"
+
+    def _taken(self, name: str) -> dict[str, str]:
+        """Return the hosts of other bursts: those that are coming, and those that are up."""
+        others = [entry.burst for entry in self._records.live() if entry.burst.name != name]
+        staying = [burst for burst in others if burst.state in LIVE_STATES - {BurstState.ENDING}]
+        up = self._up() if any(burst.hostnames for burst in staying) else frozenset()
+        return {
+            host: burst.name
+            for burst in staying
+            for host in burst.hostnames
+            if burst.state in COMING_STATES or host in up
+        }
+
+    def _up(self) -> frozenset[str]:
+        return frozenset(node.hostname for node in self._instance.nodes() if node.up)
