@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,7 +187,9 @@ def test_a_job_whose_machine_dies_each_time_is_started_three_times(
 ) -> None:
     table = {**site.parameters, **MOCKED, "output_dir": str(tmp_path)}
     policy = Policy(breakers=Breaking(failures=1000))
-    instance = EmbeddedInstance(Recording((job(1, spec(1, burstable=1)),), ()))
+    instance = EmbeddedInstance(
+        Recording((job(1, spec(1, burstable=1, duration=600.0), userid=os.getuid()),), ())
+    )
     config = Config(plugins={"compute_engine": table}, policy=policy)
     client = FluxBurst(instance, config=config)
     client.load("compute_engine")
