@@ -63,6 +63,7 @@ def everything() -> Metrics:
     made.observe_pass(0.3)
     made.fluxburst_burst_changed(replace(READY, state=BurstState.ENDED), READY)
     made.fluxburst_job_scheduled(Elsewhere("p"))
+    made.fluxburst_jobs_not_started([job(1), job(2)], Elsewhere("p"))
     made.fluxburst_phase_failed("plan", None)
     return made
 

@@ -190,6 +190,18 @@ def test_a_job_that_stays_unmatched_is_told_once(target: Target, client: FluxBur
     assert told == [[1, 2], [2**60], [1]]
 
 
+def test_jobs_that_did_not_start_are_told_with_where_and_why(
+    target: Target, client: FluxBurst
+) -> None:
+    with notifying(Notification(["jobs_not_started"], url=target.url)) as notifier:
+        notifier.fluxburst_jobs_not_started([job(7)], Elsewhere("p"), "p-1", "stuck", client)
+        notifier.fluxburst_jobs_not_started([job(8)], Elsewhere("p"), "", "stuck", client)
+    first, second = target.events
+    assert [entry["id"] for entry in first["jobs"]] == [7]
+    assert (first["plugin"], first["burst_name"], first["error"]) == ("p", "p-1", "stuck")
+    assert second["burst_name"] is None
+
+
 def test_a_failure_names_phase_plugin_and_text(target: Target, client: FluxBurst) -> None:
     plugin = Elsewhere("p", fails=CapacityError("none left"))
     client = client_with(plugin, jobs=(job(7),))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import logging
+import math
 import random
 import select
 import signal
@@ -30,7 +31,7 @@ from fluxburst.handles.protocol import Changes
 from fluxburst.jobs import JobState
 from fluxburst.nodes import Node
 from fluxburst.plan import Outcome
-from fluxburst.policy import Lifetimes, Limits, Policy, Watching
+from fluxburst.policy import Lifetimes, Limits, Policy, Timeouts, Watching
 from fluxburst.quantities import Duration
 from fluxburst.recordings import Recording
 from fluxburst.service import Report, Service
@@ -329,6 +330,12 @@ def test_jobs_that_can_never_be_placed_do_not_stand_in_the_way_of_others() -> No
 LIMIT = 24
 """How many nodes there may be, which is fewer than these jobs could use."""
 
+LIMITED = Policy(
+    watch=RARELY,
+    limits=Limits(nodes=LIMIT),
+    timeouts=Timeouts(start=Duration(math.inf)),  # some wait for nodes that others have reserved
+)
+
 
 def _submissions(seed: int, cores: Sequence[int]) -> list[tuple[float, dict[str, Any]]]:
     """Return jobs of so many cores a node, with when to submit them."""
@@ -342,7 +349,7 @@ def _submissions(seed: int, cores: Sequence[int]) -> list[tuple[float, dict[str,
 
 def _looks_at_some(seed: int, cores: Sequence[int]) -> Watched:
     """Return a service to which these jobs were submitted, and which looked at what changed."""
-    watched = Watched(policy=Policy(watch=RARELY, limits=Limits(nodes=LIMIT)), boot=45.0)
+    watched = Watched(policy=LIMITED, boot=45.0)
     for when, jobspec in _submissions(seed, cores):
         watched.submit_at(when, jobspec)
     watched.run(2000.0)
@@ -351,7 +358,7 @@ def _looks_at_some(seed: int, cores: Sequence[int]) -> Watched:
 
 def _looks_at_all(seed: int, cores: Sequence[int]) -> Watched:
     """Return the same, but in each pass all jobs were looked at."""
-    watched = Watched(policy=Policy(watch=RARELY, limits=Limits(nodes=LIMIT)), boot=45.0)
+    watched = Watched(policy=LIMITED, boot=45.0)
     for when, jobspec in _submissions(seed, cores):
         watched.instance.advance(when - watched.elapsed)
         watched.instance.submit(jobspec)

@@ -19,6 +19,7 @@ TOLD = frozenset(
         "fluxburst_configure",
         "fluxburst_job_scheduled",
         "fluxburst_jobs_unmatched",
+        "fluxburst_jobs_not_started",
         "fluxburst_burst_changed",
         "fluxburst_phase_failed",
     }

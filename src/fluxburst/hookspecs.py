@@ -145,6 +145,17 @@ def fluxburst_jobs_unmatched(jobs: Sequence[Job], client: FluxBurst) -> None:
 
 
 @hookspec
+def fluxburst_jobs_not_started(
+    jobs: Sequence[Job], plugin: BurstPlugin, burst: str, reason: str, client: FluxBurst
+) -> None:
+    """Observe that jobs did not start although their nodes were ready and free.
+
+    They were released, and wait before they are tried again. ``burst`` is the burst whose nodes
+    they were assigned to, empty for nodes that were free before.
+    """
+
+
+@hookspec
 def fluxburst_burst_changed(burst: Burst, previous: Burst | None, client: FluxBurst) -> None:
     """Observe that a burst is new (``previous`` is None) or has changed, usually its state."""
 

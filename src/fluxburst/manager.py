@@ -405,6 +405,12 @@ class Manager:
         """Tell which selected jobs no plugin took."""
         self._tell("jobs_unmatched", jobs=jobs)
 
+    def jobs_not_started(
+        self, jobs: Sequence[Job], plugin: BurstPlugin, burst: str, reason: str
+    ) -> None:
+        """Tell all observers of jobs that did not start although their nodes were free."""
+        self._tell("jobs_not_started", jobs=jobs, plugin=plugin, burst=burst, reason=reason)
+
     def burst_changed(self, burst: Burst, previous: Burst | None) -> None:
         """Tell that a burst is new or has changed."""
         self._tell("burst_changed", burst=burst, previous=previous)

@@ -13,6 +13,9 @@ name                                     type      labels                 what
 ``fluxburst_bursts_finished_total``      counter   plugin, state          bursts that ended or
                                                                           failed
 ``fluxburst_jobs_given_total``           counter   plugin                 jobs given to plugins
+``fluxburst_jobs_not_started_total``     counter   plugin                 jobs released since they
+                                                                          did not start on nodes
+                                                                          that were free
 ``fluxburst_phase_failures_total``       counter   phase, plugin          failures; ``plugin`` is
                                                                           empty where not of one
 ``fluxburst_pending_jobs``               gauge                            pending jobs
@@ -48,7 +51,7 @@ import os
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
@@ -56,6 +59,7 @@ from typing import TYPE_CHECKING, cast
 from fluxburst.bursts import Burst, BurstState
 from fluxburst.errors import RequestError
 from fluxburst.hookspecs import hookimpl
+from fluxburst.jobs import Job
 from fluxburst.plugins import BurstPlugin
 
 if TYPE_CHECKING:
@@ -163,6 +167,12 @@ class Metrics:
             ("plugin",),
             registry=self.registry,
         )
+        self._not_started = counter(
+            "fluxburst_jobs_not_started",
+            "Jobs released since they did not start on nodes that were free.",
+            ("plugin",),
+            registry=self.registry,
+        )
         self._failures = counter(
             "fluxburst_phase_failures",
             "Failures of a phase.",
@@ -187,6 +197,11 @@ class Metrics:
     def fluxburst_job_scheduled(self, plugin: BurstPlugin) -> None:
         """Count a job that was given to a plugin."""
         self._given.labels(plugin.name).inc()
+
+    @hookimpl
+    def fluxburst_jobs_not_started(self, jobs: Sequence[Job], plugin: BurstPlugin) -> None:
+        """Count jobs that did not start although their nodes were free."""
+        self._not_started.labels(plugin.name).inc(len(jobs))
 
     @hookimpl
     def fluxburst_phase_failed(self, phase: str, plugin: BurstPlugin | None) -> None:

@@ -21,6 +21,7 @@ EVENTS = (
     "burst_changed",
     "job_scheduled",
     "jobs_unmatched",
+    "jobs_not_started",
     "phase_failed",
     "limit_reached",
 )

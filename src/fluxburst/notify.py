@@ -12,6 +12,9 @@ event                                 what it holds
 ``burst_changed``                     for a new one
 ``job_scheduled``                     ``plugin``; ``jobs``: the one job
 ``jobs_unmatched``                    ``jobs``: those that were not unmatched the time before
+``jobs_not_started``                  ``jobs``: those that did not start on ready, free nodes, and
+                                      were released; ``plugin``; ``burst_name``, null where the
+                                      nodes were free before; ``error``: why
 ``phase_failed``                      ``phase``; ``plugin``, null if it is not of one plugin;
                                       ``error``: its text; ``error_type``; ``count``: how often it
                                       has happened since it was last sent, now included
@@ -112,6 +115,20 @@ class Notifier:
         new = [_job(job.id) for job in jobs if job.id not in before]
         if new:
             self._tell(client, "jobs_unmatched", jobs=new)
+
+    @hookimpl
+    def fluxburst_jobs_not_started(
+        self,
+        jobs: Sequence[Job],
+        plugin: BurstPlugin,
+        burst: str,
+        reason: str,
+        client: FluxBurst,
+    ) -> None:
+        """Tell of jobs that did not start although their nodes were free."""
+        named = [_job(job.id) for job in jobs]
+        what = {"plugin": plugin.name, "burst_name": burst or None, "error": reason}
+        self._tell(client, "jobs_not_started", jobs=named, **what)
 
     @hookimpl
     def fluxburst_phase_failed(

@@ -34,7 +34,7 @@ from fluxburst.limits import Allowance, Owner, Spent
 from fluxburst.lives import Lives, PlannedLives
 from fluxburst.names import known_name
 from fluxburst.nodes import Node, NodeType, check_node_types
-from fluxburst.packing import Demand, Packer
+from fluxburst.packing import Demand, Packer, Packing
 from fluxburst.plan import Decision, Outcome, Plan
 from fluxburst.plugins import BurstPlugin, as_burst_error
 from fluxburst.policy import Limits
@@ -76,6 +76,7 @@ class Bounds:
         why_not_again: Returns why a job, by id, is not offered to a plugin again yet, or to none of
             them (empty name); empty if it is.
         lives: How long nodes live.
+        shuns_free_nodes: Whether a job, by id, did not start on free nodes, and is to get new ones.
         name_of: Makes the name of a burst one that no burst before had.
         queues: The instance's queues by name; empty where they are not known.
     """
@@ -88,6 +89,7 @@ class Bounds:
     why_not_isolated: Callable[[int], str] = lambda job: ""
     why_not_again: Callable[[int, str], str] = lambda job, plugin: ""
     lives: Lives = field(default_factory=Lives)
+    shuns_free_nodes: Callable[[int], bool] = lambda job: False
     name_of: Callable[[str], str] = str
     queues: Mapping[str, Queue] = field(default_factory=dict)
 
@@ -575,7 +577,7 @@ class Planner:
         """Count the nodes for one owner's jobs; return those that there is no room for."""
         name = owner.plugin
         left_over: list[_Candidate] = []
-        packing = self._packer_of(owner).pack([self._demand(c, name) for c in candidates])
+        packing = self._packed(owner, candidates)
         for candidate in candidates:
             job = candidate.job.id
             if job in packing.unplaced:
@@ -590,6 +592,25 @@ class Planner:
                 why = f"{name} accepts it; it fits on nodes that are free or coming"
                 self._assign(candidate, name, why)
         return left_over
+
+    def _packed(self, owner: Owner, candidates: Sequence[_Candidate]) -> Packing:
+        """Place jobs; those that did not start on free nodes are not left to them again."""
+        packer = self._packer_of(owner)
+        shunning = {c.job.id for c in candidates if self._bounds.shuns_free_nodes(c.job.id)}
+        demands = [self._demand(candidate, owner.plugin) for candidate in candidates]
+        packing = packer.pack([demand for demand in demands if demand.job not in shunning])
+        if not shunning:
+            return packing
+        existing, packer.existing = packer.existing, Pool()
+        try:
+            more = packer.pack([demand for demand in demands if demand.job in shunning])
+        finally:
+            packer.existing = existing
+        return Packing(
+            {**packing.placed, **more.placed},
+            (*packing.existing, *more.existing),
+            {**packing.unplaced, **more.unplaced},
+        )
 
     def _pack_alone(self, owner: Owner, candidates: Sequence[_Candidate]) -> list[_Candidate]:
         """Count the nodes for jobs that get a burst each; return those that there is no room for.

@@ -93,6 +93,7 @@ class Timeouts:
         list: For saying which bursts exist.
         output: For how long the output of a job that has ended in an isolated burst is fetched
             again where that fails; its burst is kept as long.
+        start: For jobs to start on nodes that are ready and free; then they are released.
     """
 
     create: Duration = Duration(600.0)
@@ -100,6 +101,7 @@ class Timeouts:
     delete: Duration = Duration(900.0)
     list: Duration = Duration(60.0)
     output: Duration = Duration(300.0)
+    start: Duration = Duration(300.0)
 
     def __post_init__(self) -> None:
         _check_durations(self, above_zero=True)

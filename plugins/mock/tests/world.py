@@ -116,6 +116,9 @@ class RemoteInstance:
     def now(self) -> float:
         return float(self._call("instance", "now"))
 
+    def monotonic(self) -> float:
+        return float(self._call("instance", "monotonic"))
+
     def pending_jobs(self) -> Sequence[Job]:
         return list(self._call("instance", "pending_jobs"))
 

@@ -23,6 +23,7 @@ from fluxburst.engine.ownership import Ownership
 from fluxburst.engine.records import Records
 from fluxburst.engine.refusals import Refusals
 from fluxburst.engine.spans import Spans
+from fluxburst.engine.starting import Starting
 from fluxburst.engine.starts import Starts
 from fluxburst.engine.vetting import Vetting
 from fluxburst.engine.waiting import Waiting
@@ -136,6 +137,17 @@ class Engine:
             self.allowance,
         )
 
+        self._starting = Starting(
+            hooks,
+            plugins,
+            instance,
+            self.backlog,
+            self.records,
+            self._giver,
+            self._waiting,
+            policy,
+        )
+
     @property
     def policy(self) -> Policy:
         """Lifetimes, timeouts, retries and limits."""
@@ -145,7 +157,7 @@ class Engine:
     def policy(self, policy: Policy) -> None:
         self._policy = policy
         acting = (self._bringer, self._ender, self._looker, self._keeper)
-        for part in (*acting, self._waiting, self._spans):
+        for part in (*acting, self._waiting, self._spans, self._starting):
             part.policy = policy
 
     def close(self) -> None:
@@ -198,6 +210,7 @@ class Engine:
             tried=tried_types(breakers, open_breakers),
             stuck={name: PatienceError(why, plugin=name) for name, why in stuck.items()},
             why_not_again=self._waiting.why_not,
+            shuns_free_nodes=self._waiting.shuns_free_nodes,
             why_not_isolated=Starts(ledger, self._policy.policy.starts).why_not,
             lives=self._spans.lives(live),
             name_of=ledger.free_name,
@@ -333,6 +346,7 @@ class Engine:
         self._giver.hold_again()
         self._losses.look()
         self._looker.look(patience, mend=True)
+        self._starting.look(self._queues)
         self._keeper.keep()
         self.lanes.wait(patience)
         return self._errors()
@@ -344,13 +358,15 @@ class Engine:
         self._giver.hold_again()
         self._losses.look()
         self._looker.join()
+        self._starting.look(self._queues)
         self._keeper.keep()
         self.lanes.wait(patience)
         return self._errors()
 
     def next_due(self) -> float:
         """Return when something is due at the earliest, in seconds since the epoch."""
-        return min(self._keeper.next_due(), self._waiting.next_due())
+        parts = (self._keeper, self._waiting, self._starting)
+        return min(part.next_due() for part in parts)
 
     def _errors(self) -> list[FluxburstError]:
         parts = (self._memos, self._looker, self._keeper, self._ender)

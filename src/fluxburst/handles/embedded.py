@@ -154,6 +154,11 @@ class EmbeddedInstance:
         return self._now
 
     @_locked
+    def monotonic(self) -> float:
+        """Return the virtual time, which only goes forward."""
+        return self._now
+
+    @_locked
     def pending_jobs(self) -> Sequence[Job]:
         """Return copies of the pending jobs, in queue order."""
         jobs = [Job(r.job) for r in self._records.values() if r.job.state & PENDING]

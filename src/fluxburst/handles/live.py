@@ -170,6 +170,10 @@ class LiveInstance:
         """Return the time, in seconds since the epoch."""
         return time.time()
 
+    def monotonic(self) -> float:
+        """Return the time of a clock that only goes forward and that nobody sets, in seconds."""
+        return time.monotonic()
+
     def pending_jobs(self) -> Sequence[Job]:
         """Return the pending jobs of all users with their jobspecs, in queue order.
 

@@ -79,6 +79,10 @@ class Instance(Protocol):
         """Return the time of this instance's clock, in seconds since the epoch."""
         ...
 
+    def monotonic(self) -> float:
+        """Return the time of a clock that only goes forward and that nobody sets, in seconds."""
+        ...
+
     def pending_jobs(self) -> Sequence[Job]:
         """Return the pending jobs of all users with their jobspecs, in queue order."""
         ...
