@@ -52,8 +52,9 @@ def flux_with_accounting() -> str:
 def flux_with_guests() -> str:
     """Return a ``flux`` that runs jobs of guests, where this is root; empty where there is none.
 
-    It has an IMP (flux-security) that is set up: setuid, with an ``[exec]`` table, and jobs can be
-    signed without a MUNGE daemon (``sign.allowed-types`` has ``none``).
+    It has an IMP (flux-security) that is set up: setuid, with a table ``[exec]`` whose
+    ``allowed-users`` has the one user that is to own instances, and whose ``allowed-shells`` has
+    Flux's shell; and a table ``[sign]`` for MUNGE, whose daemon need not run.
     """
     return next(filter(_runs_guests, _candidates()), "")
 
@@ -74,10 +75,11 @@ def _runs_guests(flux: str) -> bool:
         return False
     try:
         signing = run([flux, "config", "get", "--config-path=security", "sign"])
-        run([flux, "config", "get", "--config-path=imp", "exec"])
+        users = run([flux, "config", "get", "--config-path=imp", "exec.allowed-users"])
     except CommandError:
         return False
-    return '"none"' in signing
+    programs = all(map(shutil.which, ("munge", "munged", "setpriv")))
+    return programs and '"munge"' in signing and '"' in users
 
 
 needs_fluxion = pytest.mark.skipif(
