@@ -51,7 +51,8 @@ def run_commands(
         cwd: Where to run it.
         environment: What to add to an environment outside of any instance.
     """
-    (commands,) = [block for block in blocks(text, "sh") if " init ./elastic " in block]
+    begins = re.compile(r" init \./elastic .* start \./elastic ", re.DOTALL)
+    (commands,) = [block for block in blocks(text, "sh") if begins.search(block)]
     commands = commands.replace(" init ./elastic ", f" init ./elastic --port {free_port()} ")
     return subprocess.run(
         ["sh", "-ec", commands.replace("lead.example.org", "127.0.0.1")],

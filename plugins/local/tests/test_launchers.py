@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -553,6 +554,43 @@ def test_a_lease_is_renewed_up_to_what_the_partition_allows(
     assert launcher.renew("local-1", 100000.0 + 7200) == 101800.0
     limits = [words[-1] for words in slurm.given("scontrol")]
     assert limits == ["TimeLimit=10", "TimeLimit=30"]
+
+
+def test_the_time_of_a_job_in_the_queue_runs_from_its_start_and_stays(
+    slurm: FakeSlurm, brokers: Brokers
+) -> None:
+    slurm.answers("scontrol", "")
+    slurm.answers("squeue", job(brokers, state="PENDING", start="N/A", reason="Priority"))
+    assert slurm_launcher(brokers).renew("local-1", 5000.0) == 5000.0
+    assert slurm.given("scontrol") == []
+    slurm.answers("squeue", job(brokers, start="1000"))
+    launcher = slurm_launcher(brokers, time="10")
+    assert launcher.renew("local-1", 5000.0) == 1600.0
+    assert slurm.given("scontrol") == []
+
+
+@pytest.mark.parametrize(
+    ("user", "level", "renewable"),
+    [("root", "", True), ("slurm", "", True), ("me", "None", False), ("me", "Operator", True),
+     ("me", "Administrator", True), ("slu", "", False)],
+)  # fmt: skip
+def test_whose_leases_slurm_lets_be_renewed(
+    slurm: FakeSlurm,
+    brokers: Brokers,
+    monkeypatch: pytest.MonkeyPatch,
+    user: str,
+    level: str,
+    renewable: bool,
+) -> None:
+    monkeypatch.setattr("pwd.getpwuid", lambda _: SimpleNamespace(pw_name=user))
+    slurm.answers("scontrol", "ClusterName = c\nSlurmUser               = slurm(64030)")
+    slurm.answers("sacctmgr", level, status=0 if level else 1)
+    launcher = slurm_launcher(brokers)
+    launcher.check()
+    assert (launcher.not_renewable == "") is renewable
+    own = slurm_launcher(brokers, time="30")
+    own.check()
+    assert own.not_renewable == "its jobs ask for a time of their own"
 
 
 @pytest.mark.parametrize(

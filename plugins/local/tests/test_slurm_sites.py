@@ -134,6 +134,10 @@ def test_a_burst_asks_for_what_its_partition_allows_or_is_refused(
     assert slurm("squeue", "--noheader", "--format=%P %l") == "short 30:00"
     assert burst.lease_until is not None
     assert burst.lease_until - client.now() <= 1800
+    long = by_slurm.submit("-N4", "-t40m", "hostname")
+    (decision,) = [one for one in client.plan().decisions if one.id == long]
+    assert "it may run 40m, and a burst of local lives 30m at most" in decision.reasons[0]
+    by_slurm.flux("cancel", str(long))
     client.run_unburst()
 
     # More nodes are refused, though Slurm accepts the job: it is offered to the next plugin.

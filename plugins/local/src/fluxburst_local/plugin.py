@@ -23,7 +23,7 @@ from fluxburst.isolation import output_finding, remote_jobspec
 from fluxburst.joining import ElasticPlugin
 from fluxburst.leaving import burst_left_by
 from fluxburst.plugins import Finding
-from fluxburst.quantities import format_duration
+from fluxburst.quantities import Duration, format_duration
 from fluxburst.sets import format_hostlist, parse_hostlist
 from fluxburst.supply import Candidates
 from fluxburst_local.allocations import allocated_hosts, enclosure
@@ -133,6 +133,7 @@ class LocalBurst(ElasticPlugin):
                 price=self.params.price,
                 max_nodes=count if most is None else min(count, most),
                 properties=tuple(sorted(properties)),
+                max_lifetime=self._max_lifetime,
             )
             for (cores, gpus, properties), count in shapes.items()
         ]
@@ -181,10 +182,20 @@ class LocalBurst(ElasticPlugin):
         state = BurstState.REQUESTED if self.launcher.queues else BurstState.STARTING
         return replace(burst, state=state, hostnames=tuple(hosts))
 
+    @property
+    def _max_lifetime(self) -> Duration | None:
+        longest = self.launcher.max_lifetime
+        return Duration(longest) if longest < math.inf else None
+
+    @property
+    def not_renewable(self) -> str:
+        """Why the launcher cannot let brokers run longer; empty where it can."""
+        return self.launcher.not_renewable
+
     def _with_lease_that_holds(self, burst: Burst) -> Burst:
         """Return a burst whose lease is no longer than its launcher lets brokers live."""
-        longest = self.launcher.max_lifetime
-        if burst.lease_until is None or longest == math.inf:
+        longest = self._max_lifetime
+        if burst.lease_until is None or longest is None:
             return burst
         return replace(burst, lease_until=min(burst.lease_until, time.time() + longest))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import pwd
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,3 +98,32 @@ def chosen(known: Mapping[str, Partition], names: str) -> Sequence[Partition]:
             why = f"Slurm has no partition {name!r} [choose from {choices}]"
             raise ParameterError("local", [Problem("partition", "config or environment", why)])
     return [known[n] for n in wanted] or [one for one in known.values() if one.default]
+
+
+def why_no_operator(ask: Callable[..., str]) -> str:
+    """Return why this user may not raise time limits (scontrol(1)); empty where that is allowed.
+
+    Root, Slurm's own user, and its operators and administrators (sacctmgr(1)) may.
+
+    Args:
+        ask: Runs a command of Slurm and returns what it wrote.
+    """
+    user = pwd.getpwuid(os.getuid()).pw_name
+    if user == "root" or re.search(rf"SlurmUser\s*=\s*{re.escape(user)}\b", _told(ask, *_CONFIG)):
+        return ""
+    level = _told(ask, *_ADMIN, user, "format=AdminLevel")
+    if re.search("Administrator|Operator", level):
+        return ""
+    return "Slurm lets only its operators raise a time limit"
+
+
+_CONFIG = ("scontrol", "show", "config")
+_ADMIN = ("sacctmgr", "--noheader", "--parsable2", "show", "user")
+
+
+def _told(ask: Callable[..., str], *command: str) -> str:
+    """Return what a command wrote; nothing where it fails, as without accounting."""
+    try:
+        return ask(*command)
+    except BurstError:
+        return ""

@@ -55,6 +55,11 @@ class Launcher(Protocol):
         """How long brokers live at most once they are started, in seconds; inf for no limit."""
         ...
 
+    @property
+    def not_renewable(self) -> str:
+        """Why the brokers' time cannot be made longer once they run; empty where it can."""
+        ...
+
     def renew(self, name: str, until: float) -> float:
         """Let a burst's brokers live until then, in seconds since the epoch, if they had a lease.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ class FluxLauncher:
         self._uri = uri
         self._cores = cores
         self._gpus = gpus
+        self._not_owner = ""
 
     def check(self) -> None:
         """Check that the enclosing instance answers.
@@ -50,11 +52,18 @@ class FluxLauncher:
                 "no enclosing Flux: the instance was not started in one, and flux_uri is not set"
             )
         self._rank()
+        if self._asked("getattr", "security.owner") != str(os.getuid()):
+            self._not_owner = "only the owner of the enclosing Flux may raise a job's time limit"
 
     @property
     def max_lifetime(self) -> float:
         """How long a burst's job lives at most: no limit of the enclosing instance is known."""
         return math.inf
+
+    @property
+    def not_renewable(self) -> str:
+        """Why a running job's time limit cannot be raised: only an instance's owner may."""
+        return self._not_owner
 
     def renew(self, name: str, until: float) -> float:
         """Raise the time limit of the burst's jobs (flux-update(1)), if they have one.

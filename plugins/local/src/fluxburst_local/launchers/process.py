@@ -56,6 +56,11 @@ class ProcessLauncher:
         """How long a process lives at most: nothing ends it by itself."""
         return math.inf
 
+    @property
+    def not_renewable(self) -> str:
+        """Nothing ends it by itself: any lease will do."""
+        return ""
+
     def renew(self, name: str, until: float) -> float:
         """Processes have no lease: only :meth:`end` ends them."""
         return until

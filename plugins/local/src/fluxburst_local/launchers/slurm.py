@@ -78,6 +78,7 @@ class SlurmLauncher:
         self._gpus = gpus
         self._partitions: Sequence[Partition] = ()
         self._cpus = cores
+        self._no_operator = ""
 
     def check(self) -> None:
         """Check that Slurm is there, answers, and has the partition.
@@ -89,6 +90,8 @@ class SlurmLauncher:
             if shutil.which(command) is None:
                 raise BurstError(f"there is no {command} on PATH")
         self._look_at_partitions()
+        if not self._options.time:
+            self._no_operator = slurm_limits.why_no_operator(self._asked)
 
     def _look_at_partitions(self) -> None:
         """Learn what the partitions have and allow that its jobs go to; that may change.
@@ -124,22 +127,27 @@ class SlurmLauncher:
         limit = min((one.limit for one in self._partitions), default=math.inf)
         return min(limit, parse_time(self._options.time))
 
+    @property
+    def not_renewable(self) -> str:
+        """Why the time limit of a running job cannot be raised; empty where it can."""
+        return "its jobs ask for a time of their own" if self._options.time else self._no_operator
+
     def renew(self, name: str, until: float) -> float:
         """Raise the time limit of the burst's jobs (scontrol(1)); operators only may do so.
 
-        It is raised up to what the partition allows. Returns when the first of the jobs ends.
+        It is raised up to what the partition allows; that of a job in the queue runs from its
+        start, and stays. Returns when the first of the jobs ends.
 
         Raises:
             BurstError: if Slurm refuses.
         """
-        if self._options.time:
-            return until  # whoever chose it armed no lease
         ends = [until]
         for job in self._jobs():
-            if job.name == name:
-                since = job.since or time.time()
-                seconds = min(until - since, self.max_lifetime)
-                ends.append(since + seconds)
+            if job.name != name or job.state in slurm_queue.PENDING:
+                continue
+            seconds = min(until - job.since, self.max_lifetime)
+            ends.append(job.since + seconds)
+            if not self._options.time:  # whoever chose it armed no lease
                 self._set_limit(job, _limit(seconds))
         return min(ends)
 
