@@ -182,7 +182,7 @@ def test_a_job_of_an_isolated_burst_is_never_run_again(tmp_path: Path) -> None:
             {"started": ""},
             "oom-kill",
             [
-                "reason the machine had no memory left, and the kernel killed it (oom-kill)",
+                "reason the machine had no memory left, and the kernel killed what ran there",
                 "exit-code 137",
             ],
         ),
@@ -198,13 +198,7 @@ def test_what_a_broker_that_ended_has_not_told_is_told_when_it_has(
 ) -> None:
     for name, content in left.items():
         (tmp_path / name).write_text(content)
-    curl = tmp_path / "bin" / "curl"
-    curl.parent.mkdir()
-    curl.write_text(
-        '#!/bin/sh\nfor last do :; done\nwhile [ "$1" != --data ]; do shift; done\n'
-        f'echo "${{last##*/}} $2" >>{tmp_path}/asked\n'
-    )
-    curl.chmod(0o755)
+    curl = curl_that_notes(tmp_path)
     done = subprocess.run(
         ["sh", str(SCRIPT.with_name("run_job.sh")), "flux", str(tmp_path), "ended"],
         env={
@@ -243,3 +237,46 @@ def test_a_broker_has_what_an_administrator_configured_beside(
     whole = flux_config.parse("system.toml", booted.kept("config/system.toml").read_text())
     assert whole["access"] == {"allow-guest-user": True}
     assert whole["bootstrap"]["hosts"][0]["connect"] == "tcp://lead.example.org:8050"
+
+
+def curl_that_notes(directory: Path) -> Path:
+    """Make a curl that writes what is told into the file ``asked``."""
+    curl = directory / "bin" / "curl"
+    curl.parent.mkdir()
+    curl.write_text(
+        '#!/bin/sh\nfor last do :; done\nwhile [ "$1" != --data ]; do shift; done\n'
+        f'echo "${{last##*/}} $2" >>{directory}/asked\n'
+    )
+    curl.chmod(0o755)
+    return curl
+
+
+LOST = '1.5 exception type="exec" severity=0 userid=0 note="node failure on x-1"'
+
+
+@pytest.mark.parametrize(
+    ("code", "event", "told"),
+    [
+        (143, LOST, "broken a node of its instance was lost while its job ran"),
+        (0, LOST, "exit-code 0"),
+        (3, "1.5 start", "exit-code 3"),
+    ],
+)
+def test_a_job_that_failed_with_its_node_has_not_ended(
+    tmp_path: Path, code: int, event: str, told: str
+) -> None:
+    curl = curl_that_notes(tmp_path)
+    flux = curl.with_name("flux")
+    flux.write_text(
+        f"#!/bin/sh\ncase $2 in submit) echo ƒA;; attach) exit {code};; wait-event) exit 1;; "
+        f"eventlog) echo '{event}';; esac\n"
+    )
+    flux.chmod(0o755)
+    for ended in ([], ["ended"]):
+        subprocess.run(
+            ["sh", str(SCRIPT.with_name("run_job.sh")), str(flux), str(tmp_path), *ended],
+            env={"PATH": f"{curl.parent}:{os.environ['PATH']}"},
+            check=True,
+            timeout=60,
+        )
+    assert (tmp_path / "asked").read_text().splitlines() == [told]

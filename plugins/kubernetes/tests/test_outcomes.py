@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.resources
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,3 +161,33 @@ def test_a_first_pod_that_is_made_anew_runs_no_job() -> None:
         assert "Evicted" in seen(*pods, ran=True).problem
     assert "another one was made" in seen(later, ran=True).problem
     assert seen(later).problem == ""
+
+
+# --- what the first pod says ---------------------------------------------------------------------
+
+EVENT = '1796035976.155170 exception type="exec" severity=0 userid=0 note="node failure on x-1"'
+SCRIPT = importlib.resources.files("fluxburst_kubernetes").joinpath("run_isolated.sh")
+
+
+@pytest.mark.parametrize(
+    ("code", "event", "said"),
+    [(0, EVENT, "exit-code 0"), (143, EVENT, "node-lost"), (3, "1.5 start", "exit-code 3")],
+)
+def test_a_job_that_failed_with_its_node_has_not_ended(
+    tmp_path: Path, code: int, event: str, said: str
+) -> None:
+    flux = tmp_path / "flux"
+    flux.write_text(
+        f"#!/bin/sh\ncase $2 in submit) echo ƒA;; attach) exit {code};; "
+        f"eventlog) echo '{event}';; esac\n"
+    )
+    flux.chmod(0o755)
+    script = SCRIPT.read_text()
+    for path in ("/etc/fluxburst", "/mnt/flux/config", "/dev/termination-log"):
+        script = script.replace(path, f"{tmp_path}/said" if "log" in path else str(tmp_path))
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    subprocess.run(["sh", "-c", script], env={"PATH": path}, check=True, timeout=60)
+    assert (tmp_path / "said").read_text() == said
+    now = seen(pod(0, "Succeeded", own(ended(said))))
+    assert (now.exit_code is None) == (said == "node-lost")
+    assert ("a node of its instance was lost" in now.problem) == (said == "node-lost")

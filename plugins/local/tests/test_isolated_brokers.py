@@ -192,6 +192,28 @@ def test_a_lead_that_is_killed_fails_the_burst_and_the_job_is_free_again_once_it
 
 @pytest.mark.flux
 @live
+def test_a_node_that_is_lost_is_not_the_end_of_its_job(grown: Growing, tmp_path: Path) -> None:
+    client = grown.client()
+    alive = tmp_path / "alive"
+    jobid = job_on_two_nodes(grown, "sh", "-c", 'echo "$$" > "$0"; exec sleep inf', str(alive))
+    client.run_burst()
+    wait_until(lambda: alive.exists(), "the job runs")
+    (burst,) = [entry.burst for entry in client.ledger.live()]
+    lead = next(host for host in grown.brokers() if host.endswith("0"))
+    follower = next(host for host in grown.brokers() if host != lead)
+    grown.brokers()[follower].kill()
+    plugin = client.plugins["local"]
+    assert isinstance(plugin, LocalBurst)
+    told = plugin.brokers.isolated(burst.name) / "told"
+    wait_until(lambda: "broken a node of its instance" in told.read_text(), "the lead says so", 60)
+    pass_until(client, lambda: burst.name not in {e.burst.name for e in client.ledger.live()})
+    (failed,) = [e for e in client.ledger.entries() if e.burst.name == burst.name]
+    assert (failed.burst.state, failed.burst.exit_code) == (BurstState.FAILED, None)
+    assert jobid in client.instance.job_ids()
+
+
+@pytest.mark.flux
+@live
 def test_a_job_that_is_canceled_here_is_ended_there(grown: Growing, tmp_path: Path) -> None:
     client = grown.client()
     alive = tmp_path / "alive"
@@ -367,6 +389,11 @@ def test_when_what_runs_a_broker_is_killed_nothing_of_it_goes_on(tmp_path: Path)
     assert not any(one.is_running() for one in others)
 
 
+LOST = (
+    """eventlog) echo '1.5 exception type="exec" severity=0 userid=0 note="node failure on b"';;"""
+)
+
+
 def flux_that(tmp_path: Path, text: str) -> str:
     """Make a flux command of a few lines."""
     path = tmp_path / "flux"
@@ -382,6 +409,8 @@ def flux_that(tmp_path: Path, text: str) -> str:
         ("echo 'ERROR: not today' >&2; exit 1", "not take the job: ERROR: not today"),
         ("case $2 in submit) echo ƒA;; attach) kill $$;; status) exit 5;; esac", "exit-code 5"),
         ("case $2 in submit) echo ƒA;; *) exit 1;; esac", "broken its instance was ended"),
+        (f"case $2 in submit) echo ƒA;; attach) exit 143;; {LOST} esac", "broken a node of its"),
+        (f"case $2 in submit) echo ƒA;; attach) exit 0;; {LOST} esac", "exit-code 0"),
     ],
 )
 def test_what_becomes_of_a_job_is_told(tmp_path: Path, text: str, told: str) -> None:

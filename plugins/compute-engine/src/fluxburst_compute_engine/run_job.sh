@@ -20,8 +20,9 @@ if [ "${3:-}" = ended ]; then
         exit 0
     elif [ -s "$home/exit-code" ]; then
         tell exit-code "$(cat "$home/exit-code")"
-    elif [ "${SERVICE_RESULT:-}" = oom-kill ]; then # systemd.exec(5)
-        tell reason 'the machine had no memory left, and the kernel killed it (oom-kill)'
+    elif [ "${SERVICE_RESULT:-}" = oom-kill ] || # systemd.exec(5)
+        dmesg 2>/dev/null | grep -q 'Out of memory: Killed process'; then
+        tell reason 'the machine had no memory left, and the kernel killed what ran there'
         tell exit-code 137
     else
         how="${SERVICE_RESULT:-unknown}, ${EXIT_CODE:-} ${EXIT_STATUS:-}"
@@ -58,4 +59,11 @@ fi
     "$flux" job attach "$id" 2>&1
     echo $? >"$home/exit-code"
 } | sed 's/^/fluxburst| /'
+# A node that is lost ends a job as if it had failed: that is not its own end.
+lost='type="exec" severity=0 .*note="node failure on'
+if [ "$(cat "$home/exit-code")" != 0 ] && "$flux" job eventlog "$id" | grep -q "$lost"; then
+    rm "$home/exit-code"
+    tell broken 'a node of its instance was lost while its job ran' && : >"$home/told"
+    exit 0
+fi
 tell exit-code "$(cat "$home/exit-code")" && : >"$home/told"

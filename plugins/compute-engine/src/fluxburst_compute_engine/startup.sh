@@ -97,10 +97,18 @@ fi
 
 say "starting the broker of $name"
 if [ -d /run/systemd/system ] && [ -z "$root" ]; then
+    # A job that takes too much memory is killed by the kernel, and Flux tells with what it ended:
+    # the broker is not to be ended as well, as is systemd's default since there is OOMPolicy (243).
+    version=$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
+    if [ "${version:-0}" -ge 243 ]; then
+        set -- --property=OOMPolicy=continue -- "$@"
+    else
+        set -- -- "$@"
+    fi
     exec systemd-run --unit=fluxburst --collect --property="User=$user" \
         --property=Delegate=yes --property=LimitMEMLOCK=infinity --property=KillMode=mixed \
         --property=StandardOutput=journal+console --property=StandardError=journal+console \
-        --property="ExecStopPost=+$after" -- "$@"
+        --property="ExecStopPost=+$after" "$@"
 elif [ "$(id -un)" = "$user" ]; then
     exec "$@"
 else

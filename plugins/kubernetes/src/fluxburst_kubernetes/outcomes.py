@@ -23,7 +23,7 @@ OUT_OF_MEMORY = "OOMKilled"
 """The reason of a container that was killed since it took more memory than its limit."""
 
 _EXIT_CODE = re.compile(r"exit-code (\d+)\s*")
-_INTERRUPTED, _REFUSED = "interrupted", "refused"
+_INTERRUPTED, _REFUSED, _NODE_LOST = "interrupted", "refused", "node-lost"
 _REJECTED = "Pod was rejected"
 """What the message of a pod begins with that a kubelet did not start."""
 
@@ -141,6 +141,8 @@ def _broken(name: str, lead: Mapping[str, Any] | None, *, ran: bool) -> str:
     if message == _INTERRUPTED:
         how = _how(before) or "it does not say how"
         return f"its container ended while its job ran, and was started again: {how}"
+    if message == _NODE_LOST:
+        return "a node of its instance was lost while its job ran"
     if ended and ended.get("exitCode") == 0:  # else it is started again, or its pod has failed
         return f"its pod has ended: {_how(ended)}"
     if ran and lead is not None and _status(lead).get("phase", "Pending") == "Pending":

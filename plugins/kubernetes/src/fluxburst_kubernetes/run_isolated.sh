@@ -30,4 +30,11 @@ if ! id=$(flux python -c "$with_environment" "$job" | flux job submit); then
     exit 0
 fi
 flux job attach "$id" </dev/null
-printf 'exit-code %d' "$?" >"$message"
+code=$?
+# A node that is lost ends a job as if it had failed: that is not its own end.
+lost='type="exec" severity=0 .*note="node failure on'
+if [ "$code" -ne 0 ] && flux job eventlog "$id" | grep -q "$lost"; then
+    printf 'node-lost' >"$message"
+    exit 0
+fi
+printf 'exit-code %d' "$code" >"$message"

@@ -109,7 +109,7 @@ class LocalBurst(ElasticPlugin):
         """Check that output of isolated jobs can be kept, and that Slurm allows the time limit."""
         if self.isolated:
             yield output_finding(self.params.output_dir)
-        if isinstance(self.launcher, SlurmLauncher):
+        if self.params.launcher == "slurm" and isinstance(self.launcher, SlurmLauncher):
             try:
                 self.launcher.check_time()
             except ParameterError as error:

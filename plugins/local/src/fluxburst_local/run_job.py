@@ -8,12 +8,16 @@ ended, too. Of the job's output BYTES are kept.
 """
 
 import os
+import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 JOB, TOLD, OUTPUT = "job.json", "told", "output"
+
+LOST_NODE = r'type="exec" severity=0 .*note="node failure on'
+"""How Flux 0.88 says in a job's eventlog that a node was lost on which it ran."""
 
 
 def main() -> None:
@@ -41,7 +45,17 @@ def main() -> None:
     if code < 0:
         tell(directory, "cut", f"flux job attach was ended by signal {-code}")
         code = subprocess.run([flux, "job", "status", job], check=False).returncode  # noqa: S603
+    if code and lost_a_node(flux, job):
+        tell(directory, "broken", "a node of its instance was lost while its job ran")
+        return
     tell(directory, "exit-code", str(code))
+
+
+def lost_a_node(flux: str, job: str) -> bool:
+    """Whether the job failed since a node was lost: that is not its own end."""
+    command = [flux, "job", "eventlog", job]
+    events = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603
+    return bool(re.search(LOST_NODE, events))
 
 
 def follow(attach: "list[str]", output: Path, most: int) -> "tuple[int, str]":
