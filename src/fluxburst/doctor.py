@@ -42,16 +42,20 @@ from fluxburst.glance import NotAskedError, at_a_glance
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.handles.live import binding_version
 from fluxburst.handles.protocol import Instance
+from fluxburst.jobs import Job
 from fluxburst.leases import check_armed, overdue, unarmed
 from fluxburst.ledger import Ledger
 from fluxburst.ledger.clock import is_virtual, time_of
 from fluxburst.ledger.lock import holder_of
 from fluxburst.ledger.place import FILE, LOCK
+from fluxburst.lifespans import Lifespans
+from fluxburst.lifetime_findings import LifetimeFindings
 from fluxburst.limits import Allowance, Ceiling, Spent
 from fluxburst.names import known_name
 from fluxburst.nodes import NodeType, check_node_types
 from fluxburst.plugins import BurstPlugin, Finding
 from fluxburst.quantities import format_duration
+from fluxburst.queues import Queue
 from fluxburst.remaining import install_advice, names_there
 from fluxburst.state_checks import check_directory
 
@@ -145,6 +149,7 @@ class Doctor:
         for name in self._plugin_names():
             yield f"plugin {name}", functools.partial(self._check_plugin, name)
         yield "scheduler", self._check_scheduler
+        yield "lifetimes", self._check_lifetimes
         yield "limits", self._check_limits
         yield "metrics", self._check_metrics
         yield "bursts", self._check_bursts
@@ -349,6 +354,22 @@ class Doctor:
         plugins = client.plugins.values()
         joining = not plugins or any(not plugin.isolated for plugin in plugins)
         return scheduler_findings(client.instance.scheduler(), joining) if self._reached else ()
+
+    def _check_lifetimes(self) -> Iterator[Finding]:
+        client = self._there
+        jobs: list[Job] = []
+        queues: Mapping[str, Queue] = {}
+        live = self._reached and not isinstance(self._instance, EmbeddedInstance)
+        if self._reached:
+            jobs = [job for job in client.instance.pending_jobs() if job.burstable]
+            queues = client.instance.queues()
+        yield from LifetimeFindings(
+            Lifespans(client.policy.lifetimes),
+            client.plugins,
+            jobs,
+            queues,
+            served=not live or bool(client.holder()),
+        ).all()
 
     # --- limits and money ------------------------------------------------------------------
 

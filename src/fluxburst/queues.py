@@ -22,6 +22,10 @@ class Queue:
         why_disabled: Who disabled it said this.
         why_stopped: Who stopped it said this; also that there is no scheduler.
         requires: The properties that the nodes of its jobs must have; None where that is not known.
+        duration: For how many seconds a job may run that asks for no limit; 0 for ever, None where
+            that is not known.
+        longest: For how many seconds a job may ask at most; 0 for no limit, None where that is not
+            known.
     """
 
     name: str
@@ -30,6 +34,8 @@ class Queue:
     why_disabled: str = ""
     why_stopped: str = ""
     requires: tuple[str, ...] | None = ()
+    duration: float | None = None
+    longest: float | None = None
 
     @property
     def why_closed(self) -> str:

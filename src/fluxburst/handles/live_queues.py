@@ -5,10 +5,13 @@ Flux posts no event when a queue is stopped or started, so this has to be asked.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from fluxburst.errors import FormatError
 from fluxburst.handles.rpc import ANY_NODE, Requests
+from fluxburst.quantities import parse_duration
 from fluxburst.queues import Queue
 
 _TOPIC = "job-manager.queue-status"
@@ -44,6 +47,8 @@ def _queue(name: str, status: Mapping[str, Any], config: Any) -> Queue:
         why_disabled=str(status.get("disable_reason") or ""),
         why_stopped=str(status.get("stop_reason") or ""),
         requires=_required(name, config),
+        duration=_duration(name, config, "jobspec", "defaults", "system", "duration"),
+        longest=_duration(name, config, "limits", "duration"),
     )
 
 
@@ -53,3 +58,28 @@ def _required(name: str, config: Any) -> tuple[str, ...] | None:
         return None
     queue = (config.get("queues") or {}).get(name) or {}
     return tuple(map(str, queue.get("requires") or ()))
+
+
+def _duration(name: str, config: Any, *path: str) -> float | None:
+    """Return a duration of a queue's policy, or else of the instance's (flux-config-policy(5)).
+
+    In seconds; 0 where none is set, None where the configuration cannot be read.
+    """
+    if isinstance(config, OSError):
+        return None
+    queue = (config.get("queues") or {}).get(name) or {}
+    for table in (queue, config):
+        value = table.get("policy") or {}
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None:
+            return _seconds(value)
+    return 0.0
+
+
+def _seconds(value: object) -> float | None:
+    try:
+        seconds = parse_duration(value) if isinstance(value, str) else float(str(value))
+    except (FormatError, ValueError):
+        return None
+    return seconds if math.isfinite(seconds) else 0.0
