@@ -14,7 +14,7 @@ from doctoring import found_by_doctor, wrong_in
 from gke_site import CLUSTER, LOCATION, Site
 from google_grpc import Refusal
 from sites import write_site
-from support import client_on, job
+from support import client_on, job, spec
 
 from fluxburst import Burst, BurstState, FluxBurst
 from fluxburst.config import Config
@@ -301,3 +301,23 @@ def test_doctor_asks_google_that_is_away_once(gke: Site, site: Path) -> None:
     wrong = wrong_in(found_by_doctor("gke", parameters))
     assert len(gke.asked) == 1
     assert "check the way to its provider" in "\n".join(wrong)
+
+
+# --- lifetimes -----------------------------------------------------------------------------------
+
+
+def test_a_job_that_may_outlive_its_nodes_is_declined_with_both_numbers(
+    gke: Site, site: Path, namespace: str
+) -> None:
+    """With ``max_run_duration`` Google ends nodes; without, only the lease does, and is renewed."""
+    plugin = gke_plugin(gke, site, namespace=namespace, max_run_duration="1h")
+    assert {kind.max_lifetime for kind in plugin.node_types()} == {3600.0}
+    assert plugin.not_renewable == ""
+    jobs = (job(1, spec(1, 4, burstable=1, duration=14400.0)), job(2, spec(burstable=1)))
+    with client_on(EmbeddedInstance(Recording(jobs)), plugin) as client:
+        reasons = [decision.reasons[0] for decision in client.plan().decisions]
+    assert "gke: it may run 4h, and a burst of gke lives 1h at most" in reasons[0]
+    assert "gke: it has no time limit, and a burst of gke lives 1h at most" in reasons[1]
+    plugin = gke_plugin(gke, site, namespace=namespace)
+    with client_on(EmbeddedInstance(Recording(jobs)), plugin) as client:
+        assert len(client.plan().assignments["gke"]) == 2
