@@ -202,11 +202,12 @@ def test_the_money_for_a_sized_lease_is_set_aside_for_as_long_as_it_is() -> None
 times = st.one_of(st.floats(1.0, 1e9), st.integers(1, 20).map(float), st.just(float("inf")))
 
 
-@given(st.lists(times, max_size=60), st.lists(times, max_size=60))
+@given(st.lists(times, max_size=60), st.lists(times, max_size=3), st.lists(times, max_size=60))
 def test_no_node_is_ever_taken_for_longer_lived_than_it_is(
-    ends: list[float], wanted: list[float]
+    ends: list[float], new: list[float], wanted: list[float]
 ) -> None:
-    told = Ends(others=ends, wanted=wanted)
+    told = Ends(coming=ends, new=new, wanted=wanted)
+    assert told.judge(wanted, new)
     kinds = [(end, told.kind(end)) for end in ends]
     for until in wanted:
         bit = told.wanted(until)
@@ -214,12 +215,18 @@ def test_no_node_is_ever_taken_for_longer_lived_than_it_is(
             assert end >= until or not (bit == 0 or kind & bit)
             if end == float("inf"):
                 assert bit == 0 or kind & bit
-    assert len({kind for _, kind in kinds}) <= MOST_LEVELS + 1
+    assert len({kind for _, kind in kinds}) <= MOST_LEVELS + 4
+
+
+def test_which_jobs_new_nodes_outlive_is_told_exactly_however_many_ends_there_are() -> None:
+    wanted = [*map(float, range(1, 60)), 99.0, 100.0, 101.0]
+    told = Ends(coming=[*map(float, range(1, 60))], new=[100.0], wanted=wanted)
+    assert told.judge(wanted, [100.0])
 
 
 @given(st.lists(times, max_size=8), st.lists(times, max_size=60))
 def test_few_ends_are_told_apart_exactly(ends: list[float], wanted: list[float]) -> None:
-    told = Ends(others=ends, wanted=wanted)
+    told = Ends(coming=ends, wanted=wanted)
     assert told.judge(wanted, ends)
 
 

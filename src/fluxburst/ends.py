@@ -2,7 +2,7 @@
 
 However many jobs and nodes there are, the ends are told apart by a few levels: a node is taken to
 end at the highest level that it reaches, a job to need the lowest that is late enough. So a node
-may be held for shorter-lived than it is, and never for longer-lived.
+may be held for shorter-lived than it is, and never for longer-lived. Of new nodes it is exact.
 """
 
 from __future__ import annotations
@@ -21,20 +21,22 @@ class Ends:
 
     Args:
         hosts: When nodes end, by hostname; others never do.
-        others: When nodes end that have no hostname yet.
+        coming: When nodes end that have no hostname yet.
+        new: When nodes end that may be brought up: each is a level.
         wanted: Until when jobs need nodes to live: levels that none of them needs are left out.
     """
 
     def __init__(
         self,
         hosts: Mapping[str, float] | None = None,
-        others: Collection[float] = (),
+        coming: Collection[float] = (),
+        new: Collection[float] = (),
         wanted: Iterable[float] = (),
     ) -> None:
         self._hosts = hosts or {}
-        known = sorted({*self._hosts.values(), *others} - {math.inf})
+        known = sorted({*self._hosts.values(), *coming, *new} - {math.inf})
         self._soonest = known[0] if known else math.inf
-        self._levels = _levels(known, wanted)
+        self._levels = _levels(known, new, wanted)
 
     def of_host(self, hostname: str) -> float:
         """Return when a node ends."""
@@ -63,14 +65,16 @@ class Ends:
         )
 
 
-def _levels(known: Sequence[float], wanted: Iterable[float]) -> Sequence[float]:
+def _levels(
+    known: Sequence[float], new: Collection[float], wanted: Iterable[float]
+) -> Sequence[float]:
     """Return the levels: the ends that are the first late enough for a job, and never."""
     if not known:
         return ()
     found = {known[place] for until in wanted if (place := bisect_left(known, until)) < len(known)}
     levels = sorted(found)
     step = -(-len(levels) // (MOST_LEVELS - 1)) if levels else 1
-    return [*levels[step - 1 :: step], math.inf]
+    return sorted({*levels[step - 1 :: step], *new, math.inf})
 
 
 ENDLESS = Ends()

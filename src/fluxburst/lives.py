@@ -79,7 +79,7 @@ class PlannedLives:
     def kinds(self, constraints: Collection[Constraint], jobs: Iterable[Job]) -> Kinds:
         """Return how nodes are told apart by constraints, and by what jobs need."""
         coming = [end for _, end in self._coming]
-        ends = Ends(self._hosts, [*self._new_ends(), *coming], self._untils(jobs))
+        ends = Ends(self._hosts, coming, self._new_ends(), self._untils(jobs))
         return Kinds(constraints, ends)
 
     def known_to(
