@@ -21,6 +21,7 @@ from fluxburst import Burst, FluxBurst
 from fluxburst.cli import main
 from fluxburst.cli.progress import follow
 from fluxburst.config import Config, load
+from fluxburst.elastic import load as load_elastic
 from fluxburst.policy import Policy
 
 PATIENCE_SECONDS = 90.0
@@ -101,7 +102,7 @@ class ElasticInstance:
         self.directory = directory
         self.plugin = plugin
         self.parameters = dict(parameters)
-        self.flux = Flux(uri)
+        self.flux = Flux(uri, load_elastic(directory).flux)
         self._client: FluxBurst | None = None
 
     def table(self, **parameters: Any) -> dict[str, Any]:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+from elastic_instance import free_port, outside
+from growing import brokers_of
 from readmes import blocks, first_cells, options_named, options_of, parameters_named
+from site_flux import flux_with_fluxion, needs_fluxion, path_with
 
 from fluxburst_local import BurstParameters
 from fluxburst_local.cli import init
@@ -41,3 +48,27 @@ def test_the_python_of_the_readme_names_what_there_is() -> None:
     made = rest.splitlines()[0].replace("find_flux()", "'flux'")
     elastic = eval(made, namespace)
     assert elastic.hosts == ("lead", "node1", "node2")
+
+
+@pytest.mark.fluxion
+@needs_fluxion
+def test_the_first_burst_as_pasted_is_one_under_fluxion_too(tmp_path: Path) -> None:
+    pasted = blocks(TEXT, "sh")[1]
+    assert "fluxburst local init ./elastic --burst-nodes 3\n" in pasted
+    script = pasted.replace("--burst-nodes 3\n", f"--burst-nodes 3 --port {free_port()}\n")
+    there = f"{Path(sys.executable).parent}{os.pathsep}{path_with(flux_with_fluxion())}"
+    done = subprocess.run(
+        ["sh", "-ec", script],
+        env={**outside(), "PATH": there},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "under its queue-policy 'conservative' jobs wait for burst nodes." in done.stdout
+    assert "1 jobs selected, 1 given, 0 not." in done.stdout
+    assert " ready " in done.stdout
+    assert re.search(r"^ +down burst +3 ", done.stdout, re.M)
+    assert list(brokers_of(tmp_path / "elastic")) == []

@@ -8,11 +8,19 @@ import pytest
 from elastic_instance import ElasticInstance, elastic_instance
 from growing import brokers_of, rundirs_of
 from scenario import LiveWorld, check_table, run, tidied
+from site_flux import flux_with_fluxion, needs_fluxion, path_with
 from support import flux_available
 
-pytestmark = [
-    pytest.mark.flux,
-    pytest.mark.skipif(not flux_available(), reason="no live Flux"),
+SITES = [
+    pytest.param(
+        shutil.which("flux"),
+        marks=[
+            pytest.mark.flux,
+            pytest.mark.skipif(not flux_available(), reason="no live Flux"),
+        ],
+        id="flux",
+    ),
+    pytest.param(flux_with_fluxion(), marks=[pytest.mark.fluxion, needs_fluxion], id="fluxion"),
 ]
 
 NEVER_JOINS = """#!/bin/sh
@@ -31,7 +39,7 @@ class LocalWorld(LiveWorld):
         self._root = root
         (root / "bin").mkdir(parents=True)
         stub = root / "bin" / "flux"
-        stub.write_text(NEVER_JOINS.format(flux=shutil.which("flux")))
+        stub.write_text(NEVER_JOINS.format(flux=instance.flux.command))
         stub.chmod(0o755)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -53,10 +61,12 @@ class LocalWorld(LiveWorld):
         return [] if self.full else super().left()
 
 
-def test_the_scenario_of_all_plugins(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flux", SITES)
+def test_the_scenario_of_all_plugins(flux: str, tmp_path: Path) -> None:
     options = ["--burst-nodes=6", "--cores=2", "--lead-cores=2"]
+    path = {"PATH": path_with(flux)}
     with (
-        elastic_instance(tmp_path / "elastic", "local", options) as instance,
+        elastic_instance(tmp_path / "elastic", "local", options, environment=path) as instance,
         tidied(LocalWorld(instance, tmp_path / "stub")) as world,
     ):
         check_table("local", run(world))
