@@ -1,5 +1,8 @@
 """From job dicts to a Plan: 15 000 jobs on at most 3 000 nodes of three types, beside peers.
 
+Says, too, what it costs that jobs start where the scheduler fits worst (Flux's own) rather than
+tightly: with the limits of the node types, and without.
+
 Prints seconds, nodes and their price an hour for fluxburst and for the planners of Ray and of
 Toil on the same demands, and the ratios. fluxburst's time covers everything from the jobs as an
 instance returns them to the Plan: counting the jobspecs, asking the hooks, packing. The peers'
@@ -14,15 +17,17 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from peers import run_peer
 
 from fluxburst import ByteSize, FluxBurst, Job, NodeType
-from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.handles.embedded import EMBEDDED, EmbeddedInstance
 from fluxburst.recordings import Recording
+from fluxburst.scheduling import SCHED_SIMPLE, Scheduler
 from fluxburst_mock.plugin import BurstParameters
 
 JOBS = 15_000
@@ -65,13 +70,17 @@ def job(jobid: int, demand: Mapping[str, int]) -> Job:
     return Job(id=jobid, state=8, priority=16, urgency=16, userid=1000, spec=spec)
 
 
-def plan_with_fluxburst(wanted: list[dict[str, int]]) -> dict[str, Any]:
+def plan_with_fluxburst(
+    wanted: list[dict[str, int]],
+    scheduler: Scheduler = EMBEDDED,
+    node_types: Sequence[NodeType] = NODE_TYPES,
+) -> dict[str, Any]:
     """Plan several times, each with fresh jobs; return the median."""
     seconds = []
     for _ in range(RUNS):
         jobs = tuple(job(number, demand) for number, demand in enumerate(wanted, start=1))
-        client = FluxBurst(EmbeddedInstance(Recording(jobs)))
-        client.load("mock", BurstParameters(node_types=NODE_TYPES))
+        client = FluxBurst(EmbeddedInstance(Recording(jobs), scheduler=scheduler))
+        client.load("mock", BurstParameters(node_types=[*node_types]))
         gc.collect()
         start = time.perf_counter()
         plan = client.plan()
@@ -83,6 +92,27 @@ def plan_with_fluxburst(wanted: list[dict[str, int]]) -> dict[str, Any]:
         "placed": len(plan.assignments["mock"]),
         "unplaced": len(plan.unmatched),
     }
+
+
+def price_of(result: Mapping[str, Any]) -> float:
+    """Return what the nodes of a result cost an hour."""
+    prices = {t.name: t.price for t in NODE_TYPES}
+    nodes: Mapping[str, int] = result["nodes"]
+    return sum(prices[name] * count for name, count in nodes.items())
+
+
+def compare_fits(wanted: list[dict[str, int]]) -> None:
+    """Print what nodes cost where the scheduler fits worst, beside those of tight packing."""
+    unlimited = [replace(node_type, max_nodes=None) for node_type in NODE_TYPES]
+    print(f"\n{'':24}{'seconds':>9}{'placed':>8}{'price/h':>10}{'price ratio':>13}")
+    for limits, types in (("at most 3000 nodes", NODE_TYPES), ("no limit", unlimited)):
+        tight = plan_with_fluxburst(wanted, EMBEDDED, types)
+        worst = plan_with_fluxburst(wanted, SCHED_SIMPLE, types)
+        for fit, result in (("tight", tight), ("worst", worst)):
+            print(
+                f"{limits + ', ' + fit:24}{result['seconds']:9.3f}{result['placed']:8}"
+                f"{price_of(result):10.2f}{price_of(result) / price_of(tight):13.3f}"
+            )
 
 
 def main() -> None:
@@ -105,16 +135,16 @@ def main() -> None:
         ]
         file.write_text(json.dumps({"node_types": types, "demands": wanted}))
         results = [ours, run_peer("ray", str(file)), run_peer("toil", str(file))]
-    prices = {t.name: t.price for t in NODE_TYPES}
     print(f"\nplanning {JOBS} jobs of {shapes} shapes on at most 3000 nodes of three types")
     print(f"{'':12}{'seconds':>9}{'ratio':>8}{'placed':>8}{'nodes':>7}{'price/h':>10}")
     for result in results:
-        price = sum(prices[name] * count for name, count in result["nodes"].items())
+        price = price_of(result)
         print(
             f"{result['peer']:12}{result['seconds']:9.3f}"
             f"{result['seconds'] / ours['seconds']:8.1f}{result['placed']:8}"
             f"{sum(result['nodes'].values()):7}{price:10.2f}"
         )
+    compare_fits(wanted)
 
 
 if __name__ == "__main__":

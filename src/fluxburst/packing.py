@@ -20,7 +20,7 @@ from fluxburst.nodes import NodeType
 from fluxburst.policy import Limits
 from fluxburst.pool import Held, Pool, Taking, commit, place, take, units_that_fit
 from fluxburst.quantities import format_bytes
-from fluxburst.supply import Candidates, Supply
+from fluxburst.supply import Candidates, Opened, Supply
 
 
 class Demand(NamedTuple):
@@ -108,7 +108,7 @@ class Packer:
             Supply(node_type, math.inf, kinds, known.get(node_type.name))
             for node_type in node_types
         ]
-        self._look_at_limits()
+        self.look_at_limits()
         self._later = {"cores": 0, "gpus": 0}
 
     @property
@@ -133,7 +133,7 @@ class Packer:
             pool.absorb(supply.pool)
         return pool
 
-    def _look_at_limits(self) -> None:
+    def look_at_limits(self) -> None:
         """Learn how many nodes of each type may follow."""
         for supply in self.supplies:
             kind = supply.node_type
@@ -156,12 +156,22 @@ class Packer:
         held: Held | None = None,
     ) -> None:
         """Open ``count`` more nodes of a type, and place units there."""
-        opened = supply.open(count, wanted)
-        self._allowance.take(self._owner, supply.node_type, count)
-        self._look_at_limits()
+        opened = self.open_more(supply, count, wanted)
         for room, nodes in opened:
             steps, units = take(chunk, units, supply.node_type.gpus, room, nodes)
             commit(chunk, steps, supply.pool, held)
+
+    def open_more(self, supply: Supply, count: int, wanted: int) -> list[Opened]:
+        """Open ``count`` more nodes of a type that match the constraint of this bit."""
+        opened = supply.open(count, wanted)
+        self._allowance.take(self._owner, supply.node_type, count)
+        self.look_at_limits()
+        return opened
+
+    def close(self, supply: Supply, kind: int, count: int) -> None:
+        """Take off new nodes of a type and kind that nothing is to be on."""
+        supply.close(kind, count)
+        self._allowance.take(self._owner, supply.node_type, -count)
 
     def _state(self) -> _State:
         supplies = [supply.copy() for supply in self.supplies]
@@ -179,7 +189,7 @@ class Packer:
         which packs best. Where the limits do not let all of them in, again in queue order, so
         that it is the last in the queue that are left out, not the smallest.
         """
-        self._look_at_limits()
+        self.look_at_limits()
         before = self._state()
         packing = self._pack_in_order(sorted(demands, key=self._size(), reverse=True))
         if any(
@@ -363,7 +373,7 @@ class Packer:
             if not supply.fits(chunk, wanted):
                 continue
             opened_steps, short = place(chunk, rest, supply.pool, wanted)
-            new = self._new_nodes_for(chunk, short, supply)
+            new = supply.nodes_for(chunk, short)
             if new > supply.available_for(wanted):
                 continue
             key = self._cost(chunk, short, supply.node_type, new)
@@ -378,12 +388,6 @@ class Packer:
             placed = sum(taking.nodes * taking.units for taking in opened_steps)
             self._fill_new(supply, new, chunk, rest - placed, wanted, held)
         return supply.node_type.name, ""
-
-    @staticmethod
-    def _new_nodes_for(chunk: Chunk, units: int, supply: Supply) -> int:
-        if not units:
-            return 0
-        return -(-units // units_that_fit(chunk, supply.node_type.gpus, supply.room))
 
     def _cost(
         self, chunk: Chunk, units: int, node_type: NodeType, nodes: int, waiting: int = 0
@@ -436,7 +440,7 @@ def _why_not(chunk: Chunk, wanted: int, units: int, supplies: Sequence[Supply]) 
         if text
     )
     limits = [
-        f"{Packer._new_nodes_for(chunk, units, s)} more of {s.node_type.name!r} needed, "
+        f"{s.nodes_for(chunk, units)} more of {s.node_type.name!r} needed, "
         + _why_no_more(s, wanted)
         for s in supplies
         if s.fits(chunk, wanted)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -25,10 +25,11 @@ from fluxburst.errors import (
     OrderingError,
     did_you_mean,
 )
-from fluxburst.existing import count_existing
+from fluxburst.existing import Existing
 from fluxburst.fitting import fits_now, why_unfit
+from fluxburst.fluids import format_f58
 from fluxburst.identity import why_not_run_as
-from fluxburst.jobs import Job, Mark
+from fluxburst.jobs import Job, Mark, queue_order
 from fluxburst.jobspec import Chunk
 from fluxburst.limits import Allowance, Owner, Spent
 from fluxburst.lives import Lives, PlannedLives
@@ -41,9 +42,11 @@ from fluxburst.policy import Limits
 from fluxburst.pool import Pool
 from fluxburst.queues import Queue, why_not_moved, why_not_startable
 from fluxburst.reading import as_read_by
-from fluxburst.scheduling import UNKNOWN, Scheduler
+from fluxburst.rehearsal import Claim, Outlook, Rehearsal
+from fluxburst.scheduling import UNKNOWN, Fit, Scheduler
 from fluxburst.setbacks import moves_to
 from fluxburst.supply import Candidates
+from fluxburst.worst_fit import WorstFit
 
 
 class Votes(Protocol):
@@ -101,10 +104,14 @@ class Residual:
     Attributes:
         pool: The nodes that are free or coming, with what they have left.
         kinds: The constraints that they are told apart by.
+        nodes: The same nodes as the scheduler leaves them, where it places jobs by worst fit.
+        held_up_by: The place in the queue, and the id, of a job that holds up all behind it.
     """
 
     pool: Pool = field(default_factory=Pool)
     kinds: Kinds = ALL_ALIKE
+    nodes: WorstFit = field(default_factory=WorstFit)
+    held_up_by: tuple[int, int] | None = None
 
 
 @dataclass(slots=True)
@@ -228,6 +235,7 @@ class Planner:
         self._types = {name: self._types_of(plugin) for name, plugin in plugins.items()}
         self._nodes = tuple(nodes)
         self._lives = PlannedLives(self._bounds.lives, plugins, self._types, self._nodes)
+        self._there = Existing(self._nodes, plugins, self._types, self._lives)
         self._riding: dict[int, str] = {}
         self._constraints = _Constraints(
             {
@@ -240,6 +248,8 @@ class Planner:
         self._existing = Pool()
         self._packers: dict[Owner, Packer] = {}
         self._decisions: dict[int, Decision] = {}
+        self._candidates_by_id: dict[int, _Candidate] = {}
+        self._owners: dict[int, Owner] = {}
         self._accepted: dict[str, dict[int, int]] = {name: {} for name in plugins}
         self._bursting: dict[tuple[Owner, str], list[int]] = {}
         self._alone: list[tuple[Owner, str, int, int]] = []
@@ -256,10 +266,13 @@ class Planner:
             candidates = self._candidates(jobs)
             selected = {candidate.job.id: candidate.job for candidate in candidates}
             while candidates:
-                candidates = self._pack(self._offer(candidates))
+                while candidates:
+                    candidates = self._pack(self._offer(candidates))
+                if self._scheduler.fit is Fit.WORST:
+                    candidates = self._rehearse(jobs)
         for packer in self._packers.values():
             self._existing.absorb(packer.leftover())
-        self.residual = Residual(self._existing, self._kinds)
+        self.residual = replace(self.residual, pool=self._existing, kinds=self._kinds)
         return Plan(
             decisions=tuple(self._decisions[job.id] for job in jobs),
             bursts=tuple(self._bursts()),
@@ -315,9 +328,18 @@ class Planner:
                 given.append((_Candidate(job, turn), mark))
             elif self._select(job):
                 found.append(_Candidate(job, turn))
+        self._gather_constraints(jobs)
         existing = self._count_nodes([c.job for c in found] + [c.job for c, _ in given])
         found += [c for c in self._set_aside(given, existing) if self._select(c.job)]
         return sorted(found, key=lambda candidate: candidate.turn)
+
+    def _gather_constraints(self, jobs: Sequence[Job]) -> None:
+        """Learn the constraints of all that stand in the queue, where they are placed in turn."""
+        if self._scheduler.fit is Fit.WORST:
+            for job in jobs:
+                if not job.not_startable:
+                    with suppress(JobspecError):
+                        self._constraints.own(job)
 
     def _count_nodes(self, jobs: Collection[Job]) -> Pool:
         """Return what is free or coming, with nodes told apart by what these jobs ask for."""
@@ -331,9 +353,7 @@ class Planner:
             self._begin_with_residual(jobs)
             return self._existing
         self._kinds = self._lives.kinds(self._constraints.all(), jobs)
-        self._existing = count_existing(
-            self._nodes, self._plugins, self._types, self._kinds, self._lives
-        )
+        self._existing = self._there.pool(self._kinds)
         return self._existing
 
     def _begin_with_residual(self, jobs: Collection[Job]) -> None:
@@ -343,6 +363,7 @@ class Planner:
             self._kinds, self._existing = kinds, self.residual.pool
         else:
             self._kinds, self._existing = self._lives.kinds(constraints, jobs), Pool()
+            self.residual = replace(self.residual, nodes=WorstFit())
 
     def _packer_of(self, owner: Owner) -> Packer:
         """Return what packs an owner's jobs, with the nodes that others have opened in use."""
@@ -580,6 +601,7 @@ class Planner:
         packing = self._packed(owner, candidates)
         for candidate in candidates:
             job = candidate.job.id
+            self._owners[job] = owner
             if job in packing.unplaced:
                 self._turn_away(owner, candidate, packing.unplaced[job])
                 left_over.append(candidate)
@@ -635,6 +657,99 @@ class Planner:
             self._assign(candidate, name, why)
         return left_over
 
+    # --- what the scheduler makes of it ----------------------------------------------------
+
+    def _rehearse(self, jobs: Sequence[Job]) -> list[_Candidate]:
+        """Add the nodes that assigned jobs lack to start; return those that would wait."""
+        claims = list(self._claims(jobs))
+        nodes = self.residual.nodes
+        if not self._partial:
+            nodes = self._there.worst_fit(self._kinds)
+        strict = self._scheduler.strict_order
+        rehearsal = Rehearsal(nodes, self._packers, self._packer_of, strict=strict)
+        outlook = rehearsal.run(claims, trim=not self._partial)
+        by_id = {job.id: job for job in jobs}
+        held_up_by = self.residual.held_up_by if self._partial else None
+        if held_up_by is not None and strict:
+            for claim in claims:
+                if claim.owner is not None and queue_order(by_id[claim.job]) > held_up_by:
+                    outlook.waiting[claim.job] = held_up_by[1]
+        elif outlook.held_up_by is not None and outlook.held_up_by not in outlook.waiting:
+            held_up_by = queue_order(by_id[outlook.held_up_by])
+        self.residual = Residual(nodes=outlook.left.settled(), held_up_by=held_up_by)
+        self._note_opened(outlook)
+        return [self._give_up(jobid, outlook.waiting[jobid]) for jobid in sorted(outlook.waiting)]
+
+    def _claims(self, jobs: Sequence[Job]) -> Iterator[Claim]:
+        """Yield what the scheduler will start, in the order of the queue.
+
+        What runs elsewhere, or is held until its isolated burst is there, is none of it.
+        """
+        apart = {jobid for _, _, _, jobid in self._alone}
+        for job in jobs:
+            decision, mark = self._decisions[job.id], job.mark
+            given = decision.outcome is Outcome.GIVEN
+            name = decision.plugin if decision.outcome is Outcome.ASSIGNED else ""
+            if decision.outcome is Outcome.NOT_STARTABLE or job.id in apart:
+                continue
+            if (name and not self._types[name]) or not (name or self._is_scheduled(job)):
+                continue
+            if given and (self._partial or mark is None or mark.urgency is not None):
+                continue
+            try:
+                constraint = self._constraints.of(job, name) if name else self._constraints.own(job)
+                wanted, chunks = self._kinds.wanted(constraint), self._chunks(job)
+                needs = self._wanted(job, name) if name else wanted
+            except FluxburstError:
+                continue  # Flux refuses it, too
+            yield Claim(job.id, chunks, wanted, needs, self._owners[job.id] if name else None)
+
+    def _is_scheduled(self, job: Job) -> bool:
+        """Whether the scheduler has a job that is not assigned in its queue."""
+        queues = self._bounds.queues
+        try:
+            queue = queues.get(job.queue)
+        except JobspecError:
+            return False
+        return not any(queues) if queue is None else queue.started
+
+    def _note_opened(self, outlook: Outlook) -> None:
+        """Note for which jobs nodes were added, and who is on those that no job asked for."""
+        for where, jobs in self._bursting.items():
+            self._bursting[where] = [jobid for jobid in jobs if jobid not in outlook.waiting]
+        where_of = {jobid: where for where, jobs in self._bursting.items() for jobid in jobs}
+
+        def bring_for(jobid: int, where: tuple[Owner, str]) -> None:
+            """Have a burst be brought up for a job, and no other, unless that has no other job."""
+            now = self._bursting.get(where_of.get(jobid, where), [])
+            if jobid not in where_of or len(now) > 1:
+                if jobid in where_of:
+                    now.remove(jobid)
+                self._bursting.setdefault(where, []).append(jobid)
+                where_of[jobid] = where
+
+        for jobid, node_type in outlook.opened.items():
+            candidate, name = self._candidates_by_id[jobid], self._decisions[jobid].plugin
+            bring_for(jobid, (self._owners[jobid], node_type))
+            self._assign(candidate, name, f"{name} accepts it on new {node_type!r} nodes")
+        for where, users in outlook.users.items():
+            if not self._bursting.get(where):
+                for jobid in users:
+                    bring_for(jobid, where)
+
+    def _give_up(self, jobid: int, held_up_by: int) -> _Candidate:
+        """Take an assignment back of a job that would wait for another."""
+        candidate = self._candidates_by_id[jobid]
+        name = self._decisions[jobid].plugin
+        del self._accepted[name][candidate.turn]
+        self._riding.pop(jobid, None)
+        why = "the scheduler would not start it beside the jobs before it"
+        if held_up_by != jobid:
+            other = format_f58(held_up_by)
+            why = f"job {other}, before it in the queue, cannot start and holds up all behind it"
+        candidate.reasons.append(f"{name}: {why}")
+        return candidate
+
     def _turn_away(self, owner: Owner, candidate: _Candidate, why: str) -> None:
         """Note that there is no room for a job that a plugin has accepted."""
         whole = "; ".join([why, *self._closed_of(owner), *self._lacking.of(owner.plugin)])
@@ -680,13 +795,19 @@ class Planner:
 
     def _assign(self, candidate: _Candidate, name: str, why: str) -> None:
         self._accepted[name][candidate.turn] = candidate.job.id
+        self._candidates_by_id[candidate.job.id] = candidate
         self._decide(candidate.job, Outcome.ASSIGNED, *candidate.reasons, why, plugin=name)
 
     def _bursts(self) -> Iterator[Burst]:
-        for (owner, node_type), jobs in self._bursting.items():
+        opened = [(owner, t) for owner, packer in self._packers.items() for t in packer.new_nodes]
+        for where in dict.fromkeys([*self._bursting, *opened]):
+            owner, node_type = where
             packer = self._packers[owner]
-            nodes, hosts = packer.new_nodes[node_type], packer.hosts.get(node_type, ())
-            yield self._burst(owner.plugin, node_type, nodes, jobs, hosts)
+            if where in opened:  # otherwise the scheduler starts its jobs elsewhere
+                nodes, hosts = packer.new_nodes[node_type], packer.hosts.get(node_type, ())
+                # Where it has no job, others take room that jobs of the plan need elsewhere.
+                jobs = self._bursting.get(where, ())
+                yield self._burst(owner.plugin, node_type, nodes, jobs, hosts)
         for owner, node_type, nodes, job in self._alone:
             yield replace(self._burst(owner.plugin, node_type, nodes, [job]), isolated=True)
 

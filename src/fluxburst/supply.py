@@ -13,7 +13,7 @@ from fluxburst.constraints import ALL_ALIKE, Kinds
 from fluxburst.fitting import has_room
 from fluxburst.jobspec import Chunk
 from fluxburst.nodes import Node, NodeType
-from fluxburst.pool import Pool, Room, whole
+from fluxburst.pool import Pool, Room, units_that_fit, whole
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,24 @@ class Supply:
         for room, nodes in new:
             self.pool.add(self.node_type.gpus, room, nodes)
         return new
+
+    def close(self, kind: int, count: int) -> None:
+        """Take off new nodes of a kind that nothing is to be on."""
+        self.opened -= count
+        if self._hosts:
+            self._opened[kind] -= count
+
+    def new_rooms(self) -> Iterator[Opened]:
+        """Yield what the new nodes are while nothing is on them, those that are alike together."""
+        if self._hosts:
+            for kind, count in self._opened.items():
+                yield Opened(self.room._replace(kind=kind), count)
+        else:
+            yield Opened(self.room, self.opened)
+
+    def nodes_for(self, chunk: Chunk, units: int) -> int:
+        """Return how many empty nodes so many units of a chunk need, of which one has to fit."""
+        return -(-units // units_that_fit(chunk, self.node_type.gpus, self.room)) if units else 0
 
     def matches(self, wanted: int) -> bool:
         """Whether some of its nodes match the constraint of this bit."""

@@ -19,6 +19,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from fluxburst.errors import FormatError, InstanceError
 from fluxburst.fluids import parse_fluid
+from fluxburst.handles.placing import Allocation, give_back, place, take
 from fluxburst.handles.protocol import NODE_FAILURE, Changes, Run
 from fluxburst.handles.queue_table import QueueTable
 from fluxburst.jobs import (
@@ -30,7 +31,7 @@ from fluxburst.jobs import (
     Mark,
     queue_order,
 )
-from fluxburst.jobspec import Chunk, chunks_of, task_count
+from fluxburst.jobspec import chunks_of, task_count
 from fluxburst.nodes import Node, NodeType
 from fluxburst.quantities import Duration, parse_duration
 from fluxburst.queues import Queue
@@ -52,18 +53,6 @@ EMBEDDED = Scheduler("embedded")
 
 COMPLETED, FAILED, CANCELED, TIMEOUT = 1, 2, 4, 8
 """Job results with their numbers (``FLUX_JOB_RESULT_*``)."""
-
-
-@dataclass
-class _Share:
-    """What one job has of one node."""
-
-    cores: int = 0
-    gpus: int = 0
-    memory: int = 0
-
-
-Allocation = dict[int, _Share]
 
 
 @dataclass
@@ -533,7 +522,7 @@ class EmbeddedInstance:
     # --- scheduling ------------------------------------------------------------------------
 
     def _schedule(self) -> None:
-        """Start what fits: first come, first served, with backfill.
+        """Start what fits: first come, first served, with backfill where the order is not strict.
 
         The first job that does not fit gets a reservation at the time it is expected to; a job
         behind it may only start if it ends by then (EASY backfill).
@@ -553,6 +542,8 @@ class EmbeddedInstance:
             allocation = self._fit(record.job, self._nodes)
             if allocation is not None:
                 self._start(record, allocation)
+            elif self._scheduler.strict_order:
+                break
             elif reserved_until is None:
                 reserved_until = self._expected_start(record.job)
 
@@ -561,34 +552,18 @@ class EmbeddedInstance:
         nodes = dict(self._nodes)
         running = [r for r in self._records.values() if r.allocation]
         for record in sorted(running, key=lambda r: r.ends):
-            _give_back(nodes, record.allocation)
+            give_back(nodes, record.allocation)
             if math.isfinite(record.ends) and self._fit(job, nodes) is not None:
                 return record.ends
         return math.inf
 
     def _fit(self, job: Job, nodes: Mapping[int, Node]) -> Allocation | None:
-        needs = frozenset(self._queues.of(job.queue).requires or ())
-        usable = [
-            node
-            for _, node in sorted(nodes.items())
-            if node.usable and needs <= node.properties and (node.free_cores or node.free_gpus)
-        ]
-        allocation: Allocation = {}
-        for chunk in job.chunks:
-            if not _fit_chunk(chunk, usable, allocation):
-                return None
-        return allocation
+        needs = self._queues.of(job.queue).requires or ()
+        return place(job, nodes.values(), self._scheduler, needs)
 
     def _start(self, record: _Record, allocation: Allocation) -> None:
         job = record.job
-        for rank, share in allocation.items():
-            node = self._nodes[rank]
-            self._nodes[rank] = replace(
-                node,
-                free_cores=node.free_cores - share.cores,
-                free_gpus=node.free_gpus - share.gpus,
-                free_memory=None if node.free_memory is None else node.free_memory - share.memory,
-            )
+        take(self._nodes, allocation)
         record.allocation = allocation
         record.ends = self._now + _limit(job)
         job.update(
@@ -606,7 +581,7 @@ class EmbeddedInstance:
         job = record.job
         if not job.state & ACTIVE:
             return
-        _give_back(self._nodes, record.allocation)
+        give_back(self._nodes, record.allocation)
         record.allocation = {}
         job.update(
             state=int(JobState.INACTIVE),
@@ -654,47 +629,3 @@ def _outcome(job: Job) -> tuple[float, int]:
     except (KeyError, TypeError, FormatError):
         seconds = Duration(job.duration or DEFAULT_RUN_SECONDS)
     return (seconds, COMPLETED) if seconds <= _limit(job) else (job.duration, TIMEOUT)
-
-
-def _give_back(nodes: dict[int, Node], allocation: Allocation) -> None:
-    for rank, share in allocation.items():
-        node = nodes[rank]
-        nodes[rank] = replace(
-            node,
-            free_cores=node.free_cores + share.cores,
-            free_gpus=node.free_gpus + share.gpus,
-            free_memory=None if node.free_memory is None else node.free_memory + share.memory,
-        )
-
-
-def _fit_chunk(chunk: Chunk, nodes: Sequence[Node], allocation: Allocation) -> bool:
-    """Add what ``chunk`` needs to ``allocation``; False if it does not fit."""
-    left = chunk.count
-    for node in nodes:
-        if not left:
-            break
-        units = min(left, _units_on(node, chunk, allocation.get(node.rank)))
-        if units:
-            share = allocation.setdefault(node.rank, _Share())
-            share.cores += node.cores if chunk.exclusive else chunk.cores * units
-            share.gpus += node.gpus if chunk.exclusive else chunk.gpus * units
-            share.memory += (node.memory or 0) if chunk.exclusive else chunk.memory * units
-            left -= units
-    return not left
-
-
-def _units_on(node: Node, chunk: Chunk, taken: _Share | None) -> int:
-    taken = taken or _Share()
-    if chunk.exclusive and not (node.idle and taken == _Share()):
-        return 0
-    limits = [
-        (have - used) // want
-        for have, used, want in (
-            (node.free_cores, taken.cores, chunk.cores),
-            (node.free_gpus, taken.gpus, chunk.gpus),
-            (node.free_memory, taken.memory, chunk.memory),
-        )
-        if want and have is not None
-    ]
-    fits = min(limits, default=1)
-    return min(fits, 1) if chunk.node else fits
