@@ -17,6 +17,7 @@ from support import Elsewhere, flux_available
 
 from fluxburst import FluxBurst, Job, NodeType
 from fluxburst.config import Config
+from fluxburst.handles.live import LiveInstance
 from fluxburst.ledger import Ledger
 from fluxburst.policy import Policy, Watching
 from fluxburst.quantities import Duration
@@ -154,3 +155,24 @@ def test_nothing_is_brought_up_for_a_stopped_queue_until_it_is_started(
         assert plugin.created == []
         flux("queue", "start", "batch")
         wait_until(lambda: plugin.created, "the started queue was noticed")
+
+
+def test_housekeeping_is_told_for_as_long_as_it_keeps_nodes_from_being_free() -> None:
+    import flux as bindings
+
+    config = '[job-manager.housekeeping]\ncommand = ["sleep", "600"]\n'
+    with running_flux({"housekeeping.toml": config}) as running:
+        instance = LiveInstance(bindings.Flux(running.uri))
+        assert instance.housekeeping() == []
+        job = running("submit", "true")
+        running("job", "wait-event", "--timeout=60", job, "clean")
+        (found,) = instance.housekeeping()
+        assert found.job == int(running("job", "id", job))
+        assert (set(found.ranks), set(found.running)) == ({0}, {0})
+        assert abs(found.since - instance.now()) < 600.0
+        (node,) = instance.nodes()
+        assert not node.idle
+        assert instance.jobs_on([0]) == []
+        running("housekeeping", "kill", "--all")
+        wait_until(lambda: not instance.housekeeping(), "housekeeping was ended")
+        wait_until(lambda: instance.nodes()[0].idle, "the node is free")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Collection
 
@@ -9,8 +10,11 @@ from fluxburst.bursts import drain_reason
 from fluxburst.errors import BurstError
 from fluxburst.fluids import format_f58
 from fluxburst.handles.protocol import Instance
+from fluxburst.housekeeping import on_nodes, told
 from fluxburst.nodes import Node
 from fluxburst.quantities import format_duration
+
+_log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
 CANCEL_SECONDS = 60.0
@@ -51,8 +55,14 @@ def leave(
     """
     joining = [node.rank for node in _nodes(instance, ranks) if not node.up]
     instance.drain(ranks, reason)
+    if why := _housekeeping(instance, ranks):
+        _log.info("%s; this waits for %s at most", why, format_duration(grace))
     if not _wait(instance, ranks, _is_idle, grace):
         jobs = instance.jobs_on(ranks)
+        if not jobs and (why := _housekeeping(instance, ranks)):
+            raise BurstError(
+                f"{why}; its nodes are drained, so take it down again once that has ended"
+            )
         if not cancel_jobs:
             names = ", ".join(map(format_f58, jobs))
             raise BurstError(
@@ -61,7 +71,9 @@ def leave(
             )
         instance.cancel_jobs(jobs, reason)
         if not _wait(instance, ranks, _is_idle, CANCEL_SECONDS):
-            raise BurstError("its nodes are not free, though their jobs were canceled")
+            why = _housekeeping(instance, ranks)
+            what = "its nodes are not free, though their jobs were canceled"
+            raise BurstError(f"{what}: {why}" if why else what)
     # A broker that is asked to end says goodbye within a second; one that is disconnected first
     # waits ten seconds for the lead, and fails. So only what did not say goodbye is disconnected.
     try:
@@ -79,6 +91,13 @@ def leave(
 
 def _nodes(instance: Instance, ranks: Collection[int]) -> list[Node]:
     return [node for node in instance.nodes() if node.rank in ranks]
+
+
+def _housekeeping(instance: Instance, ranks: Collection[int]) -> str:
+    """Return what housekeeping keeps nodes from being free, and what to do; empty for none."""
+    found = on_nodes(instance.housekeeping(), ranks)
+    names = {node.rank: node.hostname for node in _nodes(instance, ranks)} if found else {}
+    return told(found, names, instance.now())
 
 
 def _is_idle(node: Node) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 from fluxburst import Burst, BurstParameters, BurstPlugin, NodeType
 from fluxburst.handles.embedded import EMBEDDED, EmbeddedInstance
 from fluxburst.handles.protocol import Changes, Run
+from fluxburst.housekeeping import Housekeeping
 from fluxburst.jobs import ACTIVE, Job, JobState, Mark
 from fluxburst.nodes import Node
 from fluxburst.queues import Queue
@@ -149,6 +150,9 @@ class RemoteInstance:
 
     def jobs_on(self, ranks: Collection[int]) -> list[int]:
         return list(self._call("instance", "jobs_on", list(ranks)))
+
+    def housekeeping(self) -> Sequence[Housekeeping]:
+        return list(self._call("instance", "housekeeping"))
 
     def runs(self, jobids: Collection[int]) -> Sequence[Run]:
         return list(self._call("instance", "runs", list(jobids)))

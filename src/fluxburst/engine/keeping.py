@@ -15,6 +15,7 @@ from fluxburst.bursts import COMING_STATES, Burst, BurstState
 from fluxburst.engine.backlog import Backlog
 from fluxburst.engine.ending import Ender
 from fluxburst.engine.giving import Giver
+from fluxburst.engine.housework import Housework
 from fluxburst.engine.lanes import Answer, Call, Lanes
 from fluxburst.engine.outliving import Outliving
 from fluxburst.engine.records import Records
@@ -81,6 +82,7 @@ class Keeper:
         self._allowance = allowance
         self._spans = spans
         self._outliving = Outliving(backlog, spans)
+        self._housework = Housework(instance)
         self._ask_again: dict[str, float] = {}
         self.errors: list[FluxburstError] = []
 
@@ -92,10 +94,11 @@ class Keeper:
         nodes = self._instance.nodes()
         running = self._running(entries, nodes)
         self._note_usage(entries, running, nodes)
+        self._housework.begin()
         for entry in entries:
             if entry.burst.name in self._lanes.in_flight:
                 continue
-            busy = running[entry.burst.name]
+            busy = running[entry.burst.name] or self._housework.on(entry.burst, nodes)
             if entry.burst.state in KEPT_STATES:
                 self._keep(entry, busy, nodes)
             elif entry.burst.state is BurstState.DRAINING:

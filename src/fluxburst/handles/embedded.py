@@ -19,9 +19,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from fluxburst.errors import FormatError, InstanceError
 from fluxburst.fluids import parse_fluid
-from fluxburst.handles.placing import Allocation, give_back, place, take
+from fluxburst.handles.house import House
+from fluxburst.handles.placing import Allocation, Share, give_back, place, take
 from fluxburst.handles.protocol import NODE_FAILURE, Changes, Run
 from fluxburst.handles.queue_table import QueueTable
+from fluxburst.housekeeping import Housekeeping
 from fluxburst.jobs import (
     ACTIVE,
     PENDING,
@@ -91,6 +93,7 @@ class EmbeddedInstance:
             instance without named queues.
         name: What to call it.
         start: The earliest time to begin at, in seconds since the epoch.
+        housekeeping: How many seconds nodes are not free after each job.
         pace: How many seconds :meth:`wait` takes for each virtual one that passes, for people who
             look on.
         scheduler: The rules by which it starts jobs.
@@ -104,6 +107,7 @@ class EmbeddedInstance:
         name: str = NAME,
         start: float = START_TIME,
         pace: float = 0.0,
+        housekeeping: float = 0.0,
         scheduler: Scheduler = EMBEDDED,
     ) -> None:
         recording = recording or Recording(())
@@ -111,6 +115,7 @@ class EmbeddedInstance:
         self._pace = pace
         self._scheduler = scheduler
         self._queues = QueueTable(queues or {})
+        self._house: House[Share] = House(housekeeping)
         self._records = {job.id: _Record(Job(job)) for job in recording.jobs}
         self._nodes = {node.rank: node for node in recording.nodes}
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -217,6 +222,11 @@ class EmbeddedInstance:
         """Return the ids of the jobs that have something of these nodes."""
         chosen = set(ranks)
         return [r.job.id for r in self._records.values() if chosen.intersection(r.allocation)]
+
+    @_locked
+    def housekeeping(self) -> Sequence[Housekeeping]:
+        """Return what runs on nodes after jobs have ended there."""
+        return self._house.all()
 
     @_locked
     def cancel_jobs(self, jobids: Collection[int], note: str) -> None:
@@ -441,6 +451,7 @@ class EmbeddedInstance:
                 where = f"{self._nodes[on[0]].hostname} (rank {on[0]})"
                 record.job["exception_note"] = f"{NODE_FAILURE} on {where}"
                 self._end(record, FAILED)
+        self._house.lose(lost)
         for rank in lost:
             self._nodes[rank] = replace(self._nodes[rank], up=False)
 
@@ -581,7 +592,11 @@ class EmbeddedInstance:
         job = record.job
         if not job.state & ACTIVE:
             return
-        give_back(self._nodes, record.allocation)
+        if self._house.seconds and record.allocation:
+            self._house.begin(job.id, record.allocation, self._now)
+            self.at(self._now + self._house.seconds, lambda: self._end_housekeeping(job.id))
+        else:
+            give_back(self._nodes, record.allocation)
         record.allocation = {}
         job.update(
             state=int(JobState.INACTIVE),
@@ -591,6 +606,10 @@ class EmbeddedInstance:
         )
         self._touched.add(job.id)
         self._release()
+
+    def _end_housekeeping(self, jobid: int) -> None:
+        give_back(self._nodes, self._house.end(jobid))
+        self._changed = True
 
 
 def _run(job: Job) -> Run:

@@ -26,13 +26,14 @@ from typing import Any
 
 from fluxburst.errors import FluxUnavailableError, FluxVersionError, InstanceError
 from fluxburst.fluids import format_f58
-from fluxburst.handles import access, journal, live_queues
+from fluxburst.handles import access, journal, live_housekeeping, live_queues
 from fluxburst.handles.bell import Bell
 from fluxburst.handles.feed import Feed
 from fluxburst.handles.holding import started_meanwhile
 from fluxburst.handles.protocol import NODE_FAILURE, Changes, Run
 from fluxburst.handles.rpc import ANY_NODE, Channel, Requests
 from fluxburst.handles.scheduler import read_scheduler
+from fluxburst.housekeeping import Housekeeping
 from fluxburst.jobs import (
     ACTIVE,
     PENDING,
@@ -294,6 +295,11 @@ class LiveInstance:
         matching = {"ranks": [format_idset(ranks)]}
         with self._asking("which jobs are on its nodes") as requests:
             return [record["id"] for record in _list(requests, RUNNING, ["state"], matching)]
+
+    def housekeeping(self) -> Sequence[Housekeeping]:
+        """Return what runs on nodes after jobs have ended there."""
+        with self._asking("for its housekeeping") as requests:
+            return live_housekeeping.ask(requests)
 
     def cancel_jobs(self, jobids: Collection[int], note: str) -> None:
         """Raise a fatal exception of type ``cancel`` (RFC 21) on jobs that have not ended."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from fluxburst.housekeeping import Housekeeping
 from fluxburst.jobs import ACTIVE, Job, JobState, Mark
 from fluxburst.nodes import Node
 from fluxburst.queues import Queue
@@ -137,6 +138,10 @@ class Instance(Protocol):
 
     def jobs_on(self, ranks: Collection[int]) -> list[int]:
         """Return the ids of the jobs that have something of these nodes: running or cleaning up."""
+        ...
+
+    def housekeeping(self) -> Sequence[Housekeeping]:
+        """Return what runs on nodes after jobs have ended there."""
         ...
 
     def cancel_jobs(self, jobids: Collection[int], note: str) -> None:
