@@ -346,10 +346,12 @@ def test_a_plugin_that_cannot_be_asked_is_an_error_and_its_known_bursts_still_go
 
     mute = Mute("mute")
     client = client_with(mute)
-    mute.bursts["mute-1"] = Burst("mute-1", "mute", "node", 1, state=BurstState.READY)
+    mute.bursts[named("mute", 1)] = Burst(
+        named("mute", 1), "mute", "node", 1, state=BurstState.READY
+    )
     with pytest.raises(BurstErrors, match="does not answer"):
         client.run_unburst()
-    assert mute.deleted == ["mute-1"]
+    assert mute.deleted == [named("mute", 1)]
 
 
 def test_named_bursts_only_are_taken_down() -> None:
@@ -453,17 +455,18 @@ def test_a_plugin_that_raises_where_it_is_asked_costs_itself_only(method: str) -
         assert "bad cannot be asked: plugin bad: OSError: no route" in plan.decisions[0].reasons
         assert [str(error) for error in plan.failures] == ["plugin bad: OSError: no route"]
         return
-    bad.bursts["b"] = Burst("b", "bad", "node", 1, state=BurstState.STARTING)
-    good.bursts["g"] = Burst("g", "good", "node", 1, state=BurstState.READY)
+    first, other = named("bad", "b"), named("good", "9")
+    bad.bursts[first] = Burst(first, "bad", "node", 1, state=BurstState.STARTING)
+    good.bursts[other] = Burst(other, "good", "node", 1, state=BurstState.READY)
     setattr(bad, method, fails)
     if method == "refresh":
         bursts = {burst.name: burst for burst in client.refresh_bursts()}
-        assert bursts["b"].state is BurstState.STARTING
-        assert "OSError: no route" in bursts["b"].error
+        assert bursts[first].state is BurstState.STARTING
+        assert "OSError: no route" in bursts[first].error
     else:
         with pytest.raises(BurstErrors, match="plugin bad: OSError: no route"):
             client.run_unburst()
-        assert (bad.deleted, good.deleted) == (["b"], ["g"])
+        assert (bad.deleted, good.deleted) == ([first], [other])
 
 
 def test_a_client_reads_the_usual_configuration_and_the_environment(

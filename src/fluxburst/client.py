@@ -43,6 +43,7 @@ from fluxburst.plugins import BurstPlugin, as_burst_error
 from fluxburst.policy import Policy
 from fluxburst.remaining import Remaining, remaining
 from fluxburst.scheduling import Scheduler
+from fluxburst.views import LoadedPlugins
 
 T = TypeVar("T")
 
@@ -118,11 +119,12 @@ class FluxBurst:
         self.config = find_config() if config is None else config
         self.validate = validate
         self.instance: Instance = _instance(handle, mock)
-        self.plugins: OrderedDict[str, BurstPlugin] = OrderedDict()
         self._seen_nodes: tuple[Node, ...] | None = None
         self._selector: _Selector | None = None
         self._ordering: _Ordering | None = None
-        self.hooks = Manager([*self.config.block, *blocked_by_environment(), *block])
+        hooks = Manager([*self.config.block, *blocked_by_environment(), *block])
+        self.hooks = hooks
+        self.plugins: OrderedDict[str, BurstPlugin] = LoadedPlugins(lambda: hooks.in_hook)
         in_memory = isinstance(self.instance, EmbeddedInstance)
         self._place = LedgerPlace(self.instance, state_dir, in_memory=in_memory)
         self._engine = Engine(

@@ -27,7 +27,8 @@ def fluxburst_order_plugins(plugins: Mapping[str, BurstPlugin]) -> Sequence[str]
 @hookimpl(trylast=True)
 def fluxburst_schedule_job(job: Job, plugin: BurstPlugin) -> bool:
     """Let the plugin say. What flux-burst's plugins answered was taken for its truth."""
-    return bool(plugin.schedule(job))
+    inherited = type(plugin).schedule is BurstPlugin.schedule
+    return bool(plugin.schedule(job if inherited else job.private()))
 
 
 @hookimpl(trylast=True)

@@ -22,7 +22,8 @@ from typing import TypeVar
 from fluxburst import drains
 from fluxburst.client import FluxBurst
 from fluxburst.config import Config
-from fluxburst.engine.ownership import is_ours, strangers_text
+from fluxburst.engine.ownership import strangers_text
+from fluxburst.engine.records import is_ours
 from fluxburst.errors import (
     FAILURES,
     AuthError,

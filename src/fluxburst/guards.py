@@ -1,7 +1,8 @@
 """Guards before hook implementations: they know whose it is, and blame it by name.
 
 What an implementation raises becomes a :class:`~fluxburst.errors.HookError` with its distribution
-on it, and an answer of the wrong type does too. fluxburst's own errors pass as they are.
+on it, and an answer of the wrong type does too. fluxburst's own errors pass as they are. What an
+implementation does to a job that it is given stays with it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from fluxburst.bursts import Burst
 from fluxburst.errors import FAILURES, FluxburstError, HookAnswerError, HookError, text_of
 from fluxburst.plugins import PluginType
+from fluxburst.views import own
 
 TOLD = frozenset(
     {
@@ -62,14 +64,22 @@ _ANSWERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 def guard_answer(
-    function: Callable[..., Any], hook: str, distribution: str, note: Callable[[str], None]
+    function: Callable[..., Any],
+    hook: str,
+    distribution: str,
+    note: Callable[[str], None],
+    *,
+    trusted: bool = False,
 ) -> Callable[..., Any]:
-    """Guard an implementation that is asked; ``note`` is told who gave an answer."""
+    """Guard an implementation that is asked; ``note`` is told who gave an answer.
+
+    One that is trusted, as fluxburst's own are, is given what it is asked about, and not a copy.
+    """
 
     @functools.wraps(function)
     def guarded(*arguments: Any) -> Any:
         try:
-            answer = function(*arguments)
+            answer = function(*arguments) if trusted else function(*map(own, arguments))
             if hook in COLLECTED and isinstance(answer, Iterable):
                 answer = list(answer)
         except FluxburstError:
@@ -91,7 +101,7 @@ def guard_observer(
     @functools.wraps(function)
     def guarded(*arguments: Any) -> None:
         try:
-            function(*arguments)
+            function(*map(own, arguments))
         except FAILURES as error:
             record(_blame(error, hook, distribution))
 
@@ -104,7 +114,7 @@ def guard_wrapper(function: Callable[..., Any], hook: str, distribution: str) ->
     @functools.wraps(function)
     def guarded(*arguments: Any) -> Generator[Any, Any, Any]:
         try:
-            answer = yield from function(*arguments)
+            answer = yield from function(*map(own, arguments))
         except FluxburstError:
             raise
         except FAILURES as error:

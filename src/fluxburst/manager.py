@@ -13,9 +13,11 @@ import inspect
 import logging
 import pkgutil
 import re
+import threading
 import types
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +143,7 @@ class Manager:
         self._hook: Any = self._pm.hook
         self._registered: dict[int, _Guarded] = {}
         self._answered_by = CORE
+        self._calls = threading.local()
         self._client: FluxBurst | None = None
         self._blocked = {plain_name(name) for name in block}
         self.packages: list[Package] = []
@@ -299,7 +302,9 @@ class Manager:
             elif hook in TOLD:
                 guarded = guard_observer(function, hook, distribution, self._record)
             else:
-                guarded = guard_answer(function, hook, distribution, self._note)
+                guarded = guard_answer(
+                    function, hook, distribution, self._note, trusted=distribution == CORE
+                )
             setattr(proxy, name, guarded)
             functions.setdefault(hook, []).append(guarded)
         return _Guarded(distribution, proxy, functions)
@@ -387,7 +392,8 @@ class Manager:
         """Call a hook whose first result counts; what goes wrong says what it was asked about."""
         name = f"fluxburst_{hook}"
         try:
-            return getattr(self._hook, name)(client=self._client, **arguments)
+            with self._in_hook():
+                return getattr(self._hook, name)(client=self._client, **arguments)
         except HookError as error:
             # The built-in answer asks the plugin itself: then it is the plugin's package to blame.
             asked = self._registered.get(id(arguments.get("plugin")))
@@ -419,10 +425,24 @@ class Manager:
         """Tell of a failure."""
         self._tell("phase_failed", phase=phase, plugin=plugin, error=error)
 
+    @property
+    def in_hook(self) -> bool:
+        """Whether a hook is being called in this thread."""
+        return getattr(self._calls, "depth", 0) > 0
+
+    @contextmanager
+    def _in_hook(self) -> Iterator[None]:
+        self._calls.depth = getattr(self._calls, "depth", 0) + 1
+        try:
+            yield
+        finally:
+            self._calls.depth -= 1
+
     def _tell(self, hook: str, **arguments: object) -> None:
         """Call observers; what a wrapper around them raises is recorded like their own errors."""
         try:
-            getattr(self._hook, f"fluxburst_{hook}")(client=self._client, **arguments)
+            with self._in_hook():
+                getattr(self._hook, f"fluxburst_{hook}")(client=self._client, **arguments)
         except HookError as error:
             self._record(error)
         except RuntimeError as error:  # what pluggy says of a wrapper that yields never or twice

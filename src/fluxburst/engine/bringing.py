@@ -277,7 +277,7 @@ class Bringer:
         begun = names_of(request.bursts) if interrupted else names_of(done)
         plugin.bursts.update({burst.name: burst for burst in done})
         with self._records.together():
-            self._records.sync(plugin)
+            self._records.sync(plugin, names_of(done))
             self._records.created(done)
             self._settle_stand_in(plugin, stand_in, done, error)
         for burst in request.bursts:

@@ -17,7 +17,7 @@ from fluxburst.bursts import LEAVING_STATES, LIVE_STATES, Burst, BurstState, dra
 from fluxburst.engine.giving import Giver
 from fluxburst.engine.lanes import Answer, Call, Lanes, names_of
 from fluxburst.engine.ownership import Ownership
-from fluxburst.engine.records import Records
+from fluxburst.engine.records import Records, is_ours
 from fluxburst.engine.refusals import Refusals
 from fluxburst.engine.starts import Starts
 from fluxburst.errors import BurstError, BurstErrors, FluxburstError, PatienceError, RequestError
@@ -104,7 +104,9 @@ class Ender:
         """Return what to take down, by plugin."""
         chosen: dict[str, list[Burst]] = {}
         for plugin in self._plugins.values():
-            known = {n: b for n, b in plugin.bursts.items() if b.state in LIVE_STATES}
+            live = {n: b for n, b in plugin.bursts.items() if b.state in LIVE_STATES}
+            # Anybody may have written into what a plugin knows; the ledger, and names, tell.
+            known = {n: b for n, b in live.items() if is_ours(self._records.ledger, plugin, n)}
             for name in self._listed(plugin):
                 known.setdefault(name, Burst(name, plugin.name, "", 0))
             chosen[plugin.name] = [b for n, b in known.items() if names is None or n in names]

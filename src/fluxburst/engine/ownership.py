@@ -5,27 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable
 
-from fluxburst.burst_names import is_plain
-from fluxburst.engine.records import Records
-from fluxburst.ledger import Ledger
+from fluxburst.engine.records import Records, is_ours
 from fluxburst.plugins import BurstPlugin
 
 NAMED = 5
 """How many bursts one warning names."""
 
 _log = logging.getLogger(__name__)
-
-
-def is_ours(ledger: Ledger, plugin: BurstPlugin, name: str) -> bool:
-    """Whether a name is that of a burst of this plugin and this instance.
-
-    That is one that the ledger has, whatever its form, or one of the form that only this plugin
-    gives for this instance. Once it has ended, a name that every instance gave may be another's.
-    """
-    entry = ledger.entry(name)
-    if entry is None or (not entry.live and is_plain(name, plugin.name)):
-        return plugin.owns(name)
-    return entry.burst.plugin == plugin.name
 
 
 def strangers_text(names: Collection[str]) -> str:

@@ -7,7 +7,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from fluxburst.burst_names import is_plain
 from fluxburst.bursts import COMING_STATES, LEAVING_STATES, LIVE_STATES, Burst, BurstState
+from fluxburst.errors import FAILURES
 from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import Job
 from fluxburst.ledger import Breaker, Entry, Ledger, LedgerPlace
@@ -176,12 +178,22 @@ class Records:
         for burst in bursts:
             self.ledger.set_created(burst.name, self.now())
 
-    def sync(self, plugin: BurstPlugin) -> None:
-        """Record what a plugin itself has noted of its bursts."""
+    def sync(self, plugin: BurstPlugin, answered: Collection[str] = ()) -> None:
+        """Record what a plugin itself has noted of its bursts.
+
+        Anybody may write into what a plugin knows. What is neither in the ledger, nor has a name
+        of ours, nor is among what was ``answered``, is forgotten.
+        """
         told = self._told.setdefault(plugin.name, {})
         for name, burst in list(plugin.bursts.items()):
-            if burst != told.get(name):
+            if burst == told.get(name):
+                continue
+            if name in answered or _sizes_itself(plugin) or is_ours(self.ledger, plugin, name):
                 self.record(plugin, burst)
+            else:
+                what = "burst %s of plugin %s is none of ours: it is left alone"
+                _log.warning(what, name, plugin.name)
+                del plugin.bursts[name]
         self._forget_ended(plugin)
 
     @contextmanager
@@ -242,8 +254,28 @@ def _is_stand_in(burst: Burst, plugin: BurstPlugin | None) -> bool:
     Such a plugin knows of no burst of that name. Of a burst that others only list, and that was
     never asked for, neither nodes nor type are known either.
     """
-    sizes_itself = plugin is None or type(plugin).run is not BurstPlugin.run
+    sizes_itself = plugin is None or _sizes_itself(plugin)
     return sizes_itself and not (burst.nodes or burst.node_type)
+
+
+def _sizes_itself(plugin: BurstPlugin) -> bool:
+    return type(plugin).run is not BurstPlugin.run
+
+
+def is_ours(ledger: Ledger, plugin: BurstPlugin, name: str) -> bool:
+    """Whether a name is that of a burst of this plugin and this instance.
+
+    That is one that the ledger has, whatever its form, or one of the form that only this plugin
+    gives for this instance. Once it has ended, a name that every instance gave may be another's.
+    Where a plugin cannot tell which instance it serves, no name is known to be ours by its form.
+    """
+    entry = ledger.entry(name)
+    if entry is not None and (entry.live or not is_plain(name, plugin.name)):
+        return entry.burst.plugin == plugin.name
+    try:
+        return plugin.owns(name)
+    except FAILURES:  # said where the plugin is asked what is there
+        return False
 
 
 def with_state(bursts: Sequence[Entry], states: Collection[BurstState]) -> list[Entry]:

@@ -122,6 +122,12 @@ class PackedJob(Job):
             return super().but(**items)
         return PackedJob(dict(super().items(), **items), self._text)
 
+    def private(self) -> Job:
+        """Return a copy that shares nothing with this one that can be changed."""
+        if not self._text:
+            return super().private()
+        return PackedJob(super().private(), self._text)
+
     # --- reading: what dict does itself, it does without __missing__ ------------------------
 
     def __missing__(self, key: str) -> Any:
