@@ -75,6 +75,7 @@ def test_the_commands_run() -> None:
         for line in block.splitlines()
         if line.startswith("$ fluxburst ")
     ]
+    commands = [one for one in commands if "elastic" not in " ".join(one)]  # see test_first_steps
     assert len(commands) == 4
     for command in commands:
         done = subprocess.run(

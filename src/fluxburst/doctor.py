@@ -40,6 +40,7 @@ from fluxburst.errors import (
 )
 from fluxburst.fluxion import findings as scheduler_findings
 from fluxburst.glance import NotAskedError, at_a_glance
+from fluxburst.growth import HOW_TO_GROW, why_it_cannot_grow
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.handles.live import binding_version
 from fluxburst.handles.protocol import Instance
@@ -430,6 +431,9 @@ class Doctor:
     def _check_bursts(self) -> Iterator[Finding]:
         client = self._there
         live = self._ledger.live()
+        cannot_grow = why_it_cannot_grow(client) if self._reached else ""
+        if cannot_grow:
+            yield warning(cannot_grow, HOW_TO_GROW)
         for plugin in sorted({entry.burst.plugin for entry in live} - client.plugins.keys()):
             names = ", ".join(e.burst.name for e in live if e.burst.plugin == plugin)
             if plugin in client.hooks.offers:

@@ -33,6 +33,7 @@ from fluxburst.errors import (
     RequestError,
 )
 from fluxburst.fluids import format_f58
+from fluxburst.growth import HOW_TO_GROW, why_it_cannot_grow
 from fluxburst.jobs import Job
 from fluxburst.plan import Outcome, Plan
 from fluxburst.quantities import format_bytes, format_duration, parse_duration
@@ -115,8 +116,16 @@ def plan(context: click.Context) -> int:
     else:
         print_plan(made)
     told = _tell(failures)
+    _say_where_it_cannot_grow(client)
     status = status_of(failures) if failures else OK
     return max(status, _report_failures(made, told))
+
+
+def _say_where_it_cannot_grow(client: FluxBurst) -> None:
+    """Say on standard error where no burst can ever join the instance."""
+    why = why_it_cannot_grow(client)
+    if why:
+        click.echo(f"fluxburst: {why}; {HOW_TO_GROW}", err=True)
 
 
 def _tell(failures: BurstErrors | None) -> list[str]:
@@ -204,6 +213,7 @@ def run(context: click.Context, nodes: int | None, tasks: int | None, wait: str)
     failures = BurstErrors(failed) if failed else None
     _print_run(settings, made, given, bursts, failures)
     told = _tell(failures)
+    _say_where_it_cannot_grow(client)
     status = OK if nodes or tasks else _report_failures(made, told)
     if seconds and _report_bursts(bursts, wait, failures):
         status = max(status, FAILED)

@@ -9,6 +9,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -198,11 +199,14 @@ def _burst_hosts(
             problem = f"{count} burst nodes are asked for, and {len(hosts)} hosts are named"
             raise RequestError(problem)
         return hosts[:count]
+    if options["launcher"] == "process":  # which are of this machine, whatever is around
+        around = replace(around, others=(), room=None)
     others = tuple(host for host in around.others if host not in leads)
     if around.room is not None and count is not None and count > (len(others) or around.room):
         raise RequestError(
             f"{count} burst nodes are asked for, and the allocation has "
-            f"{len(others) or around.room} nodes besides the lead"
+            f"{len(others) or around.room} nodes besides the lead; "
+            "--launcher process starts them on this machine"
         )
     count = count if count is not None else len(others) or around.room
     if not count:
