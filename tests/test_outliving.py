@@ -204,6 +204,26 @@ def test_a_job_that_could_not_start_on_a_burst_lets_it_be() -> None:
         assert entry.burst.state is BurstState.READY
 
 
+def test_a_burst_by_hand_is_left_to_who_asked_for_it() -> None:
+    with World(lease=HOUR) as world:
+        world.client.request_bursts(1, None)
+        world.watch(MINUTE)
+        job = world.submit(0.0, burstable=0, runs=MINUTE)
+        world.watch(5 * MINUTE)
+        assert world.entries()[0].burst.state is BurstState.READY
+        assert world.result(job) == COMPLETED
+
+
+def test_a_job_that_is_held_lets_a_burst_be() -> None:
+    with World() as world:
+        world.submit(2 * HOUR, runs=HOUR)
+        world.client.run_burst()
+        world.watch(MINUTE)
+        world.instance.submit(spec(1, 8, duration=5 * HOUR), urgency=0)
+        world.watch(5 * MINUTE)
+        assert world.entries()[0].burst.state is BurstState.READY
+
+
 def test_a_burst_that_need_not_end_is_not_drained_for_a_job() -> None:
     with World(Joining, lease=HOUR) as world:
         world.submit(2 * HOUR)

@@ -2,25 +2,32 @@
 
 Flux does not know when nodes end: it starts whatever fits. So a burst that a job is about to
 outlive is drained, and what waits for it is assigned anew. Jobs that wait for that very burst go
-first, where all of them are short enough: it stays as long as one of them waits.
+first, where all of them are short enough: it stays as long as one of them waits. One that was asked
+for by hand is whoever's who asked: it stays.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from fluxburst.bursts import BurstState
-from fluxburst.constraints import compiled
+from fluxburst.constraints import Constraint, compiled
 from fluxburst.engine.backlog import Backlog
 from fluxburst.engine.spans import Spans
 from fluxburst.errors import FluxburstError
 from fluxburst.fitting import could_fit
 from fluxburst.fluids import format_f58
 from fluxburst.jobs import Job
+from fluxburst.jobspec import Chunk
 from fluxburst.ledger import Entry
 from fluxburst.nodes import Node, NodeType
 from fluxburst.quantities import format_duration
+
+LOOK_SECONDS = 2.0
+"""How often all pending jobs are looked at, at most: a pass may follow the last at once."""
 
 UP_STATES = frozenset({BurstState.JOINING, BurstState.READY})
 
@@ -36,6 +43,8 @@ class Outliving:
     def __init__(self, backlog: Backlog, spans: Spans) -> None:
         self._backlog = backlog
         self._spans = spans
+        self._shapes: Sequence[_Shape] = ()
+        self._looked_at = -math.inf
 
     def why_too_late(self, entry: Entry, now: float) -> str:
         """Return why a burst that is still coming is given up; empty where it can go on."""
@@ -54,13 +63,15 @@ class Outliving:
             nodes: The instance's nodes.
         """
         left = self._spans.until(entry) - now
-        if entry.burst.isolated or entry.burst.state not in UP_STATES or math.isinf(left):
+        burst = entry.burst
+        if burst.isolated or burst.state not in UP_STATES or math.isinf(left) or not burst.jobs:
             return ""
         waiting = self._waiting_for(entry)
         found = self._first(waiting, left)
-        if found is None and not any(map(self._may_start, waiting)):
-            own = [node for node in nodes if node.hostname in entry.burst.hostnames]
-            found = self._first(self._backlog.jobs.values(), left, own)
+        if found is None and not any(self._backlog.keeps(job.id) for job in waiting):
+            own = [node for node in nodes if node.hostname in burst.hostnames]
+            longer = itertools.takewhile(lambda one: one.needed > left, self._longest_first(now))
+            found = next((one.job for one in longer if one.could_use(own)), None)
         return "" if found is None else self._say(found, left)
 
     def _say(self, job: Job, left: float) -> str:
@@ -74,36 +85,49 @@ class Outliving:
         ids = self._backlog.given_for(entry.burst.plugin, entry.burst.name)
         return [self._backlog.jobs[jobid] for jobid in ids]
 
-    def _may_start(self, job: Job) -> bool:
-        return self._backlog.keeps(job.id)
-
-    def _first(
-        self, jobs: Iterable[Job], left: float, nodes: Sequence[Node] | None = None
-    ) -> Job | None:
-        """Return the first of some jobs that needs nodes for longer than is left.
-
-        Where nodes are given, of those that could start on one of them.
-        """
-        longer = (job for job in jobs if self._is_longer(job, left))
-        return next((job for job in longer if nodes is None or _could_use(job, nodes)), None)
+    def _first(self, jobs: Iterable[Job], left: float) -> Job | None:
+        """Return the first of some jobs that needs nodes for longer than is left."""
+        return next((job for job in jobs if self._is_longer(job, left)), None)
 
     def _is_longer(self, job: Job, left: float) -> bool:
         try:
-            return self._spans.lifespans.needed(job) > left and self._may_start(job)
+            return self._spans.lifespans.needed(job) > left
         except FluxburstError:
             return False  # a malformed job: Flux refuses it, or it is said where it is planned
 
+    def _longest_first(self, now: float) -> Sequence[_Shape]:
+        """Return the jobs that could start, one of those that are alike, the longest first."""
+        if not 0 <= now - self._looked_at < LOOK_SECONDS:
+            shapes: dict[object, _Shape] = {}
+            for job in self._backlog.jobs.values():
+                if job.not_startable:
+                    continue
+                try:
+                    needed = self._spans.lifespans.needed(job)
+                    shape = _Shape(needed, job, compiled(job.constraint, job.id), job.chunks)
+                except FluxburstError:
+                    continue  # as above
+                shapes.setdefault((needed, shape.constraint, shape.chunks), shape)
+            self._shapes = sorted(shapes.values(), key=lambda one: -one.needed)
+            self._looked_at = now
+        return self._shapes
 
-def _could_use(job: Job, nodes: Sequence[Node]) -> bool:
-    """Whether a part of a job would fit on one of these nodes, once that is free."""
-    try:
-        constraint = compiled(job.constraint, job.id)
-        chunks = job.chunks
-    except FluxburstError:
-        return False
-    return any(
-        could_fit([chunk], [NodeType("", node.cores, node.gpus)])
-        and constraint.matches(properties=node.properties, hostname=node.hostname, rank=node.rank)
-        for node in nodes
-        for chunk in chunks
-    )
+
+@dataclass(frozen=True)
+class _Shape:
+    """What jobs need that are alike: ``job`` is one of them."""
+
+    needed: float
+    job: Job
+    constraint: Constraint
+    chunks: tuple[Chunk, ...]
+
+    def could_use(self, nodes: Sequence[Node]) -> bool:
+        """Whether a part of it fits on one of these nodes, once that is free."""
+        matches = self.constraint.matches
+        return any(
+            could_fit([chunk], [NodeType("", node.cores, node.gpus)])
+            and matches(properties=node.properties, hostname=node.hostname, rank=node.rank)
+            for node in nodes
+            for chunk in self.chunks
+        )
