@@ -510,7 +510,7 @@ class FluxBurst:
         residual = None if all_jobs else agenda.residual
 
         def make(planner: Planner) -> Plan:
-            plan = planner.plan(jobs)
+            plan = planner.plan(jobs, engine.backlog.jobs.values())
             agenda.residual = planner.residual
             return plan
 

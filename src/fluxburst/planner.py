@@ -6,7 +6,7 @@ A job that a plugin accepts but has no room for, because of its limits, is offer
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -227,7 +227,7 @@ class Planner:
         self._tags: dict[str, str] = {}
         self._bounds = bounds or Bounds()
         self._partial = residual is not None
-        self.residual = residual or Residual()
+        self.residual = self._before = residual or Residual()
         self._allowance = self._bounds.allowance.copy()
         self._unusable: dict[str, BurstError] = dict(self._bounds.stuck)
         self._lacking = Lacking(plugins)
@@ -255,21 +255,28 @@ class Planner:
         self._alone: list[tuple[Owner, str, int, int]] = []
         """Owner, node type, nodes and job of what is to run in isolated bursts."""
 
-    def plan(self, jobs: Sequence[Job]) -> Plan:
+    def plan(self, jobs: Sequence[Job], others: Iterable[Job] = ()) -> Plan:
         """Decide on each job. Plugins are as before afterwards.
+
+        Args:
+            jobs: The jobs to decide on, in the order of the queue.
+            others: More jobs that wait: the scheduler may start them first. They are looked at
+                where jobs are placed in turn, and what is free or coming is counted anew.
 
         Raises:
             OrderingError: if the ordering that was set names a plugin that is not loaded.
             InstanceError: if the instance goes away meanwhile.
         """
+        in_turn = self._scheduler.fit is Fit.WORST
+        queue = self._whole_queue(jobs, others) if in_turn else ()
         with _jobs_unchanged(self._plugins), collector_paused():
-            candidates = self._candidates(jobs)
+            candidates = self._candidates(jobs, queue)
             selected = {candidate.job.id: candidate.job for candidate in candidates}
             while candidates:
+                candidates = self._pack(self._offer(candidates))
+            while in_turn and (candidates := self._rehearse(queue)):
                 while candidates:
                     candidates = self._pack(self._offer(candidates))
-                if self._scheduler.fit is Fit.WORST:
-                    candidates = self._rehearse(jobs)
         for packer in self._packers.values():
             self._existing.absorb(packer.leftover())
         self.residual = replace(self.residual, pool=self._existing, kinds=self._kinds)
@@ -284,6 +291,14 @@ class Planner:
             errors=tuple(self._unusable.values()),
             riding=self._riding,
         )
+
+    def _whole_queue(self, jobs: Sequence[Job], others: Iterable[Job]) -> Sequence[Job]:
+        """Return all jobs that the scheduler has, in the order in which it starts them."""
+        if self._partial:
+            return jobs
+        known = {job.id for job in jobs}
+        rest = [job for job in others if job.id not in known]
+        return sorted([*jobs, *rest], key=queue_order) if rest else jobs
 
     def selected(self, jobs: Sequence[Job]) -> dict[int, Job]:
         """Return the jobs that would be selected, by id; those that cannot be judged are not.
@@ -314,7 +329,7 @@ class Planner:
 
     # --- the steps -------------------------------------------------------------------------
 
-    def _candidates(self, jobs: Sequence[Job]) -> list[_Candidate]:
+    def _candidates(self, jobs: Sequence[Job], queue: Sequence[Job] = ()) -> list[_Candidate]:
         """Return the selected jobs, in queue order, once what was given has its nodes.
 
         Nodes are counted in between: they are told apart by the constraints of these jobs only,
@@ -328,18 +343,17 @@ class Planner:
                 given.append((_Candidate(job, turn), mark))
             elif self._select(job):
                 found.append(_Candidate(job, turn))
-        self._gather_constraints(jobs)
+        self._gather_constraints(queue)
         existing = self._count_nodes([c.job for c in found] + [c.job for c, _ in given])
         found += [c for c in self._set_aside(given, existing) if self._select(c.job)]
         return sorted(found, key=lambda candidate: candidate.turn)
 
-    def _gather_constraints(self, jobs: Sequence[Job]) -> None:
-        """Learn the constraints of all that stand in the queue, where they are placed in turn."""
-        if self._scheduler.fit is Fit.WORST:
-            for job in jobs:
-                if not job.not_startable:
-                    with suppress(JobspecError):
-                        self._constraints.own(job)
+    def _gather_constraints(self, queue: Sequence[Job]) -> None:
+        """Learn the constraints of all that stand in the queue, where nodes are counted anew."""
+        for job in queue if not self._partial else ():
+            if not job.not_startable:
+                with suppress(JobspecError):
+                    self._constraints.own(job)
 
     def _count_nodes(self, jobs: Collection[Job]) -> Pool:
         """Return what is free or coming, with nodes told apart by what these jobs ask for."""
@@ -363,7 +377,7 @@ class Planner:
             self._kinds, self._existing = kinds, self.residual.pool
         else:
             self._kinds, self._existing = self._lives.kinds(constraints, jobs), Pool()
-            self.residual = replace(self.residual, nodes=WorstFit())
+            self._before = replace(self._before, nodes=WorstFit())
 
     def _packer_of(self, owner: Owner) -> Packer:
         """Return what packs an owner's jobs, with the nodes that others have opened in use."""
@@ -659,17 +673,15 @@ class Planner:
 
     # --- what the scheduler makes of it ----------------------------------------------------
 
-    def _rehearse(self, jobs: Sequence[Job]) -> list[_Candidate]:
+    def _rehearse(self, queue: Sequence[Job]) -> list[_Candidate]:
         """Add the nodes that assigned jobs lack to start; return those that would wait."""
-        claims = list(self._claims(jobs))
-        nodes = self.residual.nodes
-        if not self._partial:
-            nodes = self._there.worst_fit(self._kinds)
+        claims = list(self._claims(queue))
+        nodes = self._before.nodes if self._partial else self._there.worst_fit(self._kinds)
         strict = self._scheduler.strict_order
         rehearsal = Rehearsal(nodes, self._packers, self._packer_of, strict=strict)
         outlook = rehearsal.run(claims, trim=not self._partial)
-        by_id = {job.id: job for job in jobs}
-        held_up_by = self.residual.held_up_by if self._partial else None
+        by_id = {job.id: job for job in queue}
+        held_up_by = self._before.held_up_by if self._partial else None
         if held_up_by is not None and strict:
             for claim in claims:
                 if claim.owner is not None and queue_order(by_id[claim.job]) > held_up_by:
@@ -680,28 +692,28 @@ class Planner:
         self._note_opened(outlook)
         return [self._give_up(jobid, outlook.waiting[jobid]) for jobid in sorted(outlook.waiting)]
 
-    def _claims(self, jobs: Sequence[Job]) -> Iterator[Claim]:
+    def _claims(self, queue: Sequence[Job]) -> Iterator[Claim]:
         """Yield what the scheduler will start, in the order of the queue.
 
         What runs elsewhere, or is held until its isolated burst is there, is none of it.
         """
         apart = {jobid for _, _, _, jobid in self._alone}
-        for job in jobs:
-            decision, mark = self._decisions[job.id], job.mark
-            given = decision.outcome is Outcome.GIVEN
-            name = decision.plugin if decision.outcome is Outcome.ASSIGNED else ""
-            if decision.outcome is Outcome.NOT_STARTABLE or job.id in apart:
+        for job in queue:
+            decision, mark = self._decisions.get(job.id), job.mark
+            assigned = decision is not None and decision.outcome is Outcome.ASSIGNED
+            name = decision.plugin if decision is not None and assigned else ""
+            if job.not_startable or job.id in apart or (name and not self._types[name]):
                 continue
-            if (name and not self._types[name]) or not (name or self._is_scheduled(job)):
+            if not assigned and not self._is_scheduled(job):
                 continue
-            if given and (self._partial or mark is None or mark.urgency is not None):
+            if mark is not None and not assigned and (self._partial or mark.urgency is not None):
                 continue
             try:
                 constraint = self._constraints.of(job, name) if name else self._constraints.own(job)
                 wanted, chunks = self._kinds.wanted(constraint), self._chunks(job)
                 needs = self._wanted(job, name) if name else wanted
-            except FluxburstError:
-                continue  # Flux refuses it, too
+            except (FluxburstError, KeyError):
+                continue  # Flux refuses it, too; or it is new, and nodes are not told apart by it
             yield Claim(job.id, chunks, wanted, needs, self._owners[job.id] if name else None)
 
     def _is_scheduled(self, job: Job) -> bool:

@@ -205,14 +205,14 @@ class Rehearsal:
                 self._put_in(nodes, supply, source, room.kind, count)
         outlook, purse = Outlook(left=nodes), _Purse(budget, claims)
         for claim, payer in zip(claims, _payers(claims), strict=True):
-            if payer is None:
+            if payer is None and outlook.held_up_by is not None:
                 break  # nothing that is assigned is behind it
             purse.pass_by(claim)
             if outlook.held_up_by is not None:
                 outlook.note_waiting(claim, outlook.held_up_by)
                 continue
             users = nodes.place(claim.chunks, claim.wanted)
-            if users is None and self._add_nodes(nodes, claim, payer, purse):
+            if users is None and payer and self._add_nodes(nodes, claim, payer, purse):
                 users = nodes.place(claim.chunks, claim.wanted) or ()
             if users is None:
                 outlook.note_waiting(claim, claim.job)
