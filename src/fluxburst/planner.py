@@ -814,14 +814,17 @@ class Planner:
         opened = [(owner, t) for owner, packer in self._packers.items() for t in packer.new_nodes]
         for where in dict.fromkeys([*self._bursting, *opened]):
             owner, node_type = where
-            packer = self._packers[owner]
-            if where in opened:  # otherwise the scheduler starts its jobs elsewhere
+            packer, jobs = self._packers[owner], self._bursting.get(where) or self._any_of(owner)
+            if where in opened and jobs:  # otherwise the scheduler starts its jobs elsewhere
                 nodes, hosts = packer.new_nodes[node_type], packer.hosts.get(node_type, ())
-                # Where it has no job, others take room that jobs of the plan need elsewhere.
-                jobs = self._bursting.get(where, ())
                 yield self._burst(owner.plugin, node_type, nodes, jobs, hosts)
         for owner, node_type, nodes, job in self._alone:
             yield replace(self._burst(owner.plugin, node_type, nodes, [job]), isolated=True)
+
+    def _any_of(self, owner: Owner) -> Sequence[int]:
+        """Return a job of an owner: nodes that others take room on are brought up for its sake."""
+        theirs = self._accepted[owner.plugin].values()
+        return next(([jobid] for jobid in theirs if self._owners.get(jobid) == owner), [])
 
     def _burst(
         self,

@@ -9,7 +9,7 @@ jobs that would wait all the same are given up.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -59,19 +59,28 @@ class Outlook:
         opened: Jobs that nodes were added for, each with their type.
         users: For each owner and node type, the jobs that are on its new nodes.
         held_up_by: The job that holds up all behind it; None for none.
-        left: The nodes as they are then.
+        unused: New nodes that no job is on once all that are assigned have started: the number of
+            their supply, their kind, and how many.
+        left: The nodes as they are when all jobs have started.
     """
 
     waiting: dict[int, int] = field(default_factory=dict)
     opened: dict[int, str] = field(default_factory=dict)
     users: dict[tuple[Owner, str], list[int]] = field(default_factory=dict)
     held_up_by: int | None = None
+    unused: list[tuple[int, int, int]] | None = None
     left: WorstFit = field(default_factory=WorstFit)
 
     def note_waiting(self, claim: Claim, held_up_by: int) -> None:
         """Note that a job would wait, if it is one that is assigned."""
         if claim.owner is not None:
             self.waiting[claim.job] = held_up_by
+
+    def note_blocked(self, claim: Claim, *, strict: bool) -> None:
+        """Note that there is no room for a job, which then may hold up all behind it."""
+        self.note_waiting(claim, claim.job)
+        if strict:
+            self.held_up_by = claim.job
 
 
 class _Purse:
@@ -164,11 +173,11 @@ class Rehearsal:
             budget -= spent
         else:
             _, outlook = self._replay(claims, 0.0)
+        if trim and self._close(outlook):
+            _, outlook = self._replay(claims, 0.0)
         outlook.opened = {
             job: kind for job, kind in self._opened.items() if job not in outlook.waiting
         }
-        if trim:
-            self._close(outlook.left)
         return outlook
 
     # --- what it may cost ------------------------------------------------------------------
@@ -199,12 +208,11 @@ class Rehearsal:
 
     def _replay(self, claims: Sequence[Claim], budget: float) -> tuple[float, Outlook]:
         """Start all jobs; where one has no room, add nodes as far as the budget goes."""
-        nodes = self._nodes.copy()
-        for source, (_, supply) in enumerate(self._supplies, start=1):
-            for room, count in supply.new_rooms():
-                self._put_in(nodes, supply, source, room.kind, count)
+        nodes = self._all_nodes()
         outlook, purse = Outlook(left=nodes), _Purse(budget, claims)
         for claim, payer in zip(claims, _payers(claims), strict=True):
+            if payer is None and outlook.unused is None:
+                outlook.unused = _by_source(nodes)
             if payer is None and outlook.held_up_by is not None:
                 break  # nothing that is assigned is behind it
             purse.pass_by(claim)
@@ -215,12 +223,20 @@ class Rehearsal:
             if users is None and payer and self._add_nodes(nodes, claim, payer, purse):
                 users = nodes.place(claim.chunks, claim.wanted) or ()
             if users is None:
-                outlook.note_waiting(claim, claim.job)
-                if self._strict:
-                    outlook.held_up_by = claim.job
+                outlook.note_blocked(claim, strict=self._strict)
             elif claim.owner is not None:
                 self._note_users(outlook, claim.job, users)
+        if outlook.unused is None:
+            outlook.unused = _by_source(nodes)
         return budget - purse.left, outlook
+
+    def _all_nodes(self) -> WorstFit:
+        """Return what is there or comes already, and the new nodes."""
+        nodes = self._nodes.copy()
+        for source, (_, supply) in enumerate(self._supplies, start=1):
+            for room, count in supply.new_rooms():
+                self._put_in(nodes, supply, source, room.kind, count)
+        return nodes
 
     def _note_users(self, outlook: Outlook, job: int, sources: Collection[int]) -> None:
         for source in sources:
@@ -267,11 +283,12 @@ class Rehearsal:
             self._put_in(nodes, supply, source, room.kind, opened)
         return True
 
-    def _close(self, left: WorstFit) -> None:
-        """Take new nodes off again that no job is on."""
-        for source, kind, nodes in _by_source(left):
+    def _close(self, outlook: Outlook) -> bool:
+        """Take new nodes off again that no job is on; whether there were any."""
+        for source, kind, nodes in outlook.unused or ():
             owner, supply = self._supplies[source - 1]
             self._packer_of(owner).close(supply, kind, nodes)
+        return bool(outlook.unused)
 
 
 def _payers(claims: Sequence[Claim]) -> list[Claim | None]:
@@ -284,5 +301,5 @@ def _payers(claims: Sequence[Claim]) -> list[Claim | None]:
     return payers[::-1]
 
 
-def _by_source(left: WorstFit) -> Iterator[tuple[int, int, int]]:
-    return ((source, kind, nodes) for source, kind, nodes in left.untouched() if source)
+def _by_source(left: WorstFit) -> list[tuple[int, int, int]]:
+    return [(source, kind, nodes) for source, kind, nodes in left.untouched() if source]
