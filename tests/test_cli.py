@@ -287,6 +287,29 @@ def test_what_cannot_be_counted_of_a_job_is_null_and_the_rest_is_shown(
     assert (status, format_f58(odd) in out) == (2, True)
 
 
+def test_of_a_job_with_alternatives_it_cannot_be_told_how_much_it_takes(
+    run: Run, tmp_path: Path
+) -> None:
+    choices = [
+        {
+            "type": "xor_slot",
+            "count": 2,
+            "label": "task",
+            "with": [{"type": "core", "count": cores}],
+        }
+        for cores in (12, 5)
+    ]
+    lines = [json.loads(line) for line in BUNDLED.read_text().splitlines()]
+    odd = json_of(run("jobs", "--mock", "--json"))[0]["id"]
+    record = next(line for line in lines if line.get("job", {}).get("id") == odd)
+    record["jobspec"]["resources"] = choices
+    file = write(tmp_path / "queue.jsonl", "\n".join(map(json.dumps, lines)))
+    jobs = {job["id"]: job for job in json.loads(run("jobs", f"--mock={file}", "--json")[1])}
+    assert len(jobs) == 99
+    told = [jobs[odd][name] for name in ("nodes", "cores", "gpus", "memory")]
+    assert told == [None, None, None, None]
+
+
 def test_a_package_can_add_a_command(run: Run, make_package: MakePackage) -> None:
     make_package(
         "fluxburst_more",

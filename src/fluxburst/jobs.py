@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fluxburst.errors import JobspecError
-from fluxburst.jobspec import Chunk, chunks_of, task_count
+from fluxburst.jobspec import ALTERNATIVES, Chunk, chunks_of, task_count
 from fluxburst.names import truth
 
 T = TypeVar("T")
@@ -215,6 +215,13 @@ class Job(dict[str, Any]):
     def memory(self) -> int:
         """Bytes asked for, over all nodes."""
         return sum(chunk.count * chunk.memory for chunk in self.chunks)
+
+    @property
+    def has_alternatives(self) -> bool:
+        """Whether it asks for one of several requests, so that what it gets cannot be told."""
+        return any(
+            kind == ALTERNATIVES for chunk in self.chunks for kind, _ in chunk.details.others
+        )
 
     @property
     def exclusive(self) -> bool:

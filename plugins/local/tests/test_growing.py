@@ -21,6 +21,7 @@ from readmes import run_commands
 from support import flux_available
 
 from fluxburst import Burst, BurstState, FluxBurst, story
+from fluxburst.burst_names import prefix_of
 from fluxburst.cli.progress import follow
 from fluxburst.errors import BurstErrors, CapacityError
 from fluxburst.fluids import format_f58
@@ -180,17 +181,19 @@ def test_creating_twice_adopts_and_deleting_twice_is_no_error(grown: Growing) ->
 
 
 def test_a_burst_is_found_from_nothing_by_another_process(grown: Growing) -> None:
-    grown.local().create(Burst("local-found", "local", "2-core", 2))
+    name = f"{prefix_of('local', grown.local().instance_tag)}1"
+    grown.local().create(Burst(name, "local", "2-core", 2))
     other = grown.local()
-    assert list(other.list_bursts()) == ["local-found"]
+    assert list(other.list_bursts()) == [name]
     (burst,) = other.adopt()
-    assert (burst.name, burst.nodes, burst.node_type) == ("local-found", 2, "2-core")
-    assert grown.client().run_unburst(["local-found"]) == ["local-found"]
+    assert (burst.name, burst.nodes, burst.node_type) == (name, 2, "2-core")
+    assert grown.client().run_unburst([name]) == [name]
     assert grown.left_over() == []
 
 
 def test_bursts_of_another_instance_are_left_alone(grown: Growing, tmp_path: Path) -> None:
-    grown.local().create(Burst("local-1", "local", "2-core", 1))
+    name = f"{prefix_of('local', grown.local().instance_tag)}1"
+    grown.local().create(Burst(name, "local", "2-core", 1))
     with growing(tmp_path / "other", "--burst-nodes=1", "--cores=1") as other:
         assert list(other.local().list_bursts()) == []
         assert other.client().run_unburst() == []

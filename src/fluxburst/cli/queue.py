@@ -64,6 +64,8 @@ def _told(job: Job) -> tuple[dict[str, Any], list[JobspecError]]:
         except JobspecError as error:
             told[name] = None
             errors.append(error)
+    if job.has_alternatives:
+        told.update(dict.fromkeys(("nodes", "cores", "gpus", "memory")))
     return told, errors
 
 
