@@ -67,6 +67,8 @@ class WatchedInstance(EmbeddedInstance):
         skew: By how many seconds the client's clock is wrong.
         twice: What was given to one burst while it was given to another.
         dies_in: The method in which the client dies next, and whether before it took effect.
+        refuses_moves: It moves no job to another queue now.
+        refused: The jobs that it did not move.
     """
 
     def __init__(self) -> None:
@@ -75,6 +77,8 @@ class WatchedInstance(EmbeddedInstance):
         self.twice: list[str] = []
         self._marked: dict[int, Mark] = {}
         self.dies_in: tuple[str, bool] | None = None
+        self.refuses_moves = False
+        self.refused: set[int] = set()
 
     def now(self) -> float:
         return super().now() + self.skew
@@ -91,6 +95,13 @@ class WatchedInstance(EmbeddedInstance):
                 self._marked[jobid] = mark
         with self._dying("set_marks"):
             return super().set_marks(marks)
+
+    def move_jobs(self, jobids: Collection[int], queue: str) -> Mapping[int, str]:
+        with self._dying("move_jobs"):
+            if not self.refuses_moves:
+                return super().move_jobs(jobids, queue)
+            self.refused.update(jobids)
+            return dict.fromkeys(jobids, "not now")
 
     def drain(self, ranks: Collection[int], reason: str) -> None:
         with self._dying("drain"):
@@ -180,15 +191,27 @@ class Provider(MockBurst):
         books: Its cloud.
         gate: It answers only while this is set.
         adopts: Whether it tells how the bursts are that it lists.
+        queue: The queue of its nodes; empty for none.
     """
 
     def __init__(
-        self, dataclass: BurstParameters, books: Books, gate: threading.Event, *, adopts: bool
+        self,
+        dataclass: BurstParameters,
+        books: Books,
+        gate: threading.Event,
+        *,
+        adopts: bool,
+        queue: str = "",
     ) -> None:
         super().__init__(dataclass)
+        self._queue = queue
         self._books = books
         self._gate = gate
         self._adopts = adopts
+
+    @property
+    def queue(self) -> str:
+        return self._queue
 
     @property
     def cloud(self) -> Books:

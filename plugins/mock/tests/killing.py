@@ -19,7 +19,7 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,6 +53,12 @@ NODES_OF_STEP = {0: (1, 2, 4), 1: (1,), 3: (2, 3), 6: (1,)}
 def _failures(*kinds: FailureKind) -> list[Failure]:
     return [Failure(kind) for kind in kinds]
 
+
+STOPPED_STEPS, REFUSING_STEPS = range(2, 4), range(1, 5)
+"""In which steps the queue of the jobs is stopped, and no job is moved to another."""
+
+QUEUE_OF = {"mute": "night"}
+"""Clouds whose nodes are those of a queue."""
 
 NODES_OF_ISOLATED = {0: (2, 3, 5), 1: (2,), 3: (3, 4), 6: (2,)}
 """The same where each job gets nodes of its own: half of them are some, too."""
@@ -104,7 +110,7 @@ class Runs(MockBurst):
 
 def make_world(*, isolated: bool = False) -> World:
     """Return a world of three clouds that fail in all the ways that clouds do."""
-    instance = EmbeddedInstance()
+    instance = EmbeddedInstance(queues={"day": (), "night": ()})
     clouds = {
         "full": ([NodeType("a", 4, price=1.0, max_nodes=8)], [Failure(FailureKind.NO_CAPACITY, 2)]),
         "flaky": (
@@ -147,14 +153,24 @@ class ScenarioWorld(World):
                         "version": 1,
                         "resources": [{"type": "node", "count": nodes, "with": [slot]}],
                         "tasks": [{"command": ["x"], "slot": "task", "count": {"per_slot": 1}}],
-                        "attributes": {"system": {"duration": 40.0, "burstable": True}},
-                    }
+                        "attributes": {
+                            "system": {"duration": 40.0, "burstable": True, "queue": "day"}
+                        },
+                    },
+                    userid=os.getuid(),  # isolated bursts run no other user's jobs
                 )
             )
         if self.step not in self.begun:
             self._write_memos()
+            self.instance.set_queue("day", started=self.step not in STOPPED_STEPS)
         self.begun.add(self.step)
         return self.step
+
+    def move_jobs(self, jobids: Collection[int], queue: str) -> Mapping[int, str]:
+        """Move jobs, or refuse to."""
+        if self.step in REFUSING_STEPS:
+            return dict.fromkeys(jobids, "not now")
+        return self.instance.move_jobs(jobids, queue)
 
     def _write_memos(self) -> None:
         """Have users write memos on their jobs: forged ones, and none where there was one."""
@@ -225,7 +241,11 @@ def act(address: str, state: Path, kill_at: int | None, *, isolated: bool = Fals
     with FluxBurst(RemoteInstance(call), config=Config(policy=POLICY), state_dir=state) as client:
         for name in ("full", "flaky", "mute"):
             client.plugins[name] = RemotePlugin(
-                name, call, adopts=name == "flaky", isolated=isolated
+                name,
+                call,
+                adopts=name == "flaky",
+                isolated=isolated,
+                queue="" if isolated else QUEUE_OF.get(name, ""),
             )
             client.hooks.register(client.plugins[name], name)
         while not call("world", "finished"):

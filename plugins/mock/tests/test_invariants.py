@@ -55,7 +55,9 @@ TYPES = {
     "mute": [NodeType("c", 4, price=3.0, max_nodes=6)],
 }
 SECONDS = st.sampled_from((1.0, 25.0, 40.0, 60.0, 90.0, 290.0, 1800.0, 4 * 3600.0))
-METHODS = ("set_marks", "drain", "undrain", "cancel_jobs")
+METHODS = ("set_marks", "move_jobs", "drain", "undrain", "cancel_jobs")
+QUEUE_OF = {"mute": "night"}
+"""Clouds whose nodes are those of a queue, to which jobs are moved."""
 CLOUDS = st.sampled_from(tuple(TYPES))
 
 
@@ -172,7 +174,13 @@ class Bursting(RuleBasedStateMachine):
     def _factory(self, name: str) -> Callable[[BurstParameters], Provider]:
         def make(_: BurstParameters) -> Provider:
             parameters = BurstParameters(TYPES[name], Duration(20.0))
-            return Provider(parameters, self.books[name], self.gate, adopts=name == "flaky")
+            return Provider(
+                parameters,
+                self.books[name],
+                self.gate,
+                adopts=name == "flaky",
+                queue=QUEUE_OF.get(name, ""),
+            )
 
         return make
 
@@ -192,6 +200,8 @@ class Bursting(RuleBasedStateMachine):
     @rule(jobs=st.lists(JOBS, min_size=1, max_size=4))
     def submit(self, jobs: Jobs) -> None:
         for spec, user, urgency in jobs:
+            if not self.instance.queues()[spec["attributes"]["system"]["queue"]].enabled:
+                continue
             job = self.instance.submit(spec, userid=user, urgency=urgency)
             self.submitted.append(job)
             self.queues[job] = self.instance.job(job).queue
@@ -304,6 +314,14 @@ class Bursting(RuleBasedStateMachine):
     @rule(method=st.sampled_from(METHODS), before=st.booleans())
     def have_it_die(self, method: str, before: bool) -> None:
         self.instance.dies_in = (method, before)
+
+    @rule(queue=st.sampled_from(QUEUES), started=st.booleans(), enabled=st.booleans())
+    def stop_or_start_a_queue(self, queue: str, started: bool, enabled: bool) -> None:
+        self.instance.set_queue(queue, started=started, enabled=enabled)
+
+    @rule(refuses=st.booleans())
+    def have_moves_refused(self, refuses: bool) -> None:
+        self.instance.refuses_moves = refuses
 
     @precondition(lambda self: any(books.machines for books in self.books.values()))
     @rule(data=st.data())
@@ -556,7 +574,7 @@ class Bursting(RuleBasedStateMachine):
         now = self.instance.now()
         for placement in self._assigned().values():
             job = self.instance.job(placement.job)
-            if placement.burst and not job.not_startable:
+            if placement.burst and not job.not_startable and not self._is_closed(job):
                 self.wanted_at[placement.burst] = now
 
     @invariant()
@@ -568,8 +586,14 @@ class Bursting(RuleBasedStateMachine):
 
     @invariant()
     def no_memo_moves_a_job_or_changes_its_urgency(self) -> None:
+        assigned = self._assigned()
         for job in self.instance.pending_jobs():
-            assert job.queue == self.queues[job.id]
+            allowed = {self.queues[job.id]}
+            if job.id in assigned:
+                allowed.add(QUEUE_OF.get(assigned[job.id].plugin, ""))
+            if job.id in self.instance.refused:
+                allowed.add("night")  # it could not be moved back
+            assert job.queue in allowed
             assert job.urgency == self.urgencies[job.id]
 
     def _assigned(self) -> dict[int, Placement]:
@@ -582,6 +606,8 @@ class Bursting(RuleBasedStateMachine):
         for job in self._assigned().values():
             if job.burst and job.plugin not in failed:
                 assert job.burst in live, f"{job} waits for what is not there"
+                closed = self._is_closed(self.instance.job(job.job))
+                assert not closed, f"{job} keeps a burst, though its queue is closed"
         self._check_idle()
 
     def _check_idle(self) -> None:
@@ -614,6 +640,9 @@ class Bursting(RuleBasedStateMachine):
             assert decision.outcome is not Outcome.NOT_SELECTED
             assert (decision.outcome is Outcome.GIVEN) <= (job.id in assigned)
 
+    def _is_closed(self, job: Job) -> bool:
+        return bool(self.instance.queues()[job.queue].why_closed)
+
     def _may_burst(self, job: Job) -> bool:
         return bool(job.burstable) and not job.not_startable
 
@@ -622,6 +651,9 @@ class Bursting(RuleBasedStateMachine):
     def _end(self) -> None:
         """Let all of it come to an end, and look at what is left."""
         self.instance.dies_in = None
+        self.instance.refuses_moves = False
+        for queue in QUEUES:
+            self.instance.set_queue(queue, started=True, enabled=True)
         for name in TYPES:
             self._provider(name).injector.clear()
         for _ in range(12):

@@ -54,6 +54,10 @@ class World:
             found = getattr(target, name)
             return found(*arguments) if callable(found) else found
 
+    def move_jobs(self, jobids: Collection[int], queue: str) -> Mapping[int, str]:
+        """Move jobs to another queue."""
+        return self.instance.move_jobs(jobids, queue)
+
     def _note_marks(self, marks: Mapping[int, Mark | None]) -> None:
         """Note a job that is given to one burst while it is given to another."""
         for jobid, mark in marks.items():
@@ -170,7 +174,7 @@ class RemoteInstance:
         return dict(self._call("instance", "jobspec", jobid))
 
     def move_jobs(self, jobids: Collection[int], queue: str) -> Mapping[int, str]:
-        return dict(self._call("instance", "move_jobs", list(jobids), queue))
+        return dict(self._call("world", "move_jobs", list(jobids), queue))
 
     def drain(self, ranks: Collection[int], reason: str) -> None:
         self._call("instance", "drain", list(ranks), reason)
@@ -204,12 +208,18 @@ class RemotePlugin(BurstPlugin):
         *,
         adopts: bool = False,
         isolated: bool = False,
+        queue: str = "",
     ) -> None:
         super().__init__(BurstParameters())
         self._isolated = isolated
+        self._queue = queue
         self.name = name
         self._call = call
         self._adopts = adopts
+
+    @property
+    def queue(self) -> str:
+        return self._queue
 
     @property
     def isolated(self) -> bool:
