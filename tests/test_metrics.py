@@ -294,7 +294,7 @@ def test_without_prometheus_client_it_is_said_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(RequestError, match=r"pip install 'fluxburst\[metrics\]'"):
+    with pytest.raises(RequestError, match=r"pip install prometheus-client"):
         Metrics()
 
 

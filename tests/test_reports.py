@@ -247,7 +247,7 @@ def test_status_shows_everything_at_once(run: Run, state: Path, tmp_path: Path) 
     assert now["missing"] == {"gone": ["gone-1"]}
     assert (now["holder"], now["unreachable"]) == (None, None)
     out = run("status", MOCK[0], config, "--state-dir", str(state))[1]
-    assert "pip install fluxburst-gone" in out
+    assert "install the package that offers gone" in out
     assert "no such zone" in out
 
 
@@ -412,7 +412,7 @@ def test_bursts_of_a_plugin_that_is_not_loaded_are_left_and_named(run: Run, stat
     status, _, err = run("unburst", "--all", "--verify", *MOCK, "--state-dir", str(state))
     assert status == 1
     assert "plugin gone: burst gone-1 may be there" in err
-    assert "pip install fluxburst-gone" in err
+    assert "install the package that offers gone" in err
 
 
 # --- logging -------------------------------------------------------------------------------

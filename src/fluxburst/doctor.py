@@ -224,7 +224,7 @@ class Doctor:
         if binding:
             yield ok(f"the Python binding is that of Flux {binding}")
         else:
-            yield wrong("Flux's Python binding is not found", "pip install 'fluxburst[flux]'")
+            yield wrong("Flux's Python binding is not found", _BINDING)
         try:
             version = self._instance.attribute("version")
             name = self._instance.name
@@ -401,7 +401,7 @@ class Doctor:
         try:
             importlib.import_module("prometheus_client")
         except ImportError:
-            yield wrong("metrics need prometheus-client", "pip install 'fluxburst[metrics]'")
+            yield wrong("metrics need prometheus-client", "pip install prometheus-client")
             return
         if metering.port is not None:
             try:
@@ -468,6 +468,7 @@ class Doctor:
             yield ok("none is open")
 
 
+_BINDING = "pip install ply flux-python==VERSION, with that of the running Flux ('flux --version')"
 _REACH = "check the way to its provider: network, proxy, name, and that it is up"
 
 AWAY = (FluxUnavailableError, InstanceError)

@@ -1,7 +1,7 @@
 """Metrics for Prometheus, on a port or in a file of node_exporter's textfile collector.
 
-Needs prometheus-client: ``pip install 'fluxburst[metrics]'``. Costs are in the currency of the
-plugins' prices. ``node_type`` is empty where a plugin has none.
+Needs prometheus-client, the extra ``metrics``. Costs are in the currency of the plugins' prices;
+where a plugin has no node types, ``node_type`` is empty.
 
 ======================================== ========= ====================== =========================
 name                                     type      labels                 what
@@ -86,7 +86,7 @@ def _prometheus() -> ModuleType:
     except ImportError as error:
         raise RequestError(
             f"metrics need prometheus-client, which cannot be imported ({error}): "
-            "pip install 'fluxburst[metrics]'"
+            "pip install prometheus-client"
         ) from error
     return prometheus_client
 

@@ -36,9 +36,24 @@ class Remaining:
         return f"plugin {self.plugin}: {what} may be there: {self.why}; {self.advice}"
 
 
+_IN_A_CHECKOUT = {
+    "local": ("local",),
+    "mock": ("mock",),
+    "kubernetes": ("kubernetes",),
+    "compute_engine": ("compute-engine",),
+    "gke": ("kubernetes", "compute-engine", "gke"),
+    "eks": ("kubernetes", "eks"),
+}
+"""For each plugin of fluxburst's own, what is to be installed for it."""
+
+
 def install_advice(plugin: str) -> str:
-    """Return how to get a plugin that is not installed, by the convention of packages' names."""
-    return f"pip install fluxburst-{plugin}"
+    """Return how to get a plugin that is not installed; no index has those of fluxburst."""
+    folders = _IN_A_CHECKOUT.get(plugin.replace("-", "_"))
+    if folders is None:
+        return f"install the package that offers {plugin} from where its author has it"
+    paths = " ".join(f"./plugins/{folder}" for folder in folders)
+    return f"in a checkout of fluxburst: pip install . {paths}"
 
 
 def names_there(plugin: BurstPlugin) -> frozenset[str]:

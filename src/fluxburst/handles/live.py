@@ -76,8 +76,9 @@ def _import_flux() -> Any:
         return importlib.import_module("flux")
     except ImportError as error:
         raise FluxUnavailableError(
-            f"no Flux: its Python bindings cannot be imported ({error}); install fluxburst[flux] "
-            "where libflux-core is found, or use an embedded instance (--mock)"
+            f"no Flux: its Python bindings cannot be imported ({error}); install flux-python of "
+            "the same version, and ply, where libflux-core is found, or use an embedded instance "
+            "(--mock)"
         ) from error
 
 
