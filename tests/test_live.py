@@ -30,7 +30,7 @@ needs_flux = pytest.mark.skipif(not flux_available(), reason="no live Flux")
 @pytest.fixture
 def flux() -> Iterator[Flux]:
     with running_flux() as running:
-        running("queue", "stop", "--all")
+        running("resource", "drain", "0")
         yield running
 
 

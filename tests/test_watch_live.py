@@ -148,7 +148,6 @@ class Site:
 
 def occupy(flux: Flux) -> None:
     """Have no room on the instance's own node, and nothing that starts on it."""
-    flux("queue", "stop", "--all")
     flux("resource", "drain", "0")
 
 
@@ -313,10 +312,12 @@ def test_the_service_survives_the_brokers_restart_and_the_instance_is_the_same(
             submit(first)
             site.manager.until("STATUS=1 bursts")
             before = site.bursts(first)
+            first("queue", "stop", "--all")
         with running_flux(keep=keep) as again:
             # A ledger of another instance would be refused.
             assert [burst["name"] for burst in site.bursts(again)] == [before[0]["name"]]
             occupy(again)
+            again("queue", "start", "--all")
             submit(again)
             site.manager.until("STATUS=2 bursts")
             assert site.stop(service) == 0
