@@ -86,6 +86,8 @@ class BurstPlugin:
     """
 
     _param_dataclass: ClassVar[type[Any]] = BurstParameters
+    _instance_name: Callable[[], str] = str
+    _tag: str = ""
     name: str = ""
 
     def __init__(self, dataclass: Any, **kwargs: Any) -> None:
@@ -93,8 +95,6 @@ class BurstPlugin:
         self.jobs: dict[int, Job] = {}
         self.bursts: dict[str, Burst] = {}
         self.planned: tuple[Burst, ...] = ()
-        self._instance_name: Callable[[], str] = str
-        self._tag = ""
 
     def belongs_to(self, instance_name: Callable[[], str]) -> None:
         """Learn how the instance is called that it serves; the client says so before all else."""
