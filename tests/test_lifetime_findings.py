@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 from support import Elsewhere, job, spec
 
 from fluxburst import Duration, Job, NodeType
+from fluxburst.handles import live_queues
+from fluxburst.handles.rpc import Requests
 from fluxburst.lifespans import Lifespans
 from fluxburst.lifetime_findings import LifetimeFindings
 from fluxburst.policy import Lifetimes
@@ -114,3 +117,35 @@ def test_jobs_longer_than_a_lease_that_nobody_renews_are_a_warning() -> None:
     assert level == "warning"
     assert "may run longer than a lease of 1h, which only a service renews" in what
     assert found(Elsewhere("cloud", NODE), jobs, served=True)[0][0] == "ok"
+
+
+def limits_told(config: Any) -> dict[str, tuple[float | None, float | None]]:
+    """Return the durations of queues as they are read from what a live Flux answers."""
+
+    class Answers:
+        def ask_each(self, asked: Sequence[tuple[str, Any, int]]) -> list[Any]:
+            answers = {
+                "job-manager.queue-list": {"queues": ["batch", "debug"]},
+                "config.get": config,
+                "job-manager.queue-status": {"enable": True, "start": True},
+            }
+            return [answers[topic] for topic, *_ in asked]
+
+    queues = live_queues.ask(cast(Requests, Answers()))
+    return {name: (queue.duration, queue.longest) for name, queue in queues.items()}
+
+
+def test_durations_of_queues_are_those_of_their_policy_or_else_of_the_instances() -> None:
+    """As flux-config-policy(5) has it; a duration is text, or a number of seconds."""
+    defaults = {"defaults": {"system": {"duration": 60}}}
+    everywhere = {"limits": {"duration": "2h"}, "jobspec": defaults}
+    debug = {"policy": {"limits": {"duration": "30m"}}}
+    config = {"policy": everywhere, "queues": {"batch": {}, "debug": debug}}
+    assert limits_told(config) == {"batch": (60.0, 7200.0), "debug": (60.0, 1800.0)}
+    assert limits_told({}) == {"batch": (0.0, 0.0), "debug": (0.0, 0.0)}
+    assert limits_told({"policy": {"limits": {"duration": "inf"}}})["batch"] == (0.0, 0.0)
+
+
+def test_durations_that_cannot_be_read_are_not_known() -> None:
+    assert limits_told(OSError("refused"))["batch"] == (None, None)
+    assert limits_told({"policy": {"limits": {"duration": "soon"}}})["batch"] == (0.0, None)
