@@ -51,7 +51,7 @@ def run_commands(
         cwd: Where to run it.
         environment: What to add to an environment outside of any instance.
     """
-    begins = re.compile(r" init \./elastic .* start \./elastic ", re.DOTALL)
+    begins = re.compile(r" init \./elastic .*( start \./elastic |\./elastic/start )", re.DOTALL)
     (commands,) = [block for block in blocks(text, "sh") if begins.search(block)]
     commands = commands.replace(" init ./elastic ", f" init ./elastic --port {free_port()} ")
     return subprocess.run(
