@@ -156,16 +156,6 @@ def test_a_job_takes_along_the_variables_that_are_asked_for(grown: Growing, tmp_
 
 @pytest.mark.flux
 @live
-def test_only_jobs_of_this_user_are_taken_as_they_would_run_as_this_user(grown: Growing) -> None:
-    plugin = grown.local()
-    job_on_two_nodes(grown, "true")
-    (job,) = grown.client().instance.pending_jobs()
-    assert plugin.schedule(job)
-    assert not plugin.schedule(job.but(userid=job.user + 1))
-
-
-@pytest.mark.flux
-@live
 def test_a_lead_that_is_killed_fails_the_burst_and_the_job_is_free_again_once_it_has_ended(
     grown: Growing, tmp_path: Path
 ) -> None:

@@ -247,7 +247,8 @@ class LocalBurst(ElasticPlugin):
             if name not in isolated_bursts
         }
         for name in isolated_bursts:
-            known = Burst(name, self.name, "", 0, isolated=True)
+            hosts = launched[name].hosts if name in launched else ()
+            known = Burst(name, self.name, "", max(1, len(hosts)), isolated=True)
             try:
                 bursts[name] = self._as_told(known, launched.get(name))
             except BurstError as error:  # of this one alone that cannot be told
@@ -378,7 +379,7 @@ class LocalBurst(ElasticPlugin):
         """Return an adopted burst with its type and size."""
         known = [nodes[host] for host in burst.hostnames if host in nodes]
         node_type = _type_name(known[0].cores, known[0].gpus) if known else ""
-        size = len(burst.hostnames)
+        size = len(burst.hostnames) or burst.nodes  # of an isolated one the hosts are not told
         return replace(burst, node_type=node_type, nodes=size, price=self.params.price)
 
     def _declared(self) -> list[Node]:
