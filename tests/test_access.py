@@ -19,9 +19,9 @@ NOBODY = pwd.getpwnam("nobody").pw_uid
 class Broker:
     """What a broker answers: which roles a connection has, and whose the instance is."""
 
-    def __init__(self, rolemask: int, owner: int) -> None:
+    def __init__(self, rolemask: int, owner: int, user: int = 0) -> None:
         self._answers = {
-            "broker.ping": {"userid": 0, "rolemask": rolemask, "rank": 0},
+            "broker.ping": {"userid": user, "rolemask": rolemask, "rank": 0},
             "attr.get": {"value": str(owner), "flags": 1},
         }
 
@@ -41,6 +41,27 @@ def test_whom_flux_takes_for_the_owner_may_do_all(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "getuid", lambda: 0)
     broker: Any = Broker(ROOT_OWNER, NOBODY)
     access.check_owner(broker)
+
+
+def test_root_with_the_owners_rights_may_read_and_not_burst() -> None:
+    """Brokers of root's run no guests' jobs, and his ledger knows nothing of the owner's bursts."""
+    broker: Any = Broker(ROOT_OWNER, NOBODY)
+    with pytest.raises(NotOwnerError) as refused:
+        access.check_owner(broker, to_act=True)
+    assert f"only the instance's owner, nobody (user {NOBODY}), may burst" in str(refused.value)
+    assert str(refused.value).endswith("use: sudo -u nobody fluxburst …")
+
+
+def test_the_owner_may_burst_as_the_broker_knows_him(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 4242)  # his id where he came from
+    broker: Any = Broker(OWNER, NOBODY, user=NOBODY)
+    access.check_owner(broker, to_act=True)
+
+
+def test_an_owner_without_a_name_is_given_to_sudo_by_his_number() -> None:
+    broker: Any = Broker(ROOT_OWNER, 4294967290)
+    with pytest.raises(NotOwnerError, match=r"use: sudo -u '#4294967290' fluxburst"):
+        access.check_owner(broker, to_act=True)
 
 
 def test_a_guest_is_told_whose_rights_it_takes_and_what_he_can_do(

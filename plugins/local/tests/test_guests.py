@@ -62,6 +62,19 @@ def test_root_is_judged_by_flux_in_all_commands(
         assert ("unless allow-root-owner = true" in done.stderr) != allowed
 
 
+@pytest.mark.parametrize("command", ["run", "unburst"])
+def test_root_is_not_the_owner_where_something_is_started_or_ended(
+    site: Site, command: str
+) -> None:
+    config = str(site.directory / "fluxburst.toml")
+    every = ["--all"] if command == "unburst" else []
+    done = site.root.fluxburst("--config", config, command, *every)
+    assert done.returncode, done.stdout
+    said = " ".join(done.stderr.split())
+    assert f"use: sudo -u {site.owner.name} fluxburst" in said
+    assert site.owner.flux("resource", "drain", "-no", "{ranks}") == ""
+
+
 def test_an_isolated_burst_is_not_for_a_guests_job(site: Site, tmp_path: Path) -> None:
     job = site.guest.flux("submit", "-N3", "--setattr=burstable", "id")
     isolated = site.owner.home / "isolated.toml"

@@ -137,7 +137,7 @@ class RemoteInstance:
     def nodes(self) -> tuple[Node, ...]:
         return tuple(self._call("instance", "nodes"))
 
-    def check_owner(self) -> None:
+    def check_owner(self, *, to_act: bool = False) -> None:
         """Whoever made it owns it."""
 
     def scheduler(self) -> Scheduler:

@@ -23,17 +23,28 @@ _OWN_JOBS = (
 )
 
 
-def check_owner(requests: Requests) -> None:
+def check_owner(requests: Requests, *, to_act: bool = False) -> None:
     """Check that the instance takes this process for its owner.
+
+    Args:
+        requests: A connection to the instance.
+        to_act: It has to be the owner, rather than root with the owner's rights. What root starts
+            runs as root, and what he starts is in a ledger that the owner does not read.
 
     Raises:
         NotOwnerError: if it does not, with what can be done.
         OSError: if it does not answer.
     """
     answer = requests.ask("broker.ping", {})
-    if not answer["rolemask"] & OWNER:
-        owner = requests.ask("attr.get", {"name": "security.owner"})["value"]
-        raise NotOwnerError(_of_owner(str(owner)))
+    has_rights = bool(answer["rolemask"] & OWNER)
+    if has_rights and not to_act:
+        return
+    owner = str(requests.ask("attr.get", {"name": "security.owner"})["value"])
+    if not has_rights:
+        raise NotOwnerError(_of_owner(owner))
+    # As the broker knows the user, who may have come from another host.
+    if owner != str(answer["userid"]):
+        raise NotOwnerError(_to_act(owner))
 
 
 def refused(error: OSError) -> NotOwnerError | None:
@@ -51,9 +62,26 @@ def refused(error: OSError) -> NotOwnerError | None:
     return None
 
 
+def _to_act(owner: str) -> str:
+    who = _owner_of(owner)
+    return (
+        f"only the instance's owner, {who}, may burst: what {_name_of(os.getuid())} starts would "
+        f"run as the wrong user; use: sudo -u {_account(who)} fluxburst …"
+    )
+
+
+def _owner_of(owner: str) -> str:
+    return _name_of(int(owner) if owner.isdecimal() else -1)
+
+
+def _account(who: str) -> str:
+    """Return how ``sudo -u`` is told of a user: by name, or by ``#UID``."""
+    first, _, rest = who.partition(" ")
+    return f"'#{rest}'" if first == "user" and not rest.startswith("(") else first
+
+
 def _of_owner(owner: str) -> str:
-    uid = int(owner) if owner.isdecimal() else -1
-    who = _name_of(uid)
+    who = _owner_of(owner)
     me = _name_of(os.getuid())
     needs = f"this needs the rights of the instance's owner, {who}; {me} is a guest"
     account = who.partition(" ")[0]

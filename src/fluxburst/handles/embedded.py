@@ -188,7 +188,7 @@ class EmbeddedInstance:
         """Return every node, by rank."""
         return tuple(self._nodes[rank] for rank in sorted(self._nodes))
 
-    def check_owner(self) -> None:
+    def check_owner(self, *, to_act: bool = False) -> None:
         """Whoever made it owns it."""
 
     def scheduler(self) -> Scheduler:

@@ -247,14 +247,14 @@ class LiveInstance:
                 raise _answered("for its nodes", answer) from answer
         return nodes_from_status(*answers)
 
-    def check_owner(self) -> None:
-        """Check that the instance takes this process for its owner.
+    def check_owner(self, *, to_act: bool = False) -> None:
+        """Check that the instance takes this process for its owner, or that it is the owner's.
 
         Raises:
-            NotOwnerError: if it does not, with what can be done.
+            NotOwnerError: if that is not so, with what can be done.
         """
         with self._asking("who its owner is") as requests:
-            access.check_owner(requests)
+            access.check_owner(requests, to_act=to_act)
 
     def scheduler(self) -> Scheduler:
         """Return the rules of the module that provides the service ``sched`` (RFC 27)."""

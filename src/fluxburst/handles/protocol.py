@@ -109,11 +109,14 @@ class Instance(Protocol):
         """Return every node the instance knows, up or down, by rank."""
         ...
 
-    def check_owner(self) -> None:
+    def check_owner(self, *, to_act: bool = False) -> None:
         """Check that this process has the rights of the instance's owner.
 
+        Args:
+            to_act: Check that it is the owner's: root may have the rights, and is not the owner.
+
         Raises:
-            NotOwnerError: if it has not.
+            NotOwnerError: if it has not, or is not.
         """
         ...
 

@@ -148,11 +148,12 @@ class LedgerPlace:
 
         Raises:
             HeldError: if another client holds it, saying which.
+            NotOwnerError: if this process is not the instance's owner's, root's included.
             LedgerError: if the ledger cannot be opened for writing.
         """
         if self.held:
             return False
-        self._check_owner()
+        self._check_owner(to_act=True)
         directory = self.directory
         if directory is not None:
             try:
@@ -210,13 +211,13 @@ class LedgerPlace:
         assert directory is not None
         return Ledger(directory / FILE, self._instance.name, read_only=True)
 
-    def _check_owner(self) -> None:
+    def _check_owner(self, *, to_act: bool = False) -> None:
         """Have a guest told so at once: an empty ledger of his own would tell him nothing.
 
         An instance that is away decides on nobody's rights, and its ledger can be read.
         """
         with suppress(FluxUnavailableError, InstanceError):
-            self._instance.check_owner()
+            self._instance.check_owner(to_act=to_act)
 
     def _shared(self) -> Ledger:
         if self._instance not in _in_memory:
