@@ -204,6 +204,31 @@ def test_a_job_that_could_not_start_on_a_burst_lets_it_be() -> None:
         assert entry.burst.state is BurstState.READY
 
 
+def test_a_job_that_is_larger_than_all_that_is_up_lets_a_burst_be() -> None:
+    """Schedulers that accept jobs larger than the instance have one pend for ever."""
+    with World() as world:
+        first = world.submit(2 * HOUR, runs=HOUR)
+        world.client.run_burst()
+        world.watch(MINUTE)
+        large = world.instance.submit(spec(9, 8, exclusive=False, duration=3 * HOUR))
+        world.watch(5 * MINUTE)
+        (entry,) = world.entries()
+        assert entry.burst.state is BurstState.READY
+        world.watch_until(lambda: world.result(first))
+        assert world.is_pending(large)
+
+
+def test_a_job_that_fits_once_all_that_is_up_is_free_drains_a_burst() -> None:
+    with World() as world:
+        for _ in range(2):
+            world.submit(2 * HOUR, runs=HOUR)
+        world.client.run_burst()
+        world.watch(MINUTE)
+        world.instance.submit(spec(2, 8, exclusive=False, duration=3 * HOUR))
+        world.watch(MINUTE)
+        assert {entry.burst.state for entry in world.entries()} == {BurstState.DRAINING}
+
+
 def test_a_burst_by_hand_is_left_to_who_asked_for_it() -> None:
     with World(lease=HOUR) as world:
         world.client.request_bursts(1, None)

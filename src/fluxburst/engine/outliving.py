@@ -1,7 +1,8 @@
 """Jobs that Flux may start on nodes that they would outlive.
 
 Flux does not know when nodes end: it starts whatever fits. So a burst that a job is about to
-outlive is drained, and what waits for it is assigned anew. Jobs that wait for that very burst go
+outlive is drained, and what waits for it is assigned anew. A job that would not fit on all the
+nodes that are up, were they free, cannot start there, and drains nothing. Jobs that wait for that very burst go
 first, where all of them are short enough: it stays as long as one of them waits. One that was asked
 for by hand is whoever's who asked: it stays.
 """
@@ -10,15 +11,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from fluxburst.bursts import BurstState
 from fluxburst.constraints import Constraint, compiled
 from fluxburst.engine.backlog import Backlog
 from fluxburst.engine.spans import Spans
 from fluxburst.errors import FluxburstError
-from fluxburst.fitting import could_fit
+from fluxburst.fitting import could_fit, fits_now
 from fluxburst.fluids import format_f58
 from fluxburst.jobs import Job
 from fluxburst.jobspec import Chunk
@@ -45,6 +47,7 @@ class Outliving:
         self._spans = spans
         self._shapes: Sequence[_Shape] = ()
         self._looked_at = -math.inf
+        self._room = _Room(())
 
     def why_too_late(self, entry: Entry, now: float) -> str:
         """Return why a burst that is still coming is given up; empty where it can go on."""
@@ -71,8 +74,18 @@ class Outliving:
         if found is None and not any(self._backlog.keeps(job.id) for job in waiting):
             own = [node for node in nodes if node.hostname in burst.hostnames]
             longer = itertools.takewhile(lambda one: one.needed > left, self._longest_first(now))
-            found = next((one.job for one in longer if one.could_use(own)), None)
+            room = self._room_of(nodes, own)
+            could = (one.job for one in longer if one.could_use(own) and room.has_for(one))
+            found = next(could, None)
         return "" if found is None else self._say(found, left)
+
+    def _room_of(self, nodes: Sequence[Node], own: Sequence[Node]) -> _Room:
+        """Return what there is to start jobs on; it is the same for all bursts that are up."""
+        if not all(node.usable for node in own):
+            return _Room(nodes, own)
+        if self._room.nodes is not nodes:
+            self._room = _Room(nodes)
+        return self._room
 
     def _say(self, job: Job, left: float) -> str:
         """Return that a job may outlive a burst that has so many seconds left for jobs."""
@@ -131,3 +144,39 @@ class _Shape:
             for node in nodes
             for chunk in self.chunks
         )
+
+
+class _Room:
+    """The nodes that jobs may start on, as if none had any of them.
+
+    Args:
+        nodes: The instance's nodes, of which those count that are up and not drained.
+        own: Those of a burst, which count in any case.
+    """
+
+    def __init__(self, nodes: Sequence[Node], own: Collection[Node] = ()) -> None:
+        self.nodes = nodes
+        self._own = {node.hostname for node in own}
+        self._fits: dict[tuple[object, ...], bool] = {}
+
+    @cached_property
+    def _free(self) -> tuple[Node, ...]:
+        return tuple(
+            replace(
+                node,
+                free_cores=node.cores,
+                free_gpus=node.gpus,
+                free_memory=node.memory,
+                up=True,
+                drained=False,
+            )
+            for node in self.nodes
+            if node.usable or node.hostname in self._own
+        )
+
+    def has_for(self, shape: _Shape) -> bool:
+        """Whether all of a job fits."""
+        key = (shape.chunks, shape.constraint)
+        if key not in self._fits:
+            self._fits[key] = fits_now(shape.chunks, self._free, shape.constraint)
+        return self._fits[key]
