@@ -6,6 +6,7 @@ import json
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Protocol
 
 import pytest
@@ -637,17 +638,24 @@ def test_queues_are_told_with_their_state_and_who_may_run_there(pair: World) -> 
     pair.start_scheduling()
     pair.stop("burst", "maintenance")
     pair.disable("batch", "closed")
+    batch, burst = queue("batch", requires=("lead",)), queue("burst", requires=("burst",))
     assert pair.instance().queues() == {
-        "batch": Queue("batch", enabled=False, why_disabled="closed", requires=("lead",)),
-        "burst": Queue("burst", started=False, why_stopped="maintenance", requires=("burst",)),
+        "batch": replace(batch, enabled=False, why_disabled="closed"),
+        "burst": replace(burst, started=False, why_stopped="maintenance"),
     }
 
 
 def test_an_instance_without_named_queues_has_one(world: World) -> None:
     world.start_scheduling()
-    assert world.instance().queues() == {"": Queue("")}
+    assert world.instance().queues() == {"": queue("")}
     world.stop("", "maintenance")
-    assert world.instance().queues() == {"": Queue("", started=False, why_stopped="maintenance")}
+    stopped = replace(queue(""), started=False, why_stopped="maintenance")
+    assert world.instance().queues() == {"": stopped}
+
+
+def queue(name: str, requires: tuple[str, ...] = ()) -> Queue:
+    """Return a queue whose jobs may run as long as they ask for, or for ever."""
+    return Queue(name, requires=requires, duration=0.0, longest=0.0)
 
 
 def test_a_job_in_a_queue_that_is_stopped_waits_and_in_one_that_is_disabled_it_starts(

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from fluxburst.errors import FormatError, InstanceError
+from fluxburst.errors import FormatError, InstanceError, JobspecError
 from fluxburst.fluids import parse_fluid
 from fluxburst.handles.house import House
 from fluxburst.handles.placing import Allocation, Share, give_back, place, take
@@ -570,7 +570,10 @@ class EmbeddedInstance:
 
     def _fit(self, job: Job, nodes: Mapping[int, Node]) -> Allocation | None:
         needs = self._queues.of(job.queue).requires or ()
-        return place(job, nodes.values(), self._scheduler, needs)
+        try:
+            return place(job, nodes.values(), self._scheduler, needs)
+        except JobspecError:  # a live instance would have refused it when it was submitted
+            return None
 
     def _start(self, record: _Record, allocation: Allocation) -> None:
         job = record.job

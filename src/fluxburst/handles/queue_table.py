@@ -20,7 +20,10 @@ class QueueTable:
 
     def __init__(self, needs: Mapping[str, Collection[str]]) -> None:
         self._named = bool(needs)
-        self._queues = {n: Queue(n, requires=tuple(p)) for n, p in (needs or {"": ()}).items()}
+        self._queues = {
+            name: Queue(name, requires=tuple(properties), duration=0.0, longest=0.0)
+            for name, properties in (needs or {"": ()}).items()
+        }
 
     def all(self) -> Mapping[str, Queue]:
         """Return all of them."""
