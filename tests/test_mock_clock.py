@@ -90,12 +90,13 @@ def test_the_variable_is_heeded_with_mock_as_the_option_is(
     assert str(tmp_path / "by-variable") in out
 
 
-def test_the_demo_leaves_nothing_in_a_state_directory(tmp_path: Path) -> None:
+def test_the_demo_warns_of_nothing_and_leaves_nothing_in_a_state_directory(tmp_path: Path) -> None:
     pytest.importorskip("fluxburst_mock")
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "fluxburst", "demo", "--json"],
         env={"FLUXBURST_STATE_DIR": str(tmp_path), "PATH": ""},
         capture_output=True,
         check=True,
     )
+    assert done.stderr == b""
     assert list(tmp_path.iterdir()) == []
