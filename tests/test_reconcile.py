@@ -164,9 +164,9 @@ def test_a_burst_that_is_in_no_record_is_known_as_it_is() -> None:
 
 
 def test_a_burst_that_is_in_no_record_is_taken_down_once_no_job_runs_on_it() -> None:
-    there = {LOST: replace(failed(LOST), state=BurstState.READY, hostnames=("lost-0",))}
+    there = {LOST: replace(failed(LOST), state=BurstState.READY, hostnames=(f"{LOST}-0",))}
     instance = instance_with()
-    instance.add_nodes(["lost-0"], NODE)
+    instance.add_nodes([f"{LOST}-0"], NODE)
     running = instance.submit(spec(1, 8, duration=100.0))
     instance.advance(0)
     cloud = Cloud(there)
@@ -293,9 +293,9 @@ def test_what_failed_comes_up_again_under_a_name_that_no_burst_had() -> None:
 
 
 def test_a_failed_burst_that_still_runs_jobs_is_left_until_they_have_ended() -> None:
-    there = {OLD: failed(OLD, hostnames=("old-0",), nodes=2)}
+    there = {OLD: failed(OLD, hostnames=(f"{OLD}-0",), nodes=2)}
     instance = instance_with()
-    instance.add_nodes(["old-0"], NODE)
+    instance.add_nodes([f"{OLD}-0"], NODE)
     running = instance.submit(spec(1, 8, duration=100.0))
     instance.advance(0)
     assert instance.jobs_on([0]) == [running]

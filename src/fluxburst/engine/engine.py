@@ -23,6 +23,7 @@ from fluxburst.engine.ownership import Ownership
 from fluxburst.engine.records import Records
 from fluxburst.engine.refusals import Refusals
 from fluxburst.engine.spans import Spans
+from fluxburst.engine.standing import Standing
 from fluxburst.engine.starting import Starting
 from fluxburst.engine.starts import Starts
 from fluxburst.engine.vetting import Vetting
@@ -91,7 +92,7 @@ class Engine:
         self._giver = Giver(hooks, plugins, instance, self.backlog, self.records, self._waiting)
         self._spans = Spans(self.backlog, self.records, policy)
         self._memos = Memos(self.backlog, self.records, self._giver)
-        vetting = Vetting(instance, self.records)
+        vetting = Vetting(instance, self.records, Standing(place))
         self._bringer = Bringer(
             hooks, self.records, vetting, self._giver, self.lanes, policy, self.allowance
         )

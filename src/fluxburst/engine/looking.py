@@ -185,7 +185,7 @@ class Looker:
         wrong = list(seen.wrong)
         refreshed = []
         for burst in seen.refreshed:
-            known = plugin.bursts.get(burst.name, burst)
+            known = self._records.known(burst)
             try:
                 refreshed.append(self._vetting.vetted(burst, known, "refresh()"))
             except BurstError as error:
@@ -205,7 +205,7 @@ class Looker:
         """Return what a plugin says of a burst that it found; None where that cannot be."""
         if found is None:
             return None
-        known = plugin.bursts.get(found.name) or Burst(found.name, plugin.name, "", 0)
+        known = self._records.known(Burst(found.name, plugin.name, "", 0))
         try:
             return self._vetting.vetted(found, known, "adopt()")
         except BurstError as error:

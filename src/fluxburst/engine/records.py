@@ -234,6 +234,11 @@ class Records:
         """Return the loaded plugin of a burst; None if it is not loaded."""
         return self._plugins.get(burst.plugin)
 
+    def known(self, burst: Burst) -> Burst:
+        """Return a burst as it is recorded, whatever its plugin says; as it is if it is not."""
+        entry = self.ledger.entry(burst.name)
+        return burst if entry is None else entry.burst
+
     def live(self, plugin: str | None = None) -> list[Entry]:
         """Return the bursts of which something may be there."""
         return self.ledger.live(plugin)

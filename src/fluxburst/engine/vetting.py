@@ -1,7 +1,9 @@
 """What plugins say of their bursts, held against the clock and what else there is.
 
-A plugin that named the lead's host, or another burst's, would have it drained with its burst. What
-an answer says in itself is looked at where it comes in (:mod:`fluxburst.answers`).
+A plugin that named the lead's host, or a stranger's, would have it drained with its burst, and the
+jobs on it ended. So a host is not taken for a burst's if it was up when that was asked for. Where
+that is not known, as of what is in no record, one that is up has to have the burst's name. What an
+answer says in itself is looked at where it comes in (:mod:`fluxburst.answers`).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from dataclasses import replace
 
 from fluxburst.bursts import COMING_STATES, LIVE_STATES, Burst, BurstState
 from fluxburst.engine.records import Records
+from fluxburst.engine.standing import Standing
 from fluxburst.errors import BurstError
 from fluxburst.handles.protocol import Instance
 from fluxburst.quantities import format_duration
@@ -25,20 +28,28 @@ class Vetting:
     Args:
         instance: The instance.
         records: The client's records.
+        standing: What remembers which nodes were up before bursts were asked for.
     """
 
-    def __init__(self, instance: Instance, records: Records) -> None:
+    def __init__(self, instance: Instance, records: Records, standing: Standing) -> None:
         self._instance = instance
         self._records = records
-        self._up_before: dict[str, frozenset[str]] = {}
+        self._standing = standing
 
-    def note_before(self, bursts: Collection[str]) -> None:
-        """Note which nodes are up before bursts are asked for: these are none of theirs."""
-        live = {entry.burst.name for entry in self._records.live()}
-        for name in self._up_before.keys() - live:
-            del self._up_before[name]
+    def note_before(self, bursts: Collection[str]) -> frozenset[str]:
+        """Note which nodes are up before bursts are asked for: these are none of theirs.
+
+        Returns their hostnames.
+        """
+        up = self._up()
+        self.note_asked(bursts, up)
+        return up
+
+    def note_asked(self, bursts: Collection[str], up: frozenset[str]) -> None:
+        """Note which nodes were up before bursts were asked for that only now have names."""
         if bursts:
-            self._up_before.update(dict.fromkeys(bursts, self._up()))
+            live = {entry.burst.name for entry in self._records.live()}
+            self._standing.note(bursts, up, live)
 
     def vetted(self, burst: Burst, known: Burst, what: str) -> Burst:
         """Return a burst as a plugin answered it, where that can be.
@@ -66,13 +77,15 @@ class Vetting:
         if not new:
             return
         lead = self._instance.name.partition(":")[0]
-        before = self._up_before.get(burst.name, frozenset())
+        before = self._standing.before(burst.name)
         taken = self._taken(burst.name)
         for host in sorted(new):
             if host == lead:
                 yield f"the hostname {host!r}, which is the lead's"
-            if host in before:
+            if before is not None and host in before:
                 yield f"the hostname {host!r}, which was up before it was asked for"
+            if before is None and host in self._up() and not _named_after(host, burst.name):
+                yield f"the hostname {host!r}, which is up, and nothing shows that it is its own"
             if host in taken:
                 yield f"the hostname {host!r}, which is one of burst {taken[host]}"
 
@@ -90,3 +103,8 @@ class Vetting:
 
     def _up(self) -> frozenset[str]:
         return frozenset(node.hostname for node in self._instance.nodes() if node.up)
+
+
+def _named_after(host: str, burst: str) -> bool:
+    """Whether a host has a burst's name, which nobody else's has: it tells the instance, too."""
+    return host == burst or host.startswith(f"{burst}-")

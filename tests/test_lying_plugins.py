@@ -1,0 +1,169 @@
+"""What a plugin says that is not so harms nobody else: nodes, jobs, budgets, and the service."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support import Elsewhere, client_on, named, spec
+
+from fluxburst import Burst, BurstState, Duration, FluxBurst, NodeType
+from fluxburst.errors import BurstErrors
+from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.jobs import JobState
+from fluxburst.nodes import Node
+from fluxburst.policy import Lifetimes, Policy
+from fluxburst.recordings import Recording
+
+NODE = NodeType("node", cores=8, price=1.0, max_nodes=64)
+SHORT = Policy(lifetimes=Lifetimes(max_lifetime=Duration(3600.0)))
+SITE = ("site1", "site2")
+
+
+class Liar(Elsewhere):
+    """Says of its bursts what it is told to; ``there`` is its cloud."""
+
+    def __init__(self, there: dict[str, Burst] | None = None, name: str = "liar") -> None:
+        super().__init__(name, NODE)
+        self.there = {} if there is None else there
+        self.hosts: tuple[str, ...] = ()
+        self.orphans: Sequence[Burst] | None = None
+
+    def create(self, burst: Burst) -> Burst:
+        self.created.append(burst.name)
+        self.there[burst.name] = replace(burst, state=BurstState.STARTING)
+        return self.there[burst.name]
+
+    def refresh(self, burst: Burst) -> Burst:
+        return replace(burst, hostnames=self.hosts or burst.hostnames)
+
+    def adopt(self) -> Sequence[Burst] | None:
+        return self.orphans
+
+    def delete(self, burst: Burst) -> None:
+        super().delete(burst)
+        self.there.pop(burst.name, None)
+
+    def list_bursts(self) -> Collection[str]:
+        return list(self.there)
+
+
+def site() -> EmbeddedInstance:
+    """Return an instance with two nodes of the site."""
+    nodes = [Node(n + 1, host, cores=8, free_cores=8) for n, host in enumerate(SITE)]
+    lead = Node(0, "lead", cores=1, free_cores=1)
+    return EmbeddedInstance(Recording((), (lead, *nodes)), name="lead:/run/flux")
+
+
+def strangers_job(instance: EmbeddedInstance) -> int:
+    """Have somebody's job run on the site's nodes."""
+    running = instance.submit(spec(2, 8, duration=86400.0), userid=4242)
+    instance.advance(1.0)
+    assert instance.job(running).state is JobState.RUN
+    return running
+
+
+def passes(client: FluxBurst, count: int, seconds: float = 60.0) -> list[str]:
+    """Run passes as the service does; return what failed."""
+    said: list[str] = []
+    for _ in range(count):
+        client.instance.advance(seconds)  # type: ignore[attr-defined]
+        try:
+            client.run_pass(everything=True, patience=float("inf"))
+        except BurstErrors as failures:
+            said += map(str, failures.errors)
+    return said
+
+
+def assert_the_site_is_left_alone(instance: EmbeddedInstance, running: int) -> None:
+    assert not any(node.drained for node in instance.nodes())
+    assert instance.job(running).state is JobState.RUN
+
+
+# --- hosts of others -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["refresh", "adopt"])
+def test_hosts_that_were_up_before_are_refused_after_a_restart_too(
+    how: str, tmp_path: Path
+) -> None:
+    instance = site()
+    running = strangers_job(instance)
+    instance.submit(spec(2, 8, burstable=1, duration=60.0))
+    liar = Liar()
+    with client_on(instance, liar, state_dir=tmp_path, policy=SHORT) as client:
+        client.run_burst()
+    again = Liar(liar.there)
+    if how == "refresh":
+        again.hosts = SITE
+    else:
+        there = liar.there.values()
+        again.orphans = [replace(b, state=BurstState.READY, hostnames=SITE) for b in there]
+    with client_on(instance, again, state_dir=tmp_path, policy=SHORT) as client:
+        said = passes(client, 5)
+        assert any("'site1', which was up before" in text for text in said) or how == "refresh"
+        assert all(not entry.burst.hostnames for entry in client.ledger.entries())
+        passes(client, 115)
+        with suppress(BurstErrors):
+            client.run_unburst()
+    assert_the_site_is_left_alone(instance, running)
+    assert set(again.deleted) >= set(liar.created)
+
+
+def test_nodes_that_joined_while_nobody_looked_are_taken_for_a_bursts_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    instance = site()
+    strangers_job(instance)
+    instance.submit(spec(2, 8, burstable=1, duration=600.0))
+    liar = Liar()
+    with client_on(instance, liar, state_dir=tmp_path) as client:
+        client.run_burst()
+    instance.add_nodes(["new1", "new2"], NODE)
+    again = Liar(liar.there)
+    again.hosts = ("new1", "new2")
+    with client_on(instance, again, state_dir=tmp_path) as client:
+        assert passes(client, 1, 5.0) == []
+        (entry,) = client.ledger.live()
+    assert (entry.burst.hostnames, entry.burst.state) == (("new1", "new2"), BurstState.READY)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"lead": 1}', '{"[": ["x"]}', None])
+def test_hosts_that_are_up_are_refused_where_it_is_lost_what_was_up_before(
+    content: str | None, tmp_path: Path
+) -> None:
+    instance = site()
+    running = strangers_job(instance)
+    instance.submit(spec(2, 8, burstable=1, duration=60.0))
+    liar = Liar()
+    with client_on(instance, liar, state_dir=tmp_path) as client:
+        client.run_burst()
+    kept = tmp_path / "up-before.json"
+    if content is None:
+        kept.unlink()
+    else:
+        kept.write_text(content)
+    again = Liar(liar.there)
+    again.hosts = SITE
+    with client_on(instance, again, state_dir=tmp_path) as client:
+        passes(client, 2)
+        assert [entry.burst.hostnames for entry in client.ledger.live()] == [()]
+        with suppress(BurstErrors):
+            client.run_unburst()
+    assert_the_site_is_left_alone(instance, running)
+
+
+@pytest.mark.parametrize("state", ["READY", "STARTING", "FAILED", "DRAINING", "ENDING"])
+def test_what_is_in_no_record_goes_without_a_node_that_it_may_not_have(state: str) -> None:
+    instance = site()
+    running = strangers_job(instance)
+    liar = Liar()
+    client = client_on(instance, liar)
+    orphan = Burst(named("liar", "0a"), "liar", "node", 2, hostnames=SITE, state=BurstState[state])
+    liar.orphans = [replace(orphan, lease_until=client.now() + 900.0)]
+    passes(client, 30)
+    assert set(liar.deleted) == {orphan.name}
+    assert_the_site_is_left_alone(instance, running)
