@@ -29,6 +29,7 @@ from fluxburst.existing import Existing
 from fluxburst.fitting import fits_now, why_unfit
 from fluxburst.fluids import format_f58
 from fluxburst.identity import why_not_run_as
+from fluxburst.job_size import why_too_large
 from fluxburst.jobs import Job, Mark, queue_order
 from fluxburst.jobspec import Chunk
 from fluxburst.limits import Allowance, Owner, Spent
@@ -764,6 +765,9 @@ class Planner:
 
     def _turn_away(self, owner: Owner, candidate: _Candidate, why: str) -> None:
         """Note that there is no room for a job that a plugin has accepted."""
+        if not self._plugins[owner.plugin].isolated:
+            chunks, types = self._chunks(candidate.job), self._types[owner.plugin]
+            why = why_too_large(chunks, self._nodes, types) or why
         whole = "; ".join([why, *self._closed_of(owner), *self._lacking.of(owner.plugin)])
         candidate.reasons.append(f"{owner.plugin}: {whole}")
         del self._plugins[owner.plugin].jobs[candidate.job.id]

@@ -2,9 +2,9 @@
 
 Flux does not know when nodes end: it starts whatever fits. So a burst that a job is about to
 outlive is drained, and what waits for it is assigned anew. A job that would not fit on all the
-nodes that are up, were they free, cannot start there, and drains nothing. Jobs that wait for that very burst go
-first, where all of them are short enough: it stays as long as one of them waits. One that was asked
-for by hand is whoever's who asked: it stays.
+nodes that are up, were they free, cannot start there, and drains nothing. Jobs that wait for that
+very burst go first, where all of them are short enough: it stays as long as one of them waits. One
+that was asked for by hand is whoever's who asked: it stays.
 """
 
 from __future__ import annotations
