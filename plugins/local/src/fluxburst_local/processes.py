@@ -14,8 +14,12 @@ import psutil
 _spawned: set[int] = set()
 """Children of this process that were started here: nobody else waits for them."""
 
+_without: set[tuple[int, float]] = set()
+"""Processes that showed no environment for a while, by id and start: nobody waits for it again."""
+
 POLL_SECONDS = 0.02
 STARTING_SECONDS = 1.0
+DOUBT_SECONDS = 0.5
 TERM_SECONDS = 15.0
 KILL_SECONDS = 15.0
 
@@ -61,23 +65,34 @@ def environments() -> Iterator[tuple[psutil.Process, dict[str, str]]]:
 def _environment(process: psutil.Process) -> dict[str, str]:
     """Return a process's environment; empty where it has none or may not be read.
 
-    A process that is just being executed shows none for a moment, and would be taken for gone.
+    A process that is just being executed shows none for a moment, and would be taken for gone. On
+    a busy machine that may be long after it was started.
     """
+    doubted_until = time.monotonic() + DOUBT_SECONDS
     while True:
         try:
             environment: dict[str, str] = process.environ()
         except psutil.AccessDenied:
             environment = {}
-        if environment or not _is_starting(process):
+        if environment or not _may_have_one(process, doubted_until):
             return environment
         time.sleep(POLL_SECONDS)
 
 
-def _is_starting(process: psutil.Process) -> bool:
-    """Whether a process may still be on its way from :func:`spawn` to what it is to be."""
+def _may_have_one(process: psutil.Process, doubted_until: float) -> bool:
+    """Whether a process may be on its way from :func:`spawn` to what it is to be."""
     own = os.getuid() in (0, process.uids().real)
-    young = time.time() - process.create_time() < STARTING_SECONDS
-    return own and young and leads_its_session(process) and is_alive(process)
+    if not (own and leads_its_session(process) and is_alive(process)):
+        return False
+    started = process.create_time()
+    if time.time() - started < STARTING_SECONDS:
+        return True
+    if (process.pid, started) in _without:
+        return False
+    if time.monotonic() < doubted_until:
+        return True
+    _without.add((process.pid, started))
+    return False
 
 
 def reap() -> None:
