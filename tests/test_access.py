@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import pwd
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fluxburst.cli.app import Settings
 from fluxburst.errors import NotOwnerError
 from fluxburst.handles import access
+from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.recordings import Recording
 
 GUEST, OWNER, ROOT_OWNER = 2 | 4, 1 | 4, 1 | 4
 NOBODY = pwd.getpwnam("nobody").pw_uid
@@ -92,3 +96,21 @@ def test_an_instance_that_lets_nobody_in_is_told_from_one_that_is_away() -> None
     closed = access.refused(PermissionError(errno.EACCES, "Permission denied"))
     assert "cannot enter the directory" in str(closed)
     assert access.refused(FileNotFoundError(errno.ENOENT, "No such file or directory")) is None
+
+
+@pytest.mark.parametrize("config", ["", "[plugins"])
+def test_a_guest_is_told_so_before_what_is_wrong_with_his_configuration(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: str
+) -> None:
+    file = tmp_path / "fluxburst.toml"
+    file.write_text(config)
+    instance = EmbeddedInstance(Recording(()))
+
+    def refuse(*, to_act: bool = False) -> None:
+        raise NotOwnerError("this needs the rights of the instance's owner")
+
+    monkeypatch.setattr(instance, "check_owner", refuse)
+    settings = Settings(config=file)
+    monkeypatch.setattr(settings, "instance", lambda: instance)
+    with pytest.raises(NotOwnerError):
+        settings.client()

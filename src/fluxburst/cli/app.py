@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import logging
@@ -104,16 +105,21 @@ class Settings:
         With ``some_will_do``, those that cannot be loaded are said and left out, unless it is all.
         """
         from fluxburst.client import FluxBurst
-        from fluxburst.errors import FluxburstError, RequestError
+        from fluxburst.errors import ConfigError, FluxburstError, RequestError
 
-        client = FluxBurst(
-            self.instance(), config=self.load_config(), block=self.block, state_dir=self.directory
-        )
+        instance = self.instance()
+        try:
+            config = self.load_config()
+        except ConfigError:
+            _tell_guest(instance)
+            raise
+        client = FluxBurst(instance, config=config, block=self.block, state_dir=self.directory)
         context = click.get_current_context(silent=True)
         if context is not None:
             context.find_root().call_on_close(client.close)
         names = self.plugin_names(client)
         if plugins and not names:
+            _tell_guest(instance)
             offered = client.choices.replace("|", ", ") or "none; install a fluxburst_* package"
             raise RequestError(
                 "no burst plugin is named: use --plugin NAME, or [plugins.NAME] in the config "
@@ -135,6 +141,18 @@ class Settings:
 
         spelled = (known_name(name, client.hooks.offers) for name in self.plugins)
         return list(dict.fromkeys(spelled)) or list(client.config.plugins)
+
+
+def _tell_guest(instance: Instance) -> None:
+    """Have a guest told that he is one first: what else is wrong he need not mend.
+
+    Raises:
+        NotOwnerError: if he is.
+    """
+    from fluxburst.errors import FluxUnavailableError, InstanceError
+
+    with contextlib.suppress(FluxUnavailableError, InstanceError):
+        instance.check_owner()
 
 
 def settings_of(context: click.Context) -> Settings:
