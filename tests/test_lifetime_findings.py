@@ -8,10 +8,11 @@ from typing import Any, cast
 from support import Elsewhere, job, spec
 
 from fluxburst import Duration, Job, NodeType
+from fluxburst.errors import FluxUnavailableError
 from fluxburst.handles import live_queues
 from fluxburst.handles.rpc import Requests
 from fluxburst.lifespans import Lifespans
-from fluxburst.lifetime_findings import LifetimeFindings
+from fluxburst.lifetime_findings import LifetimeFindings, knows_leases
 from fluxburst.policy import Lifetimes
 from fluxburst.queues import Queue
 
@@ -149,3 +150,13 @@ def test_durations_of_queues_are_those_of_their_policy_or_else_of_the_instances(
 def test_durations_that_cannot_be_read_are_not_known() -> None:
     assert limits_told(OSError("refused"))["batch"] == (None, None)
     assert limits_told({"policy": {"limits": {"duration": "soon"}}})["batch"] == (0.0, None)
+
+
+def test_a_plugin_that_has_to_ask_an_instance_that_is_away_says_nothing_of_its_leases() -> None:
+    class Asking(Elsewhere):
+        @property
+        def not_renewable(self) -> str:
+            raise FluxUnavailableError("no Flux answers")
+
+    assert not knows_leases(Asking("asking", NODE))
+    assert knows_leases(Fixed("fixed", NODE))

@@ -51,7 +51,7 @@ from fluxburst.ledger.clock import is_virtual, time_of
 from fluxburst.ledger.lock import holder_of
 from fluxburst.ledger.place import FILE, LOCK
 from fluxburst.lifespans import Lifespans
-from fluxburst.lifetime_findings import LifetimeFindings
+from fluxburst.lifetime_findings import LifetimeFindings, knows_leases
 from fluxburst.limits import Allowance, Ceiling, Spent
 from fluxburst.names import known_name
 from fluxburst.nodes import NodeType, check_node_types
@@ -361,13 +361,16 @@ class Doctor:
         client = self._there
         jobs: list[Job] = []
         queues: Mapping[str, Queue] = {}
+        plugins = {name: one for name, one in client.plugins.items() if knows_leases(one)}
+        if client.plugins and not plugins:
+            return
         live = self._reached and not isinstance(self._instance, EmbeddedInstance)
         if self._reached:
             jobs = [job for job in client.instance.pending_jobs() if job.burstable]
             queues = client.instance.queues()
         yield from LifetimeFindings(
             Lifespans(client.policy.lifetimes),
-            client.plugins,
+            plugins,
             jobs,
             queues,
             served=not live or bool(client.holder()),

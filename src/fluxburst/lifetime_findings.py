@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from fluxburst.constraints import compiled
-from fluxburst.errors import FAILURES, FluxburstError
+from fluxburst.errors import FAILURES, FluxburstError, FluxUnavailableError, InstanceError
 from fluxburst.fitting import could_fit
 from fluxburst.fluids import format_f58
 from fluxburst.jobs import Job
@@ -168,3 +168,14 @@ def _types_of(plugin: BurstPlugin) -> Sequence[NodeType]:
 def _named(jobs: Sequence[Job]) -> str:
     more = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
     return f"job {format_f58(jobs[0].id)}{more}"
+
+
+def knows_leases(plugin: BurstPlugin) -> bool:
+    """Whether a plugin can tell of its leases: some have to ask the instance, which may be away."""
+    try:
+        _ = plugin.not_renewable
+    except (FluxUnavailableError, InstanceError):
+        return False
+    except FAILURES:  # that is told of it
+        return True
+    return True
