@@ -557,7 +557,7 @@ def test_burst_nodes_are_added_behind_those_there_are_and_all_else_stays(
     site.says(certificate=2)
     add = ["local", "init", str(site.directory), "--add"]
     said = done(run(*add, "--burst-nodes=2"))
-    assert "2 nodes more (burst[2-3]) of 8 cores, 4 in all, once it is started again" in said
+    assert "2 more nodes (burst[2-3]) of 8 cores, 4 in all, once it is started again" in said
     done(run(*add, "--burst-hosts=gpu[1-2]", "--cores=16", "--gpus=4"))
     now = elastic.load(site.directory)
     assert now.burst_hosts == ("burst0", "burst1", "burst2", "burst3", "gpu1", "gpu2")

@@ -77,8 +77,9 @@ def _import_flux() -> Any:
     except ImportError as error:
         raise FluxUnavailableError(
             f"no Flux: its Python bindings cannot be imported ({error}); install flux-python of "
-            "the same version, and ply, where libflux-core is found, or use an embedded instance "
-            "(--mock)"
+            "the same version, and ply, where libflux-core is found (for a Flux in a prefix of its "
+            "own: LD_LIBRARY_PATH=PREFIX/lib, or PYTHONPATH=PREFIX/lib/flux/python3.X for the "
+            "binding that it was built with), or use an embedded instance (--mock)"
         ) from error
 
 

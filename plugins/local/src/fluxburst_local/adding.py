@@ -46,7 +46,8 @@ def add_burst_nodes(directory: Path, options: Mapping[str, Any], given: Mapping[
     cores = after.shape_of(hosts[0]).cores
     return "\n".join(
         [
-            f"can grow by {len(hosts)} nodes more ({format_hostlist(hosts)}) of {cores} cores, "
+            f"can grow by {len(hosts)} more node{'' if len(hosts) == 1 else 's'} "
+            f"({format_hostlist(hosts)}) of {cores} cores, "
             f"{len(after.burst_hosts)} in all, once it is started again.",
             *(f"{note}." for note in notes),
         ]
