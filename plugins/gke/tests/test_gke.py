@@ -17,6 +17,7 @@ from sites import write_site
 from support import client_on, job, spec
 
 from fluxburst import Burst, BurstState, FluxBurst
+from fluxburst.burst_names import prefix_of
 from fluxburst.config import Config
 from fluxburst.errors import BurstError, CapacityError, ParameterError, QuotaError
 from fluxburst.handles.embedded import EmbeddedInstance
@@ -125,15 +126,16 @@ def test_zones_are_tried_in_turn_and_one_without_machines_is_left_alone(
     gke.goes_on_trying, gke.none_in = goes_on_trying, {"us-central1-a"}
     zones = ["us-central1-a", "us-central1-b"]
     plugin = gke_plugin(gke, site, namespace=namespace, zones=zones)
-    made = plugin.create(burst())
+    prefix = prefix_of("gke", plugin.instance_tag)
+    made = plugin.create(burst(f"{prefix}1"))
     pool = gke.pool(made.name)
     assert pool is not None
     assert list(pool.locations) == ["us-central1-b"]
     gke.none_in.clear()
     asked = gke.asked.count("CreateNodePool")
-    plugin.create(burst("gke-2"))
+    plugin.create(burst(f"{prefix}2"))
     assert gke.asked.count("CreateNodePool") == asked + 1
-    second = gke.pool("gke-2")
+    second = gke.pool(f"{prefix}2")
     assert second is not None
     assert list(second.locations) == ["us-central1-b"]
     plugin.unburst()

@@ -17,6 +17,7 @@ from sites import SECRET_KEY, burst, client_of, plugin_of, write_site
 
 import fluxburst_kubernetes
 from fluxburst import Burst, BurstState, NodeType
+from fluxburst.burst_names import prefix_of
 from fluxburst.errors import AuthError, BurstError, CapacityError
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst_kubernetes import KubernetesBurst, labels
@@ -156,14 +157,14 @@ def test_deleting_touches_nothing_of_others(
     secrets = f"/api/v1/namespaces/{namespace}/secrets"
     server.api("POST", secrets, {"metadata": {"name": "mine"}, "data": {}})
     other = plugin_of(server, write_site(tmp_path / "o", key="two"), namespace=namespace)
-    theirs = other.create(burst("kubernetes-1"))
     plugin = plugin_of(server, site, namespace=namespace)
-    ours = plugin.create(burst("kubernetes-1"))
+    name = f"{prefix_of('kubernetes', plugin.instance_tag)}1"
+    theirs, ours = other.create(burst(name)), plugin.create(burst(name))
     assert (theirs.hostnames[0], ours.hostnames[0]) == ("burst-0-0", "burst-1-0")
     wait_until(lambda: objects(server, namespace).count("pods/burst-1-1-abcde"), "pods are there")
     plugin.unburst()
     assert plugin.list_bursts() == []
-    assert other.list_bursts() == ["kubernetes-1"]
+    assert other.list_bursts() == [name]
     left = objects(server, namespace)
     assert [name for name in left if name.startswith("miniclusters/")] == ["miniclusters/burst-0"]
     assert "secrets/mine" in left
@@ -327,7 +328,12 @@ def test_a_pod_that_was_lost_leaves_the_other_hosts(
     plugin = plugin_of(server, site, namespace=namespace)
     made = plugin.create(burst())
     pods = f"/api/v1/namespaces/{namespace}/pods"
-    wait_until(lambda: len(server.api.items(pods)) == 2, "its pods are there")
+
+    def run() -> bool:
+        phases = [pod["status"].get("phase") for pod in server.api.items(pods)]
+        return phases == ["Running", "Running"]
+
+    wait_until(run, "its pods run")
     pod = server.api("GET", f"{pods}/burst-0-1-abcde")
     pod["status"] = {"phase": "Failed", "reason": "Evicted", "message": "low on memory"}
     server.api("PUT", f"{pods}/burst-0-1-abcde/status", pod)

@@ -348,7 +348,8 @@ def test_a_404_of_what_stands_before_the_server_is_not_the_end_of_a_job_that_run
 
     with before_it(server, hook) as url:
         access = kubeconfig(tmp_path / "kubeconfig", url, server.tokens["admin"])
-        plugin = isolated_plugin(server, namespace, kubeconfig=str(access))
+        asked = {"kubeconfig": str(access), "retry_timeout": 0.2}
+        plugin = isolated_plugin(server, namespace, **asked)
         made = plugin.refresh(running(plugin))
         away.append(True)
         for ask in (

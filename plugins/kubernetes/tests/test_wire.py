@@ -28,12 +28,14 @@ MANIFEST = {"metadata": {"name": "x"}}
 
 
 @contextmanager
-def asking(tmp_path: Path, *replies: Reply | None) -> Iterator[tuple[Cluster, Script]]:
+def asking(
+    tmp_path: Path, *replies: Reply | None, patience: float = 1.5
+) -> Iterator[tuple[Cluster, Script]]:
     """Connect to a server that answers in this way."""
     script = Script(replies)
     with serving(script) as url:
         config = configuration(kubeconfig(tmp_path / "kubeconfig", url), None)
-        with connected(config, "space", 5, 1.5) as cluster:
+        with connected(config, "space", 5, patience) as cluster:
             yield cluster, script
 
 
@@ -109,13 +111,46 @@ def not_found(about: dict[str, str]) -> Reply:
 def test_a_kind_is_not_served_where_the_server_says_so_itself(
     tmp_path: Path, page: Reply, has: str
 ) -> None:
-    version = {"version": MINICLUSTERS.version if has == "it" else "v1alpha1"}
+    version = MINICLUSTERS.version if has == "it" else "v1alpha1"
     group = "other.example" if has == "others" else MINICLUSTERS.group
-    groups = {"kind": "APIGroupList", "groups": [{"name": group, "versions": [version]}]}
-    kinds = {"kind": "APIResourceList", "resources": [{"name": MINICLUSTERS.plural}]}
-    discovery = [page] if has == "a page" else [found(groups), found(kinds)]
+    discovery = [page] if has == "a page" else discovered(group, version)
     error = UnreachableError if has in ("it", "a page") else NotFoundError
-    with asking(tmp_path, page, *discovery) as (cluster, _), pytest.raises(error):
+    replies = [page, *discovery] * 99
+    with asking(tmp_path, *replies, patience=0.2) as (cluster, _), pytest.raises(error):
+        cluster.list(MINICLUSTERS, {})
+
+
+def discovered(group: str, version: str) -> list[Reply]:
+    """Return what a server answers that has MiniClusters of a group and a version."""
+    groups = [{"name": group, "versions": [{"version": version}]}]
+    kinds = [{"name": MINICLUSTERS.plural}]
+    return [
+        found({"kind": "APIGroupList", "groups": groups}),
+        found({"kind": "APIResourceList", "resources": kinds}),
+    ]
+
+
+@pytest.mark.parametrize("page", [PAGES[1], status(404, "NotFound", "the requested resource")])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_kind_that_was_just_defined_is_listed_once_the_server_agrees_with_itself(
+    tmp_path: Path, page: Reply, times: int
+) -> None:
+    here = discovered(MINICLUSTERS.group, MINICLUSTERS.version)
+    replies = [page, *here] * times
+    with asking(tmp_path, *replies, found({"items": []}), patience=60) as (cluster, script):
+        assert cluster.list(MINICLUSTERS, {}) == []
+        assert len(script.asked) == len(replies) + 1
+
+
+def test_a_kind_that_was_just_deleted_is_not_served_once_the_server_agrees_with_itself(
+    tmp_path: Path,
+) -> None:
+    page, here = PAGES[1], discovered(MINICLUSTERS.group, MINICLUSTERS.version)
+    gone = found({"kind": "APIGroupList", "groups": []})
+    with (
+        asking(tmp_path, page, *here, page, gone, patience=60) as (cluster, _),
+        pytest.raises(NotFoundError),
+    ):
         cluster.list(MINICLUSTERS, {})
 
 

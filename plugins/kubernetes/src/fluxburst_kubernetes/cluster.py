@@ -52,6 +52,15 @@ Renew = Callable[[], "SingleConfig | None"]
 
 LONGEST_PAUSE = 30.0
 
+DISAGREES_SECONDS = 2.0
+"""For how long a server may say that it has a kind of objects, and not list them.
+
+What it has is told by one part of it and listed by another, and each learns at a moment of its own
+of a definition that was just made or deleted.
+"""
+
+DISAGREES_PAUSE = 0.1
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -212,19 +221,25 @@ class Cluster:
 
         Raises:
             NotFoundError: if the server has no such kind of objects, and says so twice.
+            PageError: if it says that it has them, and goes on listing none.
         """
 
         def ask() -> Sequence[Object]:
             return [dict(found) for found in self._client.list(kind.resource, labels=dict(labels))]
 
         doing = f"list {kind.plural}"
-        try:
-            return self._ask(doing, ask)
-        except (NotFoundError, PageError) as error:
-            if self._serves(kind):
-                raise PageError(f"{no_server(doing)}: it has them, and answers HTTP 404") from error
-            nothing = Answer(404, "NotFound", f"the server has no {kind.plural}")
-            raise as_error(nothing, doing) from error
+        until = time.monotonic() + glance.patience(min(self._patience, DISAGREES_SECONDS))
+        while True:
+            try:
+                return self._ask(doing, ask)
+            except (NotFoundError, PageError) as error:
+                if not self._serves(kind):
+                    nothing = Answer(404, "NotFound", f"the server has no {kind.plural}")
+                    raise as_error(nothing, doing) from error
+                if not kind.group or time.monotonic() > until:
+                    problem = f"{no_server(doing)}: it has them, and answers HTTP 404"
+                    raise PageError(problem) from error
+            time.sleep(DISAGREES_PAUSE)
 
     def _serves(self, kind: Kind) -> bool:
         """Whether the server says that it has a kind of objects.
