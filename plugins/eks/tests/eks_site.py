@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, unquote
 
 import httpx2
 from apiserver import Server
-from flux_operator import MANAGED, FluxOperator, flux_operator
+from flux_operator import FluxOperator, flux_operator
 from moto.backends import get_backend
 from moto.server import ThreadedMotoServer
 from servers import Reply, serving
@@ -208,7 +208,7 @@ class Site:
     def left(self) -> list[str]:
         """Return all that fluxburst made and that is still there, at AWS and in the cluster."""
         left = self.left_at_aws() + [f"broker {host}" for host in self.operator.brokers]
-        return left + [f"{kind}/{name}" for _, _, kind, name in _objects(self.server)]
+        return left + [name for _, name in self.server.managed()]
 
     def left_at_aws(self) -> list[str]:
         """Return what fluxburst made at AWS and that is still there."""
@@ -366,25 +366,6 @@ def _asked(method: str, path: str, headers: Mapping[str, str], body: str) -> Ask
     return Asked(parse_qs(body).get("Action", ["?"])[0], (), body)
 
 
-def _objects(server: Server) -> Iterator[tuple[str, str, str, str]]:
-    """Yield the group, namespace, kind and name of each object of fluxburst's in a cluster."""
-    for group, kind in (
-        ("/apis/flux-framework.org/v1alpha2", "miniclusters"),
-        ("/apis/batch/v1", "jobs"),
-        ("/api/v1", "pods"),
-        ("/api/v1", "secrets"),
-    ):
-        for one in server.api.items(f"{group}/{kind}", labelSelector=MANAGED):
-            yield group, one["metadata"]["namespace"], kind, one["metadata"]["name"]
-
-
-def _clear(server: Server) -> None:
-    """Delete what a test left in its cluster, which others have after it."""
-    for group, namespace, kind, name in _objects(server):
-        path = f"{group}/namespaces/{namespace}/{kind}/{name}"
-        server.api("DELETE", path, gracePeriodSeconds="0", propagationPolicy="Background")
-
-
 @contextmanager
 def eks_site(server: Server, flux: str = "", *, cluster: bool = True) -> Iterator[Site]:
     """Play AWS, with a cluster unless there is to be none.
@@ -411,5 +392,5 @@ def eks_site(server: Server, flux: str = "", *, cluster: bool = True) -> Iterato
                     site.add_cluster()
                 yield site
     finally:
-        _clear(server)
+        server.clear()
         moto.stop()

@@ -170,16 +170,7 @@ class Site:
             left += [path] if _is_ours(cluster.resource_labels) else []
         for path, pool in self.pools.items():
             left += [path] if _is_ours(pool.config.resource_labels) else []
-        managed = "app.kubernetes.io/managed-by=fluxburst"
-        for group, kind in (
-            ("/apis/flux-framework.org/v1alpha2", "miniclusters"),
-            ("/apis/batch/v1", "jobs"),
-            ("/api/v1", "pods"),
-            ("/api/v1", "secrets"),
-        ):
-            found = self.server.api.items(f"{group}/{kind}", labelSelector=managed)
-            left += [f"{kind}/{one['metadata']['name']}" for one in found]
-        return left
+        return left + [name for _, name in self.server.managed()]
 
     # --- what it answers -------------------------------------------------------------------
 
@@ -418,17 +409,20 @@ def gke_site(
         cluster: Whether a cluster is there from the start.
     """
     directory.mkdir(parents=True)
-    with flux_operator(server.api, flux) as operator:
-        site = Site(server, operator)
-        operator.nodes_for = site.nodes_with
-        with serving_grpc(_Service(site)) as endpoint, serving(site.rest) as url:
-            site.url, site.endpoint = url, endpoint
-            account = directory / "account.json"
-            account.write_text(json.dumps(_account(url)))
-            site.environment["GOOGLE_APPLICATION_CREDENTIALS"] = str(account)
-            if cluster:
-                site.add_cluster()
-            yield site
+    try:
+        with flux_operator(server.api, flux) as operator:
+            site = Site(server, operator)
+            operator.nodes_for = site.nodes_with
+            with serving_grpc(_Service(site)) as endpoint, serving(site.rest) as url:
+                site.url, site.endpoint = url, endpoint
+                account = directory / "account.json"
+                account.write_text(json.dumps(_account(url)))
+                site.environment["GOOGLE_APPLICATION_CREDENTIALS"] = str(account)
+                if cluster:
+                    site.add_cluster()
+                yield site
+    finally:
+        server.clear()
 
 
 def _account(url: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ RESTRICTED = "system:serviceaccount:flux-operator:fluxburst"
 """The user that the package's rbac.yaml gives its role to."""
 
 NOBODY = "nobody"
+MANAGED = "app.kubernetes.io/managed-by=fluxburst"
 
 
 def assets() -> Path | None:
@@ -147,6 +148,23 @@ class Server:
         self.apply(Path(__file__).parent / "minicluster-crd.yaml")
         path = "/apis/flux-framework.org/v1alpha2/miniclusters"
         wait_until(lambda: self.api("GET", path), "MiniClusters can be listed")
+
+    def managed(self) -> Iterator[tuple[str, str]]:
+        """Yield the path, and the kind and name, of each object that fluxburst made."""
+        for group, kind in (
+            ("/apis/flux-framework.org/v1alpha2", "miniclusters"),
+            ("/apis/batch/v1", "jobs"),
+            ("/api/v1", "pods"),
+            ("/api/v1", "secrets"),
+        ):
+            for one in self.api.items(f"{group}/{kind}", labelSelector=MANAGED):
+                name = f"{kind}/{one['metadata']['name']}"
+                yield f"{group}/namespaces/{one['metadata']['namespace']}/{name}", name
+
+    def clear(self) -> None:
+        """Delete what a test left, which others would take for theirs."""
+        for path, _ in self.managed():
+            self.api("DELETE", path, gracePeriodSeconds="0", propagationPolicy="Background")
 
 
 def wait_until(condition: Any, what: str, seconds: float = PATIENCE_SECONDS) -> None:

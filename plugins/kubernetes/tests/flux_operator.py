@@ -28,7 +28,6 @@ from apiserver import Api, free_port
 from kubelet import kubelet
 
 GROUP = "/apis/flux-framework.org/v1alpha2"
-MANAGED = "app.kubernetes.io/managed-by=fluxburst"
 POLL_SECONDS = 0.2
 END_SECONDS = 30.0
 

@@ -132,11 +132,12 @@ def discovered(group: str, version: str) -> list[Reply]:
 
 @pytest.mark.parametrize("page", [PAGES[1], status(404, "NotFound", "the requested resource")])
 @pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("lists_kinds", [True, False])
 def test_a_kind_that_was_just_defined_is_listed_once_the_server_agrees_with_itself(
-    tmp_path: Path, page: Reply, times: int
+    tmp_path: Path, page: Reply, times: int, lists_kinds: bool
 ) -> None:
-    here = discovered(MINICLUSTERS.group, MINICLUSTERS.version)
-    replies = [page, *here] * times
+    groups, kinds = discovered(MINICLUSTERS.group, MINICLUSTERS.version)
+    replies = [page, groups, kinds if lists_kinds else page] * times
     with asking(tmp_path, *replies, found({"items": []}), patience=60) as (cluster, script):
         assert cluster.list(MINICLUSTERS, {}) == []
         assert len(script.asked) == len(replies) + 1

@@ -255,7 +255,10 @@ class Cluster:
         if kind.version not in versions:
             return False
         place = f"/apis/{kind.group}/{kind.version}"
-        found = self._discover(place, "APIResourceList")["resources"]
+        try:
+            found = self._discover(place, "APIResourceList")["resources"]
+        except PageError:  # it was just told of: the one who lists it does not know of it yet
+            return True
         return kind.plural in [one["name"] for one in found]
 
     def _discover(self, path: str, kind: str) -> Object:
