@@ -80,6 +80,8 @@ def in_the_future(burst: Burst) -> Burst:
         (changed(lease_until=1.0), "a lease that was over .* ago: is the provider's clock right"),
         (changed(state=BurstState.FAILED, error="no such image"), "no such image"),
         (changed(state=BurstState.ENDED), "answered that it has ended"),
+        (changed(state=BurstState.DRAINING), "answered that it is draining"),
+        (changed(state=BurstState.ENDING), "answered that it is ending"),
         (changed(nodes=0, state=BurstState.READY), "whose nodes is 0, though it is ready: 0"),
         (changed(hostnames=("a", "a")), "whose hostnames names a host twice"),
         (changed(hostnames=("a", "b", "c")), "whose hostnames are more than its 2 nodes"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Apart, Elsewhere, client_on, job, spec
+from support import Apart, Joining, client_on, job, spec
 
 from fluxburst import Burst, BurstState, FluxBurst, NodeType, hookimpl, story
 from fluxburst.errors import BurstError, UnreachableError
@@ -101,7 +101,7 @@ def test_a_job_whose_bursts_are_lost_is_started_so_often_and_then_released(
 def test_it_may_run_on_nodes_that_join_when_it_is_not_started_in_isolation_again(
     instance: EmbeddedInstance, cloud: Apart
 ) -> None:
-    here = Elsewhere("here", NODE)
+    here = Joining("here", instance, NODE)
     policy = Policy(breakers=PATIENT, policy=Deciding(starts=1))
     client = client_on(instance, cloud, here, policy=policy)
     passes(client, instance, lambda: losing(cloud))

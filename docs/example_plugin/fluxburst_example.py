@@ -25,7 +25,7 @@ class ExampleBurst(BurstPlugin):
     def create(self, burst: Burst) -> Burst:
         hosts = tuple(f"{burst.name}-{number}" for number in range(burst.nodes))
         (self.params.directory / f"{burst.name}.json").write_text(json.dumps(hosts))
-        return replace(burst, state=BurstState.READY, hostnames=hosts)
+        return replace(burst, state=BurstState.STARTING, hostnames=hosts)
 
     def delete(self, burst: Burst) -> None:
         (self.params.directory / f"{burst.name}.json").unlink(missing_ok=True)

@@ -11,10 +11,8 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from fluxburst.bursts import Burst, BurstState
+from fluxburst.bursts import COMING_STATES, LEAVING_STATES, Burst, BurstState
 from fluxburst.errors import BurstError
-
-GONE_STATES = frozenset({BurstState.FAILED, BurstState.ENDED})
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", re.ASCII)
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?", re.ASCII)
@@ -28,8 +26,9 @@ def check_created(answer: object, asked: Burst) -> Burst:
         BurstError: if that is not the burst as it was asked for, or says that it did not come up.
     """
     burst = check_burst(answer, asked, "create()")
-    if burst.state in GONE_STATES:
-        raise BurstError(burst.error or f"create() answered that it has {burst.state.value}")
+    if burst.state not in COMING_STATES | {BurstState.READY}:
+        verb = "is" if burst.state in LEAVING_STATES else "has"
+        raise BurstError(burst.error or f"create() answered that it {verb} {burst.state.value}")
     return burst
 
 

@@ -316,11 +316,17 @@ class Keeper:
                 running[burst.name] = self._instance.jobs_on(own)
             elif burst.jobs and not burst.hostnames:
                 started = set(self._instance.job_ids(RUNNING)) if started is None else started
-                keeps = self._backlog.keeps
-                running[burst.name] = [j for j in burst.jobs if keeps(j) or j in started]
+                kept = (j for j in burst.jobs if self._backlog.keeps(j) or j in started)
+                running[burst.name] = [j for j in kept if self._is_assigned(j, burst)]
             else:
                 running[burst.name] = []
         return running
+
+    def _is_assigned(self, job: int, burst: Burst) -> bool:
+        """Whether a job that a burst was asked for was not released, or assigned elsewhere."""
+        for last in self._records.ledger.placements(job)[-1:]:
+            return last.freed is None and last.burst in {"", burst.name}
+        return True
 
     def _note_usage(
         self,

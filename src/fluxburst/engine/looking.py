@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from fluxburst.answers import check_adopted, check_burst, check_names
 from fluxburst.breakers import failed
-from fluxburst.bursts import COMING_STATES, LIVE_STATES, Burst, BurstState
+from fluxburst.bursts import COMING_STATES, LEAVING_STATES, LIVE_STATES, Burst, BurstState
 from fluxburst.engine.backlog import Backlog
 from fluxburst.engine.ending import Ender
 from fluxburst.engine.giving import Giver
@@ -187,7 +187,8 @@ class Looker:
         for burst in seen.refreshed:
             known = self._records.known(burst)
             try:
-                refreshed.append(self._vetting.vetted(burst, known, "refresh()"))
+                now = self._vetting.vetted(burst, known, "refresh()")
+                refreshed.append(_failed_if_leaving(now, known))
             except BurstError as error:
                 refreshed.append(replace(known, error=str(error)))
         there = None
@@ -273,6 +274,7 @@ class Looker:
         burst = plugin.bursts[entry.burst.name]
         name = burst.name
         found = (seen.there or {}).get(name)
+        found = None if found is None else _failed_if_leaving(found, burst)
         if burst.state is BurstState.ENDING:
             self._ender.end(burst)
         elif burst.exit_code is not None:
@@ -436,7 +438,8 @@ class Looker:
 
     def _too_slow(self, entry: Entry) -> str:
         limit, now = self.policy.timeouts.join, self._records.now()
-        if entry.started is not None and now - entry.started > limit:
+        begun = entry.created if entry.started is None else entry.started
+        if begun is not None and now - begun > limit:
             return f"it did not join within {format_duration(limit)}"
         late = self._outliving.why_too_late(entry, now)
         return f"it comes up too late: {late}" if late else ""
@@ -502,6 +505,15 @@ def _refreshed(plugin: BurstPlugin, burst: Burst, refused: dict[str, BurstError]
         if failure.final:
             refused[burst.name] = failure
         return replace(burst, error=str(failure))
+
+
+def _failed_if_leaving(burst: Burst, known: Burst) -> Burst:
+    """Return a burst as failed that its plugin takes down, or took down, before it came up."""
+    leaving = burst.state in LEAVING_STATES or burst.state is BurstState.ENDED
+    if not leaving or burst.exit_code is not None or known.state not in COMING_STATES:
+        return burst
+    why = burst.error or f"it did not come up: its plugin answered {burst.state.value!r}"
+    return replace(burst, state=BurstState.FAILED, error=why)
 
 
 def _joined(burst: Burst, up: Collection[str]) -> Burst:

@@ -1,5 +1,7 @@
 """Jobs that do not start although their nodes are ready and free: they are released.
 
+So are those of bursts whose plugin says that they are ready, while nothing shows it.
+
 Whatever the cause: money is not to run for nodes that nobody uses, nor a job to wait for them when
 another way may be open. Causes that are known beforehand are reasons in the plan already.
 """
@@ -8,10 +10,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from fluxburst.bursts import BurstState
+from fluxburst.bursts import Burst, BurstState
 from fluxburst.constraints import compiled
 from fluxburst.engine.backlog import Backlog
 from fluxburst.engine.giving import Giver
@@ -21,7 +23,7 @@ from fluxburst.errors import JobspecError
 from fluxburst.fitting import fits_now
 from fluxburst.fluids import format_f58
 from fluxburst.handles.protocol import Instance
-from fluxburst.jobs import Job, Mark
+from fluxburst.jobs import RUNNING, Job, Mark
 from fluxburst.ledger import Entry
 from fluxburst.manager import Manager
 from fluxburst.nodes import Node
@@ -32,6 +34,8 @@ from fluxburst.queues import Queue, why_not_startable
 from fluxburst.reading import as_read_by
 from fluxburst.scheduling import Scheduler
 from fluxburst.setbacks import NOT_STARTED, some_of
+
+_UNSEEN = "although its burst is said to be ready: no node of that is seen to be up, or used"
 
 MOST_SECONDS = 5.0
 """How often is looked, at most."""
@@ -73,6 +77,7 @@ class Starting:
         self._waiting = waiting
         self.policy = policy
         self._since: dict[int, float] = {}
+        self._unseen: frozenset[str] = frozenset()
         self._has_looked = False
         self._next = -math.inf
 
@@ -124,10 +129,18 @@ class Starting:
                 self._giver.take_back(self._plugins[mark.plugin], [job.id], why)
 
     def _stuck(self) -> Iterator[tuple[Job, Mark]]:
-        """Yield the jobs whose nodes are ready, and which fit on what is free."""
-        ready = {e.burst.name for e in self._records.live() if e.burst.state is BurstState.READY}
+        """Yield the jobs whose nodes are ready, and which fit on what is free.
+
+        Also those of bursts that are said to be ready, and none of whose nodes is to be seen.
+        """
+        live = [entry.burst for entry in self._records.live()]
+        ready = {burst.name: burst for burst in live if burst.state is BurstState.READY}
         waiting = [(j, m) for j, m in self._assigned() if not m.burst or m.burst in ready]
         nodes = self._instance.nodes() if waiting else ()
+        awaited = {mark.burst for _, mark in waiting if mark.burst}
+        self._unseen = self._without_nodes([ready[name] for name in awaited], nodes)
+        yield from (pair for pair in waiting if pair[1].burst in self._unseen)
+        waiting = [pair for pair in waiting if pair[1].burst not in self._unseen]
         if not any(node.usable and (node.free_cores or node.free_gpus) for node in nodes):
             return
         scheduler = self._instance.scheduler()
@@ -144,6 +157,19 @@ class Starting:
             if known[alike]:
                 yield job, mark
 
+    def _without_nodes(self, bursts: Collection[Burst], nodes: Sequence[Node]) -> frozenset[str]:
+        """Return those of the bursts none of whose nodes is up; where none is known, nor used."""
+        up = {node.hostname for node in nodes if node.up}
+        nameless = any(not burst.hostnames for burst in bursts)
+        running = self._instance.job_ids(RUNNING) if nameless else ()
+        placed = [self._records.ledger.placements(job)[-1:] for job in running]
+        used = {last.burst for (last,) in filter(None, placed)}
+        return frozenset(
+            burst.name
+            for burst in bursts
+            if (up.isdisjoint(burst.hostnames) if burst.hostnames else burst.name not in used)
+        )
+
     def _waited(self, job: Job, mark: Mark) -> float:
         """Return for how long, by the ledger, a job may have waited for nodes that were free."""
         ledger = self._records.ledger
@@ -159,10 +185,10 @@ class Starting:
         """Release jobs, and say so: this is a fault of somebody's."""
         plugin = self._plugins[plugin_name]
         within = format_duration(self.policy.timeouts.start)
-        reason = (
-            f"{NOT_STARTED}{within} although nodes that it fits on are free: jobs ahead of it, or "
-            "a reservation, may hold them"
-        )
+        unseen = burst in self._unseen
+        although = _UNSEEN if unseen else "although nodes that it fits on are free"
+        held = "" if unseen else ": jobs ahead of it, or a reservation, may hold them"
+        reason = f"{NOT_STARTED}{within} {although}{held}"
         ids = [job.id for job in jobs]
         self._giver.take_back(plugin, ids, reason)
         self._waiting.note(ids)
@@ -170,13 +196,14 @@ class Starting:
             self._since.pop(jobid, None)
         where = f"burst {burst}" if burst else "nodes that were free"
         _log.warning(
-            "plugin %s: job %s did not start on %s within %s, although nodes that it fits on are "
-            "free, and is released; see 'fluxburst why', and what the scheduler waits for "
+            "plugin %s: job %s did not start on %s within %s, %s, "
+            "and is released; see 'fluxburst why', and what the scheduler waits for "
             "('flux jobs', 'flux resource list', 'flux queue status')",
             plugin_name,
             some_of(map(format_f58, ids)),
             where,
             within,
+            although,
             extra={"plugin": plugin_name, "burst": burst, "jobs": ids},
         )
         self._hooks.jobs_not_started(jobs, plugin, burst, reason)

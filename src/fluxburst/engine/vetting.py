@@ -66,7 +66,21 @@ class Vetting:
             raise BurstError(f"{what} answered {problem}", plugin=burst.plugin, burst=burst.name)
         if burst.since is not None and burst.since != known.since:
             burst = replace(burst, since=min(burst.since, self._records.now()))
-        return burst
+        return self._as_seen(burst, known)
+
+    def _as_seen(self, burst: Burst, known: Burst) -> Burst:
+        """Return a burst with what its nodes in the instance say of it.
+
+        Where its hosts are known, they decide whether it is ready, and not its plugin: one whose
+        nodes never join is to end by its timeout. One that was ready may lose nodes.
+        """
+        coming = burst.state in COMING_STATES
+        newly_ready = burst.state is BurstState.READY and known.state is not BurstState.READY
+        if burst.isolated or not burst.hostnames or not (coming or newly_ready):
+            return burst
+        joined = len(self._up().intersection(burst.hostnames))
+        state = BurstState.JOINING if newly_ready and joined < burst.nodes else burst.state
+        return replace(burst, state=state, joined=joined)
 
     def _problems(self, burst: Burst, known: Burst) -> Iterator[str]:
         now = self._records.now()
