@@ -98,7 +98,6 @@ class FluxBurst:
 
     Attributes:
         instance: The instance that jobs wait in.
-        plugins: The loaded burst plugins by name, in the order they were loaded.
         hooks: The hooks of this client.
 
     Raises:
@@ -124,7 +123,7 @@ class FluxBurst:
         self._ordering: _Ordering | None = None
         hooks = Manager([*self.config.block, *blocked_by_environment(), *block])
         self.hooks = hooks
-        self.plugins: OrderedDict[str, BurstPlugin] = LoadedPlugins(lambda: hooks.in_hook)
+        self._plugins = LoadedPlugins(lambda: hooks.in_hook)
         in_memory = isinstance(self.instance, EmbeddedInstance)
         self._place = LedgerPlace(self.instance, state_dir, in_memory=in_memory)
         self._engine = Engine(
@@ -153,7 +152,21 @@ class FluxBurst:
         """Let others hold the instance, close the ledger, and end the threads."""
         _close(self._engine.lanes, self._place)
 
+    def _check_no_hook(self) -> None:
+        """Refuse to plan or to act for a hook: this is done for somebody already.
+
+        Raises:
+            RuntimeError: in a hook, which its package is blamed for.
+        """
+        if self.hooks.in_hook:
+            raise RuntimeError("what plans or acts on a client cannot be called from a hook")
+
     # --- plugins, selector, ordering -------------------------------------------------------
+
+    @property
+    def plugins(self) -> OrderedDict[str, BurstPlugin]:
+        """The loaded burst plugins by name, in the order they were loaded."""
+        return self._plugins
 
     @property
     def choices(self) -> str:
@@ -296,6 +309,7 @@ class FluxBurst:
         closed: Mapping[tuple[str, str], str] | None = None,
     ) -> T:
         """Have a planner decide, with the nodes as they are at its start."""
+        self._check_no_hook()
         self._seen_nodes = self.instance.nodes()
         try:
             return make(
@@ -323,6 +337,7 @@ class FluxBurst:
 
     def _pending(self) -> list[Job]:
         """Return the pending jobs as they are now, with the bursts known that the ledger has."""
+        self._check_no_hook()
         self._engine.records.look()
         self._engine.read_queue()
         return sorted(self._engine.backlog.jobs.values(), key=queue_order)
@@ -333,6 +348,7 @@ class FluxBurst:
         Raises:
             BurstErrors: for the plugins that could not be asked; those of the others are known.
         """
+        self._check_no_hook()
         self._engine.records.look()
         self._engine.read_queue()
         _raise(self._engine.adopt())
@@ -348,6 +364,7 @@ class FluxBurst:
         Raises:
             FluxburstError: if it cannot be used; the former is used further.
         """
+        self._check_no_hook()
         before = self.config
         loaded = dict(self.plugins)
         try:
@@ -398,6 +415,7 @@ class FluxBurst:
             HeldError: if another client holds it, saying which.
             LedgerError: if the ledger cannot be written.
         """
+        self._check_no_hook()
         self._engine.records.hold(starts_without=without_ledger)
 
     def reconcile(self) -> None:

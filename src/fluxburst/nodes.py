@@ -107,6 +107,11 @@ def check_node_types(node_types: Sequence[NodeType]) -> None:
             raise ValueError(f"node_types() answered {node_type!r}, which is not a NodeType")
         if not isinstance(node_type.name, str) or not node_type.name.strip():
             raise ValueError(f"node_types() has one whose name is {node_type.name!r}: give it one")
+        if not node_type.name.isprintable():
+            raise ValueError(
+                f"node_types() has one whose name is {node_type.name!r}: it has a character that "
+                "cannot be printed"
+            )
         if node_type.name in names:
             raise ValueError(f"node_types() has two of the name {node_type.name!r}")
         names.add(node_type.name)

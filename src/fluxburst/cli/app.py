@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fluxburst.cli import logs
+from fluxburst.cli.complaints import complain
 
 if TYPE_CHECKING:
     from fluxburst.client import FluxBurst
@@ -355,21 +356,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             standalone_mode=False,
         )
     except click.ClickException as error:
-        click.echo(f"fluxburst: {error.format_message()}", err=True)
+        complain(f"{error.format_message()}")
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:  # click makes the one of the other
         terminated = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)
-        click.echo(f"fluxburst: {'terminated' if terminated else 'interrupted'}", err=True)
+        complain(f"{'terminated' if terminated else 'interrupted'}")
         sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(FAILED)
     except OSError as error:
-        click.echo(f"fluxburst: cannot write: {error.strerror or error}", err=True)
+        complain(f"cannot write: {error.strerror or error}")
         sys.exit(FAILED)
     except FluxburstError as error:
         for line in lines_of(error):
-            click.echo(f"fluxburst: {line}", err=True)
+            complain(line)
         sys.exit(status_of(error))
     sys.exit(status if isinstance(status, int) else OK)
 

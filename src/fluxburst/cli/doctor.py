@@ -8,7 +8,8 @@ import click
 from rich.text import Text
 
 from fluxburst.cli.app import FAILED, OK, Command, settings_of
-from fluxburst.cli.output import console, print_json, printable, table
+from fluxburst.cli.complaints import printable
+from fluxburst.cli.output import console, print_json, table
 from fluxburst.doctor import Doctor
 
 _STYLES = {"ok": "green", "warning": "yellow", "error": "red"}

@@ -7,6 +7,8 @@ import logging
 from datetime import datetime, timezone
 from typing import Any, Literal
 
+from fluxburst.cli.complaints import printable
+
 Format = Literal["text", "json"]
 
 FIELDS = ("burst", "plugin", "job", "jobs")
@@ -36,6 +38,14 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=_plain)
 
 
+class TextFormatter(logging.Formatter):
+    """The level and the message, with nothing in it that a terminal would obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and those of a traceback."""
+        return printable(super().format(record))
+
+
 def _plain(value: object) -> object:
     """Return what JSON has no form for: collections as lists, the rest as text."""
     return list(value) if isinstance(value, (set, frozenset)) else str(value)
@@ -53,7 +63,7 @@ def set_up(level: int, format: Format = "text") -> None:
     handler.setFormatter(
         JsonFormatter()
         if format == "json"
-        else logging.Formatter("fluxburst: %(levelname)s: %(message)s")
+        else TextFormatter("fluxburst: %(levelname)s: %(message)s")
     )
     logger = logging.getLogger("fluxburst")
     logger.handlers = [handler]

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fluxburst.bursts import Burst, BurstState
+from fluxburst.cli.complaints import printable
 from fluxburst.quantities import format_duration
 
 WIDTH_OF_A_FILE = 160
@@ -91,11 +92,6 @@ def time_text(seconds: float | None) -> str:
 def time_ago(seconds: float, now: float) -> str:
     """Write a time that is past, and how long ago it was."""
     return f"at {time_text(seconds)}, {format_duration(round(max(0.0, now - seconds)))} ago"
-
-
-def printable(value: object) -> str:
-    """Return a text without what would move a terminal's cursor: job names are anybody's."""
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(value))
 
 
 def _progress(burst: Burst) -> str:

@@ -21,6 +21,7 @@ from fluxburst.cli.app import (
     settings_of,
     status_of,
 )
+from fluxburst.cli.complaints import complain
 from fluxburst.cli.output import burst_table, console, print_json, table, user_name
 from fluxburst.cli.progress import follow
 from fluxburst.client import FluxBurst
@@ -97,7 +98,7 @@ def jobs(context: click.Context) -> int:
         console().print(table("Selected jobs", JOB_COLUMNS, rows))
     uncounted = [error for _, errors in told for error in errors]
     for line in dict.fromkeys(str(error) for error in uncounted):
-        click.echo(f"fluxburst: {line}", err=True)
+        complain(line)
     return max(_report_failures(made), *map(status_of, uncounted), OK)
 
 
@@ -127,14 +128,14 @@ def _say_where_it_cannot_grow(client: FluxBurst) -> None:
     """Say on standard error where no burst can ever join the instance."""
     why = why_it_cannot_grow(client)
     if why:
-        click.echo(f"fluxburst: {why}; {HOW_TO_GROW}", err=True)
+        complain(f"{why}; {HOW_TO_GROW}")
 
 
 def _tell(failures: BurstErrors | None) -> list[str]:
     """Say on standard error what failed; return the lines."""
     told = lines_of(failures) if failures else []
     for line in told:
-        click.echo(f"fluxburst: {line}", err=True)
+        complain(line)
     return told
 
 
@@ -164,7 +165,7 @@ def _report_failures(made: Plan, told: Collection[str] = ()) -> int:
     for line, count in counted.items():
         if line in told:
             continue
-        click.echo(f"fluxburst: {line}{f' ({count} jobs)' if count > 1 else ''}", err=True)
+        complain(f"{line}{f' ({count} jobs)' if count > 1 else ''}")
     return max((status_of(error) for error in errors), default=OK)
 
 
@@ -233,7 +234,7 @@ def _report_bursts(bursts: Sequence[Burst], wait: str, failures: BurstErrors | N
         elif burst.error and burst.name not in told:
             lines.append(f"{burst.name} failed: {burst.error}")
     for line in lines:
-        click.echo(f"fluxburst: {line}", err=True)
+        complain(line)
     return bool(lines)
 
 
@@ -242,7 +243,7 @@ def _name_what_may_be_there(client: FluxBurst) -> None:
     for plugin in client.plugins.values():
         for burst in plugin.bursts.values():
             if burst.state in LIVE_STATES:
-                click.echo(f"fluxburst: {burst.name} was brought up and may be there", err=True)
+                complain(f"{burst.name} was brought up and may be there")
 
 
 def _seconds(text: str) -> float:
@@ -321,10 +322,10 @@ def unburst(context: click.Context, names: tuple[str, ...], everything: bool, ve
         console().print(text + proof, markup=False)
     _tell(failures)
     for item in left:
-        click.echo(f"fluxburst: {item}", err=True)
+        complain(str(item))
     for plugin, listed in client.strangers().items() if verify else ():
         theirs = f"plugin {plugin} lists others' bursts, left alone: {', '.join(listed)}"
-        click.echo(f"fluxburst: {theirs}", err=True)
+        complain(theirs)
     status = status_of(failures) if failures else OK
     named = set(settings.plugin_names(client))
     return max(status, FAILED if left or named - client.plugins.keys() else OK)

@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fluxburst.cli.app import Command, Settings, settings_of
+from fluxburst.cli.complaints import printable
 from fluxburst.cli.output import (
     STATE_STYLES,
     console,
     print_json,
-    printable,
     table,
     time_ago,
     time_text,

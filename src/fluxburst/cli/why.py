@@ -9,6 +9,7 @@ import click
 from fluxburst import Burst, BurstState, story
 from fluxburst.bursts import LIVE_STATES
 from fluxburst.cli.app import Command, Settings, settings_of
+from fluxburst.cli.complaints import complain
 from fluxburst.cli.ledger import event_table
 from fluxburst.cli.output import console, print_json, time_ago
 from fluxburst.cli.sources import AWAY, ledger_in, loaded_where_possible
@@ -39,7 +40,7 @@ def why(context: click.Context, jobid: str) -> None:
         told, now, problem = _tell(settings, client, job)
         looked_after = bool(_holder(settings, client, asked=not problem))
     for line in problems + ([problem] if problem else []):
-        click.echo(f"fluxburst: {line}", err=True)
+        complain(line)
     if settings.json:
         print_json(
             {

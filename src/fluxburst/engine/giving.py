@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 
 from fluxburst.breakers import failed
 from fluxburst.bursts import Burst
 from fluxburst.engine.backlog import Backlog
 from fluxburst.engine.records import Records
 from fluxburst.engine.waiting import Waiting
-from fluxburst.errors import BurstError, FluxburstError
+from fluxburst.errors import BurstError, FluxburstError, InstanceError
 from fluxburst.fluids import format_f58
 from fluxburst.handles.protocol import Instance
 from fluxburst.isolation import end_note, without_hope
@@ -266,7 +267,7 @@ class Giver:
     ) -> set[int]:
         """Move jobs to a plugin's queue; return those that could not be, which are free again."""
         elsewhere = [job.id for job in jobs if plugin.queue and job.queue != plugin.queue]
-        refused = self._backlog.move(elsewhere, plugin.queue) if elsewhere else {}
+        refused = self._moved_to(plugin.queue, elsewhere) if elsewhere else {}
         reasons: dict[str, list[int]] = {}
         for jobid, why in refused.items():
             reasons.setdefault(why, []).append(jobid)
@@ -279,6 +280,23 @@ class Giver:
         if elsewhere:
             self._count_moves(plugin, len(elsewhere) > len(refused), problem)
         return set(refused)
+
+    def _moved_to(self, queue: str, jobs: Sequence[int]) -> Mapping[int, str]:
+        """Move jobs to a queue; return those that could not be, with the reason.
+
+        Where the instance fails at it, that holds for all of them: they are moved back, as far as
+        that goes, since some may have been moved.
+        """
+        known = self._backlog.jobs
+        queues = {jobid: known[jobid].queue for jobid in jobs if jobid in known}
+        try:
+            return self._backlog.move(jobs, queue)
+        except InstanceError as error:
+            for before in dict.fromkeys(queues.values()):
+                theirs = [jobid for jobid, name in queues.items() if name == before]
+                with suppress(InstanceError):
+                    self._backlog.move(theirs, before)
+            return dict.fromkeys(jobs, str(error))
 
     def _not_moved(self, plugin: BurstPlugin, jobs: Sequence[int], why: str) -> None:
         """Release jobs that Flux does not move; they wait before they are tried again."""
