@@ -317,7 +317,7 @@ def test_a_renewal_that_cannot_be_is_a_refusal() -> None:
         assert after.burst.lease_until == before.burst.lease_until
 
 
-@pytest.mark.parametrize("name", ["", " ", None, 7])
+@pytest.mark.parametrize("name", ["", " ", None, 7, "a\x1b[2J", "a\nb"])
 def test_a_node_type_without_a_name_is_refused_and_the_plugin_is_named(name: Any) -> None:
     class Nameless(Odd):
         def node_types(self) -> Sequence[NodeType]:

@@ -10,7 +10,7 @@ import pytest
 from support import Elsewhere, Joining, client_on, spec
 
 from fluxburst import BurstParameters, BurstPlugin, FluxBurst, NodeType
-from fluxburst.errors import BurstError, BurstErrors
+from fluxburst.errors import BurstError, BurstErrors, InstanceError
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.jobs import Mark
 from fluxburst.ledger import Placement
@@ -108,6 +108,24 @@ def test_a_move_that_flux_refuses_is_tried_ever_more_rarely_and_writes_no_memo()
     assert (
         "it is tried again after" in decided.reasons[0] or "no job is moved" in decided.reasons[0]
     )
+
+
+class Faulty(Echoing):
+    """An instance that fails when jobs are moved."""
+
+    def move_jobs(self, jobids: Collection[int], queue: str) -> Mapping[int, str]:
+        self.moves += queue == "burst"
+        raise InstanceError("no answer")
+
+
+def test_an_instance_that_fails_to_move_jobs_is_asked_ever_more_rarely() -> None:
+    instance = Faulty()
+    instance.submit(spec(1, 4, burstable=True, queue="batch"))
+    client, passes = watched_for(HOUR, instance, InQueue(instance))
+    assert rests(passes, HOUR)
+    assert 3 <= instance.moves <= 7
+    assert len(list(client.ledger.entries())) == instance.moves
+    assert "no answer" in decision(client).reasons[0]
 
 
 def test_many_moves_that_are_refused_are_one_failure_and_one_is_counted_per_pass() -> None:
