@@ -84,7 +84,7 @@ def passes(client: FluxBurst, instance: EmbeddedInstance, hours: float) -> None:
 
 
 @pytest.mark.parametrize("names_hosts", [True, False])
-@pytest.mark.parametrize("state", list(BurstState))
+@pytest.mark.parametrize("state", [s for s in BurstState if s is not BurstState.REQUESTED])
 @pytest.mark.parametrize("kind", [Claiming, Turning, Listing])
 def test_a_burst_that_never_comes_up_ends_and_is_asked_for_ever_more_rarely(
     kind: type[Claiming], state: BurstState, *, names_hosts: bool

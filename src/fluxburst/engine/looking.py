@@ -438,8 +438,7 @@ class Looker:
 
     def _too_slow(self, entry: Entry) -> str:
         limit, now = self.policy.timeouts.join, self._records.now()
-        begun = entry.created if entry.started is None else entry.started
-        if begun is not None and now - begun > limit:
+        if entry.started is not None and now - entry.started > limit:
             return f"it did not join within {format_duration(limit)}"
         late = self._outliving.why_too_late(entry, now)
         return f"it comes up too late: {late}" if late else ""
