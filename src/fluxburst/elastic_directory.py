@@ -127,6 +127,8 @@ def _write(
     try:
         _fill(made, elastic, curve_cert, files)
         notes = _configure(made, elastic, directory, given)
+        if curve_cert is None and (directory / "curve.cert").is_file():
+            notes.append("Its certificate, curve.cert, is new: copies of the old one are of no use")
         _try_out(made, elastic)
         (made / "config" / SYSTEM).write_text(system_toml(elastic, directory))
         _keep_changed(made, directory)
@@ -267,7 +269,10 @@ def _configure(
             notes.append(
                 f"Fluxion schedules it: under its queue-policy {policy!r} jobs wait for burst nodes"
             )
-    flux_config.check_together(texts)
+    # With the paths that files have in the end, as they are told to whoever has to change one.
+    flux_config.check_together({**texts, SYSTEM: system_toml(elastic, directory)})
+    if flux_config.lacks_imp(flux_config.merged(others)):
+        _log.warning("%s", flux_config.NO_IMP)
     for name, text in texts.items():
         (made / "config" / name).write_text(text)
     return notes
@@ -282,6 +287,7 @@ def _keep_changed(made: Path, directory: Path) -> None:
         path, new = directory / name, made / name
         if path.is_file() and path.read_text() not in (written.get(name), new.read_text()):
             shutil.copy2(path, new.with_name(f"{new.name}.old"))
+            _log.warning("%s is written anew; what it said is in %s.old", path, path)
 
 
 def _resource_set(elastic: Elastic) -> str:

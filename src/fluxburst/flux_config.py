@@ -111,6 +111,19 @@ def allows_guests(configuration: Mapping[str, Any]) -> bool:
     return isinstance(access, Mapping) and access.get("allow-guest-user") is True
 
 
+NO_IMP = (
+    "guests are allowed (allow-guest-user in [access]), and [exec] imp is not set: the instance "
+    "runs no jobs of theirs; name flux-imp there (flux-config-exec(5))"
+)
+
+
+def lacks_imp(configuration: Mapping[str, Any]) -> bool:
+    """Whether guests may connect, and none of their jobs can run: that takes an IMP."""
+    execution = configuration.get("exec")
+    has_imp = isinstance(execution, Mapping) and bool(execution.get("imp"))
+    return allows_guests(configuration) and not has_imp
+
+
 def as_toml(configuration: Mapping[str, Any]) -> str:
     """Write a configuration as TOML, a line for each key."""
     lines = [

@@ -505,11 +505,29 @@ def test_what_somebody_wrote_into_a_file_of_ours_is_kept_aside(site: Site, init:
     done(init("--burst-nodes=1"))
     system = site.directory / "config" / "system.toml"
     system.write_text(f"{system.read_text()}\n[access]\nallow-root-owner = true\n")
-    done(init("--burst-nodes=2", "--force"))
+    assert not init("--burst-nodes=2", "--force")[0]
     kept = system.with_name("system.toml.old")
     assert "allow-root-owner" in kept.read_text()
     assert "allow-root-owner" not in system.read_text()
     assert system.read_text().startswith("# Written by fluxburst, which writes it anew")
+
+
+def test_what_is_written_anew_is_said_and_other_settings_stay(site: Site, init: Run) -> None:
+    done(init("--burst-nodes=1"))
+    file = site.directory / "fluxburst.toml"
+    file.write_text(f"{file.read_text()}\n[limits]\nnodes = 3\n")
+    system = site.directory / "config" / "system.toml"
+    system.write_text(f"{system.read_text()}\n[access]\nallow-root-owner = true\n")
+    _, out, err = init("--burst-nodes=2", "--force")
+    assert "[limits]\nnodes = 3" in file.read_text()
+    assert f"{system} is written anew; what it said is in {system}.old" in err
+    assert "curve.cert, is new" in out
+
+
+def test_guests_without_an_imp_are_warned_of(site: Site, init: Run, tmp_path: Path) -> None:
+    more = tmp_path / "guests.toml"
+    more.write_text("[access]\nallow-guest-user = true\n")
+    assert "[exec] imp is not set" in init("--burst-nodes=1", f"--config-file={more}")[2]
 
 
 @pytest.mark.parametrize(

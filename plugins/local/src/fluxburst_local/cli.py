@@ -28,6 +28,7 @@ from fluxburst.sets import format_hostlist, parse_hostlist
 from fluxburst_local import adding
 from fluxburst_local.allocations import Surroundings, note_enclosure, surroundings
 from fluxburst_local.parameters import LauncherName
+from fluxburst_local.settings import with_settings_of
 
 COUNT = click.IntRange(1, elastic_instances.MAX_NODES)
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
@@ -96,7 +97,10 @@ def init(context: click.Context, /, directory: Path, **options: Any) -> None:
         curve_cert=options["curve_cert"],
         config_files=options["config_files"],
         files={
-            "fluxburst.toml": _fluxburst_toml(directory, launcher, options["log_level"]),
+            "fluxburst.toml": with_settings_of(
+                directory / "fluxburst.toml",
+                _fluxburst_toml(directory, launcher, options["log_level"]),
+            ),
             "start": _start_script(directory),
         },
         overwrite=options["force"],
@@ -242,6 +246,7 @@ def _own_name(elastic: Elastic) -> str:
 def _fluxburst_toml(directory: Path, launcher: str, log_level: int) -> str:
     return (
         "# For fluxburst in this instance; 'fluxburst params local' tells what can be set.\n"
+        "# The table [plugins.local] is written anew by init --force; other tables stay.\n"
         "[plugins.local]\n"
         f"config_dir = {json.dumps(str(directory.absolute()), ensure_ascii=False)}\n"
         f"launcher = {json.dumps(launcher)}\n"
