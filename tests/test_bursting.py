@@ -618,10 +618,12 @@ def test_what_is_no_function_is_refused(setter: str) -> None:
 def test_bursts_that_a_package_brought_up_before_it_failed_are_known_and_can_be_taken_down() -> (
     None
 ):
+    name = named("cloud", "0a")
+
     class Half:
         @hookimpl
         def fluxburst_run_plugin(self, plugin: BurstPlugin) -> Sequence[Burst]:
-            up = Burst("half-1", plugin.name, "node", 1, state=BurstState.READY)
+            up = Burst(name, plugin.name, "node", 1, state=BurstState.READY)
             raise BurstErrors([CapacityError("no more machines")], [up])
 
     cloud = Elsewhere("cloud")
@@ -630,8 +632,8 @@ def test_bursts_that_a_package_brought_up_before_it_failed_are_known_and_can_be_
     with pytest.raises(BurstErrors, match="no more machines"):
         client.run_burst()
     assert marks(client) == {1: None}
-    assert client.run_unburst() == ["half-1"]
-    assert cloud.deleted == ["half-1"]
+    assert client.run_unburst() == [name]
+    assert cloud.deleted == [name]
 
 
 def test_answers_that_were_waited_for_wake_nobody_and_time_passes() -> None:

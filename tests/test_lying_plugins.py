@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from support import Elsewhere, client_on, named, spec
 
-from fluxburst import Burst, BurstState, Duration, FluxBurst, NodeType
+from fluxburst import Burst, BurstState, Duration, FluxBurst, NodeType, hookimpl
 from fluxburst.errors import BurstErrors
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.jobs import JobState
@@ -167,3 +169,102 @@ def test_what_is_in_no_record_goes_without_a_node_that_it_may_not_have(state: st
     passes(client, 30)
     assert set(liar.deleted) == {orphan.name}
     assert_the_site_is_left_alone(instance, running)
+
+
+# --- names that nobody asked for -----------------------------------------------------------------
+
+
+class Says:
+    """A package whose hook answers for every plugin."""
+
+    def __init__(self, *bursts: Burst) -> None:
+        self.bursts = bursts
+
+    @hookimpl
+    def fluxburst_run_plugin(self) -> Sequence[Burst]:
+        return list(self.bursts)
+
+
+@pytest.mark.parametrize("name", ["prod-db-1", named("other", "0a"), None, "../x"])
+def test_names_that_were_not_asked_for_are_neither_recorded_nor_deleted(name: str) -> None:
+    instance = site()
+    strangers_job(instance)
+    instance.submit(spec(2, 8, burstable=1))
+    liar = Liar()
+    client = client_on(instance, liar)
+    client.hooks.register(Says(Burst(name, "liar", "node", 3, state=BurstState.READY)), "says")
+    with pytest.raises(BurstErrors, match=r"plugin liar.* answered"):
+        client.run_burst()
+    passes(client, 3)
+    with suppress(BurstErrors):
+        client.run_unburst()
+    assert name not in {entry.burst.name for entry in client.ledger.entries()}
+    assert name not in liar.deleted
+
+
+# --- what ends no service ------------------------------------------------------------------------
+
+
+class Clears:
+    """An observer that breaks what a plugin knows."""
+
+    @hookimpl
+    def fluxburst_burst_changed(self, burst: Burst, client: FluxBurst) -> None:
+        client.plugins[burst.plugin].bursts.clear()
+
+
+@pytest.mark.parametrize("value", [None, {"x": None}, 5])
+def test_what_a_plugin_knows_cannot_be_set_to_what_is_no_bursts(value: Any) -> None:
+    liar = Liar()
+    with pytest.raises(TypeError):
+        liar.bursts = value
+    with pytest.raises(TypeError, match="holds Bursts by name"):
+        liar.bursts["x"] = value
+
+
+def test_an_observer_that_clears_what_a_plugin_knows_ends_nothing() -> None:
+    instance = site()
+    strangers_job(instance)
+    instance.submit(spec(2, 8, burstable=1))
+    liar = Liar()
+    client = client_on(instance, liar)
+    client.hooks.register(Clears(), "clears")
+    client.run_burst()
+    assert passes(client, 3) == []
+    assert [entry.burst.name for entry in client.ledger.live()] == liar.created
+
+
+@pytest.mark.parametrize("method", ["create", "list_bursts"])
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit, BaseException])
+def test_whatever_a_plugin_raises_is_a_failure_of_that_plugin(
+    method: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raises(*_: object) -> NoReturn:
+        raise error
+
+    instance = site()
+    strangers_job(instance)
+    instance.submit(spec(2, 8, burstable=1))
+    liar = Liar()
+    monkeypatch.setattr(liar, method, raises)
+    monkeypatch.setattr(Liar, method, raises)
+    client = client_on(instance, liar)
+    said = passes(client, 1)
+    assert any("liar" in text and error.__name__ in text for text in said), said
+
+
+# --- money ---------------------------------------------------------------------------------------
+
+
+def test_what_is_in_no_record_costs_no_more_than_it_can() -> None:
+    instance = site()
+    liar = Liar()
+    client = client_on(instance, liar)
+    name = named("liar", "0a")
+    liar.orphans = [
+        Burst(name, "liar", "node", 10**9, state=BurstState.READY, since=0.0, price=5.0)
+    ]
+    said = passes(client, 2)
+    assert any("1000000000 nodes" in text and "at most 64" in text for text in said)
+    assert liar.deleted
+    assert sum(entry.cost(client.now()) for entry in client.ledger.entries()) < 1.0

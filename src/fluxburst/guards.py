@@ -84,7 +84,9 @@ def guard_answer(
                 answer = list(answer)
         except FluxburstError:
             raise
-        except FAILURES as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise _blame(error, hook, distribution) from error
         if answer is not None:
             note(distribution)
@@ -102,7 +104,9 @@ def guard_observer(
     def guarded(*arguments: Any) -> None:
         try:
             function(*map(own, arguments))
-        except FAILURES as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a package may raise anything
             record(_blame(error, hook, distribution))
 
     return guarded

@@ -26,6 +26,7 @@ from fluxburst.fitting import could_fit
 from fluxburst.identity import SUBMITTER
 from fluxburst.jobs import Job
 from fluxburst.jobspec import Chunk
+from fluxburst.known_bursts import KnownBursts
 from fluxburst.nodes import NodeType
 from fluxburst.packing import Demand, Packer
 from fluxburst.pool import Pool
@@ -81,7 +82,6 @@ class BurstPlugin:
         params: Its parameters.
         jobs: The jobs it has been given, by id. While a plan is made it also holds those that
             the plan would give it; they are taken out again.
-        bursts: What it knows to have brought up, by name, in their latest state.
         planned: What the plan being applied asks it to bring up.
     """
 
@@ -93,8 +93,17 @@ class BurstPlugin:
     def __init__(self, dataclass: Any, **kwargs: Any) -> None:
         self.set_params(dataclass)
         self.jobs: dict[int, Job] = {}
-        self.bursts: dict[str, Burst] = {}
+        self.bursts = {}
         self.planned: tuple[Burst, ...] = ()
+
+    @property
+    def bursts(self) -> KnownBursts:
+        """What it knows to have brought up, by name, in their latest state."""
+        return self._bursts
+
+    @bursts.setter
+    def bursts(self, bursts: Mapping[str, Burst]) -> None:
+        self._bursts = KnownBursts(bursts)
 
     def belongs_to(self, instance_name: Callable[[], str]) -> None:
         """Learn how the instance is called that it serves; the client says so before all else."""
@@ -395,7 +404,9 @@ class BurstPlugin:
         self.bursts[burst.name] = burst
         try:
             created = check_created(self.create(burst), burst)
-        except FAILURES as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a provider's library may raise anything
             failure = as_burst_error(error, self.name, burst.name)
             left = self._give_up(burst) if failure.asked else ""
             if left:
@@ -411,7 +422,9 @@ class BurstPlugin:
         """Delete what a failed creation left; return what may be left even so."""
         try:
             self.delete(burst)
-        except FAILURES as error:  # said, not raised: the first failure is the cause
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - said, not raised: the first failure is the cause
             return f"and what there is of it could not be deleted, it may cost money: {error}"
         return ""
 
@@ -424,7 +437,9 @@ class BurstPlugin:
             burst = self.bursts.get(name) or Burst(name, self.name, "", 0)
             try:
                 self.delete(burst)
-            except FAILURES as error:  # a provider's library may raise anything
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a provider's library may raise anything
                 errors.append(as_burst_error(error, self.name, name))
                 continue
             self.bursts[name] = replace(burst, state=BurstState.ENDED)

@@ -10,13 +10,13 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from fluxburst.answers import check_created
+from fluxburst.answers import check_created, check_name
 from fluxburst.breakers import failed
 from fluxburst.burst_names import burst_name
 from fluxburst.bursts import Burst, BurstRequest, BurstState
 from fluxburst.engine.giving import Giver
 from fluxburst.engine.lanes import Answer, Call, Lanes, names_of
-from fluxburst.engine.records import Records
+from fluxburst.engine.records import Records, is_ours
 from fluxburst.engine.vetting import Vetting
 from fluxburst.errors import (
     BurstError,
@@ -236,7 +236,7 @@ class Bringer:
         self._records.record(plugin, replace(burst, state=BurstState.ENDED), why)
 
     def _call(self, plugin: BurstPlugin, request: BurstRequest, stand_in: Burst | None) -> None:
-        self._vetting.note_before([burst.name for burst in request.bursts])
+        up = self._vetting.note_before([burst.name for burst in request.bursts])
         for burst in request.bursts:
             self._records.announce(plugin, burst)
 
@@ -253,14 +253,19 @@ class Bringer:
                 "create()",
                 self.policy.timeouts.create * max(1, len(request.bursts)),
                 run,
-                settle=lambda answer: self._settle(plugin, request, stand_in, answer),
+                settle=lambda answer: self._settle(plugin, request, stand_in, up, answer),
                 give_up=lambda why: self._give_up(plugin, request, why),
                 bursts=names_of(request.bursts),
             )
         )
 
     def _settle(
-        self, plugin: BurstPlugin, request: BurstRequest, stand_in: Burst | None, answer: Answer
+        self,
+        plugin: BurstPlugin,
+        request: BurstRequest,
+        stand_in: Burst | None,
+        up: frozenset[str],
+        answer: Answer,
     ) -> None:
         """Take what a plugin answered; free the jobs of what did not come up."""
         done: Sequence[Burst] = ()
@@ -269,7 +274,9 @@ class Bringer:
             done = answer.result()
         elif isinstance(error, FluxburstError):
             done = getattr(error, "bursts", ())
+        done, unasked = self._ours(plugin, request, done, up)
         done, faults = self._checked(plugin, request, done)
+        faults += unasked
         if faults and (error is None or isinstance(error, FluxburstError)):
             error = BurstErrors([*([] if error is None else [error]), *faults], done)
         interrupted = error is not None and not isinstance(error, FluxburstError)
@@ -285,11 +292,39 @@ class Bringer:
                 self._missing(plugin, burst, error)
         if error is not None and not request.bursts:
             self._giver.take_back(plugin, list(request.jobs), str(error))
-        self.outcome.bursts += [plugin.bursts[burst.name] for burst in done]
+        self.outcome.bursts += [self._records.known(burst) for burst in done]
         if isinstance(error, FluxburstError):
             self._blame(plugin, request, error)
         elif error is not None:
             raise error
+
+    def _ours(
+        self, plugin: BurstPlugin, request: BurstRequest, done: Sequence[Burst], up: frozenset[str]
+    ) -> tuple[list[Burst], list[BurstError]]:
+        """Return what was answered that was asked for, or has a name that only this plugin gives.
+
+        And what is wrong with the rest, of which nothing is recorded: it may be anybody's.
+        """
+        asked = names_of(request.bursts)
+        ours: list[Burst] = []
+        faults: list[BurstError] = []
+        for burst in done:
+            try:
+                check_name(getattr(burst, "name", burst), "run()")
+                if burst.name not in asked and not is_ours(
+                    self._records.ledger, plugin, burst.name
+                ):
+                    raise BurstError(
+                        f"run() answered burst {burst.name!r}, which was not asked for, and whose "
+                        "name is none that this plugin gives for this instance: it is left alone"
+                    )
+            except BurstError as fault:
+                fault.plugin = plugin.name
+                faults.append(fault)
+            else:
+                ours.append(burst)
+        self._vetting.note_asked(names_of(ours) - asked - names_of(plugin.bursts.values()), up)
+        return ours, faults
 
     def _checked(
         self, plugin: BurstPlugin, request: BurstRequest, done: Sequence[Burst]
@@ -299,7 +334,9 @@ class Bringer:
         good: list[Burst] = []
         faults: list[BurstError] = []
         for burst in done:
-            wanted = asked.get(burst.name) or Burst(burst.name, plugin.name, "", 0)
+            wanted = asked.get(burst.name)
+            if wanted is None:
+                wanted = self._records.known(Burst(burst.name, plugin.name, "", 0))
             try:
                 created = self._vetting.vetted(check_created(burst, wanted), wanted, "create()")
                 good.append(self._with_lease_ahead(created))

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from fluxburst.plugins import as_burst_error
 from fluxburst.quantities import format_duration
 
 Answer = concurrent.futures.Future[Any]
@@ -89,7 +90,7 @@ class _Lane:
             try:
                 call.answer.set_result(call.run())
             except BaseException as error:  # noqa: BLE001 - raised where the answer is settled
-                call.answer.set_exception(error)
+                call.answer.set_exception(_as_failure(error, call.plugin))
             self._done()
         return True
 
@@ -189,6 +190,12 @@ class Lanes:
         for call in list(self._calls):
             if call.answer.done() and call in self._calls:
                 yield call
+
+
+def _as_failure(error: BaseException, plugin: str) -> BaseException:
+    """Return what a plugin raised; what would end a thread is a failure of that plugin only."""
+    passes = isinstance(error, (Exception, KeyboardInterrupt))
+    return error if passes else as_burst_error(error, plugin)
 
 
 def names_of(bursts: Collection[Any]) -> frozenset[str]:

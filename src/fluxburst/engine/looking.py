@@ -8,6 +8,7 @@ that has changed since it was asked for.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,6 +19,7 @@ from fluxburst.engine.backlog import Backlog
 from fluxburst.engine.ending import Ender
 from fluxburst.engine.giving import Giver
 from fluxburst.engine.lanes import Answer, Call, Lanes
+from fluxburst.engine.orphans import bounded
 from fluxburst.engine.outliving import Outliving
 from fluxburst.engine.ownership import Ownership
 from fluxburst.engine.records import Records
@@ -271,7 +273,7 @@ class Looker:
 
     def _compare(self, plugin: BurstPlugin, entry: Entry, seen: _Seen) -> None:
         """Mend what the ledger says of one burst, or what is there of it."""
-        burst = plugin.bursts[entry.burst.name]
+        burst = plugin.bursts.get(entry.burst.name, entry.burst)
         name = burst.name
         found = (seen.there or {}).get(name)
         found = None if found is None else _failed_if_leaving(found, burst)
@@ -343,6 +345,7 @@ class Looker:
         if self._records.ledger.entry(name) is not None:  # it ended, and is there all the same
             self._ender.end_unrecorded(plugin, burst)
             return
+        burst = self._bounded(plugin, burst)
         jobs = self._giver.adopt(burst) if burst.isolated else ()
         broken = burst.state is BurstState.FAILED and burst.exit_code is None
         state = BurstState.STARTING if broken else burst.state
@@ -356,6 +359,15 @@ class Looker:
         assert entry is not None
         if not (burst.isolated and jobs):  # a job that is held here runs in it
             self._ender.drain(entry, _ORPHAN)
+
+    def _bounded(self, plugin: BurstPlugin, burst: Burst) -> Burst:
+        """Return a burst that is in no record, as far as its plugin is believed of it."""
+        first = min((e.requested for e in self._records.ledger.entries()), default=math.inf)
+        try:
+            return bounded(burst, plugin.node_types(), min(first, self._records.now()))
+        except FAILURES as error:  # a provider's library may raise anything
+            self._cannot(plugin, as_burst_error(error, plugin.name, burst.name))
+            return Burst(burst.name, plugin.name, "", 0, state=burst.state)
 
     def _free_the_stranded(self, plugin: BurstPlugin) -> None:
         """Free the jobs that wait for bursts that are not there any more."""

@@ -79,7 +79,8 @@ class Records:
         """Learn that another client saw the end of a burst."""
         entry = self.ledger.entry(known.name)
         if entry is not None:
-            plugin.bursts[known.name] = self._told[plugin.name][known.name] = entry.burst
+            plugin.bursts[known.name] = entry.burst
+            self._told.setdefault(plugin.name, {})[known.name] = entry.burst
             self._tell(entry.burst, known, entry.reason)
 
     def hold(self, *, starts_without: bool = False) -> None:
@@ -188,12 +189,16 @@ class Records:
         for name, burst in list(plugin.bursts.items()):
             if burst == told.get(name):
                 continue
-            if name in answered or _sizes_itself(plugin) or is_ours(self.ledger, plugin, name):
+            if name in answered:
                 self.record(plugin, burst)
+            elif is_ours(self.ledger, plugin, name):
+                # Whose the hosts are was not looked at: those that are known stay.
+                hosts = self.known(replace(burst, hostnames=())).hostnames
+                self.record(plugin, replace(burst, hostnames=hosts))
             else:
                 what = "burst %s of plugin %s is none of ours: it is left alone"
                 _log.warning(what, name, plugin.name)
-                del plugin.bursts[name]
+                plugin.bursts.pop(name, None)
         self._forget_ended(plugin)
 
     @contextmanager
@@ -225,7 +230,7 @@ class Records:
         """Keep a plugin from knowing ever more."""
         ended = [name for name, burst in plugin.bursts.items() if burst.state not in LIVE_STATES]
         for name in ended[:-REMEMBERED]:
-            del plugin.bursts[name]
+            plugin.bursts.pop(name, None)
             self._told.get(plugin.name, {}).pop(name, None)
 
     # --- looking ---------------------------------------------------------------------------
