@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import sys
@@ -24,7 +25,7 @@ from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.recordings import Recording
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs" / "example_plugin"))
-import fluxburst_example  # type: ignore[import-untyped]
+fluxburst_example: Any = importlib.import_module("fluxburst_example")
 
 NODE = NodeType("node", cores=8)
 THEIRS = ["prod-db-1", "web-2", "cloud-1", "cloud-0a1b2c3d4e5f", named("cloud", 1, "another")]

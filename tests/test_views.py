@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from support import Elsewhere, client_with, job, named, spec
 
 from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, NodeType, Outcome, hookimpl
 from fluxburst.bursts import BurstRequest
+from fluxburst.errors import BurstErrors
 from fluxburst.handles.packed import PackedJob
 from fluxburst.handles.protocol import Changes
 
@@ -210,13 +212,17 @@ def test_of_a_hook_that_writes_into_what_a_plugin_knows_nothing_is_forgotten_or_
     assert client.ledger.entry("prod-db-1") is None
 
 
-def test_what_a_hook_itself_brought_up_is_ours_whatever_its_name() -> None:
+def test_what_a_hook_itself_brought_up_is_ours_where_its_name_is() -> None:
+    name = named("cloud", 5)
+
     class Runs:
         @hookimpl
         def fluxburst_run_plugin(self, plugin: BurstPlugin) -> Collection[Burst]:
-            return [Burst("mine", plugin.name, "node", 1, state=BurstState.READY)]
+            answer = Burst("mine", plugin.name, "node", 1, state=BurstState.READY)
+            return [answer, replace(answer, name=name)]
 
     client = two_jobs(Elsewhere("cloud", NODE))
     client.hooks.register(Runs(), "fluxburst-runs")
-    client.run_burst()
-    assert client.run_unburst() == ["mine"]
+    with pytest.raises(BurstErrors, match="mine"):
+        client.run_burst()
+    assert client.run_unburst() == [name]
