@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -308,6 +309,26 @@ def test_of_a_job_with_alternatives_it_cannot_be_told_how_much_it_takes(
     assert len(jobs) == 99
     told = [jobs[odd][name] for name in ("nodes", "cores", "gpus", "memory")]
     assert told == [None, None, None, None]
+
+
+@pytest.mark.parametrize(("kind", "cores"), [("pu", None), ("socket", None), ("core", 4)])
+def test_cores_that_are_asked_for_by_something_else_are_not_counted_as_none(
+    kind: str, cores: int | None, run: Run, tmp_path: Path
+) -> None:
+    lines = [json.loads(line) for line in BUNDLED.read_text().splitlines()]
+    odd = json_of(run("jobs", "--mock", "--json"))[0]["id"]
+    record = next(line for line in lines if line.get("job", {}).get("id") == odd)
+    within = [{"type": kind, "count": 4}]
+    record["jobspec"]["resources"] = [{"type": "slot", "count": 1, "label": "task", "with": within}]
+    file = write(tmp_path / "queue.jsonl", "\n".join(map(json.dumps, lines)))
+    (job,) = [job for job in json_of(run("jobs", f"--mock={file}", "--json")) if job["id"] == odd]
+    assert job["cores"] == cores
+
+
+def test_plan_and_run_say_why_jobs_are_not_startable(run: Run) -> None:
+    for command in ("plan", "run"):
+        out = run(command, "--mock", "--plugin=mock", "-q")[1]
+        assert re.search(r"^not startable: \d+ \(ƒ\w+, …: is held \(urgency 0\)\)$", out, re.M), out
 
 
 def test_a_package_can_add_a_command(run: Run, make_package: MakePackage) -> None:

@@ -20,7 +20,7 @@ from fluxburst.config import Config
 from fluxburst.doctor import Doctor
 from fluxburst.errors import BurstErrors, LedgerError
 from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.ledger import Ledger
+from fluxburst.ledger import Breaker, Ledger
 from fluxburst.ledger.place import FILE, why_unwritable
 from fluxburst.policy import Lifetimes, Policy, Watching
 from fluxburst.quantities import Duration
@@ -67,7 +67,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
         yield directory
 
 
-def unburst_unrecorded(client: FluxBurst, site: Site) -> None:
+def unburst_unrecorded(client: FluxBurst, site: Site, mend: str = "once it can be written") -> None:
     """Have all taken down, which cannot be recorded, and says so."""
     with pytest.raises(BurstErrors) as caught:
         client.run_unburst()
@@ -75,7 +75,7 @@ def unburst_unrecorded(client: FluxBurst, site: Site) -> None:
     assert [burst.name for burst in caught.value.bursts] == [site.burst]
     (error,) = caught.value.errors
     assert isinstance(error, LedgerError)
-    assert f"gone, but not recorded as gone: {site.burst}: make room" in str(error)
+    assert f"gone, but not recorded as gone: {site.burst}: {mend}, run" in str(error)
     assert "run 'fluxburst unburst --all' again" in str(error)
     assert site.recorded()[0] is BurstState.READY
 
@@ -111,7 +111,7 @@ def test_unburst_works_on_a_disk_that_is_full_from_the_start(small: Path) -> Non
     site = Site(small)
     filler = fill(small)
     with site.client() as client:
-        unburst_unrecorded(client, site)
+        unburst_unrecorded(client, site, "make room, and then")
     filler.unlink()
     with site.client() as client:
         assert client.run_unburst() == [site.burst]
@@ -123,6 +123,20 @@ def test_unburst_works_on_a_disk_that_became_read_only(small: Path) -> None:
     make_read_only(small)
     with site.client() as client:
         unburst_unrecorded(client, site)
+
+
+def test_unburst_of_nothing_does_not_say_what_is_not_recorded(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    with site.client() as client:
+        client.run_unburst()
+    with site.client() as client:
+        client.hold()
+        unwritable_ledger(client)
+        client.ledger.set_breaker(Breaker("cloud", "node", 1))  # anything
+        with pytest.raises(BurstErrors) as caught:
+            client.run_unburst()
+    assert "is its directory there, and writable?" in str(caught.value)
+    assert "gone" not in str(caught.value)
 
 
 def test_what_is_never_recorded_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

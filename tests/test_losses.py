@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support import Joining, client_on, job, spec
 
-from fluxburst import Burst, BurstState, FluxBurst, NodeType, hookimpl, story
+from fluxburst import Burst, BurstState, FluxBurst, NodeType, hookimpl, status, story
 from fluxburst.errors import LedgerError
 from fluxburst.fluids import format_f58
 from fluxburst.handles.embedded import EmbeddedInstance
@@ -82,6 +82,19 @@ def test_a_lost_node_and_its_job_are_warned_of_whatever_else_runs(
     assert instance.job(other).state is JobState.RUN
     a_pass(client)
     assert warnings(caplog) == []
+
+
+@pytest.mark.parametrize(
+    "state", [BurstState.READY, BurstState.DRAINING, BurstState.ENDING], ids=lambda s: s.value
+)
+def test_status_counts_the_nodes_that_are_up_whatever_the_state(state: BurstState) -> None:
+    client, instance, _, burst = running_on_two_nodes()
+    client.ledger.record(replace(burst, state=state, joined=0), client.now())
+    assert status.of_client(client).nodes == status.Nodes(2, 2)
+    instance.remove_nodes([burst.hostnames[1]])
+    now = status.of_client(client)
+    assert now.nodes == status.Nodes(2, 1)
+    assert now.to_dict()["bursts"][0]["joined"] == 1
 
 
 def test_a_node_that_was_lost_while_nobody_looked_is_warned_of_by_the_next(

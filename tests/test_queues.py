@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from support import Joining, client_on, spec
 
-from fluxburst import FluxBurst, NodeType
+from fluxburst import FluxBurst, NodeType, status
+from fluxburst.cli.output import not_startable_lines
+from fluxburst.fluids import format_f58
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.plan import Decision, Outcome
 
@@ -55,6 +57,26 @@ def test_a_job_in_a_stopped_queue_is_not_startable_and_gets_nodes_once_that_is_s
     instance.set_queue("", started=True, why_stopped="")
     passes(client)  # nothing else happened, which would have had the job looked at
     assert len(cloud.created) == 1
+
+
+def test_status_names_the_jobs_of_a_stopped_queue_and_what_starts_it() -> None:
+    instance = an_instance()
+    first, _ = [instance.submit(spec(1, 4, burstable=True, queue="batch")) for _ in range(2)]
+    instance.set_queue("batch", started=False)
+    now = status.of_client(client_on(instance, Joining("cloud", instance)))
+    why = "its queue 'batch' is stopped"
+    assert [(told["why"], len(told["jobs"])) for told in now.to_dict()["not_startable"]] == [
+        (why, 2)
+    ]
+    (line,) = not_startable_lines(now.not_startable)
+    told = f"{format_f58(first)}, …: {why}; flux queue start --all"
+    assert line == f"not startable: 2 ({told})"
+
+
+def test_reasons_of_which_each_job_has_its_own_do_not_fill_the_screen() -> None:
+    lines = list(not_startable_lines({f"waits on {n}": (n,) for n in range(1, 100)}))
+    assert len(lines) == 6
+    assert lines[-1] == "not startable: 94 for other reasons"
 
 
 def test_nothing_is_brought_up_for_a_job_in_a_disabled_queue() -> None:

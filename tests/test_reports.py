@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 from support import named
 
-from fluxburst import Burst, BurstState, Decision, Outcome
+from fluxburst import Burst, BurstState, Decision, FluxBurst, Outcome
 from fluxburst.cli import main
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.ledger import Breaker, Ledger, Placement, Usage
@@ -260,6 +261,33 @@ def test_status_shows_the_ledger_alone_where_the_instance_cannot_be_reached(
     status, out, _ = run("status", "--state-dir", str(state))
     assert (status, "this is the ledger alone" in out) == (0, True)
     assert run("status")[0] == 2
+
+
+def test_the_nodes_of_a_burst_that_was_ready_at_once_have_joined_also_as_it_ends(
+    run: Run, tmp_path: Path
+) -> None:
+    at = (*MOCK, "--state-dir", str(tmp_path))
+    assert run("run", "--nodes", "2", *at)[0] == 0
+    with closing(Ledger(tmp_path / "ledger.sqlite", "embedded")) as ledger:
+        burst = ledger.live()[0].burst
+        ledger.record(replace(burst, state=BurstState.DRAINING), NOW)
+    assert json_of(run("status", *at, "--json"))["nodes"] == {"asked": 2, "joined": 2}
+
+
+def test_unburst_that_is_interrupted_says_what_stays_what_it_costs_and_what_ends_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = (*MOCK, "--state-dir", str(tmp_path))
+    assert run("run", "--nodes", "2", *at)[0] == 0
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FluxBurst, "run_unburst", interrupted)
+    status, _, err = run("unburst", "--all", *at)
+    assert status == 128 + signal.SIGINT
+    assert f"1 burst with 2 nodes stays, and costs 2.00 an hour: {FIRST}; to end them: " in err
+    assert "fluxburst --plugin cloud" in err
 
 
 def test_status_says_of_when_it_is_where_no_service_runs(run: Run, state: Path) -> None:

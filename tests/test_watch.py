@@ -114,7 +114,7 @@ def test_who_ends_the_service_is_told_what_stays_what_it_costs_and_what_ends_it(
         assert service.returncode == 0, err
         first, second = [line for line in err.splitlines() if "stay" in line or "leases" in line]
         said = re.search(
-            r"(\d+) bursts with (\d+) nodes stay, and cost (\d+\.\d\d) an hour: (.*); "
+            r"(\d+) bursts? with (\d+) nodes? stays?, and costs? (\d+\.\d\d) an hour: (.*); "
             r"to end them: (.*)$",
             first,
         )

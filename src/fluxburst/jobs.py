@@ -224,6 +224,11 @@ class Job(dict[str, Any]):
         )
 
     @property
+    def has_other_types(self) -> bool:
+        """Whether it asks for anything but nodes, cores, GPUs and memory, such as sockets."""
+        return any(chunk.details.others for chunk in self.chunks)
+
+    @property
     def exclusive(self) -> bool:
         """Whether it needs whole nodes."""
         return any(chunk.exclusive for chunk in self.chunks)

@@ -84,6 +84,15 @@ class Plan:
         return tuple(d.id for d in self.decisions if d.id in self.jobs and not d.plugin)
 
     @property
+    def not_startable(self) -> dict[str, tuple[int, ...]]:
+        """The ids of the jobs that more nodes would not let start, by why."""
+        jobs: dict[str, list[int]] = {}
+        for decision in self.decisions:
+            if decision.outcome is Outcome.NOT_STARTABLE:
+                jobs.setdefault("; ".join(decision.reasons), []).append(decision.id)
+        return {why: tuple(ids) for why, ids in jobs.items()}
+
+    @property
     def failures(self) -> tuple[FluxburstError, ...]:
         """Everything that failed while the plan was made, job by job and plugin by plugin."""
         return (*self.errors, *(d.error for d in self.decisions if d.error is not None))

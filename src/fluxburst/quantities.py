@@ -69,6 +69,11 @@ def format_duration(seconds: float) -> str:
     return "".join(f"{value}{unit}" for value, unit in parts[:2] if value)
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number of things for a person, such as ``1 job`` or ``2 jobs``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def parse_bytes(text: str) -> ByteSize:
     """Read a byte size. ``K`` and ``KiB`` are 1024 bytes, ``KB`` 1000, and so on up to ``E``.
 

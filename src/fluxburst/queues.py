@@ -5,6 +5,7 @@ What Flux lets a job do is decided by Flux; this says beforehand what it is know
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -53,6 +54,10 @@ class Queue:
                 "are free, and no others are brought up for it"
             )
         return ""
+
+
+STOPPED = re.compile(r"its queue( '[^']*')? is stopped")
+"""How a reason begins that says that a queue is stopped, see :attr:`Queue.why_closed`."""
 
 
 def _because(reason: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fluxburst import drains
@@ -102,6 +102,7 @@ class Status:
             then.
         unarmed: The names of the bursts whose nodes do not end by themselves with their lease, as
             far as their plugins are loaded.
+        not_startable: The ids of the jobs that more nodes would not let start, by why.
     """
 
     at: float
@@ -119,6 +120,7 @@ class Status:
     recorded: float | None = None
     unwritable: str = ""
     unarmed: frozenset[str] = frozenset()
+    not_startable: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def is_open(self, breaker: Breaker) -> bool:
         """Whether nothing is asked of a breaker's node type now."""
@@ -148,6 +150,9 @@ class Status:
             "recorded": self.recorded,
             "unwritable": self.unwritable or None,
             "unarmed": sorted(self.unarmed),
+            "not_startable": [
+                {"why": why, "jobs": list(jobs)} for why, jobs in self.not_startable.items()
+            ],
         }
 
 
@@ -165,7 +170,8 @@ def of_client(client: FluxBurst, plan: Plan | None = None, problems: Sequence[st
     """
     made = client.plan() if plan is None else plan
     hosts = {host for entry in client.ledger.live() for host in entry.burst.hostnames}
-    drained = drains.lines(drains.drained_by_others(client.nodes(), hosts))
+    nodes = client.nodes()
+    drained = drains.lines(drains.drained_by_others(nodes, hosts))
     return of_ledger(
         client.ledger,
         client.policy,
@@ -177,6 +183,8 @@ def of_client(client: FluxBurst, plan: Plan | None = None, problems: Sequence[st
         problems=[*problems, *(str(error) for error in made.errors), *drained],
         unwritable=client.why_unwritable(),
         plugins=client.plugins,
+        up={node.hostname: node.up for node in nodes},
+        not_startable=made.not_startable,
     )
 
 
@@ -210,6 +218,8 @@ def of_ledger(
     problems: Sequence[str] = (),
     unwritable: str = "",
     plugins: Mapping[str, BurstPlugin] | None = None,
+    up: Mapping[str, bool] | None = None,
+    not_startable: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Status:
     """Return how things stand by a ledger alone.
 
@@ -225,6 +235,8 @@ def of_ledger(
         problems: What else is wrong, for a person.
         unwritable: Why the ledger cannot be written.
         plugins: The plugins that are loaded, by name.
+        up: Whether each node of the instance is up, by hostname, where it could be asked.
+        not_startable: The jobs that more nodes would not let start, by why.
 
     Raises:
         LedgerError: if it cannot be read.
@@ -234,7 +246,7 @@ def of_ledger(
         breakers = tuple(ledger.breakers().values())
         recorded = ledger.last_recorded()
         instance = instance or ledger.instance
-    bursts = tuple(spent.live)
+    bursts = tuple(_as_seen(entry, up or {}) for entry in spent.live)
     missing: dict[str, tuple[str, ...]] = {}
     for entry in bursts:
         plugin = entry.burst.plugin
@@ -256,6 +268,7 @@ def of_ledger(
         recorded=recorded,
         unwritable=unwritable,
         unarmed=unarmed(bursts, plugins or {}),
+        not_startable=not_startable or {},
     )
 
 
@@ -279,14 +292,24 @@ def feed(metrics: Metrics, status: Status) -> None:
     metrics.set_breakers({(b.plugin, b.node_type): status.is_open(b) for b in status.breakers})
 
 
-def joined_of(burst: Burst) -> int:
-    """Return how many of a burst's nodes have joined; one that is ready has all of them."""
-    return burst.nodes if burst.state is BurstState.READY else burst.joined
+def _as_seen(entry: Entry, up: Mapping[str, bool]) -> Entry:
+    """Return an entry with how many of its nodes have joined, as the instance's nodes show it.
+
+    Where the instance knows none of them, all have of a burst that is ready; of others, those that
+    had when that was last looked at.
+    """
+    burst = entry.burst
+    known = [up[host] for host in burst.hostnames if host in up]
+    if known and not burst.isolated:
+        joined = sum(known)
+    else:
+        joined = burst.nodes if burst.state is BurstState.READY else burst.joined
+    return replace(entry, burst=replace(burst, joined=joined))
 
 
 def _count_nodes(bursts: Sequence[Burst]) -> Nodes:
     joining = [burst for burst in bursts if not burst.isolated]
-    return Nodes(sum(b.nodes for b in joining), sum(joined_of(b) for b in joining))
+    return Nodes(sum(b.nodes for b in joining), sum(b.joined for b in joining))
 
 
 def _limits(policy: Policy, spent: Spent) -> tuple[LimitUse, ...]:

@@ -7,7 +7,7 @@ import enum
 import json
 import pwd
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,15 @@ from rich.text import Text
 
 from fluxburst.bursts import Burst, BurstState
 from fluxburst.cli.complaints import printable
+from fluxburst.fluids import format_f58
 from fluxburst.quantities import format_duration
+from fluxburst.queues import STOPPED
 
 WIDTH_OF_A_FILE = 160
 """How wide tables are where the output is no terminal, and so has no width."""
+
+_REASONS = 5
+"""How many reasons why jobs are not startable are shown: each job may wait on another."""
 
 STATE_STYLES = {
     BurstState.READY: "green",
@@ -92,6 +97,22 @@ def time_text(seconds: float | None) -> str:
 def time_ago(seconds: float, now: float) -> str:
     """Write a time that is past, and how long ago it was."""
     return f"at {time_text(seconds)}, {format_duration(round(max(0.0, now - seconds)))} ago"
+
+
+def not_startable_lines(jobs: Mapping[str, Sequence[int]]) -> Iterator[str]:
+    """Yield what to say of the jobs that more nodes would not let start: a line for each reason.
+
+    Args:
+        jobs: Their ids, by why.
+    """
+    most_first = sorted(jobs.items(), key=lambda one: -len(one[1]))
+    for why, ids in most_first[:_REASONS]:
+        advice = "; flux queue start --all" if STOPPED.match(why) else ""
+        first = format_f58(ids[0]) + (", …" if len(ids) > 1 else "")
+        yield printable(f"not startable: {len(ids)} ({first}: {why}{advice})")
+    rest = most_first[_REASONS:]
+    if rest:
+        yield f"not startable: {sum(len(ids) for _, ids in rest)} for other reasons"
 
 
 def _progress(burst: Burst) -> str:

@@ -22,8 +22,16 @@ from fluxburst.cli.app import (
     status_of,
 )
 from fluxburst.cli.complaints import complain
-from fluxburst.cli.output import burst_table, console, print_json, table, user_name
+from fluxburst.cli.output import (
+    burst_table,
+    console,
+    not_startable_lines,
+    print_json,
+    table,
+    user_name,
+)
 from fluxburst.cli.progress import follow
+from fluxburst.cli.staying import what_stays
 from fluxburst.client import FluxBurst
 from fluxburst.errors import (
     BurstErrors,
@@ -37,7 +45,7 @@ from fluxburst.fluids import format_f58
 from fluxburst.growth import HOW_TO_GROW, why_it_cannot_grow
 from fluxburst.jobs import Job
 from fluxburst.plan import Outcome, Plan
-from fluxburst.quantities import format_bytes, format_duration, parse_duration
+from fluxburst.quantities import counted, format_bytes, format_duration, parse_duration
 
 JOB_COLUMNS = ["job", "name", "user", "queue", "nodes#", "cores#", "GPUs#", "memory#", "limit#"]
 
@@ -65,6 +73,8 @@ def _told(job: Job) -> tuple[dict[str, Any], list[JobspecError]]:
         except JobspecError as error:
             told[name] = None
             errors.append(error)
+    if job.has_other_types and not told["cores"]:
+        told["cores"] = None  # those in a socket, or of a processing unit, are not counted
     if job.has_alternatives:
         told.update(dict.fromkeys(("nodes", "cores", "gpus", "memory")))
     return told, errors
@@ -144,6 +154,7 @@ def print_plan(made: Plan) -> None:
     out = console()
     outcomes = Counter(decision.outcome for decision in made.decisions)
     out.print(table("Decisions", ["outcome", "jobs#"], [(o.value, outcomes[o]) for o in Outcome]))
+    _print_not_startable(made)
     out.print(burst_table(made.bursts, "Bursts it would bring up"))
     rows = [
         (format_f58(decision.id), decision.plugin or "-", "; ".join(decision.reasons))
@@ -151,6 +162,11 @@ def print_plan(made: Plan) -> None:
         if decision.id in made.jobs
     ]
     out.print(table("Selected jobs", ["job", "plugin", "why"], rows))
+
+
+def _print_not_startable(made: Plan) -> None:
+    for line in not_startable_lines(made.not_startable):
+        console().print(line, markup=False)
 
 
 def _report_failures(made: Plan, told: Collection[str] = ()) -> int:
@@ -287,7 +303,8 @@ def _print_run(
         return
     out = console()
     left = len(made.selected) - len(taken)
-    out.print(f"{len(made.selected)} jobs selected, {len(taken)} given, {left} not.")
+    out.print(f"{counted(len(made.selected), 'job')} selected, {len(taken)} given, {left} not.")
+    _print_not_startable(made)
     if bursts:
         out.print(burst_table(bursts))
 
@@ -309,6 +326,10 @@ def unburst(context: click.Context, names: tuple[str, ...], everything: bool, ve
     except BurstErrors as error:
         failures = error
         gone = [burst.name for burst in error.bursts]
+    except KeyboardInterrupt:
+        for line in what_stays(client, settings):
+            click.echo(f"fluxburst: {line}", err=True)
+        raise
     left = client.remaining(None if everything else names) if verify else []
     if settings.json:
         remaining = [dataclasses.asdict(item) for item in left] if verify else None
@@ -353,5 +374,6 @@ def record(context: click.Context, file: Path, force: bool) -> None:
     recordings.save(file, pending, nodes)
     if not settings.quiet:
         console().print(
-            f"Recorded {len(pending)} jobs and {len(nodes)} nodes to {file}.", markup=False
+            f"Recorded {counted(len(pending), 'job')} and {counted(len(nodes), 'node')} to {file}.",
+            markup=False,
         )

@@ -17,6 +17,7 @@ from fluxburst.cli.complaints import printable
 from fluxburst.cli.output import (
     STATE_STYLES,
     console,
+    not_startable_lines,
     print_json,
     table,
     time_ago,
@@ -31,7 +32,7 @@ from fluxburst.ledger.lock import holder_of
 from fluxburst.ledger.place import LOCK, why_unwritable
 from fluxburst.quantities import format_duration
 from fluxburst.remaining import install_advice
-from fluxburst.status import Status, joined_of, of_client, of_ledger
+from fluxburst.status import Status, of_client, of_ledger
 
 REFRESH_SECONDS = 2.0
 
@@ -121,6 +122,7 @@ def _head(now: Status) -> Iterator[str]:
             f"jobs: {jobs.pending} pending, {jobs.selected} selected, {jobs.given} given, "
             f"{jobs.unmatched} unmatched"
         )
+    yield from not_startable_lines(now.not_startable)
     yield (
         f"spending: {money.per_hour:.2f} an hour now, {money.today:.2f} today, "
         f"{money.total:.2f} in total, {money.reserved:.2f} reserved"
@@ -154,7 +156,7 @@ def _row(entry: Entry, now: Status) -> tuple[object, ...]:
         burst.plugin,
         burst.node_type or "-",
         Text(burst.state.value, style=STATE_STYLES.get(burst.state, "yellow")),
-        f"{joined_of(burst)}/{burst.nodes}",
+        f"{burst.joined}/{burst.nodes}",
         len(burst.jobs),
         idle,
         _until(burst.lease_until, now.at, armed=burst.name not in now.unarmed),

@@ -1,4 +1,4 @@
-"""What a service that ends says of the bursts that stay."""
+"""What a command that is ended says of the bursts that stay."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fluxburst.cli.output import time_text
 from fluxburst.client import FluxBurst
 from fluxburst.errors import FluxburstError
 from fluxburst.leases import unarmed
+from fluxburst.quantities import counted
 
 
 def what_stays(client: FluxBurst, settings: Settings) -> Iterator[str]:
@@ -25,8 +26,10 @@ def what_stays(client: FluxBurst, settings: Settings) -> Iterator[str]:
     nodes = sum(burst.nodes for burst in bursts)
     an_hour = sum(burst.nodes * burst.price for burst in bursts)
     names = ", ".join(burst.name for burst in bursts)
+    stay = "stays, and costs" if len(bursts) == 1 else "stay, and cost"
     yield (
-        f"{len(bursts)} bursts with {nodes} nodes stay, and cost {an_hour:.2f} an hour: {names}; "
+        f"{counted(len(bursts), 'burst')} with {counted(nodes, 'node')} {stay} {an_hour:.2f} an "
+        f"hour: {names}; "
         f"to end them: {command(settings, 'unburst', '--all')}"
     )
     endless = unarmed(live, client.plugins)

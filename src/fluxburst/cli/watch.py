@@ -16,6 +16,7 @@ from fluxburst.cli.app import OK, Command, settings_of
 from fluxburst.cli.staying import what_stays
 from fluxburst.client import FluxBurst
 from fluxburst.errors import FluxburstError
+from fluxburst.quantities import counted
 from fluxburst.service import Report, Service
 from fluxburst.status import feed, of_service
 
@@ -173,5 +174,6 @@ def _line(client: FluxBurst, report: Report) -> str:
     """Return what to say of the service in one line."""
     bursts = [b for plugin in client.plugins.values() for b in plugin.bursts.values()]
     live = [burst for burst in bursts if burst.state.value not in ("ended", "failed")]
-    text = f"{len(live)} bursts with {sum(burst.nodes for burst in live)} nodes"
+    nodes = counted(sum(burst.nodes for burst in live), "node")
+    text = f"{counted(len(live), 'burst')} with {nodes}"
     return f"{text}; {report.error}" if report.error is not None else text

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from fluxburst.answers import check_names
 from fluxburst.bursts import LEAVING_STATES, LIVE_STATES, Burst, BurstState, drain_reason
@@ -20,10 +21,18 @@ from fluxburst.engine.ownership import Ownership
 from fluxburst.engine.records import Records, is_ours
 from fluxburst.engine.refusals import Refusals
 from fluxburst.engine.starts import Starts
-from fluxburst.errors import BurstError, BurstErrors, FluxburstError, PatienceError, RequestError
+from fluxburst.errors import (
+    BurstError,
+    BurstErrors,
+    FluxburstError,
+    LedgerError,
+    PatienceError,
+    RequestError,
+)
 from fluxburst.fluids import format_f58
 from fluxburst.handles.protocol import Instance
-from fluxburst.ledger import Entry
+from fluxburst.ledger import Entry, Ledger
+from fluxburst.ledger.place import is_full
 from fluxburst.manager import Manager
 from fluxburst.plugins import BurstPlugin, as_burst_error
 from fluxburst.policy import Policy
@@ -321,3 +330,16 @@ def _with_note(burst: Burst, why: FluxburstError) -> Burst:
 
 def _without_note(error: str) -> str:
     return error.partition(_LEFT)[0].rstrip("; ")
+
+
+def unrecorded(ledger: Ledger, gone: Sequence[Burst]) -> LedgerError:
+    """Return what to say of what was taken down, but is not recorded as such."""
+    if not gone:
+        return LedgerError(ledger.path, ledger.unwritable)
+    names = ", ".join(burst.name for burst in gone)
+    mend = "make room, and then" if is_full(Path(ledger.path).parent) else "once it can be written"
+    return LedgerError(
+        ledger.path,
+        f"{ledger.unwritable}; gone, but not recorded as gone: {names}: {mend}, run "
+        "'fluxburst unburst --all' again, which records it",
+    )

@@ -12,7 +12,7 @@ from fluxburst.collector import collector_paused
 from fluxburst.engine.agenda import Agenda
 from fluxburst.engine.backlog import backlog_of
 from fluxburst.engine.bringing import Bringer, Outcome
-from fluxburst.engine.ending import Ender
+from fluxburst.engine.ending import Ender, unrecorded
 from fluxburst.engine.giving import Giver
 from fluxburst.engine.keeping import IDLE, KEPT_STATES, Keeper
 from fluxburst.engine.lanes import Lanes
@@ -31,7 +31,7 @@ from fluxburst.engine.waiting import Waiting
 from fluxburst.errors import BurstErrors, FluxburstError, LedgerError, PatienceError
 from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import Job
-from fluxburst.ledger import Ledger, LedgerPlace
+from fluxburst.ledger import LedgerPlace
 from fluxburst.ledger.entries import Entry
 from fluxburst.lifespans import Lifespans
 from fluxburst.limits import Allowance, Spent, spent_of
@@ -323,7 +323,7 @@ class Engine:
         gone, errors = self._ender.take_down(names)
         self.records.ledger.catch_up()
         if self.records.ledger.unwritable:
-            errors = [*errors, _unrecorded(self.records.ledger, gone)]
+            errors = [*errors, unrecorded(self.records.ledger, gone)]
         if errors:
             raise BurstErrors(errors, gone)
         return [burst.name for burst in gone]
@@ -441,16 +441,6 @@ class Engine:
     def live(self) -> list[Entry]:
         """Return the bursts of which something may be there."""
         return self.records.live()
-
-
-def _unrecorded(ledger: Ledger, gone: Sequence[Burst]) -> LedgerError:
-    """Return what to say of what was taken down, but is not recorded as such."""
-    names = ", ".join(burst.name for burst in gone) or "nothing"
-    return LedgerError(
-        ledger.path,
-        f"{ledger.unwritable}; gone, but not recorded as gone: {names}: make room, and run "
-        "'fluxburst unburst --all' again, which records it",
-    )
 
 
 def _flat(errors: Iterable[FluxburstError]) -> list[FluxburstError]:

@@ -119,8 +119,10 @@ class Records:
         lease = known.lease_until if burst.lease_until is None else burst.lease_until
         late = known.state in LEAVING_STATES and burst.state in COMING_STATES | {BurstState.READY}
         error = known.error if late else burst.error
+        ready = burst.state is BurstState.READY and not known.isolated
         burst = replace(
             burst,
+            joined=(burst.joined or burst.nodes) if ready else burst.joined,
             jobs=known.jobs,
             price=known.price,
             lease_until=lease,

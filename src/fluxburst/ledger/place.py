@@ -36,7 +36,8 @@ FILE = "ledger.sqlite"
 _ROOM = 64 * 1024
 """How many bytes a ledger needs at least to go on."""
 
-_BROKEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_BROKEN = _FULL | {errno.EROFS, errno.EIO}
 
 _log = logging.getLogger(__name__)
 
@@ -74,13 +75,25 @@ def why_unwritable(directory: Path) -> str:
 
     It is tried, with a file without a name. What only this user may not is nobody's fault.
     """
+    error = _error_of_writing(directory)
+    if error is not None and error.errno in _BROKEN:
+        return f"{directory} cannot be written: {error.strerror}"
+    return ""
+
+
+def is_full(directory: Path) -> bool:
+    """Whether there is no room left for a ledger in a directory: on its disk, or of a quota."""
+    error = _error_of_writing(directory)
+    return error is not None and error.errno in _FULL
+
+
+def _error_of_writing(directory: Path) -> OSError | None:
     try:
         with tempfile.TemporaryFile(dir=directory) as file:
             file.write(b"\0" * _ROOM)
     except OSError as error:
-        if error.errno in _BROKEN:
-            return f"{directory} cannot be written: {error.strerror}"
-    return ""
+        return error
+    return None
 
 
 class LedgerPlace:
