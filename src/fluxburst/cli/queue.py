@@ -46,6 +46,7 @@ from fluxburst.growth import HOW_TO_GROW, why_it_cannot_grow
 from fluxburst.jobs import Job
 from fluxburst.plan import Outcome, Plan
 from fluxburst.quantities import counted, format_bytes, format_duration, parse_duration
+from fluxburst.queues import STOPPED
 
 JOB_COLUMNS = ["job", "name", "user", "queue", "nodes#", "cores#", "GPUs#", "memory#", "limit#"]
 
@@ -154,7 +155,6 @@ def print_plan(made: Plan) -> None:
     out = console()
     outcomes = Counter(decision.outcome for decision in made.decisions)
     out.print(table("Decisions", ["outcome", "jobs#"], [(o.value, outcomes[o]) for o in Outcome]))
-    _print_not_startable(made)
     out.print(burst_table(made.bursts, "Bursts it would bring up"))
     rows = [
         (format_f58(decision.id), decision.plugin or "-", "; ".join(decision.reasons))
@@ -162,10 +162,11 @@ def print_plan(made: Plan) -> None:
         if decision.id in made.jobs
     ]
     out.print(table("Selected jobs", ["job", "plugin", "why"], rows))
+    _print_not_startable(made.not_startable)
 
 
-def _print_not_startable(made: Plan) -> None:
-    for line in not_startable_lines(made.not_startable):
+def _print_not_startable(jobs: Mapping[str, Sequence[int]]) -> None:
+    for line in not_startable_lines(jobs):
         console().print(line, markup=False)
 
 
@@ -304,7 +305,7 @@ def _print_run(
     out = console()
     left = len(made.selected) - len(taken)
     out.print(f"{counted(len(made.selected), 'job')} selected, {len(taken)} given, {left} not.")
-    _print_not_startable(made)
+    _print_not_startable({w: jobs for w, jobs in made.not_startable.items() if STOPPED.match(w)})
     if bursts:
         out.print(burst_table(bursts))
 
