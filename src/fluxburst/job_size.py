@@ -21,6 +21,8 @@ def why_too_large(
         nodes: All nodes that the instance knows, up or down.
         node_types: What a plugin can bring up, which an embedded instance need not know before.
     """
+    if not nodes:
+        return ""  # an embedded instance that has none yet knows none before they come
     chunks, supplied = tuple(chunks), [(one, one.max_nodes) for one in node_types]
     most = [(one.cores, count) for one, count in supplied if count is not None]
     if len(most) < len(supplied):

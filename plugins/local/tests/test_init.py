@@ -484,7 +484,8 @@ def test_more_configuration_is_put_beside_ours_and_stays_when_it_is_run_again(
     access = configured(site, "[access]\nallow-guest-user = true\n", "access.toml")
     limits = configured(site, '[policy.limits]\nduration = "1h"\n', "limits.toml")
     files = [f"--config-file={access}", f"--config-file={limits}"]
-    done(init("--burst-nodes=1", "--queue=more", *files))
+    status, _, warned = init("--burst-nodes=1", "--queue=more", *files)
+    assert (status, "[exec] imp is not set" in warned) == (0, True)
     later = site.directory / "config" / "exec.toml"
     later.write_text('[exec]\nimp = "/usr/libexec/flux/flux-imp"\n')
     (site.directory / "notes").mkdir()

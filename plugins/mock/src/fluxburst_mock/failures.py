@@ -63,7 +63,7 @@ class _Left:
     times: float
 
 
-class SimulatedCrash(BaseException):
+class SimulatedCrash(KeyboardInterrupt):
     """Stands for the death of the process: no handler of errors may catch it."""
 
 
