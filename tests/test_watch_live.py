@@ -184,7 +184,7 @@ def test_the_service_tells_its_manager_how_it_is_and_leaves_at_a_signal(
     with site.watching(flux, "-v") as service:
         site.manager.until("WATCHDOG=1")
         submit(flux)
-        site.manager.until("STATUS=1 bursts with 1 nodes")
+        site.manager.until("STATUS=1 burst with 1 node")
         site.manager.until("WATCHDOG=1")
         assert site.stop(service, by) == 0
         site.manager.until("STOPPING=1")
@@ -195,7 +195,7 @@ def test_the_service_tells_its_manager_how_it_is_and_leaves_at_a_signal(
 def test_with_drain_everything_is_taken_down_first(flux: Flux, site: Site) -> None:
     with site.watching(flux, "-v", "--drain") as service:
         submit(flux)
-        site.manager.until("STATUS=1 bursts")
+        site.manager.until("STATUS=1 burst")
         assert site.stop(service) == 0
     (burst,) = site.bursts(flux)
     assert burst["state"] == "ended"
@@ -224,7 +224,7 @@ def test_the_configuration_is_read_again_at_sighup(flux: Flux, site: Site) -> No
         service.send_signal(signal.SIGHUP)
         site.manager.until("RELOADING=1")
         site.manager.until("READY=1")
-        site.manager.until("STATUS=1 bursts with 1 nodes")
+        site.manager.until("STATUS=1 burst with 1 node")
         assert site.stop(service) == 0
 
 
@@ -288,7 +288,7 @@ def test_metrics_can_be_scraped_and_are_in_the_textfile(
     site.configure(f"[metrics]\nport = 0\ntextfile = '{textfile}'\n")
     with site.watching(flux, "-v") as service:
         submit(flux)
-        site.manager.until("STATUS=1 bursts")
+        site.manager.until("STATUS=1 burst")
         site.manager.until("WATCHDOG=1")
         found = re.search(r"metrics are on port (\d+)", site.log.read_text())
         assert found is not None
@@ -310,7 +310,7 @@ def test_the_service_survives_the_brokers_restart_and_the_instance_is_the_same(
             occupy(first)
             service = until_the_end.enter_context(site.watching(first, "-v"))
             submit(first)
-            site.manager.until("STATUS=1 bursts")
+            site.manager.until("STATUS=1 burst")
             before = site.bursts(first)
             first("queue", "stop", "--all")
         with running_flux(keep=keep) as again:
