@@ -9,6 +9,32 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+TWO_QUEUES = """
+[resource]
+noverify = true
+
+[[resource.config]]
+hosts = "node[0-1]"
+cores = "0-1"
+
+[[resource.config]]
+hosts = "node0"
+properties = ["lead"]
+
+[[resource.config]]
+hosts = "node1"
+properties = ["burst"]
+
+[queues.batch]
+requires = ["lead"]
+
+[queues.burst]
+requires = ["burst"]
+
+[policy.jobspec.defaults.system]
+queue = "batch"
+"""
+
 
 class Flux:
     """A running instance: its URI, and its commands, by a ``flux`` command."""

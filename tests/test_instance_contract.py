@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import pytest
-from live import Flux, running_flux
+from live import TWO_QUEUES, Flux, running_flux
 from site_flux import needs_fluxion, running_fluxion
 from support import at_most, flux_available, spec
 
@@ -29,31 +29,6 @@ noverify = true
 [[resource.config]]
 hosts = "node0"
 cores = "0-1"
-"""
-TWO_QUEUES = """
-[resource]
-noverify = true
-
-[[resource.config]]
-hosts = "node[0-1]"
-cores = "0-1"
-
-[[resource.config]]
-hosts = "node0"
-properties = ["lead"]
-
-[[resource.config]]
-hosts = "node1"
-properties = ["burst"]
-
-[queues.batch]
-requires = ["lead"]
-
-[queues.burst]
-requires = ["burst"]
-
-[policy.jobspec.defaults.system]
-queue = "batch"
 """
 HELD, DEFAULT, HIGH = 0, 16, 24
 UNKNOWN = 42

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from elastic_instance import wait_until
-from live import Flux, running_flux
+from live import TWO_QUEUES, Flux, running_flux
 from support import Elsewhere, flux_available
 
 from fluxburst import FluxBurst, Job, NodeType
@@ -28,31 +28,9 @@ pytestmark = [
     pytest.mark.skipif(not flux_available(), reason="no live Flux"),
 ]
 
-CONFIG = """
-[resource]
-noverify = true
-
-[[resource.config]]
-hosts = "node[0-1]"
-cores = "0-1"
-
-[[resource.config]]
-hosts = "node0"
-properties = ["lead"]
-
-[[resource.config]]
-hosts = "node1"
-properties = ["burst"]
-
-[queues.batch]
-requires = ["lead"]
-
-[queues.burst]
-requires = ["burst"]
-policy.limits.duration = "1m"
-
-[policy.jobspec.defaults.system]
-queue = "batch"
+CONFIG = f"""{TWO_QUEUES}
+[queues.burst.policy.limits]
+duration = "1m"
 """
 POLICY = Policy(watch=Watching(poll=Duration(0.5)))
 
