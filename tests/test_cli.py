@@ -326,7 +326,7 @@ def test_cores_that_are_asked_for_by_something_else_are_not_counted_as_none(
 
 
 def test_plan_says_why_jobs_are_not_startable(run: Run) -> None:
-    out = run("plan", "--mock", "--plugin=mock")[1]
+    out = run("plan", "--mock", "--plugin=cloud")[1]
     assert re.search(r"^not startable: \d+ \(ƒ\w+, …: is held \(urgency 0\)\)$", out, re.M), out
 
 
