@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from elastic_instance import bring_up, wait_until
 from growing import Growing, growing
 from support import flux_available
 
+from fluxburst import BurstPlugin, FluxBurst, Job, hookimpl, story
+from fluxburst.bursts import BurstState
+from fluxburst.metrics import Metrics
+from fluxburst.plan import Outcome
+from fluxburst.policy import Lifetimes, Policy, Timeouts
+from fluxburst.quantities import Duration
+
 pytestmark = [
     pytest.mark.flux,
     pytest.mark.skipif(not flux_available(), reason="no live Flux"),
 ]
+
+IMPATIENT = Policy(
+    timeouts=Timeouts(start=Duration(2.0)), lifetimes=Lifetimes(idle_timeout=Duration(1.0))
+)
+
+
+class Told:
+    """What observers are told."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[list[int], str, str]] = []
+
+    @hookimpl
+    def fluxburst_jobs_not_started(
+        self, jobs: Sequence[Job], plugin: BurstPlugin, burst: str
+    ) -> None:
+        self.events.append(([job.id for job in jobs], plugin.name, burst))
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +92,53 @@ def test_an_exclusive_slot_is_brought_up_a_node(grown: Growing) -> None:
     bring_up(grown.client())
     assert hosts_of(grown, job).count("burst") == 1
     assert grown.nodes("up") == 3
+
+
+@contextmanager
+def drained(grown: Growing, host: str) -> Iterator[None]:
+    grown.flux("resource", "drain", host, "broken fan")
+    try:
+        yield
+    finally:
+        grown.flux("resource", "undrain", host)
+
+
+def passes(client: FluxBurst) -> bool:
+    """Look at everything once; whether that was done."""
+    client.instance.wait(0.2)
+    client.run_pass(everything=True, patience=30.0)
+    return True
+
+
+def test_a_job_that_another_holds_up_is_released_and_its_nodes_go(
+    grown: Growing, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Order is strict, and the job ahead wants a node that somebody has drained."""
+    with drained(grown, "burst3"), caplog.at_level(logging.WARNING):
+        ahead = grown.flux("submit", "--urgency=0", "--requires=host:burst3", "true")
+        job = grown.submit("-n2", "true")
+        client = grown.client(IMPATIENT)
+        told, metrics = Told(), Metrics()
+        client.hooks.register(told, "told")
+        client.hooks.register(metrics, "metrics")
+        planned = client.plan()
+        grown.flux("job", "urgency", ahead, "20")  # known before, it is a reason in the plan
+        client.apply(planned)
+        (burst,) = (entry.burst.name for entry in client.ledger.live())
+        wait_until(lambda: passes(client) and told.events, "the job is released")
+        wait_until(lambda: passes(client) and not client.ledger.live(), "the idle burst goes")
+        assert told.events == [([job], "local", burst)]
+        why = "it did not start within 2s although nodes that it fits on are free"
+        assert [p.reason[: len(why)] for p in client.ledger.placements(job)] == [why]
+        (entry,) = client.ledger.entries()  # it was not tried again
+        assert (entry.burst.name, entry.burst.state) == (burst, BurstState.ENDED)
+        (decided,) = (d for d in client.plan().decisions if d.id == job)
+        assert decided.outcome is Outcome.UNMATCHED
+        assert "it is tried again after" in decided.reasons[0]
+        events = story.of_job(client.ledger, job, client.instance.now()).events
+        assert why in next(event.why for event in events if event.kind == "taken back")
+        assert f"did not start on burst {burst} within 2s" in caplog.text
+        metrics.write_textfile(tmp_path / "now.prom")
+        counted = 'fluxburst_jobs_not_started_total{plugin="local"} 1.0'
+        assert counted in (tmp_path / "now.prom").read_text()
+        assert grown.flux("jobs", "-no", "{state}{user}", str(job)) == "SCHED"
