@@ -17,10 +17,12 @@ import nox
 ROOT = Path(__file__).parent
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
 WHEELS = ROOT / "dist"
+SITE = ROOT / "build" / "site"
 RESULTS = ROOT / ".nox" / "results"
 METRICS = "prometheus-client>=0.20"  # of the extra fluxburst[metrics]
 TEST_TOOLS = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", METRICS]
 LINT_TOOLS = ["ruff==0.17.6"]
+SITE_TOOLS = ["sphinx>=9", "myst-parser>=5", "furo>=2025.12.19"]
 OF_PLUGINS = [
     "cryptography>=42",
     "google-cloud-billing>=1.21.0",
@@ -149,7 +151,7 @@ def _pytest(session: nox.Session, *paths: str, marks: str = "", live: bool = Fal
     parallel = ["-n", workers, "--dist", "loadfile"]
     chosen = [*paths, "-m", marks] if marks else paths
     arguments = ["-q", *parallel, f"--junitxml={file}", *chosen, *session.posargs]
-    session.run("pytest", *arguments, env={"BUILT_WHEELS": str(WHEELS)})
+    session.run("pytest", *arguments, env={"BUILT_WHEELS": str(WHEELS), "BUILT_SITE": str(SITE)})
 
 
 def _with_needed(plugins: list[str]) -> list[str]:
@@ -297,10 +299,18 @@ def _or_none(names: list[str]) -> str:
 
 @nox.session(python=NEWEST)
 def docs(session: nox.Session) -> None:
-    """Draw the picture of the demo anew, and check that the documentation tells the truth."""
+    """Draw the demo anew, build the website, and check that the documentation tells the truth.
+
+    The website is in build/site then. A link that leads nowhere is an error.
+    """
     _install(session, PLUGINS)
+    session.install(*SITE_TOOLS)
     session.run("python", "docs/draw_demo.py", "docs/demo.svg")
-    _pytest(session, "tests/test_docs.py")
+    for directory in (SITE, ROOT / "docs" / "reference"):  # pages that are no longer made
+        shutil.rmtree(directory, ignore_errors=True)
+    strict = ["-q", "--fail-on-warning", "--keep-going"]
+    session.run("python", "-m", "sphinx", *strict, "-c", "docs", ".", str(SITE))
+    _pytest(session, "tests/test_docs.py", "docs/test_website.py")
 
 
 @nox.session(python=NEWEST)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
+from pathlib import Path
 
 from rich.console import Console
 
 from fluxburst.cli.demo import show
 
 WIDTH = 100
+REMOTE_FONTS = re.compile(r"@font-face {.*?}\s*", re.DOTALL)
+"""The fonts that browsers would load from another site."""
 
 
 def main(file: str) -> None:
@@ -17,7 +21,8 @@ def main(file: str) -> None:
     console = Console(record=True, width=WIDTH, file=io.StringIO(), highlight=False)
     console.print("[bold]$ fluxburst demo[/]")
     show(console)
-    console.save_svg(file, title="fluxburst demo", unique_id="demo")
+    picture = console.export_svg(title="fluxburst demo", unique_id="demo")
+    Path(file).write_text(REMOTE_FONTS.sub("", picture))
 
 
 if __name__ == "__main__":

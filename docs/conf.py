@@ -1,0 +1,123 @@
+"""The website of the documentation: ``sphinx-build -c docs . DIRECTORY``, or ``nox -s docs``.
+
+Its pages are the Markdown files of the repository where they are, so that their links lead to the
+same places on the website and in a checkout.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import fluxburst
+
+NAVIGATION = {
+    "Using fluxburst": [
+        "docs/user-guide",
+        "docs/parameters",
+        "docs/migration",
+    ],
+    "Running it": [
+        "docs/administration",
+    ],
+    "Plugins": [
+        "docs/plugins",
+        "plugins/local/README",
+        "plugins/kubernetes/README",
+        "plugins/gke/README",
+        "plugins/eks/README",
+        "plugins/compute-engine/README",
+        "plugins/mock/README",
+    ],
+    "Writing plugins": [
+        "docs/hooks",
+        "docs/reference",
+    ],
+}
+"""The pages in the order in which a reader meets them."""
+
+REFERENCE = Path(__file__).with_name("reference.md").read_text()
+MODULES = re.findall(r"^   (fluxburst[\w.]*)$", REFERENCE, re.MULTILINE)
+"""The modules that have a page in the reference."""
+
+project = "fluxburst"
+author = "the maintainers of fluxburst"
+release = metadata.version("fluxburst")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+]
+root_doc = "README"
+include_patterns = ["*.md", "docs/**", "plugins/*/README.md"]
+exclude_patterns = [".*", "build", "dist", "docs/templates"]
+templates_path = [str(Path(__file__).with_name("templates"))]
+
+html_theme = "furo"
+html_title = f"fluxburst {release}"
+html_copy_source = False
+
+myst_heading_anchors = 6
+
+autosummary_generate = True
+autosummary_ignore_module_all = False
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_class_signature = "separated"
+napoleon_use_ivar = True
+
+
+def add_navigation(_app: Any, docname: str, source: list[str]) -> None:
+    """Add the navigation to the first page: on GitHub it would be in the reader's way."""
+    if docname == root_doc:
+        for caption, pages in NAVIGATION.items():
+            options = f":hidden:\n:caption: {caption}"
+            source[0] += "\n\n```{toctree}\n" + "\n".join([options, "", *pages]) + "\n```\n"
+
+
+def copy_first_page(app: Any, error: Exception | None) -> None:
+    """Give web servers the first page under the name that they look for."""
+    first = Path(app.outdir) / f"{root_doc}.html"
+    if error is None and first.exists():
+        shutil.copyfile(first, first.with_name("index.html"))
+
+
+def keep_first_lines(
+    _app: Any, what: str, _name: str, _object: Any, _options: Any, lines: list[str]
+) -> None:
+    """Keep napoleon from reading ``Why it is so: some text`` as an attribute with its type."""
+    if what in ("attribute", "data", "property") and lines:
+        lines[0] = f": {lines[0]}"
+
+
+def document_once(
+    app: Any, _what: str, name: str, member: Any, _skip: bool, _options: Any
+) -> bool | None:
+    """Leave to the page of the module that defines it what ``fluxburst`` exports."""
+    exported = app.env.docname == "docs/reference/fluxburst" and name in fluxburst.__all__
+    return True if exported and getattr(member, "__module__", "") in MODULES[1:] else None
+
+
+def link_public_name(app: Any, env: Any, node: Any, contnode: Any) -> Any:
+    """Link what ``fluxburst`` exports to where that is documented, wherever it is defined."""
+    name = node.get("reftarget", "").rpartition(".")[2]
+    if node.get("refdomain") != "py" or name not in fluxburst.__all__:
+        return None
+    target = f"fluxburst.{name}"
+    domain = env.domains["py"]
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, contnode)
+
+
+def setup(app: Any) -> None:
+    """Have Sphinx call what is defined here."""
+    app.connect("autodoc-process-docstring", keep_first_lines, priority=400)  # before napoleon
+    app.connect("autodoc-skip-member", document_once)
+    app.connect("missing-reference", link_public_name)
+    app.connect("source-read", add_navigation)
+    app.connect("build-finished", copy_first_page)
