@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import hashlib
 import os
 import re
 import shutil
@@ -187,6 +188,33 @@ def _install(session: nox.Session, plugins: list[str]) -> None:
     flux = [f"flux-python=={FLUX}", "ply"] if FLUX else []
     session.install("--no-compile", *TEST_TOOLS, *_test_tools_of(plugins), *wheels, *flux)
     session.install("--no-compile", "--force-reinstall", "--no-deps", *wheels)
+
+
+def _install_sources(session: nox.Session) -> None:
+    """Install everything as it is in the checkout, unless that has been done.
+
+    What changes later, takes effect without it, save what the projects' files say.
+    """
+    plugins = [ROOT / "plugins" / name for name in PLUGINS]
+    projects = [ROOT, *plugins, ROOT / "docs" / "example_plugin"]
+    flux = [f"flux-python=={FLUX}", "ply"] if FLUX else []
+    wanted = [*TEST_TOOLS, *_test_tools_of(PLUGINS), *flux]
+    texts = [*wanted, *((project / "pyproject.toml").read_text() for project in projects)]
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    done = Path(session.virtualenv.location) / "sources-installed"
+    if not done.exists() or done.read_text() != digest:
+        editable = [word for project in projects for word in ("--editable", str(project))]
+        session.install(*wanted, *editable)
+        done.write_text(digest)
+
+
+@nox.session(python=NEWEST, default=False)
+def quick(session: nox.Session) -> None:
+    """Run some tests from the sources, at once: ``nox -s quick -- tests/test_jobs.py -k held``."""
+    if not session.posargs:
+        session.error("name what to run, and options of pytest: nox -s quick -- tests/test_jobs.py")
+    _install_sources(session)
+    session.run("pytest", "-q", *session.posargs)
 
 
 @nox.session
