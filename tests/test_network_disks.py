@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import logging
 import os
 import shutil
@@ -107,6 +108,7 @@ def on_nfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_ledger_on_a_network_file_system_is_said_when_it_is_opened_and_by_doctor(
     on_nfs: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    check_that_doctor_warns(on_nfs)
     instance, plugin = EmbeddedInstance(Recording((job(1),))), Elsewhere("cloud")
     with client_on(instance, plugin, state_dir=on_nfs) as client:
         client.run_burst()
@@ -114,6 +116,10 @@ def test_a_ledger_on_a_network_file_system_is_said_when_it_is_opened_and_by_doct
     (line,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert f"the ledger in {on_nfs} is on a network file system (nfs4)" in line
     assert line.endswith(ADVICE)
+    check_that_doctor_warns(on_nfs)
+
+
+def check_that_doctor_warns(on_nfs: Path) -> None:
     found = Doctor(Config, EmbeddedInstance(), state_dir=on_nfs).examine()
     (finding, *_) = [one.finding for one in found if one.check == "state directory"]
     assert (finding.level, finding.advice) == ("warning", ADVICE)
@@ -229,3 +235,24 @@ def test_a_command_where_there_are_no_locks_says_so_in_one_line_at_once(
     assert "Traceback" not in done.stderr
     if command != "doctor":
         assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_directory_without_locks_is_an_error_of_doctor_before_there_is_a_ledger(
+    made: bool, tmp_path: Path, without_locks: Mapping[str, str]
+) -> None:
+    state = tmp_path / "state"
+    if made:
+        state.mkdir(mode=0o700)
+    words = ["doctor", "--mock", f"--state-dir={state}", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "fluxburst", *words],
+        env=without_locks,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = [one for one in json.loads(done.stdout) if one["check"] == "state directory"]
+    assert (done.returncode, found[0]["level"], found[0]["advice"]) == (1, "error", ADVICE)
+    assert "cannot lock files (No locks available)" in found[0]["what"]
+    assert list(tmp_path.rglob("*")) == ([state] if made else [])

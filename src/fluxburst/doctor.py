@@ -59,7 +59,7 @@ from fluxburst.plugins import BurstPlugin, Finding
 from fluxburst.quantities import format_duration
 from fluxburst.queues import Queue
 from fluxburst.remaining import install_advice, names_there
-from fluxburst.state_checks import check_directory
+from fluxburst.state_checks import check_absent, check_directory
 
 T = TypeVar("T")
 
@@ -250,12 +250,7 @@ class Doctor:
         elif directory.exists():
             yield wrong(f"{directory} is not a directory", "name another --state-dir")
         else:
-            above = next(parent for parent in directory.parents if parent.exists())
-            if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
-                yield ok(f"{directory} is not there yet, and can be made")
-            else:
-                text = f"{directory} is not there, and cannot be made in {above}"
-                yield wrong(text, "make it, mode 0700, or name another --state-dir")
+            yield from check_absent(directory)
 
     def _check_ledger(self) -> Iterator[Finding]:
         directory = self._there.state_dir

@@ -67,12 +67,19 @@ def check_locks(file: int, path: Path) -> None:
     Raises:
         LedgerError: if it cannot be, and not since another process has it.
     """
+    error = error_of_locking(file)
+    if error is not None:
+        raise no_locks(path, error) from error
+
+
+def error_of_locking(file: int) -> OSError | None:
+    """Return why a file cannot be locked as SQLite does it; None where it can, or is by others."""
     try:
         fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         fcntl.lockf(file, fcntl.LOCK_UN)
     except OSError as error:
-        if error.errno not in _TAKEN:
-            raise no_locks(path, error) from error
+        return None if error.errno in _TAKEN else error
+    return None
 
 
 def no_locks(path: Path, error: OSError) -> LedgerError:
