@@ -18,7 +18,6 @@ from fluxburst.config import find as find_config
 from fluxburst.engine.engine import Engine
 from fluxburst.engine.lanes import Lanes
 from fluxburst.errors import (
-    FAILURES,
     BurstError,
     BurstErrors,
     ConfigError,
@@ -26,6 +25,7 @@ from fluxburst.errors import (
     OrderingError,
     RequestError,
     UnknownPluginError,
+    described,
     did_you_mean,
 )
 from fluxburst.handles.embedded import EmbeddedInstance
@@ -642,23 +642,25 @@ class FluxBurst:
             plugin = offer.plugin_type.factory(params, **kwargs)
         except FluxburstError:
             raise
-        except FAILURES as error:
-            raise BurstError(
-                f"could not be made: {type(error).__name__}: {error}", plugin=name
-            ) from error
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise BurstError(f"could not be made: {described(error)}", plugin=name) from error
         if not isinstance(plugin, BurstPlugin) or not hasattr(plugin, "jobs"):
             raise BurstError(
                 "must be a fluxburst.BurstPlugin whose __init__ calls super().__init__(), "
                 f"it is a {type(plugin).__qualname__}",
                 plugin=name,
             )
-        plugin.name = name
-        plugin.belongs_to(functools.partial(getattr, self.instance, "name"))
         try:
+            plugin.name = name
+            plugin.belongs_to(functools.partial(getattr, self.instance, "name"))
             valid = not self.validate or plugin.validate()
         except FluxburstError:
             raise
-        except FAILURES as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise as_burst_error(error, name) from error
         if not valid:
             raise BurstError("its validate() refused the parameters", plugin=name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fluxburst.bursts import Burst, BurstRequest, BurstState
-from fluxburst.errors import FAILURES
 from fluxburst.hookspecs import hookimpl
 from fluxburst.jobs import Job
 from fluxburst.plugins import BurstPlugin
@@ -45,7 +44,9 @@ def _has_others(plugin: BurstPlugin, names: Sequence[str]) -> bool:
     known = {n for n, burst in plugin.bursts.items() if burst.state is not BurstState.ENDED}
     try:
         return not known.union(plugin.list_bursts()).issubset(names)
-    except FAILURES:  # it cannot be told; the one who takes down says so
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - it cannot be told; the one who takes down says so
         return True
 
 

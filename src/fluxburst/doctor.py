@@ -25,7 +25,6 @@ from fluxburst.config import Config
 from fluxburst.engine.ownership import strangers_text
 from fluxburst.engine.records import is_ours
 from fluxburst.errors import (
-    FAILURES,
     AuthError,
     BurstError,
     ConfigError,
@@ -36,7 +35,7 @@ from fluxburst.errors import (
     RequestError,
     UnknownPluginError,
     UnreachableError,
-    text_of,
+    described,
 )
 from fluxburst.fluxion import findings as scheduler_findings
 from fluxburst.glance import NotAskedError, at_a_glance
@@ -473,30 +472,41 @@ AWAY = (FluxUnavailableError, InstanceError)
 """What is raised where the instance cannot be asked."""
 
 
-def _made(check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """Yield what a check finds; if it fails, that too."""
+def _made(check: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    """Return what a check finds; if it fails, that too."""
+    found: list[Finding] = []
     try:
-        yield from check()
+        for finding in check():
+            found.append(finding)
     except AWAY:
         advice = "run this inside the instance, or name the --state-dir that the ledger is in"
-        yield warning("it cannot be checked without the instance", advice)
-    except FAILURES as error:  # what it looks at is foreign, or broken
-        yield wrong(_said(error), "mend that, and run 'fluxburst doctor' again")
+        found.append(warning("it cannot be checked without the instance", advice))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - what it looks at is foreign, or broken
+        found.append(wrong(described(error), "mend that, and run 'fluxburst doctor' again"))
+    return found
 
 
 def _made_by(
     plugin: BurstPlugin, otherwise: str, check: Callable[[BurstPlugin], Iterable[Finding]]
-) -> Iterator[Finding]:
-    """Yield what a check of a plugin finds; if it fails, that too, with what it means."""
+) -> list[Finding]:
+    """Return what a check of a plugin finds; if it fails, that too, with what it means."""
+    found: list[Finding] = []
     try:
-        yield from check(plugin)
+        for finding in check(plugin):
+            found.append(finding)
     except AWAY:
         advice = "run this inside the Flux instance that it supplies"
-        yield warning(f"{otherwise} without the instance", advice)
+        found.append(warning(f"{otherwise} without the instance", advice))
     except NotAskedError:
-        return  # that was said where it was asked
-    except FAILURES as error:  # a provider's library may raise anything
-        yield wrong(f"{otherwise}: {_said(error)}", _advice(error, plugin.name))
+        pass  # that was said where it was asked
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a provider's library may raise anything
+        text = f"{otherwise}: {described(error)}"
+        found.append(wrong(text, _advice(error, plugin.name)))
+    return found
 
 
 def _advice(error: BaseException, plugin: str) -> str:
@@ -508,11 +518,6 @@ def _advice(error: BaseException, plugin: str) -> str:
     if isinstance(error, RequestError):
         return f"see 'fluxburst params {plugin}', and correct the config"
     return "check its credentials, its permissions, and the way to its provider"
-
-
-def _said(error: BaseException) -> str:
-    ours = isinstance(error, FluxburstError)
-    return str(error) if ours else f"{type(error).__name__}: {text_of(error)}"
 
 
 def _time(seconds: float) -> str:

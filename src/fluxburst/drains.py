@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 
 from fluxburst.elastic import BURST_PROPERTY
-from fluxburst.errors import FAILURES
 from fluxburst.leaving import burst_left_by
 from fluxburst.nodes import Node
 from fluxburst.plugins import BurstPlugin, Finding
@@ -80,6 +79,8 @@ class Lacking:
         if name not in self._known:
             try:
                 self._known[name] = [str(line) for line in self._plugins[name].lacking()]
-            except FAILURES:  # it is said elsewhere what a plugin cannot do
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001 - it is said elsewhere what a plugin cannot do
                 self._known[name] = []
         return self._known[name]

@@ -2,6 +2,10 @@
 
 Everything raised on purpose is a :class:`FluxburstError`. A :class:`RequestError` says that the
 request itself is wrong (exit status 2); everything else says that something failed (exit status 1).
+
+What code of a package or plugin raises is a failure of that package, whatever it is: a cancelled
+task and ``sys.exit()`` are no :class:`Exception`. Only :class:`KeyboardInterrupt` passes: it is the
+user's, or the service's that is stopped.
 """
 
 from __future__ import annotations
@@ -15,16 +19,20 @@ if TYPE_CHECKING:
     from fluxburst.bursts import Burst
 
 
-FAILURES = (Exception, SystemExit)
-"""What is taken for a failure at the border of a package; only Ctrl-C and the like pass it."""
-
-
 def text_of(error: BaseException) -> str:
     """Return what an error says; one of foreign code may not even be able to say it."""
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - the error itself is told of, by its type
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - the error itself is told of, by its type
         return "it cannot be put into words"
+
+
+def described(error: BaseException) -> str:
+    """Return what an error says to a person; one of foreign code is told of with its type."""
+    ours = isinstance(error, FluxburstError)
+    return text_of(error) if ours else f"{type(error).__name__}: {text_of(error)}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

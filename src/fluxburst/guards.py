@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from fluxburst.bursts import Burst
-from fluxburst.errors import FAILURES, FluxburstError, HookAnswerError, HookError, text_of
+from fluxburst.errors import FluxburstError, HookAnswerError, HookError, text_of
 from fluxburst.plugins import PluginType
 from fluxburst.views import own
 
@@ -113,31 +113,117 @@ def guard_observer(
 
 
 def guard_wrapper(function: Callable[..., Any], hook: str, distribution: str) -> Callable[..., Any]:
-    """Guard a wrapper, for what it raises itself and for what it makes of the answer."""
+    """Guard a wrapper of what is asked, for what it raises and for what it makes of the answer."""
 
     @functools.wraps(function)
     def guarded(*arguments: Any) -> Generator[Any, Any, Any]:
+        wrapper = _Wrapper(hook, distribution, function(*map(own, arguments)))
+        wrapper.begin()
         try:
-            answer = yield from function(*map(own, arguments))
-        except FluxburstError:
+            answer = yield
+        except GeneratorExit:  # nobody asks any more
+            wrapper.close()
             raise
-        except FAILURES as error:
-            raise _blame(error, hook, distribution) from error
+        except BaseException as error:  # noqa: BLE001 - the wrapper is to see whatever was raised
+            answer = wrapper.end("throw", error)
+        else:
+            answer = wrapper.end("send", answer)
         return _checked(answer, hook, distribution)
 
     return guarded
 
 
+def guard_observing_wrapper(
+    function: Callable[..., Any], hook: str, distribution: str, record: Callable[[HookError], None]
+) -> Callable[..., Any]:
+    """Guard a wrapper of what is told: what it raises is recorded, and the others are told."""
+
+    @functools.wraps(function)
+    def guarded(*arguments: Any) -> Generator[Any, Any, Any]:
+        wrapper = _Wrapper(hook, distribution, function(*map(own, arguments)))
+        try:
+            wrapper.begin()
+        except FluxburstError as error:
+            record(_blame(error, hook, distribution))
+            return (yield)
+        answer = yield
+        try:
+            wrapper.end("send", answer)
+        except FluxburstError as error:
+            record(_blame(error, hook, distribution))
+        return answer
+
+    return guarded
+
+
+class _Wrapper:
+    """A package's wrapper, which yields once; what it raises is blamed on the package."""
+
+    def __init__(self, hook: str, distribution: str, steps: Generator[Any, Any, Any]) -> None:
+        self._hook = hook
+        self._distribution = distribution
+        self._steps = steps
+        self.close = steps.close
+
+    def begin(self) -> None:
+        """Make the steps before the others are called."""
+        over, _ = self._go_on("send", None)
+        if over:
+            raise HookError(self._hook, self._distribution, "its wrapper did not yield")
+
+    def end(self, how: Literal["send", "throw"], answer: Any) -> Any:
+        """Make the steps afterwards, given what was answered or raised; return the answer."""
+        over, answer = self._go_on(how, answer)
+        if over:
+            return answer
+        self.close()
+        raise HookError(self._hook, self._distribution, "its wrapper yielded twice")
+
+    def _go_on(self, how: Literal["send", "throw"], value: Any) -> tuple[bool, Any]:
+        """Go on to the next yield or the end; return whether that is the end, and the answer."""
+        try:
+            getattr(self._steps, how)(value)
+        except StopIteration as end:
+            return True, end.value
+        except (FluxburstError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise _blame(error, self._hook, self._distribution) from error
+        return False, None
+
+
 def _blame(error: BaseException, hook: str, distribution: str) -> HookError:
+    if isinstance(error, HookError):
+        return error
     failure = HookError(hook, distribution, f"{type(error).__name__}: {text_of(error)}")
     failure.__cause__ = error
     return failure
 
 
 def _checked(answer: Any, hook: str, distribution: str) -> Any:
+    """Return an answer if it is one; a list as one of ours, which cannot change any more."""
     expected, is_answer = _ANSWERS.get(hook, ("", None))
-    if answer is None or is_answer is None or is_answer(answer):
+    if answer is None or is_answer is None:
         return answer
-    raise HookAnswerError(
-        hook, distribution, f"answered {answer!r} ({type(answer).__name__}), expected {expected}"
-    )
+    try:
+        if isinstance(answer, Sequence) and not isinstance(answer, str):
+            answer = list(answer)
+        right = is_answer(answer)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise _blame(error, hook, distribution) from error
+    if right:
+        return answer
+    raise HookAnswerError(hook, distribution, f"answered {_shown(answer)}, expected {expected}")
+
+
+def _shown(answer: object) -> str:
+    """Return what something of a package's is, for a person; it may not even be able to say it."""
+    kind = type(answer).__name__
+    try:
+        return f"{answer!r} ({kind})"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - it is told of by its type
+        return f"a {kind} (whose repr() raises {type(error).__name__})"

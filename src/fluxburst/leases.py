@@ -22,8 +22,18 @@ def unarmed(entries: Iterable[Entry], plugins: Mapping[str, BurstPlugin]) -> fro
         if entry.live
         and entry.burst.nodes
         and entry.burst.plugin in plugins
-        and not plugins[entry.burst.plugin].arms_leases
+        and not _arms(plugins[entry.burst.plugin])
     )
+
+
+def _arms(plugin: BurstPlugin) -> bool:
+    """Whether a plugin's nodes end by themselves; not, where it cannot tell."""
+    try:
+        return plugin.arms_leases
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - 'fluxburst doctor' says so
+        return False
 
 
 def overdue(entries: Iterable[Entry], unarmed: Collection[str], now: float) -> Iterator[str]:

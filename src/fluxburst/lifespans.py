@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fluxburst.errors import FAILURES
+from fluxburst.errors import described
 from fluxburst.nodes import NodeType
 from fluxburst.policy import Lifetimes
 from fluxburst.quantities import format_duration
@@ -36,8 +36,10 @@ def why_not_renewable(plugin: BurstPlugin) -> str:
     """
     try:
         answer = plugin.not_renewable
-    except FAILURES as error:  # a provider's library may raise anything
-        return f"not_renewable: {type(error).__name__}: {error}"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a provider's library may raise anything
+        return f"not_renewable: {described(error)}"
     if isinstance(answer, str):
         return answer
     return f"not_renewable answered {answer!r}, which is no text"
@@ -156,5 +158,7 @@ def type_of(burst: Burst, plugin: BurstPlugin) -> NodeType | None:
     """Return the node type of a burst; None where its plugin does not have it, or cannot tell."""
     try:
         return next((one for one in plugin.node_types() if one.name == burst.node_type), None)
-    except FAILURES:  # which is said wherever it is planned with
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - which is said wherever it is planned with
         return None

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from fluxburst.constraints import compiled
-from fluxburst.errors import FAILURES, FluxburstError, FluxUnavailableError, InstanceError
+from fluxburst.errors import FluxburstError, FluxUnavailableError, InstanceError
 from fluxburst.fitting import could_fit
 from fluxburst.fluids import format_f58
 from fluxburst.jobs import Job
@@ -161,7 +161,9 @@ class LifetimeFindings:
 def _types_of(plugin: BurstPlugin) -> Sequence[NodeType]:
     try:
         return list(plugin.node_types())
-    except FAILURES:  # which is a finding of the plugin's own check
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - which is a finding of the plugin's own check
         return []
 
 
@@ -176,6 +178,8 @@ def knows_leases(plugin: BurstPlugin) -> bool:
         _ = plugin.not_renewable
     except (FluxUnavailableError, InstanceError):
         return False
-    except FAILURES:  # that is told of it
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - that is told of it
         return True
     return True

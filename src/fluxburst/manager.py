@@ -26,13 +26,13 @@ import pluggy
 from fluxburst import default_hooks, hookspecs
 from fluxburst.bursts import Burst, BurstRequest
 from fluxburst.errors import (
-    FAILURES,
     FluxburstError,
     HookAnswerError,
     HookError,
     ParameterError,
     Problem,
     UnknownPluginError,
+    described,
     did_you_mean,
 )
 from fluxburst.guards import (
@@ -40,6 +40,7 @@ from fluxburst.guards import (
     TOLD,
     guard_answer,
     guard_observer,
+    guard_observing_wrapper,
     guard_wrapper,
 )
 from fluxburst.hookspecs import PROJECT
@@ -110,8 +111,10 @@ class Offer:
         for name in (self.module, f"{self.module}.plugin") if self.module else ():
             try:
                 kind = getattr(importlib.import_module(name), "BurstParameters", None)
-            except FAILURES as error:  # a package may raise anything when imported
-                why = f"{name} cannot be imported ({type(error).__name__}: {error})"
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a package may raise anything when imported
+                why = f"{name} cannot be imported ({described(error)})"
                 continue
             if isinstance(kind, type):
                 return kind
@@ -179,17 +182,20 @@ class Manager:
             return
         try:
             loaded = load()
-        except FAILURES as error:  # a package may raise anything when imported
-            package.problem = f"cannot be imported: {type(error).__name__}: {error}"
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a package may raise anything when imported
+            package.problem = f"cannot be imported: {described(error)}"
             _log.info("%s %s", package.distribution, package.problem)
             _log.debug("%s", package.distribution, exc_info=error)
             return
         try:
             offered = [_legacy_type(loaded, module)] if legacy else None
             self.add(package, loaded, offered, module=module)
-        except FAILURES as error:  # a package may hold anything
-            ours = isinstance(error, FluxburstError)
-            package.problem = str(error) if ours else f"{type(error).__name__}: {error}"
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a package may hold anything
+            package.problem = described(error)
             _log.info("%s %s", package.distribution, package.problem)
 
     def add(
@@ -297,7 +303,11 @@ class Manager:
             wraps = options.get("wrapper") or options.get("hookwrapper")
             if wraps and hook in COLLECTED:
                 raise HookError(hook, distribution, "is collected, so it cannot be wrapped")
-            if wraps:
+            if wraps and not inspect.isgeneratorfunction(function):
+                raise HookError(hook, distribution, "its wrapper does not yield")
+            if wraps and hook in TOLD:
+                guarded = guard_observing_wrapper(function, hook, distribution, self._record)
+            elif wraps:
                 guarded = guard_wrapper(function, hook, distribution)
             elif hook in TOLD:
                 guarded = guard_observer(function, hook, distribution, self._record)
@@ -400,8 +410,6 @@ class Manager:
             core = error.distribution == CORE and asked is not None
             whose = asked.distribution if core and asked else error.distribution
             raise type(error)(name, whose, error.problem, subject=subject) from error.__cause__
-        except RuntimeError as error:  # what pluggy says of a wrapper that yields never or twice
-            raise HookError(name, "a wrapper", str(error), subject=subject) from error
 
     def job_scheduled(self, job: Job, plugin: BurstPlugin) -> None:
         """Tell that a job was given to a plugin."""
@@ -439,14 +447,9 @@ class Manager:
             self._calls.depth -= 1
 
     def _tell(self, hook: str, **arguments: object) -> None:
-        """Call observers; what a wrapper around them raises is recorded like their own errors."""
-        try:
-            with self._in_hook():
-                getattr(self._hook, f"fluxburst_{hook}")(client=self._client, **arguments)
-        except HookError as error:
-            self._record(error)
-        except RuntimeError as error:  # what pluggy says of a wrapper that yields never or twice
-            self._record(HookError(f"fluxburst_{hook}", "a wrapper", str(error)))
+        """Call observers; what they raise, and wrappers around them, is recorded."""
+        with self._in_hook():
+            getattr(self._hook, f"fluxburst_{hook}")(client=self._client, **arguments)
 
     def _record(self, error: HookError) -> None:
         self.observer_errors.append(error)

@@ -40,7 +40,6 @@ from typing import TYPE_CHECKING, Any
 
 from fluxburst.bursts import Burst, BurstState
 from fluxburst.errors import (
-    FAILURES,
     FluxburstError,
     LimitError,
 )
@@ -163,7 +162,9 @@ class Notifier:
                 continue
             try:
                 notification.send(event)
-            except FAILURES as error:  # only our own errors are known to hold no secrets
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - only our own errors are known to hold no secrets
                 known = isinstance(error, FluxburstError)
                 cause = error if known else type(error).__name__
                 _log.warning("could not tell of %s: %s", event["event"], cause)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 
-from fluxburst.errors import FAILURES, RequestError, did_you_mean
+from fluxburst.errors import RequestError, did_you_mean
 from fluxburst.plugins import BurstPlugin
 
 Plugins = Mapping[str, BurstPlugin]
@@ -24,7 +24,9 @@ def _lowest_price(plugin: BurstPlugin) -> float:
     """Return the price of a core hour on the plugin's cheapest node type."""
     try:
         return min(kind.price / max(kind.cores, 1) for kind in plugin.node_types())
-    except FAILURES:  # it has none, or cannot be asked: the planner asks again, and says so
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - it has none, or cannot be asked: the planner asks again, and says so
         return math.inf
 
 

@@ -17,15 +17,16 @@ from fluxburst.collector import collector_paused
 from fluxburst.constraints import ALL_ALIKE, Constraint, Kinds, compiled
 from fluxburst.drains import Lacking
 from fluxburst.errors import (
-    FAILURES,
     BurstError,
     FluxburstError,
     InstanceError,
     JobspecError,
     OrderingError,
     did_you_mean,
+    text_of,
 )
 from fluxburst.existing import Existing
+from fluxburst.facts import Facts, facts_of
 from fluxburst.fitting import fits_now, why_unfit
 from fluxburst.fluids import format_f58
 from fluxburst.identity import why_not_run_as
@@ -35,7 +36,7 @@ from fluxburst.jobspec import Chunk
 from fluxburst.limits import Allowance, Owner, Spent
 from fluxburst.lives import Lives, PlannedLives
 from fluxburst.names import known_name
-from fluxburst.nodes import Node, NodeType, check_node_types
+from fluxburst.nodes import Node, NodeType
 from fluxburst.packing import Demand, Packer, Packing
 from fluxburst.plan import Decision, Outcome, Plan
 from fluxburst.plugins import BurstPlugin, as_burst_error
@@ -157,8 +158,10 @@ class _Constraints:
                 self._with[name][job.id] = compiled(plugin.constraint_of(job))
             except InstanceError:
                 raise
-            except FAILURES as error:  # a package may raise anything
-                why = f"constraint_of() for job {job.id}: {type(error).__name__}: {error}"
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a package may raise anything
+                why = f"constraint_of() for job {job.id}: {type(error).__name__}: {text_of(error)}"
                 self._with[name][job.id] = BurstError(why, plugin=name)
 
     def of(self, job: Job, plugin: str) -> Constraint:
@@ -225,15 +228,15 @@ class Planner:
         self._votes = votes
         self._scheduler = scheduler
         self._plugins = plugins
-        self._tags: dict[str, str] = {}
         self._bounds = bounds or Bounds()
         self._partial = residual is not None
         self.residual = self._before = residual or Residual()
         self._allowance = self._bounds.allowance.copy()
         self._unusable: dict[str, BurstError] = dict(self._bounds.stuck)
         self._lacking = Lacking(plugins)
-        self._in_use: dict[str, dict[str, int]] = {}
-        self._types = {name: self._types_of(plugin) for name, plugin in plugins.items()}
+        self._facts = {name: self._facts_of(plugin) for name, plugin in plugins.items()}
+        self._types = {name: facts.types for name, facts in self._facts.items()}
+        self._in_use = {name: dict(facts.in_use) for name, facts in self._facts.items()}
         self._nodes = tuple(nodes)
         self._lives = PlannedLives(self._bounds.lives, plugins, self._types, self._nodes)
         self._there = Existing(self._nodes, plugins, self._types, self._lives)
@@ -315,18 +318,14 @@ class Planner:
     def _fail(self, job: Job, error: FluxburstError) -> None:
         self._decisions[job.id] = Decision(job.id, Outcome.FAILED, "", (str(error),), error)
 
-    def _types_of(self, plugin: BurstPlugin) -> tuple[NodeType, ...]:
+    def _facts_of(self, plugin: BurstPlugin) -> Facts:
         if plugin.name in self._unusable:
-            return ()
+            return Facts()
         try:
-            types = tuple(plugin.node_types())
-            check_node_types(types)
-            self._in_use[plugin.name] = plugin.in_use()
-            self._tags[plugin.name] = plugin.instance_tag
-        except FAILURES as error:  # a provider's library may raise anything
-            self._unusable[plugin.name] = as_burst_error(error, plugin.name)
-            return ()
-        return types
+            return facts_of(plugin)
+        except BurstError as error:
+            self._unusable[plugin.name] = error
+            return Facts()
 
     # --- the steps -------------------------------------------------------------------------
 
@@ -416,11 +415,13 @@ class Planner:
 
         The hosts of an isolated burst are not those of this instance.
         """
-        if plugin.isolated or not self._kinds.names_nodes:
+        if self._facts[plugin.name].isolated or not self._kinds.names_nodes:
             return {}
         try:
             answers = {kind.name: plugin.candidates(kind.name) for kind in types}
-        except FAILURES as error:  # a provider's library may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a provider's library may raise anything
             self._unusable.setdefault(plugin.name, as_burst_error(error, plugin.name))
             return {}
         return {name: answer for name, answer in answers.items() if answer is not None}
@@ -523,7 +524,7 @@ class Planner:
     def _first_taker(self, candidate: _Candidate, offers: Iterator[str]) -> str:
         job = candidate.job
         for name in offers:
-            plugin = self._plugins[name]
+            plugin, facts = self._plugins[name], self._facts[name]
             if name in self._unusable:
                 candidate.reasons.append(f"{name} cannot be asked: {self._unusable[name]}")
                 continue
@@ -531,13 +532,13 @@ class Planner:
             if too_short:
                 candidate.reasons.append(f"{name}: {too_short}")
                 continue
-            if plugin.isolated and (
+            if facts.isolated and (
                 why := self._bounds.why_not_isolated(job.id)
-                or why_not_run_as(plugin.run_as, job.user)
+                or why_not_run_as(facts.run_as, job.user)
             ):
                 candidate.reasons.append(f"{name}: {why}")
                 continue
-            if why := self._why_not_now(plugin, job):
+            if why := self._why_not_now(name, job):
                 candidate.reasons.append(f"{name}: {why}")
                 continue
             if self._votes.schedule_job(job, plugin):
@@ -547,16 +548,17 @@ class Planner:
             candidate.reasons.append(self._why_declined(job, name))
         return ""
 
-    def _why_not_now(self, plugin: BurstPlugin, job: Job) -> str:
+    def _why_not_now(self, name: str, job: Job) -> str:
         """Return why a plugin is not asked for a job now; empty where it is."""
-        if closed := self._bounds.closed.get((plugin.name, "")):
+        if closed := self._bounds.closed.get((name, "")):
             return f"it is not asked {closed}"
-        if plugin.queue and (why := why_not_moved(job, plugin.queue, self._bounds.queues)):
+        queue = self._facts[name].queue
+        if queue and (why := why_not_moved(job, queue, self._bounds.queues)):
             return why
-        moves = self._bounds.closed.get((plugin.name, moves_to(plugin.queue)))
-        if plugin.queue and moves and job.queue != plugin.queue:
-            return f"no job is moved to queue {plugin.queue!r} {moves}"
-        return self._bounds.why_not_again(job.id, plugin.name)
+        moves = self._bounds.closed.get((name, moves_to(queue)))
+        if queue and moves and job.queue != queue:
+            return f"no job is moved to queue {queue!r} {moves}"
+        return self._bounds.why_not_again(job.id, name)
 
     def _why_too_short(self, job: Job, name: str) -> str:
         """Return why a job may outlive all that a plugin could bring up for it."""
@@ -583,7 +585,7 @@ class Planner:
         """Count the nodes for what was accepted; return what there is no room for."""
         left_over: list[_Candidate] = []
         for name, candidates in accepted.items():
-            if self._types[name] and self._plugins[name].isolated:
+            if self._types[name] and self._facts[name].isolated:
                 for owner, theirs in self._by_owner(name, candidates).items():
                     left_over += self._pack_alone(owner, theirs)
             elif self._types[name]:
@@ -765,7 +767,7 @@ class Planner:
 
     def _turn_away(self, owner: Owner, candidate: _Candidate, why: str) -> None:
         """Note that there is no room for a job that a plugin has accepted."""
-        if not self._plugins[owner.plugin].isolated:
+        if not self._facts[owner.plugin].isolated:
             chunks, types = self._chunks(candidate.job), self._types[owner.plugin]
             why = why_too_large(chunks, self._nodes, types) or why
         whole = "; ".join([why, *self._closed_of(owner), *self._lacking.of(owner.plugin)])
@@ -839,7 +841,7 @@ class Planner:
         hosts: Sequence[str] = (),
     ) -> Burst:
         return Burst(
-            name=self._bounds.name_of(burst_name(name, self._tags[name], node_type, jobs)),
+            name=self._bounds.name_of(burst_name(name, self._facts[name].tag, node_type, jobs)),
             plugin=name,
             node_type=node_type,
             nodes=nodes,

@@ -14,13 +14,12 @@ from fluxburst.burst_names import is_name_of, prefix_of, tag_of
 from fluxburst.bursts import LIVE_STATES, Burst, BurstState
 from fluxburst.constraints import compiled
 from fluxburst.errors import (
-    FAILURES,
     BurstError,
     BurstErrors,
     CapacityError,
     FluxburstError,
     RequestError,
-    text_of,
+    described,
 )
 from fluxburst.fitting import could_fit
 from fluxburst.identity import SUBMITTER
@@ -326,7 +325,9 @@ class BurstPlugin:
         try:
             listed = check_names(self.list_bursts(), "list_bursts()")
             known |= {name for name in listed if self.owns(name)}
-        except FAILURES as error:  # a provider's library may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a provider's library may raise anything
             return self._take_down(known, [as_burst_error(error, self.name)])
         return self._take_down(known)
 
@@ -425,7 +426,8 @@ class BurstPlugin:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - said, not raised: the first failure is the cause
-            return f"and what there is of it could not be deleted, it may cost money: {error}"
+            why = described(error)
+            return f"and what there is of it could not be deleted, it may cost money: {why}"
         return ""
 
     def _take_down(
@@ -458,7 +460,9 @@ def only_looking() -> Iterator[None]:
     """
     try:
         yield
-    except FAILURES as error:  # a provider's library may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         failure = as_burst_error(error, "")
         failure.asked = False
         raise failure from error
@@ -469,8 +473,6 @@ def as_burst_error(error: BaseException, plugin: str, burst: str = "") -> BurstE
     if isinstance(error, BurstError):
         error.plugin, error.burst = error.plugin or plugin, error.burst or burst
         return error
-    known = isinstance(error, FluxburstError)
-    message = str(error) if known else f"{type(error).__name__}: {text_of(error)}"
-    converted = BurstError(message, plugin=plugin, burst=burst)
+    converted = BurstError(described(error), plugin=plugin, burst=burst)
     converted.__cause__ = error
     return converted

@@ -10,7 +10,6 @@ from typing import Protocol
 from fluxburst.answers import check_adopted, check_names
 from fluxburst.engine.lanes import Answer, Call, Lanes
 from fluxburst.engine.ownership import Ownership
-from fluxburst.errors import FAILURES
 from fluxburst.ledger import Entry, Ledger
 from fluxburst.plugins import BurstPlugin
 
@@ -122,7 +121,7 @@ def _ask(
             for name in ownership.ours(plugin, answer.result()):
                 again = f"run 'fluxburst unburst {name}' again"
                 note(plugin.name, name, "its plugin lists it", again)
-        elif isinstance(error, FAILURES):  # a provider's library may raise anything
+        elif isinstance(error, Exception):  # a provider's library may raise anything
             silent(str(error) or type(error).__name__)
         else:
             raise error

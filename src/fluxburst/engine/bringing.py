@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from fluxburst.answers import check_created, check_name
+from fluxburst.answers import check_burst, check_created, check_name
 from fluxburst.breakers import failed
 from fluxburst.burst_names import burst_name
 from fluxburst.bursts import Burst, BurstRequest, BurstState
@@ -27,6 +27,7 @@ from fluxburst.errors import (
     ParameterError,
     PatienceError,
     QuotaError,
+    RequestError,
 )
 from fluxburst.jobs import Job, Mark
 from fluxburst.ledger import Breaker
@@ -35,7 +36,7 @@ from fluxburst.limits import Allowance, owner_of
 from fluxburst.manager import Manager
 from fluxburst.nodes import NodeType
 from fluxburst.plan import Plan
-from fluxburst.plugins import BurstPlugin
+from fluxburst.plugins import BurstPlugin, as_burst_error
 from fluxburst.policy import Policy
 from fluxburst.quantities import format_duration
 
@@ -217,7 +218,7 @@ class Bringer:
         Raises:
             FluxburstError: if it cannot be sized, or a limit does not allow it.
         """
-        burst = plugin.by_hand(nodes, tasks)
+        burst = _by_hand(plugin, nodes, tasks)
         burst = replace(burst, name=self._records.ledger.free_name(burst.name))
         reserved, refused = self._reserve(plugin, [burst], {})
         for burst in refused:
@@ -437,3 +438,20 @@ class Bringer:
 def _may_fit_elsewhere(error: FluxburstError) -> bool:
     """Whether what one plugin could not bring up may come from another."""
     return isinstance(error, (CapacityError, ParameterError, QuotaError, PatienceError))
+
+
+def _by_hand(plugin: BurstPlugin, nodes: int | None, tasks: int | None) -> Burst:
+    """Return the burst that a plugin sizes for a request by hand.
+
+    Raises:
+        FluxburstError: if it cannot, or answers something else.
+    """
+    try:
+        burst = plugin.by_hand(nodes, tasks)
+        check_burst(burst, burst, "by_hand()")
+        check_name(burst.name, "by_hand()")
+    except (KeyboardInterrupt, RequestError):
+        raise
+    except BaseException as error:
+        raise as_burst_error(error, plugin.name) from error
+    return replace(burst, plugin=plugin.name)

@@ -157,8 +157,7 @@ class Giver:
             self._backlog.end(ended)
             jobs = [jobid for jobid in jobs if jobid not in ended]
         if jobs:
-            if plugin.queue:
-                self._move_back(plugin, jobs)
+            self._move_back(plugin, {*jobs})
             self._release(jobs)
             self._backlog.set_marks(dict.fromkeys(jobs))
             self._records.ledger.free(jobs, self._records.now(), reason)

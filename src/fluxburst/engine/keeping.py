@@ -21,7 +21,7 @@ from fluxburst.engine.outliving import Outliving
 from fluxburst.engine.records import Records
 from fluxburst.engine.refusals import Refusals
 from fluxburst.engine.spans import Spans
-from fluxburst.errors import FAILURES, BurstError, FluxburstError, LedgerError, LimitError
+from fluxburst.errors import BurstError, FluxburstError, LedgerError, LimitError
 from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import RUNNING
 from fluxburst.ledger import Entry, Usage
@@ -252,7 +252,7 @@ class Keeper:
             else:
                 self._renewed(plugin, wanted, before, now)
                 return
-        if not isinstance(error, FAILURES):
+        if not isinstance(error, Exception):
             raise error
         self._not_renewed(plugin, wanted, before, error)
 

@@ -25,7 +25,7 @@ from fluxburst.engine.ownership import Ownership
 from fluxburst.engine.records import Records
 from fluxburst.engine.spans import Spans
 from fluxburst.engine.vetting import Vetting
-from fluxburst.errors import FAILURES, BurstError, FluxburstError, PatienceError
+from fluxburst.errors import BurstError, FluxburstError, PatienceError
 from fluxburst.handles.protocol import Instance
 from fluxburst.isolation import UNREAD, end_note, without_hope
 from fluxburst.ledger import Breaker, Entry, Usage
@@ -171,7 +171,7 @@ class Looker:
                 changed = {n for n in {*now, *before} if now.get(n) != before.get(n)}
                 seen = self._vetted(plugin, answer.result())
                 then(plugin, replace(seen, changed=frozenset(changed)))
-            elif isinstance(error, FAILURES):  # a provider's library may raise anything
+            elif isinstance(error, Exception):  # a provider's library may raise anything
                 self._cannot(plugin, as_burst_error(error, plugin.name))
             else:
                 raise error
@@ -365,7 +365,9 @@ class Looker:
         first = min((e.requested for e in self._records.ledger.entries()), default=math.inf)
         try:
             return bounded(burst, plugin.node_types(), min(first, self._records.now()))
-        except FAILURES as error:  # a provider's library may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a provider's library may raise anything
             self._cannot(plugin, as_burst_error(error, plugin.name, burst.name))
             return Burst(burst.name, plugin.name, "", 0, state=burst.state)
 
@@ -509,7 +511,9 @@ def _refreshed(plugin: BurstPlugin, burst: Burst, refused: dict[str, BurstError]
     """
     try:
         return check_burst(plugin.refresh(replace(burst, error="")), burst, "refresh()")
-    except FAILURES as error:  # a provider's library may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a provider's library may raise anything
         failure = as_burst_error(error, plugin.name, burst.name)
         if burst.exit_code is not None:
             return replace(burst, output=f"{UNREAD}{failure}")

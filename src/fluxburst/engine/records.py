@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from fluxburst.burst_names import is_plain
 from fluxburst.bursts import COMING_STATES, LEAVING_STATES, LIVE_STATES, Burst, BurstState
-from fluxburst.errors import FAILURES
 from fluxburst.handles.protocol import Instance
 from fluxburst.jobs import Job
 from fluxburst.ledger import Breaker, Entry, Ledger, LedgerPlace
@@ -286,7 +285,9 @@ def is_ours(ledger: Ledger, plugin: BurstPlugin, name: str) -> bool:
         return entry.burst.plugin == plugin.name
     try:
         return plugin.owns(name)
-    except FAILURES:  # said where the plugin is asked what is there
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - said where the plugin is asked what is there
         return False
 
 

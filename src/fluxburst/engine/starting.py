@@ -20,6 +20,7 @@ from fluxburst.engine.giving import Giver
 from fluxburst.engine.records import Records
 from fluxburst.engine.waiting import Waiting
 from fluxburst.errors import JobspecError
+from fluxburst.facts import may_be_isolated
 from fluxburst.fitting import fits_now
 from fluxburst.fluids import format_f58
 from fluxburst.handles.protocol import Instance
@@ -115,7 +116,7 @@ class Starting:
     def _assigned(self) -> Iterator[tuple[Job, Mark]]:
         """Yield the pending jobs that are to start here, with their marks."""
         for name, plugin in self._plugins.items():
-            if not plugin.isolated:
+            if not may_be_isolated(plugin):
                 for job, mark in list(self._backlog.given(name)):
                     if mark.urgency is None and not job.not_startable:
                         yield job, mark
