@@ -288,6 +288,7 @@ def test_unburst_that_is_interrupted_says_what_stays_what_it_costs_and_what_ends
     assert status == 128 + signal.SIGINT
     assert f"1 burst with 2 nodes stays, and costs 2.00 an hour: {FIRST}; to end them: " in err
     assert "fluxburst --plugin cloud" in err
+    assert "it ends by itself, with its lease, by " in err
 
 
 def test_status_says_of_when_it_is_where_no_service_runs(run: Run, state: Path) -> None:

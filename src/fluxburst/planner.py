@@ -767,10 +767,12 @@ class Planner:
 
     def _turn_away(self, owner: Owner, candidate: _Candidate, why: str) -> None:
         """Note that there is no room for a job that a plugin has accepted."""
+        types, closed = self._types[owner.plugin], self._closed_of(owner)
+        if len(closed) == len(types):
+            why = ""  # it says what is lacking among those that may be asked for: there are none
         if not self._facts[owner.plugin].isolated:
-            chunks, types = self._chunks(candidate.job), self._types[owner.plugin]
-            why = why_too_large(chunks, self._nodes, types) or why
-        whole = "; ".join([why, *self._closed_of(owner), *self._lacking.of(owner.plugin)])
+            why = why_too_large(self._chunks(candidate.job), self._nodes, types) or why
+        whole = "; ".join(filter(None, [why, *closed, *self._lacking.of(owner.plugin)]))
         candidate.reasons.append(f"{owner.plugin}: {whole}")
         del self._plugins[owner.plugin].jobs[candidate.job.id]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from fluxburst.bursts import Burst
 from fluxburst.cli.app import Settings
 from fluxburst.cli.output import time_text
 from fluxburst.client import FluxBurst
@@ -36,9 +37,16 @@ def what_stays(client: FluxBurst, settings: Settings) -> Iterator[str]:
     armed = [b.lease_until for b in bursts if b.lease_until is not None and b.name not in endless]
     if armed:
         until = time_text(max(armed))
-        yield f"{len(armed)} of them end by themselves, with their leases, by {until}"
+        ends = "ends by itself, with its lease"
+        if len(armed) > 1:
+            ends = "end by themselves, with their leases"
+        yield f"{_of(len(armed), bursts)} {ends}, by {until}"
     if len(armed) < len(bursts):
-        yield f"nothing ends {len(bursts) - len(armed)} of them by itself"
+        yield f"nothing ends {_of(len(bursts) - len(armed), bursts)} by itself"
+
+
+def _of(count: int, bursts: Sequence[Burst]) -> str:
+    return "it" if len(bursts) == 1 else f"{count} of them"
 
 
 def command(settings: Settings, *words: str) -> str:
