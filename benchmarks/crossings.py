@@ -18,7 +18,6 @@ from fluxburst import FluxBurst
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst_mock.plugin import BurstParameters
 
-
 SLOT = {"type": "slot", "count": 1, "label": "task", "with": [{"type": "core", "count": 1}]}
 JOBSPEC = {
     "version": 1,
@@ -37,7 +36,8 @@ class Walk:
         self.crossings: Counter[tuple[str, str]] = Counter()
         self.modules: set[str] = set()
 
-    def __call__(self, frame: FrameType, event: str, _: Any) -> None:
+    def note(self, frame: FrameType, event: str, _: Any) -> None:
+        """Take in one event."""
         if event != "call" or not (callee := _module(frame)):
             return
         self.calls += 1
@@ -62,8 +62,8 @@ def walk_a_pass() -> Walk:
             client.load("mock", BurstParameters())
             client.run_burst()  # what is read once, is read
             instance.submit(JOBSPEC)
-            threading.setprofile(walk)
-            sys.setprofile(walk)
+            threading.setprofile(walk.note)
+            sys.setprofile(walk.note)
             try:
                 client.run_burst()
             finally:
