@@ -17,6 +17,7 @@ from support import Elsewhere, client_with, job
 
 from fluxburst import Burst, BurstState, metrics
 from fluxburst.errors import BurstErrors, CapacityError, RequestError
+from fluxburst.leftovers import with_leftover
 from fluxburst.metrics import Metrics
 
 BURST = Burst("p-1", "p", "small", 2, state=BurstState.STARTING)
@@ -54,7 +55,8 @@ def samples(of: Metrics, tmp_path: Path) -> Samples:
 def everything() -> Metrics:
     """Return metrics of which each has a sample."""
     made = Metrics()
-    made.set_bursts([READY])
+    left = with_leftover(replace(READY, state=BurstState.ENDING), "access denied")
+    made.set_bursts([READY, left])
     made.set_jobs(4, 3, 2, 1)
     made.set_cost(1.5, 2.5, 3.5, 4.5)
     made.set_breaker("p", "small", open=True)

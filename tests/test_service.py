@@ -23,7 +23,7 @@ import pytest
 from full_disks import full_ledger
 from support import Joining, client_on, job, spec
 
-from fluxburst import BurstState, FluxBurst, Job, NodeType, hookimpl
+from fluxburst import Burst, BurstState, FluxBurst, Job, NodeType, hookimpl
 from fluxburst.config import Config
 from fluxburst.errors import BurstError, ConfigError, HeldError, InstanceError, LedgerError
 from fluxburst.handles.embedded import COMPLETED, EmbeddedInstance
@@ -447,6 +447,30 @@ def test_a_pass_that_fails_is_logged_once_and_said_to_be_over(
         ]
         assert lines(caplog, logging.INFO).count("what had failed does so no longer") == 1
         assert watched.reports[-1].error is None
+
+
+def test_a_burst_that_cannot_be_deleted_is_logged_once_and_said_to_be_over(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again ever more rarely: that the passes between did not fail proves nothing."""
+    caplog.set_level(logging.INFO)
+    with Watched(policy=Policy(Lifetimes(idle_timeout=Duration(MINUTE)))) as watched:
+        tried: list[float] = []
+
+        def fails(burst: Burst) -> None:
+            tried.append(watched.elapsed)
+            raise BurstError("access denied")
+
+        monkeypatch.setattr(watched.plugin, "delete", fails)
+        watched.submit_at(1.0, work(MINUTE))
+        watched.at(2 * HOUR, monkeypatch.undo)
+        watched.run(3 * HOUR)
+        assert len([line for line in lines(caplog) if "access denied" in line]) == 1
+        assert lines(caplog, logging.INFO).count("what had failed does so no longer") == 1
+        pauses = [after - before for before, after in itertools.pairwise(tried)]
+        assert 25.0 < pauses[0] < 35.0
+        assert 295.0 < pauses[-1] < 335.0
+        assert watched.client.ledger.live() == []
 
 
 def test_the_log_line_of_a_failure_carries_its_plugin(caplog: pytest.LogCaptureFixture) -> None:

@@ -214,7 +214,7 @@ def test_every_gauge_of_the_table_is_in_the_textfile(tmp_path: Path, manager: To
     rows = [line.split() for line in metrics.__doc__.splitlines() if line.startswith("``flux")]
     gauges = [row[0].strip("`") for row in rows if row[1] == "gauge"]
     written = file.read_text()
-    assert len(gauges) == 13
+    assert len(gauges) == 14
     for gauge in gauges:
         assert f"# TYPE {gauge} gauge" in written, gauge
 

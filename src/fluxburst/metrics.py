@@ -10,6 +10,9 @@ name                                     type      labels                 what
                                                    state
 ``fluxburst_nodes``                      gauge     plugin, node_type,     nodes of these bursts
                                                    state
+``fluxburst_bursts_not_ended``           gauge     plugin                 bursts that could not be
+                                                                          taken down when that was
+                                                                          last tried
 ``fluxburst_bursts_finished_total``      counter   plugin, state          bursts that ended or
                                                                           failed
 ``fluxburst_jobs_given_total``           counter   plugin                 jobs given to plugins
@@ -60,6 +63,7 @@ from fluxburst.bursts import Burst, BurstState
 from fluxburst.errors import RequestError
 from fluxburst.hookspecs import hookimpl
 from fluxburst.jobs import Job
+from fluxburst.leftovers import is_left
 from fluxburst.plugins import BurstPlugin
 
 if TYPE_CHECKING:
@@ -212,13 +216,18 @@ class Metrics:
         """Set the bursts that there are, and their nodes; others are not shown any more."""
         number: Counter[tuple[str, ...]] = Counter()
         nodes: Counter[tuple[str, ...]] = Counter()
+        left: Counter[tuple[str, ...]] = Counter()
         for burst in bursts:
             key = (burst.plugin, burst.node_type, burst.state.value)
             number[key] += 1
             nodes[key] += burst.nodes
+            if is_left(burst):
+                left[(burst.plugin,)] += 1
         labels = ("plugin", "node_type", "state")
         self._gauges.replace("fluxburst_bursts", "Bursts.", labels, number)
         self._gauges.replace("fluxburst_nodes", "Nodes of bursts.", labels, nodes)
+        text = "Bursts that could not be taken down when that was last tried."
+        self._gauges.replace("fluxburst_bursts_not_ended", text, ("plugin",), left)
 
     def set_jobs(self, pending: int, selected: int, given: int, unmatched: int) -> None:
         """Set the numbers of jobs: pending, candidates, given to a plugin, taken by none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from fluxburst.bursts import COMING_STATES, LEAVING_STATES, LIVE_STATES, Burst, BurstState
@@ -21,6 +21,7 @@ from fluxburst.errors import (
 )
 from fluxburst.hookspecs import hookimpl
 from fluxburst.leases import overdue, unarmed
+from fluxburst.leftovers import is_left, without_leftover
 from fluxburst.plan import Plan
 from fluxburst.quantities import format_duration
 
@@ -29,6 +30,9 @@ PATIENCE = 0.2
 
 SOON = 2.0
 """How often plugins are asked while bursts come or go, in seconds."""
+
+RETRY = 30.0
+"""How often plugins are asked at least while a burst could not be taken down, in seconds."""
 
 LEAST_PAUSE = 0.02
 """How long to wait after a second pass in a row that failed, at least; doubled with each."""
@@ -142,7 +146,7 @@ class Service:
         plan, error = None, None
         everything = self._is_time_to_ask()
         if everything:
-            self._failing.asked_anew()
+            self._failing.asked_anew(self._left())
         try:
             plan = self._client.run_pass(everything=everything, patience=PATIENCE)
         except HeldError:
@@ -179,8 +183,10 @@ class Service:
         states = COMING_STATES | LEAVING_STATES
         bursts = [b for plugin in self._client.plugins.values() for b in plugin.bursts.values()]
         bursts = [burst for burst in bursts if burst.state in LIVE_STATES]
-        busy = any(burst.state in states or burst.isolated for burst in bursts)
-        return min(SOON, poll) if busy else poll
+        left = [burst for burst in bursts if is_left(burst)]
+        if any(b.state in states or b.isolated for b in bursts if b not in left):
+            return min(SOON, poll)
+        return min(RETRY, poll) if left else poll
 
     def _sleep(self, report: Report) -> None:
         """Wait for something to happen, or to be due, and then for what happens with it."""
@@ -235,6 +241,14 @@ class Service:
             _log.warning("%s", text)
         self._overdue = {entry.burst.name for entry in over}
 
+    def _left(self) -> frozenset[str]:
+        """Return the names of the bursts that could not be taken down."""
+        try:
+            live = self._client.ledger.live()
+        except FluxburstError:
+            return frozenset()  # the pass says it
+        return frozenset(entry.burst.name for entry in live if is_left(entry.burst))
+
     def _look_at_clock(self) -> None:
         """Say when the clock was set: leases and timers go by it."""
         offset = time.time() - time.monotonic()
@@ -256,7 +270,8 @@ class _FailedBursts:
         """Log a failure."""
         if previous is None or previous.state is BurstState.REQUESTED:
             return
-        if burst.error and burst.state in _FAILING and previous.error != burst.error:
+        why, before = without_leftover(burst.error), without_leftover(previous.error)
+        if why and burst.state in _FAILING and before != why:
             extra = {"burst": burst.name, "plugin": burst.plugin}
             _log.warning("burst %s: failed: %s", burst.name, burst.error, extra=extra)
 
@@ -269,23 +284,28 @@ class _Failing:
 
     def __init__(self) -> None:
         self._whole = ""
-        self._known: set[str] = set()
-        self._seen: set[str] = set()
+        self._known: dict[str, str] = {}
+        self._seen: dict[str, str] = {}
 
-    def asked_anew(self) -> None:
-        """Plugins are asked again: what has not failed since they were asked last is over."""
-        if self._known and not self._seen:
+    def asked_anew(self, left: Collection[str]) -> None:
+        """Plugins are asked again: what has not failed since they were asked last is over.
+
+        Save for ``left``, the bursts that could not be taken down: that is not tried in each pass.
+        """
+        goes_on = {key: burst for key, burst in self._known.items() if burst in left}
+        known = {**goes_on, **self._seen}
+        if self._known and not known:
             _log.info(_OVER)
-        self._known, self._seen = self._seen, set()
+        self._known, self._seen = known, {}
 
     def note(self, error: FluxburstError | None) -> None:
         """Log what has failed in a pass, or in waiting for the next, unless that is known."""
         several = isinstance(error, BurstErrors)
         for one in error.errors if isinstance(error, BurstErrors) else ():
             key = _key(one)
-            if key not in self._known | self._seen:
+            if key not in {**self._known, **self._seen}:
                 _warn(one)
-            self._seen.add(key)
+            self._seen[key] = getattr(one, "burst", "")
         whole = "" if error is None or several else str(error)
         if error is not None and whole and whole != self._whole:
             _warn(error)

@@ -33,6 +33,7 @@ from fluxburst.fluids import format_f58
 from fluxburst.handles.protocol import Instance
 from fluxburst.ledger import Entry, Ledger
 from fluxburst.ledger.place import is_full
+from fluxburst.leftovers import with_leftover, without_leftover
 from fluxburst.manager import Manager
 from fluxburst.plugins import BurstPlugin, as_burst_error
 from fluxburst.policy import Policy
@@ -267,7 +268,7 @@ class Ender:
             return replace(plugin.bursts.get(burst.name, burst), state=BurstState.ENDED)
         if not entry.live:
             return entry.burst
-        error = _without_note(entry.burst.error)
+        error = without_leftover(entry.burst.error)
         state = BurstState.FAILED if error else BurstState.ENDED
         ended = replace(entry.burst, state=state, error=error)
         return self._records.record(plugin, ended, entry.reason)
@@ -296,7 +297,7 @@ class Ender:
             known = plugin.bursts.get(burst.name)
             why = of.get(burst.name)
             if known is not None and why is not None and known.state in LIVE_STATES:
-                self._records.record(plugin, _with_note(known, why))
+                self._records.record(plugin, with_leftover(known, why))
         self.errors.append(error)
         self._hooks.phase_failed("unburst", plugin, error)
 
@@ -319,17 +320,6 @@ def _each(error: FluxburstError) -> Sequence[FluxburstError]:
 
 
 _TAKEN_DOWN = "the burst that it waited for was taken down"
-_LEFT = "what is left of it could not be taken down, it may cost money: "
-
-
-def _with_note(burst: Burst, why: FluxburstError) -> Burst:
-    """Return a burst that says what is left of it; what it failed of in the first place stays."""
-    first = _without_note(burst.error)
-    return replace(burst, error=f"{first}; {_LEFT}{why}" if first else f"{_LEFT}{why}")
-
-
-def _without_note(error: str) -> str:
-    return error.partition(_LEFT)[0].rstrip("; ")
 
 
 def unrecorded(ledger: Ledger, gone: Sequence[Burst]) -> LedgerError:
