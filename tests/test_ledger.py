@@ -122,6 +122,38 @@ def test_what_has_ended_does_not_change_any_more(ledger: Ledger) -> None:
     assert ledger.live() == []
 
 
+def test_what_is_there_after_it_ended_is_ending_again_and_costs_from_when_it_did(
+    ledger: Ledger,
+) -> None:
+    up = burst(state=BurstState.READY, since=1.0, price=1.0)
+    ledger.request(up, 1.0, None, "")
+    for state, at in ((BurstState.READY, 2.0), (BurstState.ENDING, 4.0), (BurstState.ENDED, 5.0)):
+        ledger.record(replace(up, state=state), at)
+    assert ledger.times_deleted(up.name) == 1
+    entry = ledger.reopen(replace(up, error="still there"), 9.0, "it is listed")
+    assert (entry.burst.state, entry.ended, entry.reason) == (
+        BurstState.ENDING,
+        None,
+        "it is listed",
+    )
+    assert entry.cost(10.0) == pytest.approx(2 * 9.0 / 3600)
+    assert ledger.live() == [entry]
+    last = ledger.transitions()[-1]
+    assert (last.previous, last.state, last.at) == (BurstState.ENDED, BurstState.ENDING, 9.0)
+    gone = ledger.record(replace(up, state=BurstState.ENDED), 12.0)
+    assert (gone.ended, ledger.live(), ledger.times_deleted(up.name)) == (12.0, [], 2)
+
+
+def test_a_burst_that_was_never_to_be_deleted_was_not_and_another_is_not_known(
+    ledger: Ledger,
+) -> None:
+    ledger.request(burst(), 1.0, None, "")
+    ledger.record(burst(state=BurstState.FAILED, error="refused"), 2.0)
+    assert ledger.times_deleted(burst().name) == 0
+    with pytest.raises(LedgerError, match="there is no burst 'nosuch'"):
+        ledger.reopen(replace(burst(), name="nosuch"), 3.0, "")
+
+
 def test_the_times_of_a_life_are_kept_from_when_they_were_first_seen(ledger: Ledger) -> None:
     ledger.request(burst(), 1.0, None, "")
     for at, state in enumerate(STATES[1:4], start=2):

@@ -581,6 +581,9 @@ class FluxBurst:
     def remaining(self, names: Collection[str] | None = None) -> list[Remaining]:
         """Prove that nothing is left: ask each plugin what there is, and the ledger.
 
+        While this client holds the instance, a burst that is listed although the ledger has its
+        end is recorded as being there again: it costs.
+
         Args:
             names: The bursts to look for; by default all.
 
@@ -592,7 +595,10 @@ class FluxBurst:
         """
         timeout = self.policy.timeouts.list
         engine = self._engine
-        return remaining(self.plugins, self.ledger, engine.ownership, engine.lanes, timeout, names)
+        left = remaining(self.plugins, self.ledger, engine.ownership, engine.lanes, timeout, names)
+        for item in left if self._place.held else ():
+            engine.there_again(item.plugin, item.burst)
+        return left
 
     def strangers(self) -> dict[str, list[str]]:
         """Return what plugins listed, when they were last asked, that is not of this instance.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fluxburst.bursts import Burst, BurstState
+from fluxburst.errors import BurstError
 
 _LEFT = "what is left of it could not be taken down, it may cost money: "
 
@@ -23,3 +24,13 @@ def without_leftover(error: str) -> str:
 def is_left(burst: Burst) -> bool:
     """Whether it was tried in vain to take a burst down."""
     return burst.state is BurstState.ENDING and _LEFT in burst.error
+
+
+def still_listed(plugin: str, burst: str) -> BurstError:
+    """Return what to say of a burst that is listed after its plugin said that it is gone."""
+    return BurstError(
+        "its plugin reported it gone and still lists it; it counts, and costs, until it is not "
+        "listed any more, and deleting it is tried again with growing pauses: look at the provider",
+        plugin=plugin,
+        burst=burst,
+    )

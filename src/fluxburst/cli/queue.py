@@ -332,6 +332,8 @@ def unburst(context: click.Context, names: tuple[str, ...], everything: bool, ve
             click.echo(f"fluxburst: {line}", err=True)
         raise
     left = client.remaining(None if everything else names) if verify else []
+    there = {item.burst for item in left}
+    gone = [name for name in gone if name not in there]  # whatever its plugin said
     if settings.json:
         remaining = [dataclasses.asdict(item) for item in left] if verify else None
         errors = lines_of(failures) if failures else []

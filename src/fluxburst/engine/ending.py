@@ -1,7 +1,8 @@
 """Taking bursts down: drained first where jobs may still run, then deleted, then settled.
 
 A burst that is to go is recorded as such before anything is done about it, and stays so until its
-plugin says that it is gone, however often that has to be asked.
+plugin says that it is gone, however often that has to be asked. A plugin that lists a burst after
+that is not believed again: such a burst has ended once it is not listed any more.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from fluxburst.fluids import format_f58
 from fluxburst.handles.protocol import Instance
 from fluxburst.ledger import Entry, Ledger
 from fluxburst.ledger.place import is_full
-from fluxburst.leftovers import with_leftover, without_leftover
+from fluxburst.leftovers import still_listed, with_leftover, without_leftover
 from fluxburst.manager import Manager
 from fluxburst.plugins import BurstPlugin, as_burst_error
 from fluxburst.policy import Policy
@@ -86,6 +87,8 @@ class Ender:
         self.policy = policy
         self._failures: Counter[str] = Counter()
         self._retry_at: dict[str, float] = {}
+        self._claims: set[str] = set()
+        self._contradicted: set[str] = set()
         self.gone: list[Burst] = []
         self.errors: list[FluxburstError] = []
 
@@ -106,6 +109,8 @@ class Ender:
             if bursts or names is None:
                 self._start(self._plugins[plugin_name], bursts, everything=names is None)
         self._lanes.wait(math.inf)
+        for plugin_name, bursts in chosen.items():
+            self._look_for_claimed(self._plugins[plugin_name], names_of(bursts))
         gone, errors = self.gone, self.errors
         self.gone, self.errors = [], []
         return gone, errors
@@ -117,9 +122,10 @@ class Ender:
             live = {n: b for n, b in plugin.bursts.items() if b.state in LIVE_STATES}
             # Anybody may have written into what a plugin knows; the ledger, and names, tell.
             known = {n: b for n, b in live.items() if is_ours(self._records.ledger, plugin, n)}
-            for name in self._listed(plugin):
+            for name in self._listed(plugin) or ():
                 known.setdefault(name, Burst(name, plugin.name, "", 0))
-            chosen[plugin.name] = [b for n, b in known.items() if names is None or n in names]
+            wanted = [b for n, b in known.items() if names is None or n in names]
+            chosen[plugin.name] = [self._there_again(plugin, burst) for burst in wanted]
         found = {burst.name for bursts in chosen.values() for burst in bursts}
         unknown = sorted(set(names or ()) - found)
         if unknown and self.errors:  # it may be one of a plugin that could not be asked
@@ -138,16 +144,17 @@ class Ender:
             "where it was brought up, or at the provider)"
         )
 
-    def _listed(self, plugin: BurstPlugin) -> Collection[str]:
-        """Return which bursts of ours a plugin lists; one that cannot be asked is noted."""
-        listed: list[str] = []
+    def _listed(self, plugin: BurstPlugin) -> Collection[str] | None:
+        """Return which bursts of ours a plugin lists; None, and an error, if it cannot tell."""
+        listed: list[str] | None = None
 
         def settle(answer: Answer) -> None:
+            nonlocal listed
             error = answer.exception()
             if error is None:
                 try:
                     names = check_names(answer.result(), "list_bursts()")
-                    listed.extend(self._ownership.ours(plugin, names))
+                    listed = sorted(self._ownership.ours(plugin, names))
                 except BurstError as wrong:
                     self.errors.append(as_burst_error(wrong, plugin.name))
             elif isinstance(error, Exception):
@@ -167,6 +174,98 @@ class Ender:
         self._lanes.start(Call(plugin.name, "list_bursts()", timeout, run, settle, give_up))
         self._lanes.wait(math.inf)
         return listed
+
+    # --- what is listed although its plugin said that it is gone ---------------------------
+
+    def end_again(self, plugin: BurstPlugin, found: Burst) -> None:
+        """Take down a burst that its plugin lists, and that the ledger knows to have ended."""
+        burst = self._there_again(plugin, found)
+        if self._is_doubted(burst.name):
+            self._contradict(plugin, burst)
+        else:
+            extra = {"burst": burst.name, "plugin": plugin.name}
+            _log.warning("burst %s: %s: it is taken down", burst.name, _THERE_AGAIN, extra=extra)
+        self.end(burst)
+
+    def go_on(self, plugin: BurstPlugin, burst: Burst, *, listed: bool | None) -> None:
+        """Go on taking a burst down.
+
+        Args:
+            plugin: Whose it is.
+            burst: The burst, which is being taken down.
+            listed: Whether its plugin lists it; None where that cannot be told.
+        """
+        claimed = burst.name in self._claims
+        if not listed and (claimed or (listed is False and self._is_doubted(burst.name))):
+            self._confirm(plugin, [burst])
+            return
+        if claimed:
+            self._contradict(plugin, burst)
+        self.end(burst)
+
+    def there_again(self, plugin: str, name: str) -> None:
+        """Record of a burst that is listed that it is there, if the ledger has its end."""
+        if plugin in self._plugins:
+            self._there_again(self._plugins[plugin], Burst(name, plugin, "", 0))
+
+    def _there_again(self, plugin: BurstPlugin, found: Burst) -> Burst:
+        """Record that a burst is there, if the ledger has its end, and drain its nodes again."""
+        entry = self._records.ledger.entry(found.name)
+        if entry is None or entry.live:
+            return found
+        burst, reason = replace(entry.burst, since=found.since), _THERE_AGAIN
+        if self._records.ledger.times_deleted(found.name):
+            why = still_listed(plugin.name, found.name)
+            burst, reason = with_leftover(burst, why), str(why.args[0])
+        burst = self._records.reopen(plugin, burst, reason)
+        ranks = self._records.ranks_of([burst])[burst.name]
+        if ranks:
+            self._instance.drain(ranks, drain_reason(burst.name))
+        return burst
+
+    def _is_doubted(self, name: str) -> bool:
+        """Whether a burst was listed after its plugin had been asked to delete it, and had."""
+        entry = self._records.ledger.entry(name)
+        return entry is not None and entry.live and self._records.ledger.times_deleted(name) > 0
+
+    def _claimed(self, plugin: BurstPlugin, names: Collection[str]) -> set[str]:
+        """Note which bursts are said to be gone by a plugin that is not believed that."""
+        doubted = set(filter(self._is_doubted, names))
+        self._claims |= doubted
+        for name in doubted:  # the plugin may have noted the end of it
+            plugin.bursts[name] = self._records.known(Burst(name, plugin.name, "", 0))
+        return doubted
+
+    def _contradict(self, plugin: BurstPlugin, burst: Burst) -> None:
+        """Have a burst left for a while that is listed all the same; say so once."""
+        self._claims.discard(burst.name)
+        self._back_off(burst.name)
+        if burst.name not in self._contradicted:
+            self._contradicted.add(burst.name)
+            error = still_listed(plugin.name, burst.name)
+            self.errors.append(error)
+            self._hooks.phase_failed("unburst", plugin, error)
+
+    def _confirm(self, plugin: BurstPlugin, bursts: Sequence[Burst]) -> None:
+        """Record the end of bursts that are not listed any more."""
+        self._undrain(names_of(bursts))
+        self._end_all(plugin, bursts, _NOT_LISTED)
+
+    def _look_for_claimed(self, plugin: BurstPlugin, names: Collection[str]) -> None:
+        """See by hand whether bursts are gone of which their plugin is not believed that."""
+        claimed = self._claims.intersection(names)
+        if not claimed:
+            return
+        tells = type(plugin).list_bursts is not BurstPlugin.list_bursts
+        listed = self._listed(plugin) if tells else ()
+        if listed is None:
+            return
+        bursts = [self._records.known(Burst(name, plugin.name, "", 0)) for name in sorted(claimed)]
+        self._confirm(plugin, [burst for burst in bursts if burst.name not in listed])
+        for burst in bursts:
+            if burst.name in listed:
+                self._contradicted.discard(burst.name)  # who asked by hand is told again
+                self._contradict(plugin, burst)
 
     # --- step by step ----------------------------------------------------------------------
 
@@ -191,12 +290,6 @@ class Ender:
             return
         self._records.record(plugin, replace(burst, state=BurstState.ENDING), reason)
         if self._records.now() >= self._retry_at.get(burst.name, -math.inf):
-            self._start(plugin, [burst], everything=False)
-
-    def end_unrecorded(self, plugin: BurstPlugin, burst: Burst) -> None:
-        """Have deleted what is there of a burst that the ledger knows to have ended."""
-        plugin.bursts.setdefault(burst.name, burst)
-        if burst.name not in self._lanes.in_flight:
             self._start(plugin, [burst], everything=False)
 
     def _start(self, plugin: BurstPlugin, bursts: Sequence[Burst], *, everything: bool) -> None:
@@ -233,13 +326,10 @@ class Ender:
             self._failed(plugin, bursts, error)
         else:
             raise error
+        gone -= self._claimed(plugin, gone)
         # Before the end is recorded: after it, nobody would come back to them.
         self._undrain(gone)
-        ended = [self._ended(plugin, burst) for burst in bursts if burst.name in gone]
-        for burst in ended:
-            self._failures.pop(burst.name, None)
-            self._retry_at.pop(burst.name, None)
-        self.gone += ended
+        ended = self._end_all(plugin, [burst for burst in bursts if burst.name in gone])
         # One that lists others' bursts was not asked to take all of its own down at once.
         emptied = everything and error is None and not self._ownership.strangers.get(plugin.name)
         if emptied:
@@ -262,7 +352,20 @@ class Ender:
                 self._hooks.phase_failed("run", plugin, error)
         self._giver.take_back(plugin, jobs, burst.error or _TAKEN_DOWN)
 
-    def _ended(self, plugin: BurstPlugin, burst: Burst) -> Burst:
+    def _end_all(
+        self, plugin: BurstPlugin, bursts: Sequence[Burst], reason: str = ""
+    ) -> list[Burst]:
+        """Record the end of bursts that are gone; return them."""
+        ended = [self._ended(plugin, burst, reason) for burst in bursts]
+        for burst in ended:
+            self._failures.pop(burst.name, None)
+            self._retry_at.pop(burst.name, None)
+            self._claims.discard(burst.name)
+            self._contradicted.discard(burst.name)
+        self.gone += ended
+        return ended
+
+    def _ended(self, plugin: BurstPlugin, burst: Burst, reason: str) -> Burst:
         entry = self._records.ledger.entry(burst.name)
         if entry is None:  # it was nobody's, and is gone
             return replace(plugin.bursts.get(burst.name, burst), state=BurstState.ENDED)
@@ -271,7 +374,7 @@ class Ender:
         error = without_leftover(entry.burst.error)
         state = BurstState.FAILED if error else BurstState.ENDED
         ended = replace(entry.burst, state=state, error=error)
-        return self._records.record(plugin, ended, entry.reason)
+        return self._records.record(plugin, ended, reason or entry.reason)
 
     def _undrain(self, gone: Collection[str]) -> None:
         """Take back the nodes that were drained for bursts which are gone."""
@@ -320,6 +423,8 @@ def _each(error: FluxburstError) -> Sequence[FluxburstError]:
 
 
 _TAKEN_DOWN = "the burst that it waited for was taken down"
+_THERE_AGAIN = "its plugin lists it, although it had ended"
+_NOT_LISTED = "its plugin does not list it any more"
 
 
 def unrecorded(ledger: Ledger, gone: Sequence[Burst]) -> LedgerError:

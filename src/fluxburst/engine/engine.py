@@ -328,6 +328,10 @@ class Engine:
             raise BurstErrors(errors, gone)
         return [burst.name for burst in gone]
 
+    def there_again(self, plugin: str, burst: str) -> None:
+        """Record of a burst that is listed that it is there, if the ledger has its end."""
+        self._ender.there_again(plugin, burst)
+
     def refresh(self, patience: float = math.inf) -> list[Burst]:
         """Look at what has become of all bursts. See :meth:`FluxBurst.refresh_bursts`."""
         self._looker.refresh(patience)

@@ -278,7 +278,8 @@ class Looker:
         found = (seen.there or {}).get(name)
         found = None if found is None else _failed_if_leaving(found, burst)
         if burst.state is BurstState.ENDING:
-            self._ender.end(burst)
+            listed = None if seen.there is None else name in seen.there
+            self._ender.go_on(plugin, burst, listed=listed)
         elif burst.exit_code is not None:
             self._ended_there(plugin, burst)
         elif burst.isolated and not self._backlog.waited_for(plugin.name, name):
@@ -338,13 +339,13 @@ class Looker:
 
         That begins with a record of it, and so waits until there can be one.
         """
+        name = burst.name
+        if self._records.ledger.entry(name) is not None:  # it ended, and is there all the same
+            self._ender.end_again(plugin, burst)
+            return
         if self._records.ledger.unwritable:
             return
         _log.warning("burst %s: nobody's, is taken down", burst.name, extra={"burst": burst.name})
-        name = burst.name
-        if self._records.ledger.entry(name) is not None:  # it ended, and is there all the same
-            self._ender.end_unrecorded(plugin, burst)
-            return
         burst = self._bounded(plugin, burst)
         jobs = self._giver.adopt(burst) if burst.isolated else ()
         broken = burst.state is BurstState.FAILED and burst.exit_code is None

@@ -68,7 +68,9 @@ class Records:
         for name, plugin in self._plugins.items():
             told = self._told.setdefault(name, {})
             for burst in live[name].values():
-                if burst.name not in plugin.bursts:
+                known_here = told.get(burst.name)
+                reopened = known_here is not None and known_here.state not in LIVE_STATES
+                if burst.name not in plugin.bursts or reopened:
                     plugin.bursts[burst.name] = told[burst.name] = burst
             for known in list(plugin.bursts.values()):
                 if known.state in LIVE_STATES and known.name not in live[name]:
@@ -168,6 +170,26 @@ class Records:
         plugin = self.plugin_of(entry.burst)
         if plugin is not None:
             self.record(plugin, replace(entry.burst, error=text))
+
+    def reopen(self, plugin: BurstPlugin, burst: Burst, reason: str) -> Burst:
+        """Record that a burst is there which had ended, and is being taken down again.
+
+        Hosts that are another burst's by now are not its own any more. Where it is not known since
+        when it costs, it does since it was asked for.
+        """
+        entry = self.ledger.entry(burst.name)
+        assert entry is not None
+        others = {host for other in self.live() for host in other.burst.hostnames}
+        hosts = tuple(host for host in burst.hostnames if host not in others)
+        since = entry.burst.since
+        if since is None:
+            since = max(entry.requested, burst.since or 0.0)
+        there = replace(burst, hostnames=hosts, since=since)
+        reopened = self.ledger.reopen(there, self.now(), reason).burst
+        plugin.bursts[burst.name] = reopened
+        self._told.setdefault(plugin.name, {})[burst.name] = reopened
+        self._tell(reopened, entry.burst, reason)
+        return reopened
 
     def announce(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Let a plugin, and observers, know of a burst whose intent has been recorded."""

@@ -231,6 +231,43 @@ class Ledger:
             assert after is not None
         return after
 
+    def reopen(self, burst: Burst, at: float, reason: str) -> Entry:
+        """Record that a burst is there which was recorded as gone: it is being taken down again.
+
+        It is the one step back in a life: what is there costs, whatever was said of it.
+
+        Args:
+            burst: The burst, whatever its state.
+            at: When, in seconds since the epoch.
+            reason: Why it is taken to be there.
+
+        Raises:
+            LedgerError: if there is no such burst, or it cannot be written.
+        """
+        with self.transaction():
+            before = self.entry(burst.name)
+            if before is None:
+                raise LedgerError(self.path, f"there is no burst {burst.name!r}")
+            ending = replace(burst, state=BurstState.ENDING)
+            values = {**columns_of(ending), "id": before.id, "ended": None, "reason": reason}
+            changes = ", ".join(f"{name} = :{name}" for name in values if name != "id")
+            self._change_bursts(f"UPDATE bursts SET {changes} WHERE id = :id", values)  # noqa: S608
+            self._note(before.id, at, before.burst.state, BurstState.ENDING, reason)
+            after = self.entry(burst.name)
+            assert after is not None
+        return after
+
+    def times_deleted(self, name: str) -> int:
+        """Return how often a burst was recorded as gone after its plugin was asked to delete it."""
+        asked = (
+            "SELECT COUNT(*) AS times FROM bursts JOIN transitions ON burst = bursts.id "
+            "WHERE name = ? AND previous = ? AND transitions.state IN (?, ?)"
+        )
+        final = BurstState.ENDED.value, BurstState.FAILED.value
+        row = self._one(asked, name, BurstState.ENDING.value, *final)
+        assert row is not None
+        return int(row["times"])
+
     def remark(self, name: str, at: float, text: str) -> Entry:
         """Record something of a burst that does not change its state; return the burst.
 
