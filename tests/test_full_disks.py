@@ -289,7 +289,7 @@ def test_status_metrics_and_observers_tell_that_the_ledger_cannot_be_written(
     site, told, metrics = Site(tmp_path, 10 * MINUTE), Told(), Metrics()
 
     def writable(client: FluxBurst) -> float | None:
-        status.feed(metrics, status.of_service(client))
+        metrics.feed(status.of_service(client))
         return metrics.registry.get_sample_value("fluxburst_ledger_writable")
 
     with site.client() as client:

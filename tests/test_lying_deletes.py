@@ -237,14 +237,14 @@ def test_metrics_show_that_it_cannot_be_ended() -> None:
     with World() as world:
         world.client.hooks.register(metrics, "fluxburst")
         world.run_a_job().watch(HOUR)
-        status.feed(metrics, status.of_service(world.client))
+        metrics.feed(status.of_service(world.client))
         assert left() == 1.0
         failures = {"phase": "unburst", "plugin": "liar"}
         total = "fluxburst_phase_failures_total"
         assert metrics.registry.get_sample_value(total, failures) == 1.0
         world.plugin.lies = False
         world.watch(HOUR)
-        status.feed(metrics, status.of_service(world.client))
+        metrics.feed(status.of_service(world.client))
         assert left() is None
 
 

@@ -318,7 +318,7 @@ def test_metrics_are_fed_from_how_things_stand(tmp_path: Path) -> None:
     metrics = Metrics()
     jobs = status.Jobs(4, 3, 2, 1)
     now = status.of_ledger(ledger, Policy(), 3600.0, installed=["cloud"], jobs=jobs)
-    status.feed(metrics, now)
+    metrics.feed(now)
     sample = metrics.registry.get_sample_value
     labels = {"plugin": "cloud", "node_type": "node"}
     assert sample("fluxburst_nodes", {**labels, "state": "ready"}) == 2
@@ -329,7 +329,7 @@ def test_metrics_are_fed_from_how_things_stand(tmp_path: Path) -> None:
 
     ledger.set_breaker(Breaker("cloud", "node"))
     later = status.of_ledger(ledger, Policy(), 7200.0, installed=[], unreachable="away")
-    status.feed(metrics, later)
+    metrics.feed(later)
     assert sample("fluxburst_breaker_open", labels) is None
     assert sample("fluxburst_instance_up") == 0
     assert later.missing == {"cloud": ("b",)}

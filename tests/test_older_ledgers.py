@@ -86,7 +86,7 @@ def test_plans_status_and_metrics_are_made_from_it(version: int, tmp_path: Path)
         assert prometheus
         from fluxburst.metrics import Metrics
 
-        status.feed(Metrics(), of_service)
+        Metrics().feed(of_service)
     assert path.read_bytes() == before
 
 

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fluxburst import policy
 from fluxburst.conversion import CONVERSION_ERRORS, convert, reasons
 from fluxburst.errors import ConfigError, FluxburstError, did_you_mean
 from fluxburst.names import known_name
+from fluxburst.notification import Notification
 from fluxburst.policy import Policy
 
 if sys.version_info >= (3, 11):
@@ -20,8 +21,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-if TYPE_CHECKING:
-    from fluxburst.notification import Notification
 
 VARIABLE = "FLUXBURST_CONFIG"
 BLOCK_VARIABLE = "FLUXBURST_BLOCK"
@@ -158,8 +157,6 @@ def _notifications(tables: Any, source: str) -> Sequence[Notification]:
         raise ConfigError(source, "'notify' must be a list of tables, [[notify]]")
     if not tables:
         return ()
-    from fluxburst.notification import Notification  # it brings HTTP with it, which few need
-
     problems: list[str] = []
     made: list[Notification] = []
     for number, table in enumerate(tables, start=1):

@@ -6,13 +6,13 @@ drained as their burst is taken down are not meant.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timezone
 
 from fluxburst.elastic import BURST_PROPERTY
 from fluxburst.leaving import burst_left_by
 from fluxburst.nodes import Node
-from fluxburst.plugins import BurstPlugin, Finding
+from fluxburst.plugins import Finding
 from fluxburst.sets import format_hostlist
 
 
@@ -61,26 +61,3 @@ def findings(nodes: Iterable[Node], hosts: Collection[str]) -> Iterator[Finding]
         yield Finding("warning", what, f"once it is well: {advice}")
     if not drained:
         yield Finding("ok", "no burst node is drained by somebody")
-
-
-class Lacking:
-    """Why plugins can supply less than they were set up for; each is asked once.
-
-    Args:
-        plugins: The plugins by name.
-    """
-
-    def __init__(self, plugins: Mapping[str, BurstPlugin]) -> None:
-        self._plugins = plugins
-        self._known: dict[str, list[str]] = {}
-
-    def of(self, name: str) -> list[str]:
-        """Return what one plugin says; a plugin that cannot tell says nothing."""
-        if name not in self._known:
-            try:
-                self._known[name] = [str(line) for line in self._plugins[name].lacking()]
-            except KeyboardInterrupt:
-                raise
-            except BaseException:  # noqa: BLE001 - it is said elsewhere what a plugin cannot do
-                self._known[name] = []
-        return self._known[name]

@@ -24,7 +24,7 @@ from fluxburst.plugins import BurstPlugin, PluginType
 if TYPE_CHECKING:
     import click
 
-    from fluxburst.client import FluxBurst
+    from fluxburst.client_view import ClientView
 
 PROJECT = "fluxburst"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -55,7 +55,7 @@ def fluxburst_register_commands() -> Iterable[click.Command] | None:
 
 
 @hookspec(historic=True)
-def fluxburst_configure(client: FluxBurst) -> None:
+def fluxburst_configure(client: ClientView) -> None:
     """Learn of a client.
 
     Called once for each client and package, also for packages registered later.
@@ -63,7 +63,7 @@ def fluxburst_configure(client: FluxBurst) -> None:
 
 
 @hookspec(firstresult=True)
-def fluxburst_select_job(job: Job, client: FluxBurst) -> bool | None:
+def fluxburst_select_job(job: Job, client: ClientView) -> bool | None:
     """Decide whether a job is a candidate for bursting.
 
     Asked for each pending job that waits for nothing but capacity. Built in: the job is flagged
@@ -76,7 +76,7 @@ def fluxburst_select_job(job: Job, client: FluxBurst) -> bool | None:
 
 @hookspec(firstresult=True)
 def fluxburst_order_plugins(
-    plugins: Mapping[str, BurstPlugin], job: Job | None, client: FluxBurst
+    plugins: Mapping[str, BurstPlugin], job: Job | None, client: ClientView
 ) -> Sequence[str] | None:
     """Decide to which burst plugins a job is offered, and in which order.
 
@@ -90,7 +90,7 @@ def fluxburst_order_plugins(
 
 
 @hookspec(firstresult=True)
-def fluxburst_schedule_job(job: Job, plugin: BurstPlugin, client: FluxBurst) -> bool | None:
+def fluxburst_schedule_job(job: Job, plugin: BurstPlugin, client: ClientView) -> bool | None:
     """Decide whether a burst plugin takes a job. Nothing may be brought up here.
 
     Built in: ``plugin.schedule(job)``.
@@ -103,7 +103,7 @@ def fluxburst_schedule_job(job: Job, plugin: BurstPlugin, client: FluxBurst) -> 
 
 @hookspec(firstresult=True)
 def fluxburst_run_plugin(
-    plugin: BurstPlugin, request: BurstRequest, client: FluxBurst
+    plugin: BurstPlugin, request: BurstRequest, client: ClientView
 ) -> Sequence[Burst] | None:
     """Bring a plugin's capacity up.
 
@@ -119,7 +119,7 @@ def fluxburst_run_plugin(
 
 @hookspec(firstresult=True)
 def fluxburst_unburst_plugin(
-    plugin: BurstPlugin, bursts: Sequence[Burst], client: FluxBurst
+    plugin: BurstPlugin, bursts: Sequence[Burst], client: ClientView
 ) -> Sequence[str] | None:
     """Take bursts of a plugin down.
 
@@ -135,18 +135,18 @@ def fluxburst_unburst_plugin(
 
 
 @hookspec
-def fluxburst_job_scheduled(job: Job, plugin: BurstPlugin, client: FluxBurst) -> None:
+def fluxburst_job_scheduled(job: Job, plugin: BurstPlugin, client: ClientView) -> None:
     """Observe that a job was given to a plugin. Told when a plan is applied, not when made."""
 
 
 @hookspec
-def fluxburst_jobs_unmatched(jobs: Sequence[Job], client: FluxBurst) -> None:
+def fluxburst_jobs_unmatched(jobs: Sequence[Job], client: ClientView) -> None:
     """Observe the selected jobs that no plugin took. Told when a plan is applied."""
 
 
 @hookspec
 def fluxburst_jobs_not_started(
-    jobs: Sequence[Job], plugin: BurstPlugin, burst: str, reason: str, client: FluxBurst
+    jobs: Sequence[Job], plugin: BurstPlugin, burst: str, reason: str, client: ClientView
 ) -> None:
     """Observe that jobs did not start although their nodes were ready and free.
 
@@ -156,13 +156,13 @@ def fluxburst_jobs_not_started(
 
 
 @hookspec
-def fluxburst_burst_changed(burst: Burst, previous: Burst | None, client: FluxBurst) -> None:
+def fluxburst_burst_changed(burst: Burst, previous: Burst | None, client: ClientView) -> None:
     """Observe that a burst is new (``previous`` is None) or has changed, usually its state."""
 
 
 @hookspec
 def fluxburst_phase_failed(
-    phase: str, plugin: BurstPlugin | None, error: Exception, client: FluxBurst
+    phase: str, plugin: BurstPlugin | None, error: Exception, client: ClientView
 ) -> None:
     """Observe a failure.
 

@@ -33,7 +33,7 @@ from fluxburst.plugins import BurstPlugin, Finding
 from fluxburst.quantities import Duration
 
 if TYPE_CHECKING:
-    from fluxburst.client import FluxBurst
+    from fluxburst.client_view import ClientView
 
 CONNECT_SECONDS = 3.0
 
@@ -76,7 +76,7 @@ class JoiningPlugin(BurstPlugin):
         self._instance: Instance | None = None
 
     @hookimpl
-    def fluxburst_configure(self, client: FluxBurst) -> None:
+    def fluxburst_configure(self, client: ClientView) -> None:
         """Learn which instance to supply."""
         self._instance = client.instance
         self.belongs_to(lambda: self.instance.name)

@@ -51,7 +51,7 @@ from fluxburst.plugins import BurstPlugin, PluginType
 if TYPE_CHECKING:
     import click
 
-    from fluxburst.client import FluxBurst
+    from fluxburst.client_view import ClientView
 
 GROUP = "fluxburst"
 LEGACY_PREFIX = "fluxburst_"
@@ -147,7 +147,7 @@ class Manager:
         self._registered: dict[int, _Guarded] = {}
         self._answered_by = CORE
         self._calls = threading.local()
-        self._client: FluxBurst | None = None
+        self._client: ClientView | None = None
         self._blocked = {plain_name(name) for name in block}
         self.packages: list[Package] = []
         self.offers: dict[str, Offer] = {}
@@ -324,7 +324,7 @@ class Manager:
 
     # --- one typed method for each hook -----------------------------------------------------
 
-    def configure(self, client: FluxBurst) -> None:
+    def configure(self, client: ClientView) -> None:
         """Make this the client that hooks are called for, and tell every package of it.
 
         Packages that are registered later are told, too.

@@ -65,6 +65,7 @@ from fluxburst.hookspecs import hookimpl
 from fluxburst.jobs import Job
 from fluxburst.leftovers import is_left
 from fluxburst.plugins import BurstPlugin
+from fluxburst.status import Status
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
@@ -254,6 +255,18 @@ class Metrics:
         """Set which breakers are open, by plugin and node type; others are not shown any more."""
         self._breakers = {key: float(is_open) for key, is_open in breakers.items()}
         self._show_breakers()
+
+    def feed(self, status: Status) -> None:
+        """Set all gauges to how things stand."""
+        self.set_up(not status.unreachable)
+        self.set_writable(not status.unwritable)
+        self.set_bursts(entry.burst for entry in status.bursts)
+        if status.jobs is not None:
+            jobs = status.jobs
+            self.set_jobs(jobs.pending, jobs.selected, jobs.given, jobs.unmatched)
+        money = status.spending
+        self.set_cost(money.per_hour, money.today, money.total, money.reserved)
+        self.set_breakers({(b.plugin, b.node_type): status.is_open(b) for b in status.breakers})
 
     def set_up(self, instance_reachable: bool) -> None:
         """Set whether the instance answers."""

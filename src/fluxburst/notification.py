@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fluxburst import commands, webhooks
 from fluxburst.errors import FormatError, RequestError, did_you_mean
-from fluxburst.outbox import Event
 from fluxburst.quantities import Duration
+from fluxburst.urls import check_url
 
 EVENTS = (
     "burst_requested",
@@ -63,7 +60,7 @@ class Notification:
         if bool(self.command) == bool(self.url):
             raise RequestError("exactly one of command and url must be given")
         if self.url:
-            webhooks.check_url(self.url)
+            check_url(self.url)
         elif self.headers_file is not None:
             raise RequestError("headers_file goes with a url, not with a command")
         if not (self.timeout > 0 and math.isfinite(self.timeout)):
@@ -72,29 +69,3 @@ class Notification:
     def wants(self, event: str) -> bool:
         """Return whether it is to be told of an event."""
         return ALL in self.events or event in self.events
-
-    def send(self, event: Event) -> None:
-        """Tell of an event, now, and wait for the command or the URL.
-
-        Raises:
-            FluxburstError: if it fails.
-        """
-        body = json.dumps(event)
-        if self.url:
-            headers = {} if self.headers_file is None else webhooks.read_headers(self.headers_file)
-            webhooks.post(self.url, body, headers, self.timeout)
-        else:
-            environment = {**os.environ, **_variables(event)}
-            commands.run(self.command, stdin=body, environment=environment, timeout=self.timeout)
-
-
-def _variables(event: Event) -> dict[str, str]:
-    burst = event.get("burst") or {}
-    values = {
-        "FLUXBURST_EVENT": event["event"],
-        "FLUXBURST_EVENT_INSTANCE": event["instance"],
-        "FLUXBURST_EVENT_PLUGIN": event.get("plugin") or burst.get("plugin"),
-        "FLUXBURST_EVENT_BURST": burst.get("name"),
-        "FLUXBURST_EVENT_STATE": burst.get("state"),
-    }
-    return {name: value for name, value in values.items() if value}

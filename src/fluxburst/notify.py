@@ -39,6 +39,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fluxburst.bursts import Burst, BurstState
+from fluxburst.delivery import deliver
 from fluxburst.errors import (
     FluxburstError,
     LimitError,
@@ -51,7 +52,7 @@ from fluxburst.outbox import Event, Outbox
 from fluxburst.plugins import BurstPlugin
 
 if TYPE_CHECKING:
-    from fluxburst.client import FluxBurst
+    from fluxburst.client_view import ClientView
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class Notifier:
 
     @hookimpl
     def fluxburst_burst_changed(
-        self, burst: Burst, previous: Burst | None, client: FluxBurst
+        self, burst: Burst, previous: Burst | None, client: ClientView
     ) -> None:
         """Tell of a burst."""
         came = previous is None or previous.state is not burst.state
@@ -103,12 +104,12 @@ class Notifier:
         self._tell(client, name, burst={**what, "state": burst.state.value}, previous=before)
 
     @hookimpl
-    def fluxburst_job_scheduled(self, job: Job, plugin: BurstPlugin, client: FluxBurst) -> None:
+    def fluxburst_job_scheduled(self, job: Job, plugin: BurstPlugin, client: ClientView) -> None:
         """Tell of a job that was given to a plugin."""
         self._tell(client, "job_scheduled", plugin=plugin.name, jobs=[_job(job.id)])
 
     @hookimpl
-    def fluxburst_jobs_unmatched(self, jobs: Sequence[Job], client: FluxBurst) -> None:
+    def fluxburst_jobs_unmatched(self, jobs: Sequence[Job], client: ClientView) -> None:
         """Tell of the jobs that no plugin took, those of the last time left out."""
         before, self._unmatched = self._unmatched, frozenset(job.id for job in jobs)
         new = [_job(job.id) for job in jobs if job.id not in before]
@@ -122,7 +123,7 @@ class Notifier:
         plugin: BurstPlugin,
         burst: str,
         reason: str,
-        client: FluxBurst,
+        client: ClientView,
     ) -> None:
         """Tell of jobs that did not start although their nodes were free."""
         named = [_job(job.id) for job in jobs]
@@ -131,7 +132,7 @@ class Notifier:
 
     @hookimpl
     def fluxburst_phase_failed(
-        self, phase: str, plugin: BurstPlugin | None, error: Exception, client: FluxBurst
+        self, phase: str, plugin: BurstPlugin | None, error: Exception, client: ClientView
     ) -> None:
         """Tell of a failure, or count it."""
         name, kind, text = plugin and plugin.name, type(error).__name__, str(error)
@@ -143,12 +144,12 @@ class Notifier:
         """Send what waits and end the thread; what takes longer than ``timeout`` s is lost."""
         self._outbox.close(timeout)
 
-    def _tell(self, client: FluxBurst, event: str, key: Hashable = None, **what: Any) -> None:
+    def _tell(self, client: ClientView, event: str, key: Hashable = None, **what: Any) -> None:
         if any(notification.wants(event) for notification in self._notifications):
             now, name = self._when_and_where(client)
             self._outbox.put({"event": event, "time": now, "instance": name, **what}, key)
 
-    def _when_and_where(self, client: FluxBurst) -> tuple[float, str]:
+    def _when_and_where(self, client: ClientView) -> tuple[float, str]:
         """Return the time and the instance's name; an instance that is gone must be told of too."""
         try:
             self._instance = self._instance or client.instance.name
@@ -161,7 +162,7 @@ class Notifier:
             if not notification.wants(event["event"]):
                 continue
             try:
-                notification.send(event)
+                deliver(event, notification)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001 - only our own errors are known to hold no secrets

@@ -15,7 +15,6 @@ from fluxburst.burst_names import burst_name
 from fluxburst.bursts import Burst
 from fluxburst.collector import collector_paused
 from fluxburst.constraints import ALL_ALIKE, Constraint, Kinds, compiled
-from fluxburst.drains import Lacking
 from fluxburst.errors import (
     BurstError,
     FluxburstError,
@@ -33,6 +32,7 @@ from fluxburst.identity import why_not_run_as
 from fluxburst.job_size import why_too_large
 from fluxburst.jobs import Job, Mark, queue_order
 from fluxburst.jobspec import Chunk
+from fluxburst.lacking import Lacking
 from fluxburst.limits import Allowance, Owner, Spent
 from fluxburst.lives import Lives, PlannedLives
 from fluxburst.names import known_name

@@ -20,7 +20,6 @@ from fluxburst.policy import Policy
 
 if TYPE_CHECKING:
     from fluxburst.client import FluxBurst
-    from fluxburst.metrics import Metrics
 
 
 @dataclass(frozen=True)
@@ -277,19 +276,6 @@ def count_jobs(plan: Plan) -> Jobs:
     outcomes = Counter(decision.outcome for decision in plan.decisions)
     given = outcomes[Outcome.GIVEN]
     return Jobs(len(plan.decisions), len(plan.jobs), given, outcomes[Outcome.UNMATCHED])
-
-
-def feed(metrics: Metrics, status: Status) -> None:
-    """Set the gauges of metrics to how things stand."""
-    metrics.set_up(not status.unreachable)
-    metrics.set_writable(not status.unwritable)
-    metrics.set_bursts(entry.burst for entry in status.bursts)
-    if status.jobs is not None:
-        jobs = status.jobs
-        metrics.set_jobs(jobs.pending, jobs.selected, jobs.given, jobs.unmatched)
-    money = status.spending
-    metrics.set_cost(money.per_hour, money.today, money.total, money.reserved)
-    metrics.set_breakers({(b.plugin, b.node_type): status.is_open(b) for b in status.breakers})
 
 
 def _as_seen(entry: Entry, up: Mapping[str, bool]) -> Entry:

@@ -15,11 +15,10 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import IO
 from urllib.error import HTTPError, URLError
-from urllib.parse import SplitResult, urlsplit
 
-from fluxburst.errors import FluxburstError, FormatError, RequestError
+from fluxburst.errors import FluxburstError, RequestError
+from fluxburst.urls import origin
 
-_VISIBLE = re.compile(r"[!-~]+")
 _HEADER = re.compile(r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(?P<value>[ -~\t]*)")
 """A field of RFC 9110, section 5: the name a token, the value in visible ASCII."""
 
@@ -37,37 +36,6 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         self, req: object, fp: object, code: int, msg: str, headers: object, newurl: str
     ) -> None:
         return None
-
-
-def check_url(url: str) -> None:
-    """Check that a URL can be posted to.
-
-    Raises:
-        FormatError: if it is not an http or https URL, or has a user name or a password in it.
-    """
-    expected = "an http:// or https:// URL with a host, in ASCII"
-    parts = _split(url)
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise FormatError(origin(url), expected)
-    if "@" in parts.netloc:
-        raise FormatError(origin(url), f"{expected}, and no user name: use headers_file for that")
-
-
-def origin(url: str) -> str:
-    """Return what of a URL may be shown: scheme, host and port."""
-    parts = _split(url)
-    if parts is None or not parts.scheme or not parts.netloc:
-        return "the URL"
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-def _split(url: str) -> SplitResult | None:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return None
-    return parts if _VISIBLE.fullmatch(url) and port != 0 else None
 
 
 def read_headers(path: Path) -> dict[str, str]:
@@ -111,7 +79,7 @@ def post(url: str, body: str, headers: Mapping[str, str], timeout: float) -> Non
     """Post JSON. Redirections are not followed; the proxies of the environment are used.
 
     Args:
-        url: One that :func:`check_url` accepts.
+        url: One that :func:`~fluxburst.urls.check_url` accepts.
         body: The JSON.
         headers: What is sent beside ``Content-Type: application/json``.
         timeout: Seconds to wait for the connection, and for each part of the answer.

@@ -18,7 +18,7 @@ from fluxburst.client import FluxBurst
 from fluxburst.errors import FluxburstError
 from fluxburst.quantities import counted
 from fluxburst.service import Report, Service
-from fluxburst.status import feed, of_service
+from fluxburst.status import of_service
 
 if TYPE_CHECKING:
     from fluxburst.config import Config
@@ -164,7 +164,7 @@ class _Display:
         textfile = client.config.policy.metrics.textfile
         try:
             if report.reachable:
-                feed(self._metrics, of_service(client))
+                self._metrics.feed(of_service(client))
         finally:
             if textfile is not None:
                 self._metrics.write_textfile(textfile)
