@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -20,8 +21,10 @@ PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.tom
 WHEELS = ROOT / "dist"
 SITE = ROOT / "build" / "site"
 RESULTS = ROOT / ".nox" / "results"
+COVERAGE = RESULTS / "coverage.json"
 METRICS = "prometheus-client>=0.20"  # of the extra fluxburst[metrics]
 TEST_TOOLS = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", METRICS]
+COVERAGE_TOOLS = ["pytest-cov>=7"]
 LINT_TOOLS = ["ruff==0.17.6"]
 SITE_TOOLS = ["sphinx>=9", "myst-parser>=5", "furo>=2025.12.19"]
 OF_PLUGINS = [
@@ -138,10 +141,17 @@ def _wheel_of(plugin: str) -> str:
     return _wheels()[f"fluxburst_{plugin.replace('-', '_')}"]
 
 
-def _pytest(session: nox.Session, *paths: str, marks: str = "", live: bool = False) -> None:
+def _pytest(
+    session: nox.Session,
+    *paths: str,
+    marks: str = "",
+    live: bool = False,
+    coverage: bool = False,
+) -> None:
     """Run tests, keep their counts for the summary, and have it printed at the end.
 
-    With live parts they mostly wait, and two at a time keep each core busy.
+    With live parts they mostly wait, and two at a time keep each core busy. Coverage is measured in
+    the processes that run the tests: in each that tests start, it would take a tenth of a second.
     """
     RESULTS.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^0-9A-Za-z.]+", "-", f"{session.name} {marks}").strip("-")
@@ -152,7 +162,12 @@ def _pytest(session: nox.Session, *paths: str, marks: str = "", live: bool = Fal
     parallel = ["-n", workers, "--dist", "loadfile"]
     chosen = [*paths, "-m", marks] if marks else paths
     arguments = ["-q", *parallel, f"--junitxml={file}", *chosen, *session.posargs]
-    session.run("pytest", *arguments, env={"BUILT_WHEELS": str(WHEELS), "BUILT_SITE": str(SITE)})
+    environment = {"BUILT_WHEELS": str(WHEELS), "BUILT_SITE": str(SITE)}
+    if coverage:
+        arguments += ["--cov", f"--cov-report=json:{COVERAGE}"]
+        if NEWEST in SUPPORTED and _in_order(NEWEST) >= [3, 12]:
+            environment["COVERAGE_CORE"] = "sysmon"  # which costs next to nothing
+    session.run("pytest", *arguments, env=environment)
 
 
 def _with_needed(plugins: list[str]) -> list[str]:
@@ -240,10 +255,11 @@ def tests(session: nox.Session, what: str) -> None:
     _install(session, plugins)
     if what == "all":
         session.install("--no-deps", "./docs/example_plugin")
+        session.install(*COVERAGE_TOOLS)
     core = ["tests"] if newest else MAIN_PATHS
     paths = [f"plugins/{name}/tests" for name in plugins]
     marks = "not soak" if newest else WITHOUT_PARTS
-    _pytest(session, *core, *paths, marks=marks, live=newest)
+    _pytest(session, *core, *paths, marks=marks, live=newest, coverage=what == "all")
 
 
 @nox.session(python=list(dict.fromkeys([PRESENT[0], NEWEST])), default=False)
@@ -318,6 +334,10 @@ def summary(session: nox.Session) -> None:
         print(f"tests marked {NEEDS_PARTS}: not on every Python, to save time; {NEWEST} runs all")
     for reason, count in reasons.items():
         print(f"skipped {count}: {reason}")
+    if COVERAGE.exists():
+        totals = json.loads(COVERAGE.read_text())["totals"]
+        print(f"coverage: {totals['percent_covered_display']} % of the lines of core and plugins")
+        COVERAGE.unlink()
     print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
 
 
