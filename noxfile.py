@@ -410,5 +410,6 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=NEWEST)
 def typing(session: nox.Session) -> None:
     """Check types."""
-    session.install("--no-compile", *TYPING_TOOLS, _wheels()["fluxburst"])
+    needed = nox.project.load_toml(ROOT / "pyproject.toml")["project"]["dependencies"]
+    session.install("--no-compile", *TYPING_TOOLS, *needed)
     session.run("mypy")
