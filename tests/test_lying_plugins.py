@@ -202,6 +202,33 @@ def test_names_that_were_not_asked_for_are_neither_recorded_nor_deleted(name: st
     assert name not in liar.deleted
 
 
+# --- what was to be taken down -------------------------------------------------------------------
+
+
+class SaysNothingIsGone:
+    """A package that answers for every plugin that nothing of it is gone."""
+
+    @hookimpl
+    def fluxburst_unburst_plugin(self) -> Sequence[str]:
+        return []
+
+
+def test_what_is_not_said_to_be_gone_is_not_taken_for_ended() -> None:
+    instance = site()
+    strangers_job(instance)
+    instance.submit(spec(2, 8, burstable=1))
+    liar = Liar()
+    client = client_on(instance, liar)
+    client.run_burst()
+    client.hooks.register(silent := SaysNothingIsGone(), "silent")
+    assert client.run_unburst() == []
+    passes(client, 1, 5.0)
+    assert [entry.burst.name for entry in client.ledger.live()] == liar.created
+    client.hooks.unregister(silent)
+    assert client.run_unburst() == liar.created
+    assert liar.deleted == liar.created
+
+
 # --- what ends no service ------------------------------------------------------------------------
 
 
@@ -232,6 +259,8 @@ def test_an_observer_that_clears_what_a_plugin_knows_ends_nothing() -> None:
     client.run_burst()
     assert passes(client, 3) == []
     assert [entry.burst.name for entry in client.ledger.live()] == liar.created
+    assert client.run_unburst() == liar.created
+    assert liar.deleted == liar.created
 
 
 @pytest.mark.parametrize("method", ["create", "list_bursts"])

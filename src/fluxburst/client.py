@@ -43,6 +43,7 @@ from fluxburst.plugins import BurstPlugin, as_burst_error
 from fluxburst.policy import Policy
 from fluxburst.remaining import Remaining, remaining
 from fluxburst.scheduling import Scheduler
+from fluxburst.turns import Turn, not_from_within, takes_turn
 from fluxburst.views import LoadedPlugins
 
 T = TypeVar("T")
@@ -134,10 +135,17 @@ class FluxBurst:
             self.config.policy,
             self._plan_again,
         )
-        self._closing = weakref.finalize(self, _close, self._engine.lanes, self._place)
+        lanes = self._engine.lanes
+        self._turn = Turn(lambda: hooks.in_hook, lambda: lanes.here)
+        self._closing = weakref.finalize(self, _close, lanes, self._place)
         self.hooks.configure(self)
         self.hooks.discover()
         self._configure(self.config)
+
+    def __setattr__(self, attribute: str, value: Any) -> None:
+        if "hooks" in vars(self) and self.hooks.in_hook:
+            raise TypeError("a hook may look at the client, and cannot change it")
+        super().__setattr__(attribute, value)
 
     def __repr__(self) -> str:
         return f"<FluxBurst plugins={list(self.plugins)}>"
@@ -148,18 +156,10 @@ class FluxBurst:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @not_from_within
     def close(self) -> None:
         """Let others hold the instance, close the ledger, and end the threads."""
         _close(self._engine.lanes, self._place)
-
-    def _check_no_hook(self) -> None:
-        """Refuse to plan or to act for a hook: this is done for somebody already.
-
-        Raises:
-            RuntimeError: in a hook, which its package is blamed for.
-        """
-        if self.hooks.in_hook:
-            raise RuntimeError("what plans or acts on a client cannot be called from a hook")
 
     # --- plugins, selector, ordering -------------------------------------------------------
 
@@ -173,6 +173,7 @@ class FluxBurst:
         """The names of the burst plugins on offer, separated by ``|``."""
         return "|".join(self.hooks.offers)
 
+    @not_from_within
     def load(self, name: str, dataclass: Any = None, **kwargs: Any) -> BurstPlugin:
         """Load a burst plugin.
 
@@ -200,6 +201,7 @@ class FluxBurst:
         self._add(name, plugin, offer.package.distribution)
         return plugin
 
+    @not_from_within
     def set_selector(self, func: Callable[[Job], Any]) -> None:
         """Select jobs by a function from a job to whether it is a candidate for bursting.
 
@@ -211,11 +213,13 @@ class FluxBurst:
         self._selector = _Selector(func)
         self.hooks.register(self._selector, name_of(func))
 
+    @not_from_within
     def reset_selector(self) -> None:
         """Select jobs as by default: those flagged burstable."""
         self.hooks.unregister(self._selector)
         self._selector = None
 
+    @not_from_within
     def set_ordering(self, func: ordering.Ordering) -> None:
         """Order plugins by a function from the loaded plugins to (name, plugin) in order.
 
@@ -227,7 +231,8 @@ class FluxBurst:
         _check_callable(func, "ordering")
         self.hooks.unregister(self._ordering)
         self._ordering = _Ordering(func)
-        self.hooks.register(self._ordering, name_of(func))
+        trusted = func in ordering.ORDERINGS.values()
+        self.hooks.register(self._ordering, name_of(func), trusted=trusted)
 
     def iter_plugins(self) -> Iterator[tuple[str, BurstPlugin]]:
         """Yield the loaded plugins by name, in the order they are offered jobs."""
@@ -279,6 +284,7 @@ class FluxBurst:
         """
         return self._place.holder()
 
+    @takes_turn
     def select_jobs(self) -> dict[int, Job]:
         """Return the jobs that are candidates for bursting, by id.
 
@@ -290,6 +296,7 @@ class FluxBurst:
         jobs = self._pending()
         return self._planned(lambda planner: planner.selected(jobs))
 
+    @takes_turn
     def plan(self) -> Plan:
         """Decide on every pending job, and change nothing.
 
@@ -298,6 +305,9 @@ class FluxBurst:
             InstanceError: if the instance cannot be asked.
             LedgerError: if the ledger cannot be read.
         """
+        return self._plan()
+
+    def _plan(self) -> Plan:
         jobs = self._pending()
         return self._planned(lambda planner: planner.plan(jobs))
 
@@ -309,7 +319,6 @@ class FluxBurst:
         closed: Mapping[tuple[str, str], str] | None = None,
     ) -> T:
         """Have a planner decide, with the nodes as they are at its start."""
-        self._check_no_hook()
         self._seen_nodes = self.instance.nodes()
         try:
             return make(
@@ -337,24 +346,24 @@ class FluxBurst:
 
     def _pending(self) -> list[Job]:
         """Return the pending jobs as they are now, with the bursts known that the ledger has."""
-        self._check_no_hook()
         self._engine.records.look()
         self._engine.read_queue()
         return sorted(self._engine.backlog.jobs.values(), key=queue_order)
 
+    @takes_turn
     def adopt_bursts(self) -> None:
         """Learn of the bursts that other processes brought up; changes nothing else.
 
         Raises:
             BurstErrors: for the plugins that could not be asked; those of the others are known.
         """
-        self._check_no_hook()
         self._engine.records.look()
         self._engine.read_queue()
         _raise(self._engine.adopt())
 
     # --- acting ----------------------------------------------------------------------------
 
+    @takes_turn
     def reconfigure(self, config: Config) -> None:
         """Take another configuration: its policy, selector, ordering, and plugins' parameters.
 
@@ -364,7 +373,6 @@ class FluxBurst:
         Raises:
             FluxburstError: if it cannot be used; the former is used further.
         """
-        self._check_no_hook()
         before = self.config
         loaded = dict(self.plugins)
         try:
@@ -404,6 +412,7 @@ class FluxBurst:
         """Return when a lease or an idle timer is due at the earliest; seconds since the epoch."""
         return self._engine.next_due()
 
+    @takes_turn
     def hold(self, *, without_ledger: bool = False) -> None:
         """Hold the instance: one client at a time may act. Whatever acts does so by itself.
 
@@ -415,9 +424,9 @@ class FluxBurst:
             HeldError: if another client holds it, saying which.
             LedgerError: if the ledger cannot be written.
         """
-        self._check_no_hook()
         self._engine.records.hold(starts_without=without_ledger)
 
+    @takes_turn
     def reconcile(self) -> None:
         """Compare what is there with the ledger, and mend the difference; do what is due.
 
@@ -432,10 +441,11 @@ class FluxBurst:
             LedgerError: if the ledger cannot be written; nothing was brought up.
             BurstErrors: for all that failed; the rest was done.
         """
-        self.hold()
+        self._engine.records.hold()
         self._engine.read_queue()
         _raise(self._engine.reconcile())
 
+    @takes_turn
     def apply(self, plan: Plan) -> list[Burst]:
         """Do what a plan says: mark its jobs, then have each plugin bring its capacity up.
 
@@ -454,11 +464,12 @@ class FluxBurst:
         """
         for name in plan.assignments:
             self._loaded(name)
-        self.hold()
+        self._engine.records.hold()
         self._engine.read_queue()
         self._engine.forget_ended()
         return self._engine.apply(still_valid(plan, self._engine.backlog.jobs))
 
+    @takes_turn
     def run_burst(
         self, request_burst: bool = False, nodes: int | None = None, tasks: int | None = None
     ) -> list[Job]:
@@ -478,13 +489,13 @@ class FluxBurst:
             LedgerError: if the ledger cannot be written; nothing more was brought up.
             BurstErrors: for all that failed; the rest was done.
         """
-        self.hold()
+        self._engine.records.hold()
         self._engine.read_queue()
         errors = self._engine.reconcile()
-        plan = self.plan()
+        plan = self._plan()
         try:
             if request_burst:
-                self.request_bursts(nodes, tasks)
+                self._engine.request(list(self.plugins.values()), nodes, tasks)
             else:
                 self._engine.apply(plan)
         except BurstErrors as failures:
@@ -494,6 +505,7 @@ class FluxBurst:
         _raise(errors)
         return [plan.jobs[jobid] for jobid in plan.unmatched]
 
+    @takes_turn
     def run_pass(self, *, everything: bool, patience: float) -> Plan:
         """Run one pass of a service: like :meth:`run_burst`, but only as far as there is cause.
 
@@ -512,7 +524,7 @@ class FluxBurst:
             BurstErrors: for all that failed; the rest was done.
         """
         engine, agenda = self._engine, self._engine.agenda
-        self.hold()
+        self._engine.records.hold()
         engine.read_queue()
         engine.forget_gone()
         errors = engine.reconcile(patience) if everything else engine.keep(patience)
@@ -547,6 +559,7 @@ class FluxBurst:
         _raise(errors)
         return plan
 
+    @takes_turn
     def request_burst(self, name: str, nodes: int | None, tasks: int | None) -> list[Burst]:
         """Have one plugin bring up capacity by hand.
 
@@ -555,14 +568,16 @@ class FluxBurst:
             BurstErrors: if it fails.
         """
         plugin = self._loaded(name)
-        self.hold()
+        self._engine.records.hold()
         return self._engine.request([plugin], nodes, tasks)
 
+    @takes_turn
     def request_bursts(self, nodes: int | None, tasks: int | None) -> list[Burst]:
         """Have each loaded plugin bring up capacity by hand. Otherwise as :meth:`request_burst`."""
-        self.hold()
+        self._engine.records.hold()
         return self._engine.request(list(self.plugins.values()), nodes, tasks)
 
+    @takes_turn
     def run_unburst(self, names: Collection[str] | None = None) -> list[str]:
         """Take bursts down: all, or the named ones; also where the ledger cannot be written.
 
@@ -574,10 +589,11 @@ class FluxBurst:
             BurstErrors: for all that could not be taken down, the rest was; and for the ledger, if
                 it does not have all that was.
         """
-        self.hold(without_ledger=True)
+        self._engine.records.hold(starts_without=True)
         self._engine.read_queue()
         return self._engine.take_down([names] if isinstance(names, str) else names)
 
+    @takes_turn
     def remaining(self, names: Collection[str] | None = None) -> list[Remaining]:
         """Prove that nothing is left: ask each plugin what there is, and the ledger.
 
@@ -608,16 +624,18 @@ class FluxBurst:
         found = self._engine.ownership.strangers
         return {plugin: sorted(names) for plugin, names in found.items() if names}
 
+    @takes_turn
     def refresh_bursts(self) -> list[Burst]:
         """Look at what has become of the bursts of this client; return all of them.
 
         A burst is ready when all its nodes are up in the instance. A plugin that does not name
         the hosts of its bursts says itself when they are ready.
         """
-        self.hold()
+        self._engine.records.hold()
         self._engine.read_queue()
         return self._engine.refresh()
 
+    @not_from_within
     def wait_for_jobs(
         self, jobids: Iterable[int] | None = None, states: Iterable[str] | None = None
     ) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from fluxburst.bursts import Burst
 from fluxburst.errors import FluxburstError, HookAnswerError, HookError, text_of
+from fluxburst.implementers import calling
 from fluxburst.plugins import PluginType
 from fluxburst.views import own
 
@@ -75,11 +76,12 @@ def guard_answer(
 
     One that is trusted, as fluxburst's own are, is given what it is asked about, and not a copy.
     """
+    call = function if trusted else _as_its_own(function)
 
     @functools.wraps(function)
     def guarded(*arguments: Any) -> Any:
         try:
-            answer = function(*arguments) if trusted else function(*map(own, arguments))
+            answer = call(*arguments)
             if hook in COLLECTED and isinstance(answer, Iterable):
                 answer = list(answer)
         except FluxburstError:
@@ -99,11 +101,12 @@ def guard_observer(
     function: Callable[..., Any], hook: str, distribution: str, record: Callable[[HookError], None]
 ) -> Callable[..., None]:
     """Guard an implementation that is told: what it raises is recorded and stops nobody."""
+    call = _as_its_own(function)
 
     @functools.wraps(function)
     def guarded(*arguments: Any) -> None:
         try:
-            function(*map(own, arguments))
+            call(*arguments)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a package may raise anything
@@ -117,7 +120,7 @@ def guard_wrapper(function: Callable[..., Any], hook: str, distribution: str) ->
 
     @functools.wraps(function)
     def guarded(*arguments: Any) -> Generator[Any, Any, Any]:
-        wrapper = _Wrapper(hook, distribution, function(*map(own, arguments)))
+        wrapper = _Wrapper(hook, distribution, function, arguments)
         wrapper.begin()
         try:
             answer = yield
@@ -140,7 +143,7 @@ def guard_observing_wrapper(
 
     @functools.wraps(function)
     def guarded(*arguments: Any) -> Generator[Any, Any, Any]:
-        wrapper = _Wrapper(hook, distribution, function(*map(own, arguments)))
+        wrapper = _Wrapper(hook, distribution, function, arguments)
         try:
             wrapper.begin()
         except FluxburstError as error:
@@ -159,11 +162,17 @@ def guard_observing_wrapper(
 class _Wrapper:
     """A package's wrapper, which yields once; what it raises is blamed on the package."""
 
-    def __init__(self, hook: str, distribution: str, steps: Generator[Any, Any, Any]) -> None:
+    def __init__(
+        self, hook: str, distribution: str, function: Callable[..., Any], arguments: Iterable[Any]
+    ) -> None:
         self._hook = hook
         self._distribution = distribution
-        self._steps = steps
-        self.close = steps.close
+        self._implementer = _implementer_of(function)
+        self._steps: Generator[Any, Any, Any] = function(*map(own, arguments))
+
+    def close(self) -> None:
+        """End it where it is."""
+        self._steps.close()
 
     def begin(self) -> None:
         """Make the steps before the others are called."""
@@ -182,7 +191,8 @@ class _Wrapper:
     def _go_on(self, how: Literal["send", "throw"], value: Any) -> tuple[bool, Any]:
         """Go on to the next yield or the end; return whether that is the end, and the answer."""
         try:
-            getattr(self._steps, how)(value)
+            with calling(self._implementer):
+                getattr(self._steps, how)(value)
         except StopIteration as end:
             return True, end.value
         except (FluxburstError, KeyboardInterrupt):
@@ -190,6 +200,21 @@ class _Wrapper:
         except BaseException as error:
             raise _blame(error, self._hook, self._distribution) from error
         return False, None
+
+
+def _implementer_of(function: Callable[..., Any]) -> object:
+    return getattr(function, "__self__", function)
+
+
+def _as_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that calls an implementation with arguments that it has for itself."""
+    implementer = _implementer_of(function)
+
+    def call(*arguments: Any) -> Any:
+        with calling(implementer):
+            return function(*map(own, arguments))
+
+    return call
 
 
 def _blame(error: BaseException, hook: str, distribution: str) -> HookError:

@@ -135,8 +135,6 @@ class Manager:
     """The hooks of one client.
 
     Attributes:
-        packages: Every package found, also those that do not take part, with the reason.
-        offers: The burst plugins on offer, by name.
         observer_errors: The latest errors of observers, newest last.
     """
 
@@ -149,10 +147,20 @@ class Manager:
         self._calls = threading.local()
         self._client: ClientView | None = None
         self._blocked = {plain_name(name) for name in block}
-        self.packages: list[Package] = []
-        self.offers: dict[str, Offer] = {}
+        self._packages: list[Package] = []
+        self._offers: dict[str, Offer] = {}
         self.observer_errors: deque[HookError] = deque(maxlen=100)
-        self.register(default_hooks, CORE)
+        self.register(default_hooks, CORE, trusted=True)
+
+    @property
+    def packages(self) -> Sequence[Package]:
+        """Every package found, also those that do not take part, with the reason."""
+        return tuple(self._packages)
+
+    @property
+    def offers(self) -> Mapping[str, Offer]:
+        """The burst plugins on offer, by name."""
+        return types.MappingProxyType(self._offers)
 
     # --- discovery --------------------------------------------------------------------------
 
@@ -175,7 +183,7 @@ class Manager:
     def _admit(
         self, package: Package, module: str, load: Callable[[], Any], *, legacy: bool = False
     ) -> None:
-        self.packages.append(package)
+        self._packages.append(package)
         names = {package.name, package.distribution, module}
         if {plain_name(name) for name in names} & self._blocked:
             package.blocked, package.problem = True, "blocked by name"
@@ -234,7 +242,7 @@ class Manager:
         package.hooks = tuple(sorted(guarded.functions))
         package.plugins = tuple(kind.name for kind in offered)
         for kind in offered:
-            self.offers[kind.name] = Offer(kind, package, module)
+            self._offers[kind.name] = Offer(kind, package, module)
 
     def offer(self, name: str) -> Offer:
         """Return the burst plugin of this name, in any spelling: ``Compute-Engine`` will do.
@@ -256,13 +264,18 @@ class Manager:
 
     # --- registration and blame -------------------------------------------------------------
 
-    def register(self, plugin: object, distribution: str) -> None:
+    def register(self, plugin: object, distribution: str, *, trusted: bool = False) -> None:
         """Register an object's hook implementations, to the blame of a distribution.
+
+        Args:
+            plugin: The object.
+            distribution: Whose it is.
+            trusted: It is of fluxburst itself, and changes nothing of what it is given.
 
         Raises:
             HookError: if a hook is unknown or has unknown arguments.
         """
-        self._register(plugin, self._guard(plugin, distribution))
+        self._register(plugin, self._guard(plugin, distribution, trusted=trusted))
 
     def unregister(self, plugin: object) -> None:
         """Take an object's hook implementations out again; an unknown object is ignored."""
@@ -272,7 +285,8 @@ class Manager:
 
     def _register(self, plugin: object, guarded: _Guarded) -> None:
         try:
-            self._pm.register(guarded.proxy, name=f"{guarded.distribution}:{id(plugin)}")
+            with self._in_hook():  # of fluxburst_configure
+                self._pm.register(guarded.proxy, name=f"{guarded.distribution}:{id(plugin)}")
         except pluggy.PluginValidationError as error:
             if self._pm.is_registered(guarded.proxy):
                 self._pm.unregister(guarded.proxy)
@@ -282,7 +296,7 @@ class Manager:
             ) from error
         self._registered[id(plugin)] = guarded
 
-    def _guard(self, plugin: object, distribution: str) -> _Guarded:
+    def _guard(self, plugin: object, distribution: str, *, trusted: bool = False) -> _Guarded:
         """Put a guard before each hook implementation of ``plugin``."""
         known = [name for name in vars(hookspecs) if name.startswith("fluxburst_")]
         proxy = types.ModuleType(f"{distribution} (guarded)")
@@ -312,9 +326,7 @@ class Manager:
             elif hook in TOLD:
                 guarded = guard_observer(function, hook, distribution, self._record)
             else:
-                guarded = guard_answer(
-                    function, hook, distribution, self._note, trusted=distribution == CORE
-                )
+                guarded = guard_answer(function, hook, distribution, self._note, trusted=trusted)
             setattr(proxy, name, guarded)
             functions.setdefault(hook, []).append(guarded)
         return _Guarded(distribution, proxy, functions)
@@ -330,7 +342,8 @@ class Manager:
         Packages that are registered later are told, too.
         """
         self._client = client
-        self._hook.fluxburst_configure.call_historic(kwargs={"client": client})
+        with self._in_hook():
+            self._hook.fluxburst_configure.call_historic(kwargs={"client": client})
 
     def commands(self) -> list[click.Command]:
         """Return the subcommands that packages add; a package that fails adds none."""

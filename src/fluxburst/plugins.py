@@ -23,6 +23,7 @@ from fluxburst.errors import (
 )
 from fluxburst.fitting import could_fit
 from fluxburst.identity import SUBMITTER
+from fluxburst.implementers import called_by_another, own_copy
 from fluxburst.jobs import Job
 from fluxburst.jobspec import Chunk
 from fluxburst.known_bursts import KnownBursts
@@ -87,13 +88,50 @@ class BurstPlugin:
     _param_dataclass: ClassVar[type[Any]] = BurstParameters
     _instance_name: Callable[[], str] = str
     _tag: str = ""
+    _is_loaded: bool = False
     name: str = ""
+    planned: tuple[Burst, ...] = ()
 
     def __init__(self, dataclass: Any, **kwargs: Any) -> None:
         self.set_params(dataclass)
-        self.jobs: dict[int, Job] = {}
+        self.jobs = {}
         self.bursts = {}
-        self.planned: tuple[Burst, ...] = ()
+
+    def __setattr__(self, attribute: str, value: Any) -> None:
+        """Set an attribute; what fluxburst knows of a plugin, a hook of another cannot set."""
+        self._check_caller(attribute)
+        if attribute == "name" and self._is_loaded and value != self.name:
+            raise TypeError(f"the plugin {self.name} keeps the name that it was loaded by")
+        super().__setattr__(attribute, value)
+
+    def __delattr__(self, attribute: str) -> None:
+        self._check_caller(attribute)
+        super().__delattr__(attribute)
+
+    def _check_caller(self, attribute: str) -> None:
+        public = not attribute.startswith("_") and hasattr(BurstPlugin, attribute)
+        if public and called_by_another(self):
+            raise TypeError(f"a hook may look at the plugin {self.name}, and cannot change it")
+
+    @property
+    def params(self) -> Any:
+        """Its parameters; a hook of another has a copy of its own."""
+        return own_copy(self._params) if called_by_another(self) else self._params
+
+    @params.setter
+    def params(self, params: Any) -> None:
+        self._params = params
+
+    @property
+    def jobs(self) -> dict[int, Job]:
+        """The jobs that it has been given, by id."""
+        return self._jobs
+
+    @jobs.setter
+    def jobs(self, jobs: dict[int, Job]) -> None:
+        if not isinstance(jobs, dict):
+            raise TypeError(f"jobs holds jobs by id, and is not {jobs!r}")
+        self._jobs = jobs
 
     @property
     def bursts(self) -> KnownBursts:
@@ -103,6 +141,10 @@ class BurstPlugin:
     @bursts.setter
     def bursts(self, bursts: Mapping[str, Burst]) -> None:
         self._bursts = KnownBursts(bursts)
+
+    def loaded_as(self, name: str) -> None:
+        """Learn by which name it is loaded, which it keeps; the client says so."""
+        self.name, self._is_loaded = name, True
 
     def belongs_to(self, instance_name: Callable[[], str]) -> None:
         """Learn how the instance is called that it serves; the client says so before all else."""

@@ -29,6 +29,7 @@ class LoadedPlugins(OrderedDict[str, BurstPlugin]):
 
     def __setitem__(self, name: str, plugin: BurstPlugin) -> None:
         self._check()
+        plugin.loaded_as(name)
         super().__setitem__(name, plugin)
 
     def __delitem__(self, name: str) -> None:

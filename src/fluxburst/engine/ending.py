@@ -19,7 +19,7 @@ from fluxburst.bursts import LEAVING_STATES, LIVE_STATES, Burst, BurstState, dra
 from fluxburst.engine.giving import Giver
 from fluxburst.engine.lanes import Answer, Call, Lanes, names_of
 from fluxburst.engine.ownership import Ownership
-from fluxburst.engine.records import Records, is_ours
+from fluxburst.engine.records import Records, is_ours, is_stand_in
 from fluxburst.engine.refusals import Refusals
 from fluxburst.engine.starts import Starts
 from fluxburst.errors import (
@@ -293,11 +293,13 @@ class Ender:
             self._start(plugin, [burst], everything=False)
 
     def _start(self, plugin: BurstPlugin, bursts: Sequence[Burst], *, everything: bool) -> None:
+        live: dict[str, Burst] = {}
         for burst in bursts:
             entry = self._records.ledger.entry(burst.name)
             if entry is not None and entry.live:
                 ending = replace(plugin.bursts.get(burst.name, burst), state=BurstState.ENDING)
-                self._records.record(plugin, ending)
+                live[burst.name] = self._records.record(plugin, ending)
+        plugin.bursts.update(live)  # whatever observers, who were told of it, wrote into that
 
         def run() -> list[str]:
             return list(self._hooks.unburst_plugin(plugin, bursts))
@@ -326,12 +328,14 @@ class Ender:
             self._failed(plugin, bursts, error)
         else:
             raise error
+        spared = [burst for burst in bursts if burst.name not in gone]
         gone -= self._claimed(plugin, gone)
         # Before the end is recorded: after it, nobody would come back to them.
         self._undrain(gone)
         ended = self._end_all(plugin, [burst for burst in bursts if burst.name in gone])
         # One that lists others' bursts was not asked to take all of its own down at once.
-        emptied = everything and error is None and not self._ownership.strangers.get(plugin.name)
+        others = self._ownership.strangers.get(plugin.name)
+        emptied = everything and error is None and not spared and not others
         if emptied:
             self._end_stand_ins(plugin)
         for burst in ended:
@@ -388,7 +392,7 @@ class Ender:
         """Record the end of what a plugin was asked that does not name its bursts."""
         ledger = self._records.ledger
         for entry in ledger.live(plugin.name):
-            if entry.burst.name not in plugin.bursts:
+            if is_stand_in(entry.burst, plugin) and entry.burst.name not in plugin.bursts:
                 ended = replace(entry.burst, state=BurstState.ENDED)
                 ledger.record(ended, self._records.now(), "the plugin took all of its down")
 

@@ -70,6 +70,10 @@ class _Lane:
         self._thread = threading.Thread(target=self._work, name=f"fluxburst-{name}", daemon=True)
         self._thread.start()
 
+    @property
+    def is_here(self) -> bool:
+        return self._thread is threading.current_thread()
+
     def put(self, call: Call | None) -> None:
         self._calls.put(call)
 
@@ -114,6 +118,11 @@ class Lanes:
             self._lanes[call.plugin] = _Lane(call.plugin, self._wake_unless_waiting)
         self._calls.append(call)
         self._lanes[call.plugin].put(call)
+
+    @property
+    def here(self) -> bool:
+        """Whether this is one of the threads."""
+        return any(lane.is_here for lane in list(self._lanes.values()))
 
     @property
     def in_flight(self) -> frozenset[str]:

@@ -62,7 +62,7 @@ class Records:
         """
         live: dict[str, dict[str, Burst]] = {name: {} for name in self._plugins}
         for entry in self.ledger.live():
-            if _is_stand_in(entry.burst, self._plugins.get(entry.burst.plugin)):
+            if is_stand_in(entry.burst, self._plugins.get(entry.burst.plugin)):
                 continue
             live.setdefault(entry.burst.plugin, {})[entry.burst.name] = entry.burst
         for name, plugin in self._plugins.items():
@@ -281,7 +281,7 @@ class Records:
         return ranks
 
 
-def _is_stand_in(burst: Burst, plugin: BurstPlugin | None) -> bool:
+def is_stand_in(burst: Burst, plugin: BurstPlugin | None) -> bool:
     """Whether a burst stands for what a plugin was asked that sizes its bursts itself.
 
     Such a plugin knows of no burst of that name. Of a burst that others only list, and that was
