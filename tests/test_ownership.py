@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -24,8 +23,7 @@ from fluxburst.errors import BurstError, BurstErrors, RequestError
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.recordings import Recording
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "docs" / "example_plugin"))
-fluxburst_example: Any = importlib.import_module("fluxburst_example")
+EXAMPLE = Path(__file__).parents[1] / "docs" / "example_plugin" / "fluxburst_example.py"
 
 NODE = NodeType("node", cores=8)
 THEIRS = ["prod-db-1", "web-2", "cloud-1", "cloud-0a1b2c3d4e5f", named("cloud", 1, "another")]
@@ -216,13 +214,14 @@ def test_of_a_plugin_that_cannot_tell_its_instance_nothing_is_presumed_ours_or_g
 
 def example_on(name: str, directory: Path) -> FluxBurst:
     client = FluxBurst(an_instance(name))
-    client.load("example", fluxburst_example.Parameters(directory=directory))
+    parameters = importlib.import_module("fluxburst_example").Parameters
+    client.load("example", parameters(directory=directory))
     return client
 
 
 @pytest.fixture
 def example(make_package: Callable[..., str]) -> None:
-    make_package("fluxburst_example", Path(fluxburst_example.__file__).read_text())
+    make_package("fluxburst_example", EXAMPLE.read_text())
 
 
 @pytest.mark.usefixtures("example")
