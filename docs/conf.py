@@ -19,6 +19,7 @@ NAVIGATION = {
         "docs/user-guide",
         "docs/parameters",
         "docs/migration",
+        "docs/glossary",
     ],
     "Running it": [
         "docs/administration",
@@ -36,12 +37,22 @@ NAVIGATION = {
         "docs/hooks",
         "docs/reference",
     ],
+    "Working on fluxburst": [
+        "ARCHITECTURE",
+        "CONTRIBUTING",
+        "docs/decisions/README",
+        "CHANGELOG",
+        "SECURITY",
+    ],
 }
 """The pages in the order in which a reader meets them."""
 
 REFERENCE = Path(__file__).with_name("reference.md").read_text()
 MODULES = re.findall(r"^   (fluxburst[\w.]*)$", REFERENCE, re.MULTILINE)
 """The modules that have a page in the reference."""
+
+RECORDS = "docs/decisions/README"
+"""The page that lists the decision records, which are below it."""
 
 project = "fluxburst"
 author = "the maintainers of fluxburst"
@@ -74,11 +85,17 @@ napoleon_use_ivar = True
 
 
 def add_navigation(_app: Any, docname: str, source: list[str]) -> None:
-    """Add the navigation to the first page: on GitHub it would be in the reader's way."""
+    """Tell Sphinx the order of the pages, which is in no page: on GitHub it would be in the way."""
     if docname == root_doc:
         for caption, pages in NAVIGATION.items():
-            options = f":hidden:\n:caption: {caption}"
-            source[0] += "\n\n```{toctree}\n" + "\n".join([options, "", *pages]) + "\n```\n"
+            source[0] += toctree(pages, f":caption: {caption}")
+    elif docname == RECORDS:
+        source[0] += toctree(["0*"], ":glob:")
+
+
+def toctree(pages: list[str], option: str) -> str:
+    """Return the directive that orders pages, and shows nothing in the page that it is in."""
+    return "\n".join(["", "", "```{toctree}", ":hidden:", option, "", *pages, "```", ""])
 
 
 def copy_first_page(app: Any, error: Exception | None) -> None:
