@@ -69,7 +69,7 @@ def test_where_nothing_is_wrong_each_check_is_ok(examine: Examine, tmp_path: Pat
     assert {level for findings in found.values() for level in levels(findings)} == {"ok"}
     assert list(found) == [
         "config", "flux", "packages", "state directory", "ledger", "instance", "clock",
-        "plugin cloud", "scheduler", "lifetimes", "limits", "metrics", "bursts",
+        "plugin cloud", "scheduler", "users", "lifetimes", "limits", "metrics", "bursts",
         "drained nodes", "breakers",
     ]  # fmt: skip
     assert not (tmp_path / "state").exists()

@@ -59,6 +59,7 @@ from fluxburst.quantities import format_duration
 from fluxburst.queues import Queue
 from fluxburst.remaining import install_advice, names_there
 from fluxburst.state_checks import check_absent, check_directory
+from fluxburst.user_findings import findings as user_findings
 
 T = TypeVar("T")
 
@@ -150,6 +151,7 @@ class Doctor:
         for name in self._plugin_names():
             yield f"plugin {name}", functools.partial(self._check_plugin, name)
         yield "scheduler", self._check_scheduler
+        yield "users", self._check_users
         yield "lifetimes", self._check_lifetimes
         yield "limits", self._check_limits
         yield "metrics", self._check_metrics
@@ -344,6 +346,11 @@ class Doctor:
             return found
 
         return _within(self._there.policy.timeouts.list, f"{plugin.name}.diagnose()", ask)
+
+    def _check_users(self) -> Iterable[Finding]:
+        if not self._reached:
+            return ()
+        return user_findings(self._there.instance.users(), self._there.plugins.values())
 
     def _check_scheduler(self) -> Iterable[Finding]:
         client = self._there

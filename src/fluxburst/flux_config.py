@@ -117,11 +117,15 @@ NO_IMP = (
 )
 
 
-def lacks_imp(configuration: Mapping[str, Any]) -> bool:
-    """Whether guests may connect, and none of their jobs can run: that takes an IMP."""
+def has_imp(configuration: Mapping[str, Any]) -> bool:
+    """Whether jobs of users other than the owner can run (flux-config-exec(5))."""
     execution = configuration.get("exec")
-    has_imp = isinstance(execution, Mapping) and bool(execution.get("imp"))
-    return allows_guests(configuration) and not has_imp
+    return isinstance(execution, Mapping) and bool(execution.get("imp"))
+
+
+def lacks_imp(configuration: Mapping[str, Any]) -> bool:
+    """Whether guests may connect, and none of their jobs can run."""
+    return allows_guests(configuration) and not has_imp(configuration)
 
 
 def as_toml(configuration: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ from fluxburst.existing import Existing
 from fluxburst.facts import Facts, facts_of
 from fluxburst.fitting import fits_now, why_unfit
 from fluxburst.fluids import format_f58
-from fluxburst.identity import why_not_run_as
+from fluxburst.identity import Users, only_this_user, why_not_run_as
 from fluxburst.job_size import why_too_large
 from fluxburst.jobs import Job, Mark, queue_order
 from fluxburst.jobspec import Chunk
@@ -84,6 +84,7 @@ class Bounds:
         shuns_free_nodes: Whether a job, by id, did not start on free nodes, and is to get new ones.
         name_of: Makes the name of a burst one that no burst before had.
         queues: The instance's queues by name; empty where they are not known.
+        users: Whose jobs the instance runs.
     """
 
     allowance: Allowance = field(default_factory=lambda: Allowance(Limits(), Spent(0.0), 0.0))
@@ -97,6 +98,7 @@ class Bounds:
     shuns_free_nodes: Callable[[int], bool] = lambda job: False
     name_of: Callable[[str], str] = str
     queues: Mapping[str, Queue] = field(default_factory=dict)
+    users: Users = field(default_factory=only_this_user)
 
 
 @dataclass(frozen=True)
@@ -524,7 +526,7 @@ class Planner:
     def _first_taker(self, candidate: _Candidate, offers: Iterator[str]) -> str:
         job = candidate.job
         for name in offers:
-            plugin, facts = self._plugins[name], self._facts[name]
+            plugin = self._plugins[name]
             if name in self._unusable:
                 candidate.reasons.append(f"{name} cannot be asked: {self._unusable[name]}")
                 continue
@@ -532,13 +534,7 @@ class Planner:
             if too_short:
                 candidate.reasons.append(f"{name}: {too_short}")
                 continue
-            if facts.isolated and (
-                why := self._bounds.why_not_isolated(job.id)
-                or why_not_run_as(facts.run_as, job.user)
-            ):
-                candidate.reasons.append(f"{name}: {why}")
-                continue
-            if why := self._why_not_now(name, job):
+            if why := self._why_not_run(name, job) or self._why_not_now(name, job):
                 candidate.reasons.append(f"{name}: {why}")
                 continue
             if self._votes.schedule_job(job, plugin):
@@ -547,6 +543,15 @@ class Planner:
                 return name
             candidate.reasons.append(self._why_declined(job, name))
         return ""
+
+    def _why_not_run(self, name: str, job: Job) -> str:
+        """Return why a job is not to run on what a plugin brings up, or cannot; empty if it can."""
+        facts, users = self._facts[name], self._bounds.users
+        if not facts.isolated:
+            return users.why_not_run(job.user)
+        return self._bounds.why_not_isolated(job.id) or why_not_run_as(
+            facts.run_as, job.user, users.owner
+        )
 
     def _why_not_now(self, name: str, job: Job) -> str:
         """Return why a plugin is not asked for a job now; empty where it is."""

@@ -113,7 +113,7 @@ class Site:
 
 
 @contextmanager
-def multi_user_site(*, root_is_owner: bool, private: bool) -> Iterator[Site]:
+def multi_user_site(*, root_is_owner: bool, private: bool, imp: bool = True) -> Iterator[Site]:
     """Make an elastic instance with two burst nodes that allows guests, run it, and end it."""
     # Not below pytest's own directory, which is for its user alone.
     with tempfile.TemporaryDirectory(prefix="fluxburst-guests-") as made, _munge():
@@ -126,7 +126,7 @@ def multi_user_site(*, root_is_owner: bool, private: bool) -> Iterator[Site]:
             "[access]\nallow-guest-user = true\n"
             f"allow-root-owner = {str(root_is_owner).lower()}\n"
             f"private-mode = {str(private).lower()}\n"
-            f'[exec]\nimp = "{imp_of(flux_with_guests())}"\n'
+            + (f'[exec]\nimp = "{imp_of(flux_with_guests())}"\n' if imp else "")
         )
         init = ["local", "init", str(directory), "--burst-nodes=2", "--cores=2"]
         done = users[0].fluxburst(*init, f"--port={free_port()}", f"--config-file={more}")

@@ -75,6 +75,20 @@ def test_root_is_not_the_owner_where_something_is_started_or_ended(
     assert site.owner.flux("resource", "drain", "-no", "{ranks}") == ""
 
 
+def test_no_nodes_are_brought_up_for_a_guests_job_without_an_imp() -> None:
+    with multi_user_site(root_is_owner=False, private=False, imp=False) as site:
+        site.guest.flux("submit", "-N3", "--setattr=burstable", "id")
+        done = site.burst("run")
+        assert "1 job selected, 0 given, 1 not." in done.stdout, done.stderr
+        planned = site.burst("plan", "--json").stdout
+        assert "the instance runs no jobs of guests, on any node: [exec] imp is not" in planned
+        doctor = " ".join(site.burst("doctor").stdout.split())
+        assert "and [exec] imp is not set: the instance runs no jobs of theirs" in doctor
+        own = site.owner.flux("submit", "-N3", "-n3", "--urgency=20", "--setattr=burstable", "true")
+        assert "2 jobs selected, 1 given, 1 not." in site.burst("run").stdout
+        site.owner.flux("job", "attach", own)
+
+
 def test_an_isolated_burst_is_not_for_a_guests_job(site: Site, tmp_path: Path) -> None:
     job = site.guest.flux("submit", "-N3", "--setattr=burstable", "id")
     isolated = site.owner.home / "isolated.toml"

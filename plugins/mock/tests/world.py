@@ -21,6 +21,7 @@ from fluxburst import Burst, BurstParameters, BurstPlugin, NodeType
 from fluxburst.handles.embedded import EMBEDDED, EmbeddedInstance
 from fluxburst.handles.protocol import Changes, Run
 from fluxburst.housekeeping import Housekeeping
+from fluxburst.identity import Users, only_this_user
 from fluxburst.jobs import ACTIVE, Job, JobState, Mark
 from fluxburst.nodes import Node
 from fluxburst.queues import Queue
@@ -139,6 +140,9 @@ class RemoteInstance:
 
     def check_owner(self, *, to_act: bool = False) -> None:
         """Whoever made it owns it."""
+
+    def users(self) -> Users:
+        return only_this_user()
 
     def scheduler(self) -> Scheduler:
         return EMBEDDED

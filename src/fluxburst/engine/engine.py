@@ -30,6 +30,7 @@ from fluxburst.engine.vetting import Vetting
 from fluxburst.engine.waiting import Waiting
 from fluxburst.errors import BurstErrors, FluxburstError, LedgerError, PatienceError
 from fluxburst.handles.protocol import Instance
+from fluxburst.identity import only_this_user
 from fluxburst.jobs import Job
 from fluxburst.ledger import LedgerPlace
 from fluxburst.ledger.entries import Entry
@@ -83,6 +84,7 @@ class Engine:
         self._kept: set[str] = set()
         self._unusable: set[str] = set()
         self._queues: Mapping[str, Queue] = {}
+        self._users = only_this_user()
         self._unwritable = False
         self.lanes = Lanes(instance.wake)
         self.backlog = backlog_of(instance)
@@ -175,9 +177,9 @@ class Engine:
         self.backlog.refresh(self.records.ledger)
         self._waiting.look()
         self.backlog.changed |= self._waiting.over() & self.backlog.jobs.keys()
-        queues = self._instance.queues()
-        if queues != self._queues:  # Flux posts no event when a queue is stopped or started
-            self._queues = queues
+        queues, users = self._instance.queues(), self._instance.users()
+        if (queues, users) != (self._queues, self._users):  # of which Flux posts no event
+            self._queues, self._users = queues, users
             self.agenda.start_over()
 
     # --- what holds plans back -------------------------------------------------------------
@@ -216,6 +218,7 @@ class Engine:
             lives=self._spans.lives(live),
             name_of=ledger.free_name,
             queues=self._queues,
+            users=self._users,
         )
 
     def _cooling(self, now: float) -> Mapping[tuple[str, str], str]:

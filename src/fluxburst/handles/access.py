@@ -11,8 +11,10 @@ import errno
 import os
 import pwd
 
+from fluxburst import flux_config
 from fluxburst.errors import NotOwnerError
 from fluxburst.handles.rpc import Requests
+from fluxburst.identity import Users
 
 OWNER = 1
 """``FLUX_ROLE_OWNER``, a bit of ``rolemask``."""
@@ -45,6 +47,21 @@ def check_owner(requests: Requests, *, to_act: bool = False) -> None:
     # As the broker knows the user, who may have come from another host.
     if owner != str(answer["userid"]):
         raise NotOwnerError(_to_act(owner))
+
+
+def read_users(requests: Requests) -> Users:
+    """Return whose jobs an instance takes and runs, by its configuration.
+
+    Raises:
+        OSError: if it does not answer.
+    """
+    owner = requests.ask("attr.get", {"name": "security.owner"})
+    config = requests.ask("config.get", {})
+    return Users(
+        int(owner["value"]),
+        allows_guests=flux_config.allows_guests(config),
+        runs_guests=flux_config.has_imp(config),
+    )
 
 
 def refused(error: OSError) -> NotOwnerError | None:

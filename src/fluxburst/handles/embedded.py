@@ -24,6 +24,7 @@ from fluxburst.handles.placing import Allocation, Share, give_back, place, take
 from fluxburst.handles.protocol import NODE_FAILURE, Changes, Run
 from fluxburst.handles.queue_table import QueueTable
 from fluxburst.housekeeping import Housekeeping
+from fluxburst.identity import Users, only_this_user
 from fluxburst.jobs import (
     ACTIVE,
     PENDING,
@@ -109,11 +110,13 @@ class EmbeddedInstance:
         pace: float = 0.0,
         housekeeping: float = 0.0,
         scheduler: Scheduler = EMBEDDED,
+        users: Users | None = None,
     ) -> None:
         recording = recording or Recording(())
         self._name = name
         self._pace = pace
         self._scheduler = scheduler
+        self._users = users or only_this_user()
         self._queues = QueueTable(queues or {})
         self._house: House[Share] = House(housekeeping)
         self._records = {job.id: _Record(Job(job)) for job in recording.jobs}
@@ -194,6 +197,10 @@ class EmbeddedInstance:
     def scheduler(self) -> Scheduler:
         """Return the rules that it was given."""
         return self._scheduler
+
+    def users(self) -> Users:
+        """Return whose jobs it takes and runs: by default everybody's."""
+        return self._users
 
     @_locked
     def queues(self) -> Mapping[str, Queue]:

@@ -34,6 +34,7 @@ from fluxburst.handles.protocol import NODE_FAILURE, Changes, Run
 from fluxburst.handles.rpc import ANY_NODE, Channel, Requests
 from fluxburst.handles.scheduler import read_scheduler
 from fluxburst.housekeeping import Housekeeping
+from fluxburst.identity import Users
 from fluxburst.jobs import (
     ACTIVE,
     PENDING,
@@ -256,6 +257,11 @@ class LiveInstance:
         """
         with self._asking("who its owner is") as requests:
             access.check_owner(requests, to_act=to_act)
+
+    def users(self) -> Users:
+        """Return whose jobs its configuration has it take and run."""
+        with self._asking("whose jobs it runs") as requests:
+            return access.read_users(requests)
 
     def scheduler(self) -> Scheduler:
         """Return the rules of the module that provides the service ``sched`` (RFC 27)."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fluxburst.housekeeping import Housekeeping
+from fluxburst.identity import Users
 from fluxburst.jobs import ACTIVE, Job, JobState, Mark
 from fluxburst.nodes import Node
 from fluxburst.queues import Queue
@@ -118,6 +119,10 @@ class Instance(Protocol):
         Raises:
             NotOwnerError: if it has not, or is not.
         """
+        ...
+
+    def users(self) -> Users:
+        """Return whose jobs it takes and runs, as it is configured now."""
         ...
 
     def scheduler(self) -> Scheduler:

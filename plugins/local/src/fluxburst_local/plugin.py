@@ -109,10 +109,6 @@ class LocalBurst(ElasticPlugin):
         """Check that output of isolated jobs can be kept, and that Slurm allows the time limit."""
         if self.isolated:
             yield output_finding(self.params.output_dir)
-        elif self.params.config_dir is not None and flux_config.lacks_imp(
-            flux_config.read(self.directory / "config")
-        ):
-            yield Finding("warning", flux_config.NO_IMP, "set imp in the table [exec]")
         if self.params.launcher == "slurm" and isinstance(self.launcher, SlurmLauncher):
             try:
                 self.launcher.check_time()
