@@ -12,7 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fluxburst import Burst, BurstParameters, BurstPlugin, BurstState, FluxBurst, Job, NodeType
+from fluxburst import (
+    Burst,
+    BurstParameters,
+    BurstPlugin,
+    BurstState,
+    FluxBurst,
+    Job,
+    NodeType,
+    hookimpl,
+)
 from fluxburst.burst_names import prefix_of, tag_of
 from fluxburst.config import Config
 from fluxburst.handles.embedded import EmbeddedInstance
@@ -137,6 +146,33 @@ class Apart(Elsewhere):
 
     def list_bursts(self) -> Collection[str]:
         return list(self.there)
+
+
+class Stubborn(EmbeddedInstance):
+    """An instance whose scheduler starts nothing, for a reason that nobody knows of."""
+
+    starts = False
+    skew = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.skew
+
+    def _schedule(self) -> None:
+        if self.starts:
+            super()._schedule()
+
+
+class Told:
+    """Notes what observers are told of jobs that did not start."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[list[int], str, str]] = []
+
+    @hookimpl
+    def fluxburst_jobs_not_started(
+        self, jobs: Sequence[Job], plugin: BurstPlugin, burst: str
+    ) -> None:
+        self.events.append(([job.id for job in jobs], plugin.name, burst))
 
 
 def spec(

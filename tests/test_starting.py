@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Apart, Joining, client_on, spec
+from support import Apart, Joining, Stubborn, Told, client_on, spec
 
-from fluxburst import BurstPlugin, BurstState, FluxBurst, Job, NodeType, hookimpl, story
+from fluxburst import BurstState, FluxBurst, NodeType, story
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.plan import Decision, Outcome
 from fluxburst.policy import Lifetimes, Policy, Timeouts
@@ -18,33 +17,6 @@ from fluxburst.quantities import Duration
 
 LATE = 320.0
 POLICY = Policy(lifetimes=Lifetimes(idle_timeout=Duration(120.0)))
-
-
-class Stubborn(EmbeddedInstance):
-    """An instance whose scheduler starts nothing, for a reason that nobody knows of."""
-
-    starts = False
-    skew = 0.0
-
-    def now(self) -> float:
-        return super().now() + self.skew
-
-    def _schedule(self) -> None:
-        if self.starts:
-            super()._schedule()
-
-
-class Told:
-    """What observers are told."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[list[int], str, str]] = []
-
-    @hookimpl
-    def fluxburst_jobs_not_started(
-        self, jobs: Sequence[Job], plugin: BurstPlugin, burst: str
-    ) -> None:
-        self.events.append(([job.id for job in jobs], plugin.name, burst))
 
 
 class World:

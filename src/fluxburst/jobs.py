@@ -40,8 +40,8 @@ class Mark:
 
     Attributes:
         plugin: The plugin's name.
-        burst: The burst's name; empty for a job that fits on nodes that are free already, and for
-            a plugin that does not name its bursts.
+        burst: The burst's name, or one that stands for what a plugin does not name; empty for a
+            job that fits on nodes that are free already, and where it is not known.
         queue: The queue it was taken from, where the plugin has one of its own; else empty.
         urgency: The urgency it had, where it is held here because it runs in an isolated burst;
             else None.

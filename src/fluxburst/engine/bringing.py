@@ -29,6 +29,7 @@ from fluxburst.errors import (
     QuotaError,
     RequestError,
 )
+from fluxburst.facts import sizes_bursts
 from fluxburst.jobs import Job, Mark
 from fluxburst.ledger import Breaker
 from fluxburst.lifespans import Lifespans, type_of, why_not_renewable
@@ -70,6 +71,7 @@ class Intent:
         refused: What a limit does not allow any more; ``error`` says which.
         jobs: The jobs that it is given.
         marks: The marks that they get.
+        stand_in: What stands for bursts that the plugin sizes itself, until it tells of them.
     """
 
     plugin: BurstPlugin
@@ -77,6 +79,7 @@ class Intent:
     refused: Sequence[Burst]
     jobs: Mapping[int, Job]
     marks: Mapping[int, Mark]
+    stand_in: Burst | None
 
 
 class Bringer:
@@ -158,8 +161,13 @@ class Bringer:
             offered.pop(jobid)
         burst_of = {job: name for job, name in plan.riding.items() if job in offered}
         burst_of.update({job: b.name for b in reserved for job in b.jobs})
+        stand_in = None
+        if offered and not reserved and type(plugin).run is not BurstPlugin.run:
+            stand_in = self._stand_in(plugin, offered)
+        if stand_in and sizes_bursts(plugin):
+            burst_of = dict.fromkeys(offered, stand_in.name)
         marks = self._giver.place(plugin, offered, burst_of)
-        return Intent(plugin, reserved, refused, offered, marks)
+        return Intent(plugin, reserved, refused, offered, marks, stand_in)
 
     def _start(self, intent: Intent) -> None:
         plugin = intent.plugin
@@ -169,12 +177,11 @@ class Bringer:
         wanted = [burst for burst in intent.bursts if not jobs.keys().isdisjoint(burst.jobs)]
         for burst in intent.bursts:
             if burst not in wanted:
-                self._drop(plugin, burst, "none of its jobs could be given to it")
-        stand_in = None
-        if jobs and not intent.bursts and type(plugin).run is not BurstPlugin.run:
-            stand_in = self._stand_in(plugin, jobs)
+                self._drop(plugin, burst, _NO_JOBS)
         if jobs:
-            self._call(plugin, BurstRequest(tuple(wanted), jobs), stand_in)
+            self._call(plugin, BurstRequest(tuple(wanted), jobs), intent.stand_in)
+        elif intent.stand_in is not None:
+            self._end_stand_in(intent.stand_in, _NO_JOBS)
 
     def _reserve(
         self, plugin: BurstPlugin, bursts: Sequence[Burst], jobs: Mapping[int, Job]
@@ -232,6 +239,10 @@ class Bringer:
         self._records.request(burst)
         return burst
 
+    def _end_stand_in(self, stand_in: Burst, why: str) -> None:
+        ended = replace(stand_in, state=BurstState.ENDED)
+        self._records.ledger.record(ended, self._records.now(), why)
+
     def _drop(self, plugin: BurstPlugin, burst: Burst, why: str) -> None:
         """Record that a burst was not asked for after all."""
         self._records.record(plugin, replace(burst, state=BurstState.ENDED), why)
@@ -288,6 +299,9 @@ class Bringer:
             self._records.sync(plugin, names_of(done))
             self._records.created(done)
             self._settle_stand_in(plugin, stand_in, done, error)
+            of = _named_for(request.jobs, done) if done and not request.bursts else {}
+            marks = self._giver.name_bursts(plugin, of)
+        self._giver.mark(marks)
         for burst in request.bursts:
             if burst.name not in begun:
                 self._missing(plugin, burst, error)
@@ -379,7 +393,7 @@ class Bringer:
     ) -> None:
         if stand_in is None:
             return
-        if error is None:
+        if error is None and not done:  # others close it once they are ready
             self._records.ledger.set_breaker(Breaker(plugin.name, ""))
         if error is not None:
             state, why = BurstState.FAILED, str(error)
@@ -433,6 +447,19 @@ class Bringer:
     def _failed(self, plugin: BurstPlugin, error: FluxburstError) -> None:
         self.outcome.errors.append(error)
         self._hooks.phase_failed("run", plugin, error)
+
+
+_NO_JOBS = "none of its jobs could be given to it"
+
+
+def _named_for(jobs: Collection[int], bursts: Sequence[Burst]) -> dict[int, str]:
+    """Return for which of the bursts that a plugin sized itself each job waits; empty if unknown.
+
+    That is the one which says that it is for that job, or the only one.
+    """
+    only = bursts[0].name if len(bursts) == 1 else ""
+    told = {jobid: burst.name for burst in bursts for jobid in burst.jobs}
+    return {jobid: told.get(jobid, only) for jobid in jobs}
 
 
 def _may_fit_elsewhere(error: FluxburstError) -> bool:

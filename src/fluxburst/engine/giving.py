@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from fluxburst.breakers import failed
 from fluxburst.bursts import Burst
@@ -125,6 +126,28 @@ class Giver:
         for job in given.values():
             self._hooks.job_scheduled(job, plugin)
         return given
+
+    def name_bursts(self, plugin: BurstPlugin, bursts: Mapping[int, str]) -> dict[int, Mark]:
+        """Record for which bursts jobs wait, where their plugin tells once it was given them.
+
+        Args:
+            plugin: The plugin; jobs that it does not have any more are left out.
+            bursts: The names of the bursts, by job.
+
+        Returns:
+            The marks that :meth:`mark` is to put on the jobs.
+        """
+        marks = {
+            jobid: replace(mark, burst=bursts[jobid])
+            for jobid in bursts
+            if (mark := self._backlog.marks.get(jobid)) and mark.plugin == plugin.name
+        }
+        self._records.ledger.name_bursts({jobid: mark.burst for jobid, mark in marks.items()})
+        return marks
+
+    def mark(self, marks: Mapping[int, Mark]) -> None:
+        """Mark jobs as they are recorded."""
+        self._backlog.set_marks(marks)
 
     def mark_again(self, marks: Mapping[int, Mark], errors: list[FluxburstError]) -> None:
         """Write the memos of assigned jobs anew, and move those that were not moved yet.

@@ -8,19 +8,21 @@ another way may be open. Causes that are known beforehand are reasons in the pla
 
 from __future__ import annotations
 
+import enum
 import logging
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from fluxburst.bursts import Burst, BurstState
 from fluxburst.constraints import compiled
 from fluxburst.engine.backlog import Backlog
 from fluxburst.engine.giving import Giver
-from fluxburst.engine.records import Records
+from fluxburst.engine.records import Records, is_stand_in
 from fluxburst.engine.waiting import Waiting
 from fluxburst.errors import JobspecError
-from fluxburst.facts import may_be_isolated
+from fluxburst.facts import may_be_isolated, sizes_bursts
 from fluxburst.fitting import fits_now
 from fluxburst.fluids import format_f58
 from fluxburst.handles.protocol import Instance
@@ -36,7 +38,25 @@ from fluxburst.reading import as_read_by
 from fluxburst.scheduling import Scheduler
 from fluxburst.setbacks import NOT_STARTED, some_of
 
-_UNSEEN = "although its burst is said to be ready: no node of that is seen to be up, or used"
+
+class Why(str, enum.Enum):
+    """Why a job could have started: what is said of one that has not."""
+
+    FITS = (
+        "although nodes that it fits on are free: jobs ahead of it, or a reservation, may hold them"
+    )
+    UNSEEN = "although its burst is said to be ready: no node of that is seen to be up, or used"
+    UNTOLD = "although its plugin has answered, which does not say what it brought up"
+    IDLE = "although nothing runs on the nodes of its burst: it may not fit on them"
+
+
+class Stuck(NamedTuple):
+    """A job that could have started."""
+
+    job: Job
+    mark: Mark
+    why: Why
+
 
 MOST_SECONDS = 5.0
 """How often is looked, at most."""
@@ -77,8 +97,8 @@ class Starting:
         self._giver = giver
         self._waiting = waiting
         self.policy = policy
-        self._since: dict[int, float] = {}
-        self._unseen: frozenset[str] = frozenset()
+        self._since: dict[tuple[int, Why], float] = {}
+        self._sizing: set[str] = set()
         self._has_looked = False
         self._next = -math.inf
 
@@ -93,23 +113,30 @@ class Starting:
         if now < self._next:
             return
         self._next = now + min(MOST_SECONDS, self.policy.timeouts.start / 10)
+        self._sizing = {name for name, one in self._plugins.items() if sizes_bursts(one)}
+        self._release_stranded()
         stuck = list(self._stuck())
         known, self._since = self._since, {}
-        for job, mark in stuck:
-            before = 0.0 if self._has_looked else self._waited(job, mark)
-            self._since[job.id] = known.get(job.id, now - before)
+        for one in stuck:
+            key = one.job.id, one.why
+            before = 0.0 if self._has_looked else self._waited(one.job, one.mark)
+            self._since[key] = known.get(key, now - before)
         self._has_looked = True
-        late = [p for p in stuck if now - self._since[p[0].id] >= self.policy.timeouts.start]
-        for plugin, burst in dict.fromkeys((mark.plugin, mark.burst) for _, mark in late):
-            theirs = [job for job, m in late if (m.plugin, m.burst) == (plugin, burst)]
-            self._release(plugin, burst, theirs)
+        late = [s for s in stuck if now - self._since[s.job.id, s.why] >= self._patience(s.why)]
+        for plugin, burst, why in dict.fromkeys((s.mark.plugin, s.mark.burst, s.why) for s in late):
+            theirs = [s.job for s in late if (s.mark.plugin, s.mark.burst) == (plugin, burst)]
+            self._release(plugin, burst, theirs, why)
 
     def next_due(self) -> float:
         """Return when a job will have waited too long, in seconds since the epoch."""
-        if not self._since:
-            return math.inf
-        left = min(self._since.values()) + self.policy.timeouts.start - self._instance.monotonic()
+        ends = [since + self._patience(why) for (_, why), since in self._since.items()]
+        left = min(ends, default=math.inf) - self._instance.monotonic()
         return self._records.now() + max(left, 0.0)
+
+    def _patience(self, why: Why) -> float:
+        """Return how long a job may take to start, in seconds; its nodes may still have to come."""
+        timeouts = self.policy.timeouts
+        return timeouts.start + (timeouts.join if why is Why.UNTOLD else 0.0)
 
     # --- the steps -------------------------------------------------------------------------
 
@@ -129,34 +156,70 @@ class Starting:
             if why := why_not_startable(job, queues):
                 self._giver.take_back(self._plugins[mark.plugin], [job.id], why)
 
-    def _stuck(self) -> Iterator[tuple[Job, Mark]]:
-        """Yield the jobs whose nodes are ready, and which fit on what is free.
+    def _release_stranded(self) -> None:
+        """Release the jobs of plugins that size bursts themselves of which nothing is there."""
+        jobs = [(job, mark) for job, mark in self._assigned() if mark.plugin in self._sizing]
+        live = [entry.burst for entry in self._records.live()] if jobs else []
+        names = {burst.name for burst in live}
+        plugins = {burst.plugin for burst in live}
+        for job, mark in jobs:
+            if mark.burst not in names if mark.burst else mark.plugin not in plugins:
+                self._giver.take_back(self._plugins[mark.plugin], [job.id], _STRANDED)
 
-        Also those of bursts that are said to be ready, and none of whose nodes is to be seen.
-        """
+    def _stuck(self) -> Iterator[Stuck]:
+        """Yield the jobs that could have started by all that is known."""
         live = [entry.burst for entry in self._records.live()]
         ready = {burst.name: burst for burst in live if burst.state is BurstState.READY}
         waiting = [(j, m) for j, m in self._assigned() if not m.burst or m.burst in ready]
         nodes = self._instance.nodes() if waiting else ()
         awaited = {mark.burst for _, mark in waiting if mark.burst}
-        self._unseen = self._without_nodes([ready[name] for name in awaited], nodes)
-        yield from (pair for pair in waiting if pair[1].burst in self._unseen)
-        waiting = [pair for pair in waiting if pair[1].burst not in self._unseen]
+        unseen = self._without_nodes([ready[name] for name in awaited], nodes)
+        fits = self._fitting(nodes)
+        for job, mark in waiting:
+            why = self._why(job, ready.get(mark.burst), mark.burst in unseen, nodes, fits)
+            if why is not None:
+                yield Stuck(job, mark, why)
+
+    def _why(
+        self,
+        job: Job,
+        burst: Burst | None,
+        unseen: bool,
+        nodes: Sequence[Node],
+        fits: Callable[[Job], bool],
+    ) -> Why | None:
+        """Return why a job could have started; None where nothing says that it could."""
+        untold = burst is not None and is_stand_in(burst, self._plugins[burst.plugin])
+        if unseen and not untold:
+            return Why.UNSEEN
+        if fits(job):
+            return Why.FITS
+        if unseen:
+            return Why.UNTOLD
+        # Of other bursts it is known that their jobs fit on them, with what else is there.
+        if burst is not None and burst.plugin in self._sizing and _nothing_runs_on(burst, nodes):
+            return Why.IDLE
+        return None
+
+    def _fitting(self, nodes: Sequence[Node]) -> Callable[[Job], bool]:
+        """Return what tells whether a job fits on what is free."""
         if not any(node.usable and (node.free_cores or node.free_gpus) for node in nodes):
-            return
+            return lambda job: False
         scheduler = self._instance.scheduler()
         if not self.policy.placement.share_nodes:
             scheduler = replace(scheduler, whole_nodes=True)
         known: dict[object, bool] = {}
-        for job, mark in waiting:
+
+        def fits(job: Job) -> bool:
             try:
                 alike = job.chunks, repr(job.constraint)
                 if alike not in known:
                     known[alike] = _fits(job, nodes, scheduler)
             except JobspecError:
-                continue
-            if known[alike]:
-                yield job, mark
+                return False
+            return known[alike]
+
+        return fits
 
     def _without_nodes(self, bursts: Collection[Burst], nodes: Sequence[Node]) -> frozenset[str]:
         """Return those of the bursts none of whose nodes is up; where none is known, nor used."""
@@ -182,19 +245,16 @@ class Starting:
             times += [self._records.now() if u.ended is None else u.ended for u in uses]
         return max(0.0, self._records.now() - max(times, default=math.inf))
 
-    def _release(self, plugin_name: str, burst: str, jobs: Sequence[Job]) -> None:
+    def _release(self, plugin_name: str, burst: str, jobs: Sequence[Job], why: Why) -> None:
         """Release jobs, and say so: this is a fault of somebody's."""
         plugin = self._plugins[plugin_name]
-        within = format_duration(self.policy.timeouts.start)
-        unseen = burst in self._unseen
-        although = _UNSEEN if unseen else "although nodes that it fits on are free"
-        held = "" if unseen else ": jobs ahead of it, or a reservation, may hold them"
-        reason = f"{NOT_STARTED}{within} {although}{held}"
+        within = format_duration(self._patience(why))
+        reason = f"{NOT_STARTED}{within} {why.value}"
         ids = [job.id for job in jobs]
         self._giver.take_back(plugin, ids, reason)
         self._waiting.note(ids)
         for jobid in ids:
-            self._since.pop(jobid, None)
+            self._since.pop((jobid, why), None)
         where = f"burst {burst}" if burst else "nodes that were free"
         _log.warning(
             "plugin %s: job %s did not start on %s within %s, %s, "
@@ -204,10 +264,19 @@ class Starting:
             some_of(map(format_f58, ids)),
             where,
             within,
-            although,
+            why.value.partition(":")[0],
             extra={"plugin": plugin_name, "burst": burst, "jobs": ids},
         )
         self._hooks.jobs_not_started(jobs, plugin, burst, reason)
+
+
+_STRANDED = "nothing is there of what its plugin brought up for it"
+
+
+def _nothing_runs_on(burst: Burst, nodes: Sequence[Node]) -> bool:
+    """Whether all nodes of a burst are there for jobs, and none has any."""
+    own = [node for node in nodes if node.hostname in burst.hostnames]
+    return len(own) >= burst.nodes > 0 and all(node.usable and node.idle for node in own)
 
 
 def _fits(job: Job, nodes: Sequence[Node], scheduler: Scheduler) -> bool:

@@ -362,6 +362,15 @@ class Ledger:
                 rows,
             )
 
+    def name_bursts(self, bursts: Mapping[int, str]) -> None:
+        """Record for which bursts jobs wait, by id, that were given away before that was known."""
+        self._reassigned.update(bursts)
+        with self.transaction():
+            self._run_many(
+                "UPDATE placements SET burst = ? WHERE job = ? AND freed IS NULL",
+                [(burst, job) for job, burst in bursts.items()],
+            )
+
     def free(self, jobs: Collection[int], at: float, reason: str) -> None:
         """Record that jobs were taken back."""
         self._reassigned.update(jobs)
