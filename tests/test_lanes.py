@@ -283,6 +283,31 @@ def test_a_plugin_that_is_stuck_is_left_alone_and_that_is_said() -> None:
         hung.release.set()
 
 
+def test_a_burst_of_a_stuck_plugin_that_does_not_join_is_one_failure() -> None:
+    class Falls(Joining):
+        release: threading.Event | None = None
+
+        def list_bursts(self) -> Collection[str]:
+            assert self.release is None or self.release.wait(LONG)
+            return super().list_bursts()
+
+    instance = wide(1)
+    silent = Falls("silent", instance, boot=1e6)
+    with client_on(instance, silent, policy=SHORT) as client:
+        a_pass(client)
+        silent.release = threading.Event()
+        instance.advance(SHORT.timeouts.join + 60.0)
+        for _ in range(5):
+            a_pass(client)
+        (entry,) = client.ledger.live("silent")
+        assert (entry.burst.state, silent.deleted) == (BurstState.ENDING, [])
+        assert "did not join within" in entry.burst.error
+        assert client.ledger.breakers()["silent", "node"].failures == 1
+        assert [p.mark for p in instance.pending_jobs()] == [None]
+        silent.release.set()
+        until(lambda: silent.deleted, client)
+
+
 def test_what_comes_of_a_creation_that_was_given_up_is_taken_down() -> None:
     instance = wide(1)
     hung, fast = Hangs("hung", instance), Elsewhere("fast")

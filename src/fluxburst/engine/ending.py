@@ -286,9 +286,9 @@ class Ender:
         plugin = self._records.plugin_of(burst)
         if plugin is None or burst.name in self._lanes.in_flight:
             return
+        self._records.record(plugin, replace(burst, state=BurstState.ENDING), reason)
         if plugin.name in self._lanes.stuck():
             return
-        self._records.record(plugin, replace(burst, state=BurstState.ENDING), reason)
         if self._records.now() >= self._retry_at.get(burst.name, -math.inf):
             self._start(plugin, [burst], everything=False)
 
