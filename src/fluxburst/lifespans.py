@@ -131,25 +131,27 @@ class Lifespans:
 
     # --- bursts that live ------------------------------------------------------------------
 
-    def limit_of(self, entry: Entry, node_type: NodeType | None) -> float:
+    def limit_of(self, entry: Entry, node_type: NodeType | None, now: float) -> float:
         """Return when a burst ends at the latest, however often its lease is renewed.
 
         The clock of the configuration runs from when it was asked for, that of its type from when
-        the provider began to bill it. In seconds since the epoch.
+        the provider began to bill it: from now where it still waits in its provider's queue. In
+        seconds since the epoch.
         """
         own = None if node_type is None else node_type.max_lifetime
         latest = entry.requested + self.lifetimes.max_lifetime
-        return latest if own is None else min(latest, entry.billed_from + own)
+        return latest if own is None else min(latest, entry.reserved_from(now) + own)
 
-    def end_of(self, entry: Entry, node_type: NodeType | None, fixed: str) -> float:
+    def end_of(self, entry: Entry, node_type: NodeType | None, now: float, fixed: str) -> float:
         """Return when a burst ends, as far as that is known; inf where it need not end.
 
         Args:
             entry: The burst.
             node_type: Its type, where its plugin has it still.
+            now: The time, in seconds since the epoch.
             fixed: Why its lease will not be renewed; empty where it will.
         """
-        latest = self.limit_of(entry, node_type)
+        latest = self.limit_of(entry, node_type, now)
         lease = entry.burst.lease_until
         return latest if lease is None or not fixed else min(latest, lease)
 

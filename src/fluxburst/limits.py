@@ -284,7 +284,7 @@ class Allowance:
         ended = [total for total in spent.ended if self._within(scope, total.owner)]
         if what == "cost":
             return sum(t.cost for t in ended) + sum(e.projected(spent.now) for e in live)
-        hours = [e.node_hours(e.billed_from, e.reserved_to(spent.now)) for e in live]
+        hours = [e.node_hours(e.reserved_from(spent.now), e.reserved_to(spent.now)) for e in live]
         return sum(total.node_hours for total in ended) + sum(hours)
 
     def _within(self, scope: Scope, owner: Owner) -> bool:
@@ -309,7 +309,7 @@ def _most_in_a_day(entries: Sequence[Entry], now: float, until: float) -> float:
 
 def cost_between(entry: Entry, start: float, end: float, now: float) -> float:
     """Return what a burst costs between two times, with what is reserved for it."""
-    start, end = max(start, entry.billed_from), min(end, entry.reserved_to(now))
+    start, end = max(start, entry.reserved_from(now)), min(end, entry.reserved_to(now))
     return entry.burst.price * entry.node_hours(start, end)
 
 

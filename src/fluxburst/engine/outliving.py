@@ -52,7 +52,7 @@ class Outliving:
     def why_too_late(self, entry: Entry, now: float) -> str:
         """Return why a burst that is still coming is given up; empty where it can go on."""
         left = self._spans.until(entry) - now
-        if math.isinf(left) or self._spans.is_queued(entry):
+        if math.isinf(left) or entry.queued:
             return ""
         found = self._first(self._waiting_for(entry), left)
         return "" if found is None else self._say(found, left)

@@ -132,7 +132,10 @@ class Records:
             exit_code=known.exit_code if burst.exit_code is None else burst.exit_code,
             output=burst.output or known.output,
         )
-        if burst.since is None and burst.state in LIVE_STATES - {BurstState.REQUESTED}:
+        costless = {BurstState.REQUESTED}
+        if entry.created is not None and entry.started is None:
+            costless |= LEAVING_STATES  # it goes without having left its provider's queue
+        if burst.since is None and burst.state in LIVE_STATES - costless:
             # The provider does not say since when it costs: then since it was asked.
             since = entry.requested if known.since is None else known.since
             burst = replace(burst, since=since)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from fluxburst.bursts import COMING_STATES, BurstState
+from fluxburst.bursts import COMING_STATES
 from fluxburst.engine.backlog import Backlog
 from fluxburst.engine.records import Records
 from fluxburst.ledger import Entry
@@ -55,12 +55,12 @@ class Spans:
 
     def limit_of(self, entry: Entry) -> float:
         """Return when a burst ends at the latest, in seconds since the epoch."""
-        return self.lifespans.limit_of(entry, self._type_of(entry))
+        return self.lifespans.limit_of(entry, self._type_of(entry), self._records.now())
 
     def end_of(self, entry: Entry) -> float:
         """Return when a burst ends as far as that is known; inf where it need not end."""
         final = self.fixed(entry) or self.refused.get(entry.burst.name, "")
-        return self.lifespans.end_of(entry, self._type_of(entry), final)
+        return self.lifespans.end_of(entry, self._type_of(entry), self._records.now(), final)
 
     def until(self, entry: Entry) -> float:
         """Return until when jobs may run on the nodes of a burst; inf for ever."""
@@ -96,18 +96,17 @@ class Spans:
         waits for its machines, the lease is kept as long as it is to be.
         """
         if not self.fixed(entry):
-            return self.lifespans.lease / 2
-        return self.lease_of(entry) - QUEUED_SECONDS if self.is_queued(entry) else -math.inf
+            return self._usual(entry) / 2
+        return self.lease_of(entry) - QUEUED_SECONDS if entry.queued else -math.inf
 
     def asked_again(self, entry: Entry) -> float:
         """Return after how many seconds it may be tried again to renew a lease."""
-        usual = self.lifespans.lease * RETRY_SHARE
+        usual = self._usual(entry) * RETRY_SHARE
         return min(usual, QUEUED_SECONDS) if self.fixed(entry) else usual
 
-    @staticmethod
-    def is_queued(entry: Entry) -> bool:
-        """Whether a burst waits for its machines in a queue of the provider."""
-        return entry.burst.state is BurstState.REQUESTED and entry.created is not None
+    def _usual(self, entry: Entry) -> float:
+        """Return how long a lease is where no job asks for another, and its type lets it be."""
+        return min(self.lifespans.lease, self.longest(entry))
 
     def _type_of(self, entry: Entry) -> NodeType | None:
         plugin = self._records.plugin_of(entry.burst)

@@ -54,20 +54,31 @@ class Entry:
         return self.ended is None
 
     @property
+    def queued(self) -> bool:
+        """Whether it waits in its provider's queue, as far as is known."""
+        return self.burst.state is BurstState.REQUESTED and self.created is not None
+
+    @property
     def billed_from(self) -> float:
         """Since when it costs; of a burst that never came up, when it was requested."""
         return self.requested if self.burst.since is None else self.burst.since
 
     def billed_to(self, now: float) -> float:
         """Return until when it has cost; one of which nothing came up has not cost."""
-        if self.ended is None:
-            return max(now, self.billed_from)
-        return self.billed_from if self.burst.since is None else max(self.ended, self.burst.since)
+        if self.burst.since is None and (self.queued or self.ended is not None):
+            return self.billed_from
+        return max(now if self.ended is None else self.ended, self.billed_from)
+
+    def reserved_from(self, now: float) -> float:
+        """Return from when money counts for it: spent, or set aside until its lease ends."""
+        waits = self.queued and self.burst.since is None
+        return max(now, self.billed_from) if waits else self.billed_from
 
     def reserved_to(self, now: float) -> float:
         """Return until when money is set aside for it: its lease, or longer if it outlived that."""
-        spent = self.billed_to(now)
-        return spent if self.ended is not None else max(spent, self.burst.lease_until or 0.0)
+        if self.ended is not None:
+            return self.billed_to(now)
+        return max(self.reserved_from(now), self.billed_to(now), self.burst.lease_until or 0.0)
 
     def node_hours(self, start: float, end: float) -> float:
         """Return how many hours its nodes take between two times that are within its life."""
@@ -79,7 +90,7 @@ class Entry:
 
     def projected(self, now: float) -> float:
         """Return what it will have cost when its lease ends; once it has ended, what it cost."""
-        return self.burst.price * self.node_hours(self.billed_from, self.reserved_to(now))
+        return self.burst.price * self.node_hours(self.reserved_from(now), self.reserved_to(now))
 
 
 @dataclass(frozen=True)
