@@ -76,6 +76,7 @@ delete = 180.5
 list = "500ms"
 output = "2m"
 start = "3m"
+request = "inf"
 
 [breakers]
 failures = 5
@@ -127,7 +128,7 @@ node_hours = 10
 def test_every_key_of_every_table_is_taken(load: Load) -> None:
     assert load(EVERYTHING) == Policy(
         Lifetimes(7200, 600, 60, 86400, 90, 300, "lead[0-3],gpu7", 180, 14400),  # type: ignore[arg-type]
-        Timeouts(60, 120, 180.5, 0.5, 120, 180),  # type: ignore[arg-type]
+        Timeouts(60, 120, 180.5, 0.5, 120, 180, math.inf),  # type: ignore[arg-type]
         Breaking(5, 30, 1800),  # type: ignore[arg-type]
         Watching(60, 0, 7, 86400),  # type: ignore[arg-type]
         Limits(

@@ -88,12 +88,13 @@ class Timeouts:
 
     Attributes:
         create: For asking the provider for a burst.
-        join: From then until all its nodes are up in the instance.
+        join: From when the provider brings it up until all its nodes are up in the instance.
         delete: For taking a burst down, once it is drained.
         list: For saying which bursts exist.
         output: For how long the output of a job that has ended in an isolated burst is fetched
             again where that fails; its burst is kept as long.
         start: For jobs to start on nodes that are ready and free; then they are released.
+        request: For how long a burst may wait in its provider's queue; inf for ever.
     """
 
     create: Duration = Duration(600.0)
@@ -102,6 +103,7 @@ class Timeouts:
     list: Duration = Duration(60.0)
     output: Duration = Duration(300.0)
     start: Duration = Duration(300.0)
+    request: Duration = Duration(86400.0)
 
     def __post_init__(self) -> None:
         _check_durations(self, above_zero=True)

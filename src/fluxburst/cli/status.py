@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from fluxburst.bursts import BurstState
 from fluxburst.cli.app import Command, Settings, settings_of
 from fluxburst.cli.complaints import printable
 from fluxburst.cli.output import (
@@ -155,7 +156,7 @@ def _row(entry: Entry, now: Status) -> tuple[object, ...]:
         burst.name,
         burst.plugin,
         burst.node_type or "-",
-        Text(burst.state.value, style=STATE_STYLES.get(burst.state, "yellow")),
+        Text(_state(entry, now.at), style=STATE_STYLES.get(burst.state, "yellow")),
         f"{burst.joined}/{burst.nodes}",
         len(burst.jobs),
         idle,
@@ -164,6 +165,14 @@ def _row(entry: Entry, now: Status) -> tuple[object, ...]:
         f"{entry.cost(now.at):.2f}",
         burst.error or entry.reason,
     )
+
+
+def _state(entry: Entry, now: float) -> str:
+    """Return a burst's state; of one that is only requested, for how long it has been."""
+    state = entry.burst.state
+    if state is not BurstState.REQUESTED:
+        return str(state.value)
+    return f"{state.value} for {format_duration(round(max(0.0, now - entry.requested)))}"
 
 
 def _until(when: float | None, now: float, *, armed: bool) -> str:

@@ -104,6 +104,7 @@ class Looker:
         self._lanes = lanes
         self.policy = policy
         self._outliving = Outliving(backlog, spans)
+        self._answering: set[str] = set()
         self.errors: list[FluxburstError] = []
 
     # --- what a pass asks for --------------------------------------------------------------
@@ -141,8 +142,11 @@ class Looker:
             if plugin is None or entry.burst.name in self._lanes.in_flight:
                 continue
             burst = _joined(plugin.bursts.get(entry.burst.name, entry.burst), up)
-            if burst.state in COMING_STATES and self._too_slow(entry):
-                self._failed(plugin, replace(burst, error=self._too_slow(entry)))
+            if why := self._waits_too_long(entry, burst):
+                late = BurstError(why, plugin=plugin.name, burst=burst.name)
+                self._refused(plugin, replace(burst, error=why), late)
+            elif burst.state in COMING_STATES and (why := self._too_slow(entry)):
+                self._failed(plugin, replace(burst, error=why))
             elif burst != entry.burst:
                 self._records.record(plugin, burst)
 
@@ -167,11 +171,13 @@ class Looker:
         def settle(answer: Answer) -> None:
             error = answer.exception()
             if error is None:
+                self._answering.add(plugin.name)
                 now = plugin.bursts
                 changed = {n for n in {*now, *before} if now.get(n) != before.get(n)}
                 seen = self._vetted(plugin, answer.result())
                 then(plugin, replace(seen, changed=frozenset(changed)))
             elif isinstance(error, Exception):  # a provider's library may raise anything
+                self._answering.discard(plugin.name)
                 self._cannot(plugin, as_burst_error(error, plugin.name))
             else:
                 raise error
@@ -216,6 +222,7 @@ class Looker:
             return None
 
     def _silent(self, plugin: BurstPlugin, why: str) -> None:
+        self._answering.discard(plugin.name)
         self._cannot(plugin, PatienceError(why, plugin=plugin.name))
 
     def _cannot(self, plugin: BurstPlugin, error: BurstError) -> None:
@@ -450,6 +457,21 @@ class Looker:
     def _busy(self, burst: Burst) -> bool:
         ranks = self._records.ranks_of([burst])[burst.name]
         return bool(ranks and self._instance.jobs_on(ranks))
+
+    def _waits_too_long(self, entry: Entry, burst: Burst) -> str:
+        """Return why a burst is given up that waits in its provider's queue; empty where it stays.
+
+        While its plugin does not answer, nothing is known of it: it may have come up.
+        """
+        limit, waited = self.policy.timeouts.request, self._records.now() - entry.requested
+        waits = burst.state is BurstState.REQUESTED and burst.plugin in self._answering
+        if not waits or waited <= limit:
+            return ""
+        last = f": {burst.error}" if burst.error else ""
+        return (
+            f"it waited in its provider's queue for {format_duration(round(waited))}, and request "
+            f"in [timeouts] is {format_duration(limit)}{last}"
+        )
 
     def _too_slow(self, entry: Entry) -> str:
         limit, now = self.policy.timeouts.join, self._records.now()
