@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 
 
 class BurstState(str, enum.Enum):
-    """Where a burst is in its life. A burst only moves down this list."""
+    """Where a burst is in its life.
+
+    A burst only moves down this list, save for one that has ended and is listed by its plugin all
+    the same: it is ``ENDING`` again.
+    """
 
     REQUESTED = "requested"
     """Planned; nothing has been asked of the provider yet."""
