@@ -72,7 +72,7 @@ def in_the_future(burst: Burst) -> Burst:
         (changed(state="ready"), "whose state is not a BurstState: 'ready'"),
         (changed(nodes="three"), "whose nodes is not a number of nodes: 'three'"),
         (changed(nodes=-3), "whose nodes is not a number of nodes: -3"),
-        (changed(nodes=1002), "answered that it has 1002 nodes, and 2 were asked for"),
+        (changed(nodes=1002), "answered that it has 1002 nodes, more than the 2 asked for"),
         (changed(error=None), "whose error is not text: None"),
         (changed(hostnames=["a", "b"]), "whose hostnames is not a tuple of text"),
         (changed(since="today"), "whose since is not a time in seconds since the epoch: 'today'"),

@@ -144,7 +144,7 @@ def test_an_instance_that_cannot_grow_is_named_by_doctor(tmp_path: Path) -> None
         del instance
     (finding, *_) = [one.finding for one in found if one.check == "bursts"]
     assert finding.level == "warning"
-    assert "no burst can join this instance: each of its 1 nodes is up" in finding.what
+    assert "no burst can join this instance: all of it is up (1 node)" in finding.what
     assert "fluxburst local init DIR --burst-nodes N" in finding.advice
 
 

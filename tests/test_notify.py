@@ -467,7 +467,7 @@ def test_a_slow_target_holds_nobody_up_and_the_oldest_events_are_dropped(
         target.go.set()
     assert [event["error"] for event in target.events] == ["0", "8", "9", "10"]
     assert "events come faster" in caplog.text
-    assert "7 events were dropped" in caplog.text
+    assert "dropped so far: 7 events" in caplog.text
 
 
 def test_closing_gives_a_target_that_hangs_up(
@@ -479,7 +479,7 @@ def test_closing_gives_a_target_that_hangs_up(
         no_plugin_fails(notifier, client, str(number))
     until(lambda: len(target.posted) == 1)
     notifier.close(timeout=0.1)
-    assert "3 events were not sent in time" in caplog.text
+    assert "lost, as not sent in time: 3 events" in caplog.text
     target.go.set()
     notifier.close()
     assert len(target.posted) == 1

@@ -564,7 +564,7 @@ def test_what_keeps_a_job_of_several_parts_out_is_said() -> None:
     packer = Packer([SMALL, GPU], Pool(), {})
     for parts, why in (
         ([Chunk(1, 1), Chunk(1, 9)], "no node type has room for 9 cores on one node"),
-        ([Chunk(1, 1, memory=1), Chunk(1, 99, gpus=1)], "room for 99 cores, 1 GPUs on one node"),
+        ([Chunk(1, 1, memory=1), Chunk(1, 99, gpus=1)], "room for 99 cores, 1 GPU on one node"),
         ([Chunk(1, 8), Chunk(1, 4, gpus=5)], "room for 4 cores, 5 GPUs on one node"),
     ):
         assert why in packer.pack(demands(parts)).unplaced[0]
@@ -723,7 +723,7 @@ def test_where_limits_bind_the_queue_decides_and_not_the_size() -> None:
 
 def test_a_plugin_without_node_types_places_nothing() -> None:
     packing = Packer([], Pool(), {}).pack(demands(Chunk(1, 1)))
-    assert "no node type has room for 1 cores" in packing.unplaced[0]
+    assert "no node type has room for 1 core" in packing.unplaced[0]
 
 
 def test_what_does_not_fit_is_said_in_every_dimension() -> None:

@@ -537,7 +537,7 @@ def test_what_a_provider_would_not_supply_is_not_asked_for_again_at_once_and_tha
         client.run_burst()
     assert [job.id for job in client.run_burst()] == [1]
     (reason,) = client.plan().decisions[0].reasons
-    assert "it failed 1 times in a row, last with: plugin cloud" in reason
+    assert "it failed 1 time in a row, last with: plugin cloud" in reason
     assert "it will never start" in reason
     assert len(cloud.created) == 1
     instance.advance(3600.0)

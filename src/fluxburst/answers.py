@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from fluxburst.bursts import COMING_STATES, LEAVING_STATES, Burst, BurstState
 from fluxburst.errors import BurstError
+from fluxburst.quantities import counted
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", re.ASCII)
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?", re.ASCII)
@@ -50,7 +51,8 @@ def check_burst(answer: object, asked: Burst, what: str) -> Burst:
         raise BurstError(f"{what} answered a burst whose {field} {problem}: {_short(value)}")
     if asked.nodes and answer.nodes > asked.nodes:
         raise BurstError(
-            f"{what} answered that it has {answer.nodes} nodes, and {asked.nodes} were asked for"
+            f"{what} answered that it has {counted(answer.nodes, 'node')}, more than the "
+            f"{asked.nodes} asked for"
         )
     # Money is set aside up to the lease that was asked for: the service ends it then, if not it.
     lease = answer.lease_until
@@ -146,7 +148,7 @@ def _problems_of_hosts(burst: Burst) -> Iterable[tuple[str, str]]:
         yield "hostnames", "names a host twice"
     # Of what failed, the size may not be known any more; the hosts are those that are left.
     elif len(hosts) > burst.nodes and burst.state is not BurstState.FAILED:
-        yield "hostnames", f"are more than its {burst.nodes} nodes"
+        yield "hostnames", f"are more than its {counted(burst.nodes, 'node')}"
 
 
 def _is_hostname(name: str) -> bool:

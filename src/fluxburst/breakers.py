@@ -13,7 +13,7 @@ from dataclasses import replace
 from fluxburst.bursts import COMING_STATES
 from fluxburst.ledger.entries import Breaker, Entry
 from fluxburst.policy import Breaking
-from fluxburst.quantities import format_duration
+from fluxburst.quantities import counted, format_duration
 
 JITTER = 0.25
 """By which part of itself a back-off is longer or shorter, so that not all come back at once."""
@@ -70,4 +70,4 @@ def tried_types(
 
 
 def _times(breaker: Breaker) -> str:
-    return f"it failed {breaker.failures} times in a row, last with: {breaker.error}"
+    return f"it failed {counted(breaker.failures, 'time')} in a row, last with: {breaker.error}"

@@ -55,7 +55,7 @@ from fluxburst.limits import Allowance, Ceiling, Spent
 from fluxburst.names import known_name
 from fluxburst.nodes import NodeType, check_node_types
 from fluxburst.plugins import BurstPlugin, Finding
-from fluxburst.quantities import format_duration
+from fluxburst.quantities import counted, format_duration
 from fluxburst.queues import Queue
 from fluxburst.remaining import install_advice, names_there
 from fluxburst.state_checks import check_absent, check_directory
@@ -262,7 +262,8 @@ class Doctor:
         entries = ledger.entries()
         live = sum(entry.live for entry in entries)
         where = ledger.path or "in memory"
-        yield ok(f"{where} is read: schema {ledger.schema}, {len(entries)} bursts, {live} live")
+        bursts = counted(len(entries), "burst")
+        yield ok(f"{where} is read: schema {ledger.schema}, {bursts}, {live} live")
 
     def _check_holder(self) -> Iterator[Finding]:
         directory = self._there.state_dir
@@ -287,7 +288,7 @@ class Doctor:
         times = [step.at for step in self._ledger.transitions()]
         back = [a for a, b in itertools.pairwise(times) if a - b > CLOCK_SECONDS]
         if back:
-            text = f"the clock went back {len(back)} times, last at {_time(back[-1])}"
+            text = f"the clock went back {counted(len(back), 'time')}, last at {_time(back[-1])}"
             yield warning(f"as the ledger shows, {text}", advice)
         yield ok(f"it is {_time(now)}")
         if not self._reached:
@@ -325,7 +326,7 @@ class Doctor:
     def _check_list(self, plugin: BurstPlugin) -> Iterator[Finding]:
         seconds = self._there.policy.timeouts.list
         names = _within(seconds, "list_bursts()", lambda: names_there(plugin))
-        yield ok(f"it lists {len(names)} bursts")
+        yield ok(f"it lists {counted(len(names), 'burst')}")
         recorded = {entry.burst.name for entry in self._ledger.live(plugin.name)}
         ours = {name for name in names if is_ours(self._ledger, plugin, name)}
         if ours - recorded:
@@ -465,7 +466,8 @@ class Doctor:
         breakers = self._ledger.breakers().values()
         closed_until = [b for b in breakers if b.retry_at is not None and now < b.retry_at]
         for breaker in closed_until:
-            what = f"{breaker.plugin}/{breaker.node_type} failed {breaker.failures} times in a row"
+            times = counted(breaker.failures, "time")
+            what = f"{breaker.plugin}/{breaker.node_type} failed {times} in a row"
             again = f"it is tried again by itself from {_time(breaker.retry_at or now)}"
             yield warning(f"{what}, last with: {breaker.error}", f"mend the cause; {again}")
         if not closed_until:

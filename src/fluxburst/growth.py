@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fluxburst.client import FluxBurst
 from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.quantities import counted
 
 
 def why_it_cannot_grow(client: FluxBurst) -> str:
@@ -24,8 +25,9 @@ def why_it_cannot_grow(client: FluxBurst) -> str:
     if not nodes or not all(node.up for node in nodes):
         return ""
     return (
-        f"no burst can join this instance: each of its {len(nodes)} nodes is up, and Flux takes no "
-        "others than those that it was started with; it refuses jobs that need more at once"
+        f"no burst can join this instance: all of it is up ({counted(len(nodes), 'node')}), and "
+        "Flux takes no others than those that it was started with; it refuses jobs that need more "
+        "at once"
     )
 
 

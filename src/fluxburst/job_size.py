@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from fluxburst.jobspec import Chunk
 from fluxburst.nodes import Node, NodeType
+from fluxburst.quantities import counted
 
 
 def why_too_large(
@@ -29,8 +30,9 @@ def why_too_large(
         return ""  # there is no end to what it brings up
     wanted = sum(chunk.count for chunk in chunks if chunk.node or chunk.exclusive)
     if wanted > max(len(nodes), sum(count for _, count in most)):
-        return f"asks for {wanted} nodes, and the instance has {len(nodes)} in all (declared)"
+        asked = counted(wanted, "node")
+        return f"asks for {asked}, and the instance has {len(nodes)} in all (declared)"
     cores, there = sum(one.count * one.cores for one in chunks), sum(node.cores for node in nodes)
     if cores > max(there, sum(each * count for each, count in most)):
-        return f"asks for {cores} cores, and the instance has {there} in all (declared)"
+        return f"asks for {counted(cores, 'core')}, and the instance has {there} in all (declared)"
     return ""

@@ -10,6 +10,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
+from fluxburst.quantities import counted
+
 Event = dict[str, Any]
 
 _log = logging.getLogger(__name__)
@@ -93,7 +95,8 @@ class Outbox:
         self._thread.join(timeout)
         with self._changed:
             if self._thread.is_alive():
-                _log.warning("%d events were not sent in time, and are lost", 1 + len(self._queue))
+                lost = counted(1 + len(self._queue), "event")
+                _log.warning("lost, as not sent in time: %s", lost)
             self._queue.clear()
 
     def _append(self, event: Event) -> None:
@@ -130,7 +133,7 @@ class Outbox:
                 if self._queue:
                     return self._queue.popleft()
                 if self._overflowing:
-                    _log.warning("%d events were dropped so far", self.dropped)
+                    _log.warning("dropped so far: %s", counted(self.dropped, "event"))
                     self._overflowing = False
                 if self._closed:
                     return None

@@ -19,7 +19,7 @@ from fluxburst.limits import Allowance, Owner, Spent
 from fluxburst.nodes import NodeType
 from fluxburst.policy import Limits
 from fluxburst.pool import Held, Pool, Taking, commit, place, take, units_that_fit
-from fluxburst.quantities import format_bytes
+from fluxburst.quantities import counted, format_bytes
 from fluxburst.supply import Candidates, Opened, Supply
 
 
@@ -433,8 +433,8 @@ def _why_not(chunk: Chunk, wanted: int, units: int, supplies: Sequence[Supply]) 
     want = ", ".join(
         text
         for text in (
-            f"{chunk.cores} cores",
-            chunk.gpus and f"{chunk.gpus} GPUs",
+            counted(chunk.cores, "core"),
+            chunk.gpus and counted(chunk.gpus, "GPU"),
             chunk.memory and format_bytes(chunk.memory),
         )
         if text

@@ -215,7 +215,7 @@ def test_init_declares_hosts_of_each_machine_type(site: Site, tmp_path: Path) ->
     )
     assert done.returncode == 0, done.stderr
     assert "2 × c2-standard-8: 4 cores, 0.417616 an hour" in done.stdout
-    assert "1 × a2-highgpu-1g: 6 cores, 1 GPUs" in done.stdout
+    assert "1 × a2-highgpu-1g: 6 cores, 1 GPU" in done.stdout
     elastic = load(directory)
     assert elastic.burst_hosts == (
         "lab-c2-standard-8-0",

@@ -603,7 +603,7 @@ def test_nodes_are_not_added_to_an_instance_that_runs_here(site: Site, init: Run
         (["--burst-nodes=1", "--port=9", "--force"], "--force, --port cannot be given with --add"),
         ([], "say how many with --burst-nodes"),
         (["--burst-hosts=burst0"], "burst0 is named twice"),
-        (["--burst-hosts=a", "--burst-nodes=2"], "2 burst nodes are asked for, and 1 hosts are"),
+        (["--burst-hosts=a", "--burst-nodes=2"], "2 burst nodes are asked for, with 1 host named"),
     ],
 )
 def test_what_cannot_be_added_is_named(
@@ -729,7 +729,7 @@ BAD_OPTIONS = [
     (["--burst-hosts=a,b", "--lead-hosts=b"], "b is named twice"),
     (
         ["--burst-hosts=a,b", "--burst-nodes=3"],
-        "3 burst nodes are asked for, and 2 hosts are named",
+        "3 burst nodes are asked for, with 2 hosts named",
     ),
     (["--burst-hosts=a_/b"], "'a_/b' is not a hostname"),
     (["--burst-hosts=,"], "at least one lead host and one burst node"),
@@ -834,7 +834,7 @@ def test_more_nodes_than_the_allocation_has_are_refused(
     problem = "4 burst nodes are asked for, and the allocation has 3 nodes besides the lead"
     assert problem in line_of(init("--burst-nodes=4"))
     in_flux(site, monkeypatch, f"{THIS_HOST},{THIS_HOST}", 0)
-    problem = "2 burst nodes are asked for, and the allocation has 1 nodes besides the lead"
+    problem = "2 burst nodes are asked for, and the allocation has 1 node besides the lead"
     assert problem in line_of(init("--burst-nodes=2"))
     assert site.listing() == {}
 

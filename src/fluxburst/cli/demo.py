@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Any
 
 import click
 from rich.console import Console, Group, RenderableType
@@ -27,7 +28,7 @@ from fluxburst.hookspecs import hookimpl
 from fluxburst.jobs import JobState
 from fluxburst.plan import Outcome, Plan
 from fluxburst.policy import Policy, Timeouts
-from fluxburst.quantities import Duration
+from fluxburst.quantities import Duration, counted
 
 PLUGIN = "mock"
 STEP_SECONDS = 120
@@ -91,7 +92,7 @@ def _client(meter: CostMeter, block: Sequence[str]) -> FluxBurst:
     return client
 
 
-def run_silently(block: Sequence[str] = ()) -> dict[str, object]:
+def run_silently(block: Sequence[str] = ()) -> dict[str, Any]:
     """Run the demo without showing it; return what came of it."""
     meter = CostMeter()
     client = _client(meter, block)
@@ -141,8 +142,8 @@ def show(out: Console, block: Sequence[str] = ()) -> None:
         out.print(_picture(client, made, meter, started))
     summary = _summary(client, made, meter)
     out.print(
-        f"\n[bold]{summary['finished']} jobs[/] that had no room here finished on "
-        f"[bold]{summary['nodes']} nodes[/] that were brought up for them, for "
+        f"\n[bold]{counted(summary['finished'], 'job')}[/] that had no room here finished on "
+        f"[bold]{counted(summary['nodes'], 'node')}[/] brought up for that, for "
         f"[bold]${summary['cost']:.2f}[/] of make-believe money. All nodes are down again."
     )
     out.print(
@@ -155,7 +156,7 @@ def _phases(made: Plan) -> Table:
     outcomes = Counter(decision.outcome for decision in made.decisions)
     nodes = sum(burst.nodes for burst in made.bursts)
     rows = [
-        ("instance", f"{len(made.decisions)} jobs pending on a Flux with one node"),
+        ("instance", f"{counted(len(made.decisions), 'job')} pending on a Flux with one node"),
         (
             "select",
             f"{len(made.selected)} flagged burstable and waiting for nodes only "
@@ -167,7 +168,7 @@ def _phases(made: Plan) -> Table:
             f"{outcomes[Outcome.ASSIGNED]} taken, {len(made.unmatched)} not: they ask for "
             "another plugin, or there is no room within the limits",
         ),
-        ("run", f"{nodes} nodes in {len(made.bursts)} bursts"),
+        ("run", f"{counted(nodes, 'node')} in {counted(len(made.bursts), 'burst')}"),
     ]
     return table("A burst, phase by phase", ["phase", "outcome"], rows)
 
@@ -194,12 +195,12 @@ def _bars(client: FluxBurst, made: Plan) -> list[RenderableType]:
         bars.add_row(
             burst.node_type,
             ProgressBar(total=len(burst.jobs), completed=done, width=40),
-            f"{done} of {len(burst.jobs)} jobs done, {running} running",
+            f"{done} of {counted(len(burst.jobs), 'job')} done, {running} running",
         )
     return [bars]
 
 
-def _summary(client: FluxBurst, made: Plan, meter: CostMeter) -> dict[str, object]:
+def _summary(client: FluxBurst, made: Plan, meter: CostMeter) -> dict[str, Any]:
     instance = client.instance
     assert isinstance(instance, EmbeddedInstance)
     now = client.now()

@@ -24,6 +24,7 @@ from fluxburst.jobs import RUNNING, URGENCY_DEFAULT, URGENCY_HOLD, Job, Mark
 from fluxburst.ledger import Breaker, Placement
 from fluxburst.manager import Manager
 from fluxburst.plugins import BurstPlugin
+from fluxburst.quantities import counted
 from fluxburst.setbacks import NOT_MOVED, moves_to, some_of
 
 _log = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ class Giver:
             left |= self._hold(plugin, jobs.keys() - left)
         given = {jobid: job for jobid, job in jobs.items() if jobid not in left}
         extra = {"plugin": plugin.name, "jobs": list(given)}
-        _log.info("plugin %s: given %d jobs", plugin.name, len(given), extra=extra)
+        _log.info("plugin %s: given %s", plugin.name, counted(len(given), "job"), extra=extra)
         plugin.jobs.update(given)
         for job in given.values():
             self._hooks.job_scheduled(job, plugin)

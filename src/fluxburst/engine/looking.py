@@ -32,7 +32,7 @@ from fluxburst.ledger import Breaker, Entry, Usage
 from fluxburst.manager import Manager
 from fluxburst.plugins import BurstPlugin, as_burst_error
 from fluxburst.policy import Policy
-from fluxburst.quantities import format_duration
+from fluxburst.quantities import counted, format_duration
 
 _log = logging.getLogger(__name__)
 
@@ -335,7 +335,7 @@ class Looker:
         if now.exit_code is not None:
             self._ended_there(plugin, now)
         elif now.nodes < burst.nodes:
-            few = f"only {now.nodes} of its {burst.nodes} nodes are there"
+            few = f"of its {counted(burst.nodes, 'node')}, {now.nodes} can be found there"
             self._broken(plugin, replace(now, error=few))
         elif now != burst:
             self._records.record(plugin, now)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from fluxburst.bursts import Burst
 from fluxburst.errors import BurstError
 from fluxburst.nodes import NodeType
+from fluxburst.quantities import counted
 
 
 def bounded(burst: Burst, types: Iterable[NodeType], began: float) -> Burst:
@@ -28,8 +29,8 @@ def bounded(burst: Burst, types: Iterable[NodeType], began: float) -> Burst:
     at_most = len(burst.hostnames) if kind is None else kind.max_nodes
     if at_most is not None and burst.nodes > at_most:
         raise BurstError(
-            f"it is said to have {burst.nodes} nodes of type {burst.node_type!r}, and is in no "
-            f"record: at most {at_most} can be",
+            f"it is said to have {counted(burst.nodes, 'node')} of type {burst.node_type!r}, and "
+            f"is in no record: at most {at_most} can be",
             plugin=burst.plugin,
             burst=burst.name,
         )

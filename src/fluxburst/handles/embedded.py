@@ -36,7 +36,7 @@ from fluxburst.jobs import (
 )
 from fluxburst.jobspec import chunks_of, task_count
 from fluxburst.nodes import Node, NodeType
-from fluxburst.quantities import Duration, parse_duration
+from fluxburst.quantities import Duration, counted, parse_duration
 from fluxburst.queues import Queue
 from fluxburst.recordings import Recording
 from fluxburst.scheduling import Scheduler
@@ -333,8 +333,8 @@ class EmbeddedInstance:
             left = waiting()
             if left and not self._step(math.inf):
                 raise InstanceError(
-                    f"{len(left)} jobs, the first being {left[0]}, will never get there: "
-                    "nothing is left to happen in the embedded instance"
+                    f"{counted(len(left), 'job')}, the first being {left[0]}, will never get "
+                    "there: nothing is left to happen in the embedded instance"
                 )
 
     def wait(self, seconds: float) -> None:

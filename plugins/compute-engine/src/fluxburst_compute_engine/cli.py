@@ -14,6 +14,7 @@ from fluxburst.cli.app import Command, settings_of
 from fluxburst.elastic import Elastic, Shape
 from fluxburst.errors import RequestError
 from fluxburst.machine_types import MachineType
+from fluxburst.quantities import counted
 from fluxburst.sets import format_hostlist
 from fluxburst_compute_engine.catalogue import machine_types
 from fluxburst_compute_engine.checks import check_name, check_parameters
@@ -94,9 +95,9 @@ def _described(elastic: Elastic, kinds: Sequence[MachineType]) -> str:
     queue = f" in queue {elastic.queue}" if elastic.queue else ""
     table = machine_types()
     nodes = "\n".join(
-        f"  {len(shape.hosts)} × {kind.name}: {kind.cores} cores"
-        f"{f', {kind.gpus} GPUs' if kind.gpus else ''}, {kind.price} an hour ({table.region}, "
-        f"{table.dated}): {format_hostlist(shape.hosts)}"
+        f"  {len(shape.hosts)} × {kind.name}: {counted(kind.cores, 'core')}"
+        f"{', ' + counted(kind.gpus, 'GPU') if kind.gpus else ''}, "
+        f"{kind.price} an hour ({table.region}, {table.dated}): {format_hostlist(shape.hosts)}"
         for shape, kind in zip(elastic.shapes, kinds, strict=True)
     )
     return (

@@ -12,6 +12,7 @@ from fluxburst.machine_types import MachineTypes, machine_of
 from fluxburst.nodes import NodeType
 from fluxburst.plugins import Finding
 from fluxburst.prices import LivePrices
+from fluxburst.quantities import counted
 from fluxburst_compute_engine import prices
 from fluxburst_compute_engine.errors import as_error
 from fluxburst_compute_engine.machines import image_of
@@ -171,7 +172,8 @@ def type_findings(
             origin = "as Google's catalog tells it now"
         yield Finding(
             "ok",
-            f"{_count(kind.max_nodes)} of {kind.name}: {kind.cores} cores, {kind.gpus} GPUs, "
+            f"{_count(kind.max_nodes)} of {kind.name}: {counted(kind.cores, 'core')}, "
+            f"{counted(kind.gpus, 'GPU')}, "
             f"{kind.price:.6g} an hour ({origin})",
         )
 
@@ -181,8 +183,10 @@ def _summary(kinds: Sequence[NodeType], table: MachineTypes) -> Finding:
     ends = [f"{one.price:.4g} ({one.name})" for one in (by_price[0], by_price[-1])]
     own = ", ".join(sorted(table.overridden))
     but = f"; {own} as set by the parameter machine_types" if own else ""
-    return Finding("ok", f"{len(kinds)} node types, from {ends[0]} to {ends[1]} an hour{but}")
+    return Finding(
+        "ok", f"{counted(len(kinds), 'node type')}, from {ends[0]} to {ends[1]} an hour{but}"
+    )
 
 
 def _count(most: int | None) -> str:
-    return "nodes" if most is None else f"{most} nodes"
+    return "nodes" if most is None else counted(most, "node")

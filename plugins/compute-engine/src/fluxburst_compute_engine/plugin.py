@@ -33,7 +33,7 @@ from fluxburst.joining import ElasticPlugin
 from fluxburst.machine_types import MachineType, MachineTypes, machine_of, node_types
 from fluxburst.plugins import Finding, only_looking
 from fluxburst.prices import LivePrices
-from fluxburst.quantities import format_duration
+from fluxburst.quantities import counted, format_duration
 from fluxburst.sets import format_hostlist
 from fluxburst.supply import Candidates
 from fluxburst_compute_engine import credentials, isolated, labels, machines, placement
@@ -102,8 +102,9 @@ class ComputeEngineBurst(ElasticPlugin):
             machine = self.machine_types[shape.name]
             if (shape.cores, shape.gpus) != (machine.cores, machine.gpus):
                 raise RequestError(
-                    f"{shape.name} has {machine.cores} cores and {machine.gpus} GPUs, and "
-                    f"{self.directory} declares it with {shape.cores} and {shape.gpus}"
+                    f"{shape.name} has {counted(machine.cores, 'core')} and "
+                    f"{counted(machine.gpus, 'GPU')}, and {self.directory} declares it with "
+                    f"{shape.cores} and {shape.gpus}"
                 )
         return tuple(found)
 
@@ -470,8 +471,8 @@ class ComputeEngineBurst(ElasticPlugin):
                 if burst.hosts:
                     others += f"; it is to be on {format_hostlist(burst.hosts)}"
                 raise CapacityError(
-                    f"{burst.nodes} nodes are asked for, and {len(free)} declared hosts of "
-                    f"{machine_type} are down and free{others}",
+                    f"a burst of {counted(burst.nodes, 'node')} is asked for; declared hosts of "
+                    f"{machine_type} that are down and free: {len(free)}{others}",
                     plugin=self.name,
                     burst=burst.name,
                 )

@@ -19,7 +19,7 @@ from typing import Any
 from google.cloud import container_v1 as gke
 
 from fluxburst.errors import BurstError, CapacityError, ConfigError
-from fluxburst.quantities import format_duration
+from fluxburst.quantities import counted, format_duration
 from fluxburst_compute_engine.errors import ExistsError, NotFoundError
 from fluxburst_gke.errors import from_conditions, from_text
 from fluxburst_gke.google import Google
@@ -381,7 +381,7 @@ class GkePools:
 
     def _resize(self, name: str, nodes: int, until: float) -> None:
         self._follow(
-            f"resize the node pool {name} to {nodes} nodes a zone",
+            f"resize the node pool {name} to {counted(nodes, 'node')} a zone",
             self.google.clusters.set_node_pool_size,
             until,
             name=self.google.pool_path(name),

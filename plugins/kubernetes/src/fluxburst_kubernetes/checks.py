@@ -17,6 +17,7 @@ from fluxburst.checks import (
 )
 from fluxburst.elastic import check_address, check_certificate, load
 from fluxburst.errors import RequestError
+from fluxburst.quantities import counted
 from fluxburst_kubernetes.parameters import BurstParameters, MiniClusterParameters
 from fluxburst_kubernetes.slots import declared_slots, slot_names
 
@@ -101,8 +102,9 @@ def _node_types(params: BurstParameters) -> None:
     for kind in params.node_types:
         if (kind.cores, kind.gpus) != (elastic.cores, elastic.gpus):
             raise RequestError(
-                f"{kind.name} has {kind.cores} cores and {kind.gpus} GPUs, and the burst nodes are "
-                f"declared with {elastic.cores} and {elastic.gpus}"
+                f"{kind.name} has {counted(kind.cores, 'core')} and "
+                f"{counted(kind.gpus, 'GPU')}, and the burst nodes are declared with "
+                f"{elastic.cores} and {elastic.gpus}"
             )
 
 

@@ -12,6 +12,7 @@ from fluxburst import elastic_directory
 from fluxburst.cli import elastic as commands
 from fluxburst.cli.app import Command, settings_of
 from fluxburst.elastic import Elastic
+from fluxburst.quantities import counted
 from fluxburst.sets import format_hostlist
 from fluxburst_kubernetes.checks import check_parameters
 from fluxburst_kubernetes.parameters import BurstParameters
@@ -73,6 +74,6 @@ def _described(elastic: Elastic, names: str, nodes: int) -> str:
     queue = f" in queue {elastic.queue}" if elastic.queue else ""
     return (
         f"starts on {lead}, and can grow by the MiniClusters {names}, each of up to "
-        f"{nodes} pods of {elastic.cores} cores{queue}, which reach it at "
+        f"{counted(nodes, 'pod')} of {counted(elastic.cores, 'core')}{queue}, which reach it at "
         f"{elastic.address}:{elastic.port}."
     )

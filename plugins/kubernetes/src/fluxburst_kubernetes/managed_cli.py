@@ -14,6 +14,7 @@ from fluxburst.cli import elastic as commands
 from fluxburst.cli.app import Command, settings_of
 from fluxburst.elastic import Elastic, Shape
 from fluxburst.machine_types import MachineType, MachineTypes
+from fluxburst.quantities import counted
 from fluxburst.sets import format_hostlist
 from fluxburst_kubernetes.checks import check_parameters
 from fluxburst_kubernetes.managed import ManagedParameters, slot_stem
@@ -126,7 +127,7 @@ def _shapes(
 def _described(elastic: Elastic) -> str:
     lead = format_hostlist(elastic.lead_hosts)
     nodes = "\n".join(
-        f"  {shape.name}: {shape.cores} cores, {format_hostlist(shape.hosts)}"
+        f"  {shape.name}: {counted(shape.cores, 'core')}, {format_hostlist(shape.hosts)}"
         for shape in elastic.shapes
     )
     queue = f" in queue {elastic.queue}" if elastic.queue else ""

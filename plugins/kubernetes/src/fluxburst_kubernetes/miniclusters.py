@@ -28,7 +28,7 @@ from fluxburst.flux_config import with_others_of
 from fluxburst.isolation import OUTPUT_LIMIT, UNREAD, remote_jobspec, with_output
 from fluxburst.joining import ElasticPlugin
 from fluxburst.plugins import Finding, only_looking
-from fluxburst.quantities import format_duration
+from fluxburst.quantities import counted, format_duration
 from fluxburst.supply import Candidates
 from fluxburst_kubernetes import labels, manifests
 from fluxburst_kubernetes.checks import check_parameters
@@ -451,8 +451,8 @@ class MiniClusterBurst(ElasticPlugin):
         sizes = ", ".join(f"{slot.name} of {len(slot.hosts)}" for slot in free) or "none"
         suiting = [slot.name for slot in self.slots if self._suits(slot, burst.node_type)]
         raise CapacityError(
-            f"{burst.nodes} nodes are asked for, and no slot that is free holds them [free: "
-            f"{sizes}; declared: {', '.join(suiting) or 'none'}]",
+            f"a burst of {counted(burst.nodes, 'node')} is asked for, and no free slot holds it "
+            f"[free: {sizes}; declared: {', '.join(suiting) or 'none'}]",
             plugin=self.name,
             burst=burst.name,
         )

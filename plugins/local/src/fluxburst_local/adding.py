@@ -12,6 +12,7 @@ from fluxburst import elastic as elastic_instances
 from fluxburst import elastic_directory
 from fluxburst.elastic import Elastic, Shape
 from fluxburst.errors import RequestError
+from fluxburst.quantities import counted
 from fluxburst.sets import format_hostlist, parse_hostlist
 
 _TAKEN = ("add", "directory", "burst_nodes", "burst_hosts", "cores", "gpus", "config_files")
@@ -46,8 +47,8 @@ def add_burst_nodes(directory: Path, options: Mapping[str, Any], given: Mapping[
     cores = after.shape_of(hosts[0]).cores
     return "\n".join(
         [
-            f"can grow by {len(hosts)} more node{'' if len(hosts) == 1 else 's'} "
-            f"({format_hostlist(hosts)}) of {cores} cores, "
+            f"can grow by {counted(len(hosts), 'more node')} "
+            f"({format_hostlist(hosts)}) of {counted(cores, 'core')}, "
             f"{len(after.burst_hosts)} in all, once it is started again.",
             *(f"{note}." for note in notes),
         ]
@@ -58,7 +59,9 @@ def _new_hosts(before: Elastic, number: int | None, named: str | None) -> tuple[
     if named:
         hosts = parse_hostlist(named)
         if number is not None and number > len(hosts):
-            problem = f"{number} burst nodes are asked for, and {len(hosts)} hosts are named"
+            problem = (
+                f"{number} burst nodes are asked for, with {counted(len(hosts), 'host')} named"
+            )
             raise RequestError(problem)
         hosts = hosts[:number]
     else:

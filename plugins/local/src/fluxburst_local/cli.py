@@ -24,6 +24,7 @@ from fluxburst.cli.output import console
 from fluxburst.elastic import Elastic
 from fluxburst.errors import FluxUnavailableError, RequestError
 from fluxburst.handles.live import binding_version, check_versions
+from fluxburst.quantities import counted
 from fluxburst.sets import format_hostlist, parse_hostlist
 from fluxburst_local import adding
 from fluxburst_local.allocations import Surroundings, note_enclosure, surroundings
@@ -200,7 +201,7 @@ def _burst_hosts(
     if options["burst_hosts"]:
         hosts = parse_hostlist(options["burst_hosts"])
         if count is not None and count > len(hosts):
-            problem = f"{count} burst nodes are asked for, and {len(hosts)} hosts are named"
+            problem = f"{count} burst nodes are asked for, with {counted(len(hosts), 'host')} named"
             raise RequestError(problem)
         return hosts[:count]
     if options["launcher"] == "process":  # which are of this machine, whatever is around
@@ -209,7 +210,7 @@ def _burst_hosts(
     if around.room is not None and count is not None and count > (len(others) or around.room):
         raise RequestError(
             f"{count} burst nodes are asked for, and the allocation has "
-            f"{len(others) or around.room} nodes besides the lead; "
+            f"{counted(len(others) or around.room, 'node')} besides the lead; "
             "--launcher process starts them on this machine"
         )
     count = count if count is not None else len(others) or around.room
@@ -266,8 +267,9 @@ def _say(elastic: Elastic, directory: Path, launcher: str, notes: Sequence[str])
     lead, burst = format_hostlist(elastic.lead_hosts), format_hostlist(elastic.burst_hosts)
     queue = f" in queue {elastic.queue}" if elastic.queue else ""
     console().print(
-        f"{directory}: starts on {lead}, and can grow by {len(elastic.burst_hosts)} nodes "
-        f"({burst}) of {elastic.cores} cores{queue}, by launcher {launcher}.\n"
+        f"{directory}: starts on {lead}, and can grow by "
+        f"{counted(len(elastic.burst_hosts), 'node')} ({burst}) of "
+        f"{counted(elastic.cores, 'core')}{queue}, by launcher {launcher}.\n"
         f"{''.join(f'{note}.{chr(10)}' for note in notes)}"
         f"Start it:     fluxburst local start {shlex.quote(str(directory))}\n"
         f"Burst in it:  fluxburst --config {shlex.quote(f'{directory}/fluxburst.toml')} run",

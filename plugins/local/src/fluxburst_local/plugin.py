@@ -23,7 +23,7 @@ from fluxburst.isolation import output_finding, remote_jobspec
 from fluxburst.joining import ElasticPlugin
 from fluxburst.leaving import burst_left_by
 from fluxburst.plugins import Finding
-from fluxburst.quantities import Duration, format_duration
+from fluxburst.quantities import Duration, counted, format_duration
 from fluxburst.sets import format_hostlist, parse_hostlist
 from fluxburst.supply import Candidates
 from fluxburst_local.allocations import allocated_hosts, enclosure
@@ -297,8 +297,8 @@ class LocalBurst(ElasticPlugin):
         if missing > len(free):
             which = f" of {format_hostlist(burst.hosts)}" if burst.hosts else ""
             raise CapacityError(
-                f"{missing} nodes{which} are asked for, and {len(free)} declared ones are down "
-                "and free",
+                f"{counted(missing, 'node')}{which} asked for, and declared ones that are down and "
+                f"free: {len(free)}",
                 plugin=self.name,
                 burst=burst.name,
             )

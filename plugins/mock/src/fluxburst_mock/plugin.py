@@ -17,6 +17,7 @@ from fluxburst.errors import BurstError, CapacityError, QuotaError
 from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.identity import RUN_AS_HELP, RunAs
 from fluxburst.joining import JoiningPlugin
+from fluxburst.quantities import counted
 from fluxburst_mock.cloud import Cloud, Machines, cloud_of
 from fluxburst_mock.failures import Failure, FailureKind, Injector, SimulatedCrash
 
@@ -188,7 +189,7 @@ class MockBurst(JoiningPlugin):
         self._arm(burst.name, burst.lease_until)
         if partial:
             raise BurstError(
-                f"got {count} of {burst.nodes} machines",
+                f"got {count} of {counted(burst.nodes, 'machine')}",
                 plugin=self.name,
                 burst=burst.name,
                 nodes=count,
