@@ -166,7 +166,7 @@ def test_its_node_type_is_not_asked_for_again_at_once_and_ever_more_rarely() -> 
         assert first.ended is not None
         assert 45.0 <= second.requested - first.ended <= 90.0  # [breakers] backoff, by and large
         reasons = [why for _, d in world.client.ledger.decisions(job) for why in d.reasons]
-        assert any("it failed 1 times in a row" in why for why in reasons)
+        assert any("it failed 1 time in a row" in why for why in reasons)
 
 
 def test_a_burst_that_its_provider_begins_to_bring_up_in_time_stays() -> None:
