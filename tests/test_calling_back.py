@@ -219,7 +219,7 @@ def test_the_documentation_says_of_each_method_whether_a_hook_may_call_it() -> N
     methods = {name for name in vars(FluxBurst) if not name.startswith("_")}
     assert methods == CALLS.keys() | LOOKS.keys() - {"config", "instance"} | OF_THE_SERVICE
     text = (Path(__file__).parents[1] / "docs" / "hooks.md").read_text()
-    section = text.partition("### What of the client can be called from a hook\n")[2]
+    section = text.partition("### Client methods that hooks may call\n")[2]
     refused, _, allowed = section.partition("\n### ")[0].partition("All else may be called")
     assert set(re.findall(r"`(\w+)`", refused)) - {"RuntimeError"} == CALLS.keys()
     assert set(re.findall(r"`(\w+)`", allowed)) == LOOKS.keys()
