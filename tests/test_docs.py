@@ -34,6 +34,7 @@ from fluxburst import (
     policy,
     selectors,
 )
+from fluxburst.burst_names import DIGITS, is_name_of
 from fluxburst.bursts import BurstState
 from fluxburst.cli.app import cli
 from fluxburst.handles.embedded import EmbeddedInstance
@@ -368,6 +369,28 @@ def test_what_a_burst_plugin_has_is_documented() -> None:
     text = HOOKS.read_text()
     for name in ["_param_dataclass", *(name for name in names if not name.startswith("_"))]:
         assert re.search(rf"`{name}[`(]", text), name
+
+
+SHOWN = [*PAGES, ROOT / "README.md", *sorted((ROOT / "plugins").glob("*/README.md"))]
+NAMING = ["cloud", "example", *(path.name for path in (ROOT / "plugins").iterdir())]
+BURST_NAME = re.compile(rf"(?<![\w-])({'|'.join(NAMING)})-([0-9a-f]+)(?![g-zG-Z_])[\w…-]*")
+"""What looks like the name of a burst: a plugin's name, and hexadecimal digits."""
+
+
+@pytest.mark.parametrize(
+    "page", sorted({*SHOWN}), ids=lambda page: f"{page.parent.name}/{page.name}"
+)
+def test_names_of_bursts_have_the_form_that_they_are_given(page: Path) -> None:
+    for match in BURST_NAME.finditer(page.read_text()):
+        plugin, tag = match[1], match[2]
+        assert len(tag) == DIGITS, match[0]
+        assert is_name_of(match[0], plugin, tag), match[0]
+
+
+def test_the_pages_of_plugins_that_show_a_run_show_the_name_of_its_burst() -> None:
+    for plugin in ("eks", "kubernetes", "local", "mock"):
+        text = (ROOT / "plugins" / plugin / "README.md").read_text()
+        assert {match[1] for match in BURST_NAME.finditer(text)} == {plugin}
 
 
 def test_the_example_plugin_is_shown_as_it_is_and_has_forty_lines() -> None:

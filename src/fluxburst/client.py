@@ -589,7 +589,7 @@ class FluxBurst:
             BurstErrors: for all that could not be taken down, the rest was; and for the ledger, if
                 it does not have all that was.
         """
-        self._engine.records.hold(starts_without=True)
+        self._engine.records.hold(starts_without=True, without_lock=True)
         self._engine.read_queue()
         return self._engine.take_down([names] if isinstance(names, str) else names)
 

@@ -321,17 +321,21 @@ def unburst(context: click.Context, names: tuple[str, ...], everything: bool, ve
         raise click.UsageError("name the bursts to take down, or give --all", context)
     settings = settings_of(context)
     client = settings.client(some_will_do=everything)
+    chosen = None if everything else names
     failures: BurstErrors | None = None
     try:
-        gone = client.run_unburst(None if everything else names)
-    except BurstErrors as error:
-        failures = error
-        gone = [burst.name for burst in error.bursts]
+        try:
+            gone = client.run_unburst(chosen)
+        except BurstErrors as error:
+            failures = error
+            gone = [burst.name for burst in error.bursts]
+        left = client.remaining(chosen) if verify else []
     except KeyboardInterrupt:
         for line in what_stays(client, settings):
             click.echo(f"fluxburst: {line}", err=True)
+        if verify:
+            click.echo(f"fluxburst: {_NOT_VERIFIED}", err=True)
         raise
-    left = client.remaining(None if everything else names) if verify else []
     there = {item.burst for item in left}
     gone = [name for name in gone if name not in there]  # whatever its plugin said
     if settings.json:
@@ -353,6 +357,9 @@ def unburst(context: click.Context, names: tuple[str, ...], everything: bool, ve
     status = status_of(failures) if failures else OK
     named = set(settings.plugin_names(client))
     return max(status, FAILED if left or named - client.plugins.keys() else OK)
+
+
+_NOT_VERIFIED = "it was not looked to the end whether anything is left: run this again"
 
 
 @click.command(cls=Command)

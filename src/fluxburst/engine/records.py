@@ -84,17 +84,18 @@ class Records:
             self._told.setdefault(plugin.name, {})[known.name] = entry.burst
             self._tell(entry.burst, known, entry.reason)
 
-    def hold(self, *, starts_without: bool = False) -> None:
+    def hold(self, *, starts_without: bool = False, without_lock: bool = False) -> None:
         """Hold the instance, before anything is changed.
 
         Args:
             starts_without: Also where the ledger cannot be written from the start.
+            without_lock: Also where there is no lock, and none can be made.
 
         Raises:
             HeldError: if another client holds it.
             LedgerError: if the ledger cannot be written.
         """
-        self._place.hold(starts_without=starts_without)
+        self._place.hold(starts_without=starts_without, without_lock=without_lock)
         self.ledger.catch_up()
         self.look()
 

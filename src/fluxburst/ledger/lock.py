@@ -22,6 +22,8 @@ GLANCES, GLANCE_SECONDS = 10, 0.01
 """How often, and how long apart, to try again: whoever only looks has the lock for a moment."""
 
 
+_NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
+
 COMMAND_LENGTH = 120
 """How many characters of its command line a client names itself by."""
 
@@ -31,10 +33,12 @@ class InstanceLock:
 
     Args:
         paths: The files; they are made, and they stay.
+        or_none: Go on without those that are not there and cannot be made: nobody has them.
     """
 
-    def __init__(self, paths: Iterable[Path]) -> None:
+    def __init__(self, paths: Iterable[Path], *, or_none: bool = False) -> None:
         self._paths = tuple(paths)
+        self._or_none = or_none
         self._files: list[int] = []
 
     @property
@@ -53,7 +57,9 @@ class InstanceLock:
             return
         try:
             for path in self._paths:
-                self._files.append(_locked(path))
+                file = _opened(path, or_none=self._or_none)
+                if file is not None:
+                    self._files.append(_locked(file, path))
         except BaseException:
             self.release()
             raise
@@ -64,8 +70,7 @@ class InstanceLock:
             os.close(self._files.pop())
 
 
-def _locked(path: Path) -> int:
-    file = _opened(path)
+def _locked(file: int, path: Path) -> int:
     try:
         check_locks(file, path)
         _take(file)
@@ -85,13 +90,20 @@ def _locked(path: Path) -> int:
     return file
 
 
-def _opened(path: Path) -> int:
-    """Open a lock file, and make it; one that is there will do also on a broken disk."""
+def _opened(path: Path, *, or_none: bool) -> int | None:
+    """Open a lock file, and make it; one that is there will do also where it cannot be written.
+
+    None where there is none, and none can be made, if that will do.
+    """
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        if error.errno == errno.EROFS and path.exists():
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if error.errno in _NOT_WRITABLE:
+            with contextlib.suppress(PermissionError):  # then nobody can tell whether it is held
+                if path.exists():
+                    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                if or_none and path.parent.is_dir():
+                    return None
         raise LedgerError(str(path), f"the lock cannot be made: {error.strerror}") from error
 
 

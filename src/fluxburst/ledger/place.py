@@ -153,11 +153,12 @@ class LedgerPlace:
         """
         return holder_of(self._lock_files())
 
-    def hold(self, *, starts_without: bool = False) -> bool:
+    def hold(self, *, starts_without: bool = False, without_lock: bool = False) -> bool:
         """Hold the instance, and open its ledger for writing; whether that is new.
 
         Args:
             starts_without: Go on in memory, too, where the ledger that is there cannot be written.
+            without_lock: Go on, too, where there is no lock, and none can be made.
 
         Raises:
             HeldError: if another client holds it, saying which.
@@ -174,7 +175,7 @@ class LedgerPlace:
             except OSError as error:
                 problem = f"its directory cannot be made: {error.strerror}"
                 raise LedgerError(str(directory / FILE), problem) from error
-        lock = InstanceLock(self._lock_files())
+        lock = InstanceLock(self._lock_files(), or_none=without_lock)
         lock.acquire()
         try:
             if directory is not None:
