@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from fluxburst import FluxBurst
-from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.simulation.embedded import EmbeddedInstance
 from fluxburst_mock.plugin import BurstParameters
 
 SLOT = {"type": "slot", "count": 1, "label": "task", "with": [{"type": "core", "count": 1}]}

@@ -36,15 +36,17 @@ def raw() -> dict[str, Any]:
     """Time the requests that a cold cycle cannot do without, with nothing around them."""
     import flux
 
-    from fluxburst.handles import journal
-    from fluxburst.handles.rpc import Channel, Requests
+    from fluxburst.flux import job_journal
+    from fluxburst.flux.rpc import Channel, Requests
 
     requests, feed = Requests(Channel(flux.Flux())), Requests(Channel(flux.Flux()))
     start = time.perf_counter()
     burstable = []
-    journaled = feed.stream(journal.TOPIC, journal.REQUEST, cancel=f"{journal.TOPIC}-cancel")
+    journaled = feed.stream(
+        job_journal.TOPIC, job_journal.REQUEST, cancel=f"{job_journal.TOPIC}-cancel"
+    )
     for answer in journaled:
-        if answer["id"] == journal.END_OF_HISTORY:
+        if answer["id"] == job_journal.END_OF_HISTORY:
             break
         if "burstable" in answer["jobspec"]["attributes"]["system"]:
             burstable.append(answer["id"])

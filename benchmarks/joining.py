@@ -22,9 +22,9 @@ from pathlib import Path
 import flux
 
 from fluxburst import FluxBurst
-from fluxburst.config import Config
-from fluxburst.handles.live import LiveInstance
-from fluxburst.jobs import JobState
+from fluxburst.config.file import Config
+from fluxburst.flux.live import LiveInstance
+from fluxburst.model.job import JobState
 
 FLUX = "flux"
 

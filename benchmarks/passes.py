@@ -17,9 +17,9 @@ from typing import Any
 from instances import jobspec, make_pending, submit
 
 from fluxburst import FluxBurst, NodeType
-from fluxburst.handles.feed import Feed
-from fluxburst.handles.rpc import Channel, Requests
-from fluxburst.service import PATIENCE
+from fluxburst.flux.event_stream import Feed
+from fluxburst.flux.rpc import Channel, Requests
+from fluxburst.service.loop import PATIENCE
 from fluxburst_mock.plugin import BurstParameters
 
 ROUNDS = 9

@@ -25,9 +25,9 @@ from typing import Any
 from peers import run_peer
 
 from fluxburst import ByteSize, FluxBurst, Job, NodeType
-from fluxburst.handles.embedded import EMBEDDED, EmbeddedInstance
-from fluxburst.recordings import Recording
-from fluxburst.scheduling import SCHED_SIMPLE, Scheduler
+from fluxburst.model.scheduler import SCHED_SIMPLE, Scheduler
+from fluxburst.simulation.embedded import EMBEDDED, EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 from fluxburst_mock.plugin import BurstParameters
 
 JOBS = 15_000

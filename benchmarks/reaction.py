@@ -19,10 +19,10 @@ from typing import Any
 from instances import jobspec, make_pending, submit
 
 from fluxburst import Burst, BurstParameters, BurstPlugin, BurstState, FluxBurst, NodeType
-from fluxburst.handles.feed import Feed
-from fluxburst.handles.rpc import Channel
-from fluxburst.jobs import JobState
-from fluxburst.service import Service
+from fluxburst.flux.event_stream import Feed
+from fluxburst.flux.rpc import Channel
+from fluxburst.model.job import JobState
+from fluxburst.service.loop import Service
 
 PENDING = 10_000
 IDLE_SUBMISSIONS = 40

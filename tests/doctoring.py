@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fluxburst.config import Config
-from fluxburst.doctor import Doctor
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.plugins import Finding
-from fluxburst.recordings import Recording
+from fluxburst.config.file import Config
+from fluxburst.plugin.base import Finding
+from fluxburst.reports.doctor import Doctor
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 
 def found_by_doctor(plugin: str, parameters: dict[str, Any]) -> list[Finding]:

@@ -20,9 +20,9 @@ from live import Flux
 from fluxburst import Burst, FluxBurst
 from fluxburst.cli import main
 from fluxburst.cli.progress import follow
-from fluxburst.config import Config, load
-from fluxburst.elastic import load as load_elastic
-from fluxburst.policy import Policy
+from fluxburst.config.file import Config, load
+from fluxburst.config.policy import Policy
+from fluxburst.provider.elastic import load as load_elastic
 
 PATIENCE_SECONDS = 90.0
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 import pytest
 
 from fluxburst import Burst, BurstPlugin, BurstState
-from fluxburst.answers import check_adopted, check_created, check_names
-from fluxburst.burst_names import burst_name
-from fluxburst.bursts import COMING_STATES
 from fluxburst.errors import BurstError, CapacityError
-from fluxburst.nodes import check_node_types
+from fluxburst.model.burst import COMING_STATES
+from fluxburst.model.burst_names import burst_name
+from fluxburst.model.node import check_node_types
+from fluxburst.plugin.validation import check_adopted, check_created, check_names
 
 HELD = COMING_STATES | {BurstState.READY}
 LEASE_SECONDS = 7200.0

@@ -21,9 +21,9 @@ from support import Elsewhere
 
 from fluxburst import Burst, BurstState, Duration, FluxBurst
 from fluxburst.cli.progress import follow
+from fluxburst.config.policy import Lifetimes, Policy, Timeouts
 from fluxburst.errors import BurstErrors
-from fluxburst.nodes import NodeType
-from fluxburst.policy import Lifetimes, Policy, Timeouts
+from fluxburst.model.node import NodeType
 
 TABLE = Path(__file__).parent.parent / "docs" / "plugins.md"
 WRITE_VARIABLE = "WRITE_PLUGINS_TABLE"

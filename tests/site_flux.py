@@ -18,8 +18,8 @@ import pytest
 from live import Flux, running_flux
 from support import flux_available
 
-from fluxburst import fluxion
-from fluxburst.commands import CommandError, run
+from fluxburst.formats.process import CommandError, run
+from fluxburst.provider import fluxion
 
 VARIABLE = "FLUXBURST_TEST_FLUX"
 _PREFIX = os.environ.get(VARIABLE, "")  # before tests take such variables out

@@ -22,14 +22,14 @@ from fluxburst import (
     NodeType,
     hookimpl,
 )
-from fluxburst.burst_names import prefix_of, tag_of
-from fluxburst.config import Config
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.jobs import Mark
+from fluxburst.config.file import Config
+from fluxburst.config.policy import Policy
 from fluxburst.ledger import Placement
-from fluxburst.nodes import Node
-from fluxburst.policy import Policy
-from fluxburst.recordings import Recording
+from fluxburst.model.burst_names import prefix_of, tag_of
+from fluxburst.model.job import Mark
+from fluxburst.model.node import Node
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 
 class Elsewhere(BurstPlugin):

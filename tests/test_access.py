@@ -12,9 +12,9 @@ import pytest
 
 from fluxburst.cli.app import Settings
 from fluxburst.errors import NotOwnerError
-from fluxburst.handles import access
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.recordings import Recording
+from fluxburst.flux import access
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 GUEST, OWNER, ROOT_OWNER = 2 | 4, 1 | 4, 1 | 4
 NOBODY = pwd.getpwnam("nobody").pw_uid

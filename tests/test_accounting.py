@@ -13,8 +13,8 @@ from site_flux import flux_with_accounting, needs_accounting
 from support import Elsewhere, client_with, job, spec
 
 from fluxburst import FluxBurst, NodeType
-from fluxburst.handles.live import LiveInstance
-from fluxburst.plan import Outcome
+from fluxburst.flux.live import LiveInstance
+from fluxburst.model.plan import Outcome
 
 NODE = NodeType("node", cores=64)
 CONFIG = """

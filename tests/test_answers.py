@@ -12,11 +12,11 @@ import pytest
 from support import client_on, job, named, spec
 
 from fluxburst import Burst, BurstPlugin, BurstState, Duration, FluxBurst, NodeType
+from fluxburst.config.policy import Lifetimes, Policy
 from fluxburst.errors import BurstErrors
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.nodes import Node
-from fluxburst.policy import Lifetimes, Policy
-from fluxburst.recordings import Recording
+from fluxburst.model.node import Node
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 Change = Callable[[Burst], Any]
 NOW = EmbeddedInstance(Recording((job(1),))).now()

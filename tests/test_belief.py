@@ -11,12 +11,12 @@ import pytest
 from support import Apart, Elsewhere, Joining, client_on, job, spec
 
 from fluxburst import Burst, Duration, FluxBurst, NodeType
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.jobs import Job, JobState, Mark
+from fluxburst.config.policy import Lifetimes, Policy
 from fluxburst.ledger import Placement
-from fluxburst.plan import Outcome
-from fluxburst.policy import Lifetimes, Policy
-from fluxburst.recordings import Recording
+from fluxburst.model.job import Job, JobState, Mark
+from fluxburst.model.plan import Outcome
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 NODE = NodeType("node", cores=8, price=1.0)
 OWNER, GUEST = 1000, 2000

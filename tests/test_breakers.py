@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from support import Elsewhere, Joining, client_on, job, spec
 
 from fluxburst import Burst, BurstState, FluxBurst, NodeType
-from fluxburst.breakers import JITTER, closed_types, failed
+from fluxburst.config.policy import Breaking, Limit, Limits, Policy, Timeouts
 from fluxburst.errors import BurstErrors, CapacityError, FluxburstError, QuotaError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.jobs import Mark
+from fluxburst.formats.units import Duration
 from fluxburst.ledger import Breaker
-from fluxburst.plan import Outcome
-from fluxburst.policy import Breaking, Limit, Limits, Policy, Timeouts
-from fluxburst.quantities import Duration
-from fluxburst.recordings import Recording
+from fluxburst.model.job import Mark
+from fluxburst.model.plan import Outcome
+from fluxburst.planning.circuit_breakers import JITTER, closed_types, failed
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 BREAKING = Breaking(failures=2, backoff=Duration(60.0), max_backoff=Duration(600.0))
 POLICY = Policy(breakers=BREAKING)

@@ -19,7 +19,7 @@ from fluxburst import (
     NodeType,
     hookimpl,
 )
-from fluxburst.config import Config
+from fluxburst.config.file import Config
 from fluxburst.errors import (
     BurstError,
     BurstErrors,
@@ -32,10 +32,10 @@ from fluxburst.errors import (
     RequestError,
     UnknownPluginError,
 )
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.jobs import Mark
-from fluxburst.plugins import only_looking
-from fluxburst.recordings import Recording
+from fluxburst.model.job import Mark
+from fluxburst.plugin.base import only_looking
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 
 class Witness:

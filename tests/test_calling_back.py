@@ -14,8 +14,8 @@ from support import Elsewhere, at_most, client_with, job, spec
 
 from fluxburst import Burst, BurstState, FluxBurst, Job, NodeType, hookimpl
 from fluxburst.errors import BurstErrors
-from fluxburst.ordering import as_loaded
-from fluxburst.plan import Outcome, Plan
+from fluxburst.model.plan import Outcome, Plan
+from fluxburst.plugin.orderings import as_loaded
 
 Call = Callable[[FluxBurst], object]
 CALLS: dict[str, Call] = {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fluxburst.checks import (
+from fluxburst.config.validators import (
     check_endpoint,
     check_interval,
     check_port,
@@ -14,8 +14,8 @@ from fluxburst.checks import (
     check_request_timeout,
     run_checks,
 )
-from fluxburst.elastic import check_address
 from fluxburst.errors import RequestError
+from fluxburst.provider.elastic import check_address
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 1e30, float("inf"), float("nan")])

@@ -13,8 +13,8 @@ import pytest
 from support import named
 
 from fluxburst.cli import main
-from fluxburst.fluids import format_f58
-from fluxburst.recordings import BUNDLED
+from fluxburst.formats.fluid import format_f58
+from fluxburst.simulation.recordings import BUNDLED
 
 MakePackage = Callable[..., str]
 

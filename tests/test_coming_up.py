@@ -11,8 +11,8 @@ from support import Elsewhere, client_on, spec
 
 from fluxburst import Burst, BurstState, FluxBurst, NodeType
 from fluxburst.errors import BurstErrors
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.status import of_client
+from fluxburst.reports.status import of_client
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 NODE = NodeType("node", cores=8, price=1.0)
 

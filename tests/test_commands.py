@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from support import at_most
 
-from fluxburst.commands import CommandError, run
 from fluxburst.errors import FluxburstError, RequestError
+from fluxburst.formats.process import CommandError, run
 
 
 def python(script: str) -> list[str]:
@@ -129,7 +129,7 @@ def test_a_command_that_does_not_end_is_ended(tmp_path: Path) -> None:
 def test_a_command_that_will_not_end_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fluxburst.commands.END_SECONDS", 0.2)
+    monkeypatch.setattr("fluxburst.formats.process.END_SECONDS", 0.2)
     note = tmp_path / "pid"
     script = f"trap '' TERM; echo $$ > {note}; exec sleep 600"
     with at_most(60), pytest.raises(CommandError, match="did not end within 1 seconds"):
@@ -141,7 +141,7 @@ def test_a_command_that_will_not_end_is_killed(
 def test_what_a_command_that_did_not_end_has_left_running_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fluxburst.commands.END_SECONDS", 0.2)
+    monkeypatch.setattr("fluxburst.formats.process.END_SECONDS", 0.2)
     note = tmp_path / "pid"
     script = f"sleep 600 & echo $! > {note}; wait"
     try:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fluxburst import config
-from fluxburst.config import Config
+from fluxburst.config import file as config_file
+from fluxburst.config.file import Config
 from fluxburst.errors import ConfigError, RequestError
 
 unhurried = settings(
@@ -36,7 +36,7 @@ def test_a_file_says_what_it_says(tmp_path: Path) -> None:
         [plugins.first]
         """,
     )
-    loaded = config.load(path)
+    loaded = config_file.load(path)
     assert loaded == Config(
         source=str(path),
         block=("fluxburst-noisy",),
@@ -50,12 +50,12 @@ def test_a_file_says_what_it_says(tmp_path: Path) -> None:
 
 def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
     path = written(tmp_path / "c.toml", "# nothing\n")
-    assert config.load(path) == Config(source=str(path))
+    assert config_file.load(path) == Config(source=str(path))
 
 
 def refused(path: Path, *parts: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        config.load(path)
+        config_file.load(path)
     assert caught.value.source == str(path)
     assert isinstance(caught.value, RequestError)
     for part in (str(path), *parts):
@@ -134,7 +134,7 @@ def test_any_file_is_a_config_or_a_config_error(tmp_path: Path, content: bytes) 
     path = tmp_path / "c.toml"
     path.write_bytes(content)
     try:
-        config.load(path)
+        config_file.load(path)
     except ConfigError as error:
         assert error.source == str(path)  # noqa: PT017
 
@@ -150,20 +150,22 @@ def test_a_file_that_no_reader_bears_is_refused(tmp_path: Path, text: str) -> No
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     # The two usual places, the second moved from /etc to where a test may write.
     home, system = tmp_path / "xdg/fluxburst/fluxburst.toml", tmp_path / "etc/fluxburst.toml"
-    assert config.usual_places({"XDG_CONFIG_HOME": str(tmp_path / "xdg")})[0] == home
-    monkeypatch.setattr(config, "usual_places", lambda environ=None: [home, system])
+    assert config_file.usual_places({"XDG_CONFIG_HOME": str(tmp_path / "xdg")})[0] == home
+    monkeypatch.setattr(config_file, "usual_places", lambda environ=None: [home, system])
     return home, system
 
 
 def test_the_usual_places_are_the_users_and_then_the_systems() -> None:
     system = Path("/etc/fluxburst/fluxburst.toml")
-    assert config.usual_places({"HOME": "/home/u"}) == [
+    assert config_file.usual_places({"HOME": "/home/u"}) == [
         Path("/home/u/.config/fluxburst/fluxburst.toml"),
         system,
     ]
     xdg = {"HOME": "/home/u", "XDG_CONFIG_HOME": "/cfg"}
-    assert config.usual_places(xdg) == [Path("/cfg/fluxburst/fluxburst.toml"), system]
-    assert config.usual_places({"HOME": "/home/u", "XDG_CONFIG_HOME": ""})[0].parts[1] == "home"
+    assert config_file.usual_places(xdg) == [Path("/cfg/fluxburst/fluxburst.toml"), system]
+    assert (
+        config_file.usual_places({"HOME": "/home/u", "XDG_CONFIG_HOME": ""})[0].parts[1] == "home"
+    )
 
 
 def test_places_are_tried_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,13 +173,13 @@ def test_places_are_tried_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     named = written(tmp_path / "named.toml", "")
     variable = written(tmp_path / "variable.toml", "")
     environ = {"FLUXBURST_CONFIG": str(variable)}
-    assert config.find(None, {}) == Config(), "no file is no error"
+    assert config_file.find(None, {}) == Config(), "no file is no error"
     written(system, "")
-    assert config.find(None, {}).source == str(system)
+    assert config_file.find(None, {}).source == str(system)
     written(home, "")
-    assert config.find(None, {}).source == str(home)
-    assert config.find(None, environ).source == str(variable)
-    assert config.find(named, environ).source == str(named)
+    assert config_file.find(None, {}).source == str(home)
+    assert config_file.find(None, environ).source == str(variable)
+    assert config_file.find(named, environ).source == str(named)
 
 
 def test_a_file_that_was_named_must_be_there(
@@ -188,14 +190,14 @@ def test_a_file_that_was_named_must_be_there(
     missing = tmp_path / "missing.toml"
     for explicit, environ in ((missing, {}), (None, {"FLUXBURST_CONFIG": str(missing)})):
         with pytest.raises(ConfigError) as caught:
-            config.find(explicit, environ)
+            config_file.find(explicit, environ)
         assert caught.value.source == str(missing)
 
 
 def test_an_empty_variable_names_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, _ = places(tmp_path, monkeypatch)
     written(home, "")
-    assert config.find(None, {"FLUXBURST_CONFIG": ""}).source == str(home)
+    assert config_file.find(None, {"FLUXBURST_CONFIG": ""}).source == str(home)
 
 
 def test_a_directory_in_a_usual_place_is_passed_over(
@@ -204,7 +206,7 @@ def test_a_directory_in_a_usual_place_is_passed_over(
     home, system = places(tmp_path, monkeypatch)
     home.mkdir(parents=True)
     written(system, "")
-    assert config.find(None, {}).source == str(system)
+    assert config_file.find(None, {}).source == str(system)
 
 
 def test_a_broken_file_in_a_usual_place_is_not_passed_over(
@@ -214,7 +216,7 @@ def test_a_broken_file_in_a_usual_place_is_not_passed_over(
     written(home, "block = ")
     written(system, "")
     with pytest.raises(ConfigError, match="is not TOML"):
-        config.find(None, {})
+        config_file.find(None, {})
 
 
 def test_the_environment_of_the_process_is_read(
@@ -223,8 +225,8 @@ def test_the_environment_of_the_process_is_read(
     path = written(tmp_path / "c.toml", "")
     monkeypatch.setenv("FLUXBURST_CONFIG", str(path))
     monkeypatch.setenv("FLUXBURST_BLOCK", "a,b")
-    assert config.find(None).source == str(path)
-    assert config.blocked_by_environment() == ("a", "b")
+    assert config_file.find(None).source == str(path)
+    assert config_file.blocked_by_environment() == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -233,5 +235,5 @@ def test_the_environment_of_the_process_is_read(
      (" , ", ())],
 )  # fmt: skip
 def test_blocked_names_are_between_commas(text: str, names: tuple[str, ...]) -> None:
-    assert config.blocked_by_environment({"FLUXBURST_BLOCK": text}) == names
-    assert config.blocked_by_environment({}) == ()
+    assert config_file.blocked_by_environment({"FLUXBURST_BLOCK": text}) == names
+    assert config_file.blocked_by_environment({}) == ()

@@ -10,16 +10,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import at_most
 
-from fluxburst.constraints import ALL_ALIKE, ANYTHING, Kinds, compiled, matches
 from fluxburst.errors import FormatError, JobspecError
-from fluxburst.nodes import Node
-from fluxburst.sets import (
+from fluxburst.formats.hostlist import (
     format_idset,
     hostlist_test,
     idset_test,
     parse_hostlist,
     parse_idset,
 )
+from fluxburst.model.constraints import ALL_ALIKE, ANYTHING, Kinds, compiled, matches
+from fluxburst.model.node import Node
 
 unhurried = settings(deadline=None)
 

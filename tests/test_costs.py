@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fluxburst import Burst, BurstState, costs
+from fluxburst import Burst, BurstState
 from fluxburst.errors import FormatError
 from fluxburst.ledger import Entry, Usage
 from fluxburst.ledger.entries import DAY, HOUR
+from fluxburst.reports import costs
 
 T0 = 1_700_006_400.0
 """Midnight, UTC."""

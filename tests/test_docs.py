@@ -21,28 +21,20 @@ import click
 import pytest
 from support import Elsewhere, flux_available
 
-from fluxburst import (
-    BurstParameters,
-    BurstPlugin,
-    FluxBurst,
-    config,
-    hookspecs,
-    metrics,
-    notification,
-    ordering,
-    parameters,
-    policy,
-    selectors,
-)
-from fluxburst.burst_names import DIGITS, is_name_of
-from fluxburst.bursts import BurstState
+from fluxburst import BurstParameters, BurstPlugin, FluxBurst, hookspecs
 from fluxburst.cli.app import cli
-from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.config import file as config_file
+from fluxburst.config import notification, parameters, policy
+from fluxburst.formats.units import format_duration
 from fluxburst.ledger import Ledger
 from fluxburst.ledger.entries import TRANSITIONS
-from fluxburst.ledger.place import VARIABLE
-from fluxburst.quantities import format_duration
-from fluxburst.recordings import BUNDLED, load
+from fluxburst.ledger.location import VARIABLE
+from fluxburst.model.burst import BurstState
+from fluxburst.model.burst_names import DIGITS, is_name_of
+from fluxburst.plugin import orderings, selectors
+from fluxburst.service import metrics
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import BUNDLED, load
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -253,7 +245,7 @@ def test_toml_is_a_configuration_that_can_be_used(page: Path, block: str, tmp_pa
     if "[project" in block:
         assert 'fluxburst = "' not in block
         return
-    settings = config.load(file)
+    settings = config_file.load(file)
     FluxBurst(mock=True, config=settings)
     named = settings.selector is not None or settings.ordering is not None or settings.plugins
     described = named or settings.notify or settings.policy != policy.Policy()
@@ -330,7 +322,7 @@ def test_every_type_is_written_in_toml_and_environment_as_documented(tmp_path: P
     kind = namespace["Parameters"]
     file = tmp_path / "fluxburst.toml"
     file.write_text(blocks(PARAMETERS, "toml")[0])
-    table = config.load(file).plugins["cloud"]
+    table = config_file.load(file).plugins["cloud"]
     exports = [shlex.split(line)[1] for line in blocks(PARAMETERS, "sh")[0].splitlines()]
     environ = dict(export.split("=", 1) for export in exports)
 
@@ -430,17 +422,17 @@ def test_selectors_and_orderings_are_in_the_user_guide_by_the_names_of_the_confi
         assert f'| `"{name}"` |' in text, name
     for name in selectors._WITH_VALUE:
         assert f"| `{{ {name} = " in text, name
-    for name in ordering.ORDERINGS:
+    for name in orderings.ORDERINGS:
         assert f"| `{name}` |" in text, name
 
 
 def test_keys_of_the_config_file_are_in_the_user_guide() -> None:
     text = GUIDE.read_text()
-    for key in config._KEYS:
+    for key in config_file._KEYS:
         spellings = (key, f"[{key}]", f"[[{key}]]", f"[{key}.NAME]")
         assert any(f"| `{spelling}` |" in text for spelling in spellings), key
-    assert config.VARIABLE in text
-    assert config.BLOCK_VARIABLE in text
+    assert config_file.VARIABLE in text
+    assert config_file.BLOCK_VARIABLE in text
 
 
 # --- JSON ----------------------------------------------------------------------------------
@@ -672,7 +664,7 @@ def test_messages_that_the_page_explains_are_the_programs() -> None:
 
 
 def test_the_example_configuration_can_be_used() -> None:
-    loaded = config.load(EXAMPLE_CONFIG)
+    loaded = config_file.load(EXAMPLE_CONFIG)
     keys = tomllib.loads(EXAMPLE_CONFIG.read_text())
     assert set(keys) == {"selector", "ordering", "plugins", "notify", *policy.TABLES}
     FluxBurst(mock=True, config=loaded).close()

@@ -14,13 +14,13 @@ from support import named
 from test_reports import CLOUD, MOCK, MakePackage, Run, run, state
 
 from fluxburst import Burst, BurstParameters, BurstPlugin
-from fluxburst.config import Config
-from fluxburst.doctor import Doctor
+from fluxburst.config.file import Config
 from fluxburst.errors import AuthError, RequestError, UnreachableError
-from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.ledger import Ledger
 from fluxburst.ledger.entries import HOUR
-from fluxburst.plugins import Finding
+from fluxburst.plugin.base import Finding
+from fluxburst.reports.doctor import Doctor
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 __all__ = ["run", "state"]
 

@@ -8,16 +8,16 @@ from dataclasses import replace
 from support import Joining, client_on, job, spec
 
 from fluxburst import BurstState, NodeType, Outcome
-from fluxburst.bursts import drain_reason
-from fluxburst.config import Config
-from fluxburst.doctor import Doctor
-from fluxburst.drains import drained_by_others, lines
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.nodes import Node
-from fluxburst.plugins import Finding
-from fluxburst.recordings import Recording
-from fluxburst.rset import nodes_from_status, status_from_nodes
-from fluxburst.status import of_client
+from fluxburst.config.file import Config
+from fluxburst.flux.resources import nodes_from_status, status_from_nodes
+from fluxburst.model.burst import drain_reason
+from fluxburst.model.node import Node
+from fluxburst.plugin.base import Finding
+from fluxburst.provider.drains import drained_by_others, lines
+from fluxburst.reports.doctor import Doctor
+from fluxburst.reports.status import of_client
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 START = 1767225600.0  # 2026-01-01 00:00:00Z
 TWO = NodeType("node", cores=8, max_nodes=2)

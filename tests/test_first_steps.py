@@ -20,7 +20,7 @@ from readmes import blocks
 from support import flux_available
 
 from fluxburst import FluxBurst
-from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -134,9 +134,9 @@ def test_from_a_plain_flux_start_to_a_true_burst(terminal: Terminal) -> None:
 def test_an_instance_that_cannot_grow_is_named_by_doctor(tmp_path: Path) -> None:
     import flux
 
-    from fluxburst.config import Config
-    from fluxburst.doctor import Doctor
-    from fluxburst.handles.live import LiveInstance
+    from fluxburst.config.file import Config
+    from fluxburst.flux.live import LiveInstance
+    from fluxburst.reports.doctor import Doctor
 
     with running_flux() as running:
         instance = LiveInstance(flux.Flux(running.uri))
@@ -149,7 +149,7 @@ def test_an_instance_that_cannot_grow_is_named_by_doctor(tmp_path: Path) -> None
 
 
 def test_an_embedded_instance_takes_every_node() -> None:
-    from fluxburst.growth import why_it_cannot_grow
+    from fluxburst.reports.growth import why_it_cannot_grow
 
     with FluxBurst(EmbeddedInstance()) as client:
         assert why_it_cannot_grow(client) == ""

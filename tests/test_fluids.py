@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from support import at_most
 
 from fluxburst.errors import FluxburstError, FormatError
-from fluxburst.fluids import format_f58, parse_fluid
+from fluxburst.formats.fluid import format_f58, parse_fluid
 
 unhurried = settings(deadline=None)
 ids = st.integers(0, 2**64 - 1)

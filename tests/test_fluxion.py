@@ -10,12 +10,12 @@ import sys
 import pytest
 from site_flux import needs_fluxion, running_fluxion
 
-from fluxburst import fluxion
-from fluxburst.config import Config
-from fluxburst.doctor import Doctor
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.plugins import Finding
-from fluxburst.scheduling import FLUXION, SCHED_SIMPLE, UNKNOWN, Scheduler
+from fluxburst.config.file import Config
+from fluxburst.model.scheduler import FLUXION, SCHED_SIMPLE, UNKNOWN, Scheduler
+from fluxburst.plugin.base import Finding
+from fluxburst.provider import fluxion
+from fluxburst.reports.doctor import Doctor
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 TWO_NODES = """
 [resource]

@@ -14,17 +14,18 @@ import pytest
 from full_disks import fill, make_read_only, small_disk, unwritable_ledger
 from support import Joining, client_on, spec
 
-from fluxburst import BurstState, FluxBurst, hookimpl, status
-from fluxburst.bursts import Burst
-from fluxburst.config import Config
-from fluxburst.doctor import Doctor
+from fluxburst import BurstState, FluxBurst, hookimpl
+from fluxburst.config.file import Config
+from fluxburst.config.policy import Lifetimes, Policy, Watching
 from fluxburst.errors import BurstErrors, LedgerError
-from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.formats.units import Duration
 from fluxburst.ledger import Breaker, Ledger
-from fluxburst.ledger.place import FILE, why_unwritable
-from fluxburst.policy import Lifetimes, Policy, Watching
-from fluxburst.quantities import Duration
-from fluxburst.service import Report, Service
+from fluxburst.ledger.location import FILE, why_unwritable
+from fluxburst.model.burst import Burst
+from fluxburst.reports import status
+from fluxburst.reports.doctor import Doctor
+from fluxburst.service.loop import Report, Service
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 MINUTE, HOUR = 60.0, 3600.0
 POLICY = Policy(
@@ -284,7 +285,7 @@ def test_status_metrics_and_observers_tell_that_the_ledger_cannot_be_written(
     tmp_path: Path,
 ) -> None:
     pytest.importorskip("prometheus_client")
-    from fluxburst.metrics import Metrics
+    from fluxburst.service.metrics import Metrics
 
     site, told, metrics = Site(tmp_path, 10 * MINUTE), Told(), Metrics()
 

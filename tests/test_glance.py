@@ -4,19 +4,19 @@ import contextvars
 
 import pytest
 
-from fluxburst import glance
 from fluxburst.errors import AuthError, UnreachableError
+from fluxburst.provider import probe
 
 
 def ask(provider: str, *failures: Exception, part_of: str = "") -> str:
-    with glance.asked(provider, part_of=part_of):
+    with probe.asked(provider, part_of=part_of):
         for failure in failures:
             raise failure
         return "answered"
 
 
 def test_at_a_glance_who_has_not_answered_is_not_asked_again() -> None:
-    with glance.at_a_glance() as silent:
+    with probe.at_a_glance() as silent:
         with pytest.raises(UnreachableError, match="no route"):
             ask("A", UnreachableError("no route"))
         assert silent == {"A": "no route"}
@@ -29,7 +29,7 @@ def test_at_a_glance_who_has_not_answered_is_not_asked_again() -> None:
 
 
 def test_a_refusal_is_an_answer() -> None:
-    with glance.at_a_glance():
+    with probe.at_a_glance():
         with pytest.raises(AuthError):
             ask("A", AuthError("who are you?"))
         assert ask("A") == "answered"
@@ -37,14 +37,14 @@ def test_a_refusal_is_an_answer() -> None:
 
 
 def test_who_is_still_being_asked_has_not_answered() -> None:
-    with glance.at_a_glance(), glance.asked("A"), pytest.raises(UnreachableError):
+    with probe.at_a_glance(), probe.asked("A"), pytest.raises(UnreachableError):
         contextvars.copy_context().run(ask, "A")
 
 
 def test_there_is_patience_but_at_a_glance() -> None:
-    assert glance.patience(5.0) == 5.0
-    with glance.at_a_glance():
-        assert glance.patience(5.0) == 0.0
+    assert probe.patience(5.0) == 5.0
+    with probe.at_a_glance():
+        assert probe.patience(5.0) == 0.0
     with pytest.raises(UnreachableError):
         ask("A", UnreachableError("no route"))
     assert ask("A") == "answered"

@@ -11,11 +11,11 @@ import pytest
 from site_flux import needs_fluxion, running_fluxion
 
 from fluxburst.errors import InstanceError
-from fluxburst.fluids import format_f58
-from fluxburst.handles import holding
-from fluxburst.handles.holding import started_meanwhile
-from fluxburst.handles.live import LiveInstance
-from fluxburst.jobs import URGENCY_HOLD, JobState
+from fluxburst.flux import holding
+from fluxburst.flux.holding import started_meanwhile
+from fluxburst.flux.live import LiveInstance
+from fluxburst.formats.fluid import format_f58
+from fluxburst.model.job import URGENCY_HOLD, JobState
 
 MANY_NODES = "[fake-resources]\nnnodes = 2000\ncores-per-node = 4\n"
 FIRST, SECOND, THIRD = 2**40, 2**40 + 1, 2**40 + 2

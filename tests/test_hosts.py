@@ -8,12 +8,12 @@ import pytest
 from support import Elsewhere, client_on, job, spec
 
 from fluxburst import Burst, Job, NodeType
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.nodes import Node
-from fluxburst.plan import Plan
-from fluxburst.policy import Limit, Limits, Policy
-from fluxburst.recordings import Recording
-from fluxburst.supply import Candidates
+from fluxburst.config.policy import Limit, Limits, Policy
+from fluxburst.model.node import Node
+from fluxburst.model.plan import Plan
+from fluxburst.packing.supply import Candidates
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 NODE = NodeType("node", cores=2, max_nodes=4)
 LEAD = Node(0, "lead", cores=1)

@@ -8,12 +8,12 @@ import pytest
 from support import Joining, client_on, spec
 
 from fluxburst import BurstState, FluxBurst, NodeType
+from fluxburst.config.policy import Lifetimes, Policy
 from fluxburst.errors import BurstError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.housekeeping import Housekeeping, told
-from fluxburst.leaving import leave
-from fluxburst.policy import Lifetimes, Policy
-from fluxburst.quantities import Duration
+from fluxburst.formats.units import Duration
+from fluxburst.model.housekeeping import Housekeeping, told
+from fluxburst.provider.node_removal import leave
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 CLEANING = 100.0
 POLICY = Policy(lifetimes=Lifetimes(idle_timeout=Duration(10.0)))

@@ -10,14 +10,14 @@ from live import running_flux
 from support import Apart, Elsewhere, client_on, flux_available, job, spec
 
 from fluxburst import FluxBurst, NodeType
-from fluxburst.flux_config import NO_IMP
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.handles.live import LiveInstance
-from fluxburst.identity import Users
-from fluxburst.joining import ElasticParameters
-from fluxburst.plan import Decision
-from fluxburst.recordings import Recording
-from fluxburst.user_findings import findings
+from fluxburst.flux.live import LiveInstance
+from fluxburst.formats.flux_configuration import NO_IMP
+from fluxburst.model.identity import Users
+from fluxburst.model.plan import Decision
+from fluxburst.provider.elastic_plugin import ElasticParameters
+from fluxburst.reports.user_findings import findings
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 ME, OTHER = os.getuid(), os.getuid() + 4242
 NO_GUESTS = Users(ME, allows_guests=True, runs_guests=False)

@@ -17,8 +17,8 @@ from elastic_instance import elastic_instance
 from readmes import blocks
 from support import flux_available
 
-from fluxburst.config import load
-from fluxburst.remaining import install_advice
+from fluxburst.config.file import load
+from fluxburst.reconcile.verify import install_advice
 
 ROOT = Path(__file__).parent.parent
 ADMINISTRATION = (ROOT / "docs" / "administration.md").read_text()

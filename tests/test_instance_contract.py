@@ -15,12 +15,12 @@ from site_flux import needs_fluxion, running_fluxion
 from support import at_most, flux_available, spec
 
 from fluxburst.errors import InstanceError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.handles.live import LiveInstance
-from fluxburst.handles.protocol import Instance
-from fluxburst.jobs import PENDING, Job, JobState, Mark
-from fluxburst.nodes import NodeType
-from fluxburst.queues import Queue, why_not_moved
+from fluxburst.flux.live import LiveInstance
+from fluxburst.flux.protocol import Instance
+from fluxburst.model.job import PENDING, Job, JobState, Mark
+from fluxburst.model.node import NodeType
+from fluxburst.model.queues import Queue, why_not_moved
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 RESOURCE = """
 [resource]

@@ -15,12 +15,12 @@ from support import Apart, Elsewhere, job, named, spec
 
 from fluxburst import Burst, BurstState, FluxBurst, NodeType
 from fluxburst.errors import BurstErrors, CapacityError, RequestError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.isolation import OUTPUT_LIMIT, end_note, kept_output, remote_jobspec
-from fluxburst.jobs import Job, JobState, Mark
-from fluxburst.nodes import Node
-from fluxburst.plan import Outcome
-from fluxburst.recordings import Recording
+from fluxburst.model.job import Job, JobState, Mark
+from fluxburst.model.node import Node
+from fluxburst.model.plan import Outcome
+from fluxburst.provider.isolation import OUTPUT_LIMIT, end_note, kept_output, remote_jobspec
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 NODE = NodeType("node", cores=4, price=2.0)
 URGENT = 20

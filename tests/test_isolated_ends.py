@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 from support import Apart, Joining, client_on, job, spec
 
-from fluxburst import Burst, BurstState, FluxBurst, NodeType, hookimpl, story
+from fluxburst import Burst, BurstState, FluxBurst, NodeType, hookimpl
+from fluxburst.config.policy import Breaking, Deciding, Policy, Timeouts
 from fluxburst.errors import BurstError, UnreachableError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.isolation import LOST, UNREAD, end_note, lost, with_output
-from fluxburst.jobs import JobState
-from fluxburst.plan import Outcome
-from fluxburst.policy import Breaking, Deciding, Policy, Timeouts
-from fluxburst.quantities import Duration
-from fluxburst.recordings import Recording
+from fluxburst.formats.units import Duration
+from fluxburst.model.job import JobState
+from fluxburst.model.plan import Outcome
+from fluxburst.provider.isolation import LOST, UNREAD, end_note, lost, with_output
+from fluxburst.reports import timeline
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 NODE = NodeType("node", cores=4, price=2.0)
 PATIENT = Breaking(failures=1000)
@@ -92,7 +93,7 @@ def test_a_job_whose_bursts_are_lost_is_started_so_often_and_then_released(
     assert [(phase, why in said) for phase, said in told] == [("run", True)]
     assert "its machine was taken back" in told[0][1]
     assert caplog.text.count(why) == 1
-    events = story.of_job(client.ledger, 1, client.now()).events
+    events = timeline.of_job(client.ledger, 1, client.now()).events
     freed = [event.why for event in events if event.kind == "taken back"]
     assert freed == ["its machine was taken back"] * most
     assert [event.why for event in events if event.kind == "decided"][-1] == f"apart: {why}"

@@ -6,9 +6,9 @@ import pytest
 from support import Joining, client_on, job, spec
 
 from fluxburst import NodeType
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.nodes import Node
-from fluxburst.recordings import Recording
+from fluxburst.model.node import Node
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 DECLARED = [Node(rank, f"n{rank}", cores=2, free_cores=2, up=not rank) for rank in range(4)]
 

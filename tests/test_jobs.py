@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fluxburst.errors import JobspecError
-from fluxburst.jobs import ACTIVE, PENDING, Job, JobState, Mark, queue_order
-from fluxburst.jobspec import Chunk
+from fluxburst.model.job import ACTIVE, PENDING, Job, JobState, Mark, queue_order
+from fluxburst.model.jobspec import Chunk
 
 unhurried = settings(deadline=None)
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from fluxburst.errors import JobspecError
-from fluxburst.jobs import Job
-from fluxburst.jobspec import (
+from fluxburst.model.job import Job
+from fluxburst.model.jobspec import (
     Chunk,
     Details,
     chunks_of,

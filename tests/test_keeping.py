@@ -10,14 +10,14 @@ import pytest
 from support import Joining, client_on, job, spec
 
 from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, NodeType
-from fluxburst.bursts import drain_reason
+from fluxburst.config.policy import Lifetimes, Policy, Timeouts
 from fluxburst.errors import BurstError, BurstErrors
-from fluxburst.handles.embedded import CANCELED, COMPLETED, EmbeddedInstance
-from fluxburst.jobs import JobState
+from fluxburst.formats.units import Duration
 from fluxburst.ledger import Entry, Usage
-from fluxburst.policy import Lifetimes, Policy, Timeouts
-from fluxburst.quantities import Duration
-from fluxburst.recordings import Recording
+from fluxburst.model.burst import drain_reason
+from fluxburst.model.job import JobState
+from fluxburst.simulation.embedded import CANCELED, COMPLETED, EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 MINUTE = 60.0
 HOUR = 3600.0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fluxburst.isolation import output_finding
+from fluxburst.provider.isolation import output_finding
 
 
 def test_a_directory_that_can_be_made_is_as_it_should_be_and_is_not_made(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ import pytest
 from support import Elsewhere, Joining, client_on, job, spec
 
 from fluxburst import Burst, BurstState, FluxBurst, NodeType
-from fluxburst.engine.lanes import Answer, Call, Lanes
+from fluxburst.config.policy import Policy, Timeouts
 from fluxburst.errors import BurstErrors, FluxburstError, PatienceError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.jobs import Mark
-from fluxburst.policy import Policy, Timeouts
-from fluxburst.quantities import Duration
-from fluxburst.recordings import Recording
+from fluxburst.formats.units import Duration
+from fluxburst.model.job import Mark
+from fluxburst.reconcile.workers import Answer, Call, Lanes
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 LONG = 60.0
 """Seconds after which a test that waits has failed."""

@@ -8,14 +8,15 @@ from dataclasses import replace
 import pytest
 from support import Joining, client_on, spec
 
-from fluxburst import Burst, FluxBurst, NodeType, status
+from fluxburst import Burst, FluxBurst, NodeType
 from fluxburst.cli.status import shown_status
+from fluxburst.config.policy import Lifetimes, Policy
 from fluxburst.errors import BurstError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.leases import check_armed
-from fluxburst.policy import Lifetimes, Policy
-from fluxburst.quantities import Duration
-from fluxburst.service import Service
+from fluxburst.formats.units import Duration
+from fluxburst.reports import status
+from fluxburst.reports.leases import check_armed
+from fluxburst.service.loop import Service
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 HOUR = 3600.0
 POLICY = Policy(Lifetimes(lease=Duration(HOUR)))

@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from support import Elsewhere, client_on, job
 
 from fluxburst import Burst, BurstState
-from fluxburst.bursts import LIVE_STATES
 from fluxburst.errors import LedgerError
-from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.ledger import Breaker, Ledger, Placement, Usage, schema
 from fluxburst.ledger.entries import TRANSITIONS
-from fluxburst.ledger.place import state_directory
-from fluxburst.plan import Decision, Outcome
-from fluxburst.recordings import Recording
+from fluxburst.ledger.location import state_directory
+from fluxburst.model.burst import LIVE_STATES
+from fluxburst.model.plan import Decision, Outcome
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 STATES = list(BurstState)
 

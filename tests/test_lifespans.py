@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from support import Elsewhere, client_on, job, spec
 
 from fluxburst import Burst, BurstState, Duration, FluxBurst, NodeType, Outcome
-from fluxburst.ends import MOST_LEVELS, Ends
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.jobs import Job
-from fluxburst.plan import Decision
-from fluxburst.policy import Lifetimes, Limits, Policy
-from fluxburst.recordings import Recording
+from fluxburst.config.policy import Lifetimes, Limits, Policy
+from fluxburst.model.job import Job
+from fluxburst.model.node_ends import MOST_LEVELS, Ends
+from fluxburst.model.plan import Decision
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 STARTUP = TEARDOWN = 10 * MINUTE

@@ -8,13 +8,13 @@ from typing import Any, cast
 from support import Elsewhere, job, spec
 
 from fluxburst import Duration, Job, NodeType
+from fluxburst.config.policy import Lifetimes
 from fluxburst.errors import FluxUnavailableError
-from fluxburst.handles import live_queues
-from fluxburst.handles.rpc import Requests
-from fluxburst.lifespans import Lifespans
-from fluxburst.lifetime_findings import LifetimeFindings, knows_leases
-from fluxburst.policy import Lifetimes
-from fluxburst.queues import Queue
+from fluxburst.flux import live_queues
+from fluxburst.flux.rpc import Requests
+from fluxburst.model.queues import Queue
+from fluxburst.planning.lifespans import Lifespans
+from fluxburst.reports.lifetime_findings import LifetimeFindings, knows_leases
 
 HOUR = 3600.0
 NODE = NodeType("node", cores=8)

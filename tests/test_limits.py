@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from support import Elsewhere, Joining, client_on, job, spec
 
 from fluxburst import Burst, BurstState, FluxBurst, NodeType
+from fluxburst.config.policy import LIMITED, Lifetimes, Limit, Limits, Policy
 from fluxburst.errors import BurstErrors, CapacityError, LimitError
-from fluxburst.handles.embedded import CANCELED, EmbeddedInstance
+from fluxburst.formats.units import Duration
 from fluxburst.ledger import Entry
 from fluxburst.ledger.entries import DAY, HOUR
-from fluxburst.limits import Allowance, Owner, Spent, Sum, cost_between, start_of_day
-from fluxburst.plan import Outcome
-from fluxburst.policy import LIMITED, Lifetimes, Limit, Limits, Policy
-from fluxburst.quantities import Duration
-from fluxburst.recordings import Recording
+from fluxburst.model.plan import Outcome
+from fluxburst.packing.limits import Allowance, Owner, Spent, Sum, cost_between, start_of_day
+from fluxburst.simulation.embedded import CANCELED, EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 MINUTE = 60.0
 NODE = NodeType("node", cores=8, price=1.0)

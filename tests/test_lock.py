@@ -17,10 +17,10 @@ from support import Elsewhere, client_on, flux_available, job
 
 from fluxburst import FluxBurst
 from fluxburst.errors import HeldError, LedgerError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.handles.live import LiveInstance
+from fluxburst.flux.live import LiveInstance
 from fluxburst.ledger.lock import InstanceLock
-from fluxburst.recordings import Recording
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 HOLDER = """
 import sys

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from support import Joining, client_on, job, spec
 
-from fluxburst import Burst, BurstState, FluxBurst, NodeType, hookimpl, status, story
+from fluxburst import Burst, BurstState, FluxBurst, NodeType, hookimpl
 from fluxburst.errors import LedgerError
-from fluxburst.fluids import format_f58
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.jobs import JobState
-from fluxburst.recordings import Recording
+from fluxburst.formats.fluid import format_f58
+from fluxburst.model.job import JobState
+from fluxburst.reports import status, timeline
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 NODE = NodeType("node", cores=8)
 FIRST, SECOND = 16777216, 33554432
@@ -76,7 +77,7 @@ def test_a_lost_node_and_its_job_are_warned_of_whatever_else_runs(
     gone = f"job {format_f58(run.job)} is lost: {ran}"
     assert warnings(caplog) == [f"burst {burst.name}: {node}", f"burst {burst.name}: {gone}"]
     assert witness.errors == [node, gone]
-    told = story.of_job(client.ledger, run.job, client.now())
+    told = timeline.of_job(client.ledger, run.job, client.now())
     assert [event.why for event in told.events if event.kind == "burst"][-2:] == [node, gone]
     other = FIRST + SECOND - run.job
     assert instance.job(other).state is JobState.RUN

@@ -14,18 +14,19 @@ from pathlib import Path
 import pytest
 from support import Joining, client_on, named, spec
 
-from fluxburst import Burst, BurstState, Duration, NodeType, costs, hookimpl, status
-from fluxburst.bursts import drain_reason
+from fluxburst import Burst, BurstState, Duration, NodeType, hookimpl
 from fluxburst.cli import main
+from fluxburst.config.notification import Notification
+from fluxburst.config.policy import Lifetimes, Policy
 from fluxburst.errors import BurstError, BurstErrors
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.jobs import JobState
 from fluxburst.ledger import Entry
-from fluxburst.metrics import Metrics
-from fluxburst.notification import Notification
-from fluxburst.notify import Notifier
-from fluxburst.policy import Lifetimes, Policy
-from fluxburst.service import Service
+from fluxburst.model.burst import drain_reason
+from fluxburst.model.job import JobState
+from fluxburst.reports import costs, status
+from fluxburst.service.loop import Service
+from fluxburst.service.metrics import Metrics
+from fluxburst.service.notifier import Notifier
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 MINUTE, HOUR = 60.0, 3600.0
 NODE = NodeType("node", cores=8, price=2.0, max_nodes=8)

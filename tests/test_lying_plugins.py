@@ -13,12 +13,12 @@ import pytest
 from support import Elsewhere, client_on, named, spec
 
 from fluxburst import Burst, BurstState, Duration, FluxBurst, NodeType, hookimpl
+from fluxburst.config.policy import Lifetimes, Policy
 from fluxburst.errors import BurstErrors
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.jobs import JobState
-from fluxburst.nodes import Node
-from fluxburst.policy import Lifetimes, Policy
-from fluxburst.recordings import Recording
+from fluxburst.model.job import JobState
+from fluxburst.model.node import Node
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 NODE = NodeType("node", cores=8, price=1.0, max_nodes=64)
 SHORT = Policy(lifetimes=Lifetimes(max_lifetime=Duration(3600.0)))

@@ -8,7 +8,7 @@ import pytest
 
 from fluxburst import ByteSize
 from fluxburst.errors import ConfigError, RequestError
-from fluxburst.machine_types import (
+from fluxburst.provider.machine_types import (
     MachineType,
     MachineTypeOverride,
     MachineTypes,

@@ -9,7 +9,7 @@ from support import Elsewhere, client_with, job
 
 from fluxburst import FluxBurst, Job, hookimpl
 from fluxburst.errors import HookAnswerError, HookError, ParameterError, UnknownPluginError
-from fluxburst.manager import Manager, Package
+from fluxburst.hooks.manager import Manager, Package
 
 MakePackage = Callable[..., str]
 
@@ -126,7 +126,7 @@ def test_a_module_of_flux_bursts_convention_is_found_without_an_entry_point(
         "fluxburst_old",
         """
         from dataclasses import dataclass
-        import fluxburst.plugins as plugins
+        import fluxburst.plugin.base as plugins
 
         @dataclass
         class BurstParameters:

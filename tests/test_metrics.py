@@ -15,10 +15,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from support import Elsewhere, client_with, job
 
-from fluxburst import Burst, BurstState, metrics
+from fluxburst import Burst, BurstState
 from fluxburst.errors import BurstErrors, CapacityError, RequestError
-from fluxburst.leftovers import with_leftover
-from fluxburst.metrics import Metrics
+from fluxburst.model.leftovers import with_leftover
+from fluxburst.service import metrics
+from fluxburst.service.metrics import Metrics
 
 BURST = Burst("p-1", "p", "small", 2, state=BurstState.STARTING)
 READY = replace(BURST, state=BurstState.READY)
@@ -301,14 +302,14 @@ def test_without_prometheus_client_it_is_said_what_to_install(
 
 
 def test_importing_the_module_does_not_import_prometheus_client() -> None:
-    source = "import fluxburst.metrics, sys; sys.exit('prometheus_client' in sys.modules)"
+    source = "import fluxburst.service.metrics, sys; sys.exit('prometheus_client' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", source], check=False).returncode == 0
 
 
 def test_metrics_are_fed_from_how_things_stand(tmp_path: Path) -> None:
-    from fluxburst import status
+    from fluxburst.config.policy import Policy
     from fluxburst.ledger import Breaker, Ledger
-    from fluxburst.policy import Policy
+    from fluxburst.reports import status
 
     ledger = Ledger(None, "here")
     burst = Burst("b", "cloud", "node", 2, price=3.0, since=0.0, state=BurstState.READY)

@@ -15,7 +15,7 @@ from test_reports import MOCK, MakePackage, Run, run
 
 from fluxburst.ledger import Ledger
 from fluxburst.ledger.clock import time_of
-from fluxburst.ledger.place import FILE
+from fluxburst.ledger.location import FILE
 
 __all__ = ["MakePackage", "run"]
 

@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from support import Elsewhere, client_on, job
 
 from fluxburst.cli import main
-from fluxburst.config import Config
-from fluxburst.doctor import Doctor
+from fluxburst.config.file import Config
 from fluxburst.errors import LedgerError
-from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.ledger import media
 from fluxburst.ledger.lock import holder_of
 from fluxburst.ledger.media import network_file_system
-from fluxburst.recordings import Recording
+from fluxburst.reports.doctor import Doctor
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 ADVICE = "keep it in a local directory, named by --state-dir or FLUXBURST_STATE_DIR"
 
@@ -100,7 +100,11 @@ def test_any_table_of_mounts_can_be_read(text: str) -> None:
 def on_nfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     table = mounts(tmp_path / "mountinfo", {"/": "ext4", str(tmp_path): "nfs4"})
     real = network_file_system
-    for module in ("fluxburst.ledger.place", "fluxburst.state_checks", "fluxburst.ledger.media"):
+    for module in (
+        "fluxburst.ledger.location",
+        "fluxburst.reports.state_checks",
+        "fluxburst.ledger.media",
+    ):
         monkeypatch.setattr(f"{module}.network_file_system", lambda path: real(path, table))
     return tmp_path / "state"
 

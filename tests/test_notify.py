@@ -18,7 +18,8 @@ import pytest
 from support import Elsewhere, client_with, job
 
 from fluxburst import Burst, BurstState, FluxBurst
-from fluxburst.conversion import CONVERSION_ERRORS, convert, reasons
+from fluxburst.config.conversion import CONVERSION_ERRORS, convert, reasons
+from fluxburst.config.notification import EVENTS, Notification
 from fluxburst.errors import (
     BurstErrors,
     CapacityError,
@@ -26,11 +27,10 @@ from fluxburst.errors import (
     LimitError,
     RequestError,
 )
-from fluxburst.fluids import format_f58
-from fluxburst.notification import EVENTS, Notification
-from fluxburst.notify import Notifier
-from fluxburst.quantities import Duration
-from fluxburst.webhooks import read_headers
+from fluxburst.formats.fluid import format_f58
+from fluxburst.formats.units import Duration
+from fluxburst.service.notifier import Notifier
+from fluxburst.service.webhook import read_headers
 
 BURST = Burst("p-1", "p", "node", 2, jobs=(7,), state=BurstState.STARTING, price=1.5)
 READY = replace(BURST, state=BurstState.READY, hostnames=("a", "b"))

@@ -16,11 +16,11 @@ import pytest
 from ledgers import DUMPS, ENDED, INSTANCE, JOB, LIVES, make_ledger
 from support import Elsewhere, client_on
 
-from fluxburst import status
 from fluxburst.cli import main
 from fluxburst.errors import LedgerError
-from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.ledger import Ledger, schema
+from fluxburst.reports import status
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 SCHEMAS = sorted(DUMPS)
 
@@ -84,7 +84,7 @@ def test_plans_status_and_metrics_are_made_from_it(version: int, tmp_path: Path)
         assert of_service.spending.per_hour == pytest.approx(1.0)
         prometheus = pytest.importorskip("prometheus_client")
         assert prometheus
-        from fluxburst.metrics import Metrics
+        from fluxburst.service.metrics import Metrics
 
         Metrics().feed(of_service)
     assert path.read_bytes() == before

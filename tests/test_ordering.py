@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fluxburst.errors import RequestError
-from fluxburst.jobs import Job
-from fluxburst.nodes import NodeType
-from fluxburst.ordering import (
+from fluxburst.model.job import Job
+from fluxburst.model.node import NodeType
+from fluxburst.plugin.base import BurstParameters, BurstPlugin
+from fluxburst.plugin.orderings import (
     ORDERINGS,
     Ordering,
     as_loaded,
@@ -18,7 +19,6 @@ from fluxburst.ordering import (
     from_config,
     round_robin,
 )
-from fluxburst.plugins import BurstParameters, BurstPlugin
 
 
 class Fake(BurstPlugin):

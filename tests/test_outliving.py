@@ -9,12 +9,12 @@ import pytest
 from support import Joining, client_on, spec
 
 from fluxburst import Burst, BurstState, Duration, NodeType
-from fluxburst.handles.embedded import COMPLETED, EmbeddedInstance
-from fluxburst.jobs import JobState
+from fluxburst.config.policy import Lifetimes, Limits, Policy, Timeouts
 from fluxburst.ledger import Entry
-from fluxburst.plan import Plan
-from fluxburst.policy import Lifetimes, Limits, Policy, Timeouts
-from fluxburst.recordings import Recording
+from fluxburst.model.job import JobState
+from fluxburst.model.plan import Plan
+from fluxburst.simulation.embedded import COMPLETED, EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 MINUTE, HOUR = 60.0, 3600.0
 NODE = NodeType("node", cores=8, price=1.0)

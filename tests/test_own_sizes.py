@@ -11,9 +11,9 @@ import pytest
 from support import Stubborn, Told, client_on, named, spec
 
 from fluxburst import Burst, BurstParameters, BurstPlugin, BurstState, FluxBurst, Job, NodeType
-from fluxburst.plan import Decision, Outcome
-from fluxburst.policy import Lifetimes, Policy
-from fluxburst.quantities import Duration
+from fluxburst.config.policy import Lifetimes, Policy
+from fluxburst.formats.units import Duration
+from fluxburst.model.plan import Decision, Outcome
 
 IDLE = 120.0
 POLICY = Policy(lifetimes=Lifetimes(idle_timeout=Duration(IDLE)))

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from support import Elsewhere, client_on, job, named, spec
 
 from fluxburst import Burst, BurstState, FluxBurst, NodeType
-from fluxburst.burst_names import burst_name, is_name_of, prefix_of, tag_of
 from fluxburst.cli import main
 from fluxburst.errors import BurstError, BurstErrors, RequestError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.recordings import Recording
+from fluxburst.model.burst_names import burst_name, is_name_of, prefix_of, tag_of
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "example_plugin" / "fluxburst_example.py"
 

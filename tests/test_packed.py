@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from support import spec
 
-from fluxburst.handles.packed import PackedJob
-from fluxburst.jobs import Job
+from fluxburst.flux.compact_job import PackedJob
+from fluxburst.model.job import Job
 
 RECORD = {"id": 7, "state": 8, "priority": 16, "name": "hostname"}
 SPEC = spec(2, 4, burstable="gke", duration=60.0)

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from fluxburst.constraints import ALL_ALIKE, ANYTHING, Constraint, Kinds, compiled
-from fluxburst.fitting import NO_MATCH, could_fit, fits_now, why_unfit
-from fluxburst.jobspec import Chunk
-from fluxburst.nodes import Node, NodeType
-from fluxburst.packing import Demand, Packer, Packing
-from fluxburst.pool import Pool, pool_of
-from fluxburst.quantities import ByteSize
+from fluxburst.formats.units import ByteSize
+from fluxburst.model.constraints import ALL_ALIKE, ANYTHING, Constraint, Kinds, compiled
+from fluxburst.model.jobspec import Chunk
+from fluxburst.model.node import Node, NodeType
+from fluxburst.packing.fitting import NO_MATCH, could_fit, fits_now, why_unfit
+from fluxburst.packing.packer import Demand, Packer, Packing
+from fluxburst.packing.pool import Pool, pool_of
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from fluxburst.config.parameters import RESERVED, Value, build, describe, variables
 from fluxburst.errors import ParameterError
-from fluxburst.parameters import RESERVED, Value, build, describe, variables
-from fluxburst.quantities import ByteSize, Duration
+from fluxburst.formats.units import ByteSize, Duration
 
 unhurried = settings(deadline=None)
 

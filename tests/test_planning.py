@@ -10,13 +10,13 @@ from support import Elsewhere, assign, client_with, job, spec
 
 from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, NodeType, Outcome, hookimpl
 from fluxburst.errors import InstanceError, OrderingError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.handles.protocol import Changes
-from fluxburst.jobs import Mark
-from fluxburst.nodes import Node
-from fluxburst.ordering import by_price, fewest_jobs, round_robin
-from fluxburst.plan import Decision, Plan
-from fluxburst.recordings import BUNDLED, load
+from fluxburst.flux.protocol import Changes
+from fluxburst.model.job import Mark
+from fluxburst.model.node import Node
+from fluxburst.model.plan import Decision, Plan
+from fluxburst.plugin.orderings import by_price, fewest_jobs, round_robin
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import BUNDLED, load
 
 NODE = Node(0, "lead", cores=8, free_cores=8)
 

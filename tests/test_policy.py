@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from fluxburst import config
-from fluxburst.errors import ConfigError
-from fluxburst.policy import (
+from fluxburst.config import file as config_file
+from fluxburst.config.policy import (
     LIMITED,
     TABLES,
     Breaking,
@@ -28,6 +27,7 @@ from fluxburst.policy import (
     Timeouts,
     Watching,
 )
+from fluxburst.errors import ConfigError
 
 Load = Callable[[str], Policy]
 Refused = Callable[[str], str]
@@ -39,7 +39,7 @@ def load(tmp_path: Path) -> Load:
     def loaded(text: str) -> Policy:
         path = tmp_path / "fluxburst.toml"
         path.write_text(text)
-        return config.load(path).policy
+        return config_file.load(path).policy
 
     return loaded
 

@@ -9,8 +9,8 @@ import pytest
 
 from fluxburst import NodeType
 from fluxburst.errors import BurstError
-from fluxburst.machine_types import MachineTypeOverride, MachineTypes, load
-from fluxburst.prices import GOOD_SECONDS, LivePrices
+from fluxburst.provider.live_prices import GOOD_SECONDS, LivePrices
+from fluxburst.provider.machine_types import MachineTypeOverride, MachineTypes, load
 
 TABLE = load(
     'dated = 2026-08-20\nregion = "here"\nsource = "a price list"\n'

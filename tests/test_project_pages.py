@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fluxburst.bursts import BurstState
 from fluxburst.ledger.entries import TRANSITIONS
+from fluxburst.model.burst import BurstState
 
 if sys.version_info >= (3, 11):
     import tomllib

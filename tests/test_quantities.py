@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fluxburst.errors import FormatError
-from fluxburst.quantities import format_bytes, format_duration, parse_bytes, parse_duration
+from fluxburst.formats.units import format_bytes, format_duration, parse_bytes, parse_duration
 
 unhurried = settings(deadline=None)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from support import Elsewhere, Joining, client_on, spec
 
 from fluxburst import FluxBurst, NodeType, Outcome
-from fluxburst.fluids import format_f58
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.jobs import JobState
-from fluxburst.scheduling import SCHED_SIMPLE, Fit, Scheduler
+from fluxburst.formats.fluid import format_f58
+from fluxburst.model.job import JobState
+from fluxburst.model.scheduler import SCHED_SIMPLE, Fit, Scheduler
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 NODE = NodeType("node", cores=2, price=1.0)
 BACKFILL = Scheduler("sched-backfill", Fit.WORST)

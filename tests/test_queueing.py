@@ -12,14 +12,15 @@ import pytest
 from rich.console import Console
 from support import Elsewhere, Joining, client_on, spec
 
-from fluxburst import Burst, BurstState, Duration, NodeType, status
+from fluxburst import Burst, BurstState, Duration, NodeType
 from fluxburst.cli.status import shown_status
+from fluxburst.config.policy import Lifetimes, Limits, Policy, Timeouts
 from fluxburst.errors import BurstError, BurstErrors
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.jobs import JobState
 from fluxburst.ledger import Entry
-from fluxburst.policy import Lifetimes, Limits, Policy, Timeouts
-from fluxburst.service import Service
+from fluxburst.model.job import JobState
+from fluxburst.reports import status
+from fluxburst.service.loop import Service
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 NODE = NodeType("node", cores=8, price=1.0)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from support import Joining, client_on, spec
 
-from fluxburst import FluxBurst, NodeType, status
+from fluxburst import FluxBurst, NodeType
 from fluxburst.cli.output import not_startable_lines
-from fluxburst.fluids import format_f58
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.plan import Decision, Outcome
+from fluxburst.formats.fluid import format_f58
+from fluxburst.model.plan import Decision, Outcome
+from fluxburst.reports import status
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 OWN = {"not": [{"properties": ["slow"]}]}
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from fluxburst.elastic import Elastic
-from fluxburst.elastic_directory import check_here, why_unreachable
 from fluxburst.errors import RequestError
+from fluxburst.provider.elastic import Elastic
+from fluxburst.provider.elastic_directory import check_here, why_unreachable
 
 
 @pytest.mark.parametrize(

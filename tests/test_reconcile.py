@@ -14,9 +14,9 @@ from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, NodeType, 
 from fluxburst.cli import main
 from fluxburst.cli.output import burst_table
 from fluxburst.errors import BurstError, BurstErrors, CapacityError, QuotaError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.jobs import JobState, Mark
-from fluxburst.recordings import Recording
+from fluxburst.model.job import JobState, Mark
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 MakePackage = Callable[..., str]
 There = dict[str, Burst]

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fluxburst import recordings
 from fluxburst.errors import FluxburstError, RecordingError, RequestError
-from fluxburst.jobs import Job, JobState
-from fluxburst.nodes import Node
-from fluxburst.rset import status_from_nodes
+from fluxburst.flux.resources import status_from_nodes
+from fluxburst.model.job import Job, JobState
+from fluxburst.model.node import Node
+from fluxburst.simulation import recordings
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

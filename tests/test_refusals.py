@@ -8,10 +8,10 @@ import pytest
 from support import Joining, client_on, spec
 
 from fluxburst import FluxBurst, NodeType
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.policy import Lifetimes, Policy
-from fluxburst.quantities import Duration
-from fluxburst.scheduling import FLUXION, SCHED_SIMPLE, Scheduler
+from fluxburst.config.policy import Lifetimes, Policy
+from fluxburst.formats.units import Duration
+from fluxburst.model.scheduler import FLUXION, SCHED_SIMPLE, Scheduler
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 MINUTE, HOUR = 60.0, 3600.0
 FCFS = Scheduler(FLUXION, queue_policy="fcfs")

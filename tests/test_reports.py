@@ -20,11 +20,11 @@ from support import named
 
 from fluxburst import Burst, BurstState, Decision, FluxBurst, Outcome
 from fluxburst.cli import main
-from fluxburst.handles.embedded import EmbeddedInstance
 from fluxburst.ledger import Breaker, Ledger, Placement, Usage
 from fluxburst.ledger.entries import HOUR
 from fluxburst.ledger.lock import InstanceLock, holder_of
-from fluxburst.recordings import BUNDLED, load
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import BUNDLED, load
 
 Run = Callable[..., tuple[int, str, str]]
 MakePackage = Callable[..., str]

@@ -8,12 +8,12 @@ import pytest
 from support import Elsewhere, client_on, job
 
 from fluxburst import ByteSize, Job, NodeType
-from fluxburst.handles.embedded import EMBEDDED, EmbeddedInstance
-from fluxburst.nodes import check_node_types
-from fluxburst.plan import Plan
-from fluxburst.policy import Placing, Policy
-from fluxburst.recordings import Recording
-from fluxburst.scheduling import FLUXION, SCHED_SIMPLE, Scheduler
+from fluxburst.config.policy import Placing, Policy
+from fluxburst.model.node import check_node_types
+from fluxburst.model.plan import Plan
+from fluxburst.model.scheduler import FLUXION, SCHED_SIMPLE, Scheduler
+from fluxburst.simulation.embedded import EMBEDDED, EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 TB = 10**12
 PLAIN = NodeType("plain", cores=8, price=1.0)

@@ -8,14 +8,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fluxburst.errors import FormatError
-from fluxburst.nodes import Node
-from fluxburst.rset import (
+from fluxburst.flux.resources import (
     RankResources,
     nodes_from_status,
     parse_r,
     properties_of,
     status_from_nodes,
 )
+from fluxburst.model.node import Node
 
 unhurried = settings(deadline=None)
 

@@ -6,10 +6,10 @@ import pytest
 from live import running_flux
 from support import flux_available
 
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.handles.live import LiveInstance
-from fluxburst.handles.scheduler import is_node_exclusive, provider_of_sched, scheduler_of
-from fluxburst.scheduling import FLUXION, SCHED_SIMPLE, Fit, Scheduler
+from fluxburst.flux.live import LiveInstance
+from fluxburst.flux.live_scheduler import is_node_exclusive, provider_of_sched, scheduler_of
+from fluxburst.model.scheduler import FLUXION, SCHED_SIMPLE, Fit, Scheduler
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 MODULES = {
     "mods": [

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fluxburst.errors import JobspecError, RequestError
-from fluxburst.jobs import Job
-from fluxburst.nodes import Node
-from fluxburst.selectors import (
+from fluxburst.model.job import Job
+from fluxburst.model.node import Node
+from fluxburst.plugin.selectors import (
     AllOf,
     AnyOf,
     AsksMoreThanFree,

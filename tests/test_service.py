@@ -24,17 +24,17 @@ from full_disks import full_ledger
 from support import Joining, client_on, job, spec
 
 from fluxburst import Burst, BurstState, FluxBurst, Job, NodeType, hookimpl
-from fluxburst.config import Config
+from fluxburst.config.file import Config
+from fluxburst.config.policy import Lifetimes, Limits, Policy, Timeouts, Watching
 from fluxburst.errors import BurstError, ConfigError, HeldError, InstanceError, LedgerError
-from fluxburst.handles.embedded import COMPLETED, EmbeddedInstance
-from fluxburst.handles.protocol import Changes
-from fluxburst.jobs import JobState
-from fluxburst.nodes import Node
-from fluxburst.plan import Outcome
-from fluxburst.policy import Lifetimes, Limits, Policy, Timeouts, Watching
-from fluxburst.quantities import Duration
-from fluxburst.recordings import Recording
-from fluxburst.service import Report, Service
+from fluxburst.flux.protocol import Changes
+from fluxburst.formats.units import Duration
+from fluxburst.model.job import JobState
+from fluxburst.model.node import Node
+from fluxburst.model.plan import Outcome
+from fluxburst.service.loop import Report, Service
+from fluxburst.simulation.embedded import COMPLETED, EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 MINUTE = 60.0
 HOUR = 3600.0
@@ -427,7 +427,7 @@ def test_a_job_takes_the_nodes_that_another_has_left() -> None:
 
 def lines(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
     """Return what the service said, of this level or worse."""
-    ours = [record for record in caplog.records if record.name == "fluxburst.service"]
+    ours = [record for record in caplog.records if record.name == "fluxburst.service.loop"]
     return [record.getMessage() for record in ours if record.levelno >= level]
 
 
@@ -477,7 +477,7 @@ def test_the_log_line_of_a_failure_carries_its_plugin(caplog: pytest.LogCaptureF
     with Watched() as watched:
         watched.plugin.mute = True
         watched.run(10.0)
-    (record,) = [record for record in caplog.records if record.name == "fluxburst.service"]
+    (record,) = [record for record in caplog.records if record.name == "fluxburst.service.loop"]
     assert vars(record)["plugin"] == "cloud"
 
 

@@ -10,15 +10,15 @@ import pytest
 from support import Elsewhere, Joining, client_on, spec
 
 from fluxburst import BurstParameters, BurstPlugin, FluxBurst, NodeType
+from fluxburst.config.policy import Breaking, Policy
 from fluxburst.errors import BurstError, BurstErrors, InstanceError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.jobs import Mark
+from fluxburst.formats.units import Duration
 from fluxburst.ledger import Placement
-from fluxburst.plan import Decision, Outcome
-from fluxburst.policy import Breaking, Policy
-from fluxburst.quantities import Duration
-from fluxburst.service import Service
-from fluxburst.setbacks import NOT_MOVED, NOT_STARTED, setback_of
+from fluxburst.model.job import Mark
+from fluxburst.model.plan import Decision, Outcome
+from fluxburst.planning.setbacks import NOT_MOVED, NOT_STARTED, setback_of
+from fluxburst.service.loop import Service
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 HOUR = 3600.0
 MANY_PASSES = 20_000

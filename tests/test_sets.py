@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support import at_most, flux_available
 
 from fluxburst.errors import FormatError
-from fluxburst.sets import (
+from fluxburst.formats.hostlist import (
     MAX_EXPANSION,
     format_hostlist,
     format_idset,

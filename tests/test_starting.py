@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from support import Apart, Joining, Stubborn, Told, client_on, spec
 
-from fluxburst import BurstState, FluxBurst, NodeType, story
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.plan import Decision, Outcome
-from fluxburst.policy import Lifetimes, Policy, Timeouts
-from fluxburst.quantities import Duration
+from fluxburst import BurstState, FluxBurst, NodeType
+from fluxburst.config.policy import Lifetimes, Policy, Timeouts
+from fluxburst.formats.units import Duration
+from fluxburst.model.plan import Decision, Outcome
+from fluxburst.reports import timeline
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 LATE = 320.0
 POLICY = Policy(lifetimes=Lifetimes(idle_timeout=Duration(120.0)))
@@ -84,7 +85,7 @@ def test_a_job_that_does_not_start_is_said_once_released_and_backs_off(
     assert decided.outcome is Outcome.UNMATCHED
     assert decided.reasons[0].startswith(reason)
     assert "it is tried again after 2023-11-14 22:1" in decided.reasons[0]
-    events = story.of_job(world.client.ledger, world.job, world.instance.now()).events
+    events = timeline.of_job(world.client.ledger, world.job, world.instance.now()).events
     assert reason in [event.why for event in events if event.kind == "taken back"]
 
 

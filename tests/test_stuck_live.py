@@ -16,12 +16,12 @@ from live import TWO_QUEUES, Flux, running_flux
 from support import Elsewhere, flux_available
 
 from fluxburst import FluxBurst, Job, NodeType
-from fluxburst.config import Config
-from fluxburst.handles.live import LiveInstance
+from fluxburst.config.file import Config
+from fluxburst.config.policy import Policy, Watching
+from fluxburst.flux.live import LiveInstance
+from fluxburst.formats.units import Duration
 from fluxburst.ledger import Ledger
-from fluxburst.policy import Policy, Watching
-from fluxburst.quantities import Duration
-from fluxburst.service import Service
+from fluxburst.service.loop import Service
 
 pytestmark = [
     pytest.mark.flux,

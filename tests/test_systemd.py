@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from fluxburst import systemd
 from fluxburst.cli.app import cli
-from fluxburst.quantities import parse_duration
+from fluxburst.formats.units import parse_duration
+from fluxburst.service import systemd
 
 UNIT = Path(__file__).parent.parent / "docs" / "fluxburst.service"
 

@@ -13,11 +13,11 @@ import pytest
 from support import Elsewhere, client_with, job, named, spec
 
 from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, NodeType, Outcome, hookimpl
-from fluxburst.bursts import BurstRequest
+from fluxburst.config.policy import Policy
 from fluxburst.errors import BurstErrors
-from fluxburst.handles.packed import PackedJob
-from fluxburst.handles.protocol import Changes
-from fluxburst.policy import Policy
+from fluxburst.flux.compact_job import PackedJob
+from fluxburst.flux.protocol import Changes
+from fluxburst.model.burst import BurstRequest
 
 NODE = NodeType("node", cores=8)
 Touch = Callable[[Any], object]

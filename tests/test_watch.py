@@ -21,13 +21,13 @@ from pathlib import Path
 import pytest
 
 from fluxburst import BurstState, FluxBurst
-from fluxburst.config import Config
+from fluxburst.config.file import Config
+from fluxburst.config.policy import Policy, Watching
 from fluxburst.errors import LedgerError
-from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.formats.units import Duration
 from fluxburst.ledger import Ledger
-from fluxburst.policy import Policy, Watching
-from fluxburst.quantities import Duration
-from fluxburst.recordings import BUNDLED, load
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import BUNDLED, load
 
 pytestmark = pytest.mark.skipif(
     not any(e.name == "mock" for e in importlib.metadata.entry_points(group="fluxburst")),
@@ -202,7 +202,7 @@ def test_metrics_that_cannot_be_written_do_not_stop_the_service(
 
 
 def test_every_gauge_of_the_table_is_in_the_textfile(tmp_path: Path, manager: Told) -> None:
-    from fluxburst import metrics
+    from fluxburst.service import metrics
 
     pytest.importorskip("prometheus_client")
     file, config = tmp_path / "fluxburst.prom", tmp_path / "fluxburst.toml"

@@ -12,12 +12,12 @@ import pytest
 from support import Elsewhere, client_with, job, spec
 
 from fluxburst import BurstPlugin, FluxBurst, NodeType, Outcome, hookimpl
-from fluxburst.config import Config
-from fluxburst.doctor import Doctor
+from fluxburst.config.file import Config
 from fluxburst.errors import BurstError, BurstErrors, HookError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.leases import unarmed
-from fluxburst.status import of_client
+from fluxburst.reports.doctor import Doctor
+from fluxburst.reports.leases import unarmed
+from fluxburst.reports.status import of_client
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 
 class Cancelled(BaseException):

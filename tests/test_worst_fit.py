@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from support import Elsewhere, flux_available, job
 
 from fluxburst import BurstPlugin, Job, NodeType, Outcome
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.handles.placing import place, take
-from fluxburst.nodes import Node
-from fluxburst.plan import Plan
-from fluxburst.planner import Planner
-from fluxburst.reading import as_read_by
-from fluxburst.recordings import Recording
-from fluxburst.scheduling import SCHED_SIMPLE
-from fluxburst.supply import Candidates
-from fluxburst.worst_fit import WorstFit
+from fluxburst.model.node import Node
+from fluxburst.model.plan import Plan
+from fluxburst.model.scheduler import SCHED_SIMPLE
+from fluxburst.model.scheduler_reading import as_read_by
+from fluxburst.packing.supply import Candidates
+from fluxburst.packing.worst_fit import WorstFit
+from fluxburst.planning.planner import Planner
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.placing import place, take
+from fluxburst.simulation.recordings import Recording
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -23,7 +23,7 @@ import flux.job
 from flux.constants import FLUX_USERID_UNKNOWN
 
 from fluxburst.client import FluxBurst
-from fluxburst.plugins import BurstParameters, BurstPlugin, burstable_plugins
+from fluxburst.plugin.base import BurstParameters, BurstPlugin, burstable_plugins
 
 PLUGIN_NAME = "memory"
 

@@ -15,31 +15,31 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fluxburst.bursts import Burst, BurstRequest, BurstState
     from fluxburst.client import FluxBurst
+    from fluxburst.formats.units import ByteSize, Duration
     from fluxburst.hookspecs import hookimpl
-    from fluxburst.jobs import Job
-    from fluxburst.nodes import Node, NodeType
-    from fluxburst.plan import Decision, Outcome, Plan
-    from fluxburst.plugins import BurstParameters, BurstPlugin, PluginType
-    from fluxburst.quantities import ByteSize, Duration
+    from fluxburst.model.burst import Burst, BurstRequest, BurstState
+    from fluxburst.model.job import Job
+    from fluxburst.model.node import Node, NodeType
+    from fluxburst.model.plan import Decision, Outcome, Plan
+    from fluxburst.plugin.base import BurstParameters, BurstPlugin, PluginType
 
 _MODULES = {
-    "Burst": "bursts",
-    "BurstParameters": "plugins",
-    "BurstPlugin": "plugins",
-    "BurstRequest": "bursts",
-    "BurstState": "bursts",
-    "ByteSize": "quantities",
-    "Decision": "plan",
-    "Duration": "quantities",
+    "Burst": "model.burst",
+    "BurstParameters": "plugin.base",
+    "BurstPlugin": "plugin.base",
+    "BurstRequest": "model.burst",
+    "BurstState": "model.burst",
+    "ByteSize": "formats.units",
+    "Decision": "model.plan",
+    "Duration": "formats.units",
     "FluxBurst": "client",
-    "Job": "jobs",
-    "Node": "nodes",
-    "NodeType": "nodes",
-    "Outcome": "plan",
-    "Plan": "plan",
-    "PluginType": "plugins",
+    "Job": "model.job",
+    "Node": "model.node",
+    "NodeType": "model.node",
+    "Outcome": "model.plan",
+    "Plan": "model.plan",
+    "PluginType": "plugin.base",
     "hookimpl": "hookspecs",
 }
 

@@ -11,12 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fluxburst import ordering, parameters, recordings, selectors
-from fluxburst.bursts import Burst
-from fluxburst.config import Config, blocked_by_environment
-from fluxburst.config import find as find_config
-from fluxburst.engine.engine import Engine
-from fluxburst.engine.lanes import Lanes
+from fluxburst.config import parameters
+from fluxburst.config.file import Config, blocked_by_environment
+from fluxburst.config.file import find as find_config
+from fluxburst.config.policy import Policy
 from fluxburst.errors import (
     BurstError,
     BurstErrors,
@@ -28,23 +26,27 @@ from fluxburst.errors import (
     described,
     did_you_mean,
 )
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.handles.live import LiveInstance
-from fluxburst.handles.protocol import Instance
+from fluxburst.flux.live import LiveInstance
+from fluxburst.flux.protocol import Instance
+from fluxburst.formats.spelling import known_name
+from fluxburst.hooks.manager import Manager, Offer
+from fluxburst.hooks.turns import Turn, not_from_within, takes_turn
+from fluxburst.hooks.views import LoadedPlugins
 from fluxburst.hookspecs import hookimpl
-from fluxburst.jobs import Job, JobState, queue_order
 from fluxburst.ledger import Ledger, LedgerPlace
-from fluxburst.manager import Manager, Offer
-from fluxburst.names import known_name
-from fluxburst.nodes import Node
-from fluxburst.plan import Plan, still_valid
-from fluxburst.planner import Planner, Residual
-from fluxburst.plugins import BurstPlugin, as_burst_error
-from fluxburst.policy import Policy
-from fluxburst.remaining import Remaining, remaining
-from fluxburst.scheduling import Scheduler
-from fluxburst.turns import Turn, not_from_within, takes_turn
-from fluxburst.views import LoadedPlugins
+from fluxburst.model.burst import Burst
+from fluxburst.model.job import Job, JobState, queue_order
+from fluxburst.model.node import Node
+from fluxburst.model.plan import Plan, still_valid
+from fluxburst.model.scheduler import Scheduler
+from fluxburst.planning.planner import Planner, Residual
+from fluxburst.plugin import orderings, selectors
+from fluxburst.plugin.base import BurstPlugin, as_burst_error
+from fluxburst.reconcile.controller import Engine
+from fluxburst.reconcile.verify import Remaining, remaining
+from fluxburst.reconcile.workers import Lanes
+from fluxburst.simulation import recordings
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 T = TypeVar("T")
 
@@ -63,7 +65,7 @@ class _Selector:
 class _Ordering:
     """A user's ordering, as a hook implementation that answers first."""
 
-    def __init__(self, function: ordering.Ordering) -> None:
+    def __init__(self, function: orderings.Ordering) -> None:
         self._function = function
 
     @hookimpl(tryfirst=True)
@@ -85,7 +87,7 @@ class FluxBurst:
     """A burst client: it looks at an instance's queue and has plugins bring capacity up.
 
     Args:
-        handle: A ``flux.Flux``, or any :class:`~fluxburst.handles.protocol.Instance`; by default
+        handle: A ``flux.Flux``, or any :class:`~fluxburst.flux.protocol.Instance`; by default
             the instance that this process runs in, connected to on first use.
         mock: Run without Flux, on an embedded instance with one node up and one burstable job
             that needs four.
@@ -220,7 +222,7 @@ class FluxBurst:
         self._selector = None
 
     @not_from_within
-    def set_ordering(self, func: ordering.Ordering) -> None:
+    def set_ordering(self, func: orderings.Ordering) -> None:
         """Order plugins by a function from the loaded plugins to (name, plugin) in order.
 
         It is called for each job; names it leaves out are not offered the job.
@@ -231,7 +233,7 @@ class FluxBurst:
         _check_callable(func, "ordering")
         self.hooks.unregister(self._ordering)
         self._ordering = _Ordering(func)
-        trusted = func in ordering.ORDERINGS.values()
+        trusted = func in orderings.ORDERINGS.values()
         self.hooks.register(self._ordering, name_of(func), trusted=trusted)
 
     def iter_plugins(self) -> Iterator[tuple[str, BurstPlugin]]:
@@ -399,7 +401,7 @@ class FluxBurst:
             if config.selector is not None:
                 self.set_selector(selectors.from_config(config.selector, self))
             if config.ordering is not None:
-                self.set_ordering(ordering.from_config(config.ordering))
+                self.set_ordering(orderings.from_config(config.ordering))
         except RequestError as error:
             raise ConfigError(config.source, str(error)) from error
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fluxburst.bursts import Burst
+    from fluxburst.model.burst import Burst
 
 
 def text_of(error: BaseException) -> str:

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from fluxburst.bursts import Burst, BurstRequest
-from fluxburst.jobs import Job
-from fluxburst.plugins import BurstPlugin, PluginType
+from fluxburst.model.burst import Burst, BurstRequest
+from fluxburst.model.job import Job
+from fluxburst.plugin.base import BurstPlugin, PluginType
 
 if TYPE_CHECKING:
     import click
 
-    from fluxburst.client_view import ClientView
+    from fluxburst.plugin.client_view import ClientView
 
 PROJECT = "fluxburst"
 hookspec = pluggy.HookspecMarker(PROJECT)

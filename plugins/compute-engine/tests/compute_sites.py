@@ -8,8 +8,8 @@ from typing import Any
 from fake_compute import Site
 
 from fluxburst import Burst, FluxBurst
-from fluxburst.config import Config
-from fluxburst.sets import format_hostlist
+from fluxburst.config.file import Config
+from fluxburst.formats.hostlist import format_hostlist
 from fluxburst_compute_engine import ComputeEngineBurst
 
 SECRET_KEY = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"

@@ -15,10 +15,10 @@ from fake_compute import FAMILY, Site
 from support import flux_available
 
 from fluxburst import FluxBurst
-from fluxburst.config import Config
-from fluxburst.elastic import load
+from fluxburst.config.file import Config
 from fluxburst.errors import ParameterError
-from fluxburst.plugins import Finding
+from fluxburst.plugin.base import Finding
+from fluxburst.provider.elastic import load
 
 KEPT = """
 project network_name region zone isolated_burst lead_host lead_port curve_cert munge_key

@@ -16,9 +16,9 @@ from google.cloud import billing_v1 as billing
 from google_grpc import Refusal
 
 from fluxburst import FluxBurst
-from fluxburst.config import Config
-from fluxburst.machine_types import machine_of
-from fluxburst.plugins import Finding
+from fluxburst.config.file import Config
+from fluxburst.plugin.base import Finding
+from fluxburst.provider.machine_types import machine_of
 from fluxburst_compute_engine import ComputeEngineBurst
 from fluxburst_compute_engine.catalogue import machine_types
 

@@ -13,7 +13,7 @@ from support import spec
 
 from fluxburst import BurstState, NodeType
 from fluxburst.errors import BurstError, CapacityError, QuotaError
-from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 
 def zone_of(site: Site) -> set[str]:

@@ -17,12 +17,12 @@ from support import flux_available, job, spec
 from test_compute_wire import PAGES
 
 from fluxburst import Burst, BurstState, FluxBurst
-from fluxburst.config import Config
+from fluxburst.config.file import Config
+from fluxburst.config.policy import Breaking, Policy
 from fluxburst.errors import BurstError, UnreachableError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.isolation import UNREAD
-from fluxburst.policy import Breaking, Policy
-from fluxburst.recordings import Recording
+from fluxburst.provider.isolation import UNREAD
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 from fluxburst_compute_engine import ComputeEngineBurst, isolated
 
 MOCKED: dict[str, Any] = {

@@ -19,7 +19,7 @@ ACTING = """
 import json, os, sys
 import fluxburst_compute_engine.cloud
 from fluxburst import FluxBurst
-from fluxburst.config import Config
+from fluxburst.config.file import Config
 from compute_sites import burst
 
 def act(table, do):

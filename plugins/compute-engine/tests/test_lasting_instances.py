@@ -12,10 +12,10 @@ from fake_compute import Site
 from support import spec
 
 from fluxburst import Duration, FluxBurst, Outcome
-from fluxburst.config import Config
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.policy import Lifetimes, Limits, Policy
-from fluxburst.recordings import Recording
+from fluxburst.config.file import Config
+from fluxburst.config.policy import Lifetimes, Limits, Policy
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 HOUR, DAY = 3600.0, 86400.0
 MARGINS = 20 * 60

@@ -14,7 +14,7 @@ import pytest
 from compute_sites import SECRET_KEY, burst, plugin_of
 from fake_compute import PROJECT, Site
 
-from fluxburst import flux_config
+from fluxburst.formats import flux_configuration
 
 SCRIPT = Path(str(importlib.resources.files("fluxburst_compute_engine").joinpath("startup.sh")))
 ME = pwd.getpwuid(os.getuid()).pw_name
@@ -234,7 +234,7 @@ def test_a_broker_has_what_an_administrator_configured_beside(
     (elastic / "config").mkdir(exist_ok=True)
     (elastic / "config" / "access.toml").write_text("[access]\nallow-guest-user = true\n")
     booted = boot(site, elastic, tmp_path / "root", flux_root)
-    whole = flux_config.parse("system.toml", booted.kept("config/system.toml").read_text())
+    whole = flux_configuration.parse("system.toml", booted.kept("config/system.toml").read_text())
     assert whole["access"] == {"allow-guest-user": True}
     assert whole["bootstrap"]["hosts"][0]["connect"] == "tcp://lead.example.org:8050"
 

@@ -9,7 +9,7 @@ from eks_site import Site
 from sites import write_site
 
 from fluxburst import Burst, FluxBurst
-from fluxburst.config import Config
+from fluxburst.config.file import Config
 from fluxburst_eks import EksBurst
 
 HOSTS = "burst-c5-4xlarge-0-[0-3],burst-c5-4xlarge-1-[0-3],burst-g5-xlarge-0-[0-1]"

@@ -20,9 +20,9 @@ from servers import Script, serving
 from support import flux_available
 
 from fluxburst import FluxBurst
-from fluxburst.config import Config, load
-from fluxburst.elastic import load as load_elastic
+from fluxburst.config.file import Config, load
 from fluxburst.errors import ParameterError
+from fluxburst.provider.elastic import load as load_elastic
 from fluxburst_eks import EksBurst, nodegroups
 from fluxburst_eks.diagnosis import NEEDED, resource_arn
 from fluxburst_eks.plugin import shipped_table

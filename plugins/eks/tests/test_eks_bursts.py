@@ -19,10 +19,10 @@ from test_clusters import cluster_of, objects
 from token_reviews import TokenReviews
 
 from fluxburst import Burst, BurstState
+from fluxburst.config.parameters import build
 from fluxburst.errors import AuthError, BurstError, CapacityError, ParameterError, QuotaError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.parameters import build
-from fluxburst.recordings import Recording
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 from fluxburst_eks import BurstParameters, EksBurst
 from fluxburst_eks.pools import record_of, tags_of
 from fluxburst_kubernetes.node_pools import PoolState, Record

@@ -27,7 +27,7 @@ CHILD = """
 import json
 import sys
 from fluxburst import FluxBurst
-from fluxburst.config import Config
+from fluxburst.config.file import Config
 from eks_instances import burst
 client = FluxBurst(mock=True, config=Config(plugins={"eks": json.loads(sys.argv[1])}))
 client.load("eks")

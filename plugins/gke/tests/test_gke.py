@@ -17,13 +17,13 @@ from sites import write_site
 from support import client_on, job, spec
 
 from fluxburst import Burst, BurstState, FluxBurst
-from fluxburst.burst_names import prefix_of
-from fluxburst.config import Config
+from fluxburst.config.file import Config
+from fluxburst.config.parameters import build
 from fluxburst.errors import BurstError, CapacityError, ParameterError, QuotaError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.isolation import UNREAD
-from fluxburst.parameters import build
-from fluxburst.recordings import Recording
+from fluxburst.model.burst_names import prefix_of
+from fluxburst.provider.isolation import UNREAD
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 from fluxburst_gke import BurstParameters, GkeBurst
 
 pytestmark = pytest.mark.kubernetes

@@ -13,8 +13,8 @@ import yaml
 from elastic_instance import refusal_of_init
 from support import flux_available
 
-from fluxburst.config import load
-from fluxburst.elastic import load as load_elastic
+from fluxburst.config.file import load
+from fluxburst.provider.elastic import load as load_elastic
 from fluxburst_gke import BurstParameters
 from fluxburst_gke.diagnosis import FOR_A_CLUSTER, FOR_AN_EXISTING_POOL, NEEDED
 

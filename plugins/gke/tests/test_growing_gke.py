@@ -12,7 +12,7 @@ from gke_site import Site, gke_site
 from support import flux_available
 
 from fluxburst import BurstState
-from fluxburst.elastic import this_host
+from fluxburst.provider.elastic import this_host
 
 pytestmark = [
     pytest.mark.flux,

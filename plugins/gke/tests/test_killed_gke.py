@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from test_gke import burst
 from fluxburst import FluxBurst
-from fluxburst.config import load
+from fluxburst.config.file import load
 client = FluxBurst(mock=True, validate=False, config=load(Path(sys.argv[1])))
 client.load("gke")
 getattr(client.plugins["gke"], sys.argv[2])(burst())

@@ -12,9 +12,9 @@ from apiserver import Server
 from sites import write_site
 from support import client_with
 
+from fluxburst.config.parameters import build
 from fluxburst.errors import BurstError
-from fluxburst.machine_types import MachineTypes, load
-from fluxburst.parameters import build
+from fluxburst.provider.machine_types import MachineTypes, load
 from fluxburst_kubernetes.managed import ManagedKubernetes, ManagedParameters
 from fluxburst_kubernetes.node_pools import Access, Pool, PoolRequest, PoolState, Record
 

@@ -8,7 +8,7 @@ from typing import Any
 from apiserver import Server
 
 from fluxburst import Burst, FluxBurst
-from fluxburst.config import Config
+from fluxburst.config.file import Config
 from fluxburst_kubernetes import KubernetesBurst
 
 CERTIFICATE = """\

@@ -17,9 +17,9 @@ from sites import SECRET_KEY, burst, client_of, plugin_of, write_site
 
 import fluxburst_kubernetes
 from fluxburst import Burst, BurstState, NodeType
-from fluxburst.burst_names import prefix_of
 from fluxburst.errors import AuthError, BurstError, CapacityError
-from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.model.burst_names import prefix_of
+from fluxburst.simulation.embedded import EmbeddedInstance
 from fluxburst_kubernetes import KubernetesBurst, labels
 
 pytestmark = pytest.mark.kubernetes

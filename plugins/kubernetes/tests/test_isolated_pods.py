@@ -20,14 +20,14 @@ from support import client_on, flux_available, job
 from test_clusters import RBAC, cluster_of, objects
 
 from fluxburst import Burst, BurstState
-from fluxburst.bursts import LIVE_STATES
+from fluxburst.config.parameters import build
+from fluxburst.config.policy import Breaking, Policy
 from fluxburst.errors import BurstError, ParameterError, UnreachableError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.isolation import OUTPUT_LIMIT, UNREAD, remote_jobspec
-from fluxburst.jobs import JobState
-from fluxburst.parameters import build
-from fluxburst.policy import Breaking, Policy
-from fluxburst.recordings import Recording
+from fluxburst.model.burst import LIVE_STATES
+from fluxburst.model.job import JobState
+from fluxburst.provider.isolation import OUTPUT_LIMIT, UNREAD, remote_jobspec
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 from fluxburst_kubernetes import BurstParameters, KubernetesBurst
 
 pytestmark = pytest.mark.kubernetes

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.kubernetes
 CHILD = """
 import sys
 from fluxburst import FluxBurst
-from fluxburst.config import Config
+from fluxburst.config.file import Config
 from sites import burst
 _, kubeconfig, directory, namespace, do = sys.argv
 written = {"kubeconfig": kubeconfig, "config_dir": directory, "namespace": namespace}

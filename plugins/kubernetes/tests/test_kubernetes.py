@@ -16,11 +16,11 @@ from sites import write_site
 from support import flux_available, job
 
 from fluxburst import FluxBurst
-from fluxburst.config import Config, load
-from fluxburst.elastic import load as load_elastic
+from fluxburst.config.file import Config, load
 from fluxburst.errors import BurstError, ParameterError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.recordings import Recording
+from fluxburst.provider.elastic import load as load_elastic
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 
 PREDECESSORS = """
 image namespace name cpu_limit memory_limit flux_user log_level wrap broker_toml lead_host lead_port

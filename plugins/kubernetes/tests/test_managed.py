@@ -15,8 +15,8 @@ from test_clusters import cluster_of, objects
 
 from fluxburst import Burst, BurstState
 from fluxburst.errors import BurstError, CapacityError, ParameterError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.recordings import Recording
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 from fluxburst_kubernetes.node_pools import (
     Pool,
     PoolState,

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from sites import CERTIFICATE, SECRET_KEY, burst
 
 from fluxburst import Burst, ByteSize
-from fluxburst.elastic import Elastic, instance_tag
 from fluxburst.errors import RequestError
+from fluxburst.provider.elastic import Elastic, instance_tag
 from fluxburst_kubernetes import isolated, labels, manifests
 from fluxburst_kubernetes.manifests import Shape, broker_config, in_here_document, minicluster
 from fluxburst_kubernetes.slots import choose, declared_slots, slot_names

@@ -38,7 +38,7 @@ class Growing(ElasticInstance):
         """Return the hosts whose brokers are connected, drained or not."""
         import flux
 
-        from fluxburst.handles.live import LiveInstance
+        from fluxburst.flux.live import LiveInstance
 
         nodes = LiveInstance(flux.Flux(self.flux.uri)).nodes()
         return {node.hostname for node in nodes if node.up}

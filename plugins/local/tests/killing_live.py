@@ -25,9 +25,9 @@ from elastic_instance import wait_until
 from growing import Growing, growing
 
 from fluxburst import FluxBurst
-from fluxburst.config import Config
+from fluxburst.config.file import Config
 from fluxburst.errors import BurstErrors
-from fluxburst.handles.live import LiveInstance
+from fluxburst.flux.live import LiveInstance
 from fluxburst.ledger import Ledger
 
 JOBS_OF_NODES = (1, 2)

@@ -20,12 +20,13 @@ from plugin_contract import check_contract
 from readmes import run_commands
 from support import flux_available
 
-from fluxburst import Burst, BurstState, FluxBurst, story
-from fluxburst.burst_names import prefix_of
+from fluxburst import Burst, BurstState, FluxBurst
 from fluxburst.cli.progress import follow
 from fluxburst.errors import BurstErrors, CapacityError
-from fluxburst.fluids import format_f58
-from fluxburst.jobs import Mark
+from fluxburst.formats.fluid import format_f58
+from fluxburst.model.burst_names import prefix_of
+from fluxburst.model.job import Mark
+from fluxburst.reports import timeline
 
 pytestmark = [
     pytest.mark.flux,
@@ -301,7 +302,7 @@ def test_a_lost_node_and_its_job_are_warned_of_while_another_job_goes_on(
         f"burst {burst.name}: job {format_f58(gone)} is lost: it ran on burst1 "
         "(node failure on burst1 (rank 2))",
     ]
-    why = story.of_job(client.ledger, gone, client.now())
+    why = timeline.of_job(client.ledger, gone, client.now())
     assert f"job {format_f58(gone)} is lost" in " ".join(event.why for event in why.events)
     (other,) = {*jobs} - {gone}
     assert grown.flux("jobs", "-no", "{status}", str(other)) == "RUN"

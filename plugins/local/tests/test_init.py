@@ -26,12 +26,15 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from support import at_most, flux_available
 
-from fluxburst import config, elastic, elastic_directory, flux_config, parameters
 from fluxburst.cli import main
-from fluxburst.elastic import Elastic, Shape
+from fluxburst.config import file as config_file
+from fluxburst.config import parameters
 from fluxburst.errors import RequestError
-from fluxburst.quantities import parse_duration
-from fluxburst.sets import format_hostlist, parse_hostlist
+from fluxburst.formats import flux_configuration
+from fluxburst.formats.hostlist import format_hostlist, parse_hostlist
+from fluxburst.formats.units import parse_duration
+from fluxburst.provider import elastic, elastic_directory
+from fluxburst.provider.elastic import Elastic, Shape
 from fluxburst_local import BurstParameters
 from fluxburst_local.allocations import Enclosure, enclosure
 
@@ -200,7 +203,7 @@ def system_of(directory: Path) -> dict[str, Any]:
 
 def parameters_of(directory: Path) -> BurstParameters:
     """Return the parameters that fluxburst.toml gives the local plugin."""
-    loaded = config.load(directory / "fluxburst.toml")
+    loaded = config_file.load(directory / "fluxburst.toml")
     assert list(loaded.plugins) == ["local"]
     return parameters.build("local", BurstParameters, config=loaded.plugins["local"], environ={})
 
@@ -439,7 +442,7 @@ def with_fluxion(site: Site) -> None:
 
 
 def policy_of(directory: Path) -> Any:
-    return flux_config.read(directory / "config").get(FLUXION, {}).get("queue-policy")
+    return flux_configuration.read(directory / "config").get(FLUXION, {}).get("queue-policy")
 
 
 def configured(site: Site, text: str, name: str = "more.toml") -> Path:
@@ -491,7 +494,7 @@ def test_more_configuration_is_put_beside_ours_and_stays_when_it_is_run_again(
     (site.directory / "notes").mkdir()
     (site.directory / "notes" / "mine").write_text("mine")
     done(init("--burst-nodes=2", "--queue=more", "--force"))
-    whole = flux_config.read(site.directory / "config")
+    whole = flux_configuration.read(site.directory / "config")
     assert whole["access"] == {"allow-guest-user": True}
     assert whole["exec"] == {"imp": "/usr/libexec/flux/flux-imp"}
     assert whole["policy"] == {
@@ -1095,7 +1098,7 @@ def test_a_command_that_there_is_not_is_named(site: Site) -> None:
 def plan(site: Site, run: Run, **values: object) -> Result:
     """Plan with parameters besides those that init wrote."""
     file = site.directory / "fluxburst.toml"
-    table = config.load(file).plugins["local"]
+    table = config_file.load(file).plugins["local"]
     lines = [f"{name} = {json.dumps(value)}" for name, value in {**table, **values}.items()]
     file.write_text("\n".join(["[plugins.local]", *lines, ""]), encoding="utf-8")
     return run("--config", str(file), "plan", "--mock", "--json")

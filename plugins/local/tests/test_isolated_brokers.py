@@ -21,7 +21,7 @@ from live import running_flux
 from support import flux_available
 
 from fluxburst import Burst, BurstState, FluxBurst
-from fluxburst.parameters import build
+from fluxburst.config.parameters import build
 from fluxburst_local import BurstParameters, LocalBurst, boot_isolated, run_job
 
 live = pytest.mark.skipif(not flux_available(), reason="no live Flux")

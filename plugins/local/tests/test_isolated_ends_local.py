@@ -11,7 +11,7 @@ import pytest
 
 from fluxburst import Burst, BurstState
 from fluxburst.errors import BurstError
-from fluxburst.isolation import UNREAD
+from fluxburst.provider.isolation import UNREAD
 from fluxburst_local.brokers import Brokers
 from fluxburst_local.isolated import UNSEEN_SECONDS, IsolatedBursts
 from fluxburst_local.launchers import Launched

@@ -13,12 +13,13 @@ from elastic_instance import bring_up, wait_until
 from growing import Growing, growing
 from support import flux_available
 
-from fluxburst import BurstPlugin, FluxBurst, Job, hookimpl, story
-from fluxburst.bursts import BurstState
-from fluxburst.metrics import Metrics
-from fluxburst.plan import Outcome
-from fluxburst.policy import Lifetimes, Policy, Timeouts
-from fluxburst.quantities import Duration
+from fluxburst import BurstPlugin, FluxBurst, Job, hookimpl
+from fluxburst.config.policy import Lifetimes, Policy, Timeouts
+from fluxburst.formats.units import Duration
+from fluxburst.model.burst import BurstState
+from fluxburst.model.plan import Outcome
+from fluxburst.reports import timeline
+from fluxburst.service.metrics import Metrics
 
 pytestmark = [
     pytest.mark.flux,
@@ -135,7 +136,7 @@ def test_a_job_that_another_holds_up_is_released_and_its_nodes_go(
         (decided,) = (d for d in client.plan().decisions if d.id == job)
         assert decided.outcome is Outcome.UNMATCHED
         assert "it is tried again after" in decided.reasons[0]
-        events = story.of_job(client.ledger, job, client.instance.now()).events
+        events = timeline.of_job(client.ledger, job, client.instance.now()).events
         assert why in next(event.why for event in events if event.kind == "taken back")
         assert f"did not start on burst {burst} within 2s" in caplog.text
         metrics.write_textfile(tmp_path / "now.prom")

@@ -17,7 +17,7 @@ from support import Elsewhere, flux_available
 from fluxburst import BurstState, NodeType
 from fluxburst.cli.progress import follow
 from fluxburst.errors import BurstErrors
-from fluxburst.jobs import Mark
+from fluxburst.model.job import Mark
 
 pytestmark = [
     pytest.mark.flux,

@@ -11,10 +11,11 @@ from elastic_instance import elastic_instance, wait_until
 from growing import brokers_of
 from site_flux import flux_with_fluxion, needs_fluxion, path_with
 
-from fluxburst import FluxBurst, fluxion
+from fluxburst import FluxBurst
 from fluxburst.cli.progress import follow
-from fluxburst.policy import Lifetimes, Policy
-from fluxburst.quantities import Duration
+from fluxburst.config.policy import Lifetimes, Policy
+from fluxburst.formats.units import Duration
+from fluxburst.provider import fluxion
 
 IDLE = Policy(lifetimes=Lifetimes(idle_timeout=Duration(0.5)))
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fluxburst import Burst, NodeType
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.jobs import Mark
+from fluxburst.model.job import Mark
+from fluxburst.simulation.embedded import EmbeddedInstance
 from fluxburst_mock.cloud import Cloud, Machines
 from fluxburst_mock.failures import SimulatedCrash
 from fluxburst_mock.plugin import BurstParameters, MockBurst

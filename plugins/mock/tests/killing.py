@@ -28,12 +28,12 @@ from typing import Any
 from world import Killer, RemoteInstance, RemotePlugin, World, connect, serve
 
 from fluxburst import Burst, Duration, FluxBurst, NodeType
-from fluxburst.config import Config
+from fluxburst.config.file import Config
+from fluxburst.config.policy import Lifetimes, Policy, Timeouts
 from fluxburst.errors import BurstErrors
-from fluxburst.handles.embedded import COMPLETED, EmbeddedInstance
-from fluxburst.jobs import JobState
 from fluxburst.ledger import Ledger
-from fluxburst.policy import Lifetimes, Policy, Timeouts
+from fluxburst.model.job import JobState
+from fluxburst.simulation.embedded import COMPLETED, EmbeddedInstance
 from fluxburst_mock.failures import Failure, FailureKind
 from fluxburst_mock.plugin import BurstParameters, MockBurst
 

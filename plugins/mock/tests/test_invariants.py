@@ -32,16 +32,16 @@ from hypothesis.stateful import (
 )
 
 from fluxburst import BurstState, Duration, FluxBurst, NodeType, PluginType
-from fluxburst.burst_names import prefix_of, tag_of
-from fluxburst.bursts import COMING_STATES
-from fluxburst.config import Config
+from fluxburst.config.file import Config
+from fluxburst.config.policy import Breaking, Lifetimes, Limit, Limits, Policy, Timeouts, Watching
 from fluxburst.errors import BurstErrors, RequestError
-from fluxburst.jobs import Job, JobState
+from fluxburst.hooks.manager import Package
 from fluxburst.ledger import Entry, Placement
 from fluxburst.ledger.entries import TRANSITIONS
-from fluxburst.manager import Package
-from fluxburst.plan import Outcome
-from fluxburst.policy import Breaking, Lifetimes, Limit, Limits, Policy, Timeouts, Watching
+from fluxburst.model.burst import COMING_STATES
+from fluxburst.model.burst_names import prefix_of, tag_of
+from fluxburst.model.job import Job, JobState
+from fluxburst.model.plan import Outcome
 from fluxburst_mock.failures import Failure, FailureKind, SimulatedCrash
 from fluxburst_mock.plugin import BurstParameters
 

@@ -9,12 +9,12 @@ from plugin_contract import check_contract
 from support import flux_available
 
 from fluxburst import BurstState, Duration, FluxBurst, NodeType
-from fluxburst.config import Config
+from fluxburst.config.file import Config
+from fluxburst.config.policy import Timeouts
 from fluxburst.errors import BurstError, BurstErrors, CapacityError, ParameterError, QuotaError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.jobs import JobState
-from fluxburst.policy import Timeouts
-from fluxburst.recordings import BUNDLED, ONE_JOB, load
+from fluxburst.model.job import JobState
+from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.simulation.recordings import BUNDLED, ONE_JOB, load
 from fluxburst_mock.cloud import cloud_of
 from fluxburst_mock.failures import Failure, FailureKind, Injector, SimulatedCrash
 from fluxburst_mock.plugin import BurstParameters, MockBurst
@@ -218,7 +218,7 @@ def test_after_a_crash_another_client_finds_the_machines_and_the_mark() -> None:
 def test_what_fails_comes_from_config_and_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fluxburst.config import load as load_config
+    from fluxburst.config.file import load as load_config
 
     file = tmp_path / "fluxburst.toml"
     file.write_text(
@@ -249,7 +249,7 @@ def test_what_fails_comes_from_config_and_environment(
 
 
 def test_its_nodes_have_the_properties_of_their_type(tmp_path: Path) -> None:
-    from fluxburst.config import load as load_config
+    from fluxburst.config.file import load as load_config
 
     file = tmp_path / "fluxburst.toml"
     file.write_text(

@@ -5,10 +5,10 @@ from scenario import LEASE_SECONDS, check_table, run
 
 from fluxburst import Burst, FluxBurst, NodeType
 from fluxburst.cli.progress import follow
-from fluxburst.config import Config
-from fluxburst.handles.embedded import CANCELED, COMPLETED, FAILED, EmbeddedInstance
-from fluxburst.policy import Policy
-from fluxburst.recordings import Recording
+from fluxburst.config.file import Config
+from fluxburst.config.policy import Policy
+from fluxburst.simulation.embedded import CANCELED, COMPLETED, FAILED, EmbeddedInstance
+from fluxburst.simulation.recordings import Recording
 from fluxburst_mock.cloud import cloud_of
 from fluxburst_mock.failures import Failure, FailureKind, SimulatedCrash
 

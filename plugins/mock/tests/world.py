@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from fluxburst import Burst, BurstParameters, BurstPlugin, NodeType
-from fluxburst.handles.embedded import EMBEDDED, EmbeddedInstance
-from fluxburst.handles.protocol import Changes, Run
-from fluxburst.housekeeping import Housekeeping
-from fluxburst.identity import Users, only_this_user
-from fluxburst.jobs import ACTIVE, Job, JobState, Mark
-from fluxburst.nodes import Node
-from fluxburst.queues import Queue
-from fluxburst.scheduling import Scheduler
+from fluxburst.flux.protocol import Changes, Run
+from fluxburst.model.housekeeping import Housekeeping
+from fluxburst.model.identity import Users, only_this_user
+from fluxburst.model.job import ACTIVE, Job, JobState, Mark
+from fluxburst.model.node import Node
+from fluxburst.model.queues import Queue
+from fluxburst.model.scheduler import Scheduler
+from fluxburst.simulation.embedded import EMBEDDED, EmbeddedInstance
 
 
 class World:

@@ -21,9 +21,9 @@ from fluxburst.cli.complaints import complain
 
 if TYPE_CHECKING:
     from fluxburst.client import FluxBurst
-    from fluxburst.config import Config
-    from fluxburst.handles.protocol import Instance
-    from fluxburst.manager import Manager
+    from fluxburst.config.file import Config
+    from fluxburst.flux.protocol import Instance
+    from fluxburst.hooks.manager import Manager
 
 _log = logging.getLogger(__name__)
 
@@ -67,22 +67,22 @@ class Settings:
     @property
     def directory(self) -> Path | None:
         """Where the ledger is kept, if that is named here or by the environment."""
-        from fluxburst.ledger.place import named_directory
+        from fluxburst.ledger.location import named_directory
 
         return named_directory(self.state_dir)
 
     def load_config(self) -> Config:
         """Return the configuration that these settings name, or the one in the usual places."""
-        from fluxburst import config
+        from fluxburst.config import file as config_file
 
-        return config.find(self.config)
+        return config_file.find(self.config)
 
     def instance(self) -> Instance:
         """Return the instance to work on."""
-        from fluxburst import recordings
-        from fluxburst.handles.embedded import EmbeddedInstance
-        from fluxburst.handles.live import LiveInstance
+        from fluxburst.flux.live import LiveInstance
         from fluxburst.ledger.clock import virtual_time_in
+        from fluxburst.simulation import recordings
+        from fluxburst.simulation.embedded import EmbeddedInstance
 
         if self.mock is None:
             return LiveInstance()
@@ -92,10 +92,10 @@ class Settings:
 
     def manager(self) -> Manager:
         """Return the hooks of the installed packages, without a client."""
-        from fluxburst import config
-        from fluxburst.manager import Manager
+        from fluxburst.config import file as config_file
+        from fluxburst.hooks.manager import Manager
 
-        blocked = [*self.load_config().block, *config.blocked_by_environment(), *self.block]
+        blocked = [*self.load_config().block, *config_file.blocked_by_environment(), *self.block]
         manager = Manager(blocked)
         manager.discover()
         return manager
@@ -138,7 +138,7 @@ class Settings:
 
     def plugin_names(self, client: FluxBurst) -> list[str]:
         """Return the plugins that are named here, or else in the config, each once."""
-        from fluxburst.names import known_name
+        from fluxburst.formats.spelling import known_name
 
         spelled = (known_name(name, client.hooks.offers) for name in self.plugins)
         return list(dict.fromkeys(spelled)) or list(client.config.plugins)

@@ -16,19 +16,19 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fluxburst import recordings
-from fluxburst.bursts import Burst, BurstState
 from fluxburst.cli.app import Command, settings_of
 from fluxburst.cli.output import burst_table, console, print_json, table
 from fluxburst.client import FluxBurst
-from fluxburst.config import Config
+from fluxburst.config.file import Config
+from fluxburst.config.policy import Policy, Timeouts
 from fluxburst.errors import InstanceError, UnknownPluginError
-from fluxburst.handles.embedded import EmbeddedInstance
+from fluxburst.formats.units import Duration, counted
 from fluxburst.hookspecs import hookimpl
-from fluxburst.jobs import JobState
-from fluxburst.plan import Outcome, Plan
-from fluxburst.policy import Policy, Timeouts
-from fluxburst.quantities import Duration, counted
+from fluxburst.model.burst import Burst, BurstState
+from fluxburst.model.job import JobState
+from fluxburst.model.plan import Outcome, Plan
+from fluxburst.simulation import recordings
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 PLUGIN = "mock"
 STEP_SECONDS = 120

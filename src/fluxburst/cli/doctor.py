@@ -10,7 +10,7 @@ from rich.text import Text
 from fluxburst.cli.app import FAILED, OK, Command, settings_of
 from fluxburst.cli.complaints import printable
 from fluxburst.cli.output import console, print_json, table
-from fluxburst.doctor import Doctor
+from fluxburst.reports.doctor import Doctor
 
 _STYLES = {"ok": "green", "warning": "yellow", "error": "red"}
 

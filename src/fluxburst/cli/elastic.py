@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 import click
 
-from fluxburst import elastic as elastic_instances
-from fluxburst import elastic_directory
 from fluxburst.cli.output import console
-from fluxburst.elastic import Elastic, Shape
 from fluxburst.errors import RequestError
-from fluxburst.sets import parse_hostlist
+from fluxburst.formats.hostlist import parse_hostlist
+from fluxburst.provider import elastic as elastic_instances
+from fluxburst.provider import elastic_directory
+from fluxburst.provider.elastic import Elastic, Shape
 
 F = TypeVar("F", bound=Callable[..., Any])
 Option = Callable[[Any], Any]
@@ -178,7 +178,7 @@ def write(
         What is to be said of it.
 
     Raises:
-        RequestError: and what else :func:`fluxburst.elastic_directory.write` raises.
+        RequestError: and what else :func:`fluxburst.provider.elastic_directory.write` raises.
     """
     written = {"config_dir": str(directory.absolute()), **parameters}
     lines = [

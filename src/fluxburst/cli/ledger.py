@@ -14,16 +14,16 @@ from typing import IO, Any
 import click
 from rich.table import Table
 
-from fluxburst import costs, story
 from fluxburst.cli.app import Command, Settings, settings_of
 from fluxburst.cli.output import console, print_json, table, time_text, user_name
 from fluxburst.cli.sources import ledger_of, plugins_where_possible
 from fluxburst.errors import RequestError
-from fluxburst.fluids import format_f58
-from fluxburst.leases import unarmed
+from fluxburst.formats.fluid import format_f58
+from fluxburst.formats.units import format_duration
 from fluxburst.ledger import Entry, Ledger
 from fluxburst.ledger.export import FIELDS, of_entry, records
-from fluxburst.quantities import format_duration
+from fluxburst.reports import costs, timeline
+from fluxburst.reports.leases import unarmed
 
 FORMATS = ("table", "json", "csv")
 
@@ -61,7 +61,7 @@ def ledger(
         if export is not None:
             _export(book, now, export)
         elif name is not None:
-            told = story.of_burst(book, name, now)
+            told = timeline.of_burst(book, name, now)
             _print_story(told, now, format, lease=_lease(settings, told.entry, now))
         else:
             entries = book.entries() if everything else book.live()
@@ -140,7 +140,7 @@ def entry_table(entries: Iterable[Entry], now: float, title: str = "Bursts") -> 
     )
 
 
-def event_table(events: Iterable[story.Event], title: str) -> Table:
+def event_table(events: Iterable[timeline.Event], title: str) -> Table:
     """Make a table of what happened."""
     rows = [
         (time_text(e.at), e.kind, e.what, e.plugin or "-", e.burst or "-", e.why) for e in events
@@ -148,13 +148,13 @@ def event_table(events: Iterable[story.Event], title: str) -> Table:
     return table(title, ["when", "what", "which", "plugin", "burst", "why"], rows)
 
 
-def _print_story(told: story.BurstStory, now: float, format: str, *, lease: str) -> None:
+def _print_story(told: timeline.BurstStory, now: float, format: str, *, lease: str) -> None:
     if format == "json":
         events = [dataclasses.asdict(event) for event in told.events]
         cost = _line(told.cost)
         print_json({**of_entry(told.entry, now), "events": events, "usage": cost})
     elif format == "csv":
-        fields = [field.name for field in dataclasses.fields(story.Event)]
+        fields = [field.name for field in dataclasses.fields(timeline.Event)]
         rows = [[_cell(getattr(e, field)) for field in fields] for e in told.events]
         _print_csv(fields, rows)
     else:

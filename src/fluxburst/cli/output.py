@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fluxburst.bursts import Burst, BurstState
 from fluxburst.cli.complaints import printable
-from fluxburst.fluids import format_f58
-from fluxburst.quantities import format_duration
-from fluxburst.queues import STOPPED
+from fluxburst.formats.fluid import format_f58
+from fluxburst.formats.units import format_duration
+from fluxburst.model.burst import Burst, BurstState
+from fluxburst.model.queues import STOPPED
 
 WIDTH_OF_A_FILE = 160
 """How wide tables are where the output is no terminal, and so has no width."""

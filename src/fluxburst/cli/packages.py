@@ -6,10 +6,10 @@ import dataclasses
 
 import click
 
-from fluxburst import parameters
 from fluxburst.cli.app import Command, settings_of
 from fluxburst.cli.output import console, print_json, shown, table
-from fluxburst.manager import Package
+from fluxburst.config import parameters
+from fluxburst.hooks.manager import Package
 
 
 def _status(package: Package) -> str:

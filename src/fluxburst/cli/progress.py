@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from rich.live import Live
 
-from fluxburst.bursts import COMING_STATES, Burst
 from fluxburst.cli.output import burst_table, console
 from fluxburst.client import FluxBurst
+from fluxburst.model.burst import COMING_STATES, Burst
 
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS, POLL_GROWTH = 0.1, 2.0, 1.2
 """Nodes that come at once are seen at once; a provider that takes minutes is not asked in vain."""

@@ -10,8 +10,6 @@ from typing import Any
 
 import click
 
-from fluxburst import recordings
-from fluxburst.bursts import COMING_STATES, LIVE_STATES, Burst
 from fluxburst.cli.app import (
     FAILED,
     OK,
@@ -41,12 +39,14 @@ from fluxburst.errors import (
     JobspecError,
     RequestError,
 )
-from fluxburst.fluids import format_f58
-from fluxburst.growth import HOW_TO_GROW, why_it_cannot_grow
-from fluxburst.jobs import Job
-from fluxburst.plan import Outcome, Plan
-from fluxburst.quantities import counted, format_bytes, format_duration, parse_duration
-from fluxburst.queues import STOPPED
+from fluxburst.formats.fluid import format_f58
+from fluxburst.formats.units import counted, format_bytes, format_duration, parse_duration
+from fluxburst.model.burst import COMING_STATES, LIVE_STATES, Burst
+from fluxburst.model.job import Job
+from fluxburst.model.plan import Outcome, Plan
+from fluxburst.model.queues import STOPPED
+from fluxburst.reports.growth import HOW_TO_GROW, why_it_cannot_grow
+from fluxburst.simulation import recordings
 
 JOB_COLUMNS = ["job", "name", "user", "queue", "nodes#", "cores#", "GPUs#", "memory#", "limit#"]
 

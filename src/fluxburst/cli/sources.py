@@ -13,8 +13,8 @@ from fluxburst.client import FluxBurst
 from fluxburst.errors import FluxburstError, FluxUnavailableError, InstanceError, RequestError
 from fluxburst.ledger import Ledger
 from fluxburst.ledger.clock import time_of
-from fluxburst.ledger.place import FILE
-from fluxburst.plugins import BurstPlugin
+from fluxburst.ledger.location import FILE
+from fluxburst.plugin.base import BurstPlugin
 
 AWAY = (FluxUnavailableError, InstanceError)
 """What is raised where the instance cannot be asked."""

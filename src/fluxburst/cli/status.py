@@ -12,7 +12,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fluxburst.bursts import BurstState
 from fluxburst.cli.app import Command, Settings, settings_of
 from fluxburst.cli.complaints import printable
 from fluxburst.cli.output import (
@@ -26,14 +25,15 @@ from fluxburst.cli.output import (
 )
 from fluxburst.cli.sources import AWAY, ledger_in, loaded_where_possible
 from fluxburst.client import FluxBurst
-from fluxburst.leases import overdue
+from fluxburst.formats.units import format_duration
 from fluxburst.ledger import Entry
 from fluxburst.ledger.clock import time_of
+from fluxburst.ledger.location import LOCK, why_unwritable
 from fluxburst.ledger.lock import holder_of
-from fluxburst.ledger.place import LOCK, why_unwritable
-from fluxburst.quantities import format_duration
-from fluxburst.remaining import install_advice
-from fluxburst.status import Status, of_client, of_ledger
+from fluxburst.model.burst import BurstState
+from fluxburst.reconcile.verify import install_advice
+from fluxburst.reports.leases import overdue
+from fluxburst.reports.status import Status, of_client, of_ledger
 
 REFRESH_SECONDS = 2.0
 

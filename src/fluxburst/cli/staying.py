@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
-from fluxburst.bursts import Burst
 from fluxburst.cli.app import Settings
 from fluxburst.cli.output import time_text
 from fluxburst.client import FluxBurst
 from fluxburst.errors import FluxburstError
-from fluxburst.leases import unarmed
-from fluxburst.quantities import counted
+from fluxburst.formats.units import counted
+from fluxburst.model.burst import Burst
+from fluxburst.reports.leases import unarmed
 
 
 def what_stays(client: FluxBurst, settings: Settings) -> Iterator[str]:

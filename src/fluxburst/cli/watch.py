@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fluxburst import systemd
 from fluxburst.cli.app import OK, Command, settings_of
 from fluxburst.cli.staying import what_stays
 from fluxburst.client import FluxBurst
 from fluxburst.errors import FluxburstError
-from fluxburst.quantities import counted
-from fluxburst.service import Report, Service
-from fluxburst.status import of_service
+from fluxburst.formats.units import counted
+from fluxburst.reports.status import of_service
+from fluxburst.service import systemd
+from fluxburst.service.loop import Report, Service
 
 if TYPE_CHECKING:
-    from fluxburst.config import Config
-    from fluxburst.metrics import Metrics
+    from fluxburst.config.file import Config
+    from fluxburst.service.metrics import Metrics
 
 BEAT_SECONDS = 60.0
 
@@ -120,7 +120,7 @@ def _observers(client: FluxBurst) -> Iterator[_Display | None]:
     """Have told whom the configuration names, and metrics shown where it says."""
     with contextlib.ExitStack() as stack:
         if client.config.notify:
-            from fluxburst.notify import Notifier
+            from fluxburst.service.notifier import Notifier
 
             notifier = Notifier(client.config.notify)
             client.hooks.register(notifier, "notify")
@@ -128,7 +128,7 @@ def _observers(client: FluxBurst) -> Iterator[_Display | None]:
         metering = client.config.policy.metrics
         display = None
         if metering.port is not None or metering.textfile is not None:
-            from fluxburst.metrics import Metrics
+            from fluxburst.service.metrics import Metrics
 
             metrics = Metrics()
             client.hooks.register(metrics, "metrics")

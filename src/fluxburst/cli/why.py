@@ -6,8 +6,7 @@ import dataclasses
 
 import click
 
-from fluxburst import Burst, BurstState, story
-from fluxburst.bursts import LIVE_STATES
+from fluxburst import Burst, BurstState
 from fluxburst.cli.app import Command, Settings, settings_of
 from fluxburst.cli.complaints import complain
 from fluxburst.cli.ledger import event_table
@@ -15,13 +14,15 @@ from fluxburst.cli.output import console, print_json, time_ago
 from fluxburst.cli.sources import AWAY, ledger_in, loaded_where_possible
 from fluxburst.client import FluxBurst
 from fluxburst.errors import UnknownJobError
-from fluxburst.fluids import format_f58, parse_fluid
-from fluxburst.isolation import UNREAD, end_note, output_note
+from fluxburst.formats.fluid import format_f58, parse_fluid
 from fluxburst.ledger.clock import time_of
 from fluxburst.ledger.export import of_decision, of_entry
+from fluxburst.ledger.location import LOCK
 from fluxburst.ledger.lock import holder_of
-from fluxburst.ledger.place import LOCK
-from fluxburst.plan import Decision
+from fluxburst.model.burst import LIVE_STATES
+from fluxburst.model.plan import Decision
+from fluxburst.provider.isolation import UNREAD, end_note, output_note
+from fluxburst.reports import timeline
 
 
 @click.command(cls=Command)
@@ -64,19 +65,19 @@ def _holder(settings: Settings, client: FluxBurst, *, asked: bool) -> str:
     return holder_of([directory / LOCK])
 
 
-def _tell(settings: Settings, client: FluxBurst, job: int) -> tuple[story.JobStory, float, str]:
+def _tell(settings: Settings, client: FluxBurst, job: int) -> tuple[timeline.JobStory, float, str]:
     """Return the story, its time, and why the instance could not be asked; empty where it was."""
     directory = settings.directory
     try:
         present = _present(client, job)
-        return story.of_job(client.ledger, job, client.now(), present), client.now(), ""
+        return timeline.of_job(client.ledger, job, client.now(), present), client.now(), ""
     except AWAY as error:
         if directory is None:
             raise
         ledger = ledger_in(directory)
         try:
             now = time_of(ledger)
-            return story.of_job(ledger, job, now), now, str(error)
+            return timeline.of_job(ledger, job, now), now, str(error)
         except UnknownJobError as unknown:
             raise unknown from error
         finally:
@@ -84,7 +85,7 @@ def _tell(settings: Settings, client: FluxBurst, job: int) -> tuple[story.JobSto
 
 
 def _elsewhere(
-    told: story.JobStory, burst: Burst, reason: str, now: float, *, looked_after: bool
+    told: timeline.JobStory, burst: Burst, reason: str, now: float, *, looked_after: bool
 ) -> str:
     """Return what is known of a job in an isolated burst, and since when that is so."""
     if burst.exit_code is not None:
@@ -107,7 +108,7 @@ def _present(client: FluxBurst, job: int) -> Decision | None:
     return next((d for d in client.plan().decisions if d.id == job), None)
 
 
-def _print(told: story.JobStory, now: float, *, asked: bool, looked_after: bool) -> None:
+def _print(told: timeline.JobStory, now: float, *, asked: bool, looked_after: bool) -> None:
     out = console()
     name = format_f58(told.job)
     if told.events:

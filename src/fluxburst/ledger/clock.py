@@ -8,9 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 from fluxburst.errors import LedgerError
-from fluxburst.handles.embedded import NAME, START_TIME
-from fluxburst.ledger.place import FILE
+from fluxburst.ledger.location import FILE
 from fluxburst.ledger.store import Ledger
+from fluxburst.simulation.embedded import NAME, START_TIME
 
 
 def is_virtual(ledger: Ledger) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fluxburst.bursts import LIVE_STATES, Burst, BurstState
+from fluxburst.model.burst import LIVE_STATES, Burst, BurstState
 
 HOUR = 3600.0
 DAY = 86400.0

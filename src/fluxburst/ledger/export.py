@@ -8,7 +8,7 @@ from typing import Any
 
 from fluxburst.ledger.entries import Entry, Placement, Transition, Usage
 from fluxburst.ledger.store import Ledger
-from fluxburst.plan import Decision
+from fluxburst.model.plan import Decision
 
 FIELDS = (
     "name", "plugin", "node_type", "nodes", "state", "joined", "jobs", "user", "queue", "hostnames",

@@ -7,8 +7,8 @@ import json
 import sqlite3
 from typing import Any
 
-from fluxburst.bursts import Burst, BurstState
 from fluxburst.ledger.entries import Entry
+from fluxburst.model.burst import Burst, BurstState
 
 
 def columns_of(burst: Burst) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 
 from fluxburst.errors import LedgerError
-from fluxburst.jobs import URGENCY_DEFAULT
+from fluxburst.model.job import URGENCY_DEFAULT
 
 APPLICATION = 0x666C7862
 """``flxb``: tells a ledger from other SQLite databases (``PRAGMA application_id``)."""

@@ -11,14 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fluxburst.bursts import LIVE_STATES, Burst, BurstState
 from fluxburst.errors import LedgerError
 from fluxburst.ledger.entries import TRANSITIONS, Breaker, Entry, Placement, Transition, Usage
 from fluxburst.ledger.opening import to_read, to_write
 from fluxburst.ledger.rows import columns_of, entry_of, ids_of
 from fluxburst.ledger.schema import migrate, version_of
 from fluxburst.ledger.writing import Writer, explained
-from fluxburst.plan import Decision, Outcome
+from fluxburst.model.burst import LIVE_STATES, Burst, BurstState
+from fluxburst.model.plan import Decision, Outcome
 
 _AT_ONCE = 500
 """How many values to ask for in one statement: SQLite before 3.32 takes 999 at most."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from fluxburst.plugins import BurstPlugin
+from fluxburst.plugin.base import BurstPlugin
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 
-from fluxburst.machine_types import MachineTypes, load
+from fluxburst.provider.machine_types import MachineTypes, load
 
 FILE = "machine_types.toml"
 

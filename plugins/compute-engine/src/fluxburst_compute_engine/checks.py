@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from fluxburst.checks import (
+from fluxburst.config.validators import (
     check_endpoint,
     check_interval,
     check_log_level,
@@ -14,8 +14,8 @@ from fluxburst.checks import (
     check_request_timeout,
     run_checks,
 )
-from fluxburst.elastic import check_address, check_certificate, load
 from fluxburst.errors import RequestError
+from fluxburst.provider.elastic import check_address, check_certificate, load
 from fluxburst_compute_engine.catalogue import machine_types
 from fluxburst_compute_engine.parameters import BurstParameters
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from fluxburst import elastic_directory
 from fluxburst.cli import elastic as commands
 from fluxburst.cli.app import Command, settings_of
-from fluxburst.elastic import Elastic, Shape
 from fluxburst.errors import RequestError
-from fluxburst.machine_types import MachineType
-from fluxburst.quantities import counted
-from fluxburst.sets import format_hostlist
+from fluxburst.formats.hostlist import format_hostlist
+from fluxburst.formats.units import counted
+from fluxburst.provider import elastic_directory
+from fluxburst.provider.elastic import Elastic, Shape
+from fluxburst.provider.machine_types import MachineType
 from fluxburst_compute_engine.catalogue import machine_types
 from fluxburst_compute_engine.checks import check_name, check_parameters
 from fluxburst_compute_engine.parameters import BurstParameters

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.cloud import compute_v1 as api
 
-from fluxburst import glance
 from fluxburst.errors import (
     AuthError,
     BurstError,
@@ -26,7 +25,8 @@ from fluxburst.errors import (
     QuotaError,
     UnreachableError,
 )
-from fluxburst.quantities import format_duration
+from fluxburst.formats.units import format_duration
+from fluxburst.provider import probe
 from fluxburst_compute_engine.errors import (
     BusyError,
     ExistsError,
@@ -368,11 +368,11 @@ class Compute:
 
     def _ask(self, doing: str, call: Callable[..., Any], request: Any) -> Any:
         """Make a request, and again for as long as Google is too busy and patience lasts."""
-        with glance.asked("Google"):
+        with probe.asked("Google"):
             return self._answered(doing, call, request)
 
     def _answered(self, doing: str, call: Callable[..., Any], request: Any) -> Any:
-        patience = glance.patience(self.patience.retry)
+        patience = probe.patience(self.patience.retry)
         until = time.monotonic() + patience
         wait = FIRST_WAIT_SECONDS
         while True:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from fluxburst import glance
 from fluxburst.errors import AuthError, BurstError, FluxburstError, UnreachableError
-from fluxburst.machine_types import MachineTypes, machine_of
-from fluxburst.nodes import NodeType
-from fluxburst.plugins import Finding
-from fluxburst.prices import LivePrices
-from fluxburst.quantities import counted
+from fluxburst.formats.units import counted
+from fluxburst.model.node import NodeType
+from fluxburst.plugin.base import Finding
+from fluxburst.provider import probe
+from fluxburst.provider.live_prices import LivePrices
+from fluxburst.provider.machine_types import MachineTypes, machine_of
 from fluxburst_compute_engine import prices
 from fluxburst_compute_engine.errors import as_error
 from fluxburst_compute_engine.machines import image_of
@@ -124,7 +124,7 @@ def _granted(compute: Compute, params: BurstParameters, wanted: tuple[str, ...])
     doing = "tell the permissions in the project"
     url = f"{params.resource_manager_endpoint}/v1/projects/{compute.project}:testIamPermissions"
     with (
-        glance.asked("Google's Resource Manager", part_of="Google"),
+        probe.asked("Google's Resource Manager", part_of="Google"),
         AuthorizedSession(compute.identity.credentials) as session,  # type: ignore[no-untyped-call]
     ):
         try:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from fluxburst import Burst
 from fluxburst.errors import BurstError, CapacityError, QuotaError
-from fluxburst.quantities import format_duration
-from fluxburst.sets import format_hostlist
+from fluxburst.formats.hostlist import format_hostlist
+from fluxburst.formats.units import format_duration
 from fluxburst_compute_engine import labels, machines, placement
 from fluxburst_compute_engine.parameters import BurstParameters
 from fluxburst_compute_engine.states import Machine, seconds

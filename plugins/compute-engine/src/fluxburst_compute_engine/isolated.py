@@ -13,9 +13,9 @@ import re
 import tempfile
 from pathlib import Path
 
-from fluxburst.commands import run
-from fluxburst.elastic import DEFAULT_PORT, find_flux
-from fluxburst.sets import format_hostlist
+from fluxburst.formats.hostlist import format_hostlist
+from fluxburst.formats.process import run
+from fluxburst.provider.elastic import DEFAULT_PORT, find_flux
 from fluxburst_compute_engine.machines import HOME
 
 MARK = "fluxburst| "

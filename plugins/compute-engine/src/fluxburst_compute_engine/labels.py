@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from fluxburst import Burst
 from fluxburst.errors import FormatError
-from fluxburst.sets import format_hostlist, parse_hostlist
+from fluxburst.formats.hostlist import format_hostlist, parse_hostlist
 
 MANAGED_BY, MANAGER = "managed-by", "fluxburst"
 PREFIX = "fluxburst-"

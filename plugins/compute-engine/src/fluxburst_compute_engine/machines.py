@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from fluxburst import Burst
 from fluxburst.errors import BurstError
-from fluxburst.machine_types import machine_of
+from fluxburst.provider.machine_types import machine_of
 from fluxburst_compute_engine import labels
 from fluxburst_compute_engine.parameters import BurstParameters
 

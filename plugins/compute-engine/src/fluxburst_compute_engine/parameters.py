@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Optional
 
 from fluxburst import Duration
-from fluxburst.joining import ElasticParameters
-from fluxburst.machine_types import MachineTypeOverride, Provisioning
+from fluxburst.provider.elastic_plugin import ElasticParameters
+from fluxburst.provider.machine_types import MachineTypeOverride, Provisioning
 
 # Optional[...] is how types are written in the documentation of parameters.
 # ruff: noqa: UP045

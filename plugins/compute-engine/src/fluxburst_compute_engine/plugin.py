@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fluxburst import Burst, BurstState, Duration, Node, NodeType
-from fluxburst.bursts import LIVE_STATES
-from fluxburst.elastic import BURST_PROPERTY, Shape, system_toml
 from fluxburst.errors import (
     AuthError,
     BurstError,
@@ -27,15 +25,17 @@ from fluxburst.errors import (
     Problem,
     RequestError,
 )
-from fluxburst.flux_config import with_others_of
-from fluxburst.isolation import as_told, lost, remote_jobspec, with_output
-from fluxburst.joining import ElasticPlugin
-from fluxburst.machine_types import MachineType, MachineTypes, machine_of, node_types
-from fluxburst.plugins import Finding, only_looking
-from fluxburst.prices import LivePrices
-from fluxburst.quantities import counted, format_duration
-from fluxburst.sets import format_hostlist
-from fluxburst.supply import Candidates
+from fluxburst.formats.flux_configuration import with_others_of
+from fluxburst.formats.hostlist import format_hostlist
+from fluxburst.formats.units import counted, format_duration
+from fluxburst.model.burst import LIVE_STATES
+from fluxburst.packing.supply import Candidates
+from fluxburst.plugin.base import Finding, only_looking
+from fluxburst.provider.elastic import BURST_PROPERTY, Shape, system_toml
+from fluxburst.provider.elastic_plugin import ElasticPlugin
+from fluxburst.provider.isolation import as_told, lost, remote_jobspec, with_output
+from fluxburst.provider.live_prices import LivePrices
+from fluxburst.provider.machine_types import MachineType, MachineTypes, machine_of, node_types
 from fluxburst_compute_engine import credentials, isolated, labels, machines, placement
 from fluxburst_compute_engine.catalogue import machine_types
 from fluxburst_compute_engine.checks import check_parameters

@@ -19,11 +19,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from fluxburst import glance
-from fluxburst.machine_types import SPOT, MachineType, MachineTypes, machine_of
-from fluxburst.nodes import NodeType
-from fluxburst.plugins import Finding
-from fluxburst.prices import LivePrices
+from fluxburst.model.node import NodeType
+from fluxburst.plugin.base import Finding
+from fluxburst.provider import probe
+from fluxburst.provider.live_prices import LivePrices
+from fluxburst.provider.machine_types import SPOT, MachineType, MachineTypes, machine_of
 from fluxburst_compute_engine.errors import as_error
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def live(
     Raises:
         BurstError: or one of its kinds, if the catalog cannot be read to its end.
     """
-    with glance.asked("Google's Cloud Billing", part_of="Google"):
+    with probe.asked("Google's Cloud Billing", part_of="Google"):
         rates = _rates(_pages(identity, endpoint, timeout), region)
     for machine_type in machine_types:
         for suffix, spot in (("", False), (SPOT, True)):

@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from fluxburst.quantities import format_duration
-from fluxburst.sets import format_hostlist
+from fluxburst.formats.hostlist import format_hostlist
+from fluxburst.formats.units import format_duration
 
 COMING = frozenset({"PENDING", "PROVISIONING", "STAGING"})
 RUNNING = frozenset({"RUNNING", "REPAIRING"})

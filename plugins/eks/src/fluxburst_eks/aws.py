@@ -26,9 +26,9 @@ from botocore.exceptions import (
     UnauthorizedSSOTokenError,
 )
 
-from fluxburst import glance
 from fluxburst.errors import AuthError, BurstError, ConfigError, UnreachableError
-from fluxburst.quantities import format_duration
+from fluxburst.formats.units import format_duration
+from fluxburst.provider import probe
 from fluxburst_eks import tokens
 from fluxburst_eks.errors import answer_of, as_error
 
@@ -206,11 +206,11 @@ class Aws:
         Raises:
             BurstError: or one of its kinds, for what it answers.
         """
-        with glance.asked("AWS"):
+        with probe.asked("AWS"):
             return self._answered(doing, call)
 
     def _answered(self, doing: str, call: Callable[[], T]) -> T:
-        until = time.monotonic() + glance.patience(self._patience)
+        until = time.monotonic() + probe.patience(self._patience)
         pause = FIRST_PAUSE
         while True:
             try:

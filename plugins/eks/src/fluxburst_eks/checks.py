@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 
-from fluxburst.checks import check_endpoint, check_interval, run_checks
+from fluxburst.config.validators import check_endpoint, check_interval, run_checks
 from fluxburst.errors import RequestError
 from fluxburst_eks.parameters import BurstParameters
 

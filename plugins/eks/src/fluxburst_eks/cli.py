@@ -8,7 +8,7 @@ import click
 
 from fluxburst.cli.app import Command
 from fluxburst.cli.output import console
-from fluxburst.quantities import format_duration, parse_duration
+from fluxburst.formats.units import format_duration, parse_duration
 from fluxburst_eks.checks import check_cluster_name, check_parameters, check_region
 from fluxburst_eks.parameters import BurstParameters
 from fluxburst_eks.plugin import shipped_table

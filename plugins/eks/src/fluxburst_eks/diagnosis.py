@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fluxburst.errors import FluxburstError, UnreachableError
-from fluxburst.machine_types import MachineTypes
-from fluxburst.nodes import NodeType
-from fluxburst.plugins import Finding
+from fluxburst.model.node import NodeType
+from fluxburst.plugin.base import Finding
+from fluxburst.provider.machine_types import MachineTypes
 from fluxburst_eks import clusters, nodegroups
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from fluxburst import Burst, NodeType
 from fluxburst.errors import FluxburstError
-from fluxburst.machine_types import MachineTypes, load
-from fluxburst.plugins import Finding
-from fluxburst.prices import LivePrices
+from fluxburst.plugin.base import Finding
+from fluxburst.provider.live_prices import LivePrices
+from fluxburst.provider.machine_types import MachineTypes, load
 from fluxburst_eks import checks
 from fluxburst_eks.parameters import BurstParameters
 from fluxburst_kubernetes.managed import ManagedKubernetes

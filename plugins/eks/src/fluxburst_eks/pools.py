@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fluxburst.errors import BurstError, CapacityError
-from fluxburst.machine_types import MachineTypes
+from fluxburst.provider.machine_types import MachineTypes
 from fluxburst_eks import clusters, nodegroups, zones
 from fluxburst_eks.clusters import ClusterPlan, Described
 from fluxburst_eks.errors import NotFoundError, of_capacity

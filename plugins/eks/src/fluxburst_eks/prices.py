@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from fluxburst.machine_types import SPOT, MachineType, MachineTypes
+from fluxburst.provider.machine_types import SPOT, MachineType, MachineTypes
 
 if TYPE_CHECKING:
     from fluxburst_eks.aws import Aws

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 
-from fluxburst.checks import check_endpoint, check_interval, run_checks
+from fluxburst.config.validators import check_endpoint, check_interval, run_checks
 from fluxburst.errors import RequestError
 from fluxburst_compute_engine.checks import check_project
 from fluxburst_gke.parameters import BurstParameters

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from fluxburst.errors import AuthError, FluxburstError
-from fluxburst.glance import NotAskedError
-from fluxburst.plugins import Finding
+from fluxburst.plugin.base import Finding
+from fluxburst.provider.probe import NotAskedError
 
 if TYPE_CHECKING:
     from fluxburst_gke.google import Google

@@ -17,8 +17,8 @@ from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession, Request
 from google.cloud import compute_v1, container_v1
 
-from fluxburst import glance
 from fluxburst.errors import BurstError
+from fluxburst.provider import probe
 from fluxburst_compute_engine.credentials import Identity
 from fluxburst_compute_engine.errors import BusyError, NotFoundError
 from fluxburst_gke.errors import UnderWayError, as_error
@@ -77,11 +77,11 @@ class Google:
         Raises:
             BurstError: or one of its kinds, for what it answers.
         """
-        with glance.asked("Google"):
+        with probe.asked("Google"):
             return self._answered(doing, method, **request)
 
     def _answered(self, doing: str, method: Callable[..., T], /, **request: Any) -> T:
-        until = time.monotonic() + glance.patience(self._params.retry_timeout)
+        until = time.monotonic() + probe.patience(self._params.retry_timeout)
         while True:
             try:
                 return method(request=request, retry=None, timeout=self._params.request_timeout)
@@ -165,7 +165,7 @@ class Google:
         try:
             credentials = self.identity.credentials
             with (
-                glance.asked("Google's Resource Manager", part_of="Google"),
+                probe.asked("Google's Resource Manager", part_of="Google"),
                 AuthorizedSession(credentials) as session,  # type: ignore[no-untyped-call]
             ):
                 body, limit = {"permissions": permissions}, self._params.request_timeout

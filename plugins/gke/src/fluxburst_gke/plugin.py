@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from fluxburst import Burst, NodeType
 from fluxburst.errors import FluxburstError
-from fluxburst.machine_types import MachineTypes
-from fluxburst.plugins import Finding
-from fluxburst.prices import LivePrices
+from fluxburst.plugin.base import Finding
+from fluxburst.provider.live_prices import LivePrices
+from fluxburst.provider.machine_types import MachineTypes
 from fluxburst_compute_engine.catalogue import machine_types
 from fluxburst_gke.checks import check_parameters, region_of
 from fluxburst_gke.parameters import BurstParameters

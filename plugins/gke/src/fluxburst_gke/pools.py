@@ -19,7 +19,7 @@ from typing import Any
 from google.cloud import container_v1 as gke
 
 from fluxburst.errors import BurstError, CapacityError, ConfigError
-from fluxburst.quantities import counted, format_duration
+from fluxburst.formats.units import counted, format_duration
 from fluxburst_compute_engine.errors import ExistsError, NotFoundError
 from fluxburst_gke.errors import from_conditions, from_text
 from fluxburst_gke.google import Google

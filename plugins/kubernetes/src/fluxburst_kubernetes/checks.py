@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fluxburst.checks import (
+from fluxburst.config.validators import (
     check_interval,
     check_log_level,
     check_port,
@@ -15,9 +15,9 @@ from fluxburst.checks import (
     check_request_timeout,
     run_checks,
 )
-from fluxburst.elastic import check_address, check_certificate, load
 from fluxburst.errors import RequestError
-from fluxburst.quantities import counted
+from fluxburst.formats.units import counted
+from fluxburst.provider.elastic import check_address, check_certificate, load
 from fluxburst_kubernetes.parameters import BurstParameters, MiniClusterParameters
 from fluxburst_kubernetes.slots import declared_slots, slot_names
 

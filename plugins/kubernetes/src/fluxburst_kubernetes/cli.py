@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from fluxburst import elastic as elastic_instances
-from fluxburst import elastic_directory
 from fluxburst.cli import elastic as commands
 from fluxburst.cli.app import Command, settings_of
-from fluxburst.elastic import Elastic
-from fluxburst.quantities import counted
-from fluxburst.sets import format_hostlist
+from fluxburst.formats.hostlist import format_hostlist
+from fluxburst.formats.units import counted
+from fluxburst.provider import elastic as elastic_instances
+from fluxburst.provider import elastic_directory
+from fluxburst.provider.elastic import Elastic
 from fluxburst_kubernetes.checks import check_parameters
 from fluxburst_kubernetes.parameters import BurstParameters
 from fluxburst_kubernetes.slots import host_of, slot_names

@@ -29,8 +29,8 @@ from lightkube.generic_resource import (
 )
 from lightkube.types import CascadeType, PatchType
 
-from fluxburst import glance
 from fluxburst.errors import AuthError, ConfigError, UnreachableError
+from fluxburst.provider import probe
 from fluxburst_kubernetes import manifests
 from fluxburst_kubernetes.errors import (
     Answer,
@@ -228,7 +228,7 @@ class Cluster:
             return [dict(found) for found in self._client.list(kind.resource, labels=dict(labels))]
 
         doing = f"list {kind.plural}"
-        until = time.monotonic() + glance.patience(min(self._patience, DISAGREES_SECONDS))
+        until = time.monotonic() + probe.patience(min(self._patience, DISAGREES_SECONDS))
         while True:
             try:
                 return self._ask(doing, ask)
@@ -356,11 +356,11 @@ class Cluster:
         Raises:
             BurstError: or one of its kinds, for what it answers.
         """
-        with glance.asked(f"the API server {self.config.cluster.server}"):
+        with probe.asked(f"the API server {self.config.cluster.server}"):
             return self._answered(doing, ask)
 
     def _answered(self, doing: str, ask: Callable[[], T]) -> T:
-        until = time.monotonic() + glance.patience(self._patience)
+        until = time.monotonic() + probe.patience(self._patience)
         while True:
             try:
                 return ask()

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fluxburst import Burst
-from fluxburst.sets import format_hostlist
+from fluxburst.formats.hostlist import format_hostlist
 from fluxburst_kubernetes import labels, manifests
 
 SERVICE = "flux-service"

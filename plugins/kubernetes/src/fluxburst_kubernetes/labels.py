@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fluxburst import Burst
-from fluxburst.sets import format_hostlist
+from fluxburst.formats.hostlist import format_hostlist
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 PREFIX = "fluxburst.io/"

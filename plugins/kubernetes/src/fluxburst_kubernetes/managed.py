@@ -16,17 +16,17 @@ from itertools import chain
 from typing import TYPE_CHECKING, Optional
 
 from fluxburst import Burst, BurstState, ByteSize, Duration, NodeType
-from fluxburst.checks import run_checks
-from fluxburst.elastic import BURST_PROPERTY
+from fluxburst.config.validators import run_checks
 from fluxburst.errors import BurstError, ParameterError, Problem, RequestError
-from fluxburst.machine_types import (
+from fluxburst.plugin.base import Finding, only_looking
+from fluxburst.provider.elastic import BURST_PROPERTY
+from fluxburst.provider.machine_types import (
     MachineTypeOverride,
     MachineTypes,
     Provisioning,
     machine_of,
     node_types,
 )
-from fluxburst.plugins import Finding, only_looking
 from fluxburst_kubernetes.errors import StaysError
 from fluxburst_kubernetes.miniclusters import MiniClusterBurst
 from fluxburst_kubernetes.node_pools import (

@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 import click
 
-from fluxburst import elastic_directory
 from fluxburst.cli import elastic as commands
 from fluxburst.cli.app import Command, settings_of
-from fluxburst.elastic import Elastic, Shape
-from fluxburst.machine_types import MachineType, MachineTypes
-from fluxburst.quantities import counted
-from fluxburst.sets import format_hostlist
+from fluxburst.formats.hostlist import format_hostlist
+from fluxburst.formats.units import counted
+from fluxburst.provider import elastic_directory
+from fluxburst.provider.elastic import Elastic, Shape
+from fluxburst.provider.machine_types import MachineType, MachineTypes
 from fluxburst_kubernetes.checks import check_parameters
 from fluxburst_kubernetes.managed import ManagedParameters, slot_stem
 from fluxburst_kubernetes.slots import host_of, slot_names

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fluxburst import Burst, ByteSize
-from fluxburst.elastic import Elastic, system_toml
+from fluxburst.provider.elastic import Elastic, system_toml
 from fluxburst_kubernetes import labels
 
 GROUP, VERSION = "flux-framework.org", "v1alpha2"

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fluxburst import Burst, BurstState, ByteSize, Job, Node, NodeType
-from fluxburst.constraints import compiled
 from fluxburst.errors import (
     AuthError,
     BurstError,
@@ -23,13 +22,14 @@ from fluxburst.errors import (
     Problem,
     RequestError,
 )
-from fluxburst.fitting import could_fit
-from fluxburst.flux_config import with_others_of
-from fluxburst.isolation import OUTPUT_LIMIT, UNREAD, remote_jobspec, with_output
-from fluxburst.joining import ElasticPlugin
-from fluxburst.plugins import Finding, only_looking
-from fluxburst.quantities import counted, format_duration
-from fluxburst.supply import Candidates
+from fluxburst.formats.flux_configuration import with_others_of
+from fluxburst.formats.units import counted, format_duration
+from fluxburst.model.constraints import compiled
+from fluxburst.packing.fitting import could_fit
+from fluxburst.packing.supply import Candidates
+from fluxburst.plugin.base import Finding, only_looking
+from fluxburst.provider.elastic_plugin import ElasticPlugin
+from fluxburst.provider.isolation import OUTPUT_LIMIT, UNREAD, remote_jobspec, with_output
 from fluxburst_kubernetes import labels, manifests
 from fluxburst_kubernetes.checks import check_parameters
 from fluxburst_kubernetes.errors import (

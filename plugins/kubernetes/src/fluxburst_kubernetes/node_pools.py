@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fluxburst.errors import FormatError
-from fluxburst.sets import format_hostlist, parse_hostlist
+from fluxburst.formats.hostlist import format_hostlist, parse_hostlist
 
 MANAGED_BY = "fluxburst"
 """What the label or tag ``managed-by`` says of all that fluxburst made."""
@@ -44,7 +44,7 @@ class Record:
     """What is written on a node pool, or on a cluster that fluxburst made.
 
     Attributes:
-        tag: The elastic instance's (:func:`fluxburst.elastic.instance_tag`).
+        tag: The elastic instance's (:func:`fluxburst.provider.elastic.instance_tag`).
         burst: The name of the burst that it was made, or last grown, for.
         node_type: The burst's node type.
         price: What one node costs an hour.

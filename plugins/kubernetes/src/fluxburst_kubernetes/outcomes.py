@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fluxburst import Burst, BurstState
-from fluxburst.isolation import lost
+from fluxburst.provider.isolation import lost
 from fluxburst_kubernetes.states import Found, Patience, health, host_of_pod
 
 KILLED = 137

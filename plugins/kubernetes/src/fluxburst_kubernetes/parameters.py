@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 from fluxburst import ByteSize, Duration, NodeType
-from fluxburst.joining import ElasticParameters
+from fluxburst.provider.elastic_plugin import ElasticParameters
 
 
 def _help(text: str) -> dict[str, str]:

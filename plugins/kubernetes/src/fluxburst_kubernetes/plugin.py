@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from fluxburst import ByteSize, NodeType
-from fluxburst.elastic import BURST_PROPERTY
+from fluxburst.provider.elastic import BURST_PROPERTY
 from fluxburst_kubernetes.checks import check_cluster_parameters
 from fluxburst_kubernetes.miniclusters import MiniClusterBurst
 from fluxburst_kubernetes.parameters import BurstParameters

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from fluxburst.errors import FormatError, RequestError
-from fluxburst.sets import parse_hostlist
+from fluxburst.formats.hostlist import parse_hostlist
 
 NAME_LENGTH = 50
 """A pod's name is that of its MiniCluster with an index and a suffix, at most 63 characters."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fluxburst.quantities import format_duration
-from fluxburst.sets import format_hostlist
+from fluxburst.formats.hostlist import format_hostlist
+from fluxburst.formats.units import format_duration
 
 HOPELESS = frozenset(
     {

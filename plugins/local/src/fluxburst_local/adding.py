@@ -8,12 +8,12 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-from fluxburst import elastic as elastic_instances
-from fluxburst import elastic_directory
-from fluxburst.elastic import Elastic, Shape
 from fluxburst.errors import RequestError
-from fluxburst.quantities import counted
-from fluxburst.sets import format_hostlist, parse_hostlist
+from fluxburst.formats.hostlist import format_hostlist, parse_hostlist
+from fluxburst.formats.units import counted
+from fluxburst.provider import elastic as elastic_instances
+from fluxburst.provider import elastic_directory
+from fluxburst.provider.elastic import Elastic, Shape
 
 _TAKEN = ("add", "directory", "burst_nodes", "burst_hosts", "cores", "gpus", "config_files")
 """The options that say what is added; all others are as they were."""

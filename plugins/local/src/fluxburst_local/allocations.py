@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fluxburst import flux_config
-from fluxburst.commands import CommandError, run
-from fluxburst.elastic import this_host
 from fluxburst.errors import RequestError
-from fluxburst.sets import parse_hostlist
+from fluxburst.formats import flux_configuration
+from fluxburst.formats.hostlist import parse_hostlist
+from fluxburst.formats.process import CommandError, run
+from fluxburst.provider.elastic import this_host
 from fluxburst_local.brokers import clean_environment
 from fluxburst_local.cores import cores_here, cores_of_slurm_node
 from fluxburst_local.parameters import LauncherName
@@ -27,7 +27,7 @@ ALLOCATION_VARIABLES = ("SLURM_JOB_NODELIST", "SLURM_JOB_HOSTLIST", "SLURM_NODEL
 """Where the hosts of the Slurm job that a process runs in are told."""
 
 LOOPBACK = "127.0.0.1"
-ENCLOSURE = Path("config") / flux_config.ENCLOSURE
+ENCLOSURE = Path("config") / flux_configuration.ENCLOSURE
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fluxburst.elastic import broker_command, without_flux
-from fluxburst.isolation import OUTPUT_LIMIT
+from fluxburst.provider.elastic import broker_command, without_flux
+from fluxburst.provider.isolation import OUTPUT_LIMIT
 from fluxburst_local import boot_isolated, open_rundir, run_job
 
 BURST_VARIABLE = "FLUXBURST_BURST"

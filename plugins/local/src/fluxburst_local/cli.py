@@ -16,16 +16,17 @@ from typing import Any, get_args
 import click
 from click.core import ParameterSource
 
-from fluxburst import elastic as elastic_instances
-from fluxburst import elastic_directory, flux_config
 from fluxburst.cli.app import Command, settings_of
 from fluxburst.cli.elastic import config_file_option
 from fluxburst.cli.output import console
-from fluxburst.elastic import Elastic
 from fluxburst.errors import FluxUnavailableError, RequestError
-from fluxburst.handles.live import binding_version, check_versions
-from fluxburst.quantities import counted
-from fluxburst.sets import format_hostlist, parse_hostlist
+from fluxburst.flux.live import binding_version, check_versions
+from fluxburst.formats import flux_configuration
+from fluxburst.formats.hostlist import format_hostlist, parse_hostlist
+from fluxburst.formats.units import counted
+from fluxburst.provider import elastic as elastic_instances
+from fluxburst.provider import elastic_directory
+from fluxburst.provider.elastic import Elastic
 from fluxburst_local import adding
 from fluxburst_local.allocations import Surroundings, note_enclosure, surroundings
 from fluxburst_local.parameters import LauncherName
@@ -143,7 +144,7 @@ def start(
     first = [sys.executable, "-m", "fluxburst_local.initial_program", elastic.flux]
     options = [option for some in broker_opts for option in some.split(",") if option]
     broker = [*elastic_instances.lead_command(elastic, directory, hostname), *options]
-    if flux_config.allows_guests(flux_config.read(directory / "config")):
+    if flux_configuration.allows_guests(flux_configuration.read(directory / "config")):
         broker += _run_directory(options)
     (directory / "log").mkdir(exist_ok=True, mode=0o700)
     try:

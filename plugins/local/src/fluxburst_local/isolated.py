@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fluxburst import Burst, BurstState
-from fluxburst.commands import run
-from fluxburst.elastic import encode_resources
 from fluxburst.errors import BurstError
-from fluxburst.flux_config import toml_text
-from fluxburst.isolation import OUTPUT_LIMIT, UNREAD, as_told, lost, with_output
-from fluxburst.sets import format_hostlist
+from fluxburst.formats.flux_configuration import toml_text
+from fluxburst.formats.hostlist import format_hostlist
+from fluxburst.formats.process import run
+from fluxburst.provider.elastic import encode_resources
+from fluxburst.provider.isolation import OUTPUT_LIMIT, UNREAD, as_told, lost, with_output
 from fluxburst_local.boot_isolated import BOUND, ENDPOINT, LEAD, TEMPLATE
 from fluxburst_local.brokers import Brokers
 from fluxburst_local.diagnosis import explain_all, out_of_memory
@@ -137,7 +137,9 @@ class IsolatedBursts:
         return now
 
     def _told(self, name: str) -> Mapping[str, str]:
-        """Return what the lead of a burst told, as :func:`fluxburst.isolation.as_told` reads it.
+        """Return what the lead of a burst told.
+
+        See :func:`fluxburst.provider.isolation.as_told`.
 
         Raises:
             BurstError: if that cannot be told: also where the file is not to be seen yet.

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from fluxburst.checks import check_log_level, check_price
-from fluxburst.elastic import Elastic, check_certificate, find_flux, load
+from fluxburst.config.validators import check_log_level, check_price
 from fluxburst.errors import FormatError, RequestError
-from fluxburst.sets import format_hostlist, parse_hostlist
+from fluxburst.formats.hostlist import format_hostlist, parse_hostlist
+from fluxburst.provider.elastic import Elastic, check_certificate, find_flux, load
 from fluxburst_local.parameters import BurstParameters
 from fluxburst_local.slurm_limits import parse_time
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, Optional
 
 from fluxburst import Duration
-from fluxburst.joining import ElasticParameters
+from fluxburst.provider.elastic_plugin import ElasticParameters
 
 LauncherName = Literal["process", "flux", "slurm", "srun", "ssh"]
 

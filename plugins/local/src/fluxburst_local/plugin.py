@@ -10,22 +10,24 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from fluxburst import Burst, BurstState, Node, NodeType, drains, flux_config
-from fluxburst.checks import run_checks
-from fluxburst.elastic import BURST_PROPERTY, find_flux
+from fluxburst import Burst, BurstState, Node, NodeType
+from fluxburst.config.validators import run_checks
 from fluxburst.errors import (
     BurstError,
     CapacityError,
     ParameterError,
     Problem,
 )
-from fluxburst.isolation import output_finding, remote_jobspec
-from fluxburst.joining import ElasticPlugin
-from fluxburst.leaving import burst_left_by
-from fluxburst.plugins import Finding
-from fluxburst.quantities import Duration, counted, format_duration
-from fluxburst.sets import format_hostlist, parse_hostlist
-from fluxburst.supply import Candidates
+from fluxburst.formats import flux_configuration
+from fluxburst.formats.hostlist import format_hostlist, parse_hostlist
+from fluxburst.formats.units import Duration, counted, format_duration
+from fluxburst.packing.supply import Candidates
+from fluxburst.plugin.base import Finding
+from fluxburst.provider import drains
+from fluxburst.provider.elastic import BURST_PROPERTY, find_flux
+from fluxburst.provider.elastic_plugin import ElasticPlugin
+from fluxburst.provider.isolation import output_finding, remote_jobspec
+from fluxburst.provider.node_removal import burst_left_by
 from fluxburst_local.allocations import allocated_hosts, enclosure
 from fluxburst_local.brokers import Brokers, slurm_environment
 from fluxburst_local.diagnosis import explain_all
@@ -74,7 +76,7 @@ class LocalBurst(ElasticPlugin):
             self.params.join_timeout,
             "" if self.is_its_own else self.instance.name,
             LOOPBACK if self.params.launcher == "process" else "",
-            flux_config.allows_guests(flux_config.read(self.directory / "config")),
+            flux_configuration.allows_guests(flux_configuration.read(self.directory / "config")),
         )
 
     @functools.cached_property

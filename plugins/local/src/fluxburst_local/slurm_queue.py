@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fluxburst.sets import parse_hostlist
+from fluxburst.formats.hostlist import parse_hostlist
 
 COMMAND = ("squeue", "--me", "--all", "--noheader", "--format=%A|%T|%S|%j|%k|%r")
 """Asks for id, state, start, name, comment and reason of this user's jobs only.

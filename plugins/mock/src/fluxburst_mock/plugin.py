@@ -6,18 +6,12 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from fluxburst import (
-    Burst,
-    BurstState,
-    ByteSize,
-    Duration,
-    NodeType,
-)
+from fluxburst import Burst, BurstState, ByteSize, Duration, NodeType
 from fluxburst.errors import BurstError, CapacityError, QuotaError
-from fluxburst.handles.embedded import EmbeddedInstance
-from fluxburst.identity import RUN_AS_HELP, RunAs
-from fluxburst.joining import JoiningPlugin
-from fluxburst.quantities import counted
+from fluxburst.formats.units import counted
+from fluxburst.model.identity import RUN_AS_HELP, RunAs
+from fluxburst.provider.elastic_plugin import JoiningPlugin
+from fluxburst.simulation.embedded import EmbeddedInstance
 from fluxburst_mock.cloud import Cloud, Machines, cloud_of
 from fluxburst_mock.failures import Failure, FailureKind, Injector, SimulatedCrash
 

@@ -10,9 +10,9 @@ import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from fluxburst.commands import CommandError, run
 from fluxburst.errors import BurstError, CapacityError
-from fluxburst.sets import format_hostlist, parse_hostlist
+from fluxburst.formats.hostlist import format_hostlist, parse_hostlist
+from fluxburst.formats.process import CommandError, run
 from fluxburst_local.brokers import Brokers, clean_environment
 from fluxburst_local.launchers.base import Launched
 from fluxburst_local.launchers.tasks import task_command

@@ -11,7 +11,7 @@ from typing import ClassVar
 import psutil
 
 from fluxburst.errors import BurstError
-from fluxburst.sets import format_hostlist, parse_hostlist
+from fluxburst.formats.hostlist import format_hostlist, parse_hostlist
 from fluxburst_local import processes
 from fluxburst_local.brokers import (
     BURST_VARIABLE,

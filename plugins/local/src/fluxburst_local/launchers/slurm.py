@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fluxburst.commands import CommandError, run
 from fluxburst.errors import BurstError, ParameterError, Problem
-from fluxburst.quantities import format_duration
-from fluxburst.sets import format_hostlist
+from fluxburst.formats.hostlist import format_hostlist
+from fluxburst.formats.process import CommandError, run
+from fluxburst.formats.units import format_duration
 from fluxburst_local import slurm_limits, slurm_queue
 from fluxburst_local.brokers import Brokers
 from fluxburst_local.cores import slurm_cpus_per_core

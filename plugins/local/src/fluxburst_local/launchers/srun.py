@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 
-from fluxburst.commands import CommandError, run
 from fluxburst.errors import BurstError
+from fluxburst.formats.process import CommandError, run
 from fluxburst_local.brokers import Brokers
 from fluxburst_local.cores import slurm_cpus_per_core
 from fluxburst_local.launchers.process import ProcessLauncher

@@ -1,0 +1,114 @@
+"""Checks of parameters that plugins have in common."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from fluxburst.errors import RequestError
+from fluxburst.formats.units import format_duration
+
+LONGEST_REQUEST_SECONDS = 86400.0
+"""A request that may take longer than a day is taken for a mistake."""
+
+_ENDPOINT = re.compile(
+    r"(?P<scheme>https?://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[!-~]*)?"
+)
+
+P = TypeVar("P")
+
+
+def run_checks(checks: Mapping[str, Callable[[P], None]], params: P) -> Iterator[tuple[str, str]]:
+    """Yield the field and the problem for each check that raises a RequestError."""
+    for field, check in checks.items():
+        try:
+            check(params)
+        except RequestError as error:
+            yield field, str(error)
+
+
+def check_log_level(level: int) -> None:
+    """Check that a broker knows a level (severities of RFC 5424).
+
+    Raises:
+        RequestError: if it does not.
+    """
+    if not 0 <= level <= 7:
+        raise RequestError(f"must be from 0 (emergency) to 7 (debug), got {level}")
+
+
+def check_port(port: int | None) -> None:
+    """Check that something can listen at a TCP port, where one is given.
+
+    Raises:
+        RequestError: if it cannot.
+    """
+    if port is not None and not 1 <= port <= 65535:
+        raise RequestError(f"{port} is not a TCP port")
+
+
+def check_price(price: float) -> None:
+    """Check that something can cost that.
+
+    Raises:
+        RequestError: if it is negative, infinite or no number.
+    """
+    if not 0 <= price < math.inf:
+        raise RequestError(f"must be a number of 0 or more, got {price}")
+
+
+def check_interval(seconds: float) -> None:
+    """Check that something can be waited for by looking at it so often.
+
+    Raises:
+        RequestError: if that is no time, or would never end.
+    """
+    if not 0 < seconds < math.inf:
+        raise RequestError("must be more than no time, and finite")
+
+
+def check_readable(path: Path | None) -> None:
+    """Check that a file can be read, where one is given.
+
+    Raises:
+        RequestError: if it cannot.
+    """
+    try:
+        if path is not None:
+            path.read_bytes()
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # it has a NUL
+        raise RequestError(f"{str(path)!r} is not a path") from error
+
+
+def check_request_timeout(seconds: float) -> None:
+    """Check that a provider can be given so long to answer.
+
+    Raises:
+        RequestError: if that is no time, or longer than anybody means.
+    """
+    if not 0 < seconds <= LONGEST_REQUEST_SECONDS:
+        most = format_duration(LONGEST_REQUEST_SECONDS)
+        raise RequestError(f"must be more than no time, and {most} at most")
+
+
+def check_endpoint(endpoint: str | None, *, url: bool) -> None:
+    """Check that something can be where an API is asked, where it is given.
+
+    Args:
+        endpoint: A URL of HTTP, or a host with or without a port.
+        url: It must be a URL.
+
+    Raises:
+        RequestError: if it is not.
+    """
+    if endpoint is None:
+        return
+    match = _ENDPOINT.fullmatch(endpoint)
+    if match is None or (url and not match["scheme"]):
+        kind = "a URL, such as https://api.example.org" if url else "a URL or a host"
+        raise RequestError(f"{endpoint!r} is not {kind}")

@@ -1,0 +1,1 @@
+"""The live Flux instance: its protocol, connections, event streams, resources."""

@@ -1,0 +1,99 @@
+"""What happens in a live instance, as it happens: two streams over a connection of their own.
+
+They are the job manager's journal and the resource journal (``resource.journal``, which tells of
+nodes that go up, down or aside). Events are not waited for here.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import time
+from typing import Any
+
+from fluxburst.flux import job_journal
+from fluxburst.flux.job_journal import Journal
+from fluxburst.flux.protocol import Changes
+from fluxburst.flux.rpc import PATIENCE_SECONDS, STREAMING, Channel, Disconnected
+
+
+class Feed:
+    """The two streams of one connection.
+
+    After any exception it should be let go: an event may have been lost.
+
+    Args:
+        handle: A ``flux.Flux`` that nobody else uses.
+    """
+
+    def __init__(self, handle: Any) -> None:
+        self._channel = Channel(handle)
+        self._journal = Journal()
+        self._jobs = self._channel.send(job_journal.TOPIC, job_journal.REQUEST, flags=STREAMING)
+        self._nodes = self._channel.send("resource.journal", {}, nodeid=0, flags=STREAMING)
+        self._nodes_caught_up = False
+        self._mark = 0
+        self._news_of_jobs = self._news_of_nodes = False
+
+    def fileno(self) -> int:
+        """Return a file descriptor that turns readable when :meth:`drain` may find something."""
+        return self._channel.fileno()
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether both histories have been read."""
+        return self._journal.caught_up and self._nodes_caught_up
+
+    def catch_up(self) -> None:
+        """Read both histories, and what happened to jobs before this was called.
+
+        The job manager is asked something: its answer comes after all it had to tell by then.
+
+        Raises:
+            OSError: if the instance does not answer, or ended a stream.
+        """
+        self._mark = self._channel.send("job-manager.getinfo", {})
+        while self._mark or not self.caught_up:
+            if not self._channel.wait(PATIENCE_SECONDS):
+                raise TimeoutError(
+                    errno.ETIMEDOUT, f"no answer within {PATIENCE_SECONDS:.0f} seconds"
+                )
+            self.drain()
+
+    def drain(self, until: float = math.inf) -> None:
+        """Read what has arrived, no longer than to a time of the monotonic clock.
+
+        Raises:
+            OSError: if the instance went away, or ended a stream.
+        """
+        while self._channel.readable():
+            while (found := self._channel.receive()) is not None:
+                self._read(*found)
+                if time.monotonic() >= until:
+                    return
+
+    def changes(self) -> Changes:
+        """Return what changed among the pending jobs since this was last asked."""
+        self._news_of_jobs = False
+        return self._journal.changes()
+
+    def take_news(self) -> bool:
+        """Whether something happened since this was last asked, or the changes were."""
+        news = self._news_of_jobs or self._news_of_nodes
+        self._news_of_jobs = self._news_of_nodes = False
+        return news
+
+    def _read(self, tag: int, answer: Any) -> None:
+        if isinstance(answer, OSError):
+            if answer.errno == errno.ENODATA:  # its module was unloaded, as when Flux shuts down
+                raise Disconnected(errno.ECONNRESET, "it ended the stream of its events")
+            raise answer
+        if tag == self._mark:
+            self._mark = 0
+        elif tag == self._jobs:
+            self._news_of_jobs |= self._journal.caught_up
+            self._journal.read(answer)
+        elif answer["events"]:
+            self._news_of_nodes |= self._nodes_caught_up
+        else:
+            self._nodes_caught_up = True

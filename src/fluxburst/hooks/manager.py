@@ -1,0 +1,507 @@
+"""Discovery, blocking, registration and blame: the one place that talks to pluggy.
+
+Every hook has one typed method here, so that nobody else touches the plugin manager. Each
+implementation is registered behind a guard (:mod:`fluxburst.hooks.guards`) that knows its
+distribution.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import inspect
+import logging
+import pkgutil
+import re
+import threading
+import types
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from fluxburst import hookspecs
+from fluxburst.errors import (
+    FluxburstError,
+    HookAnswerError,
+    HookError,
+    ParameterError,
+    Problem,
+    UnknownPluginError,
+    described,
+    did_you_mean,
+)
+from fluxburst.formats.spelling import known_name, plain_name
+from fluxburst.hooks import defaults
+from fluxburst.hooks.guards import (
+    COLLECTED,
+    TOLD,
+    guard_answer,
+    guard_observer,
+    guard_observing_wrapper,
+    guard_wrapper,
+)
+from fluxburst.hookspecs import PROJECT
+from fluxburst.model.burst import Burst, BurstRequest
+from fluxburst.model.job import Job
+from fluxburst.plugin.base import BurstPlugin, PluginType
+
+if TYPE_CHECKING:
+    import click
+
+    from fluxburst.plugin.client_view import ClientView
+
+GROUP = "fluxburst"
+LEGACY_PREFIX = "fluxburst_"
+CORE = "fluxburst"
+
+_log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
+_FUNCTIONS = (types.FunctionType, types.MethodType, staticmethod, classmethod)
+
+
+@dataclass
+class Package:
+    """An installed package that takes part, or would.
+
+    Attributes:
+        name: The name of its entry point, or of its module where it has none.
+        distribution: The distribution it was installed as.
+        version: That distribution's version; empty where it is not known.
+        plugins: The burst plugins it offers.
+        hooks: The hooks it implements.
+        problem: Why it does not take part; empty where it does.
+        blocked: It was asked not to take part.
+    """
+
+    name: str
+    distribution: str
+    version: str = ""
+    plugins: tuple[str, ...] = ()
+    hooks: tuple[str, ...] = ()
+    problem: str = ""
+    blocked: bool = False
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A burst plugin on offer, and the package that offers it."""
+
+    plugin_type: PluginType[Any]
+    package: Package
+    module: str = ""
+
+    def parameters(self, given: object = None) -> type:
+        """Return the dataclass of its parameters.
+
+        A plugin of flux-burst's convention does not register one: it is that of ``given``, or
+        else ``BurstParameters`` of its module or of the module's ``plugin``.
+
+        Raises:
+            ParameterError: if there is none to be found.
+        """
+        if self.plugin_type.parameters is not None:
+            return self.plugin_type.parameters
+        if given is not None:
+            return type(given)
+        why = "the plugin does not say which dataclass it takes"
+        for name in (self.module, f"{self.module}.plugin") if self.module else ():
+            try:
+                kind = getattr(importlib.import_module(name), "BurstParameters", None)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a package may raise anything when imported
+                why = f"{name} cannot be imported ({described(error)})"
+                continue
+            if isinstance(kind, type):
+                return kind
+        reason = f"{why}: pass an object to load()"
+        raise ParameterError(self.plugin_type.name, [Problem("parameters", "nowhere", reason)])
+
+
+@dataclass(frozen=True)
+class _Guarded:
+    """The guarded hook implementations of one registered object."""
+
+    distribution: str
+    proxy: types.ModuleType
+    functions: Mapping[str, Sequence[Callable[..., Any]]]
+
+
+class Manager:
+    """The hooks of one client.
+
+    Attributes:
+        observer_errors: The latest errors of observers, newest last.
+    """
+
+    def __init__(self, block: Iterable[str] = ()) -> None:
+        self._pm = pluggy.PluginManager(PROJECT)
+        self._pm.add_hookspecs(hookspecs)
+        self._hook: Any = self._pm.hook
+        self._registered: dict[int, _Guarded] = {}
+        self._answered_by = CORE
+        self._calls = threading.local()
+        self._client: ClientView | None = None
+        self._blocked = {plain_name(name) for name in block}
+        self._packages: list[Package] = []
+        self._offers: dict[str, Offer] = {}
+        self.observer_errors: deque[HookError] = deque(maxlen=100)
+        self.register(defaults, CORE, trusted=True)
+
+    @property
+    def packages(self) -> Sequence[Package]:
+        """Every package found, also those that do not take part, with the reason."""
+        return tuple(self._packages)
+
+    @property
+    def offers(self) -> Mapping[str, Offer]:
+        """The burst plugins on offer, by name."""
+        return types.MappingProxyType(self._offers)
+
+    # --- discovery --------------------------------------------------------------------------
+
+    def discover(self) -> None:
+        """Find and register every installed package; one that fails costs itself only."""
+        found = {
+            (_distribution(entry), entry.name): entry
+            for entry in importlib.metadata.entry_points(group=GROUP)
+        }
+        for (distribution, name), entry in sorted(found.items()):
+            version = _metadata(entry, "Version")
+            module = entry.value.partition(":")[0].strip()
+            self._admit(Package(name, distribution, version), module, entry.load)
+        modules = {entry.value.partition(":")[0].partition(".")[0] for entry in found.values()}
+        for info in sorted(pkgutil.iter_modules(), key=lambda info: info.name):
+            if info.name.startswith(LEGACY_PREFIX) and info.name not in modules:
+                load = functools.partial(importlib.import_module, info.name)
+                self._admit(Package(info.name, info.name), info.name, load, legacy=True)
+
+    def _admit(
+        self, package: Package, module: str, load: Callable[[], Any], *, legacy: bool = False
+    ) -> None:
+        self._packages.append(package)
+        names = {package.name, package.distribution, module}
+        if {plain_name(name) for name in names} & self._blocked:
+            package.blocked, package.problem = True, "blocked by name"
+            return
+        try:
+            loaded = load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a package may raise anything when imported
+            package.problem = f"cannot be imported: {described(error)}"
+            _log.info("%s %s", package.distribution, package.problem)
+            _log.debug("%s", package.distribution, exc_info=error)
+            return
+        try:
+            offered = [_legacy_type(loaded, module)] if legacy else None
+            self.add(package, loaded, offered, module=module)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a package may hold anything
+            package.problem = described(error)
+            _log.info("%s %s", package.distribution, package.problem)
+
+    def add(
+        self,
+        package: Package,
+        plugin: object,
+        offered: Sequence[PluginType[Any]] | None = None,
+        *,
+        module: str = "",
+    ) -> None:
+        """Register a package's hooks and the burst plugins it offers.
+
+        Raises:
+            HookError: if a hook is unknown or has unknown arguments, or a plugin's name is taken;
+                then nothing of the package is registered.
+        """
+        guarded = self._guard(plugin, package.distribution)
+        if offered is None:
+            offered = list(_collect(guarded, "fluxburst_register_plugins"))
+        for kind in offered:
+            if not _is_plugin_type(kind):
+                raise HookError(
+                    "fluxburst_register_plugins",
+                    package.distribution,
+                    f"{kind!r} needs a name of letters, digits, - and _, and a factory",
+                )
+            taken = self.offers.get(kind.name)
+            if taken is not None:
+                raise HookError(
+                    "fluxburst_register_plugins",
+                    package.distribution,
+                    f"the plugin name {kind.name!r} is already taken by "
+                    f"{taken.package.distribution}; uninstall or block one of the two",
+                )
+        self._register(plugin, guarded)
+        package.hooks = tuple(sorted(guarded.functions))
+        package.plugins = tuple(kind.name for kind in offered)
+        for kind in offered:
+            self._offers[kind.name] = Offer(kind, package, module)
+
+    def offer(self, name: str) -> Offer:
+        """Return the burst plugin of this name, in any spelling: ``Compute-Engine`` will do.
+
+        Raises:
+            UnknownPluginError: if no package that takes part offers it, with the reason if one
+                that does not take part has its name.
+        """
+        name = known_name(name, self.offers)
+        if name in self.offers:
+            return self.offers[name]
+        like_it = (name, f"{LEGACY_PREFIX}{name}")
+        problems = [
+            f"{package.distribution}: {package.problem}"
+            for package in self.packages
+            if package.problem and package.name in like_it
+        ]
+        raise UnknownPluginError(name, list(self.offers), why="; ".join(problems))
+
+    # --- registration and blame -------------------------------------------------------------
+
+    def register(self, plugin: object, distribution: str, *, trusted: bool = False) -> None:
+        """Register an object's hook implementations, to the blame of a distribution.
+
+        Args:
+            plugin: The object.
+            distribution: Whose it is.
+            trusted: It is of fluxburst itself, and changes nothing of what it is given.
+
+        Raises:
+            HookError: if a hook is unknown or has unknown arguments.
+        """
+        self._register(plugin, self._guard(plugin, distribution, trusted=trusted))
+
+    def unregister(self, plugin: object) -> None:
+        """Take an object's hook implementations out again; an unknown object is ignored."""
+        guarded = self._registered.pop(id(plugin), None)
+        if guarded is not None:
+            self._pm.unregister(guarded.proxy)
+
+    def _register(self, plugin: object, guarded: _Guarded) -> None:
+        try:
+            with self._in_hook():  # of fluxburst_configure
+                self._pm.register(guarded.proxy, name=f"{guarded.distribution}:{id(plugin)}")
+        except pluggy.PluginValidationError as error:
+            if self._pm.is_registered(guarded.proxy):
+                self._pm.unregister(guarded.proxy)
+            hint = str(error).splitlines()[-1]
+            raise HookError(
+                "registration", guarded.distribution, f"does not fit a hook: {hint}"
+            ) from error
+        self._registered[id(plugin)] = guarded
+
+    def _guard(self, plugin: object, distribution: str, *, trusted: bool = False) -> _Guarded:
+        """Put a guard before each hook implementation of ``plugin``."""
+        known = [name for name in vars(hookspecs) if name.startswith("fluxburst_")]
+        proxy = types.ModuleType(f"{distribution} (guarded)")
+        functions: dict[str, list[Callable[..., Any]]] = {}
+        for name in dir(plugin):
+            # Older versions of pluggy evaluate properties to look for hooks in them.
+            if not isinstance(inspect.getattr_static(plugin, name, None), _FUNCTIONS):
+                continue
+            options = self._pm.parse_hookimpl_opts(plugin, name)
+            if options is None:
+                continue
+            hook = options.get("specname") or name
+            if hook not in known and not options.get("optionalhook"):
+                raise HookError(
+                    hook, distribution, f"there is no such hook{did_you_mean(hook, known)}"
+                )
+            function = getattr(plugin, name)
+            wraps = options.get("wrapper") or options.get("hookwrapper")
+            if wraps and hook in COLLECTED:
+                raise HookError(hook, distribution, "is collected, so it cannot be wrapped")
+            if wraps and not inspect.isgeneratorfunction(function):
+                raise HookError(hook, distribution, "its wrapper does not yield")
+            if wraps and hook in TOLD:
+                guarded = guard_observing_wrapper(function, hook, distribution, self._record)
+            elif wraps:
+                guarded = guard_wrapper(function, hook, distribution)
+            elif hook in TOLD:
+                guarded = guard_observer(function, hook, distribution, self._record)
+            else:
+                guarded = guard_answer(function, hook, distribution, self._note, trusted=trusted)
+            setattr(proxy, name, guarded)
+            functions.setdefault(hook, []).append(guarded)
+        return _Guarded(distribution, proxy, functions)
+
+    def _note(self, distribution: str) -> None:
+        self._answered_by = distribution
+
+    # --- one typed method for each hook -----------------------------------------------------
+
+    def configure(self, client: ClientView) -> None:
+        """Make this the client that hooks are called for, and tell every package of it.
+
+        Packages that are registered later are told, too.
+        """
+        self._client = client
+        with self._in_hook():
+            self._hook.fluxburst_configure.call_historic(kwargs={"client": client})
+
+    def commands(self) -> list[click.Command]:
+        """Return the subcommands that packages add; a package that fails adds none."""
+        commands: list[click.Command] = []
+        for guarded in self._registered.values():
+            try:
+                commands += _collect(guarded, "fluxburst_register_commands")
+            except FluxburstError as error:
+                _log.warning("%s", error)
+        return commands
+
+    def select_job(self, job: Job) -> bool:
+        """Ask whether a job is a candidate for bursting.
+
+        Raises:
+            HookError: if a package failed at it, or answered with something else.
+        """
+        return bool(self._ask("select_job", f"job {job.id}", job=job))
+
+    def order_plugins(self, plugins: Mapping[str, BurstPlugin], job: Job | None) -> Sequence[str]:
+        """Ask to which burst plugins a job is offered, in order.
+
+        Raises:
+            HookError: if a package failed at it, answered with something else, or named a plugin
+                that is not loaded.
+        """
+        subject = f"job {job.id}" if job else ""
+        names: Sequence[str] = self._ask("order_plugins", subject, plugins=plugins, job=job) or ()
+        for name in names:
+            if name not in plugins:
+                raise HookAnswerError(
+                    "fluxburst_order_plugins",
+                    self._answered_by,
+                    f"named the plugin {name!r}, which is not loaded{did_you_mean(name, plugins)}",
+                    subject=subject,
+                )
+        return names
+
+    def schedule_job(self, job: Job, plugin: BurstPlugin) -> bool:
+        """Ask whether a burst plugin takes a job.
+
+        Raises:
+            HookError: if a package failed at it, or answered with something else.
+        """
+        subject = f"job {job.id}, plugin {plugin.name}"
+        return bool(self._ask("schedule_job", subject, job=job, plugin=plugin))
+
+    def run_plugin(self, plugin: BurstPlugin, request: BurstRequest) -> Sequence[Burst]:
+        """Have a plugin bring its capacity up.
+
+        Raises:
+            BurstErrors: for what did not come up.
+            HookError: if a package failed at it in another way.
+        """
+        subject = f"plugin {plugin.name}"
+        return self._ask("run_plugin", subject, plugin=plugin, request=request) or ()
+
+    def unburst_plugin(self, plugin: BurstPlugin, bursts: Sequence[Burst]) -> Sequence[str]:
+        """Have bursts of a plugin taken down; return the names that are gone.
+
+        Raises:
+            BurstErrors: for what could not be taken down.
+            HookError: if a package failed at it in another way.
+        """
+        subject = f"plugin {plugin.name}"
+        return self._ask("unburst_plugin", subject, plugin=plugin, bursts=bursts) or ()
+
+    def _ask(self, hook: str, subject: str, **arguments: Any) -> Any:
+        """Call a hook whose first result counts; what goes wrong says what it was asked about."""
+        name = f"fluxburst_{hook}"
+        try:
+            with self._in_hook():
+                return getattr(self._hook, name)(client=self._client, **arguments)
+        except HookError as error:
+            # The built-in answer asks the plugin itself: then it is the plugin's package to blame.
+            asked = self._registered.get(id(arguments.get("plugin")))
+            core = error.distribution == CORE and asked is not None
+            whose = asked.distribution if core and asked else error.distribution
+            raise type(error)(name, whose, error.problem, subject=subject) from error.__cause__
+
+    def job_scheduled(self, job: Job, plugin: BurstPlugin) -> None:
+        """Tell that a job was given to a plugin."""
+        self._tell("job_scheduled", job=job, plugin=plugin)
+
+    def jobs_unmatched(self, jobs: Sequence[Job]) -> None:
+        """Tell which selected jobs no plugin took."""
+        self._tell("jobs_unmatched", jobs=jobs)
+
+    def jobs_not_started(
+        self, jobs: Sequence[Job], plugin: BurstPlugin, burst: str, reason: str
+    ) -> None:
+        """Tell all observers of jobs that did not start although their nodes were free."""
+        self._tell("jobs_not_started", jobs=jobs, plugin=plugin, burst=burst, reason=reason)
+
+    def burst_changed(self, burst: Burst, previous: Burst | None) -> None:
+        """Tell that a burst is new or has changed."""
+        self._tell("burst_changed", burst=burst, previous=previous)
+
+    def phase_failed(self, phase: str, plugin: BurstPlugin | None, error: Exception) -> None:
+        """Tell of a failure."""
+        self._tell("phase_failed", phase=phase, plugin=plugin, error=error)
+
+    @property
+    def in_hook(self) -> bool:
+        """Whether a hook is being called in this thread."""
+        return getattr(self._calls, "depth", 0) > 0
+
+    @contextmanager
+    def _in_hook(self) -> Iterator[None]:
+        self._calls.depth = getattr(self._calls, "depth", 0) + 1
+        try:
+            yield
+        finally:
+            self._calls.depth -= 1
+
+    def _tell(self, hook: str, **arguments: object) -> None:
+        """Call observers; what they raise, and wrappers around them, is recorded."""
+        with self._in_hook():
+            getattr(self._hook, f"fluxburst_{hook}")(client=self._client, **arguments)
+
+    def _record(self, error: HookError) -> None:
+        self.observer_errors.append(error)
+        _log.warning("%s", error)
+        _log.debug("%s", error.distribution, exc_info=error)
+
+
+def _distribution(entry: importlib.metadata.EntryPoint) -> str:
+    """Return whose an entry point is; a half-removed distribution has no name any more."""
+    return _metadata(entry, "Name") or entry.value
+
+
+def _metadata(entry: importlib.metadata.EntryPoint, field: str) -> str:
+    """Return a field of an entry point's distribution, empty where it is not known."""
+    # Not dist.name and dist.version: without METADATA they warn, and later versions will raise.
+    metadata = entry.dist.metadata if entry.dist else None
+    return metadata[field] if metadata is not None and field in metadata else ""
+
+
+def _is_plugin_type(kind: PluginType[Any]) -> bool:
+    named = isinstance(kind.name, str) and _NAME.fullmatch(kind.name) is not None
+    typed = kind.parameters is None or isinstance(kind.parameters, type)
+    return named and typed and callable(kind.factory)
+
+
+def _legacy_type(module: Any, name: str) -> PluginType[Any]:
+    """Wrap a module that follows flux-burst's convention: ``fluxburst_<name>`` with ``init``."""
+    init = getattr(module, "init", None)
+    if not callable(init):
+        raise HookError(
+            "registration",
+            name,
+            f"has neither an entry point in the group {GROUP!r} nor a function init(dataclass)",
+        )
+    return PluginType(name.removeprefix(LEGACY_PREFIX), None, init)
+
+
+def _collect(guarded: _Guarded, hook: str) -> list[Any]:
+    """Ask one package's implementations of a collected hook."""
+    return [item for function in guarded.functions.get(hook, ()) for item in function() or ()]

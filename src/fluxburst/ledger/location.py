@@ -1,0 +1,241 @@
+"""Where the ledger of an instance is, and who may write to it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import re
+import tempfile
+import weakref
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from fluxburst.errors import FluxUnavailableError, InstanceError, LedgerError
+from fluxburst.ledger.lock import InstanceLock, holder_of
+from fluxburst.ledger.media import ELSEWHERE, network_file_system
+from fluxburst.ledger.opening import LOCK
+from fluxburst.ledger.store import Ledger
+
+__all__ = [
+    "FILE",
+    "LOCK",
+    "VARIABLE",
+    "LedgerPlace",
+    "named_directory",
+    "state_directory",
+    "why_unwritable",
+]
+
+VARIABLE = "FLUXBURST_STATE_DIR"
+FILE = "ledger.sqlite"
+
+_ROOM = 64 * 1024
+"""How many bytes a ledger needs at least to go on."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_BROKEN = _FULL | {errno.EROFS, errno.EIO}
+
+_log = logging.getLogger(__name__)
+
+_in_memory: weakref.WeakKeyDictionary[Any, Ledger] = weakref.WeakKeyDictionary()
+
+
+def named_directory(explicit: Path | None, environ: Mapping[str, str] | None = None) -> Path | None:
+    """Return the directory named, or that of ``FLUXBURST_STATE_DIR``; None where neither is."""
+    environ = os.environ if environ is None else environ
+    if explicit is not None:
+        return explicit
+    return Path(environ[VARIABLE]) if environ.get(VARIABLE) else None
+
+
+def state_directory(
+    explicit: Path | None, instance: str, environ: Mapping[str, str] | None = None
+) -> Path:
+    """Return where the state of an instance is kept.
+
+    That is the directory named, that of ``FLUXBURST_STATE_DIR``, or one for each instance in
+    ``$XDG_STATE_HOME/fluxburst`` (XDG Base Directory Specification).
+    """
+    environ = os.environ if environ is None else environ
+    named = named_directory(explicit, environ)
+    if named is not None:
+        return named
+    home = environ.get("XDG_STATE_HOME") or Path(environ.get("HOME", "/")) / ".local" / "state"
+    readable = re.sub(r"[^A-Za-z0-9.]+", "-", instance).strip("-")[:40]
+    digest = hashlib.sha256(instance.encode()).hexdigest()[:8]
+    return Path(home) / "fluxburst" / f"{readable}-{digest}"
+
+
+def why_unwritable(directory: Path) -> str:
+    """Return why nobody can write to a ledger in a directory now; empty where it can be.
+
+    It is tried, with a file without a name. What only this user may not is nobody's fault.
+    """
+    error = _error_of_writing(directory)
+    if error is not None and error.errno in _BROKEN:
+        return f"{directory} cannot be written: {error.strerror}"
+    return ""
+
+
+def is_full(directory: Path) -> bool:
+    """Whether there is no room left for a ledger in a directory: on its disk, or of a quota."""
+    error = _error_of_writing(directory)
+    return error is not None and error.errno in _FULL
+
+
+def _error_of_writing(directory: Path) -> OSError | None:
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"\0" * _ROOM)
+    except OSError as error:
+        return error
+    return None
+
+
+class LedgerPlace:
+    """The ledger of one client: read until the client acts, then held and written.
+
+    Args:
+        instance: The instance, of :class:`~fluxburst.flux.protocol.Instance`.
+        directory: The directory that was named; None for the usual one.
+        in_memory: Keep it in memory, for all clients of the same instance object.
+    """
+
+    def __init__(self, instance: Any, directory: Path | None, *, in_memory: bool) -> None:
+        self._instance = instance
+        self._explicit = directory
+        self._in_memory = in_memory and directory is None
+        self._ledger: Ledger | None = None
+        self._lock: InstanceLock | None = None
+
+    @property
+    def directory(self) -> Path | None:
+        """Where it is; None for memory."""
+        if self._in_memory:
+            return None
+        # The instance need not be there to be asked for its name where none is needed.
+        return named_directory(self._explicit) or state_directory(None, self._instance.name)
+
+    @property
+    def held(self) -> bool:
+        """Whether this client holds the instance."""
+        return self._lock is not None
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger, to be read at least.
+
+        Raises:
+            LedgerError: if it cannot be opened.
+        """
+        if self._ledger is None:
+            self._check_owner()
+            in_memory = self.directory is None
+            self._ledger = self._shared() if in_memory else self._read()
+        return self._ledger
+
+    def why_unwritable(self) -> str:
+        """Return why the ledger cannot be written now; empty where it can be."""
+        if self._ledger is not None and self._ledger.unwritable:
+            return self._ledger.unwritable
+        directory = self.directory
+        return "" if directory is None else why_unwritable(directory)
+
+    def holder(self) -> str:
+        """Return who holds the instance, this client too; empty for nobody.
+
+        Raises:
+            LedgerError: if that cannot be told.
+        """
+        return holder_of(self._lock_files())
+
+    def hold(self, *, starts_without: bool = False, without_lock: bool = False) -> bool:
+        """Hold the instance, and open its ledger for writing; whether that is new.
+
+        Args:
+            starts_without: Go on in memory, too, where the ledger that is there cannot be written.
+            without_lock: Go on, too, where there is no lock, and none can be made.
+
+        Raises:
+            HeldError: if another client holds it, saying which.
+            NotOwnerError: if this process is not the instance's owner's, root's included.
+            LedgerError: if the ledger cannot be opened for writing.
+        """
+        if self.held:
+            return False
+        self._check_owner(to_act=True)
+        directory = self.directory
+        if directory is not None:
+            try:
+                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                problem = f"its directory cannot be made: {error.strerror}"
+                raise LedgerError(str(directory / FILE), problem) from error
+        lock = InstanceLock(self._lock_files(), or_none=without_lock)
+        lock.acquire()
+        try:
+            if directory is not None:
+                self._close_ledger()
+                self._ledger = Ledger(
+                    directory / FILE,
+                    self._instance.name,
+                    goes_on=True,
+                    starts_without=starts_without,
+                )
+        except BaseException:
+            lock.release()
+            raise
+        self._lock = lock
+        kind = "" if directory is None else network_file_system(directory)
+        if kind:
+            _log.warning(
+                "the ledger in %s is on a network file system (%s): its locks are not to "
+                "be trusted; %s",
+                directory,
+                kind,
+                ELSEWHERE,
+            )
+        return True
+
+    def close(self) -> None:
+        """Close the ledger, and let others hold the instance."""
+        self._close_ledger()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _lock_files(self) -> list[Path]:
+        directory = self.directory
+        if directory is None:
+            return []
+        beside = self._instance.lock_file
+        return [directory / LOCK, *([beside] if beside is not None else [])]
+
+    def _close_ledger(self) -> None:
+        if self._ledger is not None and not self._in_memory:
+            self._ledger.close()
+        self._ledger = None
+
+    def _read(self) -> Ledger:
+        directory = self.directory
+        assert directory is not None
+        return Ledger(directory / FILE, self._instance.name, read_only=True)
+
+    def _check_owner(self, *, to_act: bool = False) -> None:
+        """Have a guest told so at once: an empty ledger of his own would tell him nothing.
+
+        An instance that is away decides on nobody's rights, and its ledger can be read.
+        """
+        with suppress(FluxUnavailableError, InstanceError):
+            self._instance.check_owner(to_act=to_act)
+
+    def _shared(self) -> Ledger:
+        if self._instance not in _in_memory:
+            ledger = Ledger(None, self._instance.name)
+            weakref.finalize(self._instance, ledger.close)
+            _in_memory[self._instance] = ledger
+        return _in_memory[self._instance]

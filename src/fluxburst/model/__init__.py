@@ -1,0 +1,1 @@
+"""Plain data without I/O: jobs, jobspecs, nodes, bursts, constraints, plans."""

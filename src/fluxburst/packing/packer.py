@@ -1,0 +1,449 @@
+"""How many nodes of which type a set of jobs needs: pure functions over plain data.
+
+First-fit decreasing, and within it the tightest fit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from fluxburst.config.policy import Limits
+from fluxburst.formats.units import counted, format_bytes
+from fluxburst.model.constraints import ALL_ALIKE, Kinds
+from fluxburst.model.jobspec import Chunk
+from fluxburst.model.node import NodeType
+from fluxburst.packing.fitting import NO_MATCH, why_missing
+from fluxburst.packing.fitting import could_fit as could_fit  # plugins of 0.1 import it from here
+from fluxburst.packing.limits import Allowance, Owner, Spent
+from fluxburst.packing.pool import Held, Pool, Taking, commit, place, take, units_that_fit
+from fluxburst.packing.supply import Candidates, Opened, Supply
+
+
+class Demand(NamedTuple):
+    """One job to be placed: its id, what it asks for, and its rank in the queue (low first).
+
+    ``wanted`` is the bit of its constraint, which the kind of its nodes must have; 0 for none.
+    """
+
+    job: int
+    chunks: tuple[Chunk, ...]
+    turn: int = 0
+    wanted: int = 0
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What became of the demands of one call.
+
+    Attributes:
+        placed: For each job that uses new nodes, their type.
+        existing: The jobs that fit on nodes that are free or coming already.
+        unplaced: For each job that was not placed, why.
+    """
+
+    placed: Mapping[int, str]
+    existing: tuple[int, ...]
+    unplaced: Mapping[int, str]
+
+
+NOBODY = Owner("")
+
+NO_HOST = "its constraints name hosts or ranks, and those of new nodes are not known beforehand"
+
+
+def _share(chunk: Chunk, units: int, node_type: NodeType, nodes: int) -> float:
+    """How much of ``nodes`` new nodes the units use, in the dimension they use most of."""
+    used = max(
+        chunk.cores / node_type.cores if node_type.cores else 0.0,
+        chunk.gpus / node_type.gpus if node_type.gpus else 0.0,
+        chunk.memory / node_type.memory if node_type.memory else 0.0,
+    )
+    return 1.0 if chunk.exclusive else min(1.0, max(used * units / nodes, 1e-9))
+
+
+class _State(NamedTuple):
+    """What packing changes."""
+
+    existing: Pool
+    supplies: list[Supply]
+    allowance: Allowance
+
+
+class Packer:
+    """Places the jobs of one plugin, first on existing nodes, then on as few new ones as it can.
+
+    It may be called several times; nodes opened in an earlier call are filled up in a later one.
+    ``in_use`` may be set anew in between.
+
+    Args:
+        node_types: What the plugin can supply.
+        existing: Nodes that are free or coming; shared between the packers of several plugins.
+        in_use: For each node type, how many of its nodes there are already.
+        kinds: The constraints that nodes are told apart by, here as in ``existing``.
+        allowance: What the limits of the configuration leave; shared between packers, too.
+        owner: Whom the new nodes are charged to.
+        candidates: For node types of which that is known, the declared nodes that may come.
+    """
+
+    def __init__(
+        self,
+        node_types: Sequence[NodeType],
+        existing: Pool,
+        in_use: Mapping[str, int],
+        kinds: Kinds = ALL_ALIKE,
+        allowance: Allowance | None = None,
+        owner: Owner = NOBODY,
+        candidates: Mapping[str, Candidates] | None = None,
+    ) -> None:
+        self.existing = existing
+        self.in_use = in_use
+        self._allowance = Allowance(Limits(), Spent(0.0), 0.0) if allowance is None else allowance
+        self._owner = owner
+        known = candidates or {}
+        self.supplies = [
+            Supply(node_type, math.inf, kinds, known.get(node_type.name))
+            for node_type in node_types
+        ]
+        self.look_at_limits()
+        self._later = {"cores": 0, "gpus": 0}
+
+    @property
+    def new_nodes(self) -> dict[str, int]:
+        """For each node type that is needed, how many new nodes."""
+        return {s.node_type.name: s.opened for s in self.supplies if s.opened}
+
+    @property
+    def hosts(self) -> dict[str, tuple[str, ...]]:
+        """For each node type, the hosts that its new nodes are to be on; none where any will do."""
+        return {s.node_type.name: s.hosts for s in self.supplies if s.hosts}
+
+    def keep_off(self, hosts: Collection[str]) -> None:
+        """Leave hosts to others."""
+        for supply in self.supplies:
+            supply.taken = hosts
+
+    def leftover(self) -> Pool:
+        """Return what the new nodes have left."""
+        pool = Pool()
+        for supply in self.supplies:
+            pool.absorb(supply.pool)
+        return pool
+
+    def look_at_limits(self) -> None:
+        """Learn how many nodes of each type may follow."""
+        for supply in self.supplies:
+            kind = supply.node_type
+            most = math.inf if kind.max_nodes is None else kind.max_nodes
+            free = max(0, most - self.in_use.get(kind.name, 0) - supply.opened)
+            allowed = self._allowance.room(self._owner, kind)
+            supply.available = min(free, allowed)
+            supply.limited = ""
+            if allowed < free:
+                count = int(allowed) + 1
+                supply.limited = self._allowance.why_not(self._owner, kind, count)
+
+    def _fill_new(
+        self,
+        supply: Supply,
+        count: int,
+        chunk: Chunk,
+        units: int,
+        wanted: int,
+        held: Held | None = None,
+    ) -> None:
+        """Open ``count`` more nodes of a type, and place units there."""
+        opened = self.open_more(supply, count, wanted)
+        for room, nodes in opened:
+            steps, units = take(chunk, units, supply.node_type.gpus, room, nodes)
+            commit(chunk, steps, supply.pool, held)
+
+    def open_more(self, supply: Supply, count: int, wanted: int) -> list[Opened]:
+        """Open ``count`` more nodes of a type that match the constraint of this bit."""
+        opened = supply.open(count, wanted)
+        self._allowance.take(self._owner, supply.node_type, count)
+        self.look_at_limits()
+        return opened
+
+    def close(self, supply: Supply, kind: int, count: int) -> None:
+        """Take off new nodes of a type and kind that nothing is to be on."""
+        supply.close(kind, count)
+        self._allowance.take(self._owner, supply.node_type, -count)
+
+    def _state(self) -> _State:
+        supplies = [supply.copy() for supply in self.supplies]
+        return _State(self.existing.copy(), supplies, self._allowance.copy())
+
+    def _restore(self, state: _State) -> None:
+        self.existing.restore(state.existing)
+        self.supplies = state.supplies
+        self._allowance.restore(state.allowance)
+
+    def pack(self, demands: Sequence[Demand]) -> Packing:
+        """Place each demand wholly or not at all.
+
+        Those with constraints first, as they have less to choose from, and then the largest,
+        which packs best. Where the limits do not let all of them in, again in queue order, so
+        that it is the last in the queue that are left out, not the smallest.
+        """
+        self.look_at_limits()
+        before = self._state()
+        packing = self._pack_in_order(sorted(demands, key=self._size(), reverse=True))
+        if any(
+            self._could_ever_fit(demand) for demand in demands if demand.job in packing.unplaced
+        ):
+            self._restore(before)
+            packing = self._pack_in_order(sorted(demands, key=lambda demand: demand.turn))
+        return packing
+
+    def _size(self) -> Callable[[Demand], tuple[Any, ...]]:
+        """Return the key to sort by: whether it is constrained, then its size.
+
+        Its size is its GPUs, then the share of the largest node, then the count. What asks for the
+        same comes to lie together.
+        """
+        cores = max((s.node_type.cores for s in self.supplies), default=0) or 1
+        memory = max((s.node_type.memory or 0 for s in self.supplies), default=0) or math.inf
+
+        def share(chunk: Chunk) -> float:
+            return max(chunk.cores / cores, chunk.memory / memory, chunk.exclusive)
+
+        def size(demand: Demand) -> tuple[Any, ...]:
+            return (
+                demand.wanted > 0,
+                max((chunk.gpus for chunk in demand.chunks), default=0),
+                max((share(chunk) for chunk in demand.chunks), default=0),
+                sum(chunk.count for chunk in demand.chunks),
+                *_alike(demand),
+                -demand.turn,
+            )
+
+        return size
+
+    def _could_ever_fit(self, demand: Demand) -> bool:
+        return any(
+            all(supply.fits(chunk, demand.wanted) for chunk in demand.chunks)
+            for supply in self.supplies
+        )
+
+    def _pack_in_order(self, demands: Sequence[Demand]) -> Packing:
+        placed: dict[int, str] = {}
+        existing: list[int] = []
+        unplaced: dict[int, str] = {}
+        groups = [[*group] for _, group in itertools.groupby(demands, key=_alike)]
+        # What fits nowhere will not fill a node that others open.
+        fitting = [self._could_ever_fit(group[0]) for group in groups]
+        self._later = {"cores": 0, "gpus": 0}
+        for group, fits in zip(groups, fitting, strict=True):
+            self._count_later(group, fits)
+        for group, fits in zip(groups, fitting, strict=True):
+            jobs = [demand.job for demand in group]
+            chunks, wanted = _alike(group[0])
+            self._count_later(group, -fits)
+            for count, node_type, why in self._place_alike(chunks, wanted, len(jobs)):
+                these, jobs = jobs[:count], jobs[count:]
+                if why:
+                    unplaced.update(dict.fromkeys(these, why))
+                elif node_type:
+                    placed.update(dict.fromkeys(these, node_type))
+                else:
+                    existing += these
+        return Packing(placed, tuple(existing), unplaced)
+
+    def _count_later(self, group: Sequence[Demand], sign: int) -> None:
+        """Count jobs that are alike among those that are still to be placed, or no longer."""
+        for chunk in group[0].chunks:
+            self._later["cores"] += sign * chunk.cores * chunk.count * len(group)
+            self._later["gpus"] += sign * chunk.gpus * chunk.count * len(group)
+
+    def _place_alike(
+        self, chunks: tuple[Chunk, ...], wanted: int, jobs: int
+    ) -> Iterator[tuple[int, str, str]]:
+        """Place jobs that all ask for the same; yield (how many, type of new nodes, why not)."""
+        if len(chunks) == 1 and chunks[0].count == 1:
+            yield from self._place_units(replace(chunks[0], count=jobs, node=False), wanted)
+            return
+        for placed in range(jobs):
+            node_type, why = self._place_job(chunks, wanted)
+            if why:
+                yield jobs - placed, "", why
+                return
+            yield 1, node_type, ""
+
+    def _place_units(self, chunk: Chunk, wanted: int) -> Iterator[tuple[int, str, str]]:
+        """Place jobs of one unit each: on existing nodes, on opened ones, then on new ones."""
+        units = chunk.count
+        steps, left = place(chunk, units, self.existing, wanted)
+        commit(chunk, steps, self.existing)
+        if left < units:
+            yield units - left, "", ""
+        fitting = [supply for supply in self.supplies if supply.fits(chunk, wanted)]
+        for supply in fitting:
+            units = left
+            steps, left = place(chunk, units, supply.pool, wanted)
+            commit(chunk, steps, supply.pool)
+            if left < units:
+                yield units - left, supply.node_type.name, ""
+        while left:
+            cheapest = self._cheapest_for_units(chunk, left, fitting, wanted)
+            if cheapest is None:
+                yield left, "", _why_not(chunk, wanted, 1, self.supplies)
+                return
+            supply, nodes, units = cheapest
+            self._fill_new(supply, nodes, chunk, units, wanted)
+            left -= units
+            yield units, supply.node_type.name, ""
+
+    def _cheapest_for_units(
+        self, chunk: Chunk, units: int, supplies: Sequence[Supply], wanted: int
+    ) -> tuple[Supply, int, int] | None:
+        """Return the type that is cheapest for a unit, with the nodes and units to place there.
+
+        Only full nodes are opened while there are units to fill them, so that the last units
+        choose anew.
+        """
+        best: tuple[tuple[float, float], Supply, int, int] | None = None
+        for supply in supplies:
+            each = units_that_fit(chunk, supply.node_type.gpus, supply.room)
+            nodes = int(min(max(1, units // each), supply.available_for(wanted)))
+            if not nodes:
+                continue
+            there = min(units, nodes * each)
+            cost, idle = self._cost(chunk, there, supply.node_type, nodes, waiting=units - there)
+            key = cost / there, idle / there
+            if best is None or key < best[0]:
+                best = key, supply, nodes, there
+        return best[1:] if best else None
+
+    def _place_job(self, chunks: tuple[Chunk, ...], wanted: int) -> tuple[str, str]:
+        """Place one job; return the type of its new nodes (empty for none), or why not."""
+        if len(chunks) == 1:
+            return self._place_chunk(chunks[0], wanted, self.supplies)
+        fitting = [
+            position
+            for position, supply in enumerate(self.supplies)
+            if all(supply.fits(chunk, wanted) for chunk in chunks)
+        ]
+        fitting.sort(key=lambda position: self.supplies[position].node_type.price)
+        why = ""
+        for choice in [[position] for position in fitting] or [[]]:
+            before = self._state()
+            node_type, why = self._place_parts(
+                chunks, wanted, [self.supplies[position] for position in choice]
+            )
+            if not why:
+                return node_type, ""
+            self._restore(before)
+        return "", why if fitting else self._why_no_type(chunks, wanted)
+
+    def _why_no_type(self, chunks: Sequence[Chunk], wanted: int) -> str:
+        """Return why no node type could run a job of several parts."""
+        for chunk in chunks:
+            if not any(supply.fits(chunk, wanted) for supply in self.supplies):
+                return _why_not(chunk, wanted, 1, self.supplies)
+        return "no node type has room for each of its parts"
+
+    def _place_parts(
+        self, chunks: tuple[Chunk, ...], wanted: int, supplies: Sequence[Supply]
+    ) -> tuple[str, str]:
+        """Place the parts of one job, each on nodes that no other part of it is on."""
+        held: Held = []
+        chosen = ""
+        for chunk in chunks:
+            node_type, why = self._place_chunk(chunk, wanted, supplies, held)
+            if why:
+                return "", why
+            chosen = chosen or node_type
+        for pool, gpus, room, nodes in held:
+            pool.add(gpus, room, nodes)
+        return chosen, ""
+
+    def _place_chunk(
+        self, chunk: Chunk, wanted: int, supplies: Sequence[Supply], held: Held | None = None
+    ) -> tuple[str, str]:
+        steps, rest = place(chunk, chunk.count, self.existing, wanted)
+        if not rest:
+            commit(chunk, steps, self.existing, held)
+            return "", ""
+        best: tuple[tuple[float, float], Supply, list[Taking], int] | None = None
+        for supply in supplies:
+            if not supply.fits(chunk, wanted):
+                continue
+            opened_steps, short = place(chunk, rest, supply.pool, wanted)
+            new = supply.nodes_for(chunk, short)
+            if new > supply.available_for(wanted):
+                continue
+            key = self._cost(chunk, short, supply.node_type, new)
+            if best is None or key < best[0]:
+                best = key, supply, opened_steps, new
+        if best is None:
+            return "", _why_not(chunk, wanted, rest, supplies)
+        _, supply, opened_steps, new = best
+        commit(chunk, steps, self.existing, held)
+        commit(chunk, opened_steps, supply.pool, held)
+        if new:
+            placed = sum(taking.nodes * taking.units for taking in opened_steps)
+            self._fill_new(supply, new, chunk, rest - placed, wanted, held)
+        return supply.node_type.name, ""
+
+    def _cost(
+        self, chunk: Chunk, units: int, node_type: NodeType, nodes: int, waiting: int = 0
+    ) -> tuple[float, float]:
+        """Estimate what units add to the bill, and how much of the new nodes lies idle.
+
+        What is still to come (``waiting`` units more, and the jobs behind) will fill a node that
+        these open, so they bear their share of its price; the last bear all of it.
+        """
+        if not nodes:
+            return 0.0, 0.0
+        share = _share(chunk, units, node_type, nodes)
+        if chunk.gpus:
+            later = (self._later["gpus"] + waiting * chunk.gpus) / (node_type.gpus * nodes)
+        else:
+            cores = self._later["cores"] + waiting * chunk.cores
+            later = cores / (node_type.cores * nodes) if node_type.cores else 0.0
+        return nodes * node_type.price * share / min(1.0, share + later), nodes * (1.0 - share)
+
+
+def _alike(demand: Demand) -> tuple[tuple[Chunk, ...], int]:
+    return demand.chunks, demand.wanted
+
+
+def _none_matches(supplies: Sequence[Supply], wanted: int) -> bool:
+    """Whether constraints leave nothing of what there is to choose from."""
+    return bool(supplies) and not any(supply.matches(wanted) for supply in supplies)
+
+
+def _why_no_more(supply: Supply, wanted: int) -> str:
+    there = supply.available_for(wanted)
+    if there < supply.available:
+        return f"{there:.0f} of its hosts match its constraints and are left"
+    return supply.limited or f"{there:.0f} left of {supply.node_type.max_nodes}"
+
+
+def _why_not(chunk: Chunk, wanted: int, units: int, supplies: Sequence[Supply]) -> str:
+    missing = why_missing([chunk], [supply.node_type for supply in supplies])
+    if missing and supplies:
+        return missing
+    if _none_matches(supplies, wanted):
+        return NO_HOST if any(supply.may_match(wanted) for supply in supplies) else NO_MATCH
+    want = ", ".join(
+        text
+        for text in (
+            counted(chunk.cores, "core"),
+            chunk.gpus and counted(chunk.gpus, "GPU"),
+            chunk.memory and format_bytes(chunk.memory),
+        )
+        if text
+    )
+    limits = [
+        f"{s.nodes_for(chunk, units)} more of {s.node_type.name!r} needed, "
+        + _why_no_more(s, wanted)
+        for s in supplies
+        if s.fits(chunk, wanted)
+    ]
+    which = "no node type with what its constraints ask for" if wanted else "no node type"
+    return "; ".join(limits) if limits else f"{which} has room for {want} on one node"

@@ -1,0 +1,166 @@
+"""How long nodes live, and for which jobs that is long enough.
+
+A job is only placed where its node outlives it. Nodes end with the lifetime that the configuration
+allows, with that of their type, and with their lease, where that cannot be renewed. Of each, the
+time that nodes need to come up, and that to take them down, is not for jobs.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fluxburst.config.policy import Lifetimes
+from fluxburst.errors import described
+from fluxburst.formats.units import format_duration
+from fluxburst.model.node import NodeType
+
+if TYPE_CHECKING:
+    from fluxburst.ledger import Entry
+    from fluxburst.model.burst import Burst
+    from fluxburst.model.job import Job
+    from fluxburst.plugin.base import BurstPlugin
+
+
+ANY_LENGTH = sys.float_info.max
+"""A time longer than any that is asked for, in seconds."""
+
+
+def why_not_renewable(plugin: BurstPlugin) -> str:
+    """Return why leases of a plugin cannot be renewed, as it says itself; empty where they can.
+
+    One that cannot tell is taken for one whose leases cannot.
+    """
+    try:
+        answer = plugin.not_renewable
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a provider's library may raise anything
+        return f"not_renewable: {described(error)}"
+    if isinstance(answer, str):
+        return answer
+    return f"not_renewable answered {answer!r}, which is no text"
+
+
+@dataclass(frozen=True)
+class Lifespans:
+    """The lifetimes of a configuration, as they are for jobs. All durations in seconds."""
+
+    lifetimes: Lifetimes = field(default_factory=Lifetimes)
+
+    @property
+    def lease(self) -> float:
+        """How long a lease is, where nothing asks for another."""
+        return min(self.lifetimes.lease, self.lifetimes.max_lifetime)
+
+    @property
+    def teardown(self) -> float:
+        """How long before its end a burst is begun to be taken down."""
+        return min(self.lifetimes.teardown, self.lease / 2)
+
+    def needed(self, job: Job) -> float:
+        """Return how long a node has to live for a job; 0 where that does not matter.
+
+        Raises:
+            JobspecError: if its duration is malformed.
+        """
+        return job.duration or self.lifetimes.assumed_duration
+
+    def longest(self, jobs: Iterable[Job]) -> float:
+        """Return how long a node has to live for the longest of some jobs."""
+        return max((self.needed(job) for job in jobs), default=0.0)
+
+    # --- new nodes -------------------------------------------------------------------------
+
+    def of_type(self, node_type: NodeType | None) -> float:
+        """Return how long nodes of a type live at most, from when they are asked for."""
+        own = None if node_type is None else node_type.max_lifetime
+        return min(self.lifetimes.max_lifetime, math.inf if own is None else own)
+
+    def for_jobs(self, node_type: NodeType | None, fixed: str) -> float:
+        """Return how long a job on a new node may run at most.
+
+        Args:
+            node_type: The type; None for a plugin that sizes its bursts itself.
+            fixed: Why leases of its plugin cannot be renewed; empty where they can.
+        """
+        most = self.of_type(node_type) - self.lifetimes.startup - self.teardown
+        # A lease that is sized by its jobs may be of any length, but must have an end.
+        return min(most, ANY_LENGTH) if fixed and math.isfinite(self.lease) else most
+
+    def suits(self, needed: float, node_type: NodeType | None, fixed: str) -> bool:
+        """Whether new nodes outlive a job that needs so long; else as :meth:`for_jobs`."""
+        return not needed or needed <= self.for_jobs(node_type, fixed)
+
+    def lease_for(self, needed: float, fixed: str) -> float:
+        """Return how long the lease of a new burst is to be, whatever its type allows.
+
+        One that can be renewed is as the configuration says. Another is to last for the longest
+        of the jobs that the burst is brought up for.
+        """
+        if not fixed or math.isinf(needed) or not needed:
+            return self.lease
+        sized = self.lifetimes.startup + needed + self.lifetimes.teardown
+        return min(max(self.lifetimes.lease, sized), self.lifetimes.max_lifetime)
+
+    def why_too_short(
+        self, needed: float, plugin: str, types: Sequence[NodeType], fixed: str
+    ) -> str:
+        """Return why no new nodes of a plugin outlive a job; empty where some do."""
+        choices: Sequence[NodeType | None] = types or (None,)
+        if any(self.suits(needed, node_type, fixed) for node_type in choices):
+            return ""
+        most = max(self.of_type(node_type) for node_type in choices)
+        because = f" ({fixed})" if fixed else ""
+        if math.isinf(needed):
+            what = "it has no time limit"
+            advice = "; give it one, or set assumed_duration in [lifetimes]"
+        else:
+            what, advice = f"it may run {format_duration(needed)}", self._margins()
+        if math.isinf(most):
+            return f"{what}, and a lease of {plugin} cannot be renewed{because}{advice}"
+        lives = f"a burst of {plugin} lives {format_duration(most)} at most"
+        return f"{what}, and {lives}{because}{advice}"
+
+    def _margins(self) -> str:
+        startup, teardown = map(format_duration, (self.lifetimes.startup, self.teardown))
+        return f", {startup} of it for startup and {teardown} for teardown"
+
+    # --- bursts that live ------------------------------------------------------------------
+
+    def limit_of(self, entry: Entry, node_type: NodeType | None, now: float) -> float:
+        """Return when a burst ends at the latest, however often its lease is renewed.
+
+        The clock of the configuration runs from when it was asked for, that of its type from when
+        the provider began to bill it: from now where it still waits in its provider's queue. In
+        seconds since the epoch.
+        """
+        own = None if node_type is None else node_type.max_lifetime
+        latest = entry.requested + self.lifetimes.max_lifetime
+        return latest if own is None else min(latest, entry.reserved_from(now) + own)
+
+    def end_of(self, entry: Entry, node_type: NodeType | None, now: float, fixed: str) -> float:
+        """Return when a burst ends, as far as that is known; inf where it need not end.
+
+        Args:
+            entry: The burst.
+            node_type: Its type, where its plugin has it still.
+            now: The time, in seconds since the epoch.
+            fixed: Why its lease will not be renewed; empty where it will.
+        """
+        latest = self.limit_of(entry, node_type, now)
+        lease = entry.burst.lease_until
+        return latest if lease is None or not fixed else min(latest, lease)
+
+
+def type_of(burst: Burst, plugin: BurstPlugin) -> NodeType | None:
+    """Return the node type of a burst; None where its plugin does not have it, or cannot tell."""
+    try:
+        return next((one for one in plugin.node_types() if one.name == burst.node_type), None)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - which is said wherever it is planned with
+        return None

@@ -1,0 +1,1 @@
+"""What a package implements to supply bursts."""

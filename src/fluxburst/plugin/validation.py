@@ -1,0 +1,173 @@
+"""What burst plugins answer, looked at before anything is recorded of it.
+
+A provider's library may hand back anything: a number as text, more nodes than were asked for, a
+lease that is over. What is recorded decides over money, so it is checked where it comes in.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from fluxburst.errors import BurstError
+from fluxburst.formats.units import counted
+from fluxburst.model.burst import COMING_STATES, LEAVING_STATES, Burst, BurstState
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", re.ASCII)
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?", re.ASCII)
+"""One part of a hostname (RFC 1123); Flux and Slurm take an underscore within, too."""
+
+
+def check_created(answer: object, asked: Burst) -> Burst:
+    """Return what ``create()`` answered.
+
+    Raises:
+        BurstError: if that is not the burst as it was asked for, or says that it did not come up.
+    """
+    burst = check_burst(answer, asked, "create()")
+    if burst.state not in COMING_STATES | {BurstState.READY}:
+        verb = "is" if burst.state in LEAVING_STATES else "has"
+        raise BurstError(burst.error or f"create() answered that it {verb} {burst.state.value}")
+    return burst
+
+
+def check_burst(answer: object, asked: Burst, what: str) -> Burst:
+    """Return the burst that a plugin answered; to whom it belongs is as it was asked.
+
+    Args:
+        answer: What was answered.
+        asked: The burst that it was asked about; one of 0 nodes may turn out to have any number.
+        what: The method that answered.
+
+    Raises:
+        BurstError: if it is not a burst, another one, or says what cannot be.
+    """
+    if not isinstance(answer, Burst) or answer.name != asked.name:
+        raise BurstError(f"{what} answered {answer!r}, not the burst as it is now")
+    for field, problem in _problems(answer):
+        value = getattr(answer, field)
+        raise BurstError(f"{what} answered a burst whose {field} {problem}: {_short(value)}")
+    if asked.nodes and answer.nodes > asked.nodes:
+        raise BurstError(
+            f"{what} answered that it has {counted(answer.nodes, 'node')}, more than the "
+            f"{asked.nodes} asked for"
+        )
+    # Money is set aside up to the lease that was asked for: the service ends it then, if not it.
+    lease = answer.lease_until
+    if lease is not None and asked.lease_until is not None:
+        lease = min(lease, asked.lease_until)
+    return replace(answer, plugin=asked.plugin, lease_until=lease, isolated=asked.isolated)
+
+
+def check_adopted(answer: object, plugin: str) -> tuple[dict[str, Burst | None], list[BurstError]]:
+    """Return the bursts that ``adopt()`` of a plugin answered, by name, and what is wrong.
+
+    Of one that says what cannot be, it is believed that it is there, and nothing else: None.
+
+    Raises:
+        BurstError: if they are not bursts with names.
+    """
+    if not isinstance(answer, Iterable) or isinstance(answer, (str, bytes)):
+        raise BurstError(f"adopt() answered {answer!r}, not the bursts that are there")
+    bursts = list(answer)
+    for burst in bursts:
+        if not isinstance(burst, Burst):
+            raise BurstError(f"adopt() answered {bursts!r}, not the bursts that are there")
+        check_name(burst.name, "adopt()")
+    found: dict[str, Burst | None] = {}
+    wrong: list[BurstError] = []
+    for burst in bursts:
+        asked = Burst(burst.name, plugin, "", 0, isolated=burst.isolated)
+        try:
+            found[burst.name] = check_burst(burst, asked, "adopt()")
+        except BurstError as error:
+            error.plugin, error.burst = plugin, burst.name
+            found[burst.name] = None
+            wrong.append(error)
+    return found, wrong
+
+
+def check_names(answer: object, what: str) -> Collection[str]:
+    """Return the names of bursts that a plugin answered.
+
+    Raises:
+        BurstError: if they are not a collection of names that a burst can have.
+    """
+    if isinstance(answer, str) or not isinstance(answer, Collection):
+        raise BurstError(f"{what} answered {answer!r}, not the names of bursts")
+    for name in answer:
+        check_name(name, what)
+    return answer
+
+
+def check_name(name: object, what: str) -> None:
+    """Check that a burst can be called that.
+
+    Raises:
+        BurstError: if not.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise BurstError(
+            f"{what} answered {_short(name)}, which is not the name of a burst: it has up to 253 "
+            "letters, digits, and . _ - within"
+        )
+
+
+def _problems(burst: Burst) -> Iterable[tuple[str, str]]:
+    """Yield the fields whose values cannot be, and why."""
+    if not isinstance(burst.state, BurstState):
+        yield "state", "is not a BurstState"
+    for field in ("node_type", "error", "output"):
+        if not isinstance(getattr(burst, field), str):
+            yield field, "is not text"
+    for field in ("nodes", "joined"):
+        number = getattr(burst, field)
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+            yield field, "is not a number of nodes"
+    if burst.state is BurstState.READY and burst.nodes == 0:
+        yield "nodes", "is 0, though it is ready"
+    if not isinstance(burst.jobs, tuple) or not all(type(job) is int for job in burst.jobs):
+        yield "jobs", "is not a tuple of ids"
+    yield from _problems_of_hosts(burst)
+    for field in ("since", "lease_until"):
+        when = getattr(burst, field)
+        if when is not None and not _is_time(when):
+            yield field, "is not a time in seconds since the epoch"
+    yield from _problems_of_isolation(burst)
+
+
+def _problems_of_hosts(burst: Burst) -> Iterable[tuple[str, str]]:
+    hosts = burst.hostnames
+    if not isinstance(hosts, tuple) or not all(isinstance(host, str) for host in hosts):
+        yield "hostnames", "is not a tuple of text"
+    elif not all(map(_is_hostname, hosts)):
+        yield "hostnames", "has one that is no hostname (RFC 1123)"
+    elif len(set(hosts)) < len(hosts):
+        yield "hostnames", "names a host twice"
+    # Of what failed, the size may not be known any more; the hosts are those that are left.
+    elif len(hosts) > burst.nodes and burst.state is not BurstState.FAILED:
+        yield "hostnames", f"are more than its {counted(burst.nodes, 'node')}"
+
+
+def _is_hostname(name: str) -> bool:
+    return len(name) <= 253 and all(map(_LABEL.fullmatch, name.split(".")))
+
+
+def _problems_of_isolation(burst: Burst) -> Iterable[tuple[str, str]]:
+    if not isinstance(burst.isolated, bool):
+        yield "isolated", "is not true or false"
+    code = burst.exit_code
+    if code is not None and (isinstance(code, bool) or not isinstance(code, int)):
+        yield "exit_code", "is not a number"
+
+
+def _is_time(value: object) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value >= 0  # type: ignore[arg-type, operator]
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:76]}…"

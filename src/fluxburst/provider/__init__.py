@@ -1,0 +1,1 @@
+"""The toolkit of plugins: elastic instances, node removal, isolation, machine types, prices."""

@@ -1,0 +1,267 @@
+"""Bases of the burst plugins whose nodes join the instance that their client works on."""
+
+from __future__ import annotations
+
+import functools
+import secrets
+import socket
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from fluxburst.errors import BurstError, RequestError
+from fluxburst.flux.protocol import Instance
+from fluxburst.formats.units import Duration
+from fluxburst.hookspecs import hookimpl
+from fluxburst.model.burst import Burst, drain_reason
+from fluxburst.model.burst_names import prefix_of
+from fluxburst.model.identity import RUN_AS_HELP, RunAs
+from fluxburst.model.job import Job
+from fluxburst.model.node import Node
+from fluxburst.plugin.base import BurstPlugin, Finding
+from fluxburst.provider import drains
+from fluxburst.provider.elastic import (
+    BURST_PROPERTY,
+    Elastic,
+    check_certificate,
+    instance_tag,
+    is_loopback,
+    load,
+)
+from fluxburst.provider.isolation import output_finding
+from fluxburst.provider.node_removal import burst_left_by, leave
+
+if TYPE_CHECKING:
+    from fluxburst.plugin.client_view import ClientView
+
+CONNECT_SECONDS = 3.0
+
+
+@dataclass
+class ElasticParameters:
+    """Parameters of every plugin whose nodes are declared in an elastic instance."""
+
+    config_dir: Optional[Path] = field(  # noqa: UP045 - as written in the documentation
+        default=None,
+        metadata={
+            "help": "the elastic instance's directory; by default the running instance's",
+        },
+    )
+    log_level: int = field(default=7, metadata={"help": "severity up to which brokers log, 0 to 7"})
+    grace: Duration = field(
+        default=Duration(600.0),
+        metadata={"help": "how long to wait for the jobs on nodes that are taken down"},
+    )
+    cancel_jobs: bool = field(
+        default=False, metadata={"help": "cancel jobs that still run after the grace period"}
+    )
+    isolated_burst: bool = field(
+        default=False, metadata={"help": "run each job in a Flux instance of its own"}
+    )
+    run_as: RunAs = field(default="submitter", metadata={"help": RUN_AS_HELP})
+    output_dir: Path = field(
+        default=Path("~/.local/state/fluxburst/output"),
+        metadata={
+            "help": "where the output of jobs in isolated bursts is put, a file for each burst"
+        },
+    )
+
+
+class JoiningPlugin(BurstPlugin):
+    """A burst plugin that knows which instance its nodes join."""
+
+    def __init__(self, dataclass: Any) -> None:
+        super().__init__(dataclass)
+        self._instance: Instance | None = None
+
+    @hookimpl
+    def fluxburst_configure(self, client: ClientView) -> None:
+        """Learn which instance to supply."""
+        self._instance = client.instance
+        self.belongs_to(lambda: self.instance.name)
+
+    @property
+    def instance(self) -> Instance:
+        """The instance that its nodes join.
+
+        Raises:
+            BurstError: if it was not loaded by a client, and so has none.
+        """
+        if self._instance is None:
+            raise BurstError("is not loaded by a client, so has no instance", plugin=self.name)
+        return self._instance
+
+
+class ElasticPlugin(JoiningPlugin):
+    """A burst plugin whose nodes are declared in an elastic instance.
+
+    See :mod:`fluxburst.provider.elastic`.
+
+    Its command ``fluxburst NAME init`` makes such a directory.
+    """
+
+    params: ElasticParameters
+
+    @functools.cached_property
+    def directory(self) -> Path:
+        """The elastic instance's directory.
+
+        Raises:
+            RequestError: if none is given and the running instance has none.
+        """
+        if self.params.config_dir is not None:
+            return self.params.config_dir.resolve()
+        config = self.instance.attribute("config.path")
+        if not config:
+            raise RequestError(
+                "config_dir is not set, and the running instance was not started from an elastic "
+                f"instance's directory: fluxburst {self.name.replace('_', '-')} init makes one"
+            )
+        return Path(config).parent.resolve()
+
+    @functools.cached_property
+    def elastic(self) -> Elastic:
+        """What the elastic instance is made of."""
+        return load(self.directory)
+
+    @property
+    def certificate_file(self) -> Path:
+        """Where the elastic instance's certificate is."""
+        return self.directory / "curve.cert"
+
+    @functools.cached_property
+    def certificate(self) -> bytes:
+        """The elastic instance's certificate.
+
+        Raises:
+            RequestError: if it cannot be read, or others can read it.
+        """
+        check_certificate(self.certificate_file)
+        return self.certificate_file.read_bytes()
+
+    @functools.cached_property
+    def tag(self) -> str:
+        """What tells what this instance has out there from what is others', 16 characters.
+
+        Isolated bursts may be any instance's, also of several that name one directory.
+        """
+        if not self.isolated or (self.params.config_dir is not None and self.is_its_own):
+            return instance_tag(self.certificate)
+        return instance_tag(self.instance.name.encode())
+
+    @property
+    def instance_tag(self) -> str:
+        """What tells this instance in the names of bursts, also after it was started anew."""
+        return self.tag
+
+    @functools.cached_property
+    def is_its_own(self) -> bool:
+        """Whether the instance was started from this directory."""
+        config = self.instance.attribute("config.path")
+        return bool(config) and Path(config).parent.resolve() == self.directory
+
+    @property
+    def queue(self) -> str:
+        """The queue of the burst nodes, to which jobs are moved; empty where there is none."""
+        return self.elastic.queue
+
+    def draining(self, hosts: Collection[str]) -> dict[str, str]:
+        """Return those of the hosts that are drained for a burst, with its name."""
+        return {
+            node.hostname: name
+            for node in self.instance.nodes()
+            if node.hostname in hosts and (name := burst_left_by(node))
+        }
+
+    def nodes_of(
+        self,
+        burst: Burst,
+        supplied: Iterable[tuple[str, Collection[str]]],
+        draining: Mapping[str, str],
+    ) -> list[Node]:
+        """Return the nodes of a burst, and of no other, as they are now.
+
+        Args:
+            burst: The burst, with the hosts that it had when it was last looked at.
+            supplied: What the provider has now: names of bursts, and hosts of each.
+            draining: The hosts that are drained for a burst, with its name.
+        """
+        own, others = set(burst.hostnames), set[str]()
+        for name, hosts in (*supplied, *((name, {host}) for host, name in draining.items())):
+            (own if name == burst.name else others).update(hosts)
+        return [node for node in self.instance.nodes() if node.hostname in own - others]
+
+    def have_leave(self, burst: Burst, nodes: Iterable[Node], end: Callable[[], None]) -> None:
+        """Have a burst's nodes leave the instance, as its parameters say (:func:`leave`).
+
+        Args:
+            burst: The burst.
+            nodes: Its nodes.
+            end: Ends their brokers, and returns once they have ended.
+
+        Raises:
+            BurstError: if jobs still run on them, or they stay up.
+        """
+        leave(
+            self.instance,
+            [node.rank for node in nodes],
+            reason=drain_reason(burst.name),
+            grace=self.params.grace,
+            cancel_jobs=self.params.cancel_jobs,
+            end=end,
+        )
+
+    def lacking(self) -> Iterable[str]:
+        """Return which of the declared burst nodes somebody has drained."""
+        hosts = frozenset(self.elastic.burst_hosts)
+        nodes = [node for node in self.instance.nodes() if node.hostname in hosts]
+        return drains.lines(drains.drained_by_others(nodes, hosts))
+
+    def findings_here(self, who: str, host: str | None, port: int | None) -> Iterable[Finding]:
+        """Say whether something listens where nodes are to reach the lead, as seen from here.
+
+        Of isolated bursts nothing leads back here: whether their jobs' output can be kept.
+
+        Args:
+            who: What the nodes are, such as ``pods``.
+            host: Where they are to reach it; None for where it is declared to be.
+            port: The port; None for the one that is declared.
+        """
+        if self.isolated:
+            yield output_finding(self.params.output_dir)
+            return
+        try:
+            host = host or self.elastic.address
+            port = port or self.elastic.port
+        except RequestError as error:
+            yield Finding("error", str(error), "see the parameter config_dir")
+            return
+        if is_loopback(host):
+            yield Finding(
+                "warning",
+                f"{who} are to reach the lead at {host}, which is themselves",
+                f"set lead_host to an address that {who} can reach",
+            )
+        try:
+            with socket.create_connection((host, port), CONNECT_SECONDS):
+                what = f"something listens at {host}:{port}, where {who} reach the lead"
+                yield Finding("ok", what)
+        except OSError as error:
+            yield Finding(
+                "warning",
+                f"nothing answers at {host}:{port}, where {who} are to reach the lead: "
+                f"{error.strerror or error}",
+                f"start the instance; or only {who} can reach it, which cannot be told here",
+            )
+
+    def constraint_of(self, job: Job) -> Mapping[str, Any] | None:
+        """Return what the burst nodes' queue requires, where jobs are moved to one."""
+        if self.queue and job.queue != self.queue:
+            return {"properties": [BURST_PROPERTY]}
+        return super().constraint_of(job)
+
+    def by_hand(self, nodes: int | None, tasks: int | None) -> Burst:
+        """Size a burst that was asked for by hand; two processes give two names."""
+        burst = super().by_hand(nodes, tasks)
+        return replace(burst, name=prefix_of(self.name, self.tag) + secrets.token_hex(4))

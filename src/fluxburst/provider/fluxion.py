@@ -1,0 +1,87 @@
+"""Fluxion (flux-sched): whether a Flux has it, and how it has to be set for bursts to begin.
+
+Under its default policy, and under ``easy``, it fails a job that asks for more nodes than are up
+when its turn comes (measured with flux-sched 0.54.0); burst nodes are down until they are asked
+for. Under the others such a job waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fluxburst.formats.flux_configuration import NOTICE
+from fluxburst.formats.process import run
+from fluxburst.model.scheduler import FLUXION, Scheduler
+from fluxburst.plugin.base import Finding
+
+WAITING_POLICIES = ("conservative", "hybrid")
+"""Queue policies (flux-config-sched-fluxion-qmanager(5)) under which jobs wait for nodes."""
+
+REFUSING_POLICIES = ("fcfs", "easy")
+"""Queue policies under which a job that asks for more nodes than are up fails."""
+
+TABLE, KEY = FLUXION, "queue-policy"
+ADVICE = f'put queue-policy = "{WAITING_POLICIES[0]}" into the table [{TABLE}] of its configuration'
+
+
+def is_in(flux: str) -> bool:
+    """Whether a ``flux`` command finds Fluxion among its modules; it then schedules by it.
+
+    Raises:
+        CommandError: if it does not tell where its modules are.
+    """
+    places = run([flux, "env", "printenv", "FLUX_MODULE_PATH"])
+    return any((Path(place) / f"{TABLE}.so").is_file() for place in places.strip().split(":"))
+
+
+def why_refused(policy: str) -> str:
+    """Return what becomes of jobs under a policy; empty where they wait for nodes."""
+    if policy not in REFUSING_POLICIES:
+        return ""
+    return (
+        f"under Fluxion's queue-policy {policy!r} a job that asks for more nodes than are up fails "
+        "as unsatisfiable, so no burst can begin for it, and nodes that are taken down fail the "
+        "larger jobs that wait"
+    )
+
+
+def findings(scheduler: Scheduler, joining: bool) -> Iterable[Finding]:
+    """Say for ``fluxburst doctor`` whether bursts can begin under an instance's scheduler.
+
+    Args:
+        scheduler: The scheduler.
+        joining: Whether burst nodes are to join the instance, or only isolated bursts are made.
+    """
+    policies = dict(scheduler.queue_policies) or {"": scheduler.queue_policy}
+    fine = True
+    for policy in REFUSING_POLICIES:
+        queues = [queue for queue, its in policies.items() if its == policy]
+        if queues:
+            fine = False
+            # An instance without queues has one that Fluxion calls so.
+            of = "" if queues in ([""], ["default"]) else f"queue {', '.join(queues)}: "
+            what, advice = f"{of}{why_refused(policy)}", f"{ADVICE}, and restart it"
+            yield Finding("error" if joining else "warning", what, advice)
+    if fine:
+        name = scheduler.name or "a scheduler that does not say which"
+        by = ", ".join(sorted(set(filter(None, policies.values()))))
+        yield Finding("ok", f"jobs are scheduled by {name}{f', policy {by}' if by else ''}")
+
+
+def policy_in(configuration: Mapping[str, Any]) -> str | None:
+    """Return the queue policy that a configuration of Flux sets, or None."""
+    table = configuration.get(TABLE)
+    policy = table.get(KEY) if isinstance(table, Mapping) else None
+    return policy if isinstance(policy, str) else None
+
+
+def configuration() -> str:
+    """Return the configuration under which jobs wait for burst nodes."""
+    return (
+        f"{NOTICE}"
+        "# By its default, fcfs, and by easy Fluxion fails a job that asks for more nodes than\n"
+        "# are up: the job that a burst is for. See flux-config-sched-fluxion-qmanager(5).\n"
+        f'[{TABLE}]\n{KEY} = "{WAITING_POLICIES[0]}"\n'
+    )

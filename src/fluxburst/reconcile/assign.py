@@ -1,0 +1,370 @@
+"""Giving jobs away, and taking them back: the record of it, their queues, and the marks on jobs.
+
+What a job gets back, its queue and its urgency, is recorded in the ledger, and taken from there
+alone: its user can write the memo that the mark is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from fluxburst.errors import BurstError, FluxburstError, InstanceError
+from fluxburst.flux.protocol import Instance
+from fluxburst.formats.fluid import format_f58
+from fluxburst.formats.units import counted
+from fluxburst.hooks.manager import Manager
+from fluxburst.ledger import Breaker, Placement
+from fluxburst.model.burst import Burst
+from fluxburst.model.job import RUNNING, URGENCY_DEFAULT, URGENCY_HOLD, Job, Mark
+from fluxburst.planning.circuit_breakers import failed
+from fluxburst.planning.setbacks import NOT_MOVED, moves_to, some_of
+from fluxburst.plugin.base import BurstPlugin
+from fluxburst.provider.isolation import end_note, without_hope
+from fluxburst.reconcile.burst_store import Records
+from fluxburst.reconcile.queue_mirror import Backlog
+from fluxburst.reconcile.waiting import Waiting
+
+_log = logging.getLogger(__name__)
+
+
+class Giver:
+    """Gives jobs to plugins.
+
+    Args:
+        hooks: The client's hooks.
+        plugins: The loaded plugins, by name.
+        instance: The instance that the jobs wait in.
+        backlog: The client's mirror of its pending jobs.
+        records: The client's records.
+        waiting: Its jobs that wait until they are tried again.
+    """
+
+    def __init__(
+        self,
+        hooks: Manager,
+        plugins: Mapping[str, BurstPlugin],
+        instance: Instance,
+        backlog: Backlog,
+        records: Records,
+        waiting: Waiting,
+    ) -> None:
+        self._hooks = hooks
+        self._plugins = plugins
+        self._instance = instance
+        self._backlog = backlog
+        self._records = records
+        self._waiting = waiting
+
+    def place(
+        self, plugin: BurstPlugin, jobs: Mapping[int, Job], burst_of: Mapping[int, str]
+    ) -> dict[int, Mark]:
+        """Record that jobs are given to a plugin, before they are marked.
+
+        Args:
+            plugin: To whom.
+            jobs: The jobs, by id.
+            burst_of: For those that go to a burst, its name.
+
+        Returns:
+            The marks that :meth:`give` is to put on them.
+        """
+        marks = {
+            jobid: Mark(
+                plugin.name,
+                burst_of.get(jobid, ""),
+                _queue_before(job, plugin),
+                _urgency_before(job) if plugin.isolated else None,
+            )
+            for jobid, job in jobs.items()
+        }
+        self._record(marks)
+        return marks
+
+    def _record(self, marks: Mapping[int, Mark]) -> None:
+        now = self._records.now()
+        self._records.ledger.place(
+            Placement(job, mark.plugin, mark.burst, now, queue=mark.queue, urgency=mark.urgency)
+            for job, mark in marks.items()
+        )
+        self._waiting.forget(marks)
+
+    def give(
+        self,
+        plugin: BurstPlugin,
+        jobs: Mapping[int, Job],
+        marks: Mapping[int, Mark],
+        errors: list[FluxburstError],
+    ) -> dict[int, Job]:
+        """Mark jobs as given to a plugin, before anything is brought up for them.
+
+        They are moved to its queue first: a job that Flux does not move gets no memo. Should this
+        be interrupted, the ledger has it that they were given, and they are marked later.
+
+        Args:
+            plugin: To whom.
+            jobs: The jobs, by id.
+            marks: The marks that :meth:`place` has recorded.
+            errors: What fails is added here; these jobs are free again.
+
+        Returns:
+            The jobs that were given.
+        """
+        left = set() if plugin.isolated else self._move(plugin, list(jobs.values()), errors)
+        inactive = {*self._backlog.set_marks({i: m for i, m in marks.items() if i not in left})}
+        if inactive:
+            now = self._records.now()
+            self._records.ledger.free(inactive, now, "it is no longer active")
+        left |= inactive
+        if plugin.isolated:
+            left |= self._hold(plugin, jobs.keys() - left)
+        given = {jobid: job for jobid, job in jobs.items() if jobid not in left}
+        extra = {"plugin": plugin.name, "jobs": list(given)}
+        _log.info("plugin %s: given %s", plugin.name, counted(len(given), "job"), extra=extra)
+        plugin.jobs.update(given)
+        for job in given.values():
+            self._hooks.job_scheduled(job, plugin)
+        return given
+
+    def name_bursts(self, plugin: BurstPlugin, bursts: Mapping[int, str]) -> dict[int, Mark]:
+        """Record for which bursts jobs wait, where their plugin tells once it was given them.
+
+        Args:
+            plugin: The plugin; jobs that it does not have any more are left out.
+            bursts: The names of the bursts, by job.
+
+        Returns:
+            The marks that :meth:`mark` is to put on the jobs.
+        """
+        marks = {
+            jobid: replace(mark, burst=bursts[jobid])
+            for jobid in bursts
+            if (mark := self._backlog.marks.get(jobid)) and mark.plugin == plugin.name
+        }
+        self._records.ledger.name_bursts({jobid: mark.burst for jobid, mark in marks.items()})
+        return marks
+
+    def mark(self, marks: Mapping[int, Mark]) -> None:
+        """Mark jobs as they are recorded."""
+        self._backlog.set_marks(marks)
+
+    def mark_again(self, marks: Mapping[int, Mark], errors: list[FluxburstError]) -> None:
+        """Write the memos of assigned jobs anew, and move those that were not moved yet.
+
+        Args:
+            marks: The marks that the ledger has for them.
+            errors: What fails is added here.
+        """
+        self._backlog.set_marks(marks)
+        for name, plugin in self._plugins.items():
+            left = [
+                self._backlog.jobs[jobid]
+                for jobid, mark in marks.items()
+                if mark.plugin == name
+                and mark.queue
+                and self._backlog.jobs[jobid].queue == mark.queue
+            ]
+            if left:
+                self._move(plugin, left, errors)
+
+    def take_back(self, plugin: BurstPlugin, jobs: Collection[int], reason: str) -> None:
+        """Free jobs that were given to a plugin, so that they can be given anew.
+
+        One that may run in an isolated burst is not, as long as something of that may be there;
+        one that has ended there ends here.
+        """
+        jobs = [jobid for jobid in jobs if not self._may_run_elsewhere(jobid)]
+        ended = {jobid: note for jobid in jobs if (note := self._end_elsewhere(jobid))}
+        if ended:
+            self._backlog.end(ended)
+            jobs = [jobid for jobid in jobs if jobid not in ended]
+        if jobs:
+            self._move_back(plugin, {*jobs})
+            self._release(jobs)
+            self._backlog.set_marks(dict.fromkeys(jobs))
+            self._records.ledger.free(jobs, self._records.now(), reason)
+        for jobid in [*jobs, *ended]:
+            plugin.jobs.pop(jobid, None)
+
+    def adopt(self, burst: Burst) -> tuple[int, ...]:
+        """Assign jobs to an isolated burst that no record has, and return them.
+
+        That it runs them is what its provider's tags say, which no user writes; and they are held
+        here. Which urgency they had is lost with the record: they get the default.
+        """
+        jobs = self._backlog.jobs
+        marks = {
+            jobid: Mark(burst.plugin, burst.name, urgency=URGENCY_DEFAULT)
+            for jobid in burst.jobs
+            if jobid in jobs and jobs[jobid].urgency == URGENCY_HOLD
+            if jobid not in self._backlog.marks
+        }
+        if marks:
+            self._record(marks)
+            self._backlog.set_marks(marks)
+        return tuple(marks)
+
+    def waiting_for(self, plugin: BurstPlugin, bursts: Collection[str] | None) -> list[int]:
+        """Return the pending jobs that a plugin was given for some of its bursts; None for all."""
+        if bursts is None:
+            return [job.id for job, _ in self._backlog.given(plugin.name)]
+        return [j for burst in bursts for j in self._backlog.given_for(plugin.name, burst)]
+
+    def forget_ended(self) -> None:
+        """Let plugins forget the jobs that have ended."""
+        pending = self._backlog.jobs.keys()
+        left = {name: plugin.jobs.keys() - pending for name, plugin in self._plugins.items()}
+        if any(left.values()):
+            running = set(self._instance.job_ids(RUNNING))
+            for name, jobids in left.items():
+                for jobid in jobids - running:
+                    del self._plugins[name].jobs[jobid]
+
+    def forget_free(self, plugin: BurstPlugin) -> None:
+        """Let a plugin forget the pending jobs that another client took back from it."""
+        for jobid in [jobid for jobid in plugin.jobs if jobid in self._backlog.jobs]:
+            mark = self._backlog.marks.get(jobid)
+            if mark is None or mark.plugin != plugin.name:
+                del plugin.jobs[jobid]
+
+    def hold_again(self) -> None:
+        """Hold what runs in isolated bursts, where somebody has let it go here meanwhile."""
+        for burst in [entry.burst for entry in self._records.live() if entry.burst.isolated]:
+            given = self._backlog.given_for(burst.plugin, burst.name)
+            loose = [i for i in given if self._backlog.jobs[i].urgency != URGENCY_HOLD]
+            if loose:
+                _log.warning(
+                    "job %s runs in burst %s: it was let go here, and is held again, or it would "
+                    "run twice; cancel it to end it there, or stop the service and run "
+                    "'fluxburst unburst %s' to have it back",
+                    format_f58(loose[0]),
+                    burst.name,
+                    burst.name,
+                )
+                self._backlog.set_urgencies(dict.fromkeys(loose, URGENCY_HOLD))
+
+    def _hold(self, plugin: BurstPlugin, jobs: Collection[int]) -> set[int]:
+        """Hold jobs that are to run elsewhere; return those that start here, which are free."""
+        started = {*self._backlog.set_urgencies(dict.fromkeys(jobs, URGENCY_HOLD))}
+        if started:
+            self._backlog.set_marks(dict.fromkeys(started))
+            self._records.ledger.free(started, self._records.now(), "it starts here")
+        return started
+
+    def _may_run_elsewhere(self, jobid: int) -> bool:
+        mark = self._backlog.marks.get(jobid)
+        if mark is None or mark.urgency is None:
+            return False
+        entry = self._records.ledger.entry(mark.burst)
+        return entry is not None and entry.live
+
+    def _end_elsewhere(self, jobid: int) -> str:
+        """Return how a job has ended in an isolated burst; empty if it has not, for all we know."""
+        mark = self._backlog.marks.get(jobid)
+        if mark is None or mark.urgency is None:
+            return ""
+        entry = self._records.ledger.entry(mark.burst)
+        if entry is None or entry.burst.exit_code is None:
+            return ""
+        return end_note(without_hope(entry.burst))
+
+    def _release(self, jobs: Collection[int]) -> None:
+        """Give jobs that were held for isolated bursts their urgency back."""
+        marks = {jobid: self._backlog.marks.get(jobid) for jobid in jobs}
+        urgencies = {i: m.urgency for i, m in marks.items() if m and m.urgency is not None}
+        if urgencies:
+            owner = self._instance.attribute("security.owner")
+            self._backlog.set_urgencies(
+                {
+                    jobid: urgency
+                    if str(self._backlog.jobs[jobid].user) == owner
+                    else min(urgency, URGENCY_DEFAULT)  # more than which no guest may ask for
+                    for jobid, urgency in urgencies.items()
+                }
+            )
+
+    def _move(
+        self, plugin: BurstPlugin, jobs: Sequence[Job], errors: list[FluxburstError]
+    ) -> set[int]:
+        """Move jobs to a plugin's queue; return those that could not be, which are free again."""
+        elsewhere = [job.id for job in jobs if plugin.queue and job.queue != plugin.queue]
+        refused = self._moved_to(plugin.queue, elsewhere) if elsewhere else {}
+        reasons: dict[str, list[int]] = {}
+        for jobid, why in refused.items():
+            reasons.setdefault(why, []).append(jobid)
+        problem = ""
+        for why, theirs in reasons.items():
+            named = some_of(map(format_f58, theirs))
+            problem = f"job {named} cannot be moved to queue {plugin.queue!r}: {why}"
+            errors.append(BurstError(problem, plugin=plugin.name))
+            self._not_moved(plugin, theirs, why)
+        if elsewhere:
+            self._count_moves(plugin, len(elsewhere) > len(refused), problem)
+        return set(refused)
+
+    def _moved_to(self, queue: str, jobs: Sequence[int]) -> Mapping[int, str]:
+        """Move jobs to a queue; return those that could not be, with the reason.
+
+        Where the instance fails at it, that holds for all of them: they are moved back, as far as
+        that goes, since some may have been moved.
+        """
+        known = self._backlog.jobs
+        queues = {jobid: known[jobid].queue for jobid in jobs if jobid in known}
+        try:
+            return self._backlog.move(jobs, queue)
+        except InstanceError as error:
+            for before in dict.fromkeys(queues.values()):
+                theirs = [jobid for jobid, name in queues.items() if name == before]
+                with suppress(InstanceError):
+                    self._backlog.move(theirs, before)
+            return dict.fromkeys(jobs, str(error))
+
+    def _not_moved(self, plugin: BurstPlugin, jobs: Sequence[int], why: str) -> None:
+        """Release jobs that Flux does not move; they wait before they are tried again."""
+        marked = [jobid for jobid in jobs if jobid in self._backlog.marks]
+        if marked:
+            self._backlog.set_marks(dict.fromkeys(marked))
+        reason = f"{NOT_MOVED}{plugin.queue!r}: {why}"
+        self._records.ledger.free(jobs, self._records.now(), reason)
+        self._waiting.note(jobs)
+        for jobid in jobs:
+            plugin.jobs.pop(jobid, None)
+
+    def _count_moves(self, plugin: BurstPlugin, moved: bool, problem: str) -> None:
+        """Count a pass in which Flux moved no job: after some, no more are tried for a while."""
+        ledger = self._records.ledger
+        key = plugin.name, moves_to(plugin.queue)
+        known = ledger.breakers().get(key)
+        if not moved:
+            now, policy = self._records.now(), self._waiting.policy.breakers
+            ledger.set_breaker(failed(known or Breaker(*key), policy, now, problem))
+        elif known is not None:
+            ledger.set_breaker(Breaker(*key))
+
+    def _move_back(self, plugin: BurstPlugin, jobs: Collection[int]) -> None:
+        """Move jobs that were taken from another queue back to it."""
+        queues: dict[str, list[int]] = {}
+        for job, mark in self._backlog.given(plugin.name):
+            if job.id in jobs and mark.queue and job.queue != mark.queue:
+                queues.setdefault(mark.queue, []).append(job.id)
+        for queue, moving in queues.items():
+            for jobid, why in self._backlog.move(moving, queue).items():
+                _log.warning("job %s stays in its queue: %s", format_f58(jobid), why)
+
+
+def _queue_before(job: Job, plugin: BurstPlugin) -> str:
+    """Return the queue that a job is taken from, also where it was given away before."""
+    if not plugin.queue:
+        return ""
+    if job.mark is not None and job.mark.queue:
+        return job.mark.queue
+    return job.queue if job.queue != plugin.queue else ""
+
+
+def _urgency_before(job: Job) -> int:
+    """Return the urgency that a job has, or had before it was held for an isolated burst."""
+    if job.mark is not None and job.mark.urgency is not None:
+        return job.mark.urgency
+    return job.urgency

@@ -1,0 +1,322 @@
+"""What is recorded of bursts: plugins' own knowledge and the ledger are kept in step here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from fluxburst.flux.protocol import Instance
+from fluxburst.hooks.manager import Manager
+from fluxburst.ledger import Breaker, Entry, Ledger, LedgerPlace
+from fluxburst.model.burst import COMING_STATES, LEAVING_STATES, LIVE_STATES, Burst, BurstState
+from fluxburst.model.burst_names import is_plain
+from fluxburst.model.job import Job
+from fluxburst.plugin.base import BurstPlugin
+
+REMEMBERED = 100
+"""How many bursts that have ended a plugin still knows of; the ledger knows all."""
+
+_log = logging.getLogger(__name__)
+
+
+class Records:
+    """The bursts of one client: what its plugins know, and what the ledger does.
+
+    Args:
+        hooks: The client's hooks, whose observers are told of changes.
+        plugins: The loaded plugins, by name; the client's own mapping, not a copy.
+        instance: The instance, for its clock.
+        place: Where the ledger is.
+    """
+
+    def __init__(
+        self,
+        hooks: Manager,
+        plugins: Mapping[str, BurstPlugin],
+        instance: Instance,
+        place: LedgerPlace,
+    ) -> None:
+        self._hooks = hooks
+        self._plugins = plugins
+        self._instance = instance
+        self._place = place
+        self._told: dict[str, dict[str, Burst]] = {}
+        self._untold: list[tuple[Burst, Burst | None, str]] | None = None
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger."""
+        return self._place.ledger
+
+    def now(self) -> float:
+        """Return the time, in seconds since the epoch."""
+        return self._instance.now()
+
+    def look(self) -> None:
+        """Let plugins know their bursts as the ledger has them; changes nothing.
+
+        Raises:
+            LedgerError: if the ledger cannot be read.
+        """
+        live: dict[str, dict[str, Burst]] = {name: {} for name in self._plugins}
+        for entry in self.ledger.live():
+            if is_stand_in(entry.burst, self._plugins.get(entry.burst.plugin)):
+                continue
+            live.setdefault(entry.burst.plugin, {})[entry.burst.name] = entry.burst
+        for name, plugin in self._plugins.items():
+            told = self._told.setdefault(name, {})
+            for burst in live[name].values():
+                known_here = told.get(burst.name)
+                reopened = known_here is not None and known_here.state not in LIVE_STATES
+                if burst.name not in plugin.bursts or reopened:
+                    plugin.bursts[burst.name] = told[burst.name] = burst
+            for known in list(plugin.bursts.values()):
+                if known.state in LIVE_STATES and known.name not in live[name]:
+                    self._take_over_end(plugin, known)
+
+    def _take_over_end(self, plugin: BurstPlugin, known: Burst) -> None:
+        """Learn that another client saw the end of a burst."""
+        entry = self.ledger.entry(known.name)
+        if entry is not None:
+            plugin.bursts[known.name] = entry.burst
+            self._told.setdefault(plugin.name, {})[known.name] = entry.burst
+            self._tell(entry.burst, known, entry.reason)
+
+    def hold(self, *, starts_without: bool = False, without_lock: bool = False) -> None:
+        """Hold the instance, before anything is changed.
+
+        Args:
+            starts_without: Also where the ledger cannot be written from the start.
+            without_lock: Also where there is no lock, and none can be made.
+
+        Raises:
+            HeldError: if another client holds it.
+            LedgerError: if the ledger cannot be written.
+        """
+        self._place.hold(starts_without=starts_without, without_lock=without_lock)
+        self.ledger.catch_up()
+        self.look()
+
+    # --- recording -------------------------------------------------------------------------
+
+    def request(self, burst: Burst, jobs: Iterable[Job] = ()) -> Entry:
+        """Record the intent to bring a burst up, and to whom it is charged."""
+        users = {job.user for job in jobs}
+        queues = {job.mark.queue if job.mark and job.mark.queue else job.queue for job in jobs}
+        user = users.pop() if len(users) == 1 else None
+        queue = queues.pop() if len(queues) == 1 else ""
+        return self.ledger.request(burst, self.now(), user, queue)
+
+    def record(self, plugin: BurstPlugin, burst: Burst, reason: str = "") -> Burst:
+        """Record what has become of a burst; return it as it is recorded.
+
+        What it was requested for, and at which price, stays as it was, whatever its plugin says;
+        so does how its job ended, its lease, where the plugin says nothing of it, and why it is
+        being taken down, whatever is answered late.
+        """
+        entry = self.ledger.entry(burst.name) or self.request(burst)
+        known = entry.burst
+        lease = known.lease_until if burst.lease_until is None else burst.lease_until
+        late = known.state in LEAVING_STATES and burst.state in COMING_STATES | {BurstState.READY}
+        error = known.error if late else burst.error
+        ready = burst.state is BurstState.READY and not known.isolated
+        burst = replace(
+            burst,
+            joined=(burst.joined or burst.nodes) if ready else burst.joined,
+            jobs=known.jobs,
+            price=known.price,
+            lease_until=lease,
+            error=error,
+            isolated=known.isolated,
+            exit_code=known.exit_code if burst.exit_code is None else burst.exit_code,
+            output=burst.output or known.output,
+        )
+        costless = {BurstState.REQUESTED}
+        if entry.created is not None and entry.started is None:
+            costless |= LEAVING_STATES  # it goes without having left its provider's queue
+        if burst.since is None and burst.state in LIVE_STATES - costless:
+            # The provider does not say since when it costs: then since it was asked.
+            since = entry.requested if known.since is None else known.since
+            burst = replace(burst, since=since)
+        elif burst.since is not None and burst.since < entry.requested:
+            # It costs nothing before it was asked for, unless it was found as nobody's.
+            asked = entry.requested if known.since is None else known.since
+            burst = replace(burst, since=max(burst.since, asked))
+        before = self._told.setdefault(plugin.name, {}).get(burst.name)
+        recorded = burst
+        if before is None or replace(burst, since=before.since) != before or reason:
+            recorded = self.ledger.record(burst, self.now(), reason).burst
+        plugin.bursts[burst.name] = recorded
+        self._told[plugin.name][burst.name] = recorded
+        if recorded.state is BurstState.READY and (
+            before is None or before.state != recorded.state
+        ):
+            self._close_breaker(recorded)
+        if recorded != before:
+            self._tell(recorded, before, reason)
+        return recorded
+
+    def _close_breaker(self, burst: Burst) -> None:
+        """Have a node type asked for again that came up.
+
+        Of an isolated burst failures count on until its job has ended: it may yet be lost.
+        """
+        key = burst.plugin, burst.node_type
+        known = self.ledger.breakers().get(key, Breaker(*key))
+        counts_on = burst.isolated and burst.exit_code is None
+        self.ledger.set_breaker(replace(known, retry_at=None) if counts_on else Breaker(*key))
+
+    def remark(self, name: str, text: str) -> None:
+        """Note something of a burst whose state stays as it is, and tell observers."""
+        entry = self.ledger.remark(name, self.now(), text)
+        plugin = self.plugin_of(entry.burst)
+        if plugin is not None:
+            self.record(plugin, replace(entry.burst, error=text))
+
+    def reopen(self, plugin: BurstPlugin, burst: Burst, reason: str) -> Burst:
+        """Record that a burst is there which had ended, and is being taken down again.
+
+        Hosts that are another burst's by now are not its own any more. Where it is not known since
+        when it costs, it does since it was asked for.
+        """
+        entry = self.ledger.entry(burst.name)
+        assert entry is not None
+        others = {host for other in self.live() for host in other.burst.hostnames}
+        hosts = tuple(host for host in burst.hostnames if host not in others)
+        since = entry.burst.since
+        if since is None:
+            since = max(entry.requested, burst.since or 0.0)
+        there = replace(burst, hostnames=hosts, since=since)
+        reopened = self.ledger.reopen(there, self.now(), reason).burst
+        plugin.bursts[burst.name] = reopened
+        self._told.setdefault(plugin.name, {})[burst.name] = reopened
+        self._tell(reopened, entry.burst, reason)
+        return reopened
+
+    def announce(self, plugin: BurstPlugin, burst: Burst) -> None:
+        """Let a plugin, and observers, know of a burst whose intent has been recorded."""
+        plugin.bursts[burst.name] = burst
+        self._told.setdefault(plugin.name, {})[burst.name] = burst
+        self._tell(burst, None, "")
+
+    def created(self, bursts: Iterable[Burst]) -> None:
+        """Record that a plugin has answered for bursts: they are there, or are waited for."""
+        for burst in bursts:
+            self.ledger.set_created(burst.name, self.now())
+
+    def sync(self, plugin: BurstPlugin, answered: Collection[str] = ()) -> None:
+        """Record what a plugin itself has noted of its bursts.
+
+        Anybody may write into what a plugin knows. What is neither in the ledger, nor has a name
+        of ours, nor is among what was ``answered``, is forgotten.
+        """
+        told = self._told.setdefault(plugin.name, {})
+        for name, burst in list(plugin.bursts.items()):
+            if burst == told.get(name):
+                continue
+            if name in answered:
+                self.record(plugin, burst)
+            elif is_ours(self.ledger, plugin, name):
+                # Whose the hosts are was not looked at: those that are known stay.
+                hosts = self.known(replace(burst, hostnames=())).hostnames
+                self.record(plugin, replace(burst, hostnames=hosts))
+            else:
+                what = "burst %s of plugin %s is none of ours: it is left alone"
+                _log.warning(what, name, plugin.name)
+                plugin.bursts.pop(name, None)
+        self._forget_ended(plugin)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Record what follows in one transaction; observers are told once that is durable."""
+        untold: list[tuple[Burst, Burst | None, str]] = []
+        self._untold = untold
+        try:
+            with self.ledger.transaction():
+                yield
+        except BaseException:
+            self._told.clear()  # what plugins know is recorded anew
+            raise
+        finally:
+            self._untold = None
+        for burst, before, reason in untold:
+            self._tell(burst, before, reason)
+
+    def _tell(self, burst: Burst, before: Burst | None, reason: str) -> None:
+        if self._untold is not None:
+            self._untold.append((burst, before, reason))
+            return
+        why = reason or burst.error
+        extra = {"burst": burst.name, "plugin": burst.plugin, "jobs": burst.jobs}
+        _log.info("burst %s: %s", burst.name, f"{burst.state.value} {why}".strip(), extra=extra)
+        self._hooks.burst_changed(burst, before)
+
+    def _forget_ended(self, plugin: BurstPlugin) -> None:
+        """Keep a plugin from knowing ever more."""
+        ended = [name for name, burst in plugin.bursts.items() if burst.state not in LIVE_STATES]
+        for name in ended[:-REMEMBERED]:
+            plugin.bursts.pop(name, None)
+            self._told.get(plugin.name, {}).pop(name, None)
+
+    # --- looking ---------------------------------------------------------------------------
+
+    def plugin_of(self, burst: Burst) -> BurstPlugin | None:
+        """Return the loaded plugin of a burst; None if it is not loaded."""
+        return self._plugins.get(burst.plugin)
+
+    def known(self, burst: Burst) -> Burst:
+        """Return a burst as it is recorded, whatever its plugin says; as it is if it is not."""
+        entry = self.ledger.entry(burst.name)
+        return burst if entry is None else entry.burst
+
+    def live(self, plugin: str | None = None) -> list[Entry]:
+        """Return the bursts of which something may be there."""
+        return self.ledger.live(plugin)
+
+    def ranks_of(self, bursts: Collection[Burst]) -> dict[str, list[int]]:
+        """Return the ranks of bursts' nodes in the instance, by burst."""
+        of = {hostname: burst.name for burst in bursts for hostname in burst.hostnames}
+        ranks: dict[str, list[int]] = {burst.name: [] for burst in bursts}
+        for node in self._instance.nodes() if of else ():
+            if node.hostname in of:
+                ranks[of[node.hostname]].append(node.rank)
+        return ranks
+
+
+def is_stand_in(burst: Burst, plugin: BurstPlugin | None) -> bool:
+    """Whether a burst stands for what a plugin was asked that sizes its bursts itself.
+
+    Such a plugin knows of no burst of that name. Of a burst that others only list, and that was
+    never asked for, neither nodes nor type are known either.
+    """
+    sizes_itself = plugin is None or _sizes_itself(plugin)
+    return sizes_itself and not (burst.nodes or burst.node_type)
+
+
+def _sizes_itself(plugin: BurstPlugin) -> bool:
+    return type(plugin).run is not BurstPlugin.run
+
+
+def is_ours(ledger: Ledger, plugin: BurstPlugin, name: str) -> bool:
+    """Whether a name is that of a burst of this plugin and this instance.
+
+    That is one that the ledger has, whatever its form, or one of the form that only this plugin
+    gives for this instance. Once it has ended, a name that every instance gave may be another's.
+    Where a plugin cannot tell which instance it serves, no name is known to be ours by its form.
+    """
+    entry = ledger.entry(name)
+    if entry is not None and (entry.live or not is_plain(name, plugin.name)):
+        return entry.burst.plugin == plugin.name
+    try:
+        return plugin.owns(name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - said where the plugin is asked what is there
+        return False
+
+
+def with_state(bursts: Sequence[Entry], states: Collection[BurstState]) -> list[Entry]:
+    """Return those of the bursts that are in one of the states."""
+    return [entry for entry in bursts if entry.burst.state in states]

@@ -1,0 +1,369 @@
+"""Keeping bursts as long as they are wanted: leases, idleness, lifetimes, and the end of draining.
+
+Every burst has a lease. It is renewed while the service runs and the limits allow it; a burst whose
+lease cannot be renewed, which is idle, or has lived long enough, is drained and then ended.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+
+from fluxburst.config.policy import Policy
+from fluxburst.errors import BurstError, FluxburstError, LedgerError, LimitError
+from fluxburst.flux.protocol import Instance
+from fluxburst.formats.hostlist import parse_hostlist
+from fluxburst.formats.units import format_duration
+from fluxburst.hooks.manager import Manager
+from fluxburst.ledger import Entry, Usage
+from fluxburst.model.burst import COMING_STATES, Burst, BurstState
+from fluxburst.model.job import RUNNING
+from fluxburst.model.node import Node
+from fluxburst.packing.limits import Allowance, owner_of
+from fluxburst.plugin.base import BurstPlugin, as_burst_error
+from fluxburst.plugin.validation import check_burst
+from fluxburst.reconcile.assign import Giver
+from fluxburst.reconcile.burst_store import Records
+from fluxburst.reconcile.housekeeping import Housework
+from fluxburst.reconcile.outliving import Outliving
+from fluxburst.reconcile.queue_mirror import Backlog
+from fluxburst.reconcile.refusals import Refusals
+from fluxburst.reconcile.remaining_life import Spans
+from fluxburst.reconcile.terminate import Ender
+from fluxburst.reconcile.workers import Answer, Call, Lanes
+
+IDLE = "no job has been on it, or waited for it, for "
+"""What the reason for ending an idle burst begins with."""
+
+KEPT_STATES = COMING_STATES | {BurstState.READY}
+
+
+class Keeper:
+    """Keeps one client's bursts.
+
+    Args:
+        hooks: The client's hooks.
+        instance: The instance.
+        backlog: The client's mirror of its pending jobs.
+        records: The client's records.
+        giver: What takes its jobs back.
+        ender: What takes its bursts down.
+        lanes: The threads of its plugins.
+        refusals: Tells which jobs would fail without some nodes.
+        policy: Its policy.
+        spans: How long its bursts live.
+        allowance: Tells what the limits leave now.
+    """
+
+    def __init__(
+        self,
+        hooks: Manager,
+        instance: Instance,
+        backlog: Backlog,
+        records: Records,
+        giver: Giver,
+        ender: Ender,
+        lanes: Lanes,
+        refusals: Refusals,
+        policy: Policy,
+        spans: Spans,
+        allowance: Callable[[], Allowance],
+    ) -> None:
+        self._hooks = hooks
+        self._instance = instance
+        self._backlog = backlog
+        self._records = records
+        self._giver = giver
+        self._ender = ender
+        self._lanes = lanes
+        self._refusals = refusals
+        self.policy = policy
+        self._allowance = allowance
+        self._spans = spans
+        self._outliving = Outliving(backlog, spans)
+        self._housework = Housework(instance)
+        self._ask_again: dict[str, float] = {}
+        self.errors: list[FluxburstError] = []
+
+    def keep(self) -> None:
+        """Note what is used; renew, drain and end what is due."""
+        entries = [e for e in self._records.live() if self._records.plugin_of(e.burst) is not None]
+        if not entries and not self._records.ledger.usages(running=True):
+            return
+        nodes = self._instance.nodes()
+        running = self._running(entries, nodes)
+        self._note_usage(entries, running, nodes)
+        self._housework.begin()
+        for entry in entries:
+            if entry.burst.name in self._lanes.in_flight:
+                continue
+            busy = running[entry.burst.name] or self._housework.on(entry.burst, nodes)
+            if entry.burst.state in KEPT_STATES:
+                self._keep(entry, busy, nodes)
+            elif entry.burst.state is BurstState.DRAINING:
+                self._finish(entry, busy)
+
+    def next_due(self) -> float:
+        """Return when something is due at the earliest, in seconds since the epoch."""
+        lifetimes = self.policy.lifetimes
+        times = [math.inf]
+        for entry in self._records.live():
+            burst = entry.burst
+            times.append(self._spans.limit_of(entry) - lifetimes.teardown)
+            if burst.lease_until is not None:
+                times.append(burst.lease_until - self._spans.lifespans.lease / 2)
+                times.append(burst.lease_until - lifetimes.teardown)
+            if entry.idle is not None:
+                times.append(self._idle_end(entry))
+        now = self._records.now()
+        return min([when for when in times if when > now], default=math.inf)
+
+    # --- one burst -------------------------------------------------------------------------
+
+    def _keep(self, entry: Entry, running: Collection[int], nodes: Sequence[Node]) -> None:
+        now = self._records.now()
+        # Who asked for it by hand waits for it until it is there.
+        by_hand = entry.burst.state in COMING_STATES and not entry.burst.jobs
+        wanted = running or by_hand or self._is_waited_for(entry.burst)
+        entry = self._note_idleness(entry, idle=not wanted)
+        if now >= self._spans.limit_of(entry) - self._spans.lifespans.teardown:
+            lived = format_duration(self._spans.longest(entry))
+            self._drain(entry, f"it may live {lived} at most")
+        elif self._is_idle_too_long(entry, now):
+            # For the sake of jobs that its end would fail it stays, but is not renewed.
+            if self._is_late(entry, now) or not self._refusals.keep(entry.burst):
+                idle = format_duration(self.policy.lifetimes.idle_timeout)
+                self._ender.drain(entry, f"{IDLE}{idle}")
+        elif (why := self._outliving.why_drained(entry, now, nodes)) and not self._refusals.of(
+            entry.burst.hostnames
+        ):  # to drain it may fail jobs for sure, under Fluxion, that may only be too long for it
+            self._drain(entry, why)
+        elif entry.burst.lease_until is not None:
+            self._look_at_lease(entry, now)
+
+    def _look_at_lease(self, entry: Entry, now: float) -> None:
+        name = entry.burst.name
+        late = self._is_late(entry, now)
+        # One whose renewal was refused is asked for again as long as there is time.
+        if not (late and name in self._spans.refused) and self._renew_if_due(entry, now):
+            return
+        if late:
+            why = (
+                self._spans.refused.pop(name, "")
+                or self._spans.fixed(entry)
+                or "it was not renewed in time"
+            )
+            self._drain(entry, f"its lease ends: {why}")
+
+    def _drain(self, entry: Entry, why: str) -> None:
+        """Drain a burst, and free the jobs that wait for it: they cannot start on it any more."""
+        self._ender.drain(entry, why)
+        plugin = self._records.plugin_of(entry.burst)
+        assert plugin is not None
+        waiting = self._giver.waiting_for(plugin, {entry.burst.name})
+        self._giver.take_back(plugin, waiting, f"burst {entry.burst.name} is drained: {why}")
+
+    def _is_late(self, entry: Entry, now: float) -> bool:
+        """Whether the lease ends before a burst could be taken down in peace."""
+        until = entry.burst.lease_until
+        return until is not None and now >= until - self._spans.lifespans.teardown
+
+    def _finish(self, entry: Entry, running: Collection[int]) -> None:
+        """End a drained burst once no job runs on it, or its time is up."""
+        now = self._records.now()
+        times = [self._spans.limit_of(entry)]
+        if entry.burst.lease_until is not None:
+            times.append(entry.burst.lease_until)
+        late = now >= min(times) - self._spans.lifespans.teardown / 2
+        if running and not late:
+            self._renew_if_due(entry, now)
+            return
+        if running and not entry.burst.isolated:
+            note = f"the time of burst {entry.burst.name} is up: {entry.reason}"
+            self._instance.cancel_jobs(running, note)
+        self._ender.end(entry.burst, entry.reason)
+
+    # --- leases ----------------------------------------------------------------------------
+
+    def _renew_if_due(self, entry: Entry, now: float) -> bool:
+        """Have a lease renewed once half of it is over; whether the plugin is asked to."""
+        before = entry.burst.lease_until
+        if before is None or before - now >= self._spans.renewed_at(entry):
+            return False
+        name = entry.burst.name
+        if now < self._ask_again.get(name, -math.inf):
+            return False
+        self._ask_again[name] = now + self._spans.asked_again(entry)
+        return self._renew(entry, now)
+
+    def _renew(self, entry: Entry, now: float) -> bool:
+        """Set the money aside for a longer lease, then have the plugin arm it."""
+        plugin = self._records.plugin_of(entry.burst)
+        before = entry.burst.lease_until
+        assert plugin is not None
+        assert before is not None
+        until = min(now + self._spans.lease_of(entry), self._spans.limit_of(entry))
+        if until <= before or plugin.name in self._lanes.stuck():
+            return False
+        try:
+            with self._records.ledger.transaction(durable=True):
+                why = self._allowance().why_not_longer(
+                    owner_of(entry), entry.burst, max(now, before), until
+                )
+                if not why:
+                    wanted = self._records.record(plugin, replace(entry.burst, lease_until=until))
+        except LedgerError as error:  # no money can be set aside
+            plugin.bursts[entry.burst.name] = entry.burst
+            self._spans.refused[entry.burst.name] = str(error)
+            return False
+        if why:
+            if self._spans.refused.get(entry.burst.name) != why:
+                refused = LimitError(why, plugin=plugin.name, burst=entry.burst.name)
+                self._hooks.phase_failed("renew", plugin, refused)
+            self._spans.refused[entry.burst.name] = why
+            return False
+
+        def settle(answer: Answer) -> None:
+            self._settle_renewal(plugin, wanted, before, answer)
+
+        self._lanes.start(
+            Call(
+                plugin.name,
+                "renew()",
+                self.policy.timeouts.list,
+                lambda: plugin.renew(wanted),
+                settle,
+                lambda why: self._not_renewed(plugin, wanted, before, BurstError(why)),
+                frozenset({wanted.name}),
+            )
+        )
+        return True
+
+    def _settle_renewal(
+        self, plugin: BurstPlugin, wanted: Burst, before: float, answer: Answer
+    ) -> None:
+        error = answer.exception()
+        if error is None:
+            try:
+                now = check_burst(answer.result(), wanted, "renew()")
+            except BurstError as wrong:
+                error = wrong
+            else:
+                self._renewed(plugin, wanted, before, now)
+                return
+        if not isinstance(error, Exception):
+            raise error
+        self._not_renewed(plugin, wanted, before, error)
+
+    def _renewed(self, plugin: BurstPlugin, wanted: Burst, before: float, now: Burst) -> None:
+        known = plugin.bursts.get(wanted.name, wanted)
+        longer = self._records.record(plugin, replace(known, lease_until=now.lease_until))
+        if longer.lease_until is None or longer.lease_until > before:
+            self._spans.refused.pop(wanted.name, None)
+        else:
+            self._spans.refused[wanted.name] = "its plugin did not make it longer"
+
+    def _not_renewed(
+        self, plugin: BurstPlugin, wanted: Burst, before: float, error: BaseException
+    ) -> None:
+        failure = as_burst_error(error, plugin.name, wanted.name)
+        self._spans.refused[wanted.name] = str(failure)
+        known = plugin.bursts.get(wanted.name, wanted)
+        self._records.record(plugin, replace(known, lease_until=before))
+        self.errors.append(failure)
+        self._hooks.phase_failed("renew", plugin, failure)
+
+    # --- idleness and use ------------------------------------------------------------------
+
+    def _note_idleness(self, entry: Entry, *, idle: bool) -> Entry:
+        """Record since when a burst is idle, if it is; return the entry with that."""
+        now = self._records.now()
+        since = entry.idle if idle else None
+        if idle and (since is None or since > now):  # or the clock was set back
+            since = now
+        if since != entry.idle:
+            self._records.ledger.set_idle(entry.burst.name, since)
+        return replace(entry, idle=since)
+
+    def _is_idle_too_long(self, entry: Entry, now: float) -> bool:
+        if entry.idle is None or now < self._idle_end(entry):
+            return False
+        kept = frozenset(parse_hostlist(self.policy.lifetimes.keep))
+        return kept.isdisjoint(entry.burst.hostnames)
+
+    def _idle_end(self, entry: Entry) -> float:
+        lifetimes = self.policy.lifetimes
+        assert entry.idle is not None
+        return max(entry.idle + lifetimes.idle_timeout, entry.requested + lifetimes.min_lifetime)
+
+    def _is_waited_for(self, burst: Burst) -> bool:
+        """Whether a job waits for it that could start on it: one that its user holds does not."""
+        return any(map(self._backlog.keeps, self._backlog.given_for(burst.plugin, burst.name)))
+
+    def _running(self, entries: Sequence[Entry], nodes: Sequence[Node]) -> dict[str, list[int]]:
+        """Return the jobs that run on each burst's nodes.
+
+        Of a burst whose nodes the instance does not know, those of its own that have not ended.
+        """
+        ranks = {node.hostname: node.rank for node in nodes}
+        started: set[int] | None = None
+        running: dict[str, list[int]] = {}
+        for entry in entries:
+            burst = entry.burst
+            own = [ranks[host] for host in burst.hostnames if host in ranks]
+            if own:
+                running[burst.name] = self._instance.jobs_on(own)
+            elif burst.jobs and not burst.hostnames:
+                started = set(self._instance.job_ids(RUNNING)) if started is None else started
+                kept = (j for j in burst.jobs if self._backlog.keeps(j) or j in started)
+                running[burst.name] = [j for j in kept if self._is_assigned(j, burst)]
+            else:
+                running[burst.name] = []
+        return running
+
+    def _is_assigned(self, job: int, burst: Burst) -> bool:
+        """Whether a job that a burst was asked for was not released, or assigned elsewhere."""
+        for last in self._records.ledger.placements(job)[-1:]:
+            return last.freed is None and last.burst in {"", burst.name}
+        return True
+
+    def _note_usage(
+        self,
+        entries: Sequence[Entry],
+        running: Mapping[str, Collection[int]],
+        nodes: Sequence[Node],
+    ) -> None:
+        """Record which jobs had which part of which burst, and when."""
+        ledger = self._records.ledger
+        open_usages = {(usage.entry, usage.job) for usage in ledger.usages(running=True)}
+        here = {
+            (entry.id, job): entry
+            for entry in entries
+            if entry.burst.hostnames
+            for job in running[entry.burst.name]
+        }
+        started = [key for key in here if key not in open_usages]
+        ended = [key for key in open_usages if key not in here]
+        if not started and not ended:
+            return
+        runs = {run.job: run for run in self._instance.runs({job for _, job in started + ended})}
+        cores = {node.hostname: node.cores for node in nodes}
+        by_id = {entry.id: entry for entry in ledger.entries()} if ended else {}
+        noted: list[Usage] = []
+        for number, job in started + ended:
+            run = runs.get(job)
+            entry = here.get((number, job)) or by_id.get(number)
+            if run is None or entry is None:
+                continue
+            on_it = [host for host in run.hostnames if host in entry.burst.hostnames]
+            all_cores = sum(cores.get(host, 0) for host in run.hostnames)
+            share = min(1.0, run.cores / all_cores) if all_cores else 1.0
+            end = self._end_of(run.ended, (number, job) in here)
+            noted.append(Usage(number, job, run.user, len(on_it) * share, run.started, end))
+        ledger.use(noted)
+
+    def _end_of(self, ended: float | None, still_here: bool) -> float | None:
+        if still_here:
+            return None
+        return self._records.now() if ended is None else ended

@@ -1,0 +1,112 @@
+"""Nodes of bursts that are lost, and the jobs that are lost with them: said at once.
+
+What becomes of the burst is decided elsewhere; this says what has happened, in the log, in the
+ledger (``why``), and to observers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator, Sequence
+
+from fluxburst.flux.protocol import Instance, Run
+from fluxburst.formats.fluid import format_f58
+from fluxburst.formats.hostlist import format_hostlist
+from fluxburst.ledger import Entry
+from fluxburst.model.burst import BurstState
+from fluxburst.reconcile.burst_store import Records
+
+_log = logging.getLogger(__name__)
+
+_UP_STATES = frozenset({BurstState.READY, BurstState.DRAINING})
+"""States in which a burst's nodes are to be up."""
+
+
+class Losses:
+    """Sees which nodes of a client's bursts are lost.
+
+    Args:
+        instance: The instance.
+        records: The client's records.
+    """
+
+    def __init__(self, instance: Instance, records: Records) -> None:
+        self._instance = instance
+        self._records = records
+        self._up: dict[str, frozenset[str]] = {}
+        self._lost: dict[str, frozenset[str]] = {}
+        self._told: set[tuple[str, int]] = set()
+
+    def look(self) -> None:
+        """Say which nodes have been lost since the last time, and which jobs.
+
+        Raises:
+            InstanceError: if the instance cannot be asked.
+            LedgerError: if the ledger cannot be written.
+        """
+        entries = [entry for entry in self._records.live() if _has_nodes(entry)]
+        self._forget(entries)
+        if not entries:
+            return
+        up = {node.hostname for node in self._instance.nodes() if node.up}
+        for entry in entries:
+            self._look_at_nodes(entry, up)
+            if entry.burst.name in self._lost:
+                self._look_at_jobs(entry)
+
+    def _look_at_nodes(self, entry: Entry, up: Collection[str]) -> None:
+        burst = entry.burst
+        hosts = frozenset(burst.hostnames)
+        # All of a burst that is ready were up, also where that was seen by another process.
+        seen = hosts if burst.state is BurstState.READY else hosts.intersection(up)
+        before = self._up.get(burst.name, seen)
+        self._up[burst.name] = (before | hosts).intersection(up)
+        gone = before.difference(up)
+        if gone:
+            self._lost[burst.name] = self._lost.get(burst.name, frozenset()) | gone
+            nodes, verb = ("node", "is") if len(gone) == 1 else ("nodes", "are")
+            names = format_hostlist(sorted(gone))
+            self._say(entry, f"{nodes} {names} {verb} lost: not up in the instance any more")
+
+    def _look_at_jobs(self, entry: Entry) -> None:
+        """Say which jobs were lost with nodes; Flux may fail them only a moment later."""
+        name = entry.burst.name
+        for run in self._runs_on(entry):
+            on = self._lost[name].intersection(run.hostnames)
+            if run.node_failure and on:
+                self._told.add((name, run.job))
+                where = format_hostlist(sorted(on))
+                job = format_f58(run.job)
+                text = f"job {job} is lost: it ran on {where} ({run.node_failure})"
+                self._say(entry, text, job=run.job)
+
+    def _runs_on(self, entry: Entry) -> Sequence[Run]:
+        """Return what the jobs had that ran on a burst, or may have, save those told of."""
+        used = (usage.job for usage in self._records.ledger.usages_of(entry.id))
+        jobs = {
+            job for job in (*entry.burst.jobs, *used) if (entry.burst.name, job) not in self._told
+        }
+        return self._instance.runs(jobs) if jobs else ()
+
+    def _say(self, entry: Entry, text: str, **extra: object) -> None:
+        burst = entry.burst
+        about = {"burst": burst.name, "plugin": burst.plugin, **extra}
+        _log.warning("burst %s: %s", burst.name, text, extra=about)
+        self._records.remark(burst.name, text)
+
+    def _forget(self, entries: Sequence[Entry]) -> None:
+        """Forget bursts that are no more."""
+        names = {entry.burst.name for entry in entries}
+        for known in (self._up, self._lost):
+            for name in list(_gone(known, names)):
+                del known[name]
+        self._told = {told for told in self._told if told[0] in names}
+
+
+def _has_nodes(entry: Entry) -> bool:
+    burst = entry.burst
+    return bool(burst.hostnames) and not burst.isolated and burst.state in _UP_STATES
+
+
+def _gone(known: Collection[str], names: Collection[str]) -> Iterator[str]:
+    return (name for name in known if name not in names)

@@ -1,0 +1,182 @@
+"""Jobs that Flux may start on nodes that they would outlive.
+
+Flux does not know when nodes end: it starts whatever fits. So a burst that a job is about to
+outlive is drained, and what waits for it is assigned anew. A job that would not fit on all the
+nodes that are up, were they free, cannot start there, and drains nothing. Jobs that wait for that
+very burst go first, where all of them are short enough: it stays as long as one of them waits. One
+that was asked for by hand is whoever's who asked: it stays.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from fluxburst.errors import FluxburstError
+from fluxburst.formats.fluid import format_f58
+from fluxburst.formats.units import format_duration
+from fluxburst.ledger import Entry
+from fluxburst.model.burst import BurstState
+from fluxburst.model.constraints import Constraint, compiled
+from fluxburst.model.job import Job
+from fluxburst.model.jobspec import Chunk
+from fluxburst.model.node import Node, NodeType
+from fluxburst.packing.fitting import could_fit, fits_now
+from fluxburst.reconcile.queue_mirror import Backlog
+from fluxburst.reconcile.remaining_life import Spans
+
+LOOK_SECONDS = 2.0
+"""How often all pending jobs are looked at, at most: a pass may follow the last at once."""
+
+UP_STATES = frozenset({BurstState.JOINING, BurstState.READY})
+
+
+class Outliving:
+    """Finds the bursts that have to go, as a job is about to outlive them.
+
+    Args:
+        backlog: The client's mirror of its pending jobs.
+        spans: How long its bursts live.
+    """
+
+    def __init__(self, backlog: Backlog, spans: Spans) -> None:
+        self._backlog = backlog
+        self._spans = spans
+        self._shapes: Sequence[_Shape] = ()
+        self._looked_at = -math.inf
+        self._room = _Room(())
+
+    def why_too_late(self, entry: Entry, now: float) -> str:
+        """Return why a burst that is still coming is given up; empty where it can go on."""
+        left = self._spans.until(entry) - now
+        if math.isinf(left) or entry.queued:
+            return ""
+        found = self._first(self._waiting_for(entry), left)
+        return "" if found is None else self._say(found, left)
+
+    def why_drained(self, entry: Entry, now: float, nodes: Sequence[Node]) -> str:
+        """Return why a burst is to be drained; empty where it can stay.
+
+        Args:
+            entry: The burst.
+            now: The time, in seconds since the epoch.
+            nodes: The instance's nodes.
+        """
+        left = self._spans.until(entry) - now
+        burst = entry.burst
+        if burst.isolated or burst.state not in UP_STATES or math.isinf(left) or not burst.jobs:
+            return ""
+        waiting = self._waiting_for(entry)
+        found = self._first(waiting, left)
+        if found is None and not any(self._backlog.keeps(job.id) for job in waiting):
+            own = [node for node in nodes if node.hostname in burst.hostnames]
+            longer = itertools.takewhile(lambda one: one.needed > left, self._longest_first(now))
+            room = self._room_of(nodes, own)
+            could = (one.job for one in longer if one.could_use(own) and room.has_for(one))
+            found = next(could, None)
+        return "" if found is None else self._say(found, left)
+
+    def _room_of(self, nodes: Sequence[Node], own: Sequence[Node]) -> _Room:
+        """Return what there is to start jobs on; it is the same for all bursts that are up."""
+        if not all(node.usable for node in own):
+            return _Room(nodes, own)
+        if self._room.nodes is not nodes:
+            self._room = _Room(nodes)
+        return self._room
+
+    def _say(self, job: Job, left: float) -> str:
+        """Return that a job may outlive a burst that has so many seconds left for jobs."""
+        needed = self._spans.lifespans.needed(job)
+        runs = "has no time limit" if math.isinf(needed) else f"may run {format_duration(needed)}"
+        rest = format_duration(max(0.0, left))
+        return f"job {format_f58(job.id)} {runs}, and it has {rest} left for jobs"
+
+    def _waiting_for(self, entry: Entry) -> list[Job]:
+        ids = self._backlog.given_for(entry.burst.plugin, entry.burst.name)
+        return [self._backlog.jobs[jobid] for jobid in ids]
+
+    def _first(self, jobs: Iterable[Job], left: float) -> Job | None:
+        """Return the first of some jobs that needs nodes for longer than is left."""
+        return next((job for job in jobs if self._is_longer(job, left)), None)
+
+    def _is_longer(self, job: Job, left: float) -> bool:
+        try:
+            return self._spans.lifespans.needed(job) > left
+        except FluxburstError:
+            return False  # a malformed job: Flux refuses it, or it is said where it is planned
+
+    def _longest_first(self, now: float) -> Sequence[_Shape]:
+        """Return the jobs that could start, one of those that are alike, the longest first."""
+        if not 0 <= now - self._looked_at < LOOK_SECONDS:
+            shapes: dict[object, _Shape] = {}
+            for job in self._backlog.jobs.values():
+                if job.not_startable:
+                    continue
+                try:
+                    needed = self._spans.lifespans.needed(job)
+                    shape = _Shape(needed, job, compiled(job.constraint, job.id), job.chunks)
+                except FluxburstError:
+                    continue  # as above
+                shapes.setdefault((needed, shape.constraint, shape.chunks), shape)
+            self._shapes = sorted(shapes.values(), key=lambda one: -one.needed)
+            self._looked_at = now
+        return self._shapes
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What jobs need that are alike: ``job`` is one of them."""
+
+    needed: float
+    job: Job
+    constraint: Constraint
+    chunks: tuple[Chunk, ...]
+
+    def could_use(self, nodes: Sequence[Node]) -> bool:
+        """Whether a part of it fits on one of these nodes, once that is free."""
+        matches = self.constraint.matches
+        return any(
+            could_fit([chunk], [NodeType("", node.cores, node.gpus)])
+            and matches(properties=node.properties, hostname=node.hostname, rank=node.rank)
+            for node in nodes
+            for chunk in self.chunks
+        )
+
+
+class _Room:
+    """The nodes that jobs may start on, as if none had any of them.
+
+    Args:
+        nodes: The instance's nodes, of which those count that are up and not drained.
+        own: Those of a burst, which count in any case.
+    """
+
+    def __init__(self, nodes: Sequence[Node], own: Collection[Node] = ()) -> None:
+        self.nodes = nodes
+        self._own = {node.hostname for node in own}
+        self._fits: dict[tuple[object, ...], bool] = {}
+
+    @cached_property
+    def _free(self) -> tuple[Node, ...]:
+        return tuple(
+            replace(
+                node,
+                free_cores=node.cores,
+                free_gpus=node.gpus,
+                free_memory=node.memory,
+                up=True,
+                drained=False,
+            )
+            for node in self.nodes
+            if node.usable or node.hostname in self._own
+        )
+
+    def has_for(self, shape: _Shape) -> bool:
+        """Whether all of a job fits."""
+        key = (shape.chunks, shape.constraint)
+        if key not in self._fits:
+            self._fits[key] = fits_now(shape.chunks, self._free, shape.constraint)
+        return self._fits[key]

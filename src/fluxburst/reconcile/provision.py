@@ -1,0 +1,484 @@
+"""Bringing capacity up: record the intent, give the jobs, have the plugins create, see what came.
+
+Nothing is asked of a plugin before its intent is in the ledger. What a plugin has no capacity or
+quota for is offered to the next within the same pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from fluxburst.config.policy import Policy
+from fluxburst.errors import (
+    BurstError,
+    BurstErrors,
+    CapacityError,
+    FluxburstError,
+    LimitError,
+    ParameterError,
+    PatienceError,
+    QuotaError,
+    RequestError,
+)
+from fluxburst.formats.units import format_duration
+from fluxburst.hooks.manager import Manager
+from fluxburst.ledger import Breaker
+from fluxburst.model.burst import Burst, BurstRequest, BurstState
+from fluxburst.model.burst_names import burst_name
+from fluxburst.model.job import Job, Mark
+from fluxburst.model.node import NodeType
+from fluxburst.model.plan import Plan
+from fluxburst.packing.limits import Allowance, owner_of
+from fluxburst.planning.circuit_breakers import failed
+from fluxburst.planning.facts import sizes_bursts
+from fluxburst.planning.lifespans import Lifespans, type_of, why_not_renewable
+from fluxburst.plugin.base import BurstPlugin, as_burst_error
+from fluxburst.plugin.validation import check_burst, check_created, check_name
+from fluxburst.reconcile.assign import Giver
+from fluxburst.reconcile.burst_store import Records, is_ours
+from fluxburst.reconcile.vetting import Vetting
+from fluxburst.reconcile.workers import Answer, Call, Lanes, names_of
+
+
+@dataclass
+class Outcome:
+    """What a pass has brought about so far.
+
+    Attributes:
+        bursts: What came up, or is coming.
+        errors: What failed.
+        refused: Node types that had no capacity or quota, by plugin and name, with the reason.
+        homeless: The jobs of what was refused, by id, to be offered on.
+        offered_on: Errors that do not count once their jobs have found another place, with these.
+    """
+
+    bursts: list[Burst] = field(default_factory=list)
+    errors: list[FluxburstError] = field(default_factory=list)
+    refused: dict[tuple[str, str], str] = field(default_factory=dict)
+    homeless: dict[int, Job] = field(default_factory=dict)
+    offered_on: list[tuple[FluxburstError, frozenset[int]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What a plugin is going to be asked, as it is recorded.
+
+    Attributes:
+        plugin: Who is asked.
+        bursts: What for.
+        refused: What a limit does not allow any more; ``error`` says which.
+        jobs: The jobs that it is given.
+        marks: The marks that they get.
+        stand_in: What stands for bursts that the plugin sizes itself, until it tells of them.
+    """
+
+    plugin: BurstPlugin
+    bursts: Sequence[Burst]
+    refused: Sequence[Burst]
+    jobs: Mapping[int, Job]
+    marks: Mapping[int, Mark]
+    stand_in: Burst | None
+
+
+class Bringer:
+    """Brings bursts up for one client.
+
+    Args:
+        hooks: The client's hooks.
+        records: Its records.
+        vetting: What vets what its plugins answer.
+        giver: What gives its jobs away.
+        lanes: The threads of its plugins.
+        policy: Its policy.
+        allowance: Tells what the limits leave now.
+    """
+
+    def __init__(
+        self,
+        hooks: Manager,
+        records: Records,
+        vetting: Vetting,
+        giver: Giver,
+        lanes: Lanes,
+        policy: Policy,
+        allowance: Callable[[], Allowance],
+    ) -> None:
+        self._hooks = hooks
+        self._records = records
+        self._vetting = vetting
+        self._giver = giver
+        self._lanes = lanes
+        self.policy = policy
+        self._allowance = allowance
+        self.outcome = Outcome()
+
+    def intend(self, plugins: Mapping[str, BurstPlugin], plan: Plan) -> list[Intent]:
+        """Record what a plan says, which :meth:`start` is to do once that is durable."""
+        return [
+            self._intend(plugins[name], assigned, plan)
+            for name, assigned in plan.assignments.items()
+            if assigned
+        ]
+
+    def start(self, intents: Sequence[Intent], patience: float = math.inf) -> None:
+        """Start what was intended, and settle what is answered within ``patience`` seconds.
+
+        By default it is waited for all of it. What comes of it is in :attr:`outcome`.
+        """
+        for intent in intents:
+            self._start(intent)
+        self._lanes.wait(patience)
+
+    def start_by_hand(
+        self, plugins: Sequence[BurstPlugin], nodes: int | None, tasks: int | None
+    ) -> None:
+        """Have plugins bring up capacity by hand, and wait for all of it."""
+        for plugin in plugins:
+            bursts: tuple[Burst, ...] = ()
+            try:
+                if type(plugin).run is BurstPlugin.run:
+                    bursts = (self._sized(plugin, nodes, tasks),)
+            except FluxburstError as error:
+                self._failed(plugin, error)
+                continue
+            request = BurstRequest(bursts, request_burst=True, nodes=nodes, tasks=tasks)
+            self._call(plugin, request, None)
+        self._lanes.wait(math.inf)
+
+    # --- the steps -------------------------------------------------------------------------
+
+    def _intend(self, plugin: BurstPlugin, assigned: Sequence[int], plan: Plan) -> Intent:
+        offered = {jobid: plan.jobs[jobid] for jobid in assigned}
+        planned = [
+            burst
+            for burst in plan.bursts
+            if burst.plugin == plugin.name and not offered.keys().isdisjoint(burst.jobs)
+        ]
+        reserved, refused = self._reserve(plugin, planned, offered)
+        for jobid in {job for burst in refused for job in burst.jobs}:
+            offered.pop(jobid)
+        burst_of = {job: name for job, name in plan.riding.items() if job in offered}
+        burst_of.update({job: b.name for b in reserved for job in b.jobs})
+        stand_in = None
+        if offered and not reserved and type(plugin).run is not BurstPlugin.run:
+            stand_in = self._stand_in(plugin, offered)
+        if stand_in and sizes_bursts(plugin):
+            burst_of = dict.fromkeys(offered, stand_in.name)
+        marks = self._giver.place(plugin, offered, burst_of)
+        return Intent(plugin, reserved, refused, offered, marks, stand_in)
+
+    def _start(self, intent: Intent) -> None:
+        plugin = intent.plugin
+        for burst in intent.refused:
+            self._failed(plugin, LimitError(burst.error, plugin=plugin.name, burst=burst.name))
+        jobs = self._giver.give(plugin, intent.jobs, intent.marks, self.outcome.errors)
+        wanted = [burst for burst in intent.bursts if not jobs.keys().isdisjoint(burst.jobs)]
+        for burst in intent.bursts:
+            if burst not in wanted:
+                self._drop(plugin, burst, _NO_JOBS)
+        if jobs:
+            self._call(plugin, BurstRequest(tuple(wanted), jobs), intent.stand_in)
+        elif intent.stand_in is not None:
+            self._end_stand_in(intent.stand_in, _NO_JOBS)
+
+    def _reserve(
+        self, plugin: BurstPlugin, bursts: Sequence[Burst], jobs: Mapping[int, Job]
+    ) -> tuple[list[Burst], list[Burst]]:
+        """Record the intent and set the money aside, in one transaction.
+
+        Returns the bursts, and those that a limit does not allow any more.
+        """
+        reserved: list[Burst] = []
+        refused: list[Burst] = []
+        ledger = self._records.ledger
+        for burst in bursts:
+            theirs = [jobs[jobid] for jobid in burst.jobs if jobid in jobs]
+            lease = self._lease_for(plugin, burst, theirs)
+            until = self._records.now() + lease
+            burst = replace(burst, lease_until=until if math.isfinite(lease) else None)
+            with ledger.transaction():
+                allowance = self._allowance()
+                entry = self._records.request(burst, theirs)
+                kind = NodeType(burst.node_type, 0, price=burst.price)
+                owner = owner_of(entry)._replace(lease=lease)
+                why = allowance.why_not(owner, kind, burst.nodes)
+                if why:
+                    ended = replace(burst, state=BurstState.FAILED, error=why)
+                    ledger.record(ended, self._records.now())
+            if why:
+                refused.append(ended)
+            else:
+                reserved.append(burst)
+        return reserved, refused
+
+    def _lease_for(self, plugin: BurstPlugin, burst: Burst, jobs: Collection[Job]) -> float:
+        """Return how long the lease of a burst is to be, in seconds: long enough for its jobs."""
+        lifespans = Lifespans(self.policy.lifetimes)
+        lease = lifespans.lease_for(lifespans.longest(jobs), why_not_renewable(plugin))
+        return min(lease, lifespans.of_type(type_of(burst, plugin)))
+
+    def _sized(self, plugin: BurstPlugin, nodes: int | None, tasks: int | None) -> Burst:
+        """Size and record a burst by hand.
+
+        Raises:
+            FluxburstError: if it cannot be sized, or a limit does not allow it.
+        """
+        burst = _by_hand(plugin, nodes, tasks)
+        burst = replace(burst, name=self._records.ledger.free_name(burst.name))
+        reserved, refused = self._reserve(plugin, [burst], {})
+        for burst in refused:
+            raise LimitError(burst.error, plugin=plugin.name, burst=burst.name)
+        return reserved[0]
+
+    def _stand_in(self, plugin: BurstPlugin, jobs: Collection[int]) -> Burst:
+        """Record what a plugin is asked that sizes its bursts itself."""
+        name = burst_name(plugin.name, plugin.instance_tag, "", jobs)
+        burst = Burst(self._records.ledger.free_name(name), plugin.name, "", 0, tuple(jobs))
+        self._records.request(burst)
+        return burst
+
+    def _end_stand_in(self, stand_in: Burst, why: str) -> None:
+        ended = replace(stand_in, state=BurstState.ENDED)
+        self._records.ledger.record(ended, self._records.now(), why)
+
+    def _drop(self, plugin: BurstPlugin, burst: Burst, why: str) -> None:
+        """Record that a burst was not asked for after all."""
+        self._records.record(plugin, replace(burst, state=BurstState.ENDED), why)
+
+    def _call(self, plugin: BurstPlugin, request: BurstRequest, stand_in: Burst | None) -> None:
+        up = self._vetting.note_before([burst.name for burst in request.bursts])
+        for burst in request.bursts:
+            self._records.announce(plugin, burst)
+
+        def run() -> Sequence[Burst]:
+            plugin.planned = request.bursts
+            try:
+                return tuple(self._hooks.run_plugin(plugin, request))
+            finally:
+                plugin.planned = ()
+
+        self._lanes.start(
+            Call(
+                plugin.name,
+                "create()",
+                self.policy.timeouts.create * max(1, len(request.bursts)),
+                run,
+                settle=lambda answer: self._settle(plugin, request, stand_in, up, answer),
+                give_up=lambda why: self._give_up(plugin, request, why),
+                bursts=names_of(request.bursts),
+            )
+        )
+
+    def _settle(
+        self,
+        plugin: BurstPlugin,
+        request: BurstRequest,
+        stand_in: Burst | None,
+        up: frozenset[str],
+        answer: Answer,
+    ) -> None:
+        """Take what a plugin answered; free the jobs of what did not come up."""
+        done: Sequence[Burst] = ()
+        error = answer.exception()
+        if error is None:
+            done = answer.result()
+        elif isinstance(error, FluxburstError):
+            done = getattr(error, "bursts", ())
+        done, unasked = self._ours(plugin, request, done, up)
+        done, faults = self._checked(plugin, request, done)
+        faults += unasked
+        if faults and (error is None or isinstance(error, FluxburstError)):
+            error = BurstErrors([*([] if error is None else [error]), *faults], done)
+        interrupted = error is not None and not isinstance(error, FluxburstError)
+        # What was interrupted may be there: the next pass asks.
+        begun = names_of(request.bursts) if interrupted else names_of(done)
+        plugin.bursts.update({burst.name: burst for burst in done})
+        with self._records.together():
+            self._records.sync(plugin, names_of(done))
+            self._records.created(done)
+            self._settle_stand_in(plugin, stand_in, done, error)
+            of = _named_for(request.jobs, done) if done and not request.bursts else {}
+            marks = self._giver.name_bursts(plugin, of)
+        self._giver.mark(marks)
+        for burst in request.bursts:
+            if burst.name not in begun:
+                self._missing(plugin, burst, error)
+        if error is not None and not request.bursts:
+            self._giver.take_back(plugin, list(request.jobs), str(error))
+        self.outcome.bursts += [self._records.known(burst) for burst in done]
+        if isinstance(error, FluxburstError):
+            self._blame(plugin, request, error)
+        elif error is not None:
+            raise error
+
+    def _ours(
+        self, plugin: BurstPlugin, request: BurstRequest, done: Sequence[Burst], up: frozenset[str]
+    ) -> tuple[list[Burst], list[BurstError]]:
+        """Return what was answered that was asked for, or has a name that only this plugin gives.
+
+        And what is wrong with the rest, of which nothing is recorded: it may be anybody's.
+        """
+        asked = names_of(request.bursts)
+        ours: list[Burst] = []
+        faults: list[BurstError] = []
+        for burst in done:
+            try:
+                check_name(getattr(burst, "name", burst), "run()")
+                if burst.name not in asked and not is_ours(
+                    self._records.ledger, plugin, burst.name
+                ):
+                    raise BurstError(
+                        f"run() answered burst {burst.name!r}, which was not asked for, and whose "
+                        "name is none that this plugin gives for this instance: it is left alone"
+                    )
+            except BurstError as fault:
+                fault.plugin = plugin.name
+                faults.append(fault)
+            else:
+                ours.append(burst)
+        self._vetting.note_asked(names_of(ours) - asked - names_of(plugin.bursts.values()), up)
+        return ours, faults
+
+    def _checked(
+        self, plugin: BurstPlugin, request: BurstRequest, done: Sequence[Burst]
+    ) -> tuple[list[Burst], list[BurstError]]:
+        """Return the bursts that came up, and what is wrong with others, which are to be ended."""
+        asked = {burst.name: burst for burst in request.bursts}
+        good: list[Burst] = []
+        faults: list[BurstError] = []
+        for burst in done:
+            wanted = asked.get(burst.name)
+            if wanted is None:
+                wanted = self._records.known(Burst(burst.name, plugin.name, "", 0))
+            try:
+                created = self._vetting.vetted(check_created(burst, wanted), wanted, "create()")
+                good.append(self._with_lease_ahead(created))
+            except BurstError as fault:
+                fault.plugin, fault.burst = fault.plugin or plugin.name, burst.name
+                faults.append(fault)
+                left = replace(wanted, state=BurstState.ENDING, error=str(fault))
+                plugin.bursts[burst.name] = left
+        return good, faults
+
+    def _with_lease_ahead(self, burst: Burst) -> Burst:
+        """Return a burst whose lease is not over.
+
+        Raises:
+            BurstError: if it is.
+        """
+        if burst.lease_until is not None and burst.lease_until <= self._records.now():
+            over = format_duration(self._records.now() - burst.lease_until)
+            raise BurstError(
+                f"create() answered with a lease that was over {over} ago: is the provider's "
+                "clock right?"
+            )
+        return burst
+
+    def _missing(self, plugin: BurstPlugin, burst: Burst, error: BaseException | None) -> None:
+        """Free the jobs of a burst that did not come up."""
+        known = plugin.bursts.get(burst.name, burst)
+        why = known.error or (str(error) if error else "the plugin did not bring it up")
+        if known.state is BurstState.REQUESTED:  # the plugin has not said what became of it
+            self._records.record(plugin, replace(known, state=BurstState.FAILED, error=why))
+        self._giver.take_back(plugin, self._giver.waiting_for(plugin, {burst.name}), why)
+
+    def _settle_stand_in(
+        self,
+        plugin: BurstPlugin,
+        stand_in: Burst | None,
+        done: Sequence[Burst],
+        error: BaseException | None,
+    ) -> None:
+        if stand_in is None:
+            return
+        if error is None and not done:  # others close it once they are ready
+            self._records.ledger.set_breaker(Breaker(plugin.name, ""))
+        if error is not None:
+            state, why = BurstState.FAILED, str(error)
+        elif done:
+            state, why = BurstState.ENDED, f"it is {', '.join(sorted(names_of(done)))}"
+        else:
+            state, why = BurstState.READY, "the plugin does not say what it brought up"
+        self._records.ledger.record(replace(stand_in, state=state), self._records.now(), why)
+        self._records.created([stand_in])
+
+    def _blame(self, plugin: BurstPlugin, request: BurstRequest, error: FluxburstError) -> None:
+        """Count failures, and note whose jobs are to be offered on."""
+        by_name = {burst.name: burst for burst in request.bursts}
+        if request.jobs and not request.bursts:  # of a plugin that sizes its bursts itself
+            self._count_failure(Burst("", plugin.name, "", 0), error)
+        for one in error.errors if isinstance(error, BurstErrors) else [error]:
+            burst = by_name.get(getattr(one, "burst", ""))
+            if burst is None and len(request.bursts) == 1:  # a plugin may raise one error twice
+                burst = request.bursts[0]
+            if burst is not None:
+                self._count_failure(burst, one)
+            if burst is not None and _may_fit_elsewhere(one):
+                self.outcome.refused[burst.plugin, burst.node_type] = str(one)
+                theirs = {j: job for j in burst.jobs if isinstance(job := request.jobs.get(j), Job)}
+                self.outcome.homeless.update(theirs)
+                if not isinstance(one, ParameterError):  # which a person must know of anyway
+                    self.outcome.offered_on.append((one, frozenset(theirs)))
+        self._failed(plugin, error)
+
+    def _count_failure(self, burst: Burst, error: FluxburstError) -> None:
+        key = burst.plugin, burst.node_type
+        ledger = self._records.ledger
+        breaker = ledger.breakers().get(key, Breaker(*key))
+        now = self._records.now()
+        final = getattr(error, "final", False)
+        policy = self.policy.breakers
+        ledger.set_breaker(failed(breaker, policy, now, str(error), final=final))
+
+    def _give_up(self, plugin: BurstPlugin, request: BurstRequest, why: str) -> None:
+        """Take bursts for failed whose creation has not been answered, and have them taken down."""
+        errors: list[FluxburstError] = []
+        for burst in request.bursts:
+            self._records.record(plugin, replace(burst, state=BurstState.ENDING, error=why))
+            errors.append(PatienceError(why, plugin=plugin.name, burst=burst.name))
+            self._giver.take_back(plugin, self._giver.waiting_for(plugin, {burst.name}), why)
+        if not request.bursts:
+            errors.append(PatienceError(why, plugin=plugin.name))
+            self._giver.take_back(plugin, list(request.jobs), why)
+        self._blame(plugin, request, BurstErrors(errors))
+
+    def _failed(self, plugin: BurstPlugin, error: FluxburstError) -> None:
+        self.outcome.errors.append(error)
+        self._hooks.phase_failed("run", plugin, error)
+
+
+_NO_JOBS = "none of its jobs could be given to it"
+
+
+def _named_for(jobs: Collection[int], bursts: Sequence[Burst]) -> dict[int, str]:
+    """Return for which of the bursts that a plugin sized itself each job waits; empty if unknown.
+
+    That is the one which says that it is for that job, or the only one.
+    """
+    only = bursts[0].name if len(bursts) == 1 else ""
+    told = {jobid: burst.name for burst in bursts for jobid in burst.jobs}
+    return {jobid: told.get(jobid, only) for jobid in jobs}
+
+
+def _may_fit_elsewhere(error: FluxburstError) -> bool:
+    """Whether what one plugin could not bring up may come from another."""
+    return isinstance(error, (CapacityError, ParameterError, QuotaError, PatienceError))
+
+
+def _by_hand(plugin: BurstPlugin, nodes: int | None, tasks: int | None) -> Burst:
+    """Return the burst that a plugin sizes for a request by hand.
+
+    Raises:
+        FluxburstError: if it cannot, or answers something else.
+    """
+    try:
+        burst = plugin.by_hand(nodes, tasks)
+        check_burst(burst, burst, "by_hand()")
+        check_name(burst.name, "by_hand()")
+    except (KeyboardInterrupt, RequestError):
+        raise
+    except BaseException as error:
+        raise as_burst_error(error, plugin.name) from error
+    return replace(burst, plugin=plugin.name)

@@ -1,0 +1,203 @@
+"""The pending jobs of the instance, as a client keeps them: read once, then only what changes.
+
+Users write the memos of their jobs. To whom a job is assigned is what the ledger says, and never
+what a memo does: here jobs have the marks of their placements, and no others.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from fluxburst.flux.protocol import Instance
+from fluxburst.ledger import Ledger, Placement
+from fluxburst.model.collector import collector_paused
+from fluxburst.model.job import Job, Mark
+
+_backlogs: weakref.WeakKeyDictionary[Any, Backlog] = weakref.WeakKeyDictionary()
+
+
+def backlog_of(instance: Instance) -> Backlog:
+    """Return the mirror of an instance's pending jobs, of which each instance object has one."""
+    return _backlogs.setdefault(instance, Backlog(instance))
+
+
+class Backlog:
+    """A mirror of the pending jobs.
+
+    Args:
+        instance: The instance that they wait in; it is not kept alive.
+
+    Attributes:
+        jobs: The pending jobs, by id, as they were when :meth:`refresh` was last called, with the
+            marks that the ledger has for them.
+        marks: The marks of those that were given away, by id.
+        forged: What the memos of jobs say that the ledger has no placement for.
+        altered: The ids of jobs whose memos say something else than the ledger, or nothing.
+        changed: The ids of those that are new or have changed; whoever looks at them empties it.
+        gone: The ids of those that are pending no longer; whoever looks at them empties it.
+    """
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance: Instance = weakref.proxy(instance)
+        self.jobs: dict[int, Job] = {}
+        self.marks: dict[int, Mark] = {}
+        self.forged: dict[int, Mark] = {}
+        self.altered: set[int] = set()
+        self.changed: set[int] = set()
+        self.gone: set[int] = set()
+        self._given: dict[str, dict[str, dict[int, None]]] = {}
+        self._memos: dict[int, Mark] = {}
+        self._read: tuple[weakref.ref[Ledger], object] | None = None
+
+    @collector_paused()
+    def refresh(self, ledger: Ledger) -> None:
+        """Learn what has changed: of the jobs, and of what the ledger says of them.
+
+        Raises:
+            InstanceError: if the instance cannot be asked.
+            LedgerError: if the ledger cannot be read.
+        """
+        changes = self._instance.pending_changes()
+        now = {job.id: job for job in changes.jobs}
+        gone = set(changes.gone)
+        if changes.complete:
+            gone |= self.jobs.keys() - now.keys()
+        for jobid in gone:
+            self._forget(jobid)
+        self.jobs.update(now)
+        for jobid, job in now.items():
+            self._note_memo(jobid, job.mark)
+        self.changed -= gone
+        self.changed |= now.keys()
+        self.gone |= gone
+        self._believe(ledger, now.keys())
+
+    def _believe(self, ledger: Ledger, changed: Collection[int]) -> None:
+        """Give jobs the marks that the ledger has for them, as far as either may have changed."""
+        jobs = ledger.reassigned().union(changed)
+        written = ledger.written_by_others
+        if self._read is None or self._read[0]() is not ledger or self._read[1] != written:
+            jobs = set(self.jobs)
+            self._read = weakref.ref(ledger), written
+        jobs &= self.jobs.keys()
+        placed = ledger.assigned(jobs)
+        for jobid in jobs:
+            mark = _mark_of(placed[jobid]) if jobid in placed else None
+            self._compare(jobid, mark)
+            if self.marks.get(jobid) != mark:
+                self.changed.add(jobid)
+            self._note_mark(jobid, mark)
+            if self.jobs[jobid].mark != mark:
+                self.jobs[jobid] = _marked(self.jobs[jobid], mark)
+
+    def _compare(self, jobid: int, mark: Mark | None) -> None:
+        """Note whether a memo says what the ledger does."""
+        memo = self._memos.get(jobid)
+        self.forged.pop(jobid, None)
+        self.altered.discard(jobid)
+        if mark is None and memo is not None:
+            self.forged[jobid] = memo
+        elif memo != mark:
+            self.altered.add(jobid)
+
+    @collector_paused()
+    def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:
+        """Make marks last on jobs, or take them off (None); return those no longer active."""
+        inactive = self._instance.set_marks(marks)
+        for jobid, mark in marks.items():
+            if jobid in self.jobs:
+                self.jobs[jobid] = _marked(self.jobs[jobid], mark)
+                self._note_mark(jobid, mark)
+                self._note_memo(jobid, mark)
+                self._compare(jobid, mark)
+                self.changed.add(jobid)
+        return inactive
+
+    def set_urgencies(self, urgencies: Mapping[int, int]) -> Collection[int]:
+        """Set the urgency of jobs, 0 to hold them; return those that could not be set."""
+        refused = self._instance.set_urgencies(urgencies)
+        for jobid, urgency in urgencies.items():
+            if jobid in self.jobs and jobid not in refused:
+                # Its priority is told anew at once; until then this says whether it is held.
+                self.jobs[jobid] = self.jobs[jobid].but(urgency=urgency, priority=urgency)
+                self.changed.add(jobid)
+        return refused
+
+    def end(self, notes: Mapping[int, str]) -> None:
+        """End jobs that ran elsewhere, each with a note that says how that went."""
+        self._instance.end_jobs(notes)
+        for jobid in notes:
+            self._forget(jobid)
+        self.changed -= notes.keys()
+        self.gone |= notes.keys()
+
+    def move(self, jobids: Collection[int], queue: str) -> Mapping[int, str]:
+        """Move jobs to a queue; return those that could not be moved, with the reason."""
+        refused = self._instance.move_jobs(jobids, queue)
+        for jobid in jobids:
+            if jobid in self.jobs and jobid not in refused:
+                self.jobs[jobid] = self.jobs[jobid].but(queue=queue)
+                self.changed.add(jobid)
+        return refused
+
+    def given(self, plugin: str) -> Iterator[tuple[Job, Mark]]:
+        """Yield the pending jobs that a plugin was given, with their marks."""
+        for jobids in self._given.get(plugin, {}).values():
+            for jobid in jobids:
+                yield self.jobs[jobid], self.marks[jobid]
+
+    def given_for(self, plugin: str, burst: str) -> Collection[int]:
+        """Return the pending jobs that a plugin was given for one of its bursts."""
+        return list(self._given.get(plugin, {}).get(burst, ()))
+
+    def waited_for(self, plugin: str, burst: str) -> bool:
+        """Whether a pending job was given to a plugin for one of its bursts."""
+        return bool(self._given.get(plugin, {}).get(burst))
+
+    def keeps(self, jobid: int) -> bool:
+        """Whether a job keeps its burst: it could start, or is held because it runs there."""
+        job = self.jobs.get(jobid)
+        mark = self.marks.get(jobid)
+        held_by_us = mark is not None and mark.urgency is not None
+        return job is not None and (held_by_us or not job.not_startable)
+
+    def _forget(self, jobid: int) -> None:
+        self.jobs.pop(jobid, None)
+        self._note_mark(jobid, None)
+        self._note_memo(jobid, None)
+        self._compare(jobid, None)
+
+    def _note_memo(self, jobid: int, memo: Mark | None) -> None:
+        if memo is None:
+            self._memos.pop(jobid, None)
+        else:
+            self._memos[jobid] = memo
+
+    def _note_mark(self, jobid: int, mark: Mark | None) -> None:
+        before = self.marks.pop(jobid, None)
+        if before is not None:
+            bursts = self._given[before.plugin]
+            del bursts[before.burst][jobid]
+            if not bursts[before.burst]:
+                del bursts[before.burst]
+        if mark is not None:
+            self.marks[jobid] = mark
+            self._given.setdefault(mark.plugin, {}).setdefault(mark.burst, {})[jobid] = None
+
+
+def _mark_of(placement: Placement) -> Mark:
+    return Mark(placement.plugin, placement.burst, placement.queue, placement.urgency)
+
+
+def _marked(job: Job, mark: Mark | None) -> Job:
+    """Return a job with a mark, or without one."""
+    annotations = job.get("annotations")
+    annotations = dict(annotations) if isinstance(annotations, dict) else {}
+    user = annotations.get("user")
+    user = dict(user) if isinstance(user, dict) else {}
+    user.pop("fluxburst", None)
+    if mark is not None:
+        user["fluxburst"] = mark.to_memo()
+    return job.but(annotations={**annotations, "user": user})

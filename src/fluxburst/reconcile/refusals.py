@@ -1,0 +1,104 @@
+"""Jobs that Fluxion would fail once nodes are gone: looked at before any node is taken down.
+
+Under the policies ``fcfs`` and ``easy`` Fluxion fails a job that asks for more than is up when its
+turn comes, and draining a node counts as losing it. A burst that is merely idle stays then, as long
+as its lease and its lifetime let it; where it has to go all the same, the jobs are named first.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from fluxburst.errors import JobspecError
+from fluxburst.flux.protocol import Instance
+from fluxburst.formats.fluid import format_f58
+from fluxburst.model.burst import Burst
+from fluxburst.model.constraints import compiled
+from fluxburst.model.job import Job
+from fluxburst.model.node import Node
+from fluxburst.packing.fitting import fits_now
+from fluxburst.provider.fluxion import ADVICE, REFUSING_POLICIES
+from fluxburst.reconcile.queue_mirror import Backlog
+
+NAMES_SHOWN = 5
+
+_log = logging.getLogger(__name__)
+
+
+class Refusals:
+    """Tells which pending jobs need nodes to stay up.
+
+    Args:
+        instance: The instance.
+        backlog: The client's mirror of its pending jobs.
+    """
+
+    def __init__(self, instance: Instance, backlog: Backlog) -> None:
+        self._instance = instance
+        self._backlog = backlog
+        self._said: dict[tuple[str, str], tuple[int, ...]] = {}
+
+    def keep(self, burst: Burst) -> bool:
+        """Whether a burst that need not go is to stay, since jobs would fail; they are named."""
+        jobs = self.of(burst.hostnames)
+        self._say(
+            burst,
+            jobs,
+            "burst %s is idle, and stays up until its lease or lifetime ends: Fluxion would fail "
+            "job %s, which would ask for more than is up then; %s",
+        )
+        return bool(jobs)
+
+    def warn(self, burst: Burst) -> None:
+        """Name the jobs that will fail once a burst, which has to go, is drained."""
+        self._say(
+            burst,
+            self.of(burst.hostnames),
+            "burst %s is taken down, and Fluxion may fail job %s, which asks for more than is up "
+            "then; %s",
+        )
+
+    def of(self, hostnames: Collection[str]) -> list[Job]:
+        """Return the pending jobs that could start on what is up, but not once hosts are gone."""
+        scheduler = self._instance.scheduler()
+        if not (scheduler.is_fluxion and hostnames):
+            return []
+        waiting = [
+            job
+            for job in self._backlog.jobs.values()
+            if scheduler.policy_of(job.queue) in REFUSING_POLICIES and not job.not_startable
+        ]
+        if not waiting:
+            return []
+        up = tuple(_empty(n) for n in self._instance.nodes() if n.up and not n.drained)
+        left = tuple(node for node in up if node.hostname not in hostnames)
+        if len(left) == len(up):
+            return []
+        # Node by node, since what is known of nodes is kept for one tuple of them at a time.
+        could = [job for job in waiting if _fits(job, up)]
+        return [job for job in could if not _fits(job, left)]
+
+    def _say(self, burst: Burst, jobs: Sequence[Job], message: str) -> None:
+        ids = tuple(job.id for job in jobs)
+        said = burst.name, message
+        if self._said.get(said, ()) != ids:
+            names = ", ".join(map(format_f58, ids[:NAMES_SHOWN]))
+            more = f" and {len(ids) - NAMES_SHOWN} more" if len(ids) > NAMES_SHOWN else ""
+            if ids:
+                extra = {"burst": burst.name, "jobs": list(ids)}
+                _log.warning(message, burst.name, names + more, ADVICE, extra=extra)
+            self._said[said] = ids
+
+
+def _empty(node: Node) -> Node:
+    """Return a node as it is when no job is on it: that is what Fluxion judges by."""
+    return replace(node, free_cores=node.cores, free_gpus=node.gpus, free_memory=node.memory)
+
+
+def _fits(job: Job, nodes: tuple[Node, ...]) -> bool:
+    with suppress(JobspecError):
+        return fits_now(job.chunks, nodes, compiled(job.constraint, job.id))
+    return False

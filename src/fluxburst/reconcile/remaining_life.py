@@ -1,0 +1,113 @@
+"""How long the bursts of a client live: by their policy, their node types and their leases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from fluxburst.config.policy import Policy
+from fluxburst.ledger import Entry
+from fluxburst.model.burst import COMING_STATES
+from fluxburst.model.node import NodeType
+from fluxburst.planning.lifespans import Lifespans, type_of, why_not_renewable
+from fluxburst.planning.lives import Lives
+from fluxburst.reconcile.burst_store import Records
+from fluxburst.reconcile.queue_mirror import Backlog
+
+QUEUED_SECONDS = 60.0
+"""How much of its lease a burst may lose while it waits for its machines."""
+
+RETRY_SHARE = 0.05
+"""After which part of a lease it is asked for again, where it was refused."""
+
+
+class Spans:
+    """How long bursts live.
+
+    Args:
+        backlog: The client's mirror of its pending jobs.
+        records: The client's records.
+        policy: Its policy.
+
+    Attributes:
+        refused: Why leases were not renewed when that was last tried, by the bursts' names.
+    """
+
+    def __init__(self, backlog: Backlog, records: Records, policy: Policy) -> None:
+        self._backlog = backlog
+        self._records = records
+        self.policy = policy
+        self.refused: dict[str, str] = {}
+
+    @property
+    def lifespans(self) -> Lifespans:
+        """The lifetimes of the configuration."""
+        return Lifespans(self.policy.lifetimes)
+
+    def fixed(self, entry: Entry) -> str:
+        """Return why the leases of a burst's plugin cannot be renewed; empty where they can."""
+        plugin = self._records.plugin_of(entry.burst)
+        return "" if plugin is None else why_not_renewable(plugin)
+
+    def longest(self, entry: Entry) -> float:
+        """Return how long a burst lives at most, in seconds."""
+        return self.lifespans.of_type(self._type_of(entry))
+
+    def limit_of(self, entry: Entry) -> float:
+        """Return when a burst ends at the latest, in seconds since the epoch."""
+        return self.lifespans.limit_of(entry, self._type_of(entry), self._records.now())
+
+    def end_of(self, entry: Entry) -> float:
+        """Return when a burst ends as far as that is known; inf where it need not end."""
+        final = self.fixed(entry) or self.refused.get(entry.burst.name, "")
+        return self.lifespans.end_of(entry, self._type_of(entry), self._records.now(), final)
+
+    def until(self, entry: Entry) -> float:
+        """Return until when jobs may run on the nodes of a burst; inf for ever."""
+        return self.end_of(entry) - self.lifespans.teardown
+
+    def lives(self, entries: Sequence[Entry]) -> Lives:
+        """Return how long nodes live now; on those still to join, jobs start later."""
+        now = self._records.now()
+        ends = {}
+        for entry in entries:
+            until = self.until(entry)
+            if math.isfinite(until):
+                up_at = entry.requested + self.policy.lifetimes.startup
+                joins = entry.burst.state in COMING_STATES
+                ends[entry.burst.name] = until - (max(0.0, up_at - now) if joins else 0.0)
+        return Lives(self.lifespans, now, ends)
+
+    # --- leases ----------------------------------------------------------------------------
+
+    def lease_of(self, entry: Entry) -> float:
+        """Return how long the lease of a burst is to be from when it is renewed, in seconds."""
+        fixed = self.fixed(entry)
+        if not fixed:
+            return self.policy.lifetimes.lease
+        burst = entry.burst
+        jobs = [self._backlog.jobs[i] for i in self._backlog.given_for(burst.plugin, burst.name)]
+        return self.lifespans.lease_for(self.lifespans.longest(jobs), fixed)
+
+    def renewed_at(self, entry: Entry) -> float:
+        """Return with how much of it left a lease is renewed, in seconds; -inf for never.
+
+        One that cannot be renewed runs from when the provider brings the burst up: as long as that
+        waits for its machines, the lease is kept as long as it is to be.
+        """
+        if not self.fixed(entry):
+            return self._usual(entry) / 2
+        return self.lease_of(entry) - QUEUED_SECONDS if entry.queued else -math.inf
+
+    def asked_again(self, entry: Entry) -> float:
+        """Return after how many seconds it may be tried again to renew a lease."""
+        usual = self._usual(entry) * RETRY_SHARE
+        return min(usual, QUEUED_SECONDS) if self.fixed(entry) else usual
+
+    def _usual(self, entry: Entry) -> float:
+        """Return how long a lease is where no job asks for another, and its type lets it be."""
+        return min(self.lifespans.lease, self.longest(entry))
+
+    def _type_of(self, entry: Entry) -> NodeType | None:
+        plugin = self._records.plugin_of(entry.burst)
+        return None if plugin is None else type_of(entry.burst, plugin)

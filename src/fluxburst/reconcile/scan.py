@@ -1,0 +1,111 @@
+"""Which jobs a pass looks at: all of them, or those that changed and the first that wait.
+
+Looking at all jobs takes as long as the queue is; it is done at first, and again at times. In
+between, what a plan has left of the capacity is where the next begins.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from fluxburst.model.job import Job, queue_order
+from fluxburst.model.plan import Decision, Outcome
+from fluxburst.planning.planner import Residual
+from fluxburst.reconcile.queue_mirror import Backlog
+
+SHARE = 0.05
+"""The part of the time that may be spent on looking at all jobs."""
+
+
+class Agenda:
+    """The jobs that passes look at.
+
+    Args:
+        backlog: The pending jobs.
+
+    Attributes:
+        residual: What the last plan left of the capacity that is free or coming; None where it is
+            not known, and is counted anew.
+    """
+
+    def __init__(self, backlog: Backlog) -> None:
+        self._backlog = backlog
+        self._order: list[tuple[int, int]] = []
+        self._waiting: dict[int, tuple[int, int]] = {}
+        self._capacity: object = None
+        self._next = -math.inf
+        self.residual: Residual | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs are known to wait for capacity that there is none of."""
+        return len(self._waiting)
+
+    def is_due(self, now: float) -> bool:
+        """Whether all jobs are to be looked at: never yet, or long ago.
+
+        Args:
+            now: The time of a clock that only goes forward, in seconds.
+        """
+        return now >= self._next
+
+    def looked_at_all(self, now: float, seconds: float, poll: float) -> None:
+        """Note how long it took to look at all jobs, which says when to do so again."""
+        self._next = now + max(poll, seconds / SHARE)
+
+    def start_over(self) -> None:
+        """Have all jobs looked at next: what was decided holds no longer, or was not done."""
+        self._next = -math.inf
+        self.residual = None
+
+    def all(self) -> list[Job]:
+        """Return all pending jobs, in queue order."""
+        self._backlog.changed.clear()
+        return sorted(self._backlog.jobs.values(), key=queue_order)
+
+    def some(self, capacity: object, depth: int) -> list[Job]:
+        """Return the jobs that changed, and the first that wait if there may be room for them now.
+
+        Where capacity is counted anew, those that were given are among them: they have some of it.
+
+        Args:
+            capacity: What there may be room by: compared with that of the last time.
+            depth: How many of those that wait, at most.
+        """
+        chosen = set(self._backlog.changed)
+        self._backlog.changed.clear()
+        if capacity != self._capacity:
+            chosen.update(jobid for _, jobid in islice(self._live_order(), depth))
+        self._capacity = capacity
+        if self.residual is None:
+            jobs_by_id = self._backlog.jobs.items()
+            chosen.update(jobid for jobid, job in jobs_by_id if job.mark is not None)
+        jobs = [self._backlog.jobs[jobid] for jobid in chosen if jobid in self._backlog.jobs]
+        return sorted(jobs, key=queue_order)
+
+    def forget(self, jobids: Iterable[int]) -> None:
+        """Forget jobs that are pending no longer."""
+        for jobid in jobids:
+            self._waiting.pop(jobid, None)
+
+    def note(self, decisions: Sequence[Decision]) -> None:
+        """Note which jobs wait for capacity, which helps none that it failed to decide on."""
+        for decision in decisions:
+            known = self._waiting.pop(decision.id, None)
+            job = self._backlog.jobs.get(decision.id)
+            if decision.outcome is Outcome.UNMATCHED and job is not None:
+                order = queue_order(job)
+                self._waiting[decision.id] = order
+                if order != known:
+                    insort(self._order, order)
+
+    def _live_order(self) -> Iterable[tuple[int, int]]:
+        """Yield those that wait, in queue order; forget the places of those that do not."""
+        if len(self._order) > 2 * len(self._waiting) + 100:
+            self._order = sorted(self._waiting.values())
+        for order in self._order:
+            if self._waiting.get(order[1]) == order:
+                yield order

@@ -1,0 +1,444 @@
+"""Taking bursts down: drained first where jobs may still run, then deleted, then settled.
+
+A burst that is to go is recorded as such before anything is done about it, and stays so until its
+plugin says that it is gone, however often that has to be asked. A plugin that lists a burst after
+that is not believed again: such a burst has ended once it is not listed any more.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fluxburst.config.policy import Policy
+from fluxburst.errors import (
+    BurstError,
+    BurstErrors,
+    FluxburstError,
+    LedgerError,
+    PatienceError,
+    RequestError,
+)
+from fluxburst.flux.protocol import Instance
+from fluxburst.formats.fluid import format_f58
+from fluxburst.hooks.manager import Manager
+from fluxburst.ledger import Entry, Ledger
+from fluxburst.ledger.location import is_full
+from fluxburst.model.burst import LEAVING_STATES, LIVE_STATES, Burst, BurstState, drain_reason
+from fluxburst.model.leftovers import still_listed, with_leftover, without_leftover
+from fluxburst.plugin.base import BurstPlugin, as_burst_error
+from fluxburst.plugin.validation import check_names
+from fluxburst.reconcile.assign import Giver
+from fluxburst.reconcile.burst_store import Records, is_ours, is_stand_in
+from fluxburst.reconcile.isolated_starts import Starts
+from fluxburst.reconcile.ownership import Ownership
+from fluxburst.reconcile.refusals import Refusals
+from fluxburst.reconcile.workers import Answer, Call, Lanes, names_of
+
+RETRY_SECONDS, RETRY_SECONDS_AT_MOST = 5.0, 300.0
+"""How long after a second failure deletion is tried again; doubled from then on, up to a most."""
+
+_log = logging.getLogger(__name__)
+
+
+class Ender:
+    """Takes bursts down for one client.
+
+    Args:
+        hooks: The client's hooks.
+        plugins: The loaded plugins, by name.
+        instance: The instance.
+        records: The client's records.
+        ownership: What tells whose the bursts are that plugins list.
+        giver: What takes its jobs back.
+        lanes: The threads of its plugins.
+        policy: Its policy.
+        refusals: Tells which jobs would fail without some nodes.
+
+    Attributes:
+        gone: The bursts that went since this was last emptied.
+        errors: What failed since this was last emptied.
+    """
+
+    def __init__(
+        self,
+        hooks: Manager,
+        plugins: Mapping[str, BurstPlugin],
+        instance: Instance,
+        records: Records,
+        ownership: Ownership,
+        giver: Giver,
+        lanes: Lanes,
+        policy: Policy,
+        refusals: Refusals,
+    ) -> None:
+        self._hooks = hooks
+        self._plugins = plugins
+        self._refusals = refusals
+        self._instance = instance
+        self._records = records
+        self._ownership = ownership
+        self._giver = giver
+        self._lanes = lanes
+        self.policy = policy
+        self._failures: Counter[str] = Counter()
+        self._retry_at: dict[str, float] = {}
+        self._claims: set[str] = set()
+        self._contradicted: set[str] = set()
+        self.gone: list[Burst] = []
+        self.errors: list[FluxburstError] = []
+
+    # --- by hand ---------------------------------------------------------------------------
+
+    def take_down(self, names: Collection[str] | None) -> tuple[list[Burst], list[FluxburstError]]:
+        """Take bursts down: all, or the named ones; return those that are gone, and what failed.
+
+        Raises:
+            RequestError: if a name is not that of a burst.
+            BurstErrors: if that cannot be told, as a plugin could not be asked.
+        """
+        self.gone, self.errors = [], []
+        chosen = self._chosen(names)
+        for plugin_name, bursts in chosen.items():
+            for burst in bursts:
+                self._refusals.warn(burst)
+            if bursts or names is None:
+                self._start(self._plugins[plugin_name], bursts, everything=names is None)
+        self._lanes.wait(math.inf)
+        for plugin_name, bursts in chosen.items():
+            self._look_for_claimed(self._plugins[plugin_name], names_of(bursts))
+        gone, errors = self.gone, self.errors
+        self.gone, self.errors = [], []
+        return gone, errors
+
+    def _chosen(self, names: Collection[str] | None) -> dict[str, list[Burst]]:
+        """Return what to take down, by plugin."""
+        chosen: dict[str, list[Burst]] = {}
+        for plugin in self._plugins.values():
+            live = {n: b for n, b in plugin.bursts.items() if b.state in LIVE_STATES}
+            # Anybody may have written into what a plugin knows; the ledger, and names, tell.
+            known = {n: b for n, b in live.items() if is_ours(self._records.ledger, plugin, n)}
+            for name in self._listed(plugin) or ():
+                known.setdefault(name, Burst(name, plugin.name, "", 0))
+            wanted = [b for n, b in known.items() if names is None or n in names]
+            chosen[plugin.name] = [self._there_again(plugin, burst) for burst in wanted]
+        found = {burst.name for bursts in chosen.values() for burst in bursts}
+        unknown = sorted(set(names or ()) - found)
+        if unknown and self.errors:  # it may be one of a plugin that could not be asked
+            raise BurstErrors(self.errors)
+        if unknown:
+            raise RequestError(f"there is no burst {', '.join(map(self._unknown, unknown))}")
+        return chosen
+
+    def _unknown(self, name: str) -> str:
+        """Return a name that no burst of ours has, and who lists it even so."""
+        listing = [p for p, names in self._ownership.strangers.items() if name in names]
+        if not listing:
+            return repr(name)
+        return (
+            f"{name!r} of this instance ({listing[0]} lists it, and it is another's: take it down "
+            "where it was brought up, or at the provider)"
+        )
+
+    def _listed(self, plugin: BurstPlugin) -> Collection[str] | None:
+        """Return which bursts of ours a plugin lists; None, and an error, if it cannot tell."""
+        listed: list[str] | None = None
+
+        def settle(answer: Answer) -> None:
+            nonlocal listed
+            error = answer.exception()
+            if error is None:
+                try:
+                    names = check_names(answer.result(), "list_bursts()")
+                    listed = sorted(self._ownership.ours(plugin, names))
+                except BurstError as wrong:
+                    self.errors.append(as_burst_error(wrong, plugin.name))
+            elif isinstance(error, Exception):
+                self.errors.append(as_burst_error(error, plugin.name))
+            else:
+                raise error
+
+        def give_up(why: str) -> None:
+            self.errors.append(PatienceError(why, plugin=plugin.name))
+
+        timeout = self.policy.timeouts.list
+
+        def run() -> Collection[str]:
+            plugin.instance_tag  # noqa: B018 - where that cannot be told, nothing is known ours
+            return plugin.list_bursts()
+
+        self._lanes.start(Call(plugin.name, "list_bursts()", timeout, run, settle, give_up))
+        self._lanes.wait(math.inf)
+        return listed
+
+    # --- what is listed although its plugin said that it is gone ---------------------------
+
+    def end_again(self, plugin: BurstPlugin, found: Burst) -> None:
+        """Take down a burst that its plugin lists, and that the ledger knows to have ended."""
+        burst = self._there_again(plugin, found)
+        if self._is_doubted(burst.name):
+            self._contradict(plugin, burst)
+        else:
+            extra = {"burst": burst.name, "plugin": plugin.name}
+            _log.warning("burst %s: %s: it is taken down", burst.name, _THERE_AGAIN, extra=extra)
+        self.end(burst)
+
+    def go_on(self, plugin: BurstPlugin, burst: Burst, *, listed: bool | None) -> None:
+        """Go on taking a burst down.
+
+        Args:
+            plugin: Whose it is.
+            burst: The burst, which is being taken down.
+            listed: Whether its plugin lists it; None where that cannot be told.
+        """
+        claimed = burst.name in self._claims
+        if not listed and (claimed or (listed is False and self._is_doubted(burst.name))):
+            self._confirm(plugin, [burst])
+            return
+        if claimed:
+            self._contradict(plugin, burst)
+        self.end(burst)
+
+    def there_again(self, plugin: str, name: str) -> None:
+        """Record of a burst that is listed that it is there, if the ledger has its end."""
+        if plugin in self._plugins:
+            self._there_again(self._plugins[plugin], Burst(name, plugin, "", 0))
+
+    def _there_again(self, plugin: BurstPlugin, found: Burst) -> Burst:
+        """Record that a burst is there, if the ledger has its end, and drain its nodes again."""
+        entry = self._records.ledger.entry(found.name)
+        if entry is None or entry.live:
+            return found
+        burst, reason = replace(entry.burst, since=found.since), _THERE_AGAIN
+        if self._records.ledger.times_deleted(found.name):
+            why = still_listed(plugin.name, found.name)
+            burst, reason = with_leftover(burst, why), str(why.args[0])
+        burst = self._records.reopen(plugin, burst, reason)
+        ranks = self._records.ranks_of([burst])[burst.name]
+        if ranks:
+            self._instance.drain(ranks, drain_reason(burst.name))
+        return burst
+
+    def _is_doubted(self, name: str) -> bool:
+        """Whether a burst was listed after its plugin had been asked to delete it, and had."""
+        entry = self._records.ledger.entry(name)
+        return entry is not None and entry.live and self._records.ledger.times_deleted(name) > 0
+
+    def _claimed(self, plugin: BurstPlugin, names: Collection[str]) -> set[str]:
+        """Note which bursts are said to be gone by a plugin that is not believed that."""
+        doubted = set(filter(self._is_doubted, names))
+        self._claims |= doubted
+        for name in doubted:  # the plugin may have noted the end of it
+            plugin.bursts[name] = self._records.known(Burst(name, plugin.name, "", 0))
+        return doubted
+
+    def _contradict(self, plugin: BurstPlugin, burst: Burst) -> None:
+        """Have a burst left for a while that is listed all the same; say so once."""
+        self._claims.discard(burst.name)
+        self._back_off(burst.name)
+        if burst.name not in self._contradicted:
+            self._contradicted.add(burst.name)
+            error = still_listed(plugin.name, burst.name)
+            self.errors.append(error)
+            self._hooks.phase_failed("unburst", plugin, error)
+
+    def _confirm(self, plugin: BurstPlugin, bursts: Sequence[Burst]) -> None:
+        """Record the end of bursts that are not listed any more."""
+        self._undrain(names_of(bursts))
+        self._end_all(plugin, bursts, _NOT_LISTED)
+
+    def _look_for_claimed(self, plugin: BurstPlugin, names: Collection[str]) -> None:
+        """See by hand whether bursts are gone of which their plugin is not believed that."""
+        claimed = self._claims.intersection(names)
+        if not claimed:
+            return
+        tells = type(plugin).list_bursts is not BurstPlugin.list_bursts
+        listed = self._listed(plugin) if tells else ()
+        if listed is None:
+            return
+        bursts = [self._records.known(Burst(name, plugin.name, "", 0)) for name in sorted(claimed)]
+        self._confirm(plugin, [burst for burst in bursts if burst.name not in listed])
+        for burst in bursts:
+            if burst.name in listed:
+                self._contradicted.discard(burst.name)  # who asked by hand is told again
+                self._contradict(plugin, burst)
+
+    # --- step by step ----------------------------------------------------------------------
+
+    def drain(self, entry: Entry, reason: str) -> None:
+        """Let no new job start on a burst's nodes: the first step of taking it down."""
+        plugin = self._records.plugin_of(entry.burst)
+        if plugin is None or entry.burst.state in LEAVING_STATES:
+            return
+        self._refusals.warn(entry.burst)
+        burst = self._records.record(
+            plugin, replace(entry.burst, state=BurstState.DRAINING), reason
+        )
+        ranks = self._records.ranks_of([burst])[burst.name]
+        self._instance.drain(ranks, drain_reason(burst.name))
+
+    def end(self, burst: Burst, reason: str = "") -> None:
+        """Have a burst deleted; it is settled when its plugin has answered."""
+        plugin = self._records.plugin_of(burst)
+        if plugin is None or burst.name in self._lanes.in_flight:
+            return
+        self._records.record(plugin, replace(burst, state=BurstState.ENDING), reason)
+        if plugin.name in self._lanes.stuck():
+            return
+        if self._records.now() >= self._retry_at.get(burst.name, -math.inf):
+            self._start(plugin, [burst], everything=False)
+
+    def _start(self, plugin: BurstPlugin, bursts: Sequence[Burst], *, everything: bool) -> None:
+        live: dict[str, Burst] = {}
+        for burst in bursts:
+            entry = self._records.ledger.entry(burst.name)
+            if entry is not None and entry.live:
+                ending = replace(plugin.bursts.get(burst.name, burst), state=BurstState.ENDING)
+                live[burst.name] = self._records.record(plugin, ending)
+        plugin.bursts.update(live)  # whatever observers, who were told of it, wrote into that
+
+        def run() -> list[str]:
+            return list(self._hooks.unburst_plugin(plugin, bursts))
+
+        self._lanes.start(
+            Call(
+                plugin.name,
+                "delete()",
+                self.policy.timeouts.delete * max(1, len(bursts)),
+                run,
+                settle=lambda answer: self._settle(plugin, bursts, answer, everything=everything),
+                give_up=lambda why: self._give_up(plugin, bursts, why),
+                bursts=names_of(bursts),
+            )
+        )
+
+    def _settle(
+        self, plugin: BurstPlugin, bursts: Sequence[Burst], answer: Answer, *, everything: bool
+    ) -> None:
+        """Take what a plugin answered: what is gone has ended, and the jobs for it are free."""
+        error = answer.exception()
+        if error is None:
+            gone = set(answer.result())
+        elif isinstance(error, FluxburstError):
+            gone = {burst.name for burst in getattr(error, "bursts", ())}
+            self._failed(plugin, bursts, error)
+        else:
+            raise error
+        spared = [burst for burst in bursts if burst.name not in gone]
+        gone -= self._claimed(plugin, gone)
+        # Before the end is recorded: after it, nobody would come back to them.
+        self._undrain(gone)
+        ended = self._end_all(plugin, [burst for burst in bursts if burst.name in gone])
+        # One that lists others' bursts was not asked to take all of its own down at once.
+        others = self._ownership.strangers.get(plugin.name)
+        emptied = everything and error is None and not spared and not others
+        if emptied:
+            self._end_stand_ins(plugin)
+        for burst in ended:
+            if burst.isolated:
+                self._give_back(plugin, burst)
+        waiting = self._giver.waiting_for(plugin, None if emptied else names_of(ended))
+        self._giver.take_back(plugin, waiting, _TAKEN_DOWN)
+
+    def _give_back(self, plugin: BurstPlugin, burst: Burst) -> None:
+        """Free the job of an isolated burst that was lost; tell where it is not started again."""
+        jobs = self._giver.waiting_for(plugin, {burst.name})
+        starts = Starts(self._records.ledger, self.policy.policy.starts)
+        for job in jobs:
+            if why := starts.why_not(job):
+                last = f" [last: {burst.error}]" if burst.error else ""
+                error = BurstError(f"job {format_f58(job)} {why}{last}", plugin=plugin.name)
+                _log.warning("%s", error)
+                self._hooks.phase_failed("run", plugin, error)
+        self._giver.take_back(plugin, jobs, burst.error or _TAKEN_DOWN)
+
+    def _end_all(
+        self, plugin: BurstPlugin, bursts: Sequence[Burst], reason: str = ""
+    ) -> list[Burst]:
+        """Record the end of bursts that are gone; return them."""
+        ended = [self._ended(plugin, burst, reason) for burst in bursts]
+        for burst in ended:
+            self._failures.pop(burst.name, None)
+            self._retry_at.pop(burst.name, None)
+            self._claims.discard(burst.name)
+            self._contradicted.discard(burst.name)
+        self.gone += ended
+        return ended
+
+    def _ended(self, plugin: BurstPlugin, burst: Burst, reason: str) -> Burst:
+        entry = self._records.ledger.entry(burst.name)
+        if entry is None:  # it was nobody's, and is gone
+            return replace(plugin.bursts.get(burst.name, burst), state=BurstState.ENDED)
+        if not entry.live:
+            return entry.burst
+        error = without_leftover(entry.burst.error)
+        state = BurstState.FAILED if error else BurstState.ENDED
+        ended = replace(entry.burst, state=state, error=error)
+        return self._records.record(plugin, ended, reason or entry.reason)
+
+    def _undrain(self, gone: Collection[str]) -> None:
+        """Take back the nodes that were drained for bursts which are gone."""
+        reasons = {drain_reason(name) for name in gone}
+        nodes = self._instance.nodes() if reasons else ()
+        ranks = [node.rank for node in nodes if node.drained and node.drain_reason in reasons]
+        if ranks:
+            self._instance.undrain(ranks)
+
+    def _end_stand_ins(self, plugin: BurstPlugin) -> None:
+        """Record the end of what a plugin was asked that does not name its bursts."""
+        ledger = self._records.ledger
+        for entry in ledger.live(plugin.name):
+            if is_stand_in(entry.burst, plugin) and entry.burst.name not in plugin.bursts:
+                ended = replace(entry.burst, state=BurstState.ENDED)
+                ledger.record(ended, self._records.now(), "the plugin took all of its down")
+
+    def _failed(self, plugin: BurstPlugin, bursts: Sequence[Burst], error: FluxburstError) -> None:
+        """Note on the bursts that may still be there what went wrong, and tell of it."""
+        of = {getattr(one, "burst", ""): one for one in _each(error)}
+        for burst in bursts:
+            self._back_off(burst.name)
+            known = plugin.bursts.get(burst.name)
+            why = of.get(burst.name)
+            if known is not None and why is not None and known.state in LIVE_STATES:
+                self._records.record(plugin, with_leftover(known, why))
+        self.errors.append(error)
+        self._hooks.phase_failed("unburst", plugin, error)
+
+    def _back_off(self, name: str) -> None:
+        """Have a burst that could not be deleted left for a while, after the second time."""
+        self._failures[name] += 1
+        doubled = min(self._failures[name] - 2, 10)
+        if doubled >= 0:
+            pause = min(RETRY_SECONDS * 2**doubled, RETRY_SECONDS_AT_MOST)
+            self._retry_at[name] = self._records.now() + pause
+
+    def _give_up(self, plugin: BurstPlugin, bursts: Sequence[Burst], why: str) -> None:
+        names = sorted(names_of(bursts))
+        errors = [PatienceError(why, plugin=plugin.name, burst=name) for name in names]
+        self._failed(plugin, bursts, BurstErrors(errors or [BurstError(why, plugin=plugin.name)]))
+
+
+def _each(error: FluxburstError) -> Sequence[FluxburstError]:
+    return error.errors if isinstance(error, BurstErrors) else [error]
+
+
+_TAKEN_DOWN = "the burst that it waited for was taken down"
+_THERE_AGAIN = "its plugin lists it, although it had ended"
+_NOT_LISTED = "its plugin does not list it any more"
+
+
+def unrecorded(ledger: Ledger, gone: Sequence[Burst]) -> LedgerError:
+    """Return what to say of what was taken down, but is not recorded as such."""
+    if not gone:
+        return LedgerError(ledger.path, ledger.unwritable)
+    names = ", ".join(burst.name for burst in gone)
+    mend = "make room, and then" if is_full(Path(ledger.path).parent) else "once it can be written"
+    return LedgerError(
+        ledger.path,
+        f"{ledger.unwritable}; gone, but not recorded as gone: {names}: {mend}, run "
+        "'fluxburst unburst --all' again, which records it",
+    )

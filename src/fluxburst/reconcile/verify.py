@@ -1,0 +1,149 @@
+"""What is left of bursts that were taken down: the proof that nothing is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from fluxburst.ledger import Entry, Ledger
+from fluxburst.plugin.base import BurstPlugin
+from fluxburst.plugin.validation import check_adopted, check_names
+from fluxburst.reconcile.ownership import Ownership
+from fluxburst.reconcile.workers import Answer, Call, Lanes
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """Something that is there, or may be.
+
+    Attributes:
+        plugin: The plugin whose it is.
+        burst: The burst's name; empty where that cannot be told.
+        why: How it is known.
+        advice: What to do.
+    """
+
+    plugin: str
+    burst: str
+    why: str
+    advice: str
+
+    def __str__(self) -> str:
+        what = f"burst {self.burst}" if self.burst else "whatever it has"
+        return f"plugin {self.plugin}: {what} may be there: {self.why}; {self.advice}"
+
+
+_IN_A_CHECKOUT = {
+    "local": ("local",),
+    "mock": ("mock",),
+    "kubernetes": ("kubernetes",),
+    "compute_engine": ("compute-engine",),
+    "gke": ("kubernetes", "compute-engine", "gke"),
+    "eks": ("kubernetes", "eks"),
+}
+"""For each plugin of fluxburst's own, what is to be installed for it."""
+
+
+def install_advice(plugin: str) -> str:
+    """Return how to get a plugin that is not installed; no index has those of fluxburst."""
+    folders = _IN_A_CHECKOUT.get(plugin.replace("-", "_"))
+    if folders is None:
+        return f"install the package that offers {plugin} from where its author has it"
+    paths = " ".join(f"./plugins/{folder}" for folder in folders)
+    return f"in a checkout of fluxburst: pip install . {paths}"
+
+
+def names_there(plugin: BurstPlugin) -> frozenset[str]:
+    """Return the names of all bursts that a plugin says are out there now, whosever they are.
+
+    Raises:
+        BurstError: if it answers with something else, or cannot tell.
+    """
+    plugin.instance_tag  # noqa: B018 - where that cannot be told, nothing is known to be ours
+    adopted, _ = check_adopted(plugin.adopt() or (), plugin.name)
+    listed = check_names(plugin.list_bursts(), "list_bursts()")
+    return frozenset(listed) | adopted.keys()
+
+
+def remaining(
+    plugins: Mapping[str, BurstPlugin],
+    ledger: Ledger,
+    ownership: Ownership,
+    lanes: Lanes,
+    timeout: float,
+    names: Collection[str] | None = None,
+) -> list[Remaining]:
+    """Return all that is there, or may be, of some bursts, or of all.
+
+    Args:
+        plugins: The loaded plugins, by name.
+        ledger: The record of bursts.
+        ownership: What tells whose the bursts are that plugins list, and keeps what is others'.
+        lanes: The threads in which plugins are asked.
+        timeout: How long each may take, in seconds.
+        names: The names of the bursts to look for; None for all.
+
+    Raises:
+        LedgerError: if the ledger cannot be read.
+    """
+    found: dict[tuple[str, str], Remaining] = {}
+
+    def note(plugin: str, burst: str, why: str, advice: str) -> None:
+        if not burst or names is None or burst in names:
+            found.setdefault((plugin, burst), Remaining(plugin, burst, why, advice))
+
+    for plugin in plugins.values():
+        _ask(plugin, ownership, lanes, timeout, note)
+    lanes.wait(math.inf)
+    for entry in ledger.live():
+        note(entry.burst.plugin, entry.burst.name, *_recorded(entry, plugins))
+    return [found[key] for key in sorted(found)]
+
+
+class _Note(Protocol):
+    """The signature of what notes something that remains."""
+
+    def __call__(self, plugin: str, burst: str, why: str, advice: str) -> None:
+        """Note it."""
+
+
+def _ask(
+    plugin: BurstPlugin, ownership: Ownership, lanes: Lanes, timeout: float, note: _Note
+) -> None:
+    def silent(why: str) -> None:
+        note(plugin.name, "", f"it cannot be asked: {why}", _LOOK)
+
+    def settle(answer: Answer) -> None:
+        error = answer.exception()
+        if error is None:
+            for name in ownership.ours(plugin, answer.result()):
+                again = f"run 'fluxburst unburst {name}' again"
+                note(plugin.name, name, "its plugin lists it", again)
+        elif isinstance(error, Exception):  # a provider's library may raise anything
+            silent(str(error) or type(error).__name__)
+        else:
+            raise error
+
+    if plugin.name in lanes.stuck():
+        silent(lanes.stuck()[plugin.name])
+    else:
+        ask = Call(
+            plugin.name, "list_bursts()", timeout, lambda: names_there(plugin), settle, silent
+        )
+        lanes.start(ask)
+
+
+_LOOK = "mend that and run this again, or look at the provider"
+
+
+def _recorded(entry: Entry, plugins: Mapping[str, BurstPlugin]) -> tuple[str, str]:
+    """Return how it is known that a burst of the ledger may be there, and what to do."""
+    burst = entry.burst
+    state = f"the ledger has it as {burst.state.value}"
+    if burst.plugin not in plugins:
+        load = f"load it (--plugin {burst.plugin}; if it is not installed: "
+        return f"{state}, and its plugin is not loaded", load + install_advice(burst.plugin) + ")"
+    why = f"{state}: {burst.error}" if burst.error else state
+    return why, f"run 'fluxburst unburst {burst.name}' again"

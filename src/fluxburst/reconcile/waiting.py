@@ -1,0 +1,83 @@
+"""The jobs that wait until they are tried again, since giving them away came to nothing."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Iterable
+
+from fluxburst.config.policy import Policy
+from fluxburst.ledger import Ledger
+from fluxburst.planning.setbacks import PREFIXES, Setback, setback_of
+from fluxburst.reconcile.burst_store import Records
+
+
+class Waiting:
+    """The setbacks of one client's jobs, as the ledger has them.
+
+    Args:
+        records: The client's records.
+        policy: Its policy.
+    """
+
+    def __init__(self, records: Records, policy: Policy) -> None:
+        self._records = records
+        self.policy = policy
+        self._known: dict[int, Setback] = {}
+        self._over: set[int] = set()
+        self._read: tuple[weakref.ref[Ledger], object] | None = None
+
+    def look(self) -> None:
+        """Read what others may have written to the ledger.
+
+        Raises:
+            LedgerError: if it cannot be read.
+        """
+        ledger = self._records.ledger
+        written = ledger.written_by_others
+        if self._read is not None and self._read[0]() is ledger and self._read[1] == written:
+            return
+        self._read = weakref.ref(ledger), written
+        self._known.clear()
+        long_ago = self._records.now() - 2 * self.policy.breakers.max_backoff
+        self.note(ledger.released_for(PREFIXES, long_ago))
+
+    def note(self, jobs: Iterable[int]) -> None:
+        """Learn from the ledger what has become of jobs that were given away, or released."""
+        for job in jobs:
+            found = setback_of(self._records.ledger.placements(job), self.policy.breakers)
+            self._known.pop(job, None)
+            self._over.discard(job)
+            if found is not None:
+                self._known[job] = found
+
+    def forget(self, jobs: Iterable[int]) -> None:
+        """Forget jobs that are pending no longer."""
+        for job in jobs:
+            self._known.pop(job, None)
+            self._over.discard(job)
+
+    def why_not(self, job: int, plugin: str) -> str:
+        """Return why a job is not offered to a plugin now, or to none (empty name); or empty."""
+        found = self._known.get(job)
+        if found is None or found.plugin != plugin or not found.holds(self._records.now()):
+            return ""
+        return str(found)
+
+    def shuns_free_nodes(self, job: int) -> bool:
+        """Whether a job is to get new nodes, since on free ones it did not start."""
+        found = self._known.get(job)
+        return found is not None and found.on_free_nodes
+
+    def over(self) -> set[int]:
+        """Return the jobs whose time has come since this was last asked."""
+        now = self._records.now()
+        over = {job for job, setback in self._known.items() if not setback.holds(now)}
+        new = over - self._over
+        self._over = over
+        return new
+
+    def next_due(self) -> float:
+        """Return when the next job is tried again, in seconds since the epoch."""
+        now = self._records.now()
+        return min((s.until for s in self._known.values() if s.until > now), default=math.inf)

@@ -1,0 +1,212 @@
+"""Calls of plugins, in a thread for each plugin, so that a slow one holds up nobody else.
+
+A plugin's calls are made one after the other, in the order in which they were started; what they
+answer is settled in the client's own thread. A thread cannot be stopped: a call that does not
+answer in time is given up, its plugin is stuck until it answers, and what it answers is settled
+then.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from fluxburst.formats.units import format_duration
+from fluxburst.plugin.base import as_burst_error
+
+Answer = concurrent.futures.Future[Any]
+
+
+@dataclass
+class Call:
+    """One call of a plugin.
+
+    Attributes:
+        plugin: The plugin's name.
+        what: What is called, for a person.
+        timeout: How long it may take, in seconds.
+        run: Makes the call, in the plugin's thread.
+        settle: Takes the answer, in the client's thread; ``late`` says that it was given up before.
+        give_up: Told once in the client's thread that no answer came in time.
+        bursts: The names of the bursts that it is about.
+    """
+
+    plugin: str
+    what: str
+    timeout: float
+    run: Callable[[], Any]
+    settle: Callable[[Answer], None]
+    give_up: Callable[[str], None]
+    bursts: frozenset[str] = frozenset()
+    answer: Answer = field(default_factory=concurrent.futures.Future)
+    began: float | None = None
+    late: bool = False
+    waited_for: bool = False
+
+    @property
+    def overdue(self) -> bool:
+        """Whether it has taken longer than it may."""
+        return self.began is not None and time.monotonic() - self.began >= self.timeout
+
+    @property
+    def silence(self) -> str:
+        """What to say while it does not answer."""
+        seconds = 0.0 if self.began is None else time.monotonic() - self.began
+        return f"{self.what} has not answered for {format_duration(round(seconds, 1))}"
+
+
+class _Lane:
+    """The thread of one plugin."""
+
+    def __init__(self, name: str, done: Callable[[], None]) -> None:
+        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._done = done
+        self._thread = threading.Thread(target=self._work, name=f"fluxburst-{name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_here(self) -> bool:
+        return self._thread is threading.current_thread()
+
+    def put(self, call: Call | None) -> None:
+        self._calls.put(call)
+
+    def join(self, seconds: float) -> None:
+        self._thread.join(seconds)
+
+    def _work(self) -> None:
+        while self._make_next_call():
+            pass
+
+    def _make_next_call(self) -> bool:
+        """Make the next call, once there is one; False at the end. Nothing of it is kept."""
+        call = self._calls.get()
+        if call is None:
+            return False
+        if call.answer.set_running_or_notify_cancel():  # not given up behind another
+            call.began = time.monotonic()
+            try:
+                call.answer.set_result(call.run())
+            except BaseException as error:  # noqa: BLE001 - raised where the answer is settled
+                call.answer.set_exception(_as_failure(error, call.plugin))
+            self._done()
+        return True
+
+
+class Lanes:
+    """The threads of all plugins.
+
+    Args:
+        wake: Called, in any thread, when a call has been answered while nobody waits for it.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._lanes: dict[str, _Lane] = {}
+        self._calls: list[Call] = []
+        self._waiting = False
+
+    def start(self, call: Call) -> None:
+        """Have a call made."""
+        if call.plugin not in self._lanes:
+            self._lanes[call.plugin] = _Lane(call.plugin, self._wake_unless_waiting)
+        self._calls.append(call)
+        self._lanes[call.plugin].put(call)
+
+    @property
+    def here(self) -> bool:
+        """Whether this is one of the threads."""
+        return any(lane.is_here for lane in list(self._lanes.values()))
+
+    @property
+    def in_flight(self) -> frozenset[str]:
+        """The bursts that calls are about which have not been settled."""
+        return frozenset(name for call in self._calls for name in call.bursts)
+
+    def busy(self, plugin: str) -> bool:
+        """Whether a call of a plugin has not been settled."""
+        return any(call.plugin == plugin for call in self._calls)
+
+    def stuck(self) -> dict[str, str]:
+        """Return the plugins of which a call was given up and has not answered, with the reason."""
+        return {call.plugin: call.silence for call in self._calls if call.late}
+
+    def wait(self, patience: float) -> None:
+        """Settle the calls that are answered within ``patience`` seconds, and give up the overdue.
+
+        Without end, all calls are waited for; otherwise each but once: a slow one must not hold up
+        pass after pass, and wakes the instance when it is answered.
+
+        Raises:
+            BaseException: what the settling raises; other calls may be unsettled then.
+        """
+        self._waiting = True
+        try:
+            self._wait(patience)
+        finally:
+            self._waiting = False
+            for call in self._calls if patience else ():
+                call.waited_for = True
+            if any(call.answer.done() for call in self._calls):  # since it was last looked
+                self._wake()
+
+    def _wait(self, patience: float) -> None:
+        until = time.monotonic() + patience
+        while True:
+            self._settle()
+            new = [c for c in self._calls if patience == math.inf or not c.waited_for]
+            waiting = [call for call in new if not call.late]
+            left = until - time.monotonic()
+            if not waiting or left <= 0:
+                return
+            due = [call.began + call.timeout for call in waiting if call.began is not None]
+            pause = min([left, *(max(0.0, when - time.monotonic()) for when in due), 1.0])
+            answers = [call.answer for call in waiting]
+            concurrent.futures.wait(answers, pause, return_when=concurrent.futures.FIRST_COMPLETED)
+
+    def close(self, patience: float = 1.0) -> None:
+        """End the threads; one whose plugin does not answer is left to itself."""
+        for lane in self._lanes.values():
+            lane.put(None)
+        for lane in self._lanes.values():
+            lane.join(patience)
+        self._lanes.clear()
+        self._calls.clear()
+
+    def _wake_unless_waiting(self) -> None:
+        if not self._waiting:
+            self._wake()
+
+    def _settle(self) -> None:
+        for call in self._answered():
+            self._calls.remove(call)
+            call.settle(call.answer)
+        late = {call.plugin: call for call in self._calls if call.late or call.overdue}
+        for call in [call for call in self._calls if call.plugin in late and not call.late]:
+            call.late = True
+            if call.answer.cancel():  # it waits behind one that does not answer
+                self._calls.remove(call)
+            call.give_up(late[call.plugin].silence)
+
+    def _answered(self) -> Iterator[Call]:
+        """Yield what has been answered, in the order in which it was started."""
+        for call in list(self._calls):
+            if call.answer.done() and call in self._calls:
+                yield call
+
+
+def _as_failure(error: BaseException, plugin: str) -> BaseException:
+    """Return what a plugin raised; what would end a thread is a failure of that plugin only."""
+    passes = isinstance(error, (Exception, KeyboardInterrupt))
+    return error if passes else as_burst_error(error, plugin)
+
+
+def names_of(bursts: Collection[Any]) -> frozenset[str]:
+    """Return the names of bursts."""
+    return frozenset(burst.name for burst in bursts)

@@ -1,0 +1,1 @@
+"""Answers that only read: status, timeline, costs, doctor."""

@@ -1,0 +1,33 @@
+"""What ``fluxburst doctor`` says of the users of an instance: whose jobs run, and as whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from fluxburst.formats.flux_configuration import NO_IMP
+from fluxburst.model.identity import OWNER, Users
+from fluxburst.plugin.base import BurstPlugin, Finding
+
+
+def findings(users: Users, plugins: Iterable[BurstPlugin]) -> Iterator[Finding]:
+    """Say whose jobs an instance runs, and which plugins run jobs of guests as its owner.
+
+    Args:
+        users: Whose jobs the instance takes and runs.
+        plugins: The loaded plugins.
+    """
+    if not users.allows_guests:
+        yield Finding("ok", "it takes its owner's jobs alone: guests are not allowed")
+        return
+    if users.runs_guests:
+        yield Finding("ok", "it takes and runs jobs of guests, too")
+    else:
+        yield Finding("warning", NO_IMP, "set imp in the table [exec]")
+    for plugin in plugins:
+        if plugin.isolated and plugin.run_as == OWNER:
+            yield Finding(
+                "warning",
+                f"guests are allowed, and {plugin.name} has run_as = 'owner': whoever may submit "
+                "a job can read and change what the owner can on the machines of its bursts",
+                "set run_as = 'submitter', unless all who may submit are trusted like the owner",
+            )

@@ -1,0 +1,1 @@
+"""Running unattended: the loop, systemd, metrics, notifications."""
