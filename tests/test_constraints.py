@@ -18,7 +18,7 @@ from fluxburst.formats.hostlist import (
     parse_hostlist,
     parse_idset,
 )
-from fluxburst.model.constraints import ALL_ALIKE, ANYTHING, Kinds, compiled, matches
+from fluxburst.model.constraints import ALL_ALIKE, ANYTHING, ConstraintBits, compiled, matches
 from fluxburst.model.node import Node
 
 unhurried = settings(deadline=None)
@@ -392,7 +392,7 @@ def test_the_kind_of_a_node_says_which_constraints_it_matches(
     several: list[Any], node: Node
 ) -> None:
     read = [compiled(constraint) for constraint in several]
-    kinds = Kinds([*read, ANYTHING])
+    kinds = ConstraintBits([*read, ANYTHING])
     kind = kinds.of(node.properties, node.hostname, node.rank)
     for constraint, source in zip(read, several, strict=True):
         wanted = kinds.wanted(constraint)
@@ -403,4 +403,4 @@ def test_the_kind_of_a_node_says_which_constraints_it_matches(
 
 def test_a_constraint_that_nodes_are_not_told_apart_by_cannot_be_asked_for() -> None:
     with pytest.raises(KeyError):
-        Kinds([compiled({"ranks": ["1"]})]).wanted(compiled({"ranks": ["2"]}))
+        ConstraintBits([compiled({"ranks": ["1"]})]).wanted(compiled({"ranks": ["2"]}))

@@ -15,7 +15,7 @@ from fluxburst.config.policy import Policy, Timeouts
 from fluxburst.errors import BurstErrors, FluxburstError, PatienceError
 from fluxburst.formats.units import Duration
 from fluxburst.model.job import Mark
-from fluxburst.reconcile.workers import Answer, Call, Lanes
+from fluxburst.reconcile.workers import Answer, Call, PluginWorkers
 from fluxburst.simulation.embedded import EmbeddedInstance
 from fluxburst.simulation.recordings import Recording
 
@@ -26,8 +26,8 @@ SHORT = Policy(timeouts=Timeouts(create=Duration(0.2), delete=Duration(0.2), lis
 
 
 @contextmanager
-def lanes() -> Iterator[Lanes]:
-    made = Lanes(lambda: None)
+def lanes() -> Iterator[PluginWorkers]:
+    made = PluginWorkers(lambda: None)
     try:
         yield made
     finally:
@@ -54,8 +54,8 @@ class Calls:
             what,
             timeout,
             noted,
-            settle=lambda _: self.settled.append(what),
-            give_up=lambda _: self.given_up.append(what),
+            on_done=lambda _: self.settled.append(what),
+            on_timeout=lambda _: self.given_up.append(what),
             bursts=frozenset({what}),
         )
 
@@ -89,7 +89,7 @@ def test_answers_are_settled_by_whoever_waits() -> None:
     where: list[threading.Thread] = []
     with lanes() as threads:
         call = Calls().make("cloud", "a")
-        call.settle = lambda _: where.append(threading.current_thread())
+        call.on_done = lambda _: where.append(threading.current_thread())
         threads.start(call)
         threads.wait(LONG)
     assert where == [threading.current_thread()]
@@ -98,7 +98,7 @@ def test_answers_are_settled_by_whoever_waits() -> None:
 def test_who_has_no_patience_takes_what_was_answered_and_leaves_the_rest() -> None:
     release, answered = threading.Event(), threading.Event()
     calls = Calls()
-    made = Lanes(answered.set)
+    made = PluginWorkers(answered.set)
     try:
         made.start(calls.make("slow", "a", lambda: release.wait(LONG)))
         made.start(calls.make("fast", "b"))
@@ -122,7 +122,7 @@ def test_what_a_call_raises_is_its_answer() -> None:
 
     with lanes() as threads:
         call = Calls().make("cloud", "a", fails)
-        call.settle = answers.append
+        call.on_done = answers.append
         threads.start(call)
         threads.wait(LONG)
     assert isinstance(answers[0].exception(), KeyboardInterrupt)

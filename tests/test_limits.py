@@ -19,7 +19,7 @@ from fluxburst.formats.units import Duration
 from fluxburst.ledger import Entry
 from fluxburst.ledger.entries import DAY, HOUR
 from fluxburst.model.plan import Outcome
-from fluxburst.packing.limits import Allowance, Owner, Spent, Sum, cost_between, start_of_day
+from fluxburst.packing.limits import Budget, Owner, Spent, Sum, cost_between, start_of_day
 from fluxburst.simulation.embedded import CANCELED, EmbeddedInstance
 from fluxburst.simulation.recordings import Recording
 
@@ -284,7 +284,7 @@ def entry(
 
 
 def room(limit: Limits, spent: Spent, lease: float = HOUR) -> float:
-    return Allowance(limit, spent, lease).room(Owner("cloud", 1000, "batch"), NODE)
+    return Budget(limit, spent, lease).room(Owner("cloud", 1000, "batch"), NODE)
 
 
 def test_a_day_is_one_of_utc() -> None:
@@ -333,7 +333,7 @@ def test_what_lives_counts_until_its_lease_ends_and_what_outlives_it_until_now(w
 def test_a_longer_lease_needs_money_for_the_longer_part_only() -> None:
     live = entry(NOON, nodes=2, lease=NOON + HOUR)
     owner = Owner("cloud", 1000, "batch")
-    allowance = Allowance(Limits(nodes=2, cost=4), Spent(NOON + HOUR / 2, [live]), HOUR)
+    allowance = Budget(Limits(nodes=2, cost=4), Spent(NOON + HOUR / 2, [live]), HOUR)
     start, end = NOON + HOUR, NOON + 2 * HOUR
     assert allowance.why_not_longer(owner, live.burst, start, end) == ""
     why = allowance.why_not_longer(owner, live.burst, start, end + MINUTE)
@@ -341,7 +341,7 @@ def test_a_longer_lease_needs_money_for_the_longer_part_only() -> None:
 
 
 def test_a_copy_is_spent_by_itself() -> None:
-    allowance = Allowance(Limits(nodes=3), Spent(NOON), HOUR)
+    allowance = Budget(Limits(nodes=3), Spent(NOON), HOUR)
     owner = Owner("cloud")
     assert allowance.room(owner, NODE) == 3
     copied = allowance.copy()

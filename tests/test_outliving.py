@@ -122,7 +122,7 @@ def test_a_job_does_not_ride_on_a_burst_that_is_coming_and_ends_before_it() -> N
         world.watch(9 * MINUTE)
         short, long = world.submit(2 * HOUR, cores=2), world.submit(170 * MINUTE, cores=2)
         plan = world.plan()
-        assert set(plan.riding) == {short}
+        assert set(plan.shares_burst) == {short}
         assert [burst.jobs for burst in plan.bursts] == [(long,)]
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from fluxburst.formats.units import ByteSize
-from fluxburst.model.constraints import ALL_ALIKE, ANYTHING, Constraint, Kinds, compiled
+from fluxburst.model.constraints import ALL_ALIKE, ANYTHING, Constraint, ConstraintBits, compiled
 from fluxburst.model.jobspec import Chunk
 from fluxburst.model.node import Node, NodeType
 from fluxburst.packing.fitting import NO_MATCH, could_fit, fits_now, why_unfit
@@ -32,7 +32,7 @@ CONSTRAINTS = [
         {"not": [{"ranks": ["0"]}]},
     )
 ]
-KINDS = Kinds(CONSTRAINTS)
+KINDS = ConstraintBits(CONSTRAINTS)
 A = KINDS.wanted(CONSTRAINTS[0])
 
 
@@ -66,7 +66,7 @@ class World:
     jobs: tuple[Demand, ...]
     in_use: dict[str, int] = field(default_factory=dict)
 
-    def packer(self, kinds: Kinds = KINDS) -> Packer:
+    def packer(self, kinds: ConstraintBits = KINDS) -> Packer:
         return Packer(self.types, pool_of(self.nodes, kinds), self.in_use, kinds)
 
 
@@ -300,7 +300,7 @@ def test_what_fits_nowhere_does_not_make_a_large_node_look_cheap() -> None:
         NodeType("large", cores=3, price=2.5, properties=("p",)),
     )
     constraint = compiled({"properties": ["p"]})
-    kinds = Kinds([constraint])
+    kinds = ConstraintBits([constraint])
     first = Demand(0, (Chunk(1, 1),), wanted=kinds.wanted(constraint))
     giant = Demand(1, (Chunk(1, 1000),), turn=1)
     packer = Packer(types, Pool(), {}, kinds)

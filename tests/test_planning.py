@@ -528,7 +528,7 @@ def test_a_job_rides_on_a_burst_that_is_coming_if_what_is_free_does_not_match() 
     client.hooks.register(Answers(schedule=True), "fluxburst-third")
     plan = client.plan()
     assert plan.assignments == {"cloud": (1, 2, 3)}
-    assert plan.riding == {1: "cloud-1"}
+    assert plan.shares_burst == {1: "cloud-1"}
     assert [burst.jobs for burst in plan.bursts] == [(3,)]
 
 

@@ -39,12 +39,12 @@ from fluxburst.model.job import Job, JobState, queue_order
 from fluxburst.model.node import Node
 from fluxburst.model.plan import Plan, still_valid
 from fluxburst.model.scheduler import Scheduler
-from fluxburst.planning.planner import Planner, Residual
+from fluxburst.planning.planner import FreeCapacity, Planner
 from fluxburst.plugin import orderings, selectors
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
-from fluxburst.reconcile.controller import Engine
+from fluxburst.reconcile.controller import Controller
 from fluxburst.reconcile.verify import Remaining, remaining
-from fluxburst.reconcile.workers import Lanes
+from fluxburst.reconcile.workers import PluginWorkers
 from fluxburst.simulation import recordings
 from fluxburst.simulation.embedded import EmbeddedInstance
 
@@ -129,7 +129,7 @@ class FluxBurst:
         self._plugins = LoadedPlugins(lambda: hooks.in_hook)
         in_memory = isinstance(self.instance, EmbeddedInstance)
         self._place = LedgerPlace(self.instance, state_dir, in_memory=in_memory)
-        self._engine = Engine(
+        self._controller = Controller(
             self.hooks,
             self.plugins,
             self.instance,
@@ -137,9 +137,9 @@ class FluxBurst:
             self.config.policy,
             self._plan_again,
         )
-        lanes = self._engine.lanes
-        self._turn = Turn(lambda: hooks.in_hook, lambda: lanes.here)
-        self._closing = weakref.finalize(self, _close, lanes, self._place)
+        workers = self._controller.workers
+        self._turn = Turn(lambda: hooks.in_hook, lambda: workers.here)
+        self._closing = weakref.finalize(self, _close, workers, self._place)
         self.hooks.configure(self)
         self.hooks.discover()
         self._configure(self.config)
@@ -161,7 +161,7 @@ class FluxBurst:
     @not_from_within
     def close(self) -> None:
         """Let others hold the instance, close the ledger, and end the threads."""
-        _close(self._engine.lanes, self._place)
+        _close(self._controller.workers, self._place)
 
     # --- plugins, selector, ordering -------------------------------------------------------
 
@@ -276,7 +276,7 @@ class FluxBurst:
     @property
     def policy(self) -> Policy:
         """Lifetimes, timeouts, retries and limits, as they are now."""
-        return self._engine.policy
+        return self._controller.policy
 
     def holder(self) -> str:
         """Return who holds the instance, for a person; empty for nobody. Changes nothing.
@@ -317,7 +317,7 @@ class FluxBurst:
         self,
         make: Callable[[Planner], T],
         *,
-        residual: Residual | None = None,
+        residual: FreeCapacity | None = None,
         closed: Mapping[tuple[str, str], str] | None = None,
     ) -> T:
         """Have a planner decide, with the nodes as they are at its start."""
@@ -328,7 +328,7 @@ class FluxBurst:
                     self.hooks,
                     self.plugins,
                     self._seen_nodes,
-                    self._engine.bounds(closed or {}),
+                    self._controller.bounds(closed or {}),
                     residual,
                     self._scheduler(),
                 )
@@ -339,18 +339,20 @@ class FluxBurst:
     def _scheduler(self) -> Scheduler:
         """Return by which rules jobs start here, and whether they are to share nodes."""
         scheduler = self.instance.scheduler()
-        shared = self._engine.policy.placement.share_nodes
+        shared = self._controller.policy.placement.share_nodes
         return scheduler if shared else replace(scheduler, whole_nodes=True)
 
     def _plan_again(self, jobs: Sequence[Job], closed: Mapping[tuple[str, str], str]) -> Plan:
         """Plan jobs that were refused elsewhere; what they may share with others is not known."""
-        return self._planned(lambda planner: planner.plan(jobs), residual=Residual(), closed=closed)
+        return self._planned(
+            lambda planner: planner.plan(jobs), residual=FreeCapacity(), closed=closed
+        )
 
     def _pending(self) -> list[Job]:
         """Return the pending jobs as they are now, with the bursts known that the ledger has."""
-        self._engine.records.look()
-        self._engine.read_queue()
-        return sorted(self._engine.backlog.jobs.values(), key=queue_order)
+        self._controller.store.load()
+        self._controller.read_queue()
+        return sorted(self._controller.backlog.jobs.values(), key=queue_order)
 
     @takes_turn
     def adopt_bursts(self) -> None:
@@ -359,9 +361,9 @@ class FluxBurst:
         Raises:
             BurstErrors: for the plugins that could not be asked; those of the others are known.
         """
-        self._engine.records.look()
-        self._engine.read_queue()
-        _raise(self._engine.adopt())
+        self._controller.store.load()
+        self._controller.read_queue()
+        _raise(self._controller.adopt())
 
     # --- acting ----------------------------------------------------------------------------
 
@@ -381,7 +383,7 @@ class FluxBurst:
             self._configure(config)
             for name in dict.fromkeys([*loaded, *self.config.plugins]):
                 self.load(name)
-            self._engine.agenda.start_over()
+            self._controller.scan.start_over()
         except FluxburstError:
             self._configure(before)
             for name in list(self.plugins):
@@ -393,7 +395,7 @@ class FluxBurst:
 
     def _configure(self, config: Config) -> None:
         self.config = config = config.spelled(self.hooks.offers)
-        self._engine.policy = config.policy
+        self._controller.policy = config.policy
         self.reset_selector()
         self.hooks.unregister(self._ordering)
         self._ordering = None
@@ -407,12 +409,12 @@ class FluxBurst:
 
     def queue_counts(self) -> tuple[int, int, int]:
         """Return how many jobs the passes know to be pending, given away, and without a place."""
-        backlog = self._engine.backlog
-        return len(backlog.jobs), len(backlog.marks), self._engine.agenda.waiting
+        backlog = self._controller.backlog
+        return len(backlog.jobs), len(backlog.marks), self._controller.scan.waiting
 
     def next_due(self) -> float:
         """Return when a lease or an idle timer is due at the earliest; seconds since the epoch."""
-        return self._engine.next_due()
+        return self._controller.next_due()
 
     @takes_turn
     def hold(self, *, without_ledger: bool = False) -> None:
@@ -426,7 +428,7 @@ class FluxBurst:
             HeldError: if another client holds it, saying which.
             LedgerError: if the ledger cannot be written.
         """
-        self._engine.records.hold(starts_without=without_ledger)
+        self._controller.store.hold(starts_without=without_ledger)
 
     @takes_turn
     def reconcile(self) -> None:
@@ -443,9 +445,9 @@ class FluxBurst:
             LedgerError: if the ledger cannot be written; nothing was brought up.
             BurstErrors: for all that failed; the rest was done.
         """
-        self._engine.records.hold()
-        self._engine.read_queue()
-        _raise(self._engine.reconcile())
+        self._controller.store.hold()
+        self._controller.read_queue()
+        _raise(self._controller.reconcile())
 
     @takes_turn
     def apply(self, plan: Plan) -> list[Burst]:
@@ -466,10 +468,10 @@ class FluxBurst:
         """
         for name in plan.assignments:
             self._loaded(name)
-        self._engine.records.hold()
-        self._engine.read_queue()
-        self._engine.forget_ended()
-        return self._engine.apply(still_valid(plan, self._engine.backlog.jobs))
+        self._controller.store.hold()
+        self._controller.read_queue()
+        self._controller.forget_ended()
+        return self._controller.apply(still_valid(plan, self._controller.backlog.jobs))
 
     @takes_turn
     def run_burst(
@@ -491,15 +493,15 @@ class FluxBurst:
             LedgerError: if the ledger cannot be written; nothing more was brought up.
             BurstErrors: for all that failed; the rest was done.
         """
-        self._engine.records.hold()
-        self._engine.read_queue()
-        errors = self._engine.reconcile()
+        self._controller.store.hold()
+        self._controller.read_queue()
+        errors = self._controller.reconcile()
         plan = self._plan()
         try:
             if request_burst:
-                self._engine.request(list(self.plugins.values()), nodes, tasks)
+                self._controller.request(list(self.plugins.values()), nodes, tasks)
             else:
-                self._engine.apply(plan)
+                self._controller.apply(plan)
         except BurstErrors as failures:
             if not errors:
                 raise
@@ -525,38 +527,40 @@ class FluxBurst:
             LedgerError: if the ledger cannot be written; nothing more was brought up.
             BurstErrors: for all that failed; the rest was done.
         """
-        engine, agenda = self._engine, self._engine.agenda
-        self._engine.records.hold()
-        engine.read_queue()
-        engine.forget_gone()
-        errors = engine.reconcile(patience) if everything else engine.keep(patience)
-        engine.require_ledger(errors)
-        engine.forget_promises()
+        controller, scan = self._controller, self._controller.scan
+        self._controller.store.hold()
+        controller.read_queue()
+        controller.forget_gone()
+        errors = controller.reconcile(patience) if everything else controller.keep(patience)
+        controller.require_ledger(errors)
+        controller.forget_promises()
         if everything:
-            engine.forget_history()
+            controller.forget_history()
         started = time.monotonic()
-        all_jobs = agenda.is_due(started)
+        all_jobs = scan.is_due(started)
         jobs = (
-            agenda.all() if all_jobs else agenda.some(engine.capacity(), engine.policy.watch.depth)
+            scan.full()
+            if all_jobs
+            else scan.changed(controller.capacity(), controller.policy.watch.depth)
         )
-        residual = None if all_jobs else agenda.residual
+        residual = None if all_jobs else scan.residual
 
         def make(planner: Planner) -> Plan:
-            plan = planner.plan(jobs, engine.backlog.jobs.values())
-            agenda.residual = planner.residual
+            plan = planner.plan(jobs, controller.backlog.jobs.values())
+            scan.residual = planner.residual
             return plan
 
         try:
             plan = self._planned(make, residual=residual)
             if all_jobs:
                 seconds = time.monotonic() - started
-                agenda.looked_at_all(started, seconds, engine.policy.watch.poll)
-            engine.apply(plan, patience)
+                scan.looked_at_all(started, seconds, controller.policy.watch.poll)
+            controller.apply(plan, patience)
         except BurstErrors as failures:
-            agenda.residual = None  # what was promised did not all come
+            scan.residual = None  # what was promised did not all come
             raise BurstErrors([*errors, failures], failures.bursts) from failures
         except FluxburstError:
-            agenda.start_over()  # what was decided on these jobs was not done, or not all of it
+            scan.start_over()  # what was decided on these jobs was not done, or not all of it
             raise
         _raise(errors)
         return plan
@@ -570,14 +574,14 @@ class FluxBurst:
             BurstErrors: if it fails.
         """
         plugin = self._loaded(name)
-        self._engine.records.hold()
-        return self._engine.request([plugin], nodes, tasks)
+        self._controller.store.hold()
+        return self._controller.request([plugin], nodes, tasks)
 
     @takes_turn
     def request_bursts(self, nodes: int | None, tasks: int | None) -> list[Burst]:
         """Have each loaded plugin bring up capacity by hand. Otherwise as :meth:`request_burst`."""
-        self._engine.records.hold()
-        return self._engine.request(list(self.plugins.values()), nodes, tasks)
+        self._controller.store.hold()
+        return self._controller.request(list(self.plugins.values()), nodes, tasks)
 
     @takes_turn
     def run_unburst(self, names: Collection[str] | None = None) -> list[str]:
@@ -591,9 +595,9 @@ class FluxBurst:
             BurstErrors: for all that could not be taken down, the rest was; and for the ledger, if
                 it does not have all that was.
         """
-        self._engine.records.hold(starts_without=True, without_lock=True)
-        self._engine.read_queue()
-        return self._engine.take_down([names] if isinstance(names, str) else names)
+        self._controller.store.hold(starts_without=True, without_lock=True)
+        self._controller.read_queue()
+        return self._controller.take_down([names] if isinstance(names, str) else names)
 
     @takes_turn
     def remaining(self, names: Collection[str] | None = None) -> list[Remaining]:
@@ -612,10 +616,12 @@ class FluxBurst:
             LedgerError: if the ledger cannot be read.
         """
         timeout = self.policy.timeouts.list
-        engine = self._engine
-        left = remaining(self.plugins, self.ledger, engine.ownership, engine.lanes, timeout, names)
+        controller = self._controller
+        left = remaining(
+            self.plugins, self.ledger, controller.ownership, controller.workers, timeout, names
+        )
         for item in left if self._place.held else ():
-            engine.there_again(item.plugin, item.burst)
+            controller.there_again(item.plugin, item.burst)
         return left
 
     def strangers(self) -> dict[str, list[str]]:
@@ -623,7 +629,7 @@ class FluxBurst:
 
         By plugin, with the names. It is left alone, whatever is taken down.
         """
-        found = self._engine.ownership.strangers
+        found = self._controller.ownership.strangers
         return {plugin: sorted(names) for plugin, names in found.items() if names}
 
     @takes_turn
@@ -633,9 +639,9 @@ class FluxBurst:
         A burst is ready when all its nodes are up in the instance. A plugin that does not name
         the hosts of its bursts says itself when they are ready.
         """
-        self._engine.records.hold()
-        self._engine.read_queue()
-        return self._engine.refresh()
+        self._controller.store.hold()
+        self._controller.read_queue()
+        return self._controller.refresh()
 
     @not_from_within
     def wait_for_jobs(
@@ -704,9 +710,9 @@ class FluxBurst:
         return self.plugins[name]
 
 
-def _close(lanes: Lanes, place: LedgerPlace) -> None:
+def _close(workers: PluginWorkers, place: LedgerPlace) -> None:
     """Close what a client has; neither of these knows the client, which would never be let go."""
-    lanes.close()
+    workers.close()
     place.close()
 
 

@@ -442,7 +442,7 @@ class Bursting(RuleBasedStateMachine):
         for books in self.books.values():
             books.unwatched = True
         self.gate.set()
-        lanes = self.client._engine.lanes
+        lanes = self.client._controller.workers
         while not all(call.answer.done() for call in list(lanes._calls)):
             time.sleep(0.0005)
         for books in self.books.values():

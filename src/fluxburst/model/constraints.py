@@ -264,7 +264,7 @@ _CONDITIONALS: Mapping[str, Callable[[Sequence[Test]], Test]] = {
 # --- many nodes and many constraints -------------------------------------------------------
 
 
-class Kinds:
+class ConstraintBits:
     """Which of the constraints of a plan a node matches, as the bits of a number: its kind.
 
     The bits above those say how long it lives. Nodes of one kind are alike to every job of the
@@ -281,7 +281,7 @@ class Kinds:
         self.ends = ends
         self._types: Mapping[str, float] = {}
 
-    def for_types(self, types: Mapping[str, float]) -> Kinds:
+    def for_types(self, types: Mapping[str, float]) -> ConstraintBits:
         """Return the same kinds, where node types of these names end then."""
         other = copy.copy(self)
         other._types = types
@@ -336,5 +336,5 @@ class Kinds:
         return kind
 
 
-ALL_ALIKE = Kinds()
+ALL_ALIKE = ConstraintBits()
 """Where no job has constraints, and nodes live for ever, all of them are of one kind."""

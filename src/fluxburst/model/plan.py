@@ -63,7 +63,7 @@ class Plan:
         assignments: For each loaded plugin, the jobs it takes.
         jobs: The selected jobs, by id.
         errors: What failed that is not of one job: plugins that could not be asked.
-        riding: For each job that fits on nodes of a burst that is coming, that burst's name.
+        shares_burst: For each job that fits on nodes of a burst that is coming, that burst's name.
     """
 
     decisions: tuple[Decision, ...]
@@ -71,7 +71,7 @@ class Plan:
     assignments: Mapping[str, tuple[int, ...]]
     jobs: Mapping[int, Job] = field(compare=False, repr=False)
     errors: tuple[FluxburstError, ...] = field(default=(), compare=False)
-    riding: Mapping[int, str] = field(default_factory=dict)
+    shares_burst: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def selected(self) -> tuple[int, ...]:

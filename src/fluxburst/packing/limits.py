@@ -92,7 +92,7 @@ def start_of_day(now: float) -> float:
 
 
 @dataclass
-class Ceiling:
+class BudgetLine:
     """One limit of one scope, and what is left of it.
 
     Attributes:
@@ -139,7 +139,7 @@ class Ceiling:
         )
 
 
-class Allowance:
+class Budget:
     """What may still be opened, by everyone together.
 
     Args:
@@ -153,10 +153,10 @@ class Allowance:
         self._spent = spent
         self._lease = lease
         self._unlimited = not limits.is_set
-        self._ceilings: dict[Scope, list[Ceiling]] = {}
+        self._ceilings: dict[Scope, list[BudgetLine]] = {}
         self._opened: set[tuple[Owner, str]] = set()
 
-    def copy(self) -> Allowance:
+    def copy(self) -> Budget:
         """Return an allowance that can be changed without changing this one."""
         other = copy.copy(self)
         other._ceilings = {
@@ -166,7 +166,7 @@ class Allowance:
         other._opened = set(self._opened)
         return other
 
-    def restore(self, other: Allowance) -> None:
+    def restore(self, other: Budget) -> None:
         """Become what the other is, which is not to be used any more."""
         self._ceilings, self._opened = other._ceilings, other._opened
 
@@ -215,7 +215,7 @@ class Allowance:
                 return str(ceiling)
         return ""
 
-    def ceilings(self) -> Iterator[Ceiling]:
+    def ceilings(self) -> Iterator[BudgetLine]:
         """Yield what is left for the instance, and for all that have a limit of their own."""
         names = [Scope("instance")]
         names += [Scope("plugin", name) for name in self._limits.plugins]
@@ -232,7 +232,7 @@ class Allowance:
         }
         return self._limits if scope.kind == "instance" else tables[scope.kind][scope.name]
 
-    def _over(self, owner: Owner) -> Iterator[Ceiling]:
+    def _over(self, owner: Owner) -> Iterator[BudgetLine]:
         """Yield all limits that an owner is under."""
         yield from self._of(Scope("instance"), self._limits)
         yield from self._of(Scope("plugin", owner.plugin), self._limits.plugins.get(owner.plugin))
@@ -242,12 +242,12 @@ class Allowance:
         if owner.queue:
             yield from self._of(Scope("queue", owner.queue), self._limits.of_queue(owner.queue))
 
-    def _of(self, scope: Scope, limit: Limit | None) -> list[Ceiling]:
+    def _of(self, scope: Scope, limit: Limit | None) -> list[BudgetLine]:
         if limit is None:
             return []
         if scope not in self._ceilings:
             self._ceilings[scope] = [
-                Ceiling(
+                BudgetLine(
                     scope,
                     what,
                     value,

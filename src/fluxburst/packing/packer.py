@@ -13,13 +13,21 @@ from typing import Any, NamedTuple
 
 from fluxburst.config.policy import Limits
 from fluxburst.formats.units import counted, format_bytes
-from fluxburst.model.constraints import ALL_ALIKE, Kinds
+from fluxburst.model.constraints import ALL_ALIKE, ConstraintBits
 from fluxburst.model.jobspec import Chunk
 from fluxburst.model.node import NodeType
 from fluxburst.packing.fitting import NO_MATCH, why_missing
 from fluxburst.packing.fitting import could_fit as could_fit  # plugins of 0.1 import it from here
-from fluxburst.packing.limits import Allowance, Owner, Spent
-from fluxburst.packing.pool import Held, Pool, Taking, commit, place, take, units_that_fit
+from fluxburst.packing.limits import Budget, Owner, Spent
+from fluxburst.packing.pool import (
+    PendingRelease,
+    PlacementStep,
+    Pool,
+    commit,
+    place,
+    take,
+    units_that_fit,
+)
 from fluxburst.packing.supply import Candidates, Opened, Supply
 
 
@@ -70,7 +78,7 @@ class _State(NamedTuple):
 
     existing: Pool
     supplies: list[Supply]
-    allowance: Allowance
+    allowance: Budget
 
 
 class Packer:
@@ -94,14 +102,14 @@ class Packer:
         node_types: Sequence[NodeType],
         existing: Pool,
         in_use: Mapping[str, int],
-        kinds: Kinds = ALL_ALIKE,
-        allowance: Allowance | None = None,
+        kinds: ConstraintBits = ALL_ALIKE,
+        allowance: Budget | None = None,
         owner: Owner = NOBODY,
         candidates: Mapping[str, Candidates] | None = None,
     ) -> None:
         self.existing = existing
         self.in_use = in_use
-        self._allowance = Allowance(Limits(), Spent(0.0), 0.0) if allowance is None else allowance
+        self._allowance = Budget(Limits(), Spent(0.0), 0.0) if allowance is None else allowance
         self._owner = owner
         known = candidates or {}
         self.supplies = [
@@ -153,7 +161,7 @@ class Packer:
         chunk: Chunk,
         units: int,
         wanted: int,
-        held: Held | None = None,
+        held: PendingRelease | None = None,
     ) -> None:
         """Open ``count`` more nodes of a type, and place units there."""
         opened = self.open_more(supply, count, wanted)
@@ -350,7 +358,7 @@ class Packer:
         self, chunks: tuple[Chunk, ...], wanted: int, supplies: Sequence[Supply]
     ) -> tuple[str, str]:
         """Place the parts of one job, each on nodes that no other part of it is on."""
-        held: Held = []
+        held: PendingRelease = []
         chosen = ""
         for chunk in chunks:
             node_type, why = self._place_chunk(chunk, wanted, supplies, held)
@@ -362,13 +370,17 @@ class Packer:
         return chosen, ""
 
     def _place_chunk(
-        self, chunk: Chunk, wanted: int, supplies: Sequence[Supply], held: Held | None = None
+        self,
+        chunk: Chunk,
+        wanted: int,
+        supplies: Sequence[Supply],
+        held: PendingRelease | None = None,
     ) -> tuple[str, str]:
         steps, rest = place(chunk, chunk.count, self.existing, wanted)
         if not rest:
             commit(chunk, steps, self.existing, held)
             return "", ""
-        best: tuple[tuple[float, float], Supply, list[Taking], int] | None = None
+        best: tuple[tuple[float, float], Supply, list[PlacementStep], int] | None = None
         for supply in supplies:
             if not supply.fits(chunk, wanted):
                 continue

@@ -11,17 +11,17 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from fluxburst.model.constraints import ALL_ALIKE, Kinds
+from fluxburst.model.constraints import ALL_ALIKE, ConstraintBits
 from fluxburst.model.jobspec import Chunk
 from fluxburst.model.node import Node, NodeType
 
 
-class Room(NamedTuple):
+class FreeResources(NamedTuple):
     """What is left on a node. Sorts from the tightest to the widest.
 
     ``untouched`` is 1 while no job is on the node: only then can it be taken exclusively.
     ``kind`` says which constraints the node matches (see
-    :class:`~fluxburst.model.constraints.Kinds`).
+    :class:`~fluxburst.model.constraints.ConstraintBits`).
     ``others`` is what it has beside cores, GPUs and memory, sorted by type.
     """
 
@@ -44,8 +44,8 @@ class Pool:
     """Nodes with room, counted by what they have left."""
 
     def __init__(self) -> None:
-        self._counts: dict[int, dict[Room, int]] = {}
-        self._order: dict[int, list[Room]] = {}
+        self._counts: dict[int, dict[FreeResources, int]] = {}
+        self._order: dict[int, list[FreeResources]] = {}
         self._gpus: list[int] = []
 
     def copy(self) -> Pool:
@@ -60,7 +60,7 @@ class Pool:
         """Become what ``other`` is; ``other`` must not be used afterwards."""
         self._counts, self._order, self._gpus = other._counts, other._order, other._gpus
 
-    def add(self, gpus: int, room: Room, count: int) -> None:
+    def add(self, gpus: int, room: FreeResources, count: int) -> None:
         """Put ``count`` nodes in (or take them out, where it is negative)."""
         if gpus not in self._counts:
             self._counts[gpus], self._order[gpus] = {}, []
@@ -82,21 +82,26 @@ class Pool:
                 self.add(gpus, room, count)
 
     def add_node(
-        self, node: Node, kinds: Kinds = ALL_ALIKE, others: tuple[tuple[str, int], ...] = ()
+        self,
+        node: Node,
+        kinds: ConstraintBits = ALL_ALIKE,
+        others: tuple[tuple[str, int], ...] = (),
     ) -> None:
         """Put in what a node of the instance has left; ``others`` are not told by the instance."""
         memory = math.inf if node.free_memory is None else node.free_memory
         if node.usable and (node.free_cores or node.free_gpus):
             kind = kinds.of(node.properties, node.hostname, node.rank)
             # What jobs have of other types is not told either: once it is in use, all of them.
-            room = Room(node.free_cores, memory, int(node.idle), kind, others if node.idle else ())
+            room = FreeResources(
+                node.free_cores, memory, int(node.idle), kind, others if node.idle else ()
+            )
             self.add(node.free_gpus, room, 1)
 
     def add_type(
         self,
         node_type: NodeType,
         count: int,
-        kinds: Kinds = ALL_ALIKE,
+        kinds: ConstraintBits = ALL_ALIKE,
         hostname: str = "",
         rank: int | None = None,
     ) -> None:
@@ -104,13 +109,13 @@ class Pool:
         if count:
             self.add(node_type.gpus, whole(node_type, kinds, hostname, rank), count)
 
-    def fitting(self, chunk: Chunk, wanted: int = 0) -> Iterator[tuple[int, Room, int]]:
+    def fitting(self, chunk: Chunk, wanted: int = 0) -> Iterator[tuple[int, FreeResources, int]]:
         """Yield (GPUs, room, nodes) of what has room for one ``chunk``, fewest GPUs first.
 
         Only nodes whose kind has the bit ``wanted`` count. The pool may only be changed once the
         caller has stopped asking for more.
         """
-        start = Room(chunk.cores, chunk.memory, 0)
+        start = FreeResources(chunk.cores, chunk.memory, 0)
         details = chunk.details
         untouched = chunk.exclusive or details.alone
         for gpus in self._gpus[bisect_left(self._gpus, chunk.gpus) :]:
@@ -123,15 +128,20 @@ class Pool:
 
 
 def whole(
-    node_type: NodeType, kinds: Kinds = ALL_ALIKE, hostname: str = "", rank: int | None = None
-) -> Room:
+    node_type: NodeType,
+    kinds: ConstraintBits = ALL_ALIKE,
+    hostname: str = "",
+    rank: int | None = None,
+) -> FreeResources:
     """Return the room of an empty node of this type."""
     memory = math.inf if node_type.memory is None else node_type.memory
     others = tuple(sorted(node_type.resources.items()))
-    return Room(node_type.cores, memory, 1, kinds.of_type(node_type, hostname, rank), others)
+    return FreeResources(
+        node_type.cores, memory, 1, kinds.of_type(node_type, hostname, rank), others
+    )
 
 
-def pool_of(nodes: Iterable[Node], kinds: Kinds = ALL_ALIKE) -> Pool:
+def pool_of(nodes: Iterable[Node], kinds: ConstraintBits = ALL_ALIKE) -> Pool:
     """Return what the nodes of an instance have left."""
     pool = Pool()
     for node in nodes:
@@ -139,16 +149,16 @@ def pool_of(nodes: Iterable[Node], kinds: Kinds = ALL_ALIKE) -> Pool:
     return pool
 
 
-class Taking(NamedTuple):
+class PlacementStep(NamedTuple):
     """A step of a placement: so many ``nodes`` with this room each get ``units`` of a chunk."""
 
     gpus: int
-    room: Room
+    room: FreeResources
     nodes: int
     units: int
 
 
-def units_that_fit(chunk: Chunk, gpus: int, room: Room) -> int:
+def units_that_fit(chunk: Chunk, gpus: int, room: FreeResources) -> int:
     """Return how many units of a chunk, of which one has room, have room on such a node."""
     if chunk.node or chunk.exclusive or chunk.count == 1:
         return 1
@@ -167,19 +177,21 @@ def units_that_fit(chunk: Chunk, gpus: int, room: Room) -> int:
     return int(min(limits, default=chunk.count))
 
 
-def take(chunk: Chunk, units: int, gpus: int, room: Room, nodes: int) -> tuple[list[Taking], int]:
+def take(
+    chunk: Chunk, units: int, gpus: int, room: FreeResources, nodes: int
+) -> tuple[list[PlacementStep], int]:
     """Place up to ``units`` on ``nodes`` alike; return the steps and the units left over."""
     each = units_that_fit(chunk, gpus, room)
     full = min(nodes, units // each)
-    steps = [Taking(gpus, room, full, each)] if full else []
+    steps = [PlacementStep(gpus, room, full, each)] if full else []
     units -= full * each
     if units and full < nodes:
-        steps.append(Taking(gpus, room, 1, units))
+        steps.append(PlacementStep(gpus, room, 1, units))
         units = 0
     return steps, units
 
 
-def _left(chunk: Chunk, taking: Taking) -> tuple[int, Room] | None:
+def _left(chunk: Chunk, taking: PlacementStep) -> tuple[int, FreeResources] | None:
     """Return what a node has left after a step, or None where that is nothing."""
     if chunk.exclusive or chunk.details.alone:
         return None
@@ -190,12 +202,14 @@ def _left(chunk: Chunk, taking: Taking) -> tuple[int, Room] | None:
     if chunk.details.others:
         used = dict(chunk.details.others)
         others = tuple((kind, n - used.get(kind, 0) * taking.units) for kind, n in others)
-    return (gpus, Room(cores, memory, 0, taking.room.kind, others)) if cores or gpus else None
+    return (
+        (gpus, FreeResources(cores, memory, 0, taking.room.kind, others)) if cores or gpus else None
+    )
 
 
-def place(chunk: Chunk, units: int, pool: Pool, wanted: int) -> tuple[list[Taking], int]:
+def place(chunk: Chunk, units: int, pool: Pool, wanted: int) -> tuple[list[PlacementStep], int]:
     """Place up to ``units`` where it is tightest; return the steps and the units left over."""
-    steps: list[Taking] = []
+    steps: list[PlacementStep] = []
     for gpus, room, nodes in pool.fitting(chunk, wanted):
         taken, units = take(chunk, units, gpus, room, nodes)
         steps += taken
@@ -204,11 +218,13 @@ def place(chunk: Chunk, units: int, pool: Pool, wanted: int) -> tuple[list[Takin
     return steps, units
 
 
-Held = list[tuple["Pool", int, Room, int]]
+PendingRelease = list[tuple["Pool", int, FreeResources, int]]
 """What nodes have left, kept out of their pools while other parts of the same job are placed."""
 
 
-def commit(chunk: Chunk, steps: Iterable[Taking], pool: Pool, held: Held | None = None) -> None:
+def commit(
+    chunk: Chunk, steps: Iterable[PlacementStep], pool: Pool, held: PendingRelease | None = None
+) -> None:
     """Take the steps of a placement from a pool; what is left goes back, or to ``held``."""
     for taking in steps:
         pool.add(taking.gpus, taking.room, -taking.nodes)

@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fluxburst.model.constraints import ALL_ALIKE, Kinds
+from fluxburst.model.constraints import ALL_ALIKE, ConstraintBits
 from fluxburst.model.jobspec import Chunk
 from fluxburst.model.node import Node, NodeType
 from fluxburst.packing.fitting import has_room
-from fluxburst.packing.pool import Pool, Room, units_that_fit, whole
+from fluxburst.packing.pool import FreeResources, Pool, units_that_fit, whole
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Candidates:
 class Opened(NamedTuple):
     """New nodes that are alike: what each has, and how many they are."""
 
-    room: Room
+    room: FreeResources
     nodes: int
 
 
@@ -52,7 +52,7 @@ class Supply:
         self,
         node_type: NodeType,
         available: float,
-        kinds: Kinds = ALL_ALIKE,
+        kinds: ConstraintBits = ALL_ALIKE,
         candidates: Candidates | None = None,
     ) -> None:
         self.node_type = node_type
@@ -75,7 +75,7 @@ class Supply:
                 room = room._replace(kind=both)
         self.room = room
 
-    def _group(self, candidates: Candidates, kinds: Kinds) -> None:
+    def _group(self, candidates: Candidates, kinds: ConstraintBits) -> None:
         for node in candidates.nodes:
             kind = kinds.of_type(self.node_type, node.hostname, node.rank)
             self._hosts.setdefault(kind, []).append(node.hostname)

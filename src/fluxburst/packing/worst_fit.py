@@ -98,7 +98,8 @@ class WorstFit:
             nodes: How many.
             cores: Free cores of each.
             gpus: Free GPUs of each.
-            kind: Which constraints they match (:class:`~fluxburst.model.constraints.Kinds`).
+            kind: Which constraints they match, by
+                :class:`~fluxburst.model.constraints.ConstraintBits`.
             idle: All of their cores are free.
             source: Whose nodes they are.
         """

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fluxburst.model.burst import COMING_STATES, Burst
-from fluxburst.model.constraints import Kinds
+from fluxburst.model.constraints import ConstraintBits
 from fluxburst.model.node import Node, NodeType
 from fluxburst.packing.pool import Pool
 from fluxburst.packing.worst_fit import WorstFit
@@ -53,7 +53,7 @@ class Existing:
             if node_type.name == burst.node_type
         ]
 
-    def pool(self, kinds: Kinds) -> Pool:
+    def pool(self, kinds: ConstraintBits) -> Pool:
         """Return what is free or coming, counted."""
         others = {
             host: tuple(sorted(node_type.resources.items()))
@@ -69,7 +69,7 @@ class Existing:
             pool.add_type(coming.node_type, coming.nodes, theirs, coming.hostname, coming.rank)
         return pool
 
-    def worst_fit(self, kinds: Kinds) -> WorstFit:
+    def worst_fit(self, kinds: ConstraintBits) -> WorstFit:
         """Return what is free or coming, by rank where that is known."""
         there = [
             (

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from fluxburst.errors import JobspecError
 from fluxburst.model.burst import COMING_STATES
-from fluxburst.model.constraints import Constraint, Kinds
+from fluxburst.model.constraints import Constraint, ConstraintBits
 from fluxburst.model.job import Job
 from fluxburst.model.jobspec import Chunk
 from fluxburst.model.node import Node, NodeType
@@ -76,23 +76,23 @@ class PlannedLives:
         needed = self._lifespans.needed(job)
         return self._lives.now + needed if needed else 0.0
 
-    def kinds(self, constraints: Collection[Constraint], jobs: Iterable[Job]) -> Kinds:
+    def kinds(self, constraints: Collection[Constraint], jobs: Iterable[Job]) -> ConstraintBits:
         """Return how nodes are told apart by constraints, and by what jobs need."""
         coming = [end for _, end in self._coming]
         ends = Ends(self._hosts, coming, self._new_ends(), self._untils(jobs))
-        return Kinds(constraints, ends)
+        return ConstraintBits(constraints, ends)
 
     def known_to(
-        self, kinds: Kinds, constraints: Collection[Constraint], jobs: Iterable[Job]
+        self, kinds: ConstraintBits, constraints: Collection[Constraint], jobs: Iterable[Job]
     ) -> bool:
         """Whether nodes were told apart by what these constraints and jobs need, too."""
         return kinds.know(constraints) and kinds.ends.judge(self._untils(jobs), self._new_ends())
 
-    def of_new(self, plugin: str, kinds: Kinds) -> Kinds:
+    def of_new(self, plugin: str, kinds: ConstraintBits) -> ConstraintBits:
         """Return the kinds, with the ends of the nodes that a plugin would bring up now."""
         return kinds.for_types({one.name: self._end(one, plugin) for one in self._types[plugin]})
 
-    def of_coming(self, burst: str, node_type: NodeType, kinds: Kinds) -> Kinds:
+    def of_coming(self, burst: str, node_type: NodeType, kinds: ConstraintBits) -> ConstraintBits:
         """Return the kinds, with the end of the nodes of a burst that are still to join."""
         return kinds.for_types({node_type.name: self._lives.ends.get(burst, math.inf)})
 

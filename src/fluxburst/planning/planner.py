@@ -26,7 +26,7 @@ from fluxburst.formats.spelling import known_name
 from fluxburst.model.burst import Burst
 from fluxburst.model.burst_names import burst_name
 from fluxburst.model.collector import collector_paused
-from fluxburst.model.constraints import ALL_ALIKE, Constraint, Kinds, compiled
+from fluxburst.model.constraints import ALL_ALIKE, Constraint, ConstraintBits, compiled
 from fluxburst.model.identity import Users, only_this_user, why_not_run_as
 from fluxburst.model.job import Job, Mark, queue_order
 from fluxburst.model.jobspec import Chunk
@@ -36,7 +36,7 @@ from fluxburst.model.queues import Queue, why_not_moved, why_not_startable
 from fluxburst.model.scheduler import UNKNOWN, Fit, Scheduler
 from fluxburst.model.scheduler_reading import as_read_by
 from fluxburst.packing.fitting import fits_now, why_unfit
-from fluxburst.packing.limits import Allowance, Owner, Spent
+from fluxburst.packing.limits import Budget, Owner, Spent
 from fluxburst.packing.packer import Demand, Packer, Packing
 from fluxburst.packing.pool import Pool
 from fluxburst.packing.rehearsal import Claim, Outlook, Rehearsal
@@ -68,7 +68,7 @@ class Votes(Protocol):
 
 
 @dataclass(frozen=True)
-class Bounds:
+class PlanLimits:
     """What holds a plan back, besides what plugins can supply.
 
     Attributes:
@@ -87,7 +87,7 @@ class Bounds:
         users: Whose jobs the instance runs.
     """
 
-    allowance: Allowance = field(default_factory=lambda: Allowance(Limits(), Spent(0.0), 0.0))
+    allowance: Budget = field(default_factory=lambda: Budget(Limits(), Spent(0.0), 0.0))
     by_owner: bool = False
     closed: Mapping[tuple[str, str], str] = field(default_factory=dict)
     tried: Mapping[tuple[str, str], str] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Residual:
+class FreeCapacity:
     """Capacity that a plan has promised to nobody: what the next plan may begin with.
 
     Attributes:
@@ -113,7 +113,7 @@ class Residual:
     """
 
     pool: Pool = field(default_factory=Pool)
-    kinds: Kinds = ALL_ALIKE
+    kinds: ConstraintBits = ALL_ALIKE
     nodes: WorstFit = field(default_factory=WorstFit)
     held_up_by: tuple[int, int] | None = None
 
@@ -223,16 +223,16 @@ class Planner:
         votes: Votes,
         plugins: Mapping[str, BurstPlugin],
         nodes: Sequence[Node],
-        bounds: Bounds | None = None,
-        residual: Residual | None = None,
+        bounds: PlanLimits | None = None,
+        residual: FreeCapacity | None = None,
         scheduler: Scheduler = UNKNOWN,
     ) -> None:
         self._votes = votes
         self._scheduler = scheduler
         self._plugins = plugins
-        self._bounds = bounds or Bounds()
+        self._bounds = bounds or PlanLimits()
         self._partial = residual is not None
-        self.residual = self._before = residual or Residual()
+        self.residual = self._before = residual or FreeCapacity()
         self._allowance = self._bounds.allowance.copy()
         self._unusable: dict[str, BurstError] = dict(self._bounds.stuck)
         self._lacking = Lacking(plugins)
@@ -242,7 +242,7 @@ class Planner:
         self._nodes = tuple(nodes)
         self._lives = PlannedLives(self._bounds.lives, plugins, self._types, self._nodes)
         self._there = Existing(self._nodes, plugins, self._types, self._lives)
-        self._riding: dict[int, str] = {}
+        self._shares_burst: dict[int, str] = {}
         self._constraints = _Constraints(
             {
                 name: plugin
@@ -295,7 +295,7 @@ class Planner:
             },
             jobs=selected,
             errors=tuple(self._unusable.values()),
-            riding=self._riding,
+            shares_burst=self._shares_burst,
         )
 
     def _whole_queue(self, jobs: Sequence[Job], others: Iterable[Job]) -> Sequence[Job]:
@@ -696,7 +696,7 @@ class Planner:
                     outlook.waiting[claim.job] = held_up_by[1]
         elif outlook.held_up_by is not None and outlook.held_up_by not in outlook.waiting:
             held_up_by = queue_order(by_id[outlook.held_up_by])
-        self.residual = Residual(nodes=outlook.left.settled(), held_up_by=held_up_by)
+        self.residual = FreeCapacity(nodes=outlook.left.settled(), held_up_by=held_up_by)
         self._note_opened(outlook)
         return [self._give_up(jobid, outlook.waiting[jobid]) for jobid in sorted(outlook.waiting)]
 
@@ -762,7 +762,7 @@ class Planner:
         candidate = self._candidates_by_id[jobid]
         name = self._decisions[jobid].plugin
         del self._accepted[name][candidate.turn]
-        self._riding.pop(jobid, None)
+        self._shares_burst.pop(jobid, None)
         why = "the scheduler would not start it beside the jobs before it"
         if held_up_by != jobid:
             other = format_f58(held_up_by)
@@ -816,7 +816,7 @@ class Planner:
         burst = self._lives.burst_for(until)
         nodes = self._lives.nodes_for(until)
         if burst and not fits_now(self._chunks(job), nodes, self._constraints.of(job, name)):
-            self._riding[job.id] = burst
+            self._shares_burst[job.id] = burst
 
     def _assign(self, candidate: _Candidate, name: str, why: str) -> None:
         self._accepted[name][candidate.turn] = candidate.job.id

@@ -332,7 +332,7 @@ class BurstPlugin:
         Args:
             request_burst: Capacity is asked for by hand.
             nodes: How many nodes by hand.
-            tasks: Room for how many tasks by hand.
+            tasks: FreeResources for how many tasks by hand.
 
         Returns:
             The bursts, in the state they are in now.

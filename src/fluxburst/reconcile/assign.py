@@ -23,14 +23,14 @@ from fluxburst.planning.circuit_breakers import failed
 from fluxburst.planning.setbacks import NOT_MOVED, moves_to, some_of
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.provider.isolation import end_note, without_hope
-from fluxburst.reconcile.burst_store import Records
-from fluxburst.reconcile.queue_mirror import Backlog
+from fluxburst.reconcile.burst_store import BurstStore
+from fluxburst.reconcile.queue_mirror import PendingQueue
 from fluxburst.reconcile.waiting import Waiting
 
 _log = logging.getLogger(__name__)
 
 
-class Giver:
+class Assigner:
     """Gives jobs to plugins.
 
     Args:
@@ -38,7 +38,7 @@ class Giver:
         plugins: The loaded plugins, by name.
         instance: The instance that the jobs wait in.
         backlog: The client's mirror of its pending jobs.
-        records: The client's records.
+        store: The client's store.
         waiting: Its jobs that wait until they are tried again.
     """
 
@@ -47,18 +47,18 @@ class Giver:
         hooks: Manager,
         plugins: Mapping[str, BurstPlugin],
         instance: Instance,
-        backlog: Backlog,
-        records: Records,
+        backlog: PendingQueue,
+        store: BurstStore,
         waiting: Waiting,
     ) -> None:
         self._hooks = hooks
         self._plugins = plugins
         self._instance = instance
         self._backlog = backlog
-        self._records = records
+        self._store = store
         self._waiting = waiting
 
-    def place(
+    def record(
         self, plugin: BurstPlugin, jobs: Mapping[int, Job], burst_of: Mapping[int, str]
     ) -> dict[int, Mark]:
         """Record that jobs are given to a plugin, before they are marked.
@@ -80,18 +80,18 @@ class Giver:
             )
             for jobid, job in jobs.items()
         }
-        self._record(marks)
+        self._record_one(marks)
         return marks
 
-    def _record(self, marks: Mapping[int, Mark]) -> None:
-        now = self._records.now()
-        self._records.ledger.place(
+    def _record_one(self, marks: Mapping[int, Mark]) -> None:
+        now = self._store.now()
+        self._store.ledger.place(
             Placement(job, mark.plugin, mark.burst, now, queue=mark.queue, urgency=mark.urgency)
             for job, mark in marks.items()
         )
         self._waiting.forget(marks)
 
-    def give(
+    def mark(
         self,
         plugin: BurstPlugin,
         jobs: Mapping[int, Job],
@@ -115,8 +115,8 @@ class Giver:
         left = set() if plugin.isolated else self._move(plugin, list(jobs.values()), errors)
         inactive = {*self._backlog.set_marks({i: m for i, m in marks.items() if i not in left})}
         if inactive:
-            now = self._records.now()
-            self._records.ledger.free(inactive, now, "it is no longer active")
+            now = self._store.now()
+            self._store.ledger.free(inactive, now, "it is no longer active")
         left |= inactive
         if plugin.isolated:
             left |= self._hold(plugin, jobs.keys() - left)
@@ -143,10 +143,10 @@ class Giver:
             for jobid in bursts
             if (mark := self._backlog.marks.get(jobid)) and mark.plugin == plugin.name
         }
-        self._records.ledger.name_bursts({jobid: mark.burst for jobid, mark in marks.items()})
+        self._store.ledger.name_bursts({jobid: mark.burst for jobid, mark in marks.items()})
         return marks
 
-    def mark(self, marks: Mapping[int, Mark]) -> None:
+    def set_marks(self, marks: Mapping[int, Mark]) -> None:
         """Mark jobs as they are recorded."""
         self._backlog.set_marks(marks)
 
@@ -169,7 +169,7 @@ class Giver:
             if left:
                 self._move(plugin, left, errors)
 
-    def take_back(self, plugin: BurstPlugin, jobs: Collection[int], reason: str) -> None:
+    def release(self, plugin: BurstPlugin, jobs: Collection[int], reason: str) -> None:
         """Free jobs that were given to a plugin, so that they can be given anew.
 
         One that may run in an isolated burst is not, as long as something of that may be there;
@@ -182,9 +182,9 @@ class Giver:
             jobs = [jobid for jobid in jobs if jobid not in ended]
         if jobs:
             self._move_back(plugin, {*jobs})
-            self._release(jobs)
+            self._unhold(jobs)
             self._backlog.set_marks(dict.fromkeys(jobs))
-            self._records.ledger.free(jobs, self._records.now(), reason)
+            self._store.ledger.free(jobs, self._store.now(), reason)
         for jobid in [*jobs, *ended]:
             plugin.jobs.pop(jobid, None)
 
@@ -202,7 +202,7 @@ class Giver:
             if jobid not in self._backlog.marks
         }
         if marks:
-            self._record(marks)
+            self._record_one(marks)
             self._backlog.set_marks(marks)
         return tuple(marks)
 
@@ -231,7 +231,7 @@ class Giver:
 
     def hold_again(self) -> None:
         """Hold what runs in isolated bursts, where somebody has let it go here meanwhile."""
-        for burst in [entry.burst for entry in self._records.live() if entry.burst.isolated]:
+        for burst in [entry.burst for entry in self._store.live() if entry.burst.isolated]:
             given = self._backlog.given_for(burst.plugin, burst.name)
             loose = [i for i in given if self._backlog.jobs[i].urgency != URGENCY_HOLD]
             if loose:
@@ -250,14 +250,14 @@ class Giver:
         started = {*self._backlog.set_urgencies(dict.fromkeys(jobs, URGENCY_HOLD))}
         if started:
             self._backlog.set_marks(dict.fromkeys(started))
-            self._records.ledger.free(started, self._records.now(), "it starts here")
+            self._store.ledger.free(started, self._store.now(), "it starts here")
         return started
 
     def _may_run_elsewhere(self, jobid: int) -> bool:
         mark = self._backlog.marks.get(jobid)
         if mark is None or mark.urgency is None:
             return False
-        entry = self._records.ledger.entry(mark.burst)
+        entry = self._store.ledger.entry(mark.burst)
         return entry is not None and entry.live
 
     def _end_elsewhere(self, jobid: int) -> str:
@@ -265,12 +265,12 @@ class Giver:
         mark = self._backlog.marks.get(jobid)
         if mark is None or mark.urgency is None:
             return ""
-        entry = self._records.ledger.entry(mark.burst)
+        entry = self._store.ledger.entry(mark.burst)
         if entry is None or entry.burst.exit_code is None:
             return ""
         return end_note(without_hope(entry.burst))
 
-    def _release(self, jobs: Collection[int]) -> None:
+    def _unhold(self, jobs: Collection[int]) -> None:
         """Give jobs that were held for isolated bursts their urgency back."""
         marks = {jobid: self._backlog.marks.get(jobid) for jobid in jobs}
         urgencies = {i: m.urgency for i, m in marks.items() if m and m.urgency is not None}
@@ -327,18 +327,18 @@ class Giver:
         if marked:
             self._backlog.set_marks(dict.fromkeys(marked))
         reason = f"{NOT_MOVED}{plugin.queue!r}: {why}"
-        self._records.ledger.free(jobs, self._records.now(), reason)
+        self._store.ledger.free(jobs, self._store.now(), reason)
         self._waiting.note(jobs)
         for jobid in jobs:
             plugin.jobs.pop(jobid, None)
 
     def _count_moves(self, plugin: BurstPlugin, moved: bool, problem: str) -> None:
         """Count a pass in which Flux moved no job: after some, no more are tried for a while."""
-        ledger = self._records.ledger
+        ledger = self._store.ledger
         key = plugin.name, moves_to(plugin.queue)
         known = ledger.breakers().get(key)
         if not moved:
-            now, policy = self._records.now(), self._waiting.policy.breakers
+            now, policy = self._store.now(), self._waiting.policy.breakers
             ledger.set_breaker(failed(known or Breaker(*key), policy, now, problem))
         elif known is not None:
             ledger.set_breaker(Breaker(*key))

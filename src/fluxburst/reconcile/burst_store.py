@@ -21,7 +21,7 @@ REMEMBERED = 100
 _log = logging.getLogger(__name__)
 
 
-class Records:
+class BurstStore:
     """The bursts of one client: what its plugins know, and what the ledger does.
 
     Args:
@@ -54,7 +54,7 @@ class Records:
         """Return the time, in seconds since the epoch."""
         return self._instance.now()
 
-    def look(self) -> None:
+    def load(self) -> None:
         """Let plugins know their bursts as the ledger has them; changes nothing.
 
         Raises:
@@ -62,7 +62,7 @@ class Records:
         """
         live: dict[str, dict[str, Burst]] = {name: {} for name in self._plugins}
         for entry in self.ledger.live():
-            if is_stand_in(entry.burst, self._plugins.get(entry.burst.plugin)):
+            if is_placeholder(entry.burst, self._plugins.get(entry.burst.plugin)):
                 continue
             live.setdefault(entry.burst.plugin, {})[entry.burst.name] = entry.burst
         for name, plugin in self._plugins.items():
@@ -97,7 +97,7 @@ class Records:
         """
         self._place.hold(starts_without=starts_without, without_lock=without_lock)
         self.ledger.catch_up()
-        self.look()
+        self.load()
 
     # --- recording -------------------------------------------------------------------------
 
@@ -195,7 +195,7 @@ class Records:
         self._tell(reopened, entry.burst, reason)
         return reopened
 
-    def announce(self, plugin: BurstPlugin, burst: Burst) -> None:
+    def publish(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Let a plugin, and observers, know of a burst whose intent has been recorded."""
         plugin.bursts[burst.name] = burst
         self._told.setdefault(plugin.name, {})[burst.name] = burst
@@ -206,7 +206,7 @@ class Records:
         for burst in bursts:
             self.ledger.set_created(burst.name, self.now())
 
-    def sync(self, plugin: BurstPlugin, answered: Collection[str] = ()) -> None:
+    def save_all(self, plugin: BurstPlugin, answered: Collection[str] = ()) -> None:
         """Record what a plugin itself has noted of its bursts.
 
         Anybody may write into what a plugin knows. What is neither in the ledger, nor has a name
@@ -229,7 +229,7 @@ class Records:
         self._forget_ended(plugin)
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def batch(self) -> Iterator[None]:
         """Record what follows in one transaction; observers are told once that is durable."""
         untold: list[tuple[Burst, Burst | None, str]] = []
         self._untold = untold
@@ -285,7 +285,7 @@ class Records:
         return ranks
 
 
-def is_stand_in(burst: Burst, plugin: BurstPlugin | None) -> bool:
+def is_placeholder(burst: Burst, plugin: BurstPlugin | None) -> bool:
     """Whether a burst stands for what a plugin was asked that sizes its bursts itself.
 
     Such a plugin knows of no burst of that name. Of a burst that others only list, and that was

@@ -20,30 +20,30 @@ from fluxburst.model.job import Job
 from fluxburst.model.plan import Decision, Plan
 from fluxburst.model.plan import Outcome as Decided
 from fluxburst.model.queues import Queue
-from fluxburst.packing.limits import Allowance, Spent, spent_of
+from fluxburst.packing.limits import Budget, Spent, spent_of
 from fluxburst.planning.circuit_breakers import closed_types, tried_types
 from fluxburst.planning.lifespans import Lifespans
-from fluxburst.planning.planner import Bounds
+from fluxburst.planning.planner import PlanLimits
 from fluxburst.plugin.base import BurstPlugin
-from fluxburst.reconcile.assign import Giver
-from fluxburst.reconcile.burst_store import Records
+from fluxburst.reconcile.assign import Assigner
+from fluxburst.reconcile.burst_store import BurstStore
 from fluxburst.reconcile.isolated_starts import Starts
-from fluxburst.reconcile.lifetime import IDLE, KEPT_STATES, Keeper
+from fluxburst.reconcile.lifetime import IDLE, KEPT_STATES, LeaseKeeper
 from fluxburst.reconcile.losses import Losses
 from fluxburst.reconcile.memos import Memos
-from fluxburst.reconcile.observe import Looker
+from fluxburst.reconcile.observe import Observer
 from fluxburst.reconcile.ownership import Ownership
-from fluxburst.reconcile.provision import Bringer, Outcome
+from fluxburst.reconcile.provision import Outcome, Provisioner
 from fluxburst.reconcile.queue_mirror import backlog_of
 from fluxburst.reconcile.refusals import Refusals
-from fluxburst.reconcile.remaining_life import Spans
-from fluxburst.reconcile.scan import Agenda
+from fluxburst.reconcile.remaining_life import RemainingLife
+from fluxburst.reconcile.scan import Scan
 from fluxburst.reconcile.standing import Standing
-from fluxburst.reconcile.start_timeout import Starting
-from fluxburst.reconcile.terminate import Ender, unrecorded
+from fluxburst.reconcile.start_timeout import StartTimeout
+from fluxburst.reconcile.terminate import Terminator, unrecorded
 from fluxburst.reconcile.vetting import Vetting
 from fluxburst.reconcile.waiting import Waiting
-from fluxburst.reconcile.workers import Lanes
+from fluxburst.reconcile.workers import PluginWorkers
 
 
 class Replan(Protocol):
@@ -54,7 +54,7 @@ class Replan(Protocol):
         ...
 
 
-class Engine:
+class Controller:
     """Acts for one client.
 
     Args:
@@ -86,67 +86,67 @@ class Engine:
         self._queues: Mapping[str, Queue] = {}
         self._users = only_this_user()
         self._unwritable = False
-        self.lanes = Lanes(instance.wake)
+        self.workers = PluginWorkers(instance.wake)
         self.backlog = backlog_of(instance)
-        self.agenda = Agenda(self.backlog)
-        self.records = Records(hooks, plugins, instance, place)
-        self._waiting = Waiting(self.records, policy)
-        self._giver = Giver(hooks, plugins, instance, self.backlog, self.records, self._waiting)
-        self._spans = Spans(self.backlog, self.records, policy)
-        self._memos = Memos(self.backlog, self.records, self._giver)
-        vetting = Vetting(instance, self.records, Standing(place))
-        self._bringer = Bringer(
-            hooks, self.records, vetting, self._giver, self.lanes, policy, self.allowance
+        self.scan = Scan(self.backlog)
+        self.store = BurstStore(hooks, plugins, instance, place)
+        self._waiting = Waiting(self.store, policy)
+        self._assigner = Assigner(hooks, plugins, instance, self.backlog, self.store, self._waiting)
+        self._spans = RemainingLife(self.backlog, self.store, policy)
+        self._memos = Memos(self.backlog, self.store, self._assigner)
+        vetting = Vetting(instance, self.store, Standing(place))
+        self._provisioner = Provisioner(
+            hooks, self.store, vetting, self._assigner, self.workers, policy, self.allowance
         )
         refusals = Refusals(instance, self.backlog)
-        self.ownership = Ownership(self.records)
-        self._ender = Ender(
+        self.ownership = Ownership(self.store)
+        self._terminator = Terminator(
             hooks,
             plugins,
             instance,
-            self.records,
+            self.store,
             self.ownership,
-            self._giver,
-            self.lanes,
+            self._assigner,
+            self.workers,
             policy,
             refusals,
         )
-        self._looker = Looker(
+        self._observer = Observer(
             hooks,
             plugins,
             instance,
             self.backlog,
-            self.records,
+            self.store,
             self.ownership,
             vetting,
-            self._giver,
-            self._ender,
-            self.lanes,
+            self._assigner,
+            self._terminator,
+            self.workers,
             policy,
             self._spans,
         )
-        self._losses = Losses(instance, self.records)
-        self._keeper = Keeper(
+        self._losses = Losses(instance, self.store)
+        self._lease_keeper = LeaseKeeper(
             hooks,
             instance,
             self.backlog,
-            self.records,
-            self._giver,
-            self._ender,
-            self.lanes,
+            self.store,
+            self._assigner,
+            self._terminator,
+            self.workers,
             refusals,
             policy,
             self._spans,
             self.allowance,
         )
 
-        self._starting = Starting(
+        self._starting = StartTimeout(
             hooks,
             plugins,
             instance,
             self.backlog,
-            self.records,
-            self._giver,
+            self.store,
+            self._assigner,
             self._waiting,
             policy,
         )
@@ -159,13 +159,13 @@ class Engine:
     @policy.setter
     def policy(self, policy: Policy) -> None:
         self._policy = policy
-        acting = (self._bringer, self._ender, self._looker, self._keeper)
+        acting = (self._provisioner, self._terminator, self._observer, self._lease_keeper)
         for part in (*acting, self._waiting, self._spans, self._starting):
             part.policy = policy
 
     def close(self) -> None:
         """End the threads."""
-        self.lanes.close()
+        self.workers.close()
 
     def read_queue(self) -> None:
         """Learn what has changed among jobs and queues, and in what the ledger says of the jobs.
@@ -174,35 +174,35 @@ class Engine:
             InstanceError: if the instance cannot be asked.
             LedgerError: if the ledger cannot be read.
         """
-        self.backlog.refresh(self.records.ledger)
+        self.backlog.refresh(self.store.ledger)
         self._waiting.look()
         self.backlog.changed |= self._waiting.over() & self.backlog.jobs.keys()
         queues, users = self._instance.queues(), self._instance.users()
         if (queues, users) != (self._queues, self._users):  # of which Flux posts no event
             self._queues, self._users = queues, users
-            self.agenda.start_over()
+            self.scan.start_over()
 
     # --- what holds plans back -------------------------------------------------------------
 
     def spent(self) -> Spent:
         """Return what is used now."""
-        return spent_of(self.records.ledger, self.records.now())
+        return spent_of(self.store.ledger, self.store.now())
 
-    def allowance(self) -> Allowance:
+    def allowance(self) -> Budget:
         """Return what the limits leave now."""
         limits = self._policy.limits
-        spent = self.spent() if limits.is_set else Spent(self.records.now())
-        return Allowance(limits, spent, Lifespans(self._policy.lifetimes).lease)
+        spent = self.spent() if limits.is_set else Spent(self.store.now())
+        return Budget(limits, spent, Lifespans(self._policy.lifetimes).lease)
 
-    def bounds(self, closed: Mapping[tuple[str, str], str]) -> Bounds:
+    def bounds(self, closed: Mapping[tuple[str, str], str]) -> PlanLimits:
         """Return what holds a plan back now, with more node types closed."""
-        ledger = self.records.ledger
-        now = self.records.now()
+        ledger = self.store.ledger
+        now = self.store.now()
         live = ledger.live()
-        stuck = self.lanes.stuck()
+        stuck = self.workers.stuck()
         breakers = ledger.breakers().values()
         open_breakers = closed_types(breakers, live, now)
-        return Bounds(
+        return PlanLimits(
             allowance=self.allowance(),
             by_owner=self._policy.limits.by_owner,
             closed={
@@ -229,7 +229,7 @@ class Engine:
         return {
             (entry.burst.plugin, entry.burst.node_type): "it cools down for "
             f"{format_duration(entry.ended + cool_down - now)} yet"
-            for entry in self.records.ledger.entries(now - cool_down)
+            for entry in self.store.ledger.entries(now - cool_down)
             if entry.ended is not None and IDLE in entry.reason
         }
 
@@ -241,9 +241,9 @@ class Engine:
         What is not answered within ``patience`` seconds is taken in by a later pass.
         """
         self._tell_of_unusable(plan)
-        self._bringer.outcome.bursts.clear()
+        self._provisioner.outcome.bursts.clear()
         self._carry_out(plan, patience)
-        self.offer_on(patience)
+        self.reoffer(patience)
         unmatched = [plan.jobs[jobid] for jobid in plan.unmatched]
         if unmatched:
             self._hooks.jobs_unmatched(unmatched)
@@ -268,7 +268,7 @@ class Engine:
             BurstErrors: if something failed before, too.
         """
         try:
-            self.records.ledger.require_file()
+            self.store.ledger.require_file()
         except LedgerError as error:
             if not self._unwritable:
                 self._hooks.phase_failed("record", None, error)
@@ -278,40 +278,40 @@ class Engine:
             raise
         self._unwritable = False
 
-    def offer_on(self, patience: float) -> None:
+    def reoffer(self, patience: float) -> None:
         """Offer the jobs of what was refused to the next plugins, until all have been asked."""
-        outcome = self._bringer.outcome
-        while outcome.homeless:
-            jobs = [self.backlog.jobs.get(i, job) for i, job in outcome.homeless.items()]
-            outcome.homeless.clear()
+        outcome = self._provisioner.outcome
+        while outcome.displaced:
+            jobs = [self.backlog.jobs.get(i, job) for i, job in outcome.displaced.items()]
+            outcome.displaced.clear()
             plan = self._replan([job for job in jobs if job.mark is None], outcome.refused)
             self._carry_out(plan, patience)
 
     def _carry_out(self, plan: Plan, patience: float) -> None:
         """Record all that a plan says in one transaction, and then do it."""
         try:
-            with collector_paused(), self.records.ledger.transaction(durable=True):
+            with collector_paused(), self.store.ledger.transaction(durable=True):
                 failures = self.note(plan.decisions)
-                intents = self._bringer.intend(self._plugins, plan)
+                intents = self._provisioner.reserve(self._plugins, plan)
         except LedgerError:
             for decision in plan.decisions:  # which was not recorded
                 self._decided.pop(decision.id, None)
             raise
         for failure in failures:
             self._hooks.phase_failed("plan", None, failure)
-        self._bringer.start(intents, patience)
+        self._provisioner.start(intents, patience)
 
     def request(
         self, plugins: Sequence[BurstPlugin], nodes: int | None, tasks: int | None
     ) -> list[Burst]:
         """Have plugins bring up capacity by hand. See :meth:`FluxBurst.request_bursts`."""
-        self._bringer.outcome.bursts.clear()
-        self._bringer.start_by_hand(plugins, nodes, tasks)
+        self._provisioner.outcome.bursts.clear()
+        self._provisioner.start_on_demand(plugins, nodes, tasks)
         return self._result()
 
     def _result(self) -> list[Burst]:
-        outcome = self._bringer.outcome
-        self._bringer.outcome = Outcome()
+        outcome = self._provisioner.outcome
+        self._provisioner.outcome = Outcome()
         offered_on = {id(e) for e, jobs in outcome.offered_on if jobs and self._all_given(jobs)}
         errors = [error for error in _flat(outcome.errors) if id(error) not in offered_on]
         if errors:
@@ -323,61 +323,61 @@ class Engine:
 
     def take_down(self, names: Collection[str] | None) -> list[str]:
         """Take bursts down: all, or the named ones. See :meth:`FluxBurst.run_unburst`."""
-        gone, errors = self._ender.take_down(names)
-        self.records.ledger.catch_up()
-        if self.records.ledger.unwritable:
-            errors = [*errors, unrecorded(self.records.ledger, gone)]
+        gone, errors = self._terminator.take_down(names)
+        self.store.ledger.catch_up()
+        if self.store.ledger.unwritable:
+            errors = [*errors, unrecorded(self.store.ledger, gone)]
         if errors:
             raise BurstErrors(errors, gone)
         return [burst.name for burst in gone]
 
     def there_again(self, plugin: str, burst: str) -> None:
         """Record of a burst that is listed that it is there, if the ledger has its end."""
-        self._ender.there_again(plugin, burst)
+        self._terminator.there_again(plugin, burst)
 
     def refresh(self, patience: float = math.inf) -> list[Burst]:
         """Look at what has become of all bursts. See :meth:`FluxBurst.refresh_bursts`."""
-        self._looker.refresh(patience)
-        self.lanes.wait(patience)
-        self._ender.errors.clear()
+        self._observer.refresh(patience)
+        self.workers.wait(patience)
+        self._terminator.errors.clear()
         return [burst for plugin in self._plugins.values() for burst in plugin.bursts.values()]
 
     def adopt(self) -> list[FluxburstError]:
         """Learn which bursts are out there. See :meth:`FluxBurst.adopt_bursts`."""
-        self._looker.look(math.inf, mend=False)
+        self._observer.sync(math.inf, repair=False)
         return self._errors()
 
     def reconcile(self, patience: float = math.inf) -> list[FluxburstError]:
         """Mend what is not as it was left. See :meth:`FluxBurst.reconcile`."""
         self.forget_ended()
         self._memos.look()
-        self._giver.hold_again()
+        self._assigner.hold_again()
         self._losses.look()
-        self._looker.look(patience, mend=True)
+        self._observer.sync(patience, repair=True)
         self._starting.look(self._queues)
-        self._keeper.keep()
-        self.lanes.wait(patience)
+        self._lease_keeper.keep()
+        self.workers.wait(patience)
         return self._errors()
 
     def keep(self, patience: float) -> list[FluxburstError]:
         """Take in what has been answered, see who has joined, and do what is due."""
-        self.lanes.wait(0)
+        self.workers.wait(0)
         self._memos.look()
-        self._giver.hold_again()
+        self._assigner.hold_again()
         self._losses.look()
-        self._looker.join()
+        self._observer.join()
         self._starting.look(self._queues)
-        self._keeper.keep()
-        self.lanes.wait(patience)
+        self._lease_keeper.keep()
+        self.workers.wait(patience)
         return self._errors()
 
     def next_due(self) -> float:
         """Return when something is due at the earliest, in seconds since the epoch."""
-        parts = (self._keeper, self._waiting, self._starting)
+        parts = (self._lease_keeper, self._waiting, self._starting)
         return min(part.next_due() for part in parts)
 
     def _errors(self) -> list[FluxburstError]:
-        parts = (self._memos, self._looker, self._keeper, self._ender)
+        parts = (self._memos, self._observer, self._lease_keeper, self._terminator)
         errors = [error for part in parts for error in part.errors]
         for part in parts:
             part.errors.clear()
@@ -387,7 +387,7 @@ class Engine:
 
     def forget_ended(self) -> None:
         """Let plugins forget the jobs that have ended; this takes as long as they have many."""
-        self._giver.forget_ended()
+        self._assigner.forget_ended()
 
     def note(self, decisions: Sequence[Decision]) -> list[FluxburstError]:
         """Record the decisions that differ from what was last decided on the same job.
@@ -395,7 +395,7 @@ class Engine:
         Returns:
             What failed in making these decisions.
         """
-        self.agenda.note(decisions)
+        self.scan.record(decisions)
         changed: dict[int, int] = {}
         noted = []
         for decision in decisions:
@@ -406,7 +406,7 @@ class Engine:
             changed[decision.id] = digest
             noted.append(decision)
         if noted:
-            self.records.ledger.decide(noted, self.records.now())
+            self.store.ledger.decide(noted, self.store.now())
             self._decided.update(changed)
         return [decision.error for decision in noted if decision.error is not None]
 
@@ -415,7 +415,7 @@ class Engine:
         gone = self.backlog.gone
         for jobid in gone:
             self._decided.pop(jobid, None)
-        self.agenda.forget(gone)
+        self.scan.forget(gone)
         self._waiting.forget(gone)
         self._memos.forget(gone)
         gone.clear()
@@ -423,31 +423,31 @@ class Engine:
     def forget_history(self) -> None:
         """Forget what was decided longer ago than that is kept."""
         history = self._policy.watch.history
-        if not self.records.ledger.unwritable:
-            self.records.ledger.forget_decisions(self.records.now() - history)
+        if not self.store.ledger.unwritable:
+            self.store.ledger.forget_decisions(self.store.now() - history)
 
     def forget_promises(self) -> None:
         """Forget what the last plan left of the capacity, once some of that is no longer there."""
-        kept = {e.burst.name for e in self.records.live() if e.burst.state in KEPT_STATES}
+        kept = {e.burst.name for e in self.store.live() if e.burst.state in KEPT_STATES}
         if not self._kept <= kept:
-            self.agenda.residual = None
+            self.scan.residual = None
         self._kept = kept
 
     def capacity(self) -> object:
         """Return something that differs once there may be room for jobs that had none."""
-        live = [entry.burst for entry in self.records.live()]
-        now = self.records.now()
-        closed = closed_types(self.records.ledger.breakers().values(), self.records.live(), now)
+        live = [entry.burst for entry in self.store.live()]
+        now = self.store.now()
+        closed = closed_types(self.store.ledger.breakers().values(), self.store.live(), now)
         return (
             tuple((burst.name, burst.nodes) for burst in live),
             tuple(closed),
             tuple(self._cooling(now)),
-            tuple(self.lanes.stuck()),
+            tuple(self.workers.stuck()),
         )
 
     def live(self) -> list[Entry]:
         """Return the bursts of which something may be there."""
-        return self.records.live()
+        return self.store.live()
 
 
 def _flat(errors: Iterable[FluxburstError]) -> list[FluxburstError]:

@@ -20,18 +20,18 @@ from fluxburst.ledger import Entry, Usage
 from fluxburst.model.burst import COMING_STATES, Burst, BurstState
 from fluxburst.model.job import RUNNING
 from fluxburst.model.node import Node
-from fluxburst.packing.limits import Allowance, owner_of
+from fluxburst.packing.limits import Budget, owner_of
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
 from fluxburst.plugin.validation import check_burst
-from fluxburst.reconcile.assign import Giver
-from fluxburst.reconcile.burst_store import Records
+from fluxburst.reconcile.assign import Assigner
+from fluxburst.reconcile.burst_store import BurstStore
 from fluxburst.reconcile.housekeeping import Housework
 from fluxburst.reconcile.outliving import Outliving
-from fluxburst.reconcile.queue_mirror import Backlog
+from fluxburst.reconcile.queue_mirror import PendingQueue
 from fluxburst.reconcile.refusals import Refusals
-from fluxburst.reconcile.remaining_life import Spans
-from fluxburst.reconcile.terminate import Ender
-from fluxburst.reconcile.workers import Answer, Call, Lanes
+from fluxburst.reconcile.remaining_life import RemainingLife
+from fluxburst.reconcile.terminate import Terminator
+from fluxburst.reconcile.workers import Answer, Call, PluginWorkers
 
 IDLE = "no job has been on it, or waited for it, for "
 """What the reason for ending an idle burst begins with."""
@@ -39,17 +39,17 @@ IDLE = "no job has been on it, or waited for it, for "
 KEPT_STATES = COMING_STATES | {BurstState.READY}
 
 
-class Keeper:
+class LeaseKeeper:
     """Keeps one client's bursts.
 
     Args:
         hooks: The client's hooks.
         instance: The instance.
         backlog: The client's mirror of its pending jobs.
-        records: The client's records.
-        giver: What takes its jobs back.
-        ender: What takes its bursts down.
-        lanes: The threads of its plugins.
+        store: The client's store.
+        assigner: What takes its jobs back.
+        terminator: What takes its bursts down.
+        workers: The threads of its plugins.
         refusals: Tells which jobs would fail without some nodes.
         policy: Its policy.
         spans: How long its bursts live.
@@ -60,23 +60,23 @@ class Keeper:
         self,
         hooks: Manager,
         instance: Instance,
-        backlog: Backlog,
-        records: Records,
-        giver: Giver,
-        ender: Ender,
-        lanes: Lanes,
+        backlog: PendingQueue,
+        store: BurstStore,
+        assigner: Assigner,
+        terminator: Terminator,
+        workers: PluginWorkers,
         refusals: Refusals,
         policy: Policy,
-        spans: Spans,
-        allowance: Callable[[], Allowance],
+        spans: RemainingLife,
+        allowance: Callable[[], Budget],
     ) -> None:
         self._hooks = hooks
         self._instance = instance
         self._backlog = backlog
-        self._records = records
-        self._giver = giver
-        self._ender = ender
-        self._lanes = lanes
+        self._store = store
+        self._assigner = assigner
+        self._terminator = terminator
+        self._workers = workers
         self._refusals = refusals
         self.policy = policy
         self._allowance = allowance
@@ -88,15 +88,15 @@ class Keeper:
 
     def keep(self) -> None:
         """Note what is used; renew, drain and end what is due."""
-        entries = [e for e in self._records.live() if self._records.plugin_of(e.burst) is not None]
-        if not entries and not self._records.ledger.usages(running=True):
+        entries = [e for e in self._store.live() if self._store.plugin_of(e.burst) is not None]
+        if not entries and not self._store.ledger.usages(running=True):
             return
         nodes = self._instance.nodes()
         running = self._running(entries, nodes)
         self._note_usage(entries, running, nodes)
         self._housework.begin()
         for entry in entries:
-            if entry.burst.name in self._lanes.in_flight:
+            if entry.burst.name in self._workers.in_flight:
                 continue
             busy = running[entry.burst.name] or self._housework.on(entry.burst, nodes)
             if entry.burst.state in KEPT_STATES:
@@ -108,7 +108,7 @@ class Keeper:
         """Return when something is due at the earliest, in seconds since the epoch."""
         lifetimes = self.policy.lifetimes
         times = [math.inf]
-        for entry in self._records.live():
+        for entry in self._store.live():
             burst = entry.burst
             times.append(self._spans.limit_of(entry) - lifetimes.teardown)
             if burst.lease_until is not None:
@@ -116,16 +116,16 @@ class Keeper:
                 times.append(burst.lease_until - lifetimes.teardown)
             if entry.idle is not None:
                 times.append(self._idle_end(entry))
-        now = self._records.now()
+        now = self._store.now()
         return min([when for when in times if when > now], default=math.inf)
 
     # --- one burst -------------------------------------------------------------------------
 
     def _keep(self, entry: Entry, running: Collection[int], nodes: Sequence[Node]) -> None:
-        now = self._records.now()
+        now = self._store.now()
         # Who asked for it by hand waits for it until it is there.
-        by_hand = entry.burst.state in COMING_STATES and not entry.burst.jobs
-        wanted = running or by_hand or self._is_waited_for(entry.burst)
+        on_demand = entry.burst.state in COMING_STATES and not entry.burst.jobs
+        wanted = running or on_demand or self._is_waited_for(entry.burst)
         entry = self._note_idleness(entry, idle=not wanted)
         if now >= self._spans.limit_of(entry) - self._spans.lifespans.teardown:
             lived = format_duration(self._spans.longest(entry))
@@ -134,7 +134,7 @@ class Keeper:
             # For the sake of jobs that its end would fail it stays, but is not renewed.
             if self._is_late(entry, now) or not self._refusals.keep(entry.burst):
                 idle = format_duration(self.policy.lifetimes.idle_timeout)
-                self._ender.drain(entry, f"{IDLE}{idle}")
+                self._terminator.drain(entry, f"{IDLE}{idle}")
         elif (why := self._outliving.why_drained(entry, now, nodes)) and not self._refusals.of(
             entry.burst.hostnames
         ):  # to drain it may fail jobs for sure, under Fluxion, that may only be too long for it
@@ -158,11 +158,11 @@ class Keeper:
 
     def _drain(self, entry: Entry, why: str) -> None:
         """Drain a burst, and free the jobs that wait for it: they cannot start on it any more."""
-        self._ender.drain(entry, why)
-        plugin = self._records.plugin_of(entry.burst)
+        self._terminator.drain(entry, why)
+        plugin = self._store.plugin_of(entry.burst)
         assert plugin is not None
-        waiting = self._giver.waiting_for(plugin, {entry.burst.name})
-        self._giver.take_back(plugin, waiting, f"burst {entry.burst.name} is drained: {why}")
+        waiting = self._assigner.waiting_for(plugin, {entry.burst.name})
+        self._assigner.release(plugin, waiting, f"burst {entry.burst.name} is drained: {why}")
 
     def _is_late(self, entry: Entry, now: float) -> bool:
         """Whether the lease ends before a burst could be taken down in peace."""
@@ -171,7 +171,7 @@ class Keeper:
 
     def _finish(self, entry: Entry, running: Collection[int]) -> None:
         """End a drained burst once no job runs on it, or its time is up."""
-        now = self._records.now()
+        now = self._store.now()
         times = [self._spans.limit_of(entry)]
         if entry.burst.lease_until is not None:
             times.append(entry.burst.lease_until)
@@ -182,7 +182,7 @@ class Keeper:
         if running and not entry.burst.isolated:
             note = f"the time of burst {entry.burst.name} is up: {entry.reason}"
             self._instance.cancel_jobs(running, note)
-        self._ender.end(entry.burst, entry.reason)
+        self._terminator.end(entry.burst, entry.reason)
 
     # --- leases ----------------------------------------------------------------------------
 
@@ -199,20 +199,20 @@ class Keeper:
 
     def _renew(self, entry: Entry, now: float) -> bool:
         """Set the money aside for a longer lease, then have the plugin arm it."""
-        plugin = self._records.plugin_of(entry.burst)
+        plugin = self._store.plugin_of(entry.burst)
         before = entry.burst.lease_until
         assert plugin is not None
         assert before is not None
         until = min(now + self._spans.lease_of(entry), self._spans.limit_of(entry))
-        if until <= before or plugin.name in self._lanes.stuck():
+        if until <= before or plugin.name in self._workers.stuck():
             return False
         try:
-            with self._records.ledger.transaction(durable=True):
+            with self._store.ledger.transaction(durable=True):
                 why = self._allowance().why_not_longer(
                     owner_of(entry), entry.burst, max(now, before), until
                 )
                 if not why:
-                    wanted = self._records.record(plugin, replace(entry.burst, lease_until=until))
+                    wanted = self._store.record(plugin, replace(entry.burst, lease_until=until))
         except LedgerError as error:  # no money can be set aside
             plugin.bursts[entry.burst.name] = entry.burst
             self._spans.refused[entry.burst.name] = str(error)
@@ -224,16 +224,16 @@ class Keeper:
             self._spans.refused[entry.burst.name] = why
             return False
 
-        def settle(answer: Answer) -> None:
+        def on_done(answer: Answer) -> None:
             self._settle_renewal(plugin, wanted, before, answer)
 
-        self._lanes.start(
+        self._workers.start(
             Call(
                 plugin.name,
                 "renew()",
                 self.policy.timeouts.list,
                 lambda: plugin.renew(wanted),
-                settle,
+                on_done,
                 lambda why: self._not_renewed(plugin, wanted, before, BurstError(why)),
                 frozenset({wanted.name}),
             )
@@ -258,7 +258,7 @@ class Keeper:
 
     def _renewed(self, plugin: BurstPlugin, wanted: Burst, before: float, now: Burst) -> None:
         known = plugin.bursts.get(wanted.name, wanted)
-        longer = self._records.record(plugin, replace(known, lease_until=now.lease_until))
+        longer = self._store.record(plugin, replace(known, lease_until=now.lease_until))
         if longer.lease_until is None or longer.lease_until > before:
             self._spans.refused.pop(wanted.name, None)
         else:
@@ -270,7 +270,7 @@ class Keeper:
         failure = as_burst_error(error, plugin.name, wanted.name)
         self._spans.refused[wanted.name] = str(failure)
         known = plugin.bursts.get(wanted.name, wanted)
-        self._records.record(plugin, replace(known, lease_until=before))
+        self._store.record(plugin, replace(known, lease_until=before))
         self.errors.append(failure)
         self._hooks.phase_failed("renew", plugin, failure)
 
@@ -278,12 +278,12 @@ class Keeper:
 
     def _note_idleness(self, entry: Entry, *, idle: bool) -> Entry:
         """Record since when a burst is idle, if it is; return the entry with that."""
-        now = self._records.now()
+        now = self._store.now()
         since = entry.idle if idle else None
         if idle and (since is None or since > now):  # or the clock was set back
             since = now
         if since != entry.idle:
-            self._records.ledger.set_idle(entry.burst.name, since)
+            self._store.ledger.set_idle(entry.burst.name, since)
         return replace(entry, idle=since)
 
     def _is_idle_too_long(self, entry: Entry, now: float) -> bool:
@@ -324,7 +324,7 @@ class Keeper:
 
     def _is_assigned(self, job: int, burst: Burst) -> bool:
         """Whether a job that a burst was asked for was not released, or assigned elsewhere."""
-        for last in self._records.ledger.placements(job)[-1:]:
+        for last in self._store.ledger.placements(job)[-1:]:
             return last.freed is None and last.burst in {"", burst.name}
         return True
 
@@ -335,7 +335,7 @@ class Keeper:
         nodes: Sequence[Node],
     ) -> None:
         """Record which jobs had which part of which burst, and when."""
-        ledger = self._records.ledger
+        ledger = self._store.ledger
         open_usages = {(usage.entry, usage.job) for usage in ledger.usages(running=True)}
         here = {
             (entry.id, job): entry
@@ -366,4 +366,4 @@ class Keeper:
     def _end_of(self, ended: float | None, still_here: bool) -> float | None:
         if still_here:
             return None
-        return self._records.now() if ended is None else ended
+        return self._store.now() if ended is None else ended

@@ -14,7 +14,7 @@ from fluxburst.formats.fluid import format_f58
 from fluxburst.formats.hostlist import format_hostlist
 from fluxburst.ledger import Entry
 from fluxburst.model.burst import BurstState
-from fluxburst.reconcile.burst_store import Records
+from fluxburst.reconcile.burst_store import BurstStore
 
 _log = logging.getLogger(__name__)
 
@@ -27,12 +27,12 @@ class Losses:
 
     Args:
         instance: The instance.
-        records: The client's records.
+        store: The client's store.
     """
 
-    def __init__(self, instance: Instance, records: Records) -> None:
+    def __init__(self, instance: Instance, store: BurstStore) -> None:
         self._instance = instance
-        self._records = records
+        self._store = store
         self._up: dict[str, frozenset[str]] = {}
         self._lost: dict[str, frozenset[str]] = {}
         self._told: set[tuple[str, int]] = set()
@@ -44,7 +44,7 @@ class Losses:
             InstanceError: if the instance cannot be asked.
             LedgerError: if the ledger cannot be written.
         """
-        entries = [entry for entry in self._records.live() if _has_nodes(entry)]
+        entries = [entry for entry in self._store.live() if _has_nodes(entry)]
         self._forget(entries)
         if not entries:
             return
@@ -82,7 +82,7 @@ class Losses:
 
     def _runs_on(self, entry: Entry) -> Sequence[Run]:
         """Return what the jobs had that ran on a burst, or may have, save those told of."""
-        used = (usage.job for usage in self._records.ledger.usages_of(entry.id))
+        used = (usage.job for usage in self._store.ledger.usages_of(entry.id))
         jobs = {
             job for job in (*entry.burst.jobs, *used) if (entry.burst.name, job) not in self._told
         }
@@ -92,7 +92,7 @@ class Losses:
         burst = entry.burst
         about = {"burst": burst.name, "plugin": burst.plugin, **extra}
         _log.warning("burst %s: %s", burst.name, text, extra=about)
-        self._records.remark(burst.name, text)
+        self._store.remark(burst.name, text)
 
     def _forget(self, entries: Sequence[Entry]) -> None:
         """Forget bursts that are no more."""

@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable
 from fluxburst.errors import FluxburstError
 from fluxburst.formats.fluid import format_f58
 from fluxburst.model.job import Mark
-from fluxburst.reconcile.assign import Giver
-from fluxburst.reconcile.burst_store import Records
-from fluxburst.reconcile.queue_mirror import Backlog
+from fluxburst.reconcile.assign import Assigner
+from fluxburst.reconcile.burst_store import BurstStore
+from fluxburst.reconcile.queue_mirror import PendingQueue
 
 REPAIRS = 3
 """How many times the memo of one job is written anew: its user could take it off for ever."""
@@ -27,14 +27,14 @@ class Memos:
 
     Args:
         backlog: The client's mirror of the pending jobs.
-        records: The client's records.
-        giver: What assigns its jobs.
+        store: The client's store.
+        assigner: What assigns its jobs.
     """
 
-    def __init__(self, backlog: Backlog, records: Records, giver: Giver) -> None:
+    def __init__(self, backlog: PendingQueue, store: BurstStore, assigner: Assigner) -> None:
         self._backlog = backlog
-        self._records = records
-        self._giver = giver
+        self._store = store
+        self._assigner = assigner
         self._warned: set[int] = set()
         self._repairs: Counter[int] = Counter()
         self._altered_before: set[int] = set()
@@ -69,7 +69,7 @@ class Memos:
             "assignment, so it keeps no burst, and the job is treated as any other",
             ", ".join(named),
             more,
-            self._records.ledger.path or "in memory",
+            self._store.ledger.path or "in memory",
             extra={"jobs": sorted(jobids)},
         )
 
@@ -77,7 +77,7 @@ class Memos:
         marks = {jobid: self._backlog.marks[jobid] for jobid in jobids}
         if marks:
             self._repairs.update(marks.keys())
-            self._giver.mark_again(marks, self.errors)
+            self._assigner.mark_again(marks, self.errors)
 
 
 def _short(mark: Mark) -> str:

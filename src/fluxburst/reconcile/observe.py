@@ -23,16 +23,16 @@ from fluxburst.planning.circuit_breakers import failed
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
 from fluxburst.plugin.validation import check_adopted, check_burst, check_names
 from fluxburst.provider.isolation import UNREAD, end_note, without_hope
-from fluxburst.reconcile.assign import Giver
-from fluxburst.reconcile.burst_store import Records
+from fluxburst.reconcile.assign import Assigner
+from fluxburst.reconcile.burst_store import BurstStore
 from fluxburst.reconcile.orphans import bounded
 from fluxburst.reconcile.outliving import Outliving
 from fluxburst.reconcile.ownership import Ownership
-from fluxburst.reconcile.queue_mirror import Backlog
-from fluxburst.reconcile.remaining_life import Spans
-from fluxburst.reconcile.terminate import Ender
+from fluxburst.reconcile.queue_mirror import PendingQueue
+from fluxburst.reconcile.remaining_life import RemainingLife
+from fluxburst.reconcile.terminate import Terminator
 from fluxburst.reconcile.vetting import Vetting
-from fluxburst.reconcile.workers import Answer, Call, Lanes
+from fluxburst.reconcile.workers import Answer, Call, PluginWorkers
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class _Seen:
     refused: Mapping[str, BurstError] = field(default_factory=dict)
 
 
-class Looker:
+class Observer:
     """Looks at plugins and the instance for one client.
 
     Args:
@@ -67,12 +67,12 @@ class Looker:
         plugins: The loaded plugins, by name.
         instance: The instance.
         backlog: The client's mirror of its pending jobs.
-        records: Its records.
+        store: Its store.
         ownership: What tells whose the bursts are that plugins list.
         vetting: What vets what they answer.
-        giver: What takes its jobs back.
-        ender: What takes its bursts down.
-        lanes: The threads of its plugins.
+        assigner: What takes its jobs back.
+        terminator: What takes its bursts down.
+        workers: The threads of its plugins.
         policy: Its policy.
         spans: How long its bursts live.
     """
@@ -82,26 +82,26 @@ class Looker:
         hooks: Manager,
         plugins: Mapping[str, BurstPlugin],
         instance: Instance,
-        backlog: Backlog,
-        records: Records,
+        backlog: PendingQueue,
+        store: BurstStore,
         ownership: Ownership,
         vetting: Vetting,
-        giver: Giver,
-        ender: Ender,
-        lanes: Lanes,
+        assigner: Assigner,
+        terminator: Terminator,
+        workers: PluginWorkers,
         policy: Policy,
-        spans: Spans,
+        spans: RemainingLife,
     ) -> None:
         self._hooks = hooks
         self._plugins = plugins
         self._instance = instance
         self._backlog = backlog
-        self._records = records
+        self._store = store
         self._ownership = ownership
         self._vetting = vetting
-        self._giver = giver
-        self._ender = ender
-        self._lanes = lanes
+        self._assigner = assigner
+        self._terminator = terminator
+        self._workers = workers
         self.policy = policy
         self._outliving = Outliving(backlog, spans)
         self._answering: set[str] = set()
@@ -109,17 +109,17 @@ class Looker:
 
     # --- what a pass asks for --------------------------------------------------------------
 
-    def look(self, patience: float, *, mend: bool) -> None:
+    def sync(self, patience: float, *, repair: bool) -> None:
         """Ask each plugin what is there, and take in what is answered within ``patience`` seconds.
 
         What is found is adopted, and with ``mend``, the difference to the record is mended.
         """
         for plugin in self._plugins.values():
-            if plugin.name in self._lanes.stuck():
-                self._cannot(plugin, PatienceError(self._lanes.stuck()[plugin.name]))
+            if plugin.name in self._workers.stuck():
+                self._cannot(plugin, PatienceError(self._workers.stuck()[plugin.name]))
             else:
-                self._ask(plugin, all_of_it=True, then=self._mend if mend else self._adopt)
-        self._lanes.wait(patience)
+                self._ask(plugin, all_of_it=True, then=self._repair if repair else self._adopt)
+        self._workers.wait(patience)
         self.join()
 
     def refresh(self, patience: float) -> None:
@@ -127,19 +127,19 @@ class Looker:
         for plugin in self._plugins.values():
             if (
                 any(map(_changes, plugin.bursts.values()))
-                and plugin.name not in self._lanes.stuck()
+                and plugin.name not in self._workers.stuck()
             ):
                 self._ask(plugin, all_of_it=False, then=self._take_refreshed)
-        self._lanes.wait(patience)
+        self._workers.wait(patience)
         self.join()
 
     def join(self) -> None:
         """See on the instance's nodes which bursts have joined, and which were too slow."""
-        coming = [e for e in self._records.live() if e.burst.state in COMING_STATES]
+        coming = [e for e in self._store.live() if e.burst.state in COMING_STATES]
         up = {node.hostname for node in self._instance.nodes() if node.up} if coming else set()
         for entry in coming:
-            plugin = self._records.plugin_of(entry.burst)
-            if plugin is None or entry.burst.name in self._lanes.in_flight:
+            plugin = self._store.plugin_of(entry.burst)
+            if plugin is None or entry.burst.name in self._workers.in_flight:
                 continue
             burst = _joined(plugin.bursts.get(entry.burst.name, entry.burst), up)
             if why := self._waits_too_long(entry, burst):
@@ -148,7 +148,7 @@ class Looker:
             elif burst.state in COMING_STATES and (why := self._too_slow(entry)):
                 self._failed(plugin, replace(burst, error=why))
             elif burst != entry.burst:
-                self._records.record(plugin, burst)
+                self._store.record(plugin, burst)
 
     # --- asking ----------------------------------------------------------------------------
 
@@ -158,7 +158,7 @@ class Looker:
         coming = [
             burst
             for burst in list(plugin.bursts.values())
-            if _changes(burst) and burst.name not in self._lanes.in_flight
+            if _changes(burst) and burst.name not in self._workers.in_flight
         ]
         before = dict(plugin.bursts)
 
@@ -168,7 +168,7 @@ class Looker:
             refreshed = [_refreshed(plugin, burst, refused) for burst in coming]
             return replace(seen, refreshed=refreshed, refused=refused)
 
-        def settle(answer: Answer) -> None:
+        def on_done(answer: Answer) -> None:
             error = answer.exception()
             if error is None:
                 self._answering.add(plugin.name)
@@ -184,8 +184,8 @@ class Looker:
 
         timeout = self.policy.timeouts.list
         what = "list_bursts()" if all_of_it else "refresh()"
-        self._lanes.start(
-            Call(plugin.name, what, timeout, run, settle, lambda why: self._silent(plugin, why))
+        self._workers.start(
+            Call(plugin.name, what, timeout, run, on_done, lambda why: self._silent(plugin, why))
         )
 
     def _vetted(self, plugin: BurstPlugin, seen: _Seen) -> _Seen:
@@ -193,7 +193,7 @@ class Looker:
         wrong = list(seen.wrong)
         refreshed = []
         for burst in seen.refreshed:
-            known = self._records.known(burst)
+            known = self._store.known(burst)
             try:
                 now = self._vetting.vetted(burst, known, "refresh()")
                 refreshed.append(_failed_if_leaving(now, known))
@@ -214,7 +214,7 @@ class Looker:
         """Return what a plugin says of a burst that it found; None where that cannot be."""
         if found is None:
             return None
-        known = self._records.known(Burst(found.name, plugin.name, "", 0))
+        known = self._store.known(Burst(found.name, plugin.name, "", 0))
         try:
             return self._vetting.vetted(found, known, "adopt()")
         except BurstError as error:
@@ -249,7 +249,7 @@ class Looker:
             elif burst.state is BurstState.FAILED:
                 self._broken(plugin, burst)
             else:
-                self._records.record(plugin, burst)
+                self._store.record(plugin, burst)
 
     def _refused(self, plugin: BurstPlugin, burst: Burst, error: BurstError) -> None:
         """End a burst that its provider will not supply after all; others are offered its jobs."""
@@ -264,11 +264,11 @@ class Looker:
         for name, burst in told.items():
             plugin.bursts.setdefault(name, burst)
 
-    def _mend(self, plugin: BurstPlugin, seen: _Seen) -> None:
-        self._giver.forget_free(plugin)
+    def _repair(self, plugin: BurstPlugin, seen: _Seen) -> None:
+        self._assigner.forget_free(plugin)
         self._take_refreshed(plugin, seen)
-        entries = {entry.burst.name: entry for entry in self._records.live(plugin.name)}
-        untouched = self._lanes.in_flight | seen.changed
+        entries = {entry.burst.name: entry for entry in self._store.live(plugin.name)}
+        untouched = self._workers.in_flight | seen.changed
         for name, entry in entries.items():
             if name not in untouched and name in plugin.bursts:
                 self._compare(plugin, entry, seen)
@@ -286,11 +286,11 @@ class Looker:
         found = None if found is None else _failed_if_leaving(found, burst)
         if burst.state is BurstState.ENDING:
             listed = None if seen.there is None else name in seen.there
-            self._ender.go_on(plugin, burst, listed=listed)
+            self._terminator.go_on(plugin, burst, listed=listed)
         elif burst.exit_code is not None:
             self._ended_there(plugin, burst)
         elif burst.isolated and not self._backlog.waited_for(plugin.name, name):
-            self._ender.end(burst, _NOT_HELD)
+            self._terminator.end(burst, _NOT_HELD)
         elif burst.state not in LIVE_STATES - {BurstState.DRAINING}:
             return  # whoever drains it ends it
         elif found is not None and found.state is BurstState.FAILED:
@@ -338,8 +338,8 @@ class Looker:
             few = f"of its {counted(burst.nodes, 'node')}, {now.nodes} can be found there"
             self._broken(plugin, replace(now, error=few))
         elif now != burst:
-            self._records.record(plugin, now)
-        self._records.created([burst])
+            self._store.record(plugin, now)
+        self._store.created([burst])
 
     def _orphan(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Take down what is there under our name, and is in no record.
@@ -347,32 +347,32 @@ class Looker:
         That begins with a record of it, and so waits until there can be one.
         """
         name = burst.name
-        if self._records.ledger.entry(name) is not None:  # it ended, and is there all the same
-            self._ender.end_again(plugin, burst)
+        if self._store.ledger.entry(name) is not None:  # it ended, and is there all the same
+            self._terminator.end_again(plugin, burst)
             return
-        if self._records.ledger.unwritable:
+        if self._store.ledger.unwritable:
             return
         _log.warning("burst %s: nobody's, is taken down", burst.name, extra={"burst": burst.name})
         burst = self._bounded(plugin, burst)
-        jobs = self._giver.adopt(burst) if burst.isolated else ()
+        jobs = self._assigner.adopt(burst) if burst.isolated else ()
         broken = burst.state is BurstState.FAILED and burst.exit_code is None
         state = BurstState.STARTING if broken else burst.state
-        self._records.request(replace(burst, jobs=jobs))
-        recorded = self._records.record(plugin, replace(burst, jobs=jobs, state=state))
-        self._records.created([recorded])
+        self._store.request(replace(burst, jobs=jobs))
+        recorded = self._store.record(plugin, replace(burst, jobs=jobs, state=state))
+        self._store.created([recorded])
         if broken:
             self._broken(plugin, recorded)
             return
-        entry = self._records.ledger.entry(name)
+        entry = self._store.ledger.entry(name)
         assert entry is not None
         if not (burst.isolated and jobs):  # a job that is held here runs in it
-            self._ender.drain(entry, _ORPHAN)
+            self._terminator.drain(entry, _ORPHAN)
 
     def _bounded(self, plugin: BurstPlugin, burst: Burst) -> Burst:
         """Return a burst that is in no record, as far as its plugin is believed of it."""
-        first = min((e.requested for e in self._records.ledger.entries()), default=math.inf)
+        first = min((e.requested for e in self._store.ledger.entries()), default=math.inf)
         try:
-            return bounded(burst, plugin.node_types(), min(first, self._records.now()))
+            return bounded(burst, plugin.node_types(), min(first, self._store.now()))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a provider's library may raise anything
@@ -381,13 +381,13 @@ class Looker:
 
     def _free_the_stranded(self, plugin: BurstPlugin) -> None:
         """Free the jobs that wait for bursts that are not there any more."""
-        alive = {entry.burst.name for entry in self._records.live(plugin.name)}
+        alive = {entry.burst.name for entry in self._store.live(plugin.name)}
         stranded = [
             job.id
             for job, mark in self._backlog.given(plugin.name)
             if mark.burst and mark.burst not in alive
         ]
-        self._giver.take_back(plugin, stranded, "the burst that it waited for is not there")
+        self._assigner.release(plugin, stranded, "the burst that it waited for is not there")
 
     # --- what has become of a burst --------------------------------------------------------
 
@@ -399,30 +399,30 @@ class Looker:
         """
         gone = burst.state is BurstState.FAILED
         why = "" if gone else burst.error
-        burst = self._records.record(plugin, replace(burst, state=BurstState.READY, error=why))
-        self._records.created([burst])
-        self._records.ledger.set_breaker(Breaker(burst.plugin, burst.node_type))
+        burst = self._store.record(plugin, replace(burst, state=BurstState.READY, error=why))
+        self._store.created([burst])
+        self._store.ledger.set_breaker(Breaker(burst.plugin, burst.node_type))
         ended = self._note_usage(burst)
         if burst.output.startswith(UNREAD):
-            if not gone and self._records.now() < ended + self.policy.timeouts.output:
+            if not gone and self._store.now() < ended + self.policy.timeouts.output:
                 return
             burst = without_hope(burst)
             _log.warning("burst %s: the output of its job is %s", burst.name, burst.output)
         note = end_note(burst)
-        burst = self._records.record(plugin, replace(burst, error=""))
-        self._backlog.end(dict.fromkeys(self._giver.waiting_for(plugin, {burst.name}), note))
-        self._ender.end(burst, note)
+        burst = self._store.record(plugin, replace(burst, error=""))
+        self._backlog.end(dict.fromkeys(self._assigner.waiting_for(plugin, {burst.name}), note))
+        self._terminator.end(burst, note)
 
     def _note_usage(self, burst: Burst) -> float:
         """Record that an isolated burst's job had all of it, since it ran there; return until when.
 
         That is when its end was first seen, however often it is looked at.
         """
-        ledger = self._records.ledger
+        ledger = self._store.ledger
         entry = ledger.entry(burst.name)
         assert entry is not None
         known = [usage.ended for usage in ledger.usages_of(entry.id) if usage.ended is not None]
-        ended = min(known, default=self._records.now())
+        ended = min(known, default=self._store.now())
         started = ended if entry.ready is None else min(entry.ready, ended)
         user = -1 if entry.user is None else entry.user
         ledger.use(Usage(entry.id, job, user, burst.nodes, started, ended) for job in burst.jobs)
@@ -431,16 +431,16 @@ class Looker:
     def _broken(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Take down what is left of a burst that lost nodes, once no job runs on that."""
         if burst.isolated and burst.joined:  # its job began: that is a start
-            self._records.record(plugin, replace(burst, state=BurstState.READY, error=""))
+            self._store.record(plugin, replace(burst, state=BurstState.READY, error=""))
         if not self._busy(burst):
             self._failed(plugin, burst)
             return
-        known = self._records.ledger.entry(burst.name)
+        known = self._store.ledger.entry(burst.name)
         assert known is not None
-        self._records.record(plugin, replace(burst, state=known.burst.state))
-        self._ender.drain(replace(known, burst=burst), burst.error)
-        waiting = self._giver.waiting_for(plugin, {burst.name})
-        self._giver.take_back(plugin, waiting, burst.error)
+        self._store.record(plugin, replace(burst, state=known.burst.state))
+        self._terminator.drain(replace(known, burst=burst), burst.error)
+        waiting = self._assigner.waiting_for(plugin, {burst.name})
+        self._assigner.release(plugin, waiting, burst.error)
 
     def _failed(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Count the failure of a burst that did not come up, and have it taken down."""
@@ -450,12 +450,12 @@ class Looker:
 
     def _end_it(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Have what there is of a burst taken down, and free the jobs that wait for it."""
-        self._ender.end(burst)
-        waiting = self._giver.waiting_for(plugin, {burst.name})
-        self._giver.take_back(plugin, waiting, burst.error)
+        self._terminator.end(burst)
+        waiting = self._assigner.waiting_for(plugin, {burst.name})
+        self._assigner.release(plugin, waiting, burst.error)
 
     def _busy(self, burst: Burst) -> bool:
-        ranks = self._records.ranks_of([burst])[burst.name]
+        ranks = self._store.ranks_of([burst])[burst.name]
         return bool(ranks and self._instance.jobs_on(ranks))
 
     def _waits_too_long(self, entry: Entry, burst: Burst) -> str:
@@ -463,7 +463,7 @@ class Looker:
 
         While its plugin does not answer, nothing is known of it: it may have come up.
         """
-        limit, waited = self.policy.timeouts.request, self._records.now() - entry.requested
+        limit, waited = self.policy.timeouts.request, self._store.now() - entry.requested
         waits = burst.state is BurstState.REQUESTED and burst.plugin in self._answering
         if not waits or waited <= limit:
             return ""
@@ -474,17 +474,17 @@ class Looker:
         )
 
     def _too_slow(self, entry: Entry) -> str:
-        limit, now = self.policy.timeouts.join, self._records.now()
+        limit, now = self.policy.timeouts.join, self._store.now()
         if entry.started is not None and now - entry.started > limit:
             return f"it did not join within {format_duration(limit)}"
         late = self._outliving.why_too_late(entry, now)
         return f"it comes up too late: {late}" if late else ""
 
     def _count_failure(self, burst: Burst, *, final: bool = False) -> None:
-        ledger = self._records.ledger
+        ledger = self._store.ledger
         key = burst.plugin, burst.node_type
         breaker = ledger.breakers().get(key, Breaker(*key))
-        now = self._records.now()
+        now = self._store.now()
         policy = self.policy.breakers
         ledger.set_breaker(failed(breaker, policy, now, burst.error, final=final))
 

@@ -25,8 +25,8 @@ from fluxburst.model.job import Job
 from fluxburst.model.jobspec import Chunk
 from fluxburst.model.node import Node, NodeType
 from fluxburst.packing.fitting import could_fit, fits_now
-from fluxburst.reconcile.queue_mirror import Backlog
-from fluxburst.reconcile.remaining_life import Spans
+from fluxburst.reconcile.queue_mirror import PendingQueue
+from fluxburst.reconcile.remaining_life import RemainingLife
 
 LOOK_SECONDS = 2.0
 """How often all pending jobs are looked at, at most: a pass may follow the last at once."""
@@ -42,7 +42,7 @@ class Outliving:
         spans: How long its bursts live.
     """
 
-    def __init__(self, backlog: Backlog, spans: Spans) -> None:
+    def __init__(self, backlog: PendingQueue, spans: RemainingLife) -> None:
         self._backlog = backlog
         self._spans = spans
         self._shapes: Sequence[_Shape] = ()

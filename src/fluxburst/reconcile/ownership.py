@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Iterable
 
 from fluxburst.plugin.base import BurstPlugin
-from fluxburst.reconcile.burst_store import Records, is_ours
+from fluxburst.reconcile.burst_store import BurstStore, is_ours
 
 NAMED = 5
 """How many bursts one warning names."""
@@ -24,14 +24,14 @@ class Ownership:
     """Tells what is ours of what plugins list, and says once what is not.
 
     Args:
-        records: The client's records.
+        store: The client's store.
 
     Attributes:
         strangers: What each plugin listed that is not ours, when it was last asked.
     """
 
-    def __init__(self, records: Records) -> None:
-        self._records = records
+    def __init__(self, store: BurstStore) -> None:
+        self._store = store
         self._warned: dict[str, set[str]] = {}
         self.strangers: dict[str, frozenset[str]] = {}
 
@@ -42,7 +42,7 @@ class Ownership:
             LedgerError: if the ledger cannot be read.
         """
         listed = set(names)
-        ours = {name for name in listed if is_ours(self._records.ledger, plugin, name)}
+        ours = {name for name in listed if is_ours(self._store.ledger, plugin, name)}
         self.strangers[plugin.name] = frozenset(listed - ours)
         self._warn(plugin.name, listed - ours)
         return ours

@@ -30,16 +30,16 @@ from fluxburst.model.burst_names import burst_name
 from fluxburst.model.job import Job, Mark
 from fluxburst.model.node import NodeType
 from fluxburst.model.plan import Plan
-from fluxburst.packing.limits import Allowance, owner_of
+from fluxburst.packing.limits import Budget, owner_of
 from fluxburst.planning.circuit_breakers import failed
 from fluxburst.planning.facts import sizes_bursts
 from fluxburst.planning.lifespans import Lifespans, type_of, why_not_renewable
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
 from fluxburst.plugin.validation import check_burst, check_created, check_name
-from fluxburst.reconcile.assign import Giver
-from fluxburst.reconcile.burst_store import Records, is_ours
+from fluxburst.reconcile.assign import Assigner
+from fluxburst.reconcile.burst_store import BurstStore, is_ours
 from fluxburst.reconcile.vetting import Vetting
-from fluxburst.reconcile.workers import Answer, Call, Lanes, names_of
+from fluxburst.reconcile.workers import Answer, Call, PluginWorkers, names_of
 
 
 @dataclass
@@ -50,19 +50,19 @@ class Outcome:
         bursts: What came up, or is coming.
         errors: What failed.
         refused: Node types that had no capacity or quota, by plugin and name, with the reason.
-        homeless: The jobs of what was refused, by id, to be offered on.
+        displaced: The jobs of what was refused, by id, to be offered on.
         offered_on: Errors that do not count once their jobs have found another place, with these.
     """
 
     bursts: list[Burst] = field(default_factory=list)
     errors: list[FluxburstError] = field(default_factory=list)
     refused: dict[tuple[str, str], str] = field(default_factory=dict)
-    homeless: dict[int, Job] = field(default_factory=dict)
+    displaced: dict[int, Job] = field(default_factory=dict)
     offered_on: list[tuple[FluxburstError, frozenset[int]]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Intent:
+class Reservation:
     """What a plugin is going to be asked, as it is recorded.
 
     Attributes:
@@ -71,7 +71,7 @@ class Intent:
         refused: What a limit does not allow any more; ``error`` says which.
         jobs: The jobs that it is given.
         marks: The marks that they get.
-        stand_in: What stands for bursts that the plugin sizes itself, until it tells of them.
+        placeholder: What stands for bursts that the plugin sizes itself, until it tells of them.
     """
 
     plugin: BurstPlugin
@@ -79,18 +79,18 @@ class Intent:
     refused: Sequence[Burst]
     jobs: Mapping[int, Job]
     marks: Mapping[int, Mark]
-    stand_in: Burst | None
+    placeholder: Burst | None
 
 
-class Bringer:
+class Provisioner:
     """Brings bursts up for one client.
 
     Args:
         hooks: The client's hooks.
-        records: Its records.
+        store: Its store.
         vetting: What vets what its plugins answer.
-        giver: What gives its jobs away.
-        lanes: The threads of its plugins.
+        assigner: What gives its jobs away.
+        workers: The threads of its plugins.
         policy: Its policy.
         allowance: Tells what the limits leave now.
     """
@@ -98,40 +98,40 @@ class Bringer:
     def __init__(
         self,
         hooks: Manager,
-        records: Records,
+        store: BurstStore,
         vetting: Vetting,
-        giver: Giver,
-        lanes: Lanes,
+        assigner: Assigner,
+        workers: PluginWorkers,
         policy: Policy,
-        allowance: Callable[[], Allowance],
+        allowance: Callable[[], Budget],
     ) -> None:
         self._hooks = hooks
-        self._records = records
+        self._store = store
         self._vetting = vetting
-        self._giver = giver
-        self._lanes = lanes
+        self._assigner = assigner
+        self._workers = workers
         self.policy = policy
         self._allowance = allowance
         self.outcome = Outcome()
 
-    def intend(self, plugins: Mapping[str, BurstPlugin], plan: Plan) -> list[Intent]:
+    def reserve(self, plugins: Mapping[str, BurstPlugin], plan: Plan) -> list[Reservation]:
         """Record what a plan says, which :meth:`start` is to do once that is durable."""
         return [
-            self._intend(plugins[name], assigned, plan)
+            self._reserve_one(plugins[name], assigned, plan)
             for name, assigned in plan.assignments.items()
             if assigned
         ]
 
-    def start(self, intents: Sequence[Intent], patience: float = math.inf) -> None:
-        """Start what was intended, and settle what is answered within ``patience`` seconds.
+    def start(self, intents: Sequence[Reservation], patience: float = math.inf) -> None:
+        """Start what was intended, and take in what is answered within ``patience`` seconds.
 
         By default it is waited for all of it. What comes of it is in :attr:`outcome`.
         """
         for intent in intents:
             self._start(intent)
-        self._lanes.wait(patience)
+        self._workers.wait(patience)
 
-    def start_by_hand(
+    def start_on_demand(
         self, plugins: Sequence[BurstPlugin], nodes: int | None, tasks: int | None
     ) -> None:
         """Have plugins bring up capacity by hand, and wait for all of it."""
@@ -145,11 +145,11 @@ class Bringer:
                 continue
             request = BurstRequest(bursts, request_burst=True, nodes=nodes, tasks=tasks)
             self._call(plugin, request, None)
-        self._lanes.wait(math.inf)
+        self._workers.wait(math.inf)
 
     # --- the steps -------------------------------------------------------------------------
 
-    def _intend(self, plugin: BurstPlugin, assigned: Sequence[int], plan: Plan) -> Intent:
+    def _reserve_one(self, plugin: BurstPlugin, assigned: Sequence[int], plan: Plan) -> Reservation:
         offered = {jobid: plan.jobs[jobid] for jobid in assigned}
         planned = [
             burst
@@ -159,29 +159,29 @@ class Bringer:
         reserved, refused = self._reserve(plugin, planned, offered)
         for jobid in {job for burst in refused for job in burst.jobs}:
             offered.pop(jobid)
-        burst_of = {job: name for job, name in plan.riding.items() if job in offered}
+        burst_of = {job: name for job, name in plan.shares_burst.items() if job in offered}
         burst_of.update({job: b.name for b in reserved for job in b.jobs})
-        stand_in = None
+        placeholder = None
         if offered and not reserved and type(plugin).run is not BurstPlugin.run:
-            stand_in = self._stand_in(plugin, offered)
-        if stand_in and sizes_bursts(plugin):
-            burst_of = dict.fromkeys(offered, stand_in.name)
-        marks = self._giver.place(plugin, offered, burst_of)
-        return Intent(plugin, reserved, refused, offered, marks, stand_in)
+            placeholder = self._placeholder(plugin, offered)
+        if placeholder and sizes_bursts(plugin):
+            burst_of = dict.fromkeys(offered, placeholder.name)
+        marks = self._assigner.record(plugin, offered, burst_of)
+        return Reservation(plugin, reserved, refused, offered, marks, placeholder)
 
-    def _start(self, intent: Intent) -> None:
+    def _start(self, intent: Reservation) -> None:
         plugin = intent.plugin
         for burst in intent.refused:
             self._failed(plugin, LimitError(burst.error, plugin=plugin.name, burst=burst.name))
-        jobs = self._giver.give(plugin, intent.jobs, intent.marks, self.outcome.errors)
+        jobs = self._assigner.mark(plugin, intent.jobs, intent.marks, self.outcome.errors)
         wanted = [burst for burst in intent.bursts if not jobs.keys().isdisjoint(burst.jobs)]
         for burst in intent.bursts:
             if burst not in wanted:
                 self._drop(plugin, burst, _NO_JOBS)
         if jobs:
-            self._call(plugin, BurstRequest(tuple(wanted), jobs), intent.stand_in)
-        elif intent.stand_in is not None:
-            self._end_stand_in(intent.stand_in, _NO_JOBS)
+            self._call(plugin, BurstRequest(tuple(wanted), jobs), intent.placeholder)
+        elif intent.placeholder is not None:
+            self._end_placeholder(intent.placeholder, _NO_JOBS)
 
     def _reserve(
         self, plugin: BurstPlugin, bursts: Sequence[Burst], jobs: Mapping[int, Job]
@@ -192,21 +192,21 @@ class Bringer:
         """
         reserved: list[Burst] = []
         refused: list[Burst] = []
-        ledger = self._records.ledger
+        ledger = self._store.ledger
         for burst in bursts:
             theirs = [jobs[jobid] for jobid in burst.jobs if jobid in jobs]
             lease = self._lease_for(plugin, burst, theirs)
-            until = self._records.now() + lease
+            until = self._store.now() + lease
             burst = replace(burst, lease_until=until if math.isfinite(lease) else None)
             with ledger.transaction():
                 allowance = self._allowance()
-                entry = self._records.request(burst, theirs)
+                entry = self._store.request(burst, theirs)
                 kind = NodeType(burst.node_type, 0, price=burst.price)
                 owner = owner_of(entry)._replace(lease=lease)
                 why = allowance.why_not(owner, kind, burst.nodes)
                 if why:
                     ended = replace(burst, state=BurstState.FAILED, error=why)
-                    ledger.record(ended, self._records.now())
+                    ledger.record(ended, self._store.now())
             if why:
                 refused.append(ended)
             else:
@@ -225,32 +225,32 @@ class Bringer:
         Raises:
             FluxburstError: if it cannot be sized, or a limit does not allow it.
         """
-        burst = _by_hand(plugin, nodes, tasks)
-        burst = replace(burst, name=self._records.ledger.free_name(burst.name))
+        burst = _on_demand(plugin, nodes, tasks)
+        burst = replace(burst, name=self._store.ledger.free_name(burst.name))
         reserved, refused = self._reserve(plugin, [burst], {})
         for burst in refused:
             raise LimitError(burst.error, plugin=plugin.name, burst=burst.name)
         return reserved[0]
 
-    def _stand_in(self, plugin: BurstPlugin, jobs: Collection[int]) -> Burst:
+    def _placeholder(self, plugin: BurstPlugin, jobs: Collection[int]) -> Burst:
         """Record what a plugin is asked that sizes its bursts itself."""
         name = burst_name(plugin.name, plugin.instance_tag, "", jobs)
-        burst = Burst(self._records.ledger.free_name(name), plugin.name, "", 0, tuple(jobs))
-        self._records.request(burst)
+        burst = Burst(self._store.ledger.free_name(name), plugin.name, "", 0, tuple(jobs))
+        self._store.request(burst)
         return burst
 
-    def _end_stand_in(self, stand_in: Burst, why: str) -> None:
-        ended = replace(stand_in, state=BurstState.ENDED)
-        self._records.ledger.record(ended, self._records.now(), why)
+    def _end_placeholder(self, placeholder: Burst, why: str) -> None:
+        ended = replace(placeholder, state=BurstState.ENDED)
+        self._store.ledger.record(ended, self._store.now(), why)
 
     def _drop(self, plugin: BurstPlugin, burst: Burst, why: str) -> None:
         """Record that a burst was not asked for after all."""
-        self._records.record(plugin, replace(burst, state=BurstState.ENDED), why)
+        self._store.record(plugin, replace(burst, state=BurstState.ENDED), why)
 
-    def _call(self, plugin: BurstPlugin, request: BurstRequest, stand_in: Burst | None) -> None:
+    def _call(self, plugin: BurstPlugin, request: BurstRequest, placeholder: Burst | None) -> None:
         up = self._vetting.note_before([burst.name for burst in request.bursts])
         for burst in request.bursts:
-            self._records.announce(plugin, burst)
+            self._store.publish(plugin, burst)
 
         def run() -> Sequence[Burst]:
             plugin.planned = request.bursts
@@ -259,23 +259,23 @@ class Bringer:
             finally:
                 plugin.planned = ()
 
-        self._lanes.start(
+        self._workers.start(
             Call(
                 plugin.name,
                 "create()",
                 self.policy.timeouts.create * max(1, len(request.bursts)),
                 run,
-                settle=lambda answer: self._settle(plugin, request, stand_in, up, answer),
-                give_up=lambda why: self._give_up(plugin, request, why),
+                on_done=lambda answer: self._on_done(plugin, request, placeholder, up, answer),
+                on_timeout=lambda why: self._on_timeout(plugin, request, why),
                 bursts=names_of(request.bursts),
             )
         )
 
-    def _settle(
+    def _on_done(
         self,
         plugin: BurstPlugin,
         request: BurstRequest,
-        stand_in: Burst | None,
+        placeholder: Burst | None,
         up: frozenset[str],
         answer: Answer,
     ) -> None:
@@ -295,19 +295,19 @@ class Bringer:
         # What was interrupted may be there: the next pass asks.
         begun = names_of(request.bursts) if interrupted else names_of(done)
         plugin.bursts.update({burst.name: burst for burst in done})
-        with self._records.together():
-            self._records.sync(plugin, names_of(done))
-            self._records.created(done)
-            self._settle_stand_in(plugin, stand_in, done, error)
+        with self._store.batch():
+            self._store.save_all(plugin, names_of(done))
+            self._store.created(done)
+            self._settle_placeholder(plugin, placeholder, done, error)
             of = _named_for(request.jobs, done) if done and not request.bursts else {}
-            marks = self._giver.name_bursts(plugin, of)
-        self._giver.mark(marks)
+            marks = self._assigner.name_bursts(plugin, of)
+        self._assigner.set_marks(marks)
         for burst in request.bursts:
             if burst.name not in begun:
                 self._missing(plugin, burst, error)
         if error is not None and not request.bursts:
-            self._giver.take_back(plugin, list(request.jobs), str(error))
-        self.outcome.bursts += [self._records.known(burst) for burst in done]
+            self._assigner.release(plugin, list(request.jobs), str(error))
+        self.outcome.bursts += [self._store.known(burst) for burst in done]
         if isinstance(error, FluxburstError):
             self._blame(plugin, request, error)
         elif error is not None:
@@ -326,9 +326,7 @@ class Bringer:
         for burst in done:
             try:
                 check_name(getattr(burst, "name", burst), "run()")
-                if burst.name not in asked and not is_ours(
-                    self._records.ledger, plugin, burst.name
-                ):
+                if burst.name not in asked and not is_ours(self._store.ledger, plugin, burst.name):
                     raise BurstError(
                         f"run() answered burst {burst.name!r}, which was not asked for, and whose "
                         "name is none that this plugin gives for this instance: it is left alone"
@@ -351,7 +349,7 @@ class Bringer:
         for burst in done:
             wanted = asked.get(burst.name)
             if wanted is None:
-                wanted = self._records.known(Burst(burst.name, plugin.name, "", 0))
+                wanted = self._store.known(Burst(burst.name, plugin.name, "", 0))
             try:
                 created = self._vetting.vetted(check_created(burst, wanted), wanted, "create()")
                 good.append(self._with_lease_ahead(created))
@@ -368,8 +366,8 @@ class Bringer:
         Raises:
             BurstError: if it is.
         """
-        if burst.lease_until is not None and burst.lease_until <= self._records.now():
-            over = format_duration(self._records.now() - burst.lease_until)
+        if burst.lease_until is not None and burst.lease_until <= self._store.now():
+            over = format_duration(self._store.now() - burst.lease_until)
             raise BurstError(
                 f"create() answered with a lease that was over {over} ago: is the provider's "
                 "clock right?"
@@ -381,28 +379,28 @@ class Bringer:
         known = plugin.bursts.get(burst.name, burst)
         why = known.error or (str(error) if error else "the plugin did not bring it up")
         if known.state is BurstState.REQUESTED:  # the plugin has not said what became of it
-            self._records.record(plugin, replace(known, state=BurstState.FAILED, error=why))
-        self._giver.take_back(plugin, self._giver.waiting_for(plugin, {burst.name}), why)
+            self._store.record(plugin, replace(known, state=BurstState.FAILED, error=why))
+        self._assigner.release(plugin, self._assigner.waiting_for(plugin, {burst.name}), why)
 
-    def _settle_stand_in(
+    def _settle_placeholder(
         self,
         plugin: BurstPlugin,
-        stand_in: Burst | None,
+        placeholder: Burst | None,
         done: Sequence[Burst],
         error: BaseException | None,
     ) -> None:
-        if stand_in is None:
+        if placeholder is None:
             return
         if error is None and not done:  # others close it once they are ready
-            self._records.ledger.set_breaker(Breaker(plugin.name, ""))
+            self._store.ledger.set_breaker(Breaker(plugin.name, ""))
         if error is not None:
             state, why = BurstState.FAILED, str(error)
         elif done:
             state, why = BurstState.ENDED, f"it is {', '.join(sorted(names_of(done)))}"
         else:
             state, why = BurstState.READY, "the plugin does not say what it brought up"
-        self._records.ledger.record(replace(stand_in, state=state), self._records.now(), why)
-        self._records.created([stand_in])
+        self._store.ledger.record(replace(placeholder, state=state), self._store.now(), why)
+        self._store.created([placeholder])
 
     def _blame(self, plugin: BurstPlugin, request: BurstRequest, error: FluxburstError) -> None:
         """Count failures, and note whose jobs are to be offered on."""
@@ -418,30 +416,30 @@ class Bringer:
             if burst is not None and _may_fit_elsewhere(one):
                 self.outcome.refused[burst.plugin, burst.node_type] = str(one)
                 theirs = {j: job for j in burst.jobs if isinstance(job := request.jobs.get(j), Job)}
-                self.outcome.homeless.update(theirs)
+                self.outcome.displaced.update(theirs)
                 if not isinstance(one, ParameterError):  # which a person must know of anyway
                     self.outcome.offered_on.append((one, frozenset(theirs)))
         self._failed(plugin, error)
 
     def _count_failure(self, burst: Burst, error: FluxburstError) -> None:
         key = burst.plugin, burst.node_type
-        ledger = self._records.ledger
+        ledger = self._store.ledger
         breaker = ledger.breakers().get(key, Breaker(*key))
-        now = self._records.now()
+        now = self._store.now()
         final = getattr(error, "final", False)
         policy = self.policy.breakers
         ledger.set_breaker(failed(breaker, policy, now, str(error), final=final))
 
-    def _give_up(self, plugin: BurstPlugin, request: BurstRequest, why: str) -> None:
+    def _on_timeout(self, plugin: BurstPlugin, request: BurstRequest, why: str) -> None:
         """Take bursts for failed whose creation has not been answered, and have them taken down."""
         errors: list[FluxburstError] = []
         for burst in request.bursts:
-            self._records.record(plugin, replace(burst, state=BurstState.ENDING, error=why))
+            self._store.record(plugin, replace(burst, state=BurstState.ENDING, error=why))
             errors.append(PatienceError(why, plugin=plugin.name, burst=burst.name))
-            self._giver.take_back(plugin, self._giver.waiting_for(plugin, {burst.name}), why)
+            self._assigner.release(plugin, self._assigner.waiting_for(plugin, {burst.name}), why)
         if not request.bursts:
             errors.append(PatienceError(why, plugin=plugin.name))
-            self._giver.take_back(plugin, list(request.jobs), why)
+            self._assigner.release(plugin, list(request.jobs), why)
         self._blame(plugin, request, BurstErrors(errors))
 
     def _failed(self, plugin: BurstPlugin, error: FluxburstError) -> None:
@@ -467,7 +465,7 @@ def _may_fit_elsewhere(error: FluxburstError) -> bool:
     return isinstance(error, (CapacityError, ParameterError, QuotaError, PatienceError))
 
 
-def _by_hand(plugin: BurstPlugin, nodes: int | None, tasks: int | None) -> Burst:
+def _on_demand(plugin: BurstPlugin, nodes: int | None, tasks: int | None) -> Burst:
     """Return the burst that a plugin sizes for a request by hand.
 
     Raises:

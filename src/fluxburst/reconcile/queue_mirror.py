@@ -15,15 +15,15 @@ from fluxburst.ledger import Ledger, Placement
 from fluxburst.model.collector import collector_paused
 from fluxburst.model.job import Job, Mark
 
-_backlogs: weakref.WeakKeyDictionary[Any, Backlog] = weakref.WeakKeyDictionary()
+_backlogs: weakref.WeakKeyDictionary[Any, PendingQueue] = weakref.WeakKeyDictionary()
 
 
-def backlog_of(instance: Instance) -> Backlog:
+def backlog_of(instance: Instance) -> PendingQueue:
     """Return the mirror of an instance's pending jobs, of which each instance object has one."""
-    return _backlogs.setdefault(instance, Backlog(instance))
+    return _backlogs.setdefault(instance, PendingQueue(instance))
 
 
-class Backlog:
+class PendingQueue:
     """A mirror of the pending jobs.
 
     Args:

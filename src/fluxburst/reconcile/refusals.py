@@ -21,7 +21,7 @@ from fluxburst.model.job import Job
 from fluxburst.model.node import Node
 from fluxburst.packing.fitting import fits_now
 from fluxburst.provider.fluxion import ADVICE, REFUSING_POLICIES
-from fluxburst.reconcile.queue_mirror import Backlog
+from fluxburst.reconcile.queue_mirror import PendingQueue
 
 NAMES_SHOWN = 5
 
@@ -36,7 +36,7 @@ class Refusals:
         backlog: The client's mirror of its pending jobs.
     """
 
-    def __init__(self, instance: Instance, backlog: Backlog) -> None:
+    def __init__(self, instance: Instance, backlog: PendingQueue) -> None:
         self._instance = instance
         self._backlog = backlog
         self._said: dict[tuple[str, str], tuple[int, ...]] = {}

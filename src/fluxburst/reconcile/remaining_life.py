@@ -11,8 +11,8 @@ from fluxburst.model.burst import COMING_STATES
 from fluxburst.model.node import NodeType
 from fluxburst.planning.lifespans import Lifespans, type_of, why_not_renewable
 from fluxburst.planning.lives import Lives
-from fluxburst.reconcile.burst_store import Records
-from fluxburst.reconcile.queue_mirror import Backlog
+from fluxburst.reconcile.burst_store import BurstStore
+from fluxburst.reconcile.queue_mirror import PendingQueue
 
 QUEUED_SECONDS = 60.0
 """How much of its lease a burst may lose while it waits for its machines."""
@@ -21,21 +21,21 @@ RETRY_SHARE = 0.05
 """After which part of a lease it is asked for again, where it was refused."""
 
 
-class Spans:
+class RemainingLife:
     """How long bursts live.
 
     Args:
         backlog: The client's mirror of its pending jobs.
-        records: The client's records.
+        store: The client's store.
         policy: Its policy.
 
     Attributes:
         refused: Why leases were not renewed when that was last tried, by the bursts' names.
     """
 
-    def __init__(self, backlog: Backlog, records: Records, policy: Policy) -> None:
+    def __init__(self, backlog: PendingQueue, store: BurstStore, policy: Policy) -> None:
         self._backlog = backlog
-        self._records = records
+        self._store = store
         self.policy = policy
         self.refused: dict[str, str] = {}
 
@@ -46,7 +46,7 @@ class Spans:
 
     def fixed(self, entry: Entry) -> str:
         """Return why the leases of a burst's plugin cannot be renewed; empty where they can."""
-        plugin = self._records.plugin_of(entry.burst)
+        plugin = self._store.plugin_of(entry.burst)
         return "" if plugin is None else why_not_renewable(plugin)
 
     def longest(self, entry: Entry) -> float:
@@ -55,12 +55,12 @@ class Spans:
 
     def limit_of(self, entry: Entry) -> float:
         """Return when a burst ends at the latest, in seconds since the epoch."""
-        return self.lifespans.limit_of(entry, self._type_of(entry), self._records.now())
+        return self.lifespans.limit_of(entry, self._type_of(entry), self._store.now())
 
     def end_of(self, entry: Entry) -> float:
         """Return when a burst ends as far as that is known; inf where it need not end."""
         final = self.fixed(entry) or self.refused.get(entry.burst.name, "")
-        return self.lifespans.end_of(entry, self._type_of(entry), self._records.now(), final)
+        return self.lifespans.end_of(entry, self._type_of(entry), self._store.now(), final)
 
     def until(self, entry: Entry) -> float:
         """Return until when jobs may run on the nodes of a burst; inf for ever."""
@@ -68,7 +68,7 @@ class Spans:
 
     def lives(self, entries: Sequence[Entry]) -> Lives:
         """Return how long nodes live now; on those still to join, jobs start later."""
-        now = self._records.now()
+        now = self._store.now()
         ends = {}
         for entry in entries:
             until = self.until(entry)
@@ -109,5 +109,5 @@ class Spans:
         return min(self.lifespans.lease, self.longest(entry))
 
     def _type_of(self, entry: Entry) -> NodeType | None:
-        plugin = self._records.plugin_of(entry.burst)
+        plugin = self._store.plugin_of(entry.burst)
         return None if plugin is None else type_of(entry.burst, plugin)

@@ -13,14 +13,14 @@ from itertools import islice
 
 from fluxburst.model.job import Job, queue_order
 from fluxburst.model.plan import Decision, Outcome
-from fluxburst.planning.planner import Residual
-from fluxburst.reconcile.queue_mirror import Backlog
+from fluxburst.planning.planner import FreeCapacity
+from fluxburst.reconcile.queue_mirror import PendingQueue
 
 SHARE = 0.05
 """The part of the time that may be spent on looking at all jobs."""
 
 
-class Agenda:
+class Scan:
     """The jobs that passes look at.
 
     Args:
@@ -31,13 +31,13 @@ class Agenda:
             not known, and is counted anew.
     """
 
-    def __init__(self, backlog: Backlog) -> None:
+    def __init__(self, backlog: PendingQueue) -> None:
         self._backlog = backlog
         self._order: list[tuple[int, int]] = []
         self._waiting: dict[int, tuple[int, int]] = {}
         self._capacity: object = None
         self._next = -math.inf
-        self.residual: Residual | None = None
+        self.residual: FreeCapacity | None = None
 
     @property
     def waiting(self) -> int:
@@ -61,12 +61,12 @@ class Agenda:
         self._next = -math.inf
         self.residual = None
 
-    def all(self) -> list[Job]:
+    def full(self) -> list[Job]:
         """Return all pending jobs, in queue order."""
         self._backlog.changed.clear()
         return sorted(self._backlog.jobs.values(), key=queue_order)
 
-    def some(self, capacity: object, depth: int) -> list[Job]:
+    def changed(self, capacity: object, depth: int) -> list[Job]:
         """Return the jobs that changed, and the first that wait if there may be room for them now.
 
         Where capacity is counted anew, those that were given are among them: they have some of it.
@@ -91,7 +91,7 @@ class Agenda:
         for jobid in jobids:
             self._waiting.pop(jobid, None)
 
-    def note(self, decisions: Sequence[Decision]) -> None:
+    def record(self, decisions: Sequence[Decision]) -> None:
         """Note which jobs wait for capacity, which helps none that it failed to decide on."""
         for decision in decisions:
             known = self._waiting.pop(decision.id, None)

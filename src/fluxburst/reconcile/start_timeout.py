@@ -33,9 +33,9 @@ from fluxburst.packing.fitting import fits_now
 from fluxburst.planning.facts import may_be_isolated, sizes_bursts
 from fluxburst.planning.setbacks import NOT_STARTED, some_of
 from fluxburst.plugin.base import BurstPlugin
-from fluxburst.reconcile.assign import Giver
-from fluxburst.reconcile.burst_store import Records, is_stand_in
-from fluxburst.reconcile.queue_mirror import Backlog
+from fluxburst.reconcile.assign import Assigner
+from fluxburst.reconcile.burst_store import BurstStore, is_placeholder
+from fluxburst.reconcile.queue_mirror import PendingQueue
 from fluxburst.reconcile.waiting import Waiting
 
 
@@ -64,7 +64,7 @@ MOST_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
-class Starting:
+class StartTimeout:
     """Releases one client's jobs that do not start. Isolated bursts' are held here on purpose.
 
     Args:
@@ -72,8 +72,8 @@ class Starting:
         plugins: The loaded plugins, by name.
         instance: The instance.
         backlog: The client's mirror of its pending jobs.
-        records: Its records.
-        giver: What releases its jobs.
+        store: Its store.
+        assigner: What releases its jobs.
         waiting: Its jobs that wait until they are tried again.
         policy: Its policy.
     """
@@ -83,9 +83,9 @@ class Starting:
         hooks: Manager,
         plugins: Mapping[str, BurstPlugin],
         instance: Instance,
-        backlog: Backlog,
-        records: Records,
-        giver: Giver,
+        backlog: PendingQueue,
+        store: BurstStore,
+        assigner: Assigner,
         waiting: Waiting,
         policy: Policy,
     ) -> None:
@@ -93,8 +93,8 @@ class Starting:
         self._plugins = plugins
         self._instance = instance
         self._backlog = backlog
-        self._records = records
-        self._giver = giver
+        self._store = store
+        self._assigner = assigner
         self._waiting = waiting
         self.policy = policy
         self._since: dict[tuple[int, Why], float] = {}
@@ -131,7 +131,7 @@ class Starting:
         """Return when a job will have waited too long, in seconds since the epoch."""
         ends = [since + self._patience(why) for (_, why), since in self._since.items()]
         left = min(ends, default=math.inf) - self._instance.monotonic()
-        return self._records.now() + max(left, 0.0)
+        return self._store.now() + max(left, 0.0)
 
     def _patience(self, why: Why) -> float:
         """Return how long a job may take to start, in seconds; its nodes may still have to come."""
@@ -154,21 +154,21 @@ class Starting:
             return
         for job, mark in list(self._assigned()):
             if why := why_not_startable(job, queues):
-                self._giver.take_back(self._plugins[mark.plugin], [job.id], why)
+                self._assigner.release(self._plugins[mark.plugin], [job.id], why)
 
     def _release_stranded(self) -> None:
         """Release the jobs of plugins that size bursts themselves of which nothing is there."""
         jobs = [(job, mark) for job, mark in self._assigned() if mark.plugin in self._sizing]
-        live = [entry.burst for entry in self._records.live()] if jobs else []
+        live = [entry.burst for entry in self._store.live()] if jobs else []
         names = {burst.name for burst in live}
         plugins = {burst.plugin for burst in live}
         for job, mark in jobs:
             if mark.burst not in names if mark.burst else mark.plugin not in plugins:
-                self._giver.take_back(self._plugins[mark.plugin], [job.id], _STRANDED)
+                self._assigner.release(self._plugins[mark.plugin], [job.id], _STRANDED)
 
     def _stuck(self) -> Iterator[Stuck]:
         """Yield the jobs that could have started by all that is known."""
-        live = [entry.burst for entry in self._records.live()]
+        live = [entry.burst for entry in self._store.live()]
         ready = {burst.name: burst for burst in live if burst.state is BurstState.READY}
         waiting = [(j, m) for j, m in self._assigned() if not m.burst or m.burst in ready]
         nodes = self._instance.nodes() if waiting else ()
@@ -189,7 +189,7 @@ class Starting:
         fits: Callable[[Job], bool],
     ) -> Why | None:
         """Return why a job could have started; None where nothing says that it could."""
-        untold = burst is not None and is_stand_in(burst, self._plugins[burst.plugin])
+        untold = burst is not None and is_placeholder(burst, self._plugins[burst.plugin])
         if unseen and not untold:
             return Why.UNSEEN
         if fits(job):
@@ -226,7 +226,7 @@ class Starting:
         up = {node.hostname for node in nodes if node.up}
         nameless = any(not burst.hostnames for burst in bursts)
         running = self._instance.job_ids(RUNNING) if nameless else ()
-        placed = [self._records.ledger.placements(job)[-1:] for job in running]
+        placed = [self._store.ledger.placements(job)[-1:] for job in running]
         used = {last.burst for (last,) in filter(None, placed)}
         return frozenset(
             burst.name
@@ -236,14 +236,14 @@ class Starting:
 
     def _waited(self, job: Job, mark: Mark) -> float:
         """Return for how long, by the ledger, a job may have waited for nodes that were free."""
-        ledger = self._records.ledger
+        ledger = self._store.ledger
         times = [p.at for p in ledger.placements(job.id)[-1:]]
         entry: Entry | None = ledger.entry(mark.burst) if mark.burst else None
         if entry is not None:
-            times.append(self._records.now() if entry.ready is None else entry.ready)
+            times.append(self._store.now() if entry.ready is None else entry.ready)
             uses = ledger.usages_of(entry.id)
-            times += [self._records.now() if u.ended is None else u.ended for u in uses]
-        return max(0.0, self._records.now() - max(times, default=math.inf))
+            times += [self._store.now() if u.ended is None else u.ended for u in uses]
+        return max(0.0, self._store.now() - max(times, default=math.inf))
 
     def _release(self, plugin_name: str, burst: str, jobs: Sequence[Job], why: Why) -> None:
         """Release jobs, and say so: this is a fault of somebody's."""
@@ -251,7 +251,7 @@ class Starting:
         within = format_duration(self._patience(why))
         reason = f"{NOT_STARTED}{within} {why.value}"
         ids = [job.id for job in jobs]
-        self._giver.take_back(plugin, ids, reason)
+        self._assigner.release(plugin, ids, reason)
         self._waiting.note(ids)
         for jobid in ids:
             self._since.pop((jobid, why), None)

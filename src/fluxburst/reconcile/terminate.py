@@ -32,12 +32,12 @@ from fluxburst.model.burst import LEAVING_STATES, LIVE_STATES, Burst, BurstState
 from fluxburst.model.leftovers import still_listed, with_leftover, without_leftover
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
 from fluxburst.plugin.validation import check_names
-from fluxburst.reconcile.assign import Giver
-from fluxburst.reconcile.burst_store import Records, is_ours, is_stand_in
+from fluxburst.reconcile.assign import Assigner
+from fluxburst.reconcile.burst_store import BurstStore, is_ours, is_placeholder
 from fluxburst.reconcile.isolated_starts import Starts
 from fluxburst.reconcile.ownership import Ownership
 from fluxburst.reconcile.refusals import Refusals
-from fluxburst.reconcile.workers import Answer, Call, Lanes, names_of
+from fluxburst.reconcile.workers import Answer, Call, PluginWorkers, names_of
 
 RETRY_SECONDS, RETRY_SECONDS_AT_MOST = 5.0, 300.0
 """How long after a second failure deletion is tried again; doubled from then on, up to a most."""
@@ -45,17 +45,17 @@ RETRY_SECONDS, RETRY_SECONDS_AT_MOST = 5.0, 300.0
 _log = logging.getLogger(__name__)
 
 
-class Ender:
+class Terminator:
     """Takes bursts down for one client.
 
     Args:
         hooks: The client's hooks.
         plugins: The loaded plugins, by name.
         instance: The instance.
-        records: The client's records.
+        store: The client's store.
         ownership: What tells whose the bursts are that plugins list.
-        giver: What takes its jobs back.
-        lanes: The threads of its plugins.
+        assigner: What takes its jobs back.
+        workers: The threads of its plugins.
         policy: Its policy.
         refusals: Tells which jobs would fail without some nodes.
 
@@ -69,10 +69,10 @@ class Ender:
         hooks: Manager,
         plugins: Mapping[str, BurstPlugin],
         instance: Instance,
-        records: Records,
+        store: BurstStore,
         ownership: Ownership,
-        giver: Giver,
-        lanes: Lanes,
+        assigner: Assigner,
+        workers: PluginWorkers,
         policy: Policy,
         refusals: Refusals,
     ) -> None:
@@ -80,10 +80,10 @@ class Ender:
         self._plugins = plugins
         self._refusals = refusals
         self._instance = instance
-        self._records = records
+        self._store = store
         self._ownership = ownership
-        self._giver = giver
-        self._lanes = lanes
+        self._assigner = assigner
+        self._workers = workers
         self.policy = policy
         self._failures: Counter[str] = Counter()
         self._retry_at: dict[str, float] = {}
@@ -108,7 +108,7 @@ class Ender:
                 self._refusals.warn(burst)
             if bursts or names is None:
                 self._start(self._plugins[plugin_name], bursts, everything=names is None)
-        self._lanes.wait(math.inf)
+        self._workers.wait(math.inf)
         for plugin_name, bursts in chosen.items():
             self._look_for_claimed(self._plugins[plugin_name], names_of(bursts))
         gone, errors = self.gone, self.errors
@@ -121,7 +121,7 @@ class Ender:
         for plugin in self._plugins.values():
             live = {n: b for n, b in plugin.bursts.items() if b.state in LIVE_STATES}
             # Anybody may have written into what a plugin knows; the ledger, and names, tell.
-            known = {n: b for n, b in live.items() if is_ours(self._records.ledger, plugin, n)}
+            known = {n: b for n, b in live.items() if is_ours(self._store.ledger, plugin, n)}
             for name in self._listed(plugin) or ():
                 known.setdefault(name, Burst(name, plugin.name, "", 0))
             wanted = [b for n, b in known.items() if names is None or n in names]
@@ -148,7 +148,7 @@ class Ender:
         """Return which bursts of ours a plugin lists; None, and an error, if it cannot tell."""
         listed: list[str] | None = None
 
-        def settle(answer: Answer) -> None:
+        def on_done(answer: Answer) -> None:
             nonlocal listed
             error = answer.exception()
             if error is None:
@@ -162,7 +162,7 @@ class Ender:
             else:
                 raise error
 
-        def give_up(why: str) -> None:
+        def on_timeout(why: str) -> None:
             self.errors.append(PatienceError(why, plugin=plugin.name))
 
         timeout = self.policy.timeouts.list
@@ -171,8 +171,8 @@ class Ender:
             plugin.instance_tag  # noqa: B018 - where that cannot be told, nothing is known ours
             return plugin.list_bursts()
 
-        self._lanes.start(Call(plugin.name, "list_bursts()", timeout, run, settle, give_up))
-        self._lanes.wait(math.inf)
+        self._workers.start(Call(plugin.name, "list_bursts()", timeout, run, on_done, on_timeout))
+        self._workers.wait(math.inf)
         return listed
 
     # --- what is listed although its plugin said that it is gone ---------------------------
@@ -210,30 +210,30 @@ class Ender:
 
     def _there_again(self, plugin: BurstPlugin, found: Burst) -> Burst:
         """Record that a burst is there, if the ledger has its end, and drain its nodes again."""
-        entry = self._records.ledger.entry(found.name)
+        entry = self._store.ledger.entry(found.name)
         if entry is None or entry.live:
             return found
         burst, reason = replace(entry.burst, since=found.since), _THERE_AGAIN
-        if self._records.ledger.times_deleted(found.name):
+        if self._store.ledger.times_deleted(found.name):
             why = still_listed(plugin.name, found.name)
             burst, reason = with_leftover(burst, why), str(why.args[0])
-        burst = self._records.reopen(plugin, burst, reason)
-        ranks = self._records.ranks_of([burst])[burst.name]
+        burst = self._store.reopen(plugin, burst, reason)
+        ranks = self._store.ranks_of([burst])[burst.name]
         if ranks:
             self._instance.drain(ranks, drain_reason(burst.name))
         return burst
 
     def _is_doubted(self, name: str) -> bool:
         """Whether a burst was listed after its plugin had been asked to delete it, and had."""
-        entry = self._records.ledger.entry(name)
-        return entry is not None and entry.live and self._records.ledger.times_deleted(name) > 0
+        entry = self._store.ledger.entry(name)
+        return entry is not None and entry.live and self._store.ledger.times_deleted(name) > 0
 
     def _claimed(self, plugin: BurstPlugin, names: Collection[str]) -> set[str]:
         """Note which bursts are said to be gone by a plugin that is not believed that."""
         doubted = set(filter(self._is_doubted, names))
         self._claims |= doubted
         for name in doubted:  # the plugin may have noted the end of it
-            plugin.bursts[name] = self._records.known(Burst(name, plugin.name, "", 0))
+            plugin.bursts[name] = self._store.known(Burst(name, plugin.name, "", 0))
         return doubted
 
     def _contradict(self, plugin: BurstPlugin, burst: Burst) -> None:
@@ -260,7 +260,7 @@ class Ender:
         listed = self._listed(plugin) if tells else ()
         if listed is None:
             return
-        bursts = [self._records.known(Burst(name, plugin.name, "", 0)) for name in sorted(claimed)]
+        bursts = [self._store.known(Burst(name, plugin.name, "", 0)) for name in sorted(claimed)]
         self._confirm(plugin, [burst for burst in bursts if burst.name not in listed])
         for burst in bursts:
             if burst.name in listed:
@@ -271,52 +271,50 @@ class Ender:
 
     def drain(self, entry: Entry, reason: str) -> None:
         """Let no new job start on a burst's nodes: the first step of taking it down."""
-        plugin = self._records.plugin_of(entry.burst)
+        plugin = self._store.plugin_of(entry.burst)
         if plugin is None or entry.burst.state in LEAVING_STATES:
             return
         self._refusals.warn(entry.burst)
-        burst = self._records.record(
-            plugin, replace(entry.burst, state=BurstState.DRAINING), reason
-        )
-        ranks = self._records.ranks_of([burst])[burst.name]
+        burst = self._store.record(plugin, replace(entry.burst, state=BurstState.DRAINING), reason)
+        ranks = self._store.ranks_of([burst])[burst.name]
         self._instance.drain(ranks, drain_reason(burst.name))
 
     def end(self, burst: Burst, reason: str = "") -> None:
         """Have a burst deleted; it is settled when its plugin has answered."""
-        plugin = self._records.plugin_of(burst)
-        if plugin is None or burst.name in self._lanes.in_flight:
+        plugin = self._store.plugin_of(burst)
+        if plugin is None or burst.name in self._workers.in_flight:
             return
-        self._records.record(plugin, replace(burst, state=BurstState.ENDING), reason)
-        if plugin.name in self._lanes.stuck():
+        self._store.record(plugin, replace(burst, state=BurstState.ENDING), reason)
+        if plugin.name in self._workers.stuck():
             return
-        if self._records.now() >= self._retry_at.get(burst.name, -math.inf):
+        if self._store.now() >= self._retry_at.get(burst.name, -math.inf):
             self._start(plugin, [burst], everything=False)
 
     def _start(self, plugin: BurstPlugin, bursts: Sequence[Burst], *, everything: bool) -> None:
         live: dict[str, Burst] = {}
         for burst in bursts:
-            entry = self._records.ledger.entry(burst.name)
+            entry = self._store.ledger.entry(burst.name)
             if entry is not None and entry.live:
                 ending = replace(plugin.bursts.get(burst.name, burst), state=BurstState.ENDING)
-                live[burst.name] = self._records.record(plugin, ending)
+                live[burst.name] = self._store.record(plugin, ending)
         plugin.bursts.update(live)  # whatever observers, who were told of it, wrote into that
 
         def run() -> list[str]:
             return list(self._hooks.unburst_plugin(plugin, bursts))
 
-        self._lanes.start(
+        self._workers.start(
             Call(
                 plugin.name,
                 "delete()",
                 self.policy.timeouts.delete * max(1, len(bursts)),
                 run,
-                settle=lambda answer: self._settle(plugin, bursts, answer, everything=everything),
-                give_up=lambda why: self._give_up(plugin, bursts, why),
+                on_done=lambda answer: self._on_done(plugin, bursts, answer, everything=everything),
+                on_timeout=lambda why: self._on_timeout(plugin, bursts, why),
                 bursts=names_of(bursts),
             )
         )
 
-    def _settle(
+    def _on_done(
         self, plugin: BurstPlugin, bursts: Sequence[Burst], answer: Answer, *, everything: bool
     ) -> None:
         """Take what a plugin answered: what is gone has ended, and the jobs for it are free."""
@@ -337,24 +335,24 @@ class Ender:
         others = self._ownership.strangers.get(plugin.name)
         emptied = everything and error is None and not spared and not others
         if emptied:
-            self._end_stand_ins(plugin)
+            self._end_placeholders(plugin)
         for burst in ended:
             if burst.isolated:
                 self._give_back(plugin, burst)
-        waiting = self._giver.waiting_for(plugin, None if emptied else names_of(ended))
-        self._giver.take_back(plugin, waiting, _TAKEN_DOWN)
+        waiting = self._assigner.waiting_for(plugin, None if emptied else names_of(ended))
+        self._assigner.release(plugin, waiting, _TAKEN_DOWN)
 
     def _give_back(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Free the job of an isolated burst that was lost; tell where it is not started again."""
-        jobs = self._giver.waiting_for(plugin, {burst.name})
-        starts = Starts(self._records.ledger, self.policy.policy.starts)
+        jobs = self._assigner.waiting_for(plugin, {burst.name})
+        starts = Starts(self._store.ledger, self.policy.policy.starts)
         for job in jobs:
             if why := starts.why_not(job):
                 last = f" [last: {burst.error}]" if burst.error else ""
                 error = BurstError(f"job {format_f58(job)} {why}{last}", plugin=plugin.name)
                 _log.warning("%s", error)
                 self._hooks.phase_failed("run", plugin, error)
-        self._giver.take_back(plugin, jobs, burst.error or _TAKEN_DOWN)
+        self._assigner.release(plugin, jobs, burst.error or _TAKEN_DOWN)
 
     def _end_all(
         self, plugin: BurstPlugin, bursts: Sequence[Burst], reason: str = ""
@@ -370,7 +368,7 @@ class Ender:
         return ended
 
     def _ended(self, plugin: BurstPlugin, burst: Burst, reason: str) -> Burst:
-        entry = self._records.ledger.entry(burst.name)
+        entry = self._store.ledger.entry(burst.name)
         if entry is None:  # it was nobody's, and is gone
             return replace(plugin.bursts.get(burst.name, burst), state=BurstState.ENDED)
         if not entry.live:
@@ -378,7 +376,7 @@ class Ender:
         error = without_leftover(entry.burst.error)
         state = BurstState.FAILED if error else BurstState.ENDED
         ended = replace(entry.burst, state=state, error=error)
-        return self._records.record(plugin, ended, reason or entry.reason)
+        return self._store.record(plugin, ended, reason or entry.reason)
 
     def _undrain(self, gone: Collection[str]) -> None:
         """Take back the nodes that were drained for bursts which are gone."""
@@ -388,13 +386,13 @@ class Ender:
         if ranks:
             self._instance.undrain(ranks)
 
-    def _end_stand_ins(self, plugin: BurstPlugin) -> None:
+    def _end_placeholders(self, plugin: BurstPlugin) -> None:
         """Record the end of what a plugin was asked that does not name its bursts."""
-        ledger = self._records.ledger
+        ledger = self._store.ledger
         for entry in ledger.live(plugin.name):
-            if is_stand_in(entry.burst, plugin) and entry.burst.name not in plugin.bursts:
+            if is_placeholder(entry.burst, plugin) and entry.burst.name not in plugin.bursts:
                 ended = replace(entry.burst, state=BurstState.ENDED)
-                ledger.record(ended, self._records.now(), "the plugin took all of its down")
+                ledger.record(ended, self._store.now(), "the plugin took all of its down")
 
     def _failed(self, plugin: BurstPlugin, bursts: Sequence[Burst], error: FluxburstError) -> None:
         """Note on the bursts that may still be there what went wrong, and tell of it."""
@@ -404,7 +402,7 @@ class Ender:
             known = plugin.bursts.get(burst.name)
             why = of.get(burst.name)
             if known is not None and why is not None and known.state in LIVE_STATES:
-                self._records.record(plugin, with_leftover(known, why))
+                self._store.record(plugin, with_leftover(known, why))
         self.errors.append(error)
         self._hooks.phase_failed("unburst", plugin, error)
 
@@ -414,9 +412,9 @@ class Ender:
         doubled = min(self._failures[name] - 2, 10)
         if doubled >= 0:
             pause = min(RETRY_SECONDS * 2**doubled, RETRY_SECONDS_AT_MOST)
-            self._retry_at[name] = self._records.now() + pause
+            self._retry_at[name] = self._store.now() + pause
 
-    def _give_up(self, plugin: BurstPlugin, bursts: Sequence[Burst], why: str) -> None:
+    def _on_timeout(self, plugin: BurstPlugin, bursts: Sequence[Burst], why: str) -> None:
         names = sorted(names_of(bursts))
         errors = [PatienceError(why, plugin=plugin.name, burst=name) for name in names]
         self._failed(plugin, bursts, BurstErrors(errors or [BurstError(why, plugin=plugin.name)]))

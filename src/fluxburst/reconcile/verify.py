@@ -11,7 +11,7 @@ from fluxburst.ledger import Entry, Ledger
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.plugin.validation import check_adopted, check_names
 from fluxburst.reconcile.ownership import Ownership
-from fluxburst.reconcile.workers import Answer, Call, Lanes
+from fluxburst.reconcile.workers import Answer, Call, PluginWorkers
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def remaining(
     plugins: Mapping[str, BurstPlugin],
     ledger: Ledger,
     ownership: Ownership,
-    lanes: Lanes,
+    workers: PluginWorkers,
     timeout: float,
     names: Collection[str] | None = None,
 ) -> list[Remaining]:
@@ -81,7 +81,7 @@ def remaining(
         plugins: The loaded plugins, by name.
         ledger: The record of bursts.
         ownership: What tells whose the bursts are that plugins list, and keeps what is others'.
-        lanes: The threads in which plugins are asked.
+        workers: The threads in which plugins are asked.
         timeout: How long each may take, in seconds.
         names: The names of the bursts to look for; None for all.
 
@@ -95,8 +95,8 @@ def remaining(
             found.setdefault((plugin, burst), Remaining(plugin, burst, why, advice))
 
     for plugin in plugins.values():
-        _ask(plugin, ownership, lanes, timeout, note)
-    lanes.wait(math.inf)
+        _ask(plugin, ownership, workers, timeout, note)
+    workers.wait(math.inf)
     for entry in ledger.live():
         note(entry.burst.plugin, entry.burst.name, *_recorded(entry, plugins))
     return [found[key] for key in sorted(found)]
@@ -110,12 +110,12 @@ class _Note(Protocol):
 
 
 def _ask(
-    plugin: BurstPlugin, ownership: Ownership, lanes: Lanes, timeout: float, note: _Note
+    plugin: BurstPlugin, ownership: Ownership, workers: PluginWorkers, timeout: float, note: _Note
 ) -> None:
     def silent(why: str) -> None:
         note(plugin.name, "", f"it cannot be asked: {why}", _LOOK)
 
-    def settle(answer: Answer) -> None:
+    def on_done(answer: Answer) -> None:
         error = answer.exception()
         if error is None:
             for name in ownership.ours(plugin, answer.result()):
@@ -126,13 +126,13 @@ def _ask(
         else:
             raise error
 
-    if plugin.name in lanes.stuck():
-        silent(lanes.stuck()[plugin.name])
+    if plugin.name in workers.stuck():
+        silent(workers.stuck()[plugin.name])
     else:
         ask = Call(
-            plugin.name, "list_bursts()", timeout, lambda: names_there(plugin), settle, silent
+            plugin.name, "list_bursts()", timeout, lambda: names_there(plugin), on_done, silent
         )
-        lanes.start(ask)
+        workers.start(ask)
 
 
 _LOOK = "mend that and run this again, or look at the provider"

@@ -15,7 +15,7 @@ from fluxburst.errors import BurstError
 from fluxburst.flux.protocol import Instance
 from fluxburst.formats.units import format_duration
 from fluxburst.model.burst import COMING_STATES, LIVE_STATES, Burst, BurstState
-from fluxburst.reconcile.burst_store import Records
+from fluxburst.reconcile.burst_store import BurstStore
 from fluxburst.reconcile.standing import Standing
 
 CLOCK_SKEW = 300.0
@@ -27,13 +27,13 @@ class Vetting:
 
     Args:
         instance: The instance.
-        records: The client's records.
+        store: The client's store.
         standing: What remembers which nodes were up before bursts were asked for.
     """
 
-    def __init__(self, instance: Instance, records: Records, standing: Standing) -> None:
+    def __init__(self, instance: Instance, store: BurstStore, standing: Standing) -> None:
         self._instance = instance
-        self._records = records
+        self._store = store
         self._standing = standing
 
     def note_before(self, bursts: Collection[str]) -> frozenset[str]:
@@ -48,7 +48,7 @@ class Vetting:
     def note_asked(self, bursts: Collection[str], up: frozenset[str]) -> None:
         """Note which nodes were up before bursts were asked for that only now have names."""
         if bursts:
-            live = {entry.burst.name for entry in self._records.live()}
+            live = {entry.burst.name for entry in self._store.live()}
             self._standing.note(bursts, up, live)
 
     def vetted(self, burst: Burst, known: Burst, what: str) -> Burst:
@@ -65,7 +65,7 @@ class Vetting:
         for problem in self._problems(burst, known):
             raise BurstError(f"{what} answered {problem}", plugin=burst.plugin, burst=burst.name)
         if burst.since is not None and burst.since != known.since:
-            burst = replace(burst, since=min(burst.since, self._records.now()))
+            burst = replace(burst, since=min(burst.since, self._store.now()))
         return self._as_seen(burst, known)
 
     def _as_seen(self, burst: Burst, known: Burst) -> Burst:
@@ -83,7 +83,7 @@ class Vetting:
         return replace(burst, state=state, joined=joined)
 
     def _problems(self, burst: Burst, known: Burst) -> Iterator[str]:
-        now = self._records.now()
+        now = self._store.now()
         if burst.since not in (None, known.since) and burst.since - now > CLOCK_SKEW:
             ahead = format_duration(burst.since - now)
             yield f"since = {burst.since!r}, which is {ahead} ahead: is the provider's clock right?"
@@ -105,7 +105,7 @@ class Vetting:
 
     def _taken(self, name: str) -> dict[str, str]:
         """Return the hosts of other bursts: those that are coming, and those that are up."""
-        others = [entry.burst for entry in self._records.live() if entry.burst.name != name]
+        others = [entry.burst for entry in self._store.live() if entry.burst.name != name]
         staying = [burst for burst in others if burst.state in LIVE_STATES - {BurstState.ENDING}]
         up = self._up() if any(burst.hostnames for burst in staying) else frozenset()
         return {

@@ -9,19 +9,19 @@ from collections.abc import Iterable
 from fluxburst.config.policy import Policy
 from fluxburst.ledger import Ledger
 from fluxburst.planning.setbacks import PREFIXES, Setback, setback_of
-from fluxburst.reconcile.burst_store import Records
+from fluxburst.reconcile.burst_store import BurstStore
 
 
 class Waiting:
     """The setbacks of one client's jobs, as the ledger has them.
 
     Args:
-        records: The client's records.
+        store: The client's store.
         policy: Its policy.
     """
 
-    def __init__(self, records: Records, policy: Policy) -> None:
-        self._records = records
+    def __init__(self, store: BurstStore, policy: Policy) -> None:
+        self._store = store
         self.policy = policy
         self._known: dict[int, Setback] = {}
         self._over: set[int] = set()
@@ -33,19 +33,19 @@ class Waiting:
         Raises:
             LedgerError: if it cannot be read.
         """
-        ledger = self._records.ledger
+        ledger = self._store.ledger
         written = ledger.written_by_others
         if self._read is not None and self._read[0]() is ledger and self._read[1] == written:
             return
         self._read = weakref.ref(ledger), written
         self._known.clear()
-        long_ago = self._records.now() - 2 * self.policy.breakers.max_backoff
+        long_ago = self._store.now() - 2 * self.policy.breakers.max_backoff
         self.note(ledger.released_for(PREFIXES, long_ago))
 
     def note(self, jobs: Iterable[int]) -> None:
         """Learn from the ledger what has become of jobs that were given away, or released."""
         for job in jobs:
-            found = setback_of(self._records.ledger.placements(job), self.policy.breakers)
+            found = setback_of(self._store.ledger.placements(job), self.policy.breakers)
             self._known.pop(job, None)
             self._over.discard(job)
             if found is not None:
@@ -60,7 +60,7 @@ class Waiting:
     def why_not(self, job: int, plugin: str) -> str:
         """Return why a job is not offered to a plugin now, or to none (empty name); or empty."""
         found = self._known.get(job)
-        if found is None or found.plugin != plugin or not found.holds(self._records.now()):
+        if found is None or found.plugin != plugin or not found.holds(self._store.now()):
             return ""
         return str(found)
 
@@ -71,7 +71,7 @@ class Waiting:
 
     def over(self) -> set[int]:
         """Return the jobs whose time has come since this was last asked."""
-        now = self._records.now()
+        now = self._store.now()
         over = {job for job, setback in self._known.items() if not setback.holds(now)}
         new = over - self._over
         self._over = over
@@ -79,5 +79,5 @@ class Waiting:
 
     def next_due(self) -> float:
         """Return when the next job is tried again, in seconds since the epoch."""
-        now = self._records.now()
+        now = self._store.now()
         return min((s.until for s in self._known.values() if s.until > now), default=math.inf)

@@ -32,8 +32,9 @@ class Call:
         what: What is called, for a person.
         timeout: How long it may take, in seconds.
         run: Makes the call, in the plugin's thread.
-        settle: Takes the answer, in the client's thread; ``late`` says that it was given up before.
-        give_up: Told once in the client's thread that no answer came in time.
+        on_done: Takes the answer, in the client's thread; ``late`` says that the call had timed
+            out before.
+        on_timeout: Told once in the client's thread that no answer came in time.
         bursts: The names of the bursts that it is about.
     """
 
@@ -41,8 +42,8 @@ class Call:
     what: str
     timeout: float
     run: Callable[[], Any]
-    settle: Callable[[Answer], None]
-    give_up: Callable[[str], None]
+    on_done: Callable[[Answer], None]
+    on_timeout: Callable[[str], None]
     bursts: frozenset[str] = frozenset()
     answer: Answer = field(default_factory=concurrent.futures.Future)
     began: float | None = None
@@ -61,7 +62,7 @@ class Call:
         return f"{self.what} has not answered for {format_duration(round(seconds, 1))}"
 
 
-class _Lane:
+class _Worker:
     """The thread of one plugin."""
 
     def __init__(self, name: str, done: Callable[[], None]) -> None:
@@ -99,7 +100,7 @@ class _Lane:
         return True
 
 
-class Lanes:
+class PluginWorkers:
     """The threads of all plugins.
 
     Args:
@@ -108,21 +109,21 @@ class Lanes:
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
-        self._lanes: dict[str, _Lane] = {}
+        self._workers: dict[str, _Worker] = {}
         self._calls: list[Call] = []
         self._waiting = False
 
     def start(self, call: Call) -> None:
         """Have a call made."""
-        if call.plugin not in self._lanes:
-            self._lanes[call.plugin] = _Lane(call.plugin, self._wake_unless_waiting)
+        if call.plugin not in self._workers:
+            self._workers[call.plugin] = _Worker(call.plugin, self._wake_unless_waiting)
         self._calls.append(call)
-        self._lanes[call.plugin].put(call)
+        self._workers[call.plugin].put(call)
 
     @property
     def here(self) -> bool:
         """Whether this is one of the threads."""
-        return any(lane.is_here for lane in list(self._lanes.values()))
+        return any(lane.is_here for lane in list(self._workers.values()))
 
     @property
     def in_flight(self) -> frozenset[str]:
@@ -159,7 +160,7 @@ class Lanes:
     def _wait(self, patience: float) -> None:
         until = time.monotonic() + patience
         while True:
-            self._settle()
+            self._on_done()
             new = [c for c in self._calls if patience == math.inf or not c.waited_for]
             waiting = [call for call in new if not call.late]
             left = until - time.monotonic()
@@ -172,27 +173,27 @@ class Lanes:
 
     def close(self, patience: float = 1.0) -> None:
         """End the threads; one whose plugin does not answer is left to itself."""
-        for lane in self._lanes.values():
+        for lane in self._workers.values():
             lane.put(None)
-        for lane in self._lanes.values():
+        for lane in self._workers.values():
             lane.join(patience)
-        self._lanes.clear()
+        self._workers.clear()
         self._calls.clear()
 
     def _wake_unless_waiting(self) -> None:
         if not self._waiting:
             self._wake()
 
-    def _settle(self) -> None:
+    def _on_done(self) -> None:
         for call in self._answered():
             self._calls.remove(call)
-            call.settle(call.answer)
+            call.on_done(call.answer)
         late = {call.plugin: call for call in self._calls if call.late or call.overdue}
         for call in [call for call in self._calls if call.plugin in late and not call.late]:
             call.late = True
             if call.answer.cancel():  # it waits behind one that does not answer
                 self._calls.remove(call)
-            call.give_up(late[call.plugin].silence)
+            call.on_timeout(late[call.plugin].silence)
 
     def _answered(self) -> Iterator[Call]:
         """Yield what has been answered, in the order in which it was started."""

@@ -45,7 +45,7 @@ from fluxburst.ledger.lock import holder_of
 from fluxburst.model.job import Job
 from fluxburst.model.node import NodeType, check_node_types
 from fluxburst.model.queues import Queue
-from fluxburst.packing.limits import Allowance, Ceiling, Spent
+from fluxburst.packing.limits import Budget, BudgetLine, Spent
 from fluxburst.planning.lifespans import Lifespans
 from fluxburst.plugin.base import BurstPlugin, Finding
 from fluxburst.provider import drains
@@ -393,7 +393,7 @@ class Doctor:
                 text = f"limits.plugins.{name} is of a plugin that is not loaded"
                 yield warning(text, "correct its name, or take the table out")
         lease = min(policy.lifetimes.lease, policy.lifetimes.max_lifetime)
-        for ceiling in Allowance(limits, Spent(client.now()), lease).ceilings():
+        for ceiling in Budget(limits, Spent(client.now()), lease).ceilings():
             yield from _check_ceiling(ceiling, types, lease)
         yield ok("they were checked against the node types and the lease")
 
@@ -574,7 +574,7 @@ def _check_types(plugin: BurstPlugin) -> Iterator[Finding]:
 
 
 def _check_ceiling(
-    ceiling: Ceiling, types: dict[str, list[NodeType]], lease: float
+    ceiling: BudgetLine, types: dict[str, list[NodeType]], lease: float
 ) -> Iterator[Finding]:
     """Check that a limit, with nothing used, leaves room for one node."""
     scope = ceiling.scope

@@ -13,7 +13,7 @@ from fluxburst.ledger import Breaker, Entry, Ledger
 from fluxburst.ledger.export import of_entry
 from fluxburst.model.burst import Burst, BurstState
 from fluxburst.model.plan import Outcome, Plan
-from fluxburst.packing.limits import Allowance, Scope, Spent, spent_of, start_of_day
+from fluxburst.packing.limits import Budget, Scope, Spent, spent_of, start_of_day
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.provider import drains
 from fluxburst.reports.leases import unarmed
@@ -302,7 +302,7 @@ def _limits(policy: Policy, spent: Spent) -> tuple[LimitUse, ...]:
     lease = min(policy.lifetimes.lease, policy.lifetimes.max_lifetime)
     return tuple(
         LimitUse(c.scope, c.what, c.limit, c.limit - c.left, c.left)
-        for c in Allowance(policy.limits, spent, lease).ceilings()
+        for c in Budget(policy.limits, spent, lease).ceilings()
     )
 
 
