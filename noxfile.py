@@ -25,7 +25,7 @@ COVERAGE = RESULTS / "coverage.json"
 METRICS = "prometheus-client>=0.20"  # of the extra fluxburst[metrics]
 TEST_TOOLS = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", METRICS]
 COVERAGE_TOOLS = ["pytest-cov>=7"]
-LINT_TOOLS = ["ruff==0.17.6"]
+LINT_TOOLS = ["ruff==0.17.6", "import-linter==2.17"]
 SITE_TOOLS = ["sphinx>=9", "myst-parser>=5", "furo>=2025.12.19"]
 OF_PLUGINS = [
     "cryptography>=42",
@@ -401,10 +401,11 @@ def soak(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def lint(session: nox.Session) -> None:
-    """Check style and format."""
+    """Check style, format, and which room imports which."""
     session.install(*LINT_TOOLS)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports", "--no-logo", env={"PYTHONPATH": str(ROOT / "src")})
 
 
 @nox.session(python=NEWEST)

@@ -85,9 +85,16 @@ def test_the_picture_shows_each_state_once_and_in_order() -> None:
     assert [*shown, "failed"] == [state.value for state in BurstState]
 
 
-@pytest.mark.skipif(
-    not (SOURCES / "reconcile").is_dir(), reason="the modules have not been moved into rooms yet"
-)
+def test_the_map_of_rooms_has_the_order_that_import_linter_holds() -> None:
+    contract = PROJECT["tool"]["importlinter"]["contracts"][0]
+    layers = [layer.removeprefix("fluxburst.") for layer in reversed(contract["layers"])]
+    rooms = [code(row[0])[0] for row in rows(section(ARCHITECTURE, "The map of rooms"))]
+    named = [room.removesuffix(".py") for room in rooms]
+    assert [room for room in named if room != "testing"] == [
+        layer for layer in layers if layer != "hookspecs"
+    ]
+
+
 def test_the_map_of_rooms_has_each_package_of_the_core_and_no_other() -> None:
     rooms = [code(row[0])[0] for row in rows(section(ARCHITECTURE, "The map of rooms"))]
     there = [path.parent.name for path in SOURCES.glob("*/__init__.py")]

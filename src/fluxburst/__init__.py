@@ -14,6 +14,8 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from fluxburst import moved
+
 if TYPE_CHECKING:
     from fluxburst.client import FluxBurst
     from fluxburst.formats.units import ByteSize, Duration
@@ -63,6 +65,7 @@ __all__ = [
 ]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+moved.install()
 
 
 def __getattr__(name: str) -> Any:

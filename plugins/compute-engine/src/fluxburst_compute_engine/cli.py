@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from fluxburst.cli import elastic as commands
-from fluxburst.cli.app import Command, settings_of
+from fluxburst.cli import toolkit as commands
+from fluxburst.cli.toolkit import Command, settings_of
 from fluxburst.errors import RequestError
 from fluxburst.formats.hostlist import format_hostlist
 from fluxburst.formats.units import counted

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from fluxburst import NodeType
 from fluxburst.errors import AuthError, BurstError, FluxburstError, UnreachableError
 from fluxburst.formats.units import counted
-from fluxburst.model.node import NodeType
-from fluxburst.plugin.base import Finding
+from fluxburst.plugin import Finding
 from fluxburst.provider import probe
 from fluxburst.provider.live_prices import LivePrices
 from fluxburst.provider.machine_types import MachineTypes, machine_of

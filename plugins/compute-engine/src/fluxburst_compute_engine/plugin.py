@@ -28,9 +28,7 @@ from fluxburst.errors import (
 from fluxburst.formats.flux_configuration import with_others_of
 from fluxburst.formats.hostlist import format_hostlist
 from fluxburst.formats.units import counted, format_duration
-from fluxburst.model.burst import LIVE_STATES
-from fluxburst.packing.supply import Candidates
-from fluxburst.plugin.base import Finding, only_looking
+from fluxburst.plugin import LIVE_STATES, Candidates, Finding, only_looking
 from fluxburst.provider.elastic import BURST_PROPERTY, Shape, system_toml
 from fluxburst.provider.elastic_plugin import ElasticPlugin
 from fluxburst.provider.isolation import as_told, lost, remote_jobspec, with_output

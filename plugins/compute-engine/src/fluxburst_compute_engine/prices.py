@@ -19,8 +19,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from fluxburst.model.node import NodeType
-from fluxburst.plugin.base import Finding
+from fluxburst import NodeType
+from fluxburst.plugin import Finding
 from fluxburst.provider import probe
 from fluxburst.provider.live_prices import LivePrices
 from fluxburst.provider.machine_types import SPOT, MachineType, MachineTypes, machine_of

@@ -6,8 +6,7 @@ import time
 
 import click
 
-from fluxburst.cli.app import Command
-from fluxburst.cli.output import console
+from fluxburst.cli.toolkit import Command, console
 from fluxburst.formats.units import format_duration, parse_duration
 from fluxburst_eks.checks import check_cluster_name, check_parameters, check_region
 from fluxburst_eks.parameters import BurstParameters

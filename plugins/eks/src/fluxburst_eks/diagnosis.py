@@ -7,9 +7,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fluxburst import NodeType
 from fluxburst.errors import FluxburstError, UnreachableError
-from fluxburst.model.node import NodeType
-from fluxburst.plugin.base import Finding
+from fluxburst.plugin import Finding
 from fluxburst.provider.machine_types import MachineTypes
 from fluxburst_eks import clusters, nodegroups
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fluxburst import Burst, NodeType
 from fluxburst.errors import FluxburstError
-from fluxburst.plugin.base import Finding
+from fluxburst.plugin import Finding
 from fluxburst.provider.live_prices import LivePrices
 from fluxburst.provider.machine_types import MachineTypes, load
 from fluxburst_eks import checks

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from fluxburst.errors import AuthError, FluxburstError
-from fluxburst.plugin.base import Finding
+from fluxburst.plugin import Finding
 from fluxburst.provider.probe import NotAskedError
 
 if TYPE_CHECKING:

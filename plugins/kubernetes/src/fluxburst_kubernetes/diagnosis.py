@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from fluxburst.errors import FluxburstError, UnreachableError
-from fluxburst.plugin.base import Finding
+from fluxburst.plugin import Finding
 from fluxburst_kubernetes import manifests, operator
 from fluxburst_kubernetes.cluster import (
     ACCESS_REVIEWS,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Optional
 from fluxburst import Burst, BurstState, ByteSize, Duration, NodeType
 from fluxburst.config.validators import run_checks
 from fluxburst.errors import BurstError, ParameterError, Problem, RequestError
-from fluxburst.plugin.base import Finding, only_looking
+from fluxburst.plugin import Finding, only_looking
 from fluxburst.provider.elastic import BURST_PROPERTY
 from fluxburst.provider.machine_types import (
     MachineTypeOverride,

@@ -24,10 +24,7 @@ from fluxburst.errors import (
 )
 from fluxburst.formats.flux_configuration import with_others_of
 from fluxburst.formats.units import counted, format_duration
-from fluxburst.model.constraints import compiled
-from fluxburst.packing.fitting import could_fit
-from fluxburst.packing.supply import Candidates
-from fluxburst.plugin.base import Finding, only_looking
+from fluxburst.plugin import Candidates, Finding, compiled, could_fit, only_looking
 from fluxburst.provider.elastic_plugin import ElasticPlugin
 from fluxburst.provider.isolation import OUTPUT_LIMIT, UNREAD, remote_jobspec, with_output
 from fluxburst_kubernetes import labels, manifests

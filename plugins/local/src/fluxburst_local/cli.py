@@ -16,11 +16,15 @@ from typing import Any, get_args
 import click
 from click.core import ParameterSource
 
-from fluxburst.cli.app import Command, settings_of
-from fluxburst.cli.elastic import config_file_option
-from fluxburst.cli.output import console
+from fluxburst.cli.toolkit import (
+    Command,
+    binding_version,
+    check_versions,
+    config_file_option,
+    console,
+    settings_of,
+)
 from fluxburst.errors import FluxUnavailableError, RequestError
-from fluxburst.flux.live import binding_version, check_versions
 from fluxburst.formats import flux_configuration
 from fluxburst.formats.hostlist import format_hostlist, parse_hostlist
 from fluxburst.formats.units import counted

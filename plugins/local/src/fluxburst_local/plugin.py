@@ -21,8 +21,7 @@ from fluxburst.errors import (
 from fluxburst.formats import flux_configuration
 from fluxburst.formats.hostlist import format_hostlist, parse_hostlist
 from fluxburst.formats.units import Duration, counted, format_duration
-from fluxburst.packing.supply import Candidates
-from fluxburst.plugin.base import Finding
+from fluxburst.plugin import Candidates, Finding
 from fluxburst.provider import drains
 from fluxburst.provider.elastic import BURST_PROPERTY, find_flux
 from fluxburst.provider.elastic_plugin import ElasticPlugin

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from fluxburst import Burst, BurstState, ByteSize, Duration, NodeType
 from fluxburst.errors import BurstError, CapacityError, QuotaError
 from fluxburst.formats.units import counted
-from fluxburst.model.identity import RUN_AS_HELP, RunAs
+from fluxburst.plugin import RUN_AS_HELP, RunAs
 from fluxburst.provider.elastic_plugin import JoiningPlugin
-from fluxburst.simulation.embedded import EmbeddedInstance
+from fluxburst.testing import EmbeddedInstance
 from fluxburst_mock.cloud import Cloud, Machines, cloud_of
 from fluxburst_mock.failures import Failure, FailureKind, Injector, SimulatedCrash
 
