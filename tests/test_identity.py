@@ -15,7 +15,7 @@ from fluxburst.formats.flux_configuration import NO_IMP
 from fluxburst.model.identity import Users
 from fluxburst.model.plan import Decision
 from fluxburst.provider.elastic_plugin import ElasticParameters
-from fluxburst.reports.user_findings import findings
+from fluxburst.reports.doctor.users import findings
 from fluxburst.simulation.embedded import EmbeddedInstance
 from fluxburst.simulation.recordings import Recording
 

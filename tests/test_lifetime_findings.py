@@ -14,7 +14,7 @@ from fluxburst.flux import live_queues
 from fluxburst.flux.rpc import Requests
 from fluxburst.model.queues import Queue
 from fluxburst.planning.lifespans import Lifespans
-from fluxburst.reports.lifetime_findings import LifetimeFindings, knows_leases
+from fluxburst.reports.doctor.lifetimes import LifetimeFindings, knows_leases
 
 HOUR = 3600.0
 NODE = NodeType("node", cores=8)

@@ -102,7 +102,7 @@ def on_nfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     real = network_file_system
     for module in (
         "fluxburst.ledger.location",
-        "fluxburst.reports.state_checks",
+        "fluxburst.reports.doctor.state_directory",
         "fluxburst.ledger.media",
     ):
         monkeypatch.setattr(f"{module}.network_file_system", lambda path: real(path, table))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from fluxburst.formats.flux_configuration import NO_IMP
 from fluxburst.model.identity import OWNER, Users
 from fluxburst.plugin.base import BurstPlugin, Finding
+from fluxburst.reports.doctor.installation import Installation
 
 
 def findings(users: Users, plugins: Iterable[BurstPlugin]) -> Iterator[Finding]:
@@ -31,3 +32,10 @@ def findings(users: Users, plugins: Iterable[BurstPlugin]) -> Iterator[Finding]:
                 "a job can read and change what the owner can on the machines of its bursts",
                 "set run_as = 'submitter', unless all who may submit are trusted like the owner",
             )
+
+
+def check_users(installation: Installation) -> Iterable[Finding]:
+    """Check the users of the instance, if it can be asked."""
+    if not installation.reached:
+        return ()
+    return findings(installation.client.instance.users(), installation.client.plugins.values())

@@ -15,6 +15,8 @@ from fluxburst.model.queues import Queue
 from fluxburst.packing.fitting import could_fit
 from fluxburst.planning.lifespans import Lifespans, why_not_renewable
 from fluxburst.plugin.base import BurstPlugin, Finding
+from fluxburst.reports.doctor.installation import Installation
+from fluxburst.simulation.embedded import EmbeddedInstance
 
 _LONGER = "raise max_lifetime, or the limit of the node type, or have these jobs ask for less"
 _LIMIT_JOBS = (
@@ -183,3 +185,24 @@ def knows_leases(plugin: BurstPlugin) -> bool:
     except BaseException:  # noqa: BLE001 - that is told of it
         return True
     return True
+
+
+def check_lifetimes(installation: Installation) -> Iterator[Finding]:
+    """Compare the lives of nodes with the limits of jobs, as far as the instance can be asked."""
+    client = installation.client
+    jobs: list[Job] = []
+    queues: Mapping[str, Queue] = {}
+    plugins = {name: one for name, one in client.plugins.items() if knows_leases(one)}
+    if client.plugins and not plugins:
+        return
+    live = installation.reached and not isinstance(installation.instance, EmbeddedInstance)
+    if installation.reached:
+        jobs = [job for job in client.instance.pending_jobs() if job.burstable]
+        queues = client.instance.queues()
+    yield from LifetimeFindings(
+        Lifespans(client.policy.lifetimes),
+        plugins,
+        jobs,
+        queues,
+        served=not live or bool(client.holder()),
+    ).all()

@@ -1,0 +1,51 @@
+"""The bursts that are there, and the breakers that keep others from being started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fluxburst.formats.units import counted
+from fluxburst.plugin.base import Finding
+from fluxburst.reconcile.verify import install_advice
+from fluxburst.reports.doctor.findings import ok, utc, warning, wrong
+from fluxburst.reports.doctor.installation import Installation
+from fluxburst.reports.growth import HOW_TO_GROW, why_it_cannot_grow
+from fluxburst.reports.leases import overdue, unarmed
+
+
+def check_bursts(installation: Installation) -> Iterator[Finding]:
+    """Check that somebody looks after each burst."""
+    client = installation.client
+    live = installation.ledger.live()
+    cannot_grow = why_it_cannot_grow(client) if installation.reached else ""
+    if cannot_grow:
+        yield warning(cannot_grow, HOW_TO_GROW)
+    for plugin in sorted({entry.burst.plugin for entry in live} - client.plugins.keys()):
+        names = ", ".join(e.burst.name for e in live if e.burst.plugin == plugin)
+        if plugin in client.hooks.offers:
+            text = f"{plugin} is not loaded, and has bursts, which nobody looks after: {names}"
+            yield wrong(text, f"load it: --plugin {plugin}, or [plugins.{plugin}] in the config")
+        else:
+            text = f"{plugin} is not installed, and has bursts: {names}"
+            yield wrong(text, f"{install_advice(plugin)}; until then look at its provider")
+    for text in overdue(live, unarmed(live, client.plugins), client.now()):
+        yield warning(text, "do that")
+    for entry in live:
+        if entry.burst.error:
+            again = f"see 'fluxburst ledger --burst {entry.burst.name}'"
+            yield warning(f"{entry.burst.name}: {entry.burst.error}", again)
+    yield ok(f"{len(live)} are there, or may be")
+
+
+def check_breakers(installation: Installation) -> Iterator[Finding]:
+    """Name the node types that are not tried at present."""
+    now = installation.client.now()
+    breakers = installation.ledger.breakers().values()
+    closed_until = [b for b in breakers if b.retry_at is not None and now < b.retry_at]
+    for breaker in closed_until:
+        times = counted(breaker.failures, "time")
+        what = f"{breaker.plugin}/{breaker.node_type} failed {times} in a row"
+        again = f"it is tried again by itself from {utc(breaker.retry_at or now)}"
+        yield warning(f"{what}, last with: {breaker.error}", f"mend the cause; {again}")
+    if not closed_until:
+        yield ok("none is open")
