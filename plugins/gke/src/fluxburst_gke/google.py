@@ -17,11 +17,12 @@ from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession, Request
 from google.cloud import compute_v1, container_v1
 
-from fluxburst.errors import BurstError
+from fluxburst.errors import BurstError, CapacityError
+from fluxburst.formats.units import format_duration
 from fluxburst.provider import probe
 from fluxburst_compute_engine.credentials import Identity
 from fluxburst_compute_engine.errors import BusyError, NotFoundError
-from fluxburst_gke.errors import UnderWayError, as_error
+from fluxburst_gke.errors import UnderWayError, as_error, from_conditions, from_text
 
 if TYPE_CHECKING:
     from fluxburst_gke.parameters import BurstParameters
@@ -115,6 +116,53 @@ class Google:
                 if time.monotonic() > until:
                     raise
                 time.sleep(self._params.operation_interval)
+
+    def follow(
+        self,
+        doing: str,
+        method: Callable[..., container_v1.Operation],
+        until: float,
+        **request: object,
+    ) -> None:
+        """Ask for a change, and wait until it is done.
+
+        Raises:
+            CapacityError: if it is not in time.
+            BurstError: or one of its kinds, if it fails.
+        """
+        asked = self.change(doing, method, until, **request)
+        self.wait(lambda: self.is_done(asked.name, doing), until, doing)
+
+    def is_done(self, operation: str, doing: str) -> bool:
+        """Whether an operation is done.
+
+        Raises:
+            BurstError: or one of its kinds, if it failed.
+        """
+        now = self.ask(
+            f"tell how far it is to {doing}",
+            self.clusters.get_operation,
+            name=self.operation_path(operation),
+        )
+        if now.status != container_v1.Operation.Status.DONE:
+            return False
+        if now.error.code:
+            conditions = [*now.nodepool_conditions, *now.cluster_conditions]
+            raise from_conditions(conditions, doing) or from_text(now.error.message, doing)
+        return True
+
+    def wait(self, done: Callable[[], bool], until: float, what: str) -> None:
+        """Wait until something is so.
+
+        Raises:
+            CapacityError: if it is not in time: another node type may come up sooner.
+        """
+        began = time.monotonic()
+        while not done():
+            if time.monotonic() > until:
+                waited = format_duration(round(time.monotonic() - began))
+                raise CapacityError(f"waited for {waited} in vain: {what}")
+            time.sleep(self._params.operation_interval)
 
     def token(self) -> str:
         """Return a token for the cluster's API server, renewed if it ends soon.

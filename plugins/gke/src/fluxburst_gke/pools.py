@@ -1,28 +1,22 @@
-"""A cluster of Kubernetes Engine and its node pools, as ``ManagedKubernetes`` asks for them.
-
-What a node pool is for is in the metadata of its machines, which holds any text, and in short in
-their labels (https://cloud.google.com/compute/docs/labeling-resources: lowercase, at most 63), by
-which bills are told apart. Nodes of Kubernetes Engine are machines of Compute Engine.
-"""
+"""A cluster of Kubernetes Engine and its node pools, as ``ManagedKubernetes`` asks for them."""
 
 from __future__ import annotations
 
-import base64
 import datetime
-import hashlib
 import logging
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.cloud import container_v1 as gke
 
-from fluxburst.errors import BurstError, CapacityError, ConfigError
-from fluxburst.formats.units import counted, format_duration
+from fluxburst.errors import BurstError, CapacityError
+from fluxburst.formats.units import counted
 from fluxburst_compute_engine.errors import ExistsError, NotFoundError
+from fluxburst_gke.cluster import CLOUD_PLATFORM, GkeCluster
 from fluxburst_gke.errors import from_conditions, from_text
 from fluxburst_gke.google import Google
+from fluxburst_gke.labels import PREFIX, foreign, labels_of, without_prefix
 from fluxburst_gke.parameters import BurstParameters
 from fluxburst_gke.zones import Zones
 from fluxburst_kubernetes.node_pools import (
@@ -37,12 +31,6 @@ from fluxburst_kubernetes.node_pools import (
 NODE_POOL_LABEL = "cloud.google.com/gke-nodepool"
 """The label that Kubernetes Engine gives to every node, with its pool's name."""
 
-PREFIX = "fluxburst-"
-SYSTEM_POOL = "system"
-CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
-
-_LABEL = re.compile(r"[a-z0-9_-]{1,63}", re.ASCII)
-_GOING = (gke.Cluster.Status.STOPPING,)
 _STATES = {
     gke.NodePool.Status.PROVISIONING: PoolState.COMING,
     gke.NodePool.Status.RUNNING: PoolState.RUNNING,
@@ -65,120 +53,26 @@ class GkePools:
     def __init__(self, google: Google, params: BurstParameters) -> None:
         self.google = google
         self.params = params
+        self.cluster = GkeCluster(google, params)
         self.zones = Zones(params.zone_pause)
 
     # --- the cluster -----------------------------------------------------------------------
 
     def access(self) -> Access | None:
         """Return how to reach the cluster now; None if there is none, or it is being deleted."""
-        cluster = self._cluster()
-        if cluster is None or cluster.status in _GOING or not cluster.endpoint:
-            return None
-        endpoint = cluster.endpoint
-        if self.params.private_endpoint:
-            endpoint = cluster.private_cluster_config.private_endpoint or endpoint
-        certificate = base64.b64decode(cluster.master_auth.cluster_ca_certificate)
-        if not certificate:
-            raise ConfigError(
-                cluster.name,
-                "Google does not tell the cluster's authority: does the identity have the "
-                "permission container.clusters.getCredentials?",
-            )
-        who = self.google.identity.who
-        return Access(cluster.name, f"https://{endpoint}", certificate, self.google.token(), who)
+        return self.cluster.access()
 
     def ensure_cluster(self, record: Record) -> None:
         """Have the cluster be there; it is made only where the parameters say so."""
-        until = time.monotonic() + self.params.cluster_timeout
-        cluster = self._cluster()
-        if cluster is not None and cluster.status in _GOING:
-            self._wait(lambda: self._cluster() is None, until, "the cluster to be deleted")
-            cluster = None
-        if cluster is None:
-            self._make_cluster(record)
-        doing = f"create the cluster {self.params.cluster_name}"
-
-        def is_there() -> bool:
-            found = self._cluster()
-            if found is not None and found.status == gke.Cluster.Status.ERROR:
-                problem = from_conditions(found.conditions, doing)
-                raise problem or from_text(found.status_message or "it is in error", doing)
-            starting = gke.Cluster.Status.PROVISIONING
-            return found is not None and found.status != starting and bool(found.endpoint)
-
-        self._wait(is_there, until, "the cluster to be there")
+        self.cluster.ensure(record)
 
     def made_for(self) -> Record | None:
         """Return what fluxburst wrote on the cluster; None if it is not there, or not ours."""
-        cluster = self._cluster()
-        if cluster is None or cluster.status in _GOING:
-            return None
-        return read_record(_without_prefix(cluster.resource_labels))
+        return self.cluster.made_for()
 
     def delete_cluster(self) -> None:
         """Delete the cluster, if fluxburst made it, and wait until it is gone."""
-        if self.made_for() is None and self._cluster_state() != gke.Cluster.Status.STOPPING:
-            return
-        until = time.monotonic() + self.params.cluster_timeout
-        if self.made_for() is not None:
-            self._delete(f"the cluster {self.params.cluster_name}", until)
-        self._wait(lambda: self._cluster() is None, until, "the cluster to be deleted")
-
-    def _delete(self, what: str, until: float) -> None:
-        clusters, path = self.google.clusters, self.google.cluster_path
-        try:
-            self.google.change(f"delete {what}", clusters.delete_cluster, until, name=path)
-        except NotFoundError:
-            return
-
-    def _cluster(self) -> gke.Cluster | None:
-        clusters, path = self.google.clusters, self.google.cluster_path
-        return self.google.find(
-            f"tell about the cluster {self.params.cluster_name}", clusters.get_cluster, name=path
-        )
-
-    def _cluster_state(self) -> gke.Cluster.Status | None:
-        cluster = self._cluster()
-        return None if cluster is None else cluster.status
-
-    def _make_cluster(self, record: Record) -> None:
-        params = self.params
-        if not params.create_cluster:
-            raise ConfigError(
-                params.cluster_name,
-                f"there is no such cluster in {params.location}, and none is to be made: set "
-                "create_cluster",
-            )
-        cluster = gke.Cluster(
-            name=params.cluster_name,
-            resource_labels=_labels(record),
-            node_pools=[
-                gke.NodePool(
-                    name=SYSTEM_POOL,
-                    initial_node_count=1,
-                    config=gke.NodeConfig(
-                        machine_type=params.system_machine_type,
-                        resource_labels=_labels(record),
-                        oauth_scopes=[CLOUD_PLATFORM],
-                        service_account=params.service_account or "",
-                    ),
-                )
-            ],
-            ip_allocation_policy=gke.IPAllocationPolicy(use_ip_aliases=True),
-            network=params.network or "",
-            subnetwork=params.subnetwork or "",
-        )
-        _log.info("cluster %s: is made in %s", params.cluster_name, params.location)
-        doing = f"create the cluster {params.cluster_name}"
-        try:
-            self.google.ask(
-                doing,
-                self.google.clusters.create_cluster,
-                parent=self.google.parent,
-                cluster=cluster,
-            )
-        except ExistsError:
-            return
+        self.cluster.delete()
 
     # --- node pools ------------------------------------------------------------------------
 
@@ -235,7 +129,7 @@ class GkePools:
         pool = self._pool(name)
         if pool is None:
             raise BurstError(f"there is no node pool {name}")
-        self._label(pool, {**_foreign(pool.config.resource_labels), **_labels(record)}, until)
+        self._label(pool, {**foreign(pool.config.resource_labels), **labels_of(record)}, until)
         zones = max(1, len(pool.locations))
         self._resize(name, -(-nodes // zones), until)
 
@@ -247,7 +141,7 @@ class GkePools:
             return
         zones = max(1, len(pool.locations))
         self._resize(name, -(-nodes // zones), until)
-        self._label(pool, _foreign(pool.config.resource_labels), until)
+        self._label(pool, foreign(pool.config.resource_labels), until)
 
     # --- the steps of these ----------------------------------------------------------------
 
@@ -261,7 +155,7 @@ class GkePools:
     def _zones(self) -> Sequence[str]:
         if self.params.zones:
             return self.params.zones
-        cluster = self._cluster()
+        cluster = self.cluster.find()
         return [] if cluster is None else list(cluster.locations)
 
     def _create_in(self, zone: str, request: PoolRequest, until: float) -> None:
@@ -282,7 +176,7 @@ class GkePools:
                 operation = asked.name
             except ExistsError:
                 pass  # a request of which no answer came did it all the same
-        self._wait(lambda: self._is_up(request.name, operation, doing), until, doing)
+        self.google.wait(lambda: self._is_up(request.name, operation, doing), until, doing)
 
     def _is_up(self, name: str, operation: str, doing: str) -> bool:
         """Whether a node pool's nodes are there.
@@ -290,7 +184,7 @@ class GkePools:
         Raises:
             BurstError: or one of its kinds, if it is known that they will not be soon.
         """
-        if operation and self._is_done(operation, doing):
+        if operation and self.google.is_done(operation, doing):
             operation = ""
         pool = self._pool(name)
         if pool is None:
@@ -304,24 +198,6 @@ class GkePools:
             raise BurstError(f"the node pool {name} is being deleted")
         return pool.status == gke.NodePool.Status.RUNNING and not operation
 
-    def _is_done(self, operation: str, doing: str) -> bool:
-        """Whether an operation is done.
-
-        Raises:
-            BurstError: or one of its kinds, if it failed.
-        """
-        now = self.google.ask(
-            f"tell how far it is to {doing}",
-            self.google.clusters.get_operation,
-            name=self.google.operation_path(operation),
-        )
-        if now.status != gke.Operation.Status.DONE:
-            return False
-        if now.error.code:
-            conditions = [*now.nodepool_conditions, *now.cluster_conditions]
-            raise from_conditions(conditions, doing) or from_text(now.error.message, doing)
-        return True
-
     def _manifest(self, zone: str, request: PoolRequest) -> gke.NodePool:
         params, record = self.params, request.record
         limits: dict[str, Any] = {}
@@ -331,7 +207,7 @@ class GkePools:
             machine_type=request.machine_type,
             spot=request.spot,
             metadata={f"{PREFIX}{name}": text for name, text in record.texts().items()},
-            resource_labels=_labels(record),
+            resource_labels=labels_of(record),
             oauth_scopes=[CLOUD_PLATFORM],
             service_account=params.service_account or "",
             disk_size_gb=params.disk_size or 0,
@@ -366,12 +242,14 @@ class GkePools:
         self._wait_until_gone(name, until)
 
     def _wait_until_gone(self, name: str, until: float) -> None:
-        self._wait(lambda: self._pool(name) is None, until, f"the node pool {name} to be deleted")
+        self.google.wait(
+            lambda: self._pool(name) is None, until, f"the node pool {name} to be deleted"
+        )
 
     def _label(self, pool: gke.NodePool, labels: Mapping[str, str], until: float) -> None:
         if dict(pool.config.resource_labels) == dict(labels):
             return
-        self._follow(
+        self.google.follow(
             f"label the node pool {pool.name}",
             self.google.clusters.update_node_pool,
             until,
@@ -380,7 +258,7 @@ class GkePools:
         )
 
     def _resize(self, name: str, nodes: int, until: float) -> None:
-        self._follow(
+        self.google.follow(
             f"resize the node pool {name} to {counted(nodes, 'node')} a zone",
             self.google.clusters.set_node_pool_size,
             until,
@@ -388,28 +266,9 @@ class GkePools:
             node_count=nodes,
         )
 
-    def _follow(
-        self, doing: str, method: Callable[..., gke.Operation], until: float, **request: object
-    ) -> None:
-        asked = self.google.change(doing, method, until, **request)
-        self._wait(lambda: self._is_done(asked.name, doing), until, doing)
-
-    def _wait(self, done: Callable[[], bool], until: float, what: str) -> None:
-        """Wait until something is so.
-
-        Raises:
-            CapacityError: if it is not in time: another node type may come up sooner.
-        """
-        began = time.monotonic()
-        while not done():
-            if time.monotonic() > until:
-                waited = format_duration(round(time.monotonic() - began))
-                raise CapacityError(f"waited for {waited} in vain: {what}")
-            time.sleep(self.params.operation_interval)
-
     def _as_pool(self, pool: gke.NodePool, *, sized: bool = False) -> Pool:
-        texts = _without_prefix(pool.config.resource_labels)
-        texts.update(_without_prefix(pool.config.metadata))
+        texts = without_prefix(pool.config.resource_labels)
+        texts.update(without_prefix(pool.config.metadata))
         nodes = pool.initial_node_count  # which is not changed when a pool is resized
         if sized:
             nodes = sum(self.google.group_size(url) for url in pool.instance_group_urls)
@@ -425,33 +284,3 @@ class GkePools:
             pool.config.machine_type,
             str(problem) if problem is not None else pool.status_message,
         )
-
-
-def _labels(record: Record) -> dict[str, str]:
-    """Return a record in short, as labels: lowercase, and no points."""
-    kept = ("managed-by", "instance", "burst", "node-type", "former-size")
-    texts = record.texts()
-    return {f"{PREFIX}{key}": label_value(texts[key]) for key in kept if key in texts}
-
-
-def label_value(text: str) -> str:
-    """Return a text as the value of a label: itself where it can be one, else with its hash."""
-    if _LABEL.fullmatch(text):
-        return text
-    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
-    return f"{re.sub(r'[^a-z0-9]+', '-', text.lower())[:40]}-{digest}"
-
-
-def _foreign(labels: Mapping[str, str]) -> dict[str, str]:
-    """Return the labels that are not ours."""
-    return {key: value for key, value in labels.items() if not key.startswith(PREFIX)}
-
-
-def _without_prefix(texts: Mapping[str, str]) -> dict[str, str]:
-    return dict(_ours(texts))
-
-
-def _ours(texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for key, value in texts.items():
-        if key.startswith(PREFIX):
-            yield key.removeprefix(PREFIX), value
