@@ -7,12 +7,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from fluxburst.config.policy import Breaking
 from fluxburst.flux.protocol import Instance
 from fluxburst.hooks.manager import Manager
 from fluxburst.ledger import Breaker, Entry, Ledger, LedgerPlace
 from fluxburst.model.burst import COMING_STATES, LEAVING_STATES, LIVE_STATES, Burst, BurstState
 from fluxburst.model.burst_names import is_plain
 from fluxburst.model.job import Job
+from fluxburst.planning.circuit_breakers import failed
 from fluxburst.plugin.base import BurstPlugin
 
 REMEMBERED = 100
@@ -167,6 +169,14 @@ class BurstStore:
         known = self.ledger.breakers().get(key, Breaker(*key))
         counts_on = burst.isolated and burst.exit_code is None
         self.ledger.set_breaker(replace(known, retry_at=None) if counts_on else Breaker(*key))
+
+    def count_failure(
+        self, burst: Burst, why: str, policy: Breaking, *, final: bool = False
+    ) -> None:
+        """Count a failure against a burst's node type; a ``final`` one opens its breaker."""
+        key = burst.plugin, burst.node_type
+        breaker = self.ledger.breakers().get(key, Breaker(*key))
+        self.ledger.set_breaker(failed(breaker, policy, self.now(), why, final=final))
 
     def remark(self, name: str, text: str) -> None:
         """Note something of a burst whose state stays as it is, and tell observers."""

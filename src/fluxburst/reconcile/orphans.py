@@ -1,17 +1,86 @@
-"""How far a plugin is believed of a burst that is in no record: it may have cost no more than that.
+"""Bursts that a plugin lists and that are in no record: recorded, and terminated.
 
-Nothing was asked for here that its numbers could be held against, and they count against limits.
+Nothing was asked for here that their numbers could be held against, and they count against limits.
+So a plugin is believed as far as they may have cost no more than it says.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
 from fluxburst.errors import BurstError
 from fluxburst.formats.units import counted
-from fluxburst.model.burst import Burst
+from fluxburst.model.burst import Burst, BurstState
 from fluxburst.model.node import NodeType
+from fluxburst.plugin.base import BurstPlugin, as_burst_error
+from fluxburst.reconcile.assign import Assigner
+from fluxburst.reconcile.burst_store import BurstStore
+from fluxburst.reconcile.failures import Failures
+from fluxburst.reconcile.terminate import Terminator
+
+_log = logging.getLogger(__name__)
+
+_ORPHAN = "it is in no record"
+
+
+class Orphans:
+    """Terminates what is in no record of one client.
+
+    Args:
+        store: The client's store.
+        assigner: What gives a job of ours back to the burst that it runs in.
+        terminator: What terminates its bursts.
+        failures: What takes in that a burst, or its plugin, failed.
+    """
+
+    def __init__(
+        self, store: BurstStore, assigner: Assigner, terminator: Terminator, failures: Failures
+    ) -> None:
+        self._store = store
+        self._assigner = assigner
+        self._terminator = terminator
+        self._failures = failures
+
+    def terminate(self, plugin: BurstPlugin, burst: Burst) -> None:
+        """Take down what is there under our name, and is in no record.
+
+        That begins with a record of it, and so waits until there can be one.
+        """
+        name = burst.name
+        if self._store.ledger.entry(name) is not None:  # it ended, and is there all the same
+            self._terminator.end_again(plugin, burst)
+            return
+        if self._store.ledger.unwritable:
+            return
+        _log.warning("burst %s: nobody's, is taken down", burst.name, extra={"burst": burst.name})
+        burst = self._bounded(plugin, burst)
+        jobs = self._assigner.adopt(burst) if burst.isolated else ()
+        broken = burst.state is BurstState.FAILED and burst.exit_code is None
+        state = BurstState.STARTING if broken else burst.state
+        self._store.request(replace(burst, jobs=jobs))
+        recorded = self._store.record(plugin, replace(burst, jobs=jobs, state=state))
+        self._store.created([recorded])
+        if broken:
+            self._failures.broken(plugin, recorded)
+            return
+        entry = self._store.ledger.entry(name)
+        assert entry is not None
+        if not (burst.isolated and jobs):  # a job that is held here runs in it
+            self._terminator.drain(entry, _ORPHAN)
+
+    def _bounded(self, plugin: BurstPlugin, burst: Burst) -> Burst:
+        """Return a burst that is in no record, as far as its plugin is believed of it."""
+        first = min((e.requested for e in self._store.ledger.entries()), default=math.inf)
+        try:
+            return bounded(burst, plugin.node_types(), min(first, self._store.now()))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a provider's library may raise anything
+            self._failures.cannot_ask(plugin, as_burst_error(error, plugin.name, burst.name))
+            return Burst(burst.name, plugin.name, "", 0, state=burst.state)
 
 
 def bounded(burst: Burst, types: Iterable[NodeType], began: float) -> Burst:

@@ -31,7 +31,6 @@ from fluxburst.model.job import Job, Mark
 from fluxburst.model.node import NodeType
 from fluxburst.model.plan import Plan
 from fluxburst.packing.limits import Budget, owner_of
-from fluxburst.planning.circuit_breakers import failed
 from fluxburst.planning.facts import sizes_bursts
 from fluxburst.planning.lifespans import Lifespans, type_of, why_not_renewable
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
@@ -422,13 +421,8 @@ class Provisioner:
         self._failed(plugin, error)
 
     def _count_failure(self, burst: Burst, error: FluxburstError) -> None:
-        key = burst.plugin, burst.node_type
-        ledger = self._store.ledger
-        breaker = ledger.breakers().get(key, Breaker(*key))
-        now = self._store.now()
         final = getattr(error, "final", False)
-        policy = self.policy.breakers
-        ledger.set_breaker(failed(breaker, policy, now, str(error), final=final))
+        self._store.count_failure(burst, str(error), self.policy.breakers, final=final)
 
     def _on_timeout(self, plugin: BurstPlugin, request: BurstRequest, why: str) -> None:
         """Take bursts for failed whose creation has not been answered, and have them taken down."""

@@ -1,0 +1,95 @@
+"""What failed: plugins that cannot be asked, and bursts that did not come up or lost nodes.
+
+Failures of bursts are counted against their node type; what is left of them is terminated, and the
+jobs that wait for them are released.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fluxburst.config.policy import Policy
+from fluxburst.errors import BurstError, FluxburstError
+from fluxburst.flux.protocol import Instance
+from fluxburst.hooks.manager import Manager
+from fluxburst.model.burst import COMING_STATES, Burst, BurstState
+from fluxburst.plugin.base import BurstPlugin
+from fluxburst.reconcile.assign import Assigner
+from fluxburst.reconcile.burst_store import BurstStore
+from fluxburst.reconcile.terminate import Terminator
+
+
+class Failures:
+    """Takes in what failed for one client.
+
+    Args:
+        hooks: The client's hooks.
+        instance: The instance.
+        store: Its store.
+        assigner: What releases its jobs.
+        terminator: What terminates its bursts.
+        policy: Its policy.
+
+    Attributes:
+        errors: What failed since this was last emptied.
+    """
+
+    def __init__(
+        self,
+        hooks: Manager,
+        instance: Instance,
+        store: BurstStore,
+        assigner: Assigner,
+        terminator: Terminator,
+        policy: Policy,
+    ) -> None:
+        self._hooks = hooks
+        self._instance = instance
+        self._store = store
+        self._assigner = assigner
+        self._terminator = terminator
+        self.policy = policy
+        self.errors: list[FluxburstError] = []
+
+    def cannot_ask(self, plugin: BurstPlugin, error: BurstError) -> None:
+        """Say that a plugin cannot be asked: nothing of its is presumed gone."""
+        error.plugin = error.plugin or plugin.name
+        self.errors.append(error)
+        self._hooks.phase_failed("adopt", plugin, error)
+
+    def refused(self, plugin: BurstPlugin, burst: Burst, error: BurstError) -> None:
+        """End a burst that its provider will not supply after all; others are offered its jobs."""
+        self._store.count_failure(burst, burst.error, self.policy.breakers, final=True)
+        self.end(plugin, burst)
+        self.errors.append(error)
+        self._hooks.phase_failed("run", plugin, error)
+
+    def broken(self, plugin: BurstPlugin, burst: Burst) -> None:
+        """Take down what is left of a burst that lost nodes, once no job runs on that."""
+        if burst.isolated and burst.joined:  # its job began: that is a start
+            self._store.record(plugin, replace(burst, state=BurstState.READY, error=""))
+        if not self._busy(burst):
+            self.failed(plugin, burst)
+            return
+        known = self._store.ledger.entry(burst.name)
+        assert known is not None
+        self._store.record(plugin, replace(burst, state=known.burst.state))
+        self._terminator.drain(replace(known, burst=burst), burst.error)
+        waiting = self._assigner.waiting_for(plugin, {burst.name})
+        self._assigner.release(plugin, waiting, burst.error)
+
+    def failed(self, plugin: BurstPlugin, burst: Burst) -> None:
+        """Count the failure of a burst that did not come up, and have it taken down."""
+        if burst.state in COMING_STATES or burst.state is BurstState.FAILED:
+            self._store.count_failure(burst, burst.error, self.policy.breakers)
+        self.end(plugin, burst)
+
+    def end(self, plugin: BurstPlugin, burst: Burst) -> None:
+        """Have what there is of a burst taken down, and free the jobs that wait for it."""
+        self._terminator.end(burst)
+        waiting = self._assigner.waiting_for(plugin, {burst.name})
+        self._assigner.release(plugin, waiting, burst.error)
+
+    def _busy(self, burst: Burst) -> bool:
+        ranks = self._store.ranks_of([burst])[burst.name]
+        return bool(ranks and self._instance.jobs_on(ranks))

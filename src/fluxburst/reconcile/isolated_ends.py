@@ -1,0 +1,81 @@
+"""The end of an isolated burst's job: recorded, ended here too, and then its burst terminated."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from fluxburst.config.policy import Policy
+from fluxburst.ledger import Breaker, Usage
+from fluxburst.model.burst import Burst, BurstState
+from fluxburst.plugin.base import BurstPlugin
+from fluxburst.provider.isolation import UNREAD, end_note, without_hope
+from fluxburst.reconcile.assign import Assigner
+from fluxburst.reconcile.burst_store import BurstStore
+from fluxburst.reconcile.queue_mirror import PendingQueue
+from fluxburst.reconcile.terminate import Terminator
+
+_log = logging.getLogger(__name__)
+
+
+class IsolatedEnds:
+    """Ends the jobs of one client that have ended in isolated bursts.
+
+    Args:
+        store: The client's store.
+        backlog: Its mirror of its pending jobs.
+        assigner: What knows which jobs wait for a burst.
+        terminator: What terminates its bursts.
+        policy: Its policy.
+    """
+
+    def __init__(
+        self,
+        store: BurstStore,
+        backlog: PendingQueue,
+        assigner: Assigner,
+        terminator: Terminator,
+        policy: Policy,
+    ) -> None:
+        self._store = store
+        self._backlog = backlog
+        self._assigner = assigner
+        self._terminator = terminator
+        self.policy = policy
+
+    def end(self, plugin: BurstPlugin, burst: Burst) -> None:
+        """End the job here that has ended in an isolated burst, and then the burst.
+
+        How it ended is recorded first, and before its output is there: whatever happens from then
+        on, it is not started again. As long as its output is to be fetched, the burst stays.
+        """
+        gone = burst.state is BurstState.FAILED
+        why = "" if gone else burst.error
+        burst = self._store.record(plugin, replace(burst, state=BurstState.READY, error=why))
+        self._store.created([burst])
+        self._store.ledger.set_breaker(Breaker(burst.plugin, burst.node_type))
+        ended = self._note_usage(burst)
+        if burst.output.startswith(UNREAD):
+            if not gone and self._store.now() < ended + self.policy.timeouts.output:
+                return
+            burst = without_hope(burst)
+            _log.warning("burst %s: the output of its job is %s", burst.name, burst.output)
+        note = end_note(burst)
+        burst = self._store.record(plugin, replace(burst, error=""))
+        self._backlog.end(dict.fromkeys(self._assigner.waiting_for(plugin, {burst.name}), note))
+        self._terminator.end(burst, note)
+
+    def _note_usage(self, burst: Burst) -> float:
+        """Record that an isolated burst's job had all of it, since it ran there; return until when.
+
+        That is when its end was first seen, however often it is looked at.
+        """
+        ledger = self._store.ledger
+        entry = ledger.entry(burst.name)
+        assert entry is not None
+        known = [usage.ended for usage in ledger.usages_of(entry.id) if usage.ended is not None]
+        ended = min(known, default=self._store.now())
+        started = ended if entry.ready is None else min(entry.ready, ended)
+        user = -1 if entry.user is None else entry.user
+        ledger.use(Usage(entry.id, job, user, burst.nodes, started, ended) for job in burst.jobs)
+        return ended
