@@ -1,4 +1,4 @@
-"""Bringing capacity up: record the intent, give the jobs, have the plugins create, see what came.
+"""Bringing capacity up: reserve it, assign the jobs, have the plugins create, see what came.
 
 Nothing is asked of a plugin before its intent is in the ledger. What a plugin has no capacity or
 quota for is offered to the next within the same pass.
@@ -20,23 +20,19 @@ from fluxburst.errors import (
     ParameterError,
     PatienceError,
     QuotaError,
-    RequestError,
 )
 from fluxburst.formats.units import format_duration
 from fluxburst.hooks.manager import Manager
 from fluxburst.ledger import Breaker
 from fluxburst.model.burst import Burst, BurstRequest, BurstState
-from fluxburst.model.burst_names import burst_name
-from fluxburst.model.job import Job, Mark
-from fluxburst.model.node import NodeType
+from fluxburst.model.job import Job
 from fluxburst.model.plan import Plan
-from fluxburst.packing.limits import Budget, owner_of
-from fluxburst.planning.facts import sizes_bursts
-from fluxburst.planning.lifespans import Lifespans, type_of, why_not_renewable
-from fluxburst.plugin.base import BurstPlugin, as_burst_error
-from fluxburst.plugin.validation import check_burst, check_created, check_name
+from fluxburst.packing.limits import Budget
+from fluxburst.plugin.base import BurstPlugin
+from fluxburst.plugin.validation import check_created, check_name
 from fluxburst.reconcile.assign import Assigner
 from fluxburst.reconcile.burst_store import BurstStore, is_ours
+from fluxburst.reconcile.reserve import Reservation, Reserver
 from fluxburst.reconcile.vetting import Vetting
 from fluxburst.reconcile.workers import Answer, Call, PluginWorkers, names_of
 
@@ -58,27 +54,6 @@ class Outcome:
     refused: dict[tuple[str, str], str] = field(default_factory=dict)
     displaced: dict[int, Job] = field(default_factory=dict)
     offered_on: list[tuple[FluxburstError, frozenset[int]]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Reservation:
-    """What a plugin is going to be asked, as it is recorded.
-
-    Attributes:
-        plugin: Who is asked.
-        bursts: What for.
-        refused: What a limit does not allow any more; ``error`` says which.
-        jobs: The jobs that it is given.
-        marks: The marks that they get.
-        placeholder: What stands for bursts that the plugin sizes itself, until it tells of them.
-    """
-
-    plugin: BurstPlugin
-    bursts: Sequence[Burst]
-    refused: Sequence[Burst]
-    jobs: Mapping[int, Job]
-    marks: Mapping[int, Mark]
-    placeholder: Burst | None
 
 
 class Provisioner:
@@ -109,14 +84,24 @@ class Provisioner:
         self._vetting = vetting
         self._assigner = assigner
         self._workers = workers
-        self.policy = policy
-        self._allowance = allowance
+        self._policy = policy
+        self._reserver = Reserver(store, assigner, policy, allowance)
         self.outcome = Outcome()
+
+    @property
+    def policy(self) -> Policy:
+        """The client's policy."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self._policy = policy
+        self._reserver.policy = policy
 
     def reserve(self, plugins: Mapping[str, BurstPlugin], plan: Plan) -> list[Reservation]:
         """Record what a plan says, which :meth:`start` is to do once that is durable."""
         return [
-            self._reserve_one(plugins[name], assigned, plan)
+            self._reserver.reserve(plugins[name], assigned, plan)
             for name, assigned in plan.assignments.items()
             if assigned
         ]
@@ -138,7 +123,7 @@ class Provisioner:
             bursts: tuple[Burst, ...] = ()
             try:
                 if type(plugin).run is BurstPlugin.run:
-                    bursts = (self._sized(plugin, nodes, tasks),)
+                    bursts = (self._reserver.reserve_on_demand(plugin, nodes, tasks),)
             except FluxburstError as error:
                 self._failed(plugin, error)
                 continue
@@ -147,26 +132,6 @@ class Provisioner:
         self._workers.wait(math.inf)
 
     # --- the steps -------------------------------------------------------------------------
-
-    def _reserve_one(self, plugin: BurstPlugin, assigned: Sequence[int], plan: Plan) -> Reservation:
-        offered = {jobid: plan.jobs[jobid] for jobid in assigned}
-        planned = [
-            burst
-            for burst in plan.bursts
-            if burst.plugin == plugin.name and not offered.keys().isdisjoint(burst.jobs)
-        ]
-        reserved, refused = self._reserve(plugin, planned, offered)
-        for jobid in {job for burst in refused for job in burst.jobs}:
-            offered.pop(jobid)
-        burst_of = {job: name for job, name in plan.shares_burst.items() if job in offered}
-        burst_of.update({job: b.name for b in reserved for job in b.jobs})
-        placeholder = None
-        if offered and not reserved and type(plugin).run is not BurstPlugin.run:
-            placeholder = self._placeholder(plugin, offered)
-        if placeholder and sizes_bursts(plugin):
-            burst_of = dict.fromkeys(offered, placeholder.name)
-        marks = self._assigner.record(plugin, offered, burst_of)
-        return Reservation(plugin, reserved, refused, offered, marks, placeholder)
 
     def _start(self, intent: Reservation) -> None:
         plugin = intent.plugin
@@ -181,62 +146,6 @@ class Provisioner:
             self._call(plugin, BurstRequest(tuple(wanted), jobs), intent.placeholder)
         elif intent.placeholder is not None:
             self._end_placeholder(intent.placeholder, _NO_JOBS)
-
-    def _reserve(
-        self, plugin: BurstPlugin, bursts: Sequence[Burst], jobs: Mapping[int, Job]
-    ) -> tuple[list[Burst], list[Burst]]:
-        """Record the intent and set the money aside, in one transaction.
-
-        Returns the bursts, and those that a limit does not allow any more.
-        """
-        reserved: list[Burst] = []
-        refused: list[Burst] = []
-        ledger = self._store.ledger
-        for burst in bursts:
-            theirs = [jobs[jobid] for jobid in burst.jobs if jobid in jobs]
-            lease = self._lease_for(plugin, burst, theirs)
-            until = self._store.now() + lease
-            burst = replace(burst, lease_until=until if math.isfinite(lease) else None)
-            with ledger.transaction():
-                allowance = self._allowance()
-                entry = self._store.request(burst, theirs)
-                kind = NodeType(burst.node_type, 0, price=burst.price)
-                owner = owner_of(entry)._replace(lease=lease)
-                why = allowance.why_not(owner, kind, burst.nodes)
-                if why:
-                    ended = replace(burst, state=BurstState.FAILED, error=why)
-                    ledger.record(ended, self._store.now())
-            if why:
-                refused.append(ended)
-            else:
-                reserved.append(burst)
-        return reserved, refused
-
-    def _lease_for(self, plugin: BurstPlugin, burst: Burst, jobs: Collection[Job]) -> float:
-        """Return how long the lease of a burst is to be, in seconds: long enough for its jobs."""
-        lifespans = Lifespans(self.policy.lifetimes)
-        lease = lifespans.lease_for(lifespans.longest(jobs), why_not_renewable(plugin))
-        return min(lease, lifespans.of_type(type_of(burst, plugin)))
-
-    def _sized(self, plugin: BurstPlugin, nodes: int | None, tasks: int | None) -> Burst:
-        """Size and record a burst by hand.
-
-        Raises:
-            FluxburstError: if it cannot be sized, or a limit does not allow it.
-        """
-        burst = _on_demand(plugin, nodes, tasks)
-        burst = replace(burst, name=self._store.ledger.free_name(burst.name))
-        reserved, refused = self._reserve(plugin, [burst], {})
-        for burst in refused:
-            raise LimitError(burst.error, plugin=plugin.name, burst=burst.name)
-        return reserved[0]
-
-    def _placeholder(self, plugin: BurstPlugin, jobs: Collection[int]) -> Burst:
-        """Record what a plugin is asked that sizes its bursts itself."""
-        name = burst_name(plugin.name, plugin.instance_tag, "", jobs)
-        burst = Burst(self._store.ledger.free_name(name), plugin.name, "", 0, tuple(jobs))
-        self._store.request(burst)
-        return burst
 
     def _end_placeholder(self, placeholder: Burst, why: str) -> None:
         ended = replace(placeholder, state=BurstState.ENDED)
@@ -262,7 +171,7 @@ class Provisioner:
             Call(
                 plugin.name,
                 "create()",
-                self.policy.timeouts.create * max(1, len(request.bursts)),
+                self._policy.timeouts.create * max(1, len(request.bursts)),
                 run,
                 on_done=lambda answer: self._on_done(plugin, request, placeholder, up, answer),
                 on_timeout=lambda why: self._on_timeout(plugin, request, why),
@@ -292,10 +201,11 @@ class Provisioner:
             error = BurstErrors([*([] if error is None else [error]), *faults], done)
         interrupted = error is not None and not isinstance(error, FluxburstError)
         # What was interrupted may be there: the next pass asks.
-        begun = names_of(request.bursts) if interrupted else names_of(done)
+        created = names_of(done)
+        begun = names_of(request.bursts) if interrupted else created
         plugin.bursts.update({burst.name: burst for burst in done})
         with self._store.batch():
-            self._store.save_all(plugin, names_of(done))
+            self._store.save_all(plugin, created)
             self._store.created(done)
             self._settle_placeholder(plugin, placeholder, done, error)
             of = _named_for(request.jobs, done) if done and not request.bursts else {}
@@ -422,7 +332,7 @@ class Provisioner:
 
     def _count_failure(self, burst: Burst, error: FluxburstError) -> None:
         final = getattr(error, "final", False)
-        self._store.count_failure(burst, str(error), self.policy.breakers, final=final)
+        self._store.count_failure(burst, str(error), self._policy.breakers, final=final)
 
     def _on_timeout(self, plugin: BurstPlugin, request: BurstRequest, why: str) -> None:
         """Take bursts for failed whose creation has not been answered, and have them taken down."""
@@ -457,20 +367,3 @@ def _named_for(jobs: Collection[int], bursts: Sequence[Burst]) -> dict[int, str]
 def _may_fit_elsewhere(error: FluxburstError) -> bool:
     """Whether what one plugin could not bring up may come from another."""
     return isinstance(error, (CapacityError, ParameterError, QuotaError, PatienceError))
-
-
-def _on_demand(plugin: BurstPlugin, nodes: int | None, tasks: int | None) -> Burst:
-    """Return the burst that a plugin sizes for a request by hand.
-
-    Raises:
-        FluxburstError: if it cannot, or answers something else.
-    """
-    try:
-        burst = plugin.by_hand(nodes, tasks)
-        check_burst(burst, burst, "by_hand()")
-        check_name(burst.name, "by_hand()")
-    except (KeyboardInterrupt, RequestError):
-        raise
-    except BaseException as error:
-        raise as_burst_error(error, plugin.name) from error
-    return replace(burst, plugin=plugin.name)

@@ -1,0 +1,160 @@
+"""Reserving capacity: intent, and the money it may cost, are recorded before anything is asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fluxburst.config.policy import Policy
+from fluxburst.errors import LimitError, RequestError
+from fluxburst.model.burst import Burst, BurstState
+from fluxburst.model.burst_names import burst_name
+from fluxburst.model.job import Job, Mark
+from fluxburst.model.node import NodeType
+from fluxburst.model.plan import Plan
+from fluxburst.packing.limits import Budget, owner_of
+from fluxburst.planning.facts import sizes_bursts
+from fluxburst.planning.lifespans import Lifespans, type_of, why_not_renewable
+from fluxburst.plugin.base import BurstPlugin, as_burst_error
+from fluxburst.plugin.validation import check_burst, check_name
+from fluxburst.reconcile.assign import Assigner
+from fluxburst.reconcile.burst_store import BurstStore
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """What a plugin is going to be asked, as it is recorded.
+
+    Attributes:
+        plugin: Who is asked.
+        bursts: What for.
+        refused: What a limit does not allow any more; ``error`` says which.
+        jobs: The jobs that it is given.
+        marks: The marks that they get.
+        placeholder: What stands for bursts that the plugin sizes itself, until it tells of them.
+    """
+
+    plugin: BurstPlugin
+    bursts: Sequence[Burst]
+    refused: Sequence[Burst]
+    jobs: Mapping[int, Job]
+    marks: Mapping[int, Mark]
+    placeholder: Burst | None
+
+
+class Reserver:
+    """Reserves bursts for one client.
+
+    Args:
+        store: The client's store.
+        assigner: What records which jobs are assigned.
+        policy: Its policy.
+        allowance: Tells what the limits leave now.
+    """
+
+    def __init__(
+        self,
+        store: BurstStore,
+        assigner: Assigner,
+        policy: Policy,
+        allowance: Callable[[], Budget],
+    ) -> None:
+        self._store = store
+        self._assigner = assigner
+        self.policy = policy
+        self._allowance = allowance
+
+    def reserve(self, plugin: BurstPlugin, assigned: Sequence[int], plan: Plan) -> Reservation:
+        """Record what a plugin is going to be asked for the jobs that are assigned to it."""
+        offered = {jobid: plan.jobs[jobid] for jobid in assigned}
+        planned = [
+            burst
+            for burst in plan.bursts
+            if burst.plugin == plugin.name and not offered.keys().isdisjoint(burst.jobs)
+        ]
+        reserved, refused = self._reserve(plugin, planned, offered)
+        for jobid in {job for burst in refused for job in burst.jobs}:
+            offered.pop(jobid)
+        burst_of = {job: name for job, name in plan.shares_burst.items() if job in offered}
+        burst_of.update({job: b.name for b in reserved for job in b.jobs})
+        placeholder = None
+        if offered and not reserved and type(plugin).run is not BurstPlugin.run:
+            placeholder = self._placeholder(plugin, offered)
+        if placeholder and sizes_bursts(plugin):
+            burst_of = dict.fromkeys(offered, placeholder.name)
+        marks = self._assigner.record(plugin, offered, burst_of)
+        return Reservation(plugin, reserved, refused, offered, marks, placeholder)
+
+    def reserve_on_demand(self, plugin: BurstPlugin, nodes: int | None, tasks: int | None) -> Burst:
+        """Size and record a burst by hand.
+
+        Raises:
+            FluxburstError: if it cannot be sized, or a limit does not allow it.
+        """
+        burst = _on_demand(plugin, nodes, tasks)
+        burst = replace(burst, name=self._store.ledger.free_name(burst.name))
+        reserved, refused = self._reserve(plugin, [burst], {})
+        for burst in refused:
+            raise LimitError(burst.error, plugin=plugin.name, burst=burst.name)
+        return reserved[0]
+
+    def _reserve(
+        self, plugin: BurstPlugin, bursts: Sequence[Burst], jobs: Mapping[int, Job]
+    ) -> tuple[list[Burst], list[Burst]]:
+        """Record the intent and set the money aside, in one transaction.
+
+        Returns the bursts, and those that a limit does not allow any more.
+        """
+        reserved: list[Burst] = []
+        refused: list[Burst] = []
+        ledger = self._store.ledger
+        for burst in bursts:
+            theirs = [jobs[jobid] for jobid in burst.jobs if jobid in jobs]
+            lease = self._lease_for(plugin, burst, theirs)
+            until = self._store.now() + lease
+            burst = replace(burst, lease_until=until if math.isfinite(lease) else None)
+            with ledger.transaction():
+                allowance = self._allowance()
+                entry = self._store.request(burst, theirs)
+                kind = NodeType(burst.node_type, 0, price=burst.price)
+                owner = owner_of(entry)._replace(lease=lease)
+                why = allowance.why_not(owner, kind, burst.nodes)
+                if why:
+                    ended = replace(burst, state=BurstState.FAILED, error=why)
+                    ledger.record(ended, self._store.now())
+            if why:
+                refused.append(ended)
+            else:
+                reserved.append(burst)
+        return reserved, refused
+
+    def _lease_for(self, plugin: BurstPlugin, burst: Burst, jobs: Collection[Job]) -> float:
+        """Return how long the lease of a burst is to be, in seconds: long enough for its jobs."""
+        lifespans = Lifespans(self.policy.lifetimes)
+        lease = lifespans.lease_for(lifespans.longest(jobs), why_not_renewable(plugin))
+        return min(lease, lifespans.of_type(type_of(burst, plugin)))
+
+    def _placeholder(self, plugin: BurstPlugin, jobs: Collection[int]) -> Burst:
+        """Record what a plugin is asked that sizes its bursts itself."""
+        name = burst_name(plugin.name, plugin.instance_tag, "", jobs)
+        burst = Burst(self._store.ledger.free_name(name), plugin.name, "", 0, tuple(jobs))
+        self._store.request(burst)
+        return burst
+
+
+def _on_demand(plugin: BurstPlugin, nodes: int | None, tasks: int | None) -> Burst:
+    """Return the burst that a plugin sizes for a request by hand.
+
+    Raises:
+        FluxburstError: if it cannot, or answers something else.
+    """
+    try:
+        burst = plugin.by_hand(nodes, tasks)
+        check_burst(burst, burst, "by_hand()")
+        check_name(burst.name, "by_hand()")
+    except (KeyboardInterrupt, RequestError):
+        raise
+    except BaseException as error:
+        raise as_burst_error(error, plugin.name) from error
+    return replace(burst, plugin=plugin.name)
