@@ -52,6 +52,7 @@ class Writer:
         starts_without: Whether to, where that is so from the start.
 
     Attributes:
+        connection: What has all that was recorded: the file or, without it, the copy in memory.
         problem: Why the file cannot be written; empty while it can.
 
     Raises:
@@ -77,19 +78,12 @@ class Writer:
         self._durable = False
         self.problem = ""
         try:
-            self._file = open_file()
+            self.connection = self._file = open_file()
         except sqlite3.Error as error:
             if not (starts_without and is_unwritable(error)):
                 raise
-            self._copy = copy_of(source)
+            self.connection = self._copy = copy_of(source)
             self._said(error)
-
-    @property
-    def connection(self) -> sqlite3.Connection:
-        """What has all that was recorded."""
-        connection = self._file if self._copy is None else self._copy
-        assert connection is not None
-        return connection
 
     @property
     def unwritten(self) -> int:
@@ -195,6 +189,7 @@ class Writer:
             self.problem = explained(error)
             return False
         self._copy.close()
+        self.connection = self._file
         self._copy, self.problem, self._unwritten = None, "", []
         _log.info("ledger %s: it can be written again, and has all that happened", self._path)
         return True
@@ -210,7 +205,7 @@ class Writer:
         assert self._file is not None
         with contextlib.suppress(sqlite3.Error):
             self._file.rollback()
-        self._copy = copy_of(self._file)
+        self.connection = self._copy = copy_of(self._file)
         self._said(error)
         if self._durable:
             raise error
