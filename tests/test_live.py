@@ -21,7 +21,8 @@ from support import Elsewhere, at_most, flux_available
 
 from fluxburst import FluxBurst
 from fluxburst.errors import FluxUnavailableError, FluxVersionError, InstanceError
-from fluxburst.flux.live import LiveInstance, check_versions
+from fluxburst.flux.binding import check_versions
+from fluxburst.flux.live import LiveInstance
 from fluxburst.model.job import Mark
 
 needs_flux = pytest.mark.skipif(not flux_available(), reason="no live Flux")
@@ -187,9 +188,9 @@ FEW_FILES = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 import sys
-from fluxburst.flux import live
+from fluxburst.flux import live, live_jobspecs
 from fluxburst.model.job import JobState, Mark
-live.JOURNAL_FROM = int(sys.argv[1])
+live_jobspecs.JOURNAL_FROM = int(sys.argv[1])
 instance = live.LiveInstance()
 jobs = instance.pending_jobs()
 assert instance.set_marks({job.id: Mark("gke") for job in jobs}) == []
@@ -219,7 +220,7 @@ def test_a_long_queue_needs_few_file_descriptors(flux: Flux, journal_from: str) 
 def test_jobspecs_come_with_their_updates(
     flux: Flux, journal_from: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fluxburst.flux.live.JOURNAL_FROM", journal_from)
+    monkeypatch.setattr("fluxburst.flux.live_jobspecs.JOURNAL_FROM", journal_from)
     jobid = flux("submit", "-t", "60s", "hostname")
     flux("update", jobid, "duration=2h")
     (job,) = client_of(flux).instance.pending_jobs()
@@ -232,7 +233,7 @@ def test_jobspecs_come_with_their_updates(
 def test_the_same_handle_can_be_used_after_the_journal_was_read(
     flux: Flux, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fluxburst.flux.live.JOURNAL_FROM", 1)
+    monkeypatch.setattr("fluxburst.flux.live_jobspecs.JOURNAL_FROM", 1)
     instance = client_of(flux).instance
     for number in range(1, 4):
         flux("submit", "hostname")

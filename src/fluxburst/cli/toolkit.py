@@ -16,7 +16,7 @@ from fluxburst.cli.elastic import (
     write,
 )
 from fluxburst.cli.output import console
-from fluxburst.flux.live import binding_version, check_versions
+from fluxburst.flux.binding import binding_version, check_versions
 
 __all__ = [
     "Command",

@@ -1,38 +1,30 @@
-"""A live Flux instance, through flux-python.
+"""A live Flux instance, through flux-python: what it is asked and told.
 
 Requests of one kind are sent for all jobs before the first answer is waited for, and jobspecs
-are kept by job id. On a first pass over a long queue they come from the job manager's journal,
-which tells of all active jobs in one stream. Changes come from that journal, too, as they happen.
-flux-python is imported when a live instance is first used, never before.
+are kept by job id. Changes come from the job manager's journal, as they happen. flux-python is
+imported when a live instance is first used, never before.
 """
 
 from __future__ import annotations
 
-import base64
 import errno
-import importlib
-import importlib.metadata
-import json
-import math
 import os
-import re
-import select
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fluxburst.errors import FluxUnavailableError, FluxVersionError, InstanceError
-from fluxburst.flux import access, job_journal, live_housekeeping, live_queues
-from fluxburst.flux.event_stream import Feed
+from fluxburst.errors import InstanceError
+from fluxburst.flux import access, live_housekeeping, live_queues
+from fluxburst.flux.connections import Connections, answered
+from fluxburst.flux.event_watch import EventWatch
 from fluxburst.flux.holding import started_meanwhile
+from fluxburst.flux.live_jobspecs import JobspecCache, as_submitted
 from fluxburst.flux.live_scheduler import read_scheduler
 from fluxburst.flux.protocol import NODE_FAILURE, Changes, Run
 from fluxburst.flux.resources import nodes_from_status
-from fluxburst.flux.rpc import ANY_NODE, Channel, Requests
-from fluxburst.flux.wakeup import Bell
+from fluxburst.flux.rpc import ANY_NODE, Requests
 from fluxburst.formats.fluid import format_f58
 from fluxburst.formats.hostlist import format_idset, parse_hostlist
 from fluxburst.model.housekeeping import Housekeeping
@@ -51,65 +43,6 @@ from fluxburst.model.node import Node
 from fluxburst.model.queues import Queue
 from fluxburst.model.scheduler import Scheduler
 
-OLDEST = (0, 88, 0)
-"""The oldest Flux that is supported."""
-
-LOOKUP_CURRENT = 2
-"""``FLUX_JOB_LOOKUP_CURRENT``: the jobspec with later updates applied."""
-
-JOURNAL_FROM = 100
-"""From so many unknown jobspecs on, the journal is thought of."""
-
-JOURNAL_FACTOR = 2
-"""The journal is read where it tells of at most this many active jobs for each jobspec wanted.
-
-One lookup costs the broker about three times what one job of the journal does.
-"""
-
-RETRY_SECONDS = 1.0
-"""How often a wait looks whether an instance that went away is back."""
-
-
-def _import_flux() -> Any:
-    try:
-        for module in ("flux.constants", "flux.job", "flux.job.list"):
-            importlib.import_module(module)
-        return importlib.import_module("flux")
-    except ImportError as error:
-        raise FluxUnavailableError(
-            f"no Flux: its Python bindings cannot be imported ({error}); install flux-python of "
-            "the same version, and ply, where libflux-core is found (for a Flux in a prefix of its "
-            "own: LD_LIBRARY_PATH=PREFIX/lib, or PYTHONPATH=PREFIX/lib/flux/python3.X for the "
-            "binding that it was built with), or use an embedded instance (--mock)"
-        ) from error
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
-    return tuple(int(number) for number in match.groups()) if match else ()
-
-
-def check_versions(broker: str, binding: str) -> None:
-    """Check that the running Flux is new enough and matches its Python binding.
-
-    Raises:
-        FluxVersionError: naming both versions.
-    """
-    if _numbers(broker) < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
-        raise FluxVersionError(
-            f"the running Flux is too old: {oldest} is the oldest that is supported",
-            broker=broker,
-            binding=binding,
-        )
-    if _numbers(broker)[:2] != _numbers(binding)[:2]:
-        raise FluxVersionError(
-            "the Python binding does not match the running Flux; install "
-            f"flux-python=={'.'.join(map(str, _numbers(broker)))}",
-            broker=broker,
-            binding=binding,
-        )
-
 
 class LiveInstance:
     """A live Flux instance.
@@ -124,18 +57,11 @@ class LiveInstance:
     """
 
     def __init__(self, handle: Any = None) -> None:
-        self._given, self._given_to = handle, threading.get_ident()
-        self._given_failed = False
-        self._uri = None if handle is None else _local_uri(handle)
-        self._reached = False
-        self._of_thread = threading.local()
-        self._specs: dict[int, Any] = {}
+        self._connections = Connections(handle)
+        self._asking = self._connections.asking
+        self._events = EventWatch(self._connections)
+        self._specs = JobspecCache()
         self._specs_lock = threading.Lock()
-        self._feed: Feed | None = None
-        self._feed_lock = threading.RLock()
-        self._away = False
-        self._retry_at = -math.inf
-        self._bell = Bell()
 
     @property
     def handle(self) -> Any:
@@ -146,7 +72,7 @@ class LiveInstance:
             FluxVersionError: if it is too old or does not match its binding.
             InstanceError: if it answered earlier and does not now.
         """
-        return self._connection("for its version")[0]
+        return self._connections.handle
 
     @property
     def name(self) -> str:
@@ -187,14 +113,8 @@ class LiveInstance:
         with self._specs_lock, self._asking("its pending jobs") as requests:
             access.check_owner(requests)
             records = _list(requests, PENDING, ["all"])
-            self._forget_moved(records)
-            self._fetch_specs(requests, [record["id"] for record in records])
-            # One that ended meanwhile may have no jobspec any more; it is not pending, either.
-            jobs = [
-                Job(record, spec=_as_listed(self._specs[record["id"]], record))
-                for record in records
-                if record["id"] in self._specs
-            ]
+            specs = self._specs.of(requests, records)
+            jobs = [Job(r, spec=specs[r["id"]]) for r in records if r["id"] in specs]
         return sorted(jobs, key=queue_order)
 
     def pending_changes(self) -> Changes:
@@ -204,18 +124,7 @@ class LiveInstance:
         the instance came back, that is the journal's history of the active jobs. Jobspecs are
         redacted, as the journal has them: they lack the environment.
         """
-        with self._feed_lock:
-            if self._feed is not None:
-                # Where the streams broke, it may be back already.
-                with suppress(InstanceError):
-                    return self._changes()
-            return self._changes()
-
-    def _changes(self) -> Changes:
-        with self._feeding("what changed in its queue") as feed:
-            feed.catch_up()
-            self._away = False
-            return feed.changes()
+        return self._events.changes()
 
     def runs(self, jobids: Collection[int]) -> Sequence[Run]:
         """Return what those of the jobs that have started had (RFC 43: ``t_run``, ``ncores`` …).
@@ -246,7 +155,7 @@ class LiveInstance:
             answers: list[Any] = list(requests.ask_each((topic, {}, 0) for topic in topics))
         for answer in answers:
             if isinstance(answer, OSError):
-                raise _answered("for its nodes", answer) from answer
+                raise answered("for its nodes", answer) from answer
         return nodes_from_status(*answers)
 
     def check_owner(self, *, to_act: bool = False) -> None:
@@ -255,8 +164,7 @@ class LiveInstance:
         Raises:
             NotOwnerError: if that is not so, with what can be done.
         """
-        with self._asking("who its owner is") as requests:
-            access.check_owner(requests, to_act=to_act)
+        self._connections.check_owner(to_act=to_act)
 
     def users(self) -> Users:
         """Return whose jobs its configuration has it take and run."""
@@ -360,12 +268,11 @@ class LiveInstance:
         Raises:
             InstanceError: if there is no such job.
         """
-        signed = {"id": jobid, "keys": ["J"], "flags": 0}
         with self._asking("for a jobspec") as requests:
-            for _, spec in _looked_up(requests, [jobid]):
-                submitted = _payload(requests.ask("job-info.lookup", signed)["J"])
-                return _with_environment_of(submitted, spec)
-        raise InstanceError(f"the Flux instance knows no job {format_f58(jobid)}")
+            spec = as_submitted(requests, jobid)
+        if spec is None:
+            raise InstanceError(f"the Flux instance knows no job {format_f58(jobid)}")
+        return spec
 
     def move_jobs(self, jobids: Collection[int], queue: str) -> Mapping[int, str]:
         """Update the queue of pending jobs; return those that Flux refused, with its reason."""
@@ -420,137 +327,19 @@ class LiveInstance:
         A signal with a handler ends it, too, where this is the main thread.
         Going away and coming back are things that happen, too; this does not raise for them.
         """
-        until = time.monotonic() + seconds
-        with self._bell.rung_by_signals():
-            while not self._bell.answer():
-                feed, news = self._look(until)
-                left = until - time.monotonic()
-                if news or left <= 0:
-                    return
-                heard = select.poll()
-                heard.register(self._bell.fileno(), select.POLLIN)
-                if feed is not None:
-                    heard.register(feed, select.POLLIN)
-                else:
-                    left = min(left, max(0.0, self._retry_at - time.monotonic()))
-                heard.poll(math.ceil(left * 1000))
+        self._events.wait(seconds)
 
     def wake(self) -> None:
         """End the :meth:`wait` under way, or the next; from any thread or signal handler."""
-        self._bell.ring()
+        self._events.wake()
 
     def close(self) -> None:
         """Let go of every connection; what is asked after that opens new ones.
 
         The handle that was passed in belongs to who passed it, and stays open.
         """
-        with self._feed_lock:
-            self._feed = None
-        self._of_thread = threading.local()
-
-    # --- connections -----------------------------------------------------------------------
-
-    def _connection(self, what: str) -> tuple[Any, Channel]:
-        """Return this thread's handle and channel."""
-        connection: tuple[Any, Channel] | None = getattr(self._of_thread, "connection", None)
-        if connection is not None and connection[1].is_closed():
-            connection, self._given_failed = None, True
-        if connection is None:
-            handle = self._handle_of_thread(what)
-            connection = self._of_thread.connection = (handle, Channel(handle))
-        return connection
-
-    def _handle_of_thread(self, what: str) -> Any:
-        given = self._given if self._given_to == threading.get_ident() else None
-        if given is None:
-            return self._open(what)
-        if self._given_failed:
-            try:
-                return self._open(what)
-            except (InstanceError, FluxUnavailableError):
-                pass  # it is of an instance that cannot be reached from here under its local URI
-        return self._checked(given, what)
-
-    def _open(self, what: str) -> Any:
-        """Open another handle to the instance."""
-        flux = _import_flux()
-        uri = os.environ.get("FLUX_URI", "") if self._uri is None else self._uri
-        try:
-            handle = flux.Flux(uri) if uri else flux.Flux()
-        except OSError as error:
-            raise self._unavailable(error, what) from error
-        self._checked(handle, what)
-        self._uri = uri
-        return handle
-
-    def _checked(self, handle: Any, what: str) -> Any:
-        try:
-            check_versions(str(handle.attr_get("version")), binding_version())
-        except OSError as error:
-            raise self._unavailable(error, what) from error
-        self._reached = True
-        return handle
-
-    def _unavailable(self, error: OSError, what: str) -> Exception:
-        refused = access.refused(error)
-        if refused is not None:
-            return refused
-        problem = error.strerror or str(error)
-        if self._reached:
-            return InstanceError(f"the Flux instance was asked {what}, but is away: {problem}")
-        return FluxUnavailableError(
-            f"no Flux answers ({problem}); run this inside a Flux instance, or set FLUX_URI, or "
-            "use an embedded instance (--mock)"
-        )
-
-    @contextmanager
-    def _asking(self, what: str) -> Iterator[Requests]:
-        """Lend this thread's connection; let go of it, and raise one clear error, if that fails.
-
-        Answers may still be under way then, also where it was left by Ctrl-C.
-        """
-        connections = self._of_thread
-        requests = Requests(self._connection(what)[1])
-        try:
-            yield requests
-        except BaseException as error:
-            connections.__dict__.pop("connection", None)
-            self._given_failed = True
-            if isinstance(error, OSError):
-                raise _answered(what, error) from error
-            raise
-
-    @contextmanager
-    def _feeding(self, what: str) -> Iterator[Feed]:
-        """Lend the streams; let go of them, and raise one clear error, if that fails."""
-        with self._feed_lock:
-            try:
-                if self._feed is None:
-                    self.check_owner()
-                    self._feed = Feed(self._open(what))
-                yield self._feed
-            except BaseException as error:
-                self._feed = None
-                self._away = True
-                self._retry_at = time.monotonic() + RETRY_SECONDS
-                if isinstance(error, OSError):
-                    raise _answered(what, error) from error
-                raise
-
-    def _look(self, until: float) -> tuple[Feed | None, bool]:
-        """Read what happened, and say whether something did; no streams while it is away."""
-        with self._feed_lock:
-            was_away = self._away
-            if self._feed is None and time.monotonic() < self._retry_at:
-                return None, False
-            try:
-                with self._feeding("what happens") as feed:
-                    feed.drain(until)
-            except (InstanceError, FluxUnavailableError):
-                return None, not was_away
-            if was_away and feed.caught_up:
-                self._away = False
-            return feed, feed.take_news() or (was_away and not self._away)
+        self._events.close()
+        self._connections.close()
 
     def _attribute(self, name: str, *, nodeid: int = ANY_NODE) -> str:
         with self._asking(f"for its attribute {name!r}") as requests:
@@ -559,40 +348,6 @@ class LiveInstance:
             except FileNotFoundError:
                 return ""
         return str(answer["value"])
-
-    # --- jobspecs --------------------------------------------------------------------------
-
-    def _forget_moved(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Forget the jobspecs of jobs in another queue: its constraints are in the jobspec, too."""
-        for record in records:
-            spec = self._specs.get(record["id"])
-            if spec is not None and record.get("queue") != _queue_of(spec):
-                del self._specs[record["id"]]
-
-    def _fetch_specs(self, requests: Requests, pending: Collection[int]) -> None:
-        """Make the jobspecs of pending jobs known, and forget all others."""
-        self._specs = {jobid: self._specs[jobid] for jobid in pending if jobid in self._specs}
-        wanted = [jobid for jobid in pending if jobid not in self._specs]
-        if len(wanted) >= JOURNAL_FROM:
-            states = requests.ask("job-list.job-stats", {})["job_states"]
-            if states["total"] - states["inactive"] <= JOURNAL_FACTOR * len(wanted):
-                self._specs.update(_specs_of_journal(requests, set(wanted)))
-                wanted = [jobid for jobid in wanted if jobid not in self._specs]
-        self._specs.update(_looked_up(requests, wanted))
-
-
-def _local_uri(handle: Any) -> str:
-    """Return the URI under which other threads find a handle's instance, empty for none."""
-    try:
-        return str(handle.attr_get("local-uri"))
-    except OSError:
-        return ""
-
-
-def _answered(what: str, error: OSError) -> InstanceError:
-    return InstanceError(
-        f"the Flux instance was asked {what} and answered: {error.strerror or error}"
-    )
 
 
 def _list(
@@ -623,72 +378,3 @@ def _run(record: Mapping[str, Any]) -> Run:
         cores=record.get("ncores", 0),
         node_failure=note if note.startswith(NODE_FAILURE) else "",
     )
-
-
-def _looked_up(requests: Requests, wanted: Collection[int]) -> Iterator[tuple[int, Any]]:
-    payloads = [{"id": i, "keys": ["jobspec"], "flags": LOOKUP_CURRENT} for i in wanted]
-    answers = requests.ask_all("job-info.lookup", payloads)
-    for jobid, answer in zip(wanted, answers, strict=True):
-        if isinstance(answer, FileNotFoundError):
-            continue
-        if isinstance(answer, OSError):
-            raise answer
-        yield jobid, json.loads(answer["jobspec"])
-
-
-def _payload(signed: str) -> dict[str, Any]:
-    """Return what was signed: HEADER.PAYLOAD.SIGNATURE, in base64 (RFC 15)."""
-    payload = json.loads(base64.b64decode(signed.split(".")[1]))
-    assert isinstance(payload, dict)
-    return payload
-
-
-def _with_environment_of(submitted: Mapping[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
-    environment = submitted["attributes"].get("system", {}).get("environment")
-    if environment is not None:
-        spec["attributes"].setdefault("system", {})["environment"] = environment
-    return spec
-
-
-def _specs_of_journal(requests: Requests, wanted: Collection[int]) -> Iterator[tuple[int, Any]]:
-    topic = job_journal.TOPIC
-    with closing(requests.stream(topic, {"full": False}, cancel=f"{topic}-cancel")) as answers:
-        for answer in answers:
-            if answer["id"] == job_journal.END_OF_HISTORY:
-                return
-            if answer["id"] in wanted and "jobspec" in answer:
-                yield answer["id"], _updated(answer["jobspec"], answer["events"])
-
-
-def _updated(spec: dict[str, Any], events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return a jobspec with the updates of the job's ``jobspec-update`` events (RFC 21)."""
-    for event in events:
-        if event["name"] == "jobspec-update":
-            job_journal.apply_updates(spec, event["context"])
-    return spec
-
-
-def _as_listed(spec: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a jobspec fetched earlier with what ``flux update`` may have changed since."""
-    system = spec.get("attributes", {}).get("system", {})
-    for key in ("duration", "queue"):
-        if key in record and record[key] != system.get(key):
-            system[key] = record[key]
-    return spec
-
-
-def _queue_of(spec: Mapping[str, Any]) -> Any:
-    return spec.get("attributes", {}).get("system", {}).get("queue")
-
-
-def binding_version() -> str:
-    """Return the version of Flux that its Python binding is for, empty where there is none."""
-    try:
-        return importlib.metadata.version("flux-python")
-    except importlib.metadata.PackageNotFoundError:  # the bindings that Flux itself installed
-        try:
-            core = importlib.import_module("_flux._core")
-        except ImportError:
-            return ""
-        version: bytes = core.ffi.string(core.lib.flux_core_version_string())
-        return version.decode()

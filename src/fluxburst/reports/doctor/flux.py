@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from fluxburst.errors import FluxburstError, NotOwnerError
-from fluxburst.flux.live import binding_version
+from fluxburst.flux.binding import binding_version
 from fluxburst.plugin.base import Finding
 from fluxburst.provider import drains
 from fluxburst.provider.fluxion import findings as scheduler_findings
