@@ -101,8 +101,8 @@ def test_an_assigned_job_that_cannot_start_keeps_no_burst(how: str) -> None:
     if how == "held":
         instance.set_urgencies({1: 0})
     else:
-        instance._records[1].job.update(state=JobState.DEPEND, dependencies=["afterok:7"])
-        instance._touched.add(1)
+        instance._jobs.records[1].job.update(state=JobState.DEPEND, dependencies=["afterok:7"])
+        instance._jobs.touched.add(1)
     for _ in range(6):
         instance.advance(60.0)
         one_pass(client)
