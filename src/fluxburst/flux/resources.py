@@ -107,30 +107,7 @@ def status_from_nodes(nodes: tuple[Node, ...]) -> dict[str, Any]:
 
     Which cores are allocated is not kept, only how many.
     """
-
     nodes = tuple(sorted(nodes, key=lambda node: node.rank))
-
-    def rset(chosen: list[tuple[Node, int, int]]) -> dict[str, Any]:
-        lite = [
-            {
-                "rank": str(node.rank),
-                "children": {
-                    key: format_idset(range(count))
-                    for key, count in (("core", cores), ("gpu", gpus))
-                    if count
-                },
-            }
-            for node, cores, gpus in chosen
-        ]
-        hosts = [node.hostname for node, _, _ in chosen] or [""]
-        properties: dict[str, list[int]] = {}
-        for node, _, _ in chosen:
-            for name in sorted(node.properties):
-                properties.setdefault(name, []).append(node.rank)
-        execution: dict[str, Any] = {"R_lite": lite, "nodelist": hosts}
-        if properties:
-            execution["properties"] = {n: format_idset(r) for n, r in properties.items()}
-        return {"version": 1, "execution": execution}
 
     everything = [(node, node.cores, node.gpus) for node in nodes]
     allocated = [
@@ -149,8 +126,32 @@ def status_from_nodes(nodes: tuple[Node, ...]) -> dict[str, Any]:
             "exclude": "",
         },
         "sched.resource-status": {
-            "all": rset(everything),
-            "allocated": rset(allocated),
-            "down": rset([(node, node.cores, node.gpus) for node in nodes if not node.up]),
+            "all": _rset(everything),
+            "allocated": _rset(allocated),
+            "down": _rset([(node, node.cores, node.gpus) for node in nodes if not node.up]),
         },
     }
+
+
+def _rset(chosen: list[tuple[Node, int, int]]) -> dict[str, Any]:
+    """Write so many cores and gpus of each node as a set of resources (RFC 20)."""
+    lite = [
+        {
+            "rank": str(node.rank),
+            "children": {
+                key: format_idset(range(count))
+                for key, count in (("core", cores), ("gpu", gpus))
+                if count
+            },
+        }
+        for node, cores, gpus in chosen
+    ]
+    hosts = [node.hostname for node, _, _ in chosen] or [""]
+    properties: dict[str, list[int]] = {}
+    for node, _, _ in chosen:
+        for name in sorted(node.properties):
+            properties.setdefault(name, []).append(node.rank)
+    execution: dict[str, Any] = {"R_lite": lite, "nodelist": hosts}
+    if properties:
+        execution["properties"] = {n: format_idset(r) for n, r in properties.items()}
+    return {"version": 1, "execution": execution}
