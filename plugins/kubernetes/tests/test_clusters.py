@@ -67,7 +67,8 @@ def test_a_burst_is_a_minicluster_that_the_server_takes_as_it_stands(
     made = plugin.create(burst(jobs=(7, 9), lease_until=time.time() + 3600))
     assert (made.state, made.hostnames) == (BurstState.STARTING, ("burst-0-0", "burst-0-1"))
     there = cluster_of(server, namespace, "burst-0")
-    sent = plugin._manifest(plugin.slots[0], burst(jobs=(7, 9)))["spec"]
+    wanted = burst(jobs=(7, 9))
+    sent = plugin.maker.manifest(plugin.slots[0], wanted, plugin._pods(wanted))["spec"]
     for key, value in sent.items():
         assert _is_part(value, there["spec"][key]), key
     assert there["spec"]["deadlineSeconds"] in (3599, 3600)
@@ -92,7 +93,7 @@ def test_creating_twice_adopts_and_another_takes_the_next_slot(
     again = plugin_of(server, site, namespace=namespace)
     assert again.create(burst("kubernetes-1")).hostnames == first.hostnames
     assert again.create(burst("kubernetes-2")).hostnames == ("burst-1-0", "burst-1-1")
-    with pytest.raises(CapacityError, match="no slot that is free"):
+    with pytest.raises(CapacityError, match="no free slot holds it"):
         again.create(burst("kubernetes-3"))
 
 

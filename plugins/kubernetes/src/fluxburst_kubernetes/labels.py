@@ -76,6 +76,18 @@ class Written:
     lease_until: float | None
     isolated: bool = False
 
+    def burst(self, plugin: str) -> Burst:
+        """Return the burst of a plugin that this was written of, as it was asked for."""
+        return Burst(
+            self.name,
+            plugin,
+            self.node_type,
+            len(self.hostnames),
+            self.jobs,
+            price=self.price,
+            lease_until=self.lease_until,
+        )
+
 
 def read(minicluster: Mapping[str, Any]) -> Written:
     """Return what a MiniCluster of ours says of its burst, as far as nobody has spoilt it.

@@ -28,7 +28,7 @@ from fluxburst.provider.machine_types import (
     node_types,
 )
 from fluxburst_kubernetes.errors import StaysError
-from fluxburst_kubernetes.miniclusters import MiniClusterBurst
+from fluxburst_kubernetes.minicluster_plugin import MiniClusterBurst
 from fluxburst_kubernetes.node_pools import (
     NodePools,
     Pool,
@@ -141,7 +141,7 @@ class ManagedKubernetes(MiniClusterBurst):
             replace(kind, cores=shape.cores, gpus=shape.gpus)
             for shape in self.elastic.shapes
             if self.params.machine_type in (None, shape.name)
-            and shape.name in self._slot_shapes.values()
+            and shape.name in self.slot_pool.shapes.values()
             for kind in node_types(
                 self.machines[shape.name],
                 self.params.provisioning,
@@ -224,15 +224,16 @@ class ManagedKubernetes(MiniClusterBurst):
         with only_looking():
             pools = self.pools
         pools.ensure_cluster(self._record(burst))
-        with self._connected() as cluster:
-            new = self._find(cluster, burst.name) is None
+        with self.connection.opened() as cluster:
+            miniclusters = self._miniclusters(cluster)
+            new = miniclusters.find(burst.name) is None
             wanted = burst
             if new:
-                self._ensure_operator(cluster)  # before anything costs money
+                self.maker.ensure_operator(cluster)  # before anything costs money
                 if not burst.isolated:
                     slot = self._choose(self._free_for(cluster, burst.node_type), burst)
                     wanted = replace(burst, hostnames=slot.hosts[: burst.nodes])
-            others = sum(int(one["spec"].get("size") or 0) for one in self._miniclusters(cluster))
+            others = sum(int(one["spec"].get("size") or 0) for one in miniclusters.listed())
         # Outside of the connection: a pool takes minutes, and a token may end before it is there.
         if new:
             self._supply(wanted, others)
@@ -241,8 +242,8 @@ class ManagedKubernetes(MiniClusterBurst):
 
     def _create_on_its_pool(self, burst: Burst) -> Burst:
         """Make the MiniCluster, or find it: whatever fails here, there is a pool that costs."""
-        with self._connected() as cluster:
-            found = self._find(cluster, burst.name)
+        with self.connection.opened() as cluster:
+            found = self._miniclusters(cluster).find(burst.name)
             if found is None:
                 found = self._make(cluster, burst)
         return self._as_it_is(burst, found)
@@ -353,8 +354,8 @@ class ManagedKubernetes(MiniClusterBurst):
         """
         if self.params.node_pool is not None or burst.isolated:
             return False
-        with self._there() as cluster:
-            return self._find(cluster, burst.name) is None
+        with self.connection.there() as cluster:
+            return self._miniclusters(cluster).find(burst.name) is None
 
     def _go_on_with(self, burst: Burst, pool: Pool) -> Burst:
         """Go on with bringing up a burst where another process was interrupted."""
@@ -455,7 +456,7 @@ class ManagedKubernetes(MiniClusterBurst):
     def _bursts_in(self, cluster: Cluster | None) -> set[str]:
         from fluxburst_kubernetes import labels
 
-        return {labels.read(found).name for found in self._miniclusters(cluster)}
+        return {labels.read(found).name for found in self._miniclusters(cluster).listed()}
 
 
 def slot_stem(stem: str, machine_type: str) -> str:

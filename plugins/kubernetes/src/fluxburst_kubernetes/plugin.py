@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fluxburst import ByteSize, NodeType
 from fluxburst.provider.elastic import BURST_PROPERTY
 from fluxburst_kubernetes.checks import check_cluster_parameters
-from fluxburst_kubernetes.miniclusters import MiniClusterBurst
+from fluxburst_kubernetes.minicluster_plugin import MiniClusterBurst
 from fluxburst_kubernetes.parameters import BurstParameters
 
 if TYPE_CHECKING:

@@ -8,11 +8,13 @@ So a burst can only be a MiniCluster of a declared name, no larger than declared
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fluxburst.errors import FormatError, RequestError
+from fluxburst import Burst
+from fluxburst.errors import CapacityError, FormatError, RequestError
 from fluxburst.formats.hostlist import parse_hostlist
+from fluxburst.formats.units import counted
 
 NAME_LENGTH = 50
 """A pod's name is that of its MiniCluster with an index and a suffix, at most 63 characters."""
@@ -75,3 +77,52 @@ def choose(slots: Sequence[Slot], nodes: int) -> Slot | None:
     """Return the smallest slot that holds so many nodes; None for none."""
     fitting = [slot for slot in slots if len(slot.hosts) >= nodes]
     return min(fitting, key=lambda slot: len(slot.hosts), default=None)
+
+
+class SlotPool:
+    """The slots that an instance has, each with the shape of its hosts.
+
+    Args:
+        slots: The slots.
+        shapes: The shape of the hosts of each, by the slot's name.
+        plugin: The plugin's name, for errors.
+    """
+
+    def __init__(self, slots: Sequence[Slot], shapes: Mapping[str, str], plugin: str) -> None:
+        self.slots = slots
+        self.shapes = shapes
+        self._plugin = plugin
+
+    def free(self, taken: Collection[str], busy: Collection[str]) -> list[Slot]:
+        """Return the slots that can be taken.
+
+        Args:
+            taken: The names of MiniClusters that are there.
+            busy: The hosts that are up, or drained.
+        """
+        hosts = frozenset(busy)
+        return [
+            slot for slot in self.slots if slot.name not in taken and hosts.isdisjoint(slot.hosts)
+        ]
+
+    def of_shape(self, slots: Iterable[Slot], shape: str) -> list[Slot]:
+        """Return those of some slots whose hosts have a shape."""
+        return [slot for slot in slots if self.shapes[slot.name] == shape]
+
+    def choose(self, free: Sequence[Slot], burst: Burst, shape: str) -> Slot:
+        """Return the slot that a burst takes, of those that are free and have its shape.
+
+        Raises:
+            CapacityError: if none holds it.
+        """
+        slot = choose(free, burst.nodes)
+        if slot is not None:
+            return slot
+        sizes = ", ".join(f"{slot.name} of {len(slot.hosts)}" for slot in free) or "none"
+        suiting = [slot.name for slot in self.of_shape(self.slots, shape)]
+        raise CapacityError(
+            f"a burst of {counted(burst.nodes, 'node')} is asked for, and no free slot holds it "
+            f"[free: {sizes}; declared: {', '.join(suiting) or 'none'}]",
+            plugin=self._plugin,
+            burst=burst.name,
+        )

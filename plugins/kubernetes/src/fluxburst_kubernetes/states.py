@@ -8,11 +8,12 @@ https://kubernetes.io/docs/concepts/workloads/controllers/job/.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from fluxburst import Burst, BurstState
 from fluxburst.formats.hostlist import format_hostlist
 from fluxburst.formats.units import format_duration
 
@@ -115,6 +116,37 @@ def health(
         if why:
             (lost if broken else waiting)[host] = why
     return Health(lost, Health(waiting).problem)
+
+
+def as_it_is(
+    burst: Burst,
+    found: Found,
+    up: Collection[str],
+    now: float,
+    patience: Patience,
+    *,
+    adopting: bool = False,
+) -> Burst:
+    """Return a burst in the state that its pods show, and those of its hosts that have joined.
+
+    Args:
+        burst: The burst, with its hosts.
+        found: What is there of it.
+        up: Those of its hosts whose brokers are connected.
+        now: The time.
+        patience: How long things may take.
+        adopting: Whether hosts that are lost are no longer told.
+    """
+    hosts = burst.hostnames
+    seen = health(found, hosts, up, now, patience)
+    burst = replace(burst, since=burst.since if found.since is None else found.since)
+    if seen.lost:
+        left = tuple(host for host in hosts if host not in seen.lost) if adopting else hosts
+        return replace(burst, state=BurstState.FAILED, hostnames=left, error=seen.problem)
+    if len(up) == len(hosts):
+        return replace(burst, state=BurstState.READY, error="")
+    state = BurstState.JOINING if up else BurstState.STARTING
+    return replace(burst, state=state, joined=len(up), error=seen.waiting)
 
 
 def _ended(job: Mapping[str, Any] | None) -> str:
