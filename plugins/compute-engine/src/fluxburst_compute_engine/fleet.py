@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fluxburst import Burst
@@ -145,6 +147,47 @@ class Fleet:
                 compute.follow(operation, zone=zone)
         return going_on
 
+    def check_absent(
+        self, compute: Compute, found: Sequence[Machine], missing: Collection[str], burst: str
+    ) -> None:
+        """Check that instances of a burst are not there, whatever their labels.
+
+        Args:
+            compute: The connection.
+            found: The instances that are listed.
+            missing: The names of those that should be, and may not.
+            burst: The burst's name.
+
+        Raises:
+            BurstError: if one is there, or that cannot be told.
+        """
+        listed = {machine.host for machine in found}
+        zones = sorted({machine.zone for machine in found}) or self.zones(compute)
+        for host in sorted(set(missing) - listed):
+            for zone in zones:
+                if compute.has(zone, host):
+                    raise BurstError(
+                        f"its instance {host} is there in {zone}, and is not listed by the labels "
+                        "that it was made with: what becomes of its job cannot be told",
+                        plugin=self.plugin,
+                        burst=burst,
+                    )
+
+    def explanation(self, compute: Compute | None, name: str, late: Collection[str]) -> str:
+        """Return what the first of the instances that are late says at its serial port."""
+        if compute is None or not late:
+            return ""
+        for one in compute.instances(labels.burst_labels(self.tag, name)):
+            if one.name not in late:
+                continue
+            command = compute.console_command(one)
+            with contextlib.suppress(BurstError):
+                said = re.findall(r"fluxburst: (.*)", compute.console(one))
+                if said:
+                    return f"; {one.name} says: {said[-1].strip()} [{command}]"
+            return f"; {command} may tell why"
+        return ""
+
     def end(self, compute: Compute, name: str) -> None:
         """Delete a burst's instances, wait until they are gone, and what goes with them."""
         self.await_insertions(compute, name)
@@ -183,10 +226,11 @@ def hosts_of(found: Iterable[Machine]) -> tuple[str, ...]:
     return tuple(sorted({machine.host for machine in found}))
 
 
-def end_of(found: Iterable[Machine]) -> float | None:
-    """Return when the first of some machines ends by itself; None for never."""
+def lease_of(burst: Burst, found: Iterable[Machine]) -> float | None:
+    """Return when a burst's lease ends, or the first of its machines by itself; None for never."""
     ends = [one.began + one.run_seconds for one in found if one.run_seconds is not None]
-    return min(ends, default=None)
+    leased = [] if burst.lease_until is None else [burst.lease_until]
+    return min([*leased, *ends], default=None)
 
 
 def metadata_of(one: compute_v1.Instance) -> Mapping[str, str]:

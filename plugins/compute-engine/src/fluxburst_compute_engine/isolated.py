@@ -13,8 +13,10 @@ import re
 import tempfile
 from pathlib import Path
 
+from fluxburst import Burst, BurstState
 from fluxburst.formats.hostlist import format_hostlist
 from fluxburst.formats.process import run
+from fluxburst.formats.units import format_duration
 from fluxburst.provider.elastic import DEFAULT_PORT, find_flux
 from fluxburst_compute_engine.machines import HOME
 
@@ -68,3 +70,17 @@ def output_of(console: str) -> str:
     """Return the job's output, from what the lead wrote to its serial port."""
     lines = re.findall(rf"{re.escape(MARK)}([^\r\n]*)", console)
     return "".join(f"{line}\n" for line in lines)
+
+
+def late(burst: Burst, now: float, limit: float) -> str:
+    """Return what is to be said of a burst whose job should run, and does not; or empty.
+
+    Args:
+        burst: The burst, as its lead tells it.
+        now: The time.
+        limit: After how many seconds its job should run.
+    """
+    if burst.state is not BurstState.STARTING or burst.since is None:
+        return ""
+    waited = now - burst.since
+    return f"its job does not run after {format_duration(limit)}" if waited > limit else ""

@@ -5,17 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import os
-import pwd
-import re
-import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fluxburst import Burst, BurstState, Duration, Node, NodeType
+from fluxburst import Burst, BurstState, Node, NodeType
 from fluxburst.errors import (
     AuthError,
     BurstError,
@@ -25,21 +21,21 @@ from fluxburst.errors import (
     Problem,
     RequestError,
 )
-from fluxburst.formats.flux_configuration import with_others_of
 from fluxburst.formats.hostlist import format_hostlist
-from fluxburst.formats.units import counted, format_duration
-from fluxburst.plugin import LIVE_STATES, Candidates, Finding, only_looking
-from fluxburst.provider.elastic import BURST_PROPERTY, Shape, system_toml
+from fluxburst.plugin import Candidates, Finding, only_looking
+from fluxburst.provider.elastic import Shape
 from fluxburst.provider.elastic_plugin import ElasticPlugin
-from fluxburst.provider.isolation import as_told, lost, remote_jobspec, with_output
+from fluxburst.provider.isolation import as_told, lost, with_output
 from fluxburst.provider.live_prices import LivePrices
-from fluxburst.provider.machine_types import MachineType, MachineTypes, machine_of, node_types
-from fluxburst_compute_engine import credentials, isolated, labels, machines, placement
+from fluxburst.provider.machine_types import MachineTypes, machine_of
+from fluxburst_compute_engine import credentials, isolated, labels, machines, offers, placement
+from fluxburst_compute_engine.brokers import Brokers
 from fluxburst_compute_engine.catalogue import machine_types
 from fluxburst_compute_engine.checks import check_parameters
 from fluxburst_compute_engine.credentials import Identity
 from fluxburst_compute_engine.errors import ExistsError
-from fluxburst_compute_engine.fleet import Fleet, end_of, hosts_of
+from fluxburst_compute_engine.fleet import Fleet, hosts_of, lease_of
+from fluxburst_compute_engine.hosts import DeclaredHosts
 from fluxburst_compute_engine.parameters import BurstParameters
 from fluxburst_compute_engine.states import Machine, health
 
@@ -64,9 +60,6 @@ class ComputeEngineBurst(ElasticPlugin):
 
     def __init__(self, dataclass: BurstParameters) -> None:
         super().__init__(dataclass)
-        self._lock = threading.Lock()
-        self._taken: dict[str, str] = {}
-        """Hosts of bursts that are being made, with the burst."""
         self._identity: Identity | None = None
         self._live = LivePrices(self.name, self._ask_prices)
 
@@ -85,26 +78,9 @@ class ComputeEngineBurst(ElasticPlugin):
             RequestError: if there are none, or one is declared with other cores than it has.
         """
         only = self.params.compute_machine_type
-        found = [
-            shape
-            for shape in self.elastic.all_shapes
-            if shape.name in self.machine_types.by_name and only in (None, shape.name)
-        ]
-        if not found:
-            kind = f"the machine type {only}" if only else "a machine type of Compute Engine"
-            raise RequestError(
-                f"{self.directory} declares no hosts of {kind}: fluxburst compute-engine init "
-                "declares them"
-            )
-        for shape in found:
-            machine = self.machine_types[shape.name]
-            if (shape.cores, shape.gpus) != (machine.cores, machine.gpus):
-                raise RequestError(
-                    f"{shape.name} has {counted(machine.cores, 'core')} and "
-                    f"{counted(machine.gpus, 'GPU')}, and {self.directory} declares it with "
-                    f"{shape.cores} and {shape.gpus}"
-                )
-        return tuple(found)
+        return offers.declared_shapes(
+            self.elastic.all_shapes, self.machine_types, only, self.directory
+        )
 
     @property
     def certificate_file(self) -> Path:
@@ -115,6 +91,16 @@ class ComputeEngineBurst(ElasticPlugin):
     def fleet(self) -> Fleet:
         """The instances of its bursts."""
         return Fleet(self.params, self.tag, self.name)
+
+    @functools.cached_property
+    def hosts(self) -> DeclaredHosts:
+        """The declared hosts, and which of them are free."""
+        return DeclaredHosts(self, self.shapes)
+
+    @functools.cached_property
+    def brokers(self) -> Brokers:
+        """What brokers are given."""
+        return Brokers(self, self.params)
 
     @property
     def queue(self) -> str:
@@ -194,13 +180,13 @@ class ComputeEngineBurst(ElasticPlugin):
             kinds = self._live.of(kinds, self.machine_types)
         if self.isolated:
             return kinds
-        used, free = self.in_use(), self._free_hosts()
+        used, free = self.in_use(), self.hosts.free()
         most = {k.name: used.get(k.name, 0) + len(free[machine_of(k.name)[0]]) for k in kinds}
         return [replace(kind, max_nodes=most[kind.name]) for kind in kinds]
 
     def candidates(self, node_type: str) -> Candidates:
         """Return the declared hosts of a type that are free; each machine is told which it is."""
-        free = frozenset(self._free_hosts()[machine_of(node_type)[0]])
+        free = frozenset(self.hosts.free()[machine_of(node_type)[0]])
         nodes = [node for node in self.instance.nodes() if node.hostname in free]
         return Candidates(nodes, chosen=True)
 
@@ -222,32 +208,8 @@ class ComputeEngineBurst(ElasticPlugin):
             RequestError: if there are none, or one has no price.
         """
         if self.isolated:
-            only = self.params.compute_machine_type
-            offered = [self.machine_types[only]] if only else self._priced()
-            return [kind for one in offered for kind in self._bought(one, None, (one.name,))]
-        return [
-            kind
-            for shape in self.shapes
-            for kind in self._bought(
-                self.machine_types[shape.name], len(shape.hosts), (BURST_PROPERTY, shape.name)
-            )
-        ]
-
-    def _bought(
-        self, machine: MachineType, most: int | None, properties: tuple[str, ...]
-    ) -> list[NodeType]:
-        how = self.params.provisioning
-        kinds = node_types(machine, how, max_nodes=most, properties=properties)
-        return [replace(kind, max_lifetime=Duration(machines.MOST_RUN_SECONDS)) for kind in kinds]
-
-    def _priced(self) -> list[MachineType]:
-        """Return the machine types that can be bought as is configured."""
-        spot, on_demand = "spot" in self.params.provisioning, "demand" in self.params.provisioning
-        return [
-            one
-            for one in self.machine_types.by_name.values()
-            if not (spot and one.spot_price is None) and not (on_demand and one.price is None)
-        ]
+            return offers.isolated(self.params, self.machine_types)
+        return offers.joining(self.params, self.machine_types, self.shapes)
 
     def create(self, burst: Burst) -> Burst:
         """Make a burst's instances in the first zone that has them, or find them.
@@ -355,7 +317,7 @@ class ComputeEngineBurst(ElasticPlugin):
             found = self.fleet.find(compute, burst.name)
         if not found:
             raise BurstError("there are no instances of it", plugin=self.name, burst=burst.name)
-        return replace(burst, lease_until=_earliest(burst.lease_until, end_of(found)))
+        return replace(burst, lease_until=lease_of(burst, found))
 
     def _as_told(
         self,
@@ -372,7 +334,7 @@ class ComputeEngineBurst(ElasticPlugin):
                 return self._as_told(burst, found, names, opened, adopting=adopting)
         seen = health(found, names, names, time.time(), self.params.join_timeout)
         since = min((machine.began for machine in found), default=burst.since)
-        lease = _earliest(burst.lease_until, end_of(found))
+        lease = lease_of(burst, found)
         burst = replace(burst, hostnames=(), since=since, lease_until=lease)
         there = compute.instances(labels.burst_labels(self.tag, burst.name))
         lead = next((one for one in there if one.name == names[0]), None)
@@ -383,7 +345,7 @@ class ComputeEngineBurst(ElasticPlugin):
             if not adopting:  # where refresh() has the last word
                 self._look_again(compute, burst, found, seen.lost)
             return lost(burst, seen.problem, began=now.state is BurstState.READY or now.joined > 0)
-        late = self._late(now)
+        late = isolated.late(now, time.time(), self.params.join_timeout)
         return replace(now, state=BurstState.FAILED, error=late) if late else now
 
     def _look_again(
@@ -394,17 +356,7 @@ class ComputeEngineBurst(ElasticPlugin):
         Raises:
             BurstError: if one is there, or that cannot be told.
         """
-        listed = {machine.host for machine in found}
-        zones = sorted({machine.zone for machine in found}) or self.fleet.zones(compute)
-        for host in sorted(set(missing) - listed):
-            for zone in zones:
-                if compute.has(zone, host):
-                    raise BurstError(
-                        f"its instance {host} is there in {zone}, and is not listed by the labels "
-                        "that it was made with: what becomes of its job cannot be told",
-                        plugin=self.name,
-                        burst=burst.name,
-                    )
+        self.fleet.check_absent(compute, found, missing, burst.name)
 
     def _with_output(self, burst: Burst, compute: Compute, lead: compute_v1.Instance) -> Burst:
         """Put a job's output where it outlives its instances."""
@@ -414,14 +366,6 @@ class ComputeEngineBurst(ElasticPlugin):
 
         return with_output(burst, self.params.output_dir, read)
 
-    def _late(self, burst: Burst) -> str:
-        """Return what is to be said of an isolated burst whose job should run, and does not."""
-        limit = self.params.join_timeout
-        if burst.state is not BurstState.STARTING or burst.since is None:
-            return ""
-        waited = time.time() - burst.since
-        return f"its job does not run after {format_duration(limit)}" if waited > limit else ""
-
     # --- making instances ------------------------------------------------------------------
 
     def _make(self, compute: Compute, burst: Burst) -> list[Machine]:
@@ -430,7 +374,7 @@ class ComputeEngineBurst(ElasticPlugin):
         while True:
             hosts = self._take_hosts(compute, burst, taken)
             try:
-                return self.fleet.make(compute, burst, hosts, self._metadata(burst, hosts))
+                return self.fleet.make(compute, burst, hosts, self.brokers.metadata(burst, hosts))
             except ExistsError as error:
                 # Names are of the whole project: somebody else has one, or an earlier request.
                 found = self.fleet.find(compute, burst.name)
@@ -440,10 +384,11 @@ class ComputeEngineBurst(ElasticPlugin):
                 taken += others
                 _log.warning("plugin %s: %s", self.name, error)
             finally:
-                self._release(burst.name)
+                if not burst.isolated:
+                    self.hosts.release(burst.name)
 
     def _take_hosts(self, compute: Compute, burst: Burst, but: Collection[str]) -> list[str]:
-        """Choose the hosts of a burst, and keep them from others until :meth:`_release`.
+        """Choose the hosts of a burst, and keep them from others until they are released.
 
         Raises:
             CapacityError: if there are not so many free ones.
@@ -453,101 +398,8 @@ class ComputeEngineBurst(ElasticPlugin):
             if but:
                 raise CapacityError(f"somebody else has {format_hostlist(sorted(but))}")
             return hosts
-        machine_type, _ = machine_of(burst.node_type)
         there = {machine.host for _, machine in self.fleet.all(compute)}
-        with self._lock:
-            free = [
-                host
-                for host in self._free_hosts(but=burst.name).get(machine_type, ())
-                if host not in there
-                and host not in but
-                and host not in self._taken
-                and (not burst.hosts or host in burst.hosts)
-            ]
-            if len(free) < burst.nodes:
-                others = f"; somebody else has {format_hostlist(sorted(but))}" if but else ""
-                if burst.hosts:
-                    others += f"; it is to be on {format_hostlist(burst.hosts)}"
-                raise CapacityError(
-                    f"a burst of {counted(burst.nodes, 'node')} is asked for; declared hosts of "
-                    f"{machine_type} that are down and free: {len(free)}{others}",
-                    plugin=self.name,
-                    burst=burst.name,
-                )
-            hosts = free[: burst.nodes]
-            self._taken.update(dict.fromkeys(hosts, burst.name))
-        return hosts
-
-    def _release(self, name: str) -> None:
-        with self._lock:
-            for host in [host for host, burst in self._taken.items() if burst == name]:
-                del self._taken[host]
-
-    def _free_hosts(self, *, but: str = "") -> dict[str, list[str]]:
-        """Return the declared hosts that nothing is on, by machine type.
-
-        For bursts whose hosts are not known yet, as many are left out; ``but`` is not counted.
-        """
-        busy = {node.hostname for node in self.instance.nodes() if node.up or node.drained}
-        live = [b for b in self.bursts.values() if b.state in LIVE_STATES and b.name != but]
-        busy.update(host for burst in live for host in burst.hostnames)
-        free = {}
-        for shape in self.shapes:
-            hosts = [host for host in shape.hosts if host not in busy]
-            coming = sum(
-                burst.nodes
-                for burst in live
-                if not burst.hostnames and machine_of(burst.node_type)[0] == shape.name
-            )
-            free[shape.name] = hosts[: max(0, len(hosts) - coming)] if not but else hosts
-        return free
-
-    def _metadata(self, burst: Burst, hosts: Sequence[str]) -> dict[str, str]:
-        # Where fewer will do, which of them there are to be is only told by those that there are.
-        all_or_none = self.params.min_count is None or burst.isolated
-        named = replace(burst, hostnames=tuple(hosts) if all_or_none else ())
-        broker = self._isolated_broker(burst, list(hosts)) if burst.isolated else self._broker()
-        return machines.metadata_of(self.params, self.instance.name, named, broker)
-
-    def _isolated_broker(self, burst: Burst, hosts: list[str]) -> machines.Broker:
-        params = self.params
-        user = params.flux_user or pwd.getpwuid(os.getuid()).pw_name
-        jobspec = remote_jobspec(self.instance, burst.jobs[0], params.environment)
-        return machines.Broker(
-            certificate=isolated.certificate(),
-            resources=b"",
-            config=isolated.config(hosts),
-            user=user,
-            uid=_uid(user),
-            flux=self._flux,
-            munge_key=None if params.munge_key is None else params.munge_key.read_bytes(),
-            more=isolated.metadata(jobspec, hosts[0]),
-        )
-
-    @property
-    def _flux(self) -> str:
-        root = self.params.flux_root
-        return "flux" if root is None else str(root / "bin" / "flux")
-
-    def _broker(self) -> machines.Broker:
-        params, elastic = self.params, self.elastic
-        seen = replace(
-            elastic,
-            address=params.lead_host or elastic.address,
-            port=params.lead_port or elastic.port,
-        )
-        user = params.flux_user or elastic.user
-        return machines.Broker(
-            certificate=self.certificate,
-            resources=(self.directory / "R").read_bytes(),
-            config=with_others_of(
-                self.directory / "config", system_toml(seen, Path(machines.HOME))
-            ),
-            user=user,
-            uid=_uid(user),
-            flux=self._flux,
-            munge_key=None if params.munge_key is None else params.munge_key.read_bytes(),
-        )
+        return self.hosts.take(burst, there, but)
 
     # --- what is there ---------------------------------------------------------------------
 
@@ -565,31 +417,16 @@ class ComputeEngineBurst(ElasticPlugin):
         seen = health(found, hosts, up, time.time(), self.params.join_timeout)
         since = min((machine.began for machine in found), default=burst.since)
         burst = replace(burst, hostnames=hosts, since=since)
-        burst = replace(burst, lease_until=_earliest(burst.lease_until, end_of(found)))
+        burst = replace(burst, lease_until=lease_of(burst, found))
         if seen.lost or not hosts:
             left = tuple(host for host in hosts if host not in seen.lost) if adopting else hosts
             problem = seen.problem or "there are no instances of it"
-            problem += self._explanation(compute, burst.name, seen.late)
+            problem += self.fleet.explanation(compute, burst.name, seen.late)
             return replace(burst, state=BurstState.FAILED, hostnames=left, error=problem)
         if len(up) == len(hosts):
             return replace(burst, state=BurstState.READY, joined=len(up), error="")
         state = BurstState.JOINING if up else BurstState.STARTING
         return replace(burst, state=state, joined=len(up), error="")
-
-    def _explanation(self, compute: Compute | None, name: str, late: Collection[str]) -> str:
-        """Return what the first of the instances that are late says at its serial port."""
-        if compute is None or not late:
-            return ""
-        for one in compute.instances(labels.burst_labels(self.tag, name)):
-            if one.name not in late:
-                continue
-            command = compute.console_command(one)
-            with contextlib.suppress(BurstError):
-                said = re.findall(r"fluxburst: (.*)", compute.console(one))
-                if said:
-                    return f"; {one.name} says: {said[-1].strip()} [{command}]"
-            return f"; {command} may tell why"
-        return ""
 
     def _draining(self) -> dict[str, str]:
         """Return the declared hosts that are drained for a burst, with its name."""
@@ -606,14 +443,3 @@ class ComputeEngineBurst(ElasticPlugin):
 def _named(name: str) -> Burst:
     """Return a burst of which only the name is known."""
     return Burst(name, ComputeEngineBurst.name, "", 0)
-
-
-def _uid(user: str) -> int:
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError as error:
-        raise RequestError(f"there is no user {user!r} here, so no user id for it there") from error
-
-
-def _earliest(*times: float | None) -> float | None:
-    return min((time for time in times if time is not None), default=None)
