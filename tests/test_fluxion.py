@@ -8,13 +8,16 @@ import subprocess
 import sys
 
 import pytest
+from live import Flux
 from site_flux import needs_fluxion, running_fluxion
+from support import Apart, Elsewhere, client_on
 
 from fluxburst.config.file import Config
 from fluxburst.model.scheduler import FLUXION, SCHED_SIMPLE, UNKNOWN, Scheduler
 from fluxburst.plugin.base import Finding
 from fluxburst.provider import fluxion
 from fluxburst.reports.doctor import Doctor
+from fluxburst.reports.growth import why_no_burst_begins
 from fluxburst.simulation.embedded import EmbeddedInstance
 
 TWO_NODES = """
@@ -71,6 +74,19 @@ def test_where_jobs_wait_for_nodes_all_is_well(scheduler: Scheduler) -> None:
 def test_isolated_bursts_begin_under_any_policy() -> None:
     fcfs = Scheduler(FLUXION, queue_policy="fcfs")
     assert [one.level for one in fluxion.findings(fcfs, joining=False)] == ["warning"]
+    with client_on(EmbeddedInstance(scheduler=fcfs), Apart("apart")) as client:
+        assert why_no_burst_begins(client) == []
+
+
+@pytest.mark.parametrize("policy", ["", *fluxion.REFUSING_POLICIES, *fluxion.WAITING_POLICIES])
+def test_a_plan_says_in_one_line_that_no_burst_can_begin_and_what_to_do(policy: str) -> None:
+    instance = EmbeddedInstance(scheduler=Scheduler(FLUXION, queue_policy=policy))
+    with client_on(instance, Elsewhere("cloud"), Apart("apart")) as client:
+        lines = why_no_burst_begins(client)
+    assert len(lines) == (policy in fluxion.REFUSING_POLICIES)
+    for line in lines:
+        assert "so no burst can begin" in line
+        assert line.endswith(f"{fluxion.ADVICE}, and restart it")
 
 
 @pytest.mark.fluxion
@@ -90,12 +106,22 @@ def test_the_policies_are_what_they_are_said_to_be(policy: str) -> None:
             flux("job", "wait-event", "--timeout=30", job, "exception")
             assert "unsatisfiable" in flux("jobs", "-no", "{exception.note}", job)
         assert flux("jobs", "-no", "{state}", job) == ("SCHED" if waits else "INACTIVE")
-        examined = subprocess.run(
-            [sys.executable, "-m", "fluxburst", "doctor", "--json"],
-            env={**os.environ, "FLUX_URI": flux.uri},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        (said,) = [one for one in json.loads(examined.stdout) if one["check"] == "scheduler"]
+        examined = fluxburst(flux, "doctor", "--json").stdout
+        (said,) = [one for one in json.loads(examined) if one["check"] == "scheduler"]
         assert (said["level"] == "error") == (not waits)
+        if not waits:
+            told = fluxburst(flux, "why", job)
+            assert 'Flux ended it: alloc: alloc denied due to type="unsatisfiable"' in told.stdout
+            assert f"under Fluxion's queue-policy {policy!r} a job that asks" in told.stderr
+            assert fluxion.ADVICE in told.stderr
+
+
+def fluxburst(flux: Flux, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command on an instance, by somebody who has configured nothing."""
+    return subprocess.run(
+        [sys.executable, "-m", "fluxburst", *arguments],
+        env={**os.environ, "FLUX_URI": flux.uri, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -477,6 +477,18 @@ def test_jobs_that_ran_elsewhere_end_with_the_note(world: World) -> None:
     instance.end_jobs({first: "it did so before"})
     assert instance.job_ids() == [second]
     assert world.exception_of(first) == ("burst", "it completed in burst b")
+    assert instance.exception_of(first) == "burst: it completed in burst b"
+
+
+def test_what_ended_a_job_is_told_once_it_has_ended(world: World) -> None:
+    canceled, held = (world.submit(spec(), urgency=HELD) for _ in range(2))
+    well = world.submit(spec())
+    world.start_scheduling()
+    instance = world.instance()
+    instance.cancel_jobs([canceled], "testing")
+    instance.wait_for_jobs([canceled, well], JobState.INACTIVE)
+    assert instance.exception_of(canceled) == "cancel: testing"
+    assert [instance.exception_of(jobid) for jobid in (held, well, UNKNOWN)] == ["", "", ""]
 
 
 def test_a_jobspec_has_the_environment(world: World) -> None:

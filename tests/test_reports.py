@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import named
+from support import named, spec
 
 from fluxburst import Burst, BurstState, Decision, FluxBurst, Outcome
 from fluxburst.cli import main
+from fluxburst.cli.app import Settings
 from fluxburst.ledger import Breaker, Ledger, Placement, Usage
 from fluxburst.ledger.entries import HOUR
 from fluxburst.ledger.lock import InstanceLock, holder_of
@@ -387,6 +388,24 @@ def test_why_tells_what_is_recorded_where_the_instance_cannot_be_asked(
     status, out, err = run("why", str(JOB), "--state-dir", str(state))
     assert (status, "it was preempted" in out, "no Flux" in err) == (0, True, True)
     assert "pending" not in out
+
+
+def test_why_of_a_job_that_the_instance_has_ended_says_by_what(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    instance = EmbeddedInstance()
+    ended, lives = (instance.submit(spec(1, 4, burstable=True)) for _ in range(2))
+    instance.end_jobs({ended: 'alloc denied due to type="unsatisfiable"'})
+    monkeypatch.setattr(Settings, "instance", lambda _: instance)
+    with pytest.raises(SystemExit, match="0"):
+        main(["why", str(ended), f"--state-dir={tmp_path}"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.endswith(
+        'not pending now. Flux ended it: burst: alloc denied due to type="unsatisfiable"'
+    )
+    with pytest.raises(SystemExit, match="0"):
+        main(["why", str(lives), f"--state-dir={tmp_path}", "--json"])
+    assert json.loads(capsys.readouterr().out)["exception"] == ""
 
 
 def test_why_of_a_job_that_nothing_is_known_of_is_said(run: Run, state: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from elastic_instance import elastic_instance, wait_until
-from growing import brokers_of
+from growing import brokers_of, growing
 from site_flux import flux_with_fluxion, needs_fluxion, path_with
 
 from fluxburst import FluxBurst
@@ -20,13 +20,41 @@ from fluxburst.provider import fluxion
 IDLE = Policy(lifetimes=Lifetimes(idle_timeout=Duration(0.5)))
 
 
+FCFS = f'[{fluxion.TABLE}]\n{fluxion.KEY} = "fcfs"\n'
+
+
+@pytest.mark.fluxion
+@needs_fluxion
+@pytest.mark.parametrize("policy", ["fcfs", "conservative"])
+def test_plan_and_run_say_where_no_burst_can_begin(tmp_path: Path, policy: str) -> None:
+    own = tmp_path / "policy.toml"
+    own.write_text(FCFS.replace("fcfs", policy))
+    options = ["--burst-nodes=2", "--cores=2", "--lead-cores=2", f"--config-file={own}"]
+    path = {"PATH": path_with(flux_with_fluxion())}
+    with growing(tmp_path / "elastic", *options, environment=path) as instance:
+        job = instance.submit("-N3", "true")
+        expected = policy == "fcfs"
+        line = (
+            "under Fluxion's queue-policy 'fcfs' a job that asks for more nodes than are up fails"
+        )
+        if expected:
+            instance.flux("job", "wait-event", "--timeout=60", str(job), "exception")
+        for command in ("plan", "run"):
+            said = instance.fluxburst(command).stderr.splitlines()
+            assert sum(one.startswith(f"fluxburst: {line}") for one in said) == expected
+            assert (
+                sum(one.endswith(f"{fluxion.ADVICE}, and restart it") for one in said) == expected
+            )
+        assert ("Flux ended it: alloc: " in instance.fluxburst("why", str(job)).stdout) == expected
+
+
 @pytest.mark.fluxion
 @needs_fluxion
 def test_idle_nodes_stay_up_while_a_job_waits_that_fluxion_would_fail_without_them(
     tmp_path: Path,
 ) -> None:
     own = tmp_path / "policy.toml"
-    own.write_text(f'[{fluxion.TABLE}]\n{fluxion.KEY} = "fcfs"\n')
+    own.write_text(FCFS)
     options = ["--burst-nodes=2", "--cores=2", "--lead-cores=2", f"--config-file={own}"]
     path = {"PATH": path_with(flux_with_fluxion())}
     with elastic_instance(tmp_path / "elastic", "local", options, environment=path) as instance:

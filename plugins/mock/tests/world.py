@@ -141,6 +141,9 @@ class RemoteInstance:
     def check_owner(self, *, to_act: bool = False) -> None:
         """Whoever made it owns it."""
 
+    def exception_of(self, jobid: int) -> str:
+        return str(self._call("instance", "exception_of", jobid))
+
     def users(self) -> Users:
         return only_this_user()
 

@@ -45,7 +45,7 @@ from fluxburst.model.burst import COMING_STATES, LIVE_STATES, Burst
 from fluxburst.model.job import Job
 from fluxburst.model.plan import Outcome, Plan
 from fluxburst.model.queues import STOPPED
-from fluxburst.reports.growth import HOW_TO_GROW, why_it_cannot_grow
+from fluxburst.reports.growth import why_no_burst_begins
 from fluxburst.simulation import recordings
 
 JOB_COLUMNS = ["job", "name", "user", "queue", "nodes#", "cores#", "GPUs#", "memory#", "limit#"]
@@ -130,16 +130,15 @@ def plan(context: click.Context) -> int:
     else:
         print_plan(made)
     told = _tell(failures)
-    _say_where_it_cannot_grow(client)
+    _say_where_none_begins(client)
     status = status_of(failures) if failures else OK
     return max(status, _report_failures(made, told))
 
 
-def _say_where_it_cannot_grow(client: FluxBurst) -> None:
-    """Say on standard error where no burst can ever join the instance."""
-    why = why_it_cannot_grow(client)
-    if why:
-        complain(f"{why}; {HOW_TO_GROW}")
+def _say_where_none_begins(client: FluxBurst) -> None:
+    """Say on standard error where no burst can begin in the instance."""
+    for line in why_no_burst_begins(client):
+        complain(line)
 
 
 def _tell(failures: BurstErrors | None) -> list[str]:
@@ -233,7 +232,7 @@ def run(context: click.Context, nodes: int | None, tasks: int | None, wait: str)
     failures = BurstErrors(failed) if failed else None
     _print_run(settings, made, given, bursts, failures)
     told = _tell(failures)
-    _say_where_it_cannot_grow(client)
+    _say_where_none_begins(client)
     status = OK if nodes or tasks else _report_failures(made, told)
     if seconds and _report_bursts(bursts, wait, failures):
         status = max(status, FAILED)

@@ -16,6 +16,7 @@ from fluxburst.cli.staying import what_stays
 from fluxburst.client import FluxBurst
 from fluxburst.errors import FluxburstError
 from fluxburst.formats.units import counted
+from fluxburst.reports.growth import why_no_burst_begins
 from fluxburst.reports.status import of_service
 from fluxburst.service import systemd
 from fluxburst.service.loop import Report, Service
@@ -65,6 +66,8 @@ def watch(context: click.Context, drain: bool) -> int:
             beat_seconds=min(systemd.watchdog_interval() or BEAT_SECONDS, BEAT_SECONDS),
         )
         client.hold(without_ledger=True)
+        for line in why_no_burst_begins(client):
+            _log.warning("%s", line)
         try:
             with _signals(service):
                 systemd.ready()

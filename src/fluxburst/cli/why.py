@@ -21,8 +21,10 @@ from fluxburst.ledger.location import LOCK
 from fluxburst.ledger.lock import holder_of
 from fluxburst.model.burst import LIVE_STATES
 from fluxburst.model.plan import Decision
+from fluxburst.provider import fluxion
 from fluxburst.provider.isolation import UNREAD, end_note, output_note
 from fluxburst.reports import timeline
+from fluxburst.reports.growth import why_no_burst_begins
 
 
 @click.command(cls=Command)
@@ -40,6 +42,8 @@ def why(context: click.Context, jobid: str) -> None:
     with client:
         told, now, problem = _tell(settings, client, job)
         looked_after = bool(_holder(settings, client, asked=not problem))
+        if fluxion.UNSATISFIABLE in told.exception:
+            problems += why_no_burst_begins(client)
     for line in problems + ([problem] if problem else []):
         complain(line)
     if settings.json:
@@ -51,6 +55,7 @@ def why(context: click.Context, jobid: str) -> None:
                 "cost": told.cost,
                 "node_hours": told.node_hours,
                 "present": None if told.present is None else of_decision(told.present),
+                "exception": told.exception,
             }
         )
         return
@@ -70,7 +75,9 @@ def _tell(settings: Settings, client: FluxBurst, job: int) -> tuple[timeline.Job
     directory = settings.directory
     try:
         present = _present(client, job)
-        return timeline.of_job(client.ledger, job, client.now(), present), client.now(), ""
+        exception = "" if present else client.instance.exception_of(job)
+        told = timeline.of_job(client.ledger, job, client.now(), present, exception)
+        return told, client.now(), ""
     except AWAY as error:
         if directory is None:
             raise
@@ -123,7 +130,8 @@ def _print(told: timeline.JobStory, now: float, *, asked: bool, looked_after: bo
     out.print(f"It cost {told.cost:.2f}, for {told.node_hours:.2f} node hours.", markup=False)
     if told.present is None:
         if asked:
-            out.print("It is not pending now.", markup=False)
+            ended = f" Flux ended it: {told.exception}" if told.exception else ""
+            out.print(f"It is not pending now.{ended}", markup=False)
         return
     plugin = f" ({told.present.plugin})" if told.present.plugin else ""
     reasons = "; ".join(told.present.reasons)

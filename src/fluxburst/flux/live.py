@@ -37,6 +37,7 @@ from fluxburst.model.job import (
     Job,
     JobState,
     Mark,
+    exception_text,
     queue_order,
 )
 from fluxburst.model.node import Node
@@ -142,6 +143,16 @@ class LiveInstance:
                 elif "t_run" in answer["job"]:
                     runs.append(_run(answer["job"]))
         return runs
+
+    def exception_of(self, jobid: int) -> str:
+        """Return the type and the note of the exception that ended a job; empty for none."""
+        attributes = ["state", "exception_occurred", "exception_type", "exception_note"]
+        with self._asking("what ended a job") as requests:
+            try:
+                answer = requests.ask("job-list.list-id", {"id": jobid, "attrs": attributes})
+            except FileNotFoundError:
+                return ""
+        return exception_text(answer["job"])
 
     def job_ids(self, states: JobState = ACTIVE) -> list[int]:
         """Return the ids of the jobs of all users in one of the states."""

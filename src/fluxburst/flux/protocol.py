@@ -102,6 +102,14 @@ class Instance(Protocol):
         """Return what those of the jobs that have started had; unknown ids are left out."""
         ...
 
+    def exception_of(self, jobid: int) -> str:
+        """Return what ended a job other than its own end, for a person; empty for nothing.
+
+        That is the type and the note of its last exception (RFC 21). Of a job that has not ended,
+        or is not known, it is empty.
+        """
+        ...
+
     def job_ids(self, states: JobState = ACTIVE) -> list[int]:
         """Return the ids of the jobs in one of the states: pending, running and cleaning up."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -317,3 +317,11 @@ class Job(dict[str, Any]):
 def queue_order(job: Job) -> tuple[int, int]:
     """Sort key: the order in which the scheduler considers jobs, by priority and then by age."""
     return -int(job.get("priority") or 0), job.id
+
+
+def exception_text(record: Mapping[str, Any]) -> str:
+    """Return the exception (RFC 21) that ended a job, as job-list has it (RFC 43); or empty."""
+    if int(record["state"]) & ACTIVE or not record.get("exception_occurred"):
+        return ""
+    kind, note = (str(record.get(f"exception_{key}") or "") for key in ("type", "note"))
+    return ": ".join(filter(None, (kind, note)))

@@ -7,7 +7,7 @@ for. Under the others such a job waits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,10 @@ REFUSING_POLICIES = ("fcfs", "easy")
 
 TABLE, KEY = FLUXION, "queue-policy"
 ADVICE = f'put queue-policy = "{WAITING_POLICIES[0]}" into the table [{TABLE}] of its configuration'
+ADVICE_WHILE_IT_RUNS = f"{ADVICE}, and restart it"
+
+UNSATISFIABLE = "unsatisfiable"
+"""What the note of a job has that Fluxion has failed, as the nodes for it were not up."""
 
 
 def is_in(flux: str) -> bool:
@@ -54,20 +58,33 @@ def findings(scheduler: Scheduler, joining: bool) -> Iterable[Finding]:
         scheduler: The scheduler.
         joining: Whether burst nodes are to join the instance, or only isolated bursts are made.
     """
-    policies = dict(scheduler.queue_policies) or {"": scheduler.queue_policy}
-    fine = True
+    refusals = list(why_none_begins(scheduler))
+    for what in refusals:
+        yield Finding("error" if joining else "warning", what, ADVICE_WHILE_IT_RUNS)
+    if not refusals:
+        name = scheduler.name or "a scheduler that does not say which"
+        by = ", ".join(sorted(set(filter(None, _policies(scheduler).values()))))
+        yield Finding("ok", f"jobs are scheduled by {name}{f', policy {by}' if by else ''}")
+
+
+def why_none_begins(scheduler: Scheduler) -> Iterator[str]:
+    """Say why no burst can begin under a scheduler: once for each policy that keeps it from that.
+
+    Args:
+        scheduler: The scheduler.
+    """
+    policies = _policies(scheduler)
     for policy in REFUSING_POLICIES:
         queues = [queue for queue, its in policies.items() if its == policy]
         if queues:
-            fine = False
             # An instance without queues has one that Fluxion calls so.
             of = "" if queues in ([""], ["default"]) else f"queue {', '.join(queues)}: "
-            what, advice = f"{of}{why_refused(policy)}", f"{ADVICE}, and restart it"
-            yield Finding("error" if joining else "warning", what, advice)
-    if fine:
-        name = scheduler.name or "a scheduler that does not say which"
-        by = ", ".join(sorted(set(filter(None, policies.values()))))
-        yield Finding("ok", f"jobs are scheduled by {name}{f', policy {by}' if by else ''}")
+            yield f"{of}{why_refused(policy)}"
+
+
+def _policies(scheduler: Scheduler) -> Mapping[str, str]:
+    """Return the policy of each queue; of one without a name where there are no others."""
+    return dict(scheduler.queue_policies) or {"": scheduler.queue_policy}
 
 
 def policy_in(configuration: Mapping[str, Any]) -> str | None:

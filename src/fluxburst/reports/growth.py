@@ -1,9 +1,10 @@
-"""Whether an instance can grow at all: the size of a Flux instance is fixed when it is started."""
+"""Whether an instance can grow at all: by the size that it was started with, and its scheduler."""
 
 from __future__ import annotations
 
 from fluxburst.client import FluxBurst
 from fluxburst.formats.units import counted
+from fluxburst.provider import fluxion
 from fluxburst.simulation.embedded import EmbeddedInstance
 
 
@@ -36,3 +37,21 @@ HOW_TO_GROW = (
     "'fluxburst local start DIR'"
 )
 """What to do about an instance that cannot grow."""
+
+
+def why_no_burst_begins(client: FluxBurst) -> list[str]:
+    """Return lines that say why no burst can begin, with what to do; none where one may.
+
+    Raises:
+        InstanceError: if the instance cannot be asked.
+        LedgerError: if the ledger cannot be read.
+    """
+    cannot_grow = why_it_cannot_grow(client)
+    if cannot_grow:
+        return [f"{cannot_grow}; {HOW_TO_GROW}"]
+    if client.plugins and all(plugin.isolated for plugin in client.plugins.values()):
+        return []
+    return [
+        f"{why}: {fluxion.ADVICE_WHILE_IT_RUNS}"
+        for why in fluxion.why_none_begins(client.instance.scheduler())
+    ]

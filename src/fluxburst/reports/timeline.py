@@ -55,6 +55,7 @@ class JobStory:
         node_hours: How much node time that is.
         present: What is decided on it now; None where that cannot be told, as it is not pending
             or the instance cannot be asked.
+        exception: What ended it other than its own end, as the instance says; empty for nothing.
     """
 
     job: int
@@ -63,6 +64,7 @@ class JobStory:
     cost: float
     node_hours: float
     present: Decision | None
+    exception: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ class BurstStory:
     cost: costs.Line
 
 
-def of_job(ledger: Ledger, job: int, now: float, present: Decision | None = None) -> JobStory:
+def of_job(
+    ledger: Ledger, job: int, now: float, present: Decision | None = None, exception: str = ""
+) -> JobStory:
     """Tell what happened to a job.
 
     Args:
@@ -88,6 +92,7 @@ def of_job(ledger: Ledger, job: int, now: float, present: Decision | None = None
         job: The job's id.
         now: The time, in seconds since the epoch.
         present: What is decided on it now, where that is known.
+        exception: What ended it other than its own end, where that is known.
 
     Raises:
         UnknownJobError: if nothing is known of it.
@@ -111,11 +116,13 @@ def of_job(ledger: Ledger, job: int, now: float, present: Decision | None = None
             events += _life(ledger, entry)
         events += _used(ledger, entries, job)
         everyone = [usage for usage in ledger.usages() if usage.entry in on]
-    if not events and present is None:
+    if not events and present is None and not exception:
         raise UnknownJobError(format_f58(job), f"the ledger {ledger.path}".rstrip())
     paid = [p for p in costs.slices(entries, everyone, now) if p.usage and p.usage.job == job]
     line = costs.total(paid)
-    return JobStory(job, _in_order(events), tuple(entries), line.cost, line.node_hours, present)
+    return JobStory(
+        job, _in_order(events), tuple(entries), line.cost, line.node_hours, present, exception
+    )
 
 
 def of_burst(ledger: Ledger, name: str, now: float) -> BurstStory:

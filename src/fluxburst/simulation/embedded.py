@@ -19,7 +19,15 @@ from fluxburst.flux.protocol import Changes, Run
 from fluxburst.formats.units import counted
 from fluxburst.model.housekeeping import Housekeeping
 from fluxburst.model.identity import Users, only_this_user
-from fluxburst.model.job import ACTIVE, PENDING, URGENCY_DEFAULT, Job, JobState, Mark
+from fluxburst.model.job import (
+    ACTIVE,
+    PENDING,
+    URGENCY_DEFAULT,
+    Job,
+    JobState,
+    Mark,
+    exception_text,
+)
 from fluxburst.model.node import Node, NodeType
 from fluxburst.model.queues import Queue
 from fluxburst.model.scheduler import Scheduler
@@ -151,6 +159,12 @@ class EmbeddedInstance:
         return self._jobs.runs(jobids)
 
     @_locked
+    def exception_of(self, jobid: int) -> str:
+        """Return the type and the note of the exception that ended a job; empty for none."""
+        record = self._jobs.records.get(jobid)
+        return "" if record is None else exception_text(record.job)
+
+    @_locked
     def job_ids(self, states: JobState = ACTIVE) -> list[int]:
         """Return the ids of the jobs in one of the states."""
         return self._jobs.ids(states)
@@ -208,17 +222,19 @@ class EmbeddedInstance:
     def cancel_jobs(self, jobids: Collection[int], note: str) -> None:
         """Cancel jobs; those that have ended, or are not known, are left as they are."""
         for jobid in jobids:
-            if jobid in self._jobs.records:
-                self._scheduling.end(self._jobs.records[jobid], CANCELED)
+            record = self._jobs.records.get(jobid)
+            if record is not None:
+                record.add_exception("cancel", note)
+                self._scheduling.end(record, CANCELED)
 
     @_locked
     def end_jobs(self, notes: Mapping[int, str]) -> None:
         """End pending jobs that ran elsewhere; running ones and others are left as they are."""
         for jobid, note in notes.items():
-            if jobid in self._jobs.records and self._jobs.records[jobid].job.state & PENDING:
-                job = self._jobs.records[jobid].job
-                job.update(exception_occurred=True, exception_type="burst", exception_note=note)
-                self._scheduling.end(self._jobs.records[jobid], FAILED)
+            record = self._jobs.records.get(jobid)
+            if record is not None and record.job.state & PENDING:
+                record.add_exception("burst", note)
+                self._scheduling.end(record, FAILED)
 
     @_locked
     def set_urgencies(self, urgencies: Mapping[int, int]) -> Collection[int]:

@@ -10,7 +10,7 @@ from typing import Any
 from fluxburst.errors import InstanceError
 from fluxburst.flux.protocol import NODE_FAILURE, Changes, Run
 from fluxburst.formats.hostlist import parse_hostlist
-from fluxburst.model.job import PENDING, Job, JobState, queue_order
+from fluxburst.model.job import ACTIVE, PENDING, Job, JobState, queue_order
 from fluxburst.model.jobspec import chunks_of, task_count
 from fluxburst.simulation.placing import Allocation
 from fluxburst.simulation.queue_table import QueueTable
@@ -30,6 +30,11 @@ class Record:
     allocation: Allocation = field(default_factory=dict)
     ends: float = math.inf
     """When the scheduler expects it to end, for backfill."""
+
+    def add_exception(self, kind: str, note: str) -> None:
+        """Record an exception of the job (RFC 21), as job-list shows it, unless it has ended."""
+        if self.job.state & ACTIVE:
+            self.job.update(exception_occurred=True, exception_type=kind, exception_note=note)
 
 
 class JobTable:

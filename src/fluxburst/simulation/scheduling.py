@@ -122,7 +122,7 @@ class Scheduling:
             on = sorted(set(ranks).intersection(record.allocation))
             if on:
                 where = f"{self._nodes.by_rank[on[0]].hostname} (rank {on[0]})"
-                record.job["exception_note"] = f"{NODE_FAILURE} on {where}"
+                record.add_exception("exec", f"{NODE_FAILURE} on {where}")
                 self.end(record, FAILED)
 
     def _release(self) -> None:
