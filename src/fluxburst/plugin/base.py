@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
 
 from fluxburst.config import parameters
-from fluxburst.errors import (
-    BurstError,
-    BurstErrors,
-    CapacityError,
-    FluxburstError,
-    RequestError,
-    described,
-)
+from fluxburst.errors import BurstError, RequestError
 from fluxburst.model.burst import LIVE_STATES, Burst, BurstState
 from fluxburst.model.burst_names import is_name_of, prefix_of, tag_of
 from fluxburst.model.constraints import compiled
 from fluxburst.model.identity import SUBMITTER
 from fluxburst.model.job import Job
-from fluxburst.model.jobspec import Chunk
 from fluxburst.model.node import NodeType
 from fluxburst.packing.fitting import could_fit
-from fluxburst.packing.packer import Demand, Packer
-from fluxburst.packing.pool import Pool
 from fluxburst.packing.supply import Candidates
+from fluxburst.plugin.defaults import bring_up, sized, take_down
+from fluxburst.plugin.failures import as_burst_error, only_looking
+from fluxburst.plugin.findings import Finding
 from fluxburst.plugin.implementers import called_by_another, own_copy
 from fluxburst.plugin.known_bursts import KnownBursts
-from fluxburst.plugin.validation import check_created, check_names
+from fluxburst.plugin.validation import check_names
+
+__all__ = [
+    "BurstParameters",
+    "BurstPlugin",
+    "Finding",
+    "PluginType",
+    "as_burst_error",
+    "only_looking",
+]
 
 P = TypeVar("P")
 
@@ -53,21 +54,6 @@ class PluginType(Generic[P]):
     name: str
     parameters: type[P] | None
     factory: Callable[[P], BurstPlugin]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a check found.
-
-    Attributes:
-        level: ``ok``; ``warning``: it works, but perhaps not as meant; ``error``: it does not.
-        what: What was found.
-        advice: What to do about it; empty where there is nothing to do.
-    """
-
-    level: Literal["ok", "warning", "error"]
-    what: str
-    advice: str = ""
 
 
 class BurstPlugin:
@@ -332,7 +318,7 @@ class BurstPlugin:
         Args:
             request_burst: Capacity is asked for by hand.
             nodes: How many nodes by hand.
-            tasks: FreeResources for how many tasks by hand.
+            tasks: Room for how many tasks by hand.
 
         Returns:
             The bursts, in the state they are in now.
@@ -344,16 +330,7 @@ class BurstPlugin:
         wanted = self.planned
         if request_burst and not wanted:
             wanted = (self.by_hand(nodes, tasks),)
-        done: list[Burst] = []
-        errors: list[FluxburstError] = []
-        for burst in wanted:
-            try:
-                done.append(self._bring_up(burst))
-            except BurstError as error:
-                errors.append(error)
-        if errors:
-            raise BurstErrors(errors, done)
-        return done
+        return bring_up(self, wanted)
 
     def unburst(self) -> Sequence[str]:
         """Take all bursts down.
@@ -371,8 +348,8 @@ class BurstPlugin:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a provider's library may raise anything
-            return self._take_down(known, [as_burst_error(error, self.name)])
-        return self._take_down(known)
+            return take_down(self, known, [as_burst_error(error, self.name)])
+        return take_down(self, known)
 
     def cleanup(self, name: str | None = None) -> Sequence[str]:
         """Take one burst down, or all of them. Otherwise as :meth:`unburst`.
@@ -385,7 +362,7 @@ class BurstPlugin:
         if name not in self.bursts and not self.owns(name):
             problem = "is not a burst of this instance: it is not taken down"
             raise BurstError(problem, plugin=self.name, burst=name)
-        return self._take_down({name})
+        return take_down(self, {name})
 
     def candidates(self, node_type: str) -> Candidates | None:
         """Return the declared nodes that new nodes of a type may come as; None if not known.
@@ -405,29 +382,16 @@ class BurstPlugin:
             RequestError: if neither nodes nor tasks are given, or one is below 1.
             CapacityError: if no type can supply it.
         """
-        asked = [number for number in (nodes, tasks) if number is not None]
         if self.isolated:
             raise RequestError(
                 f"{self.name} has isolated_burst set: its bursts run a job each, and there is "
                 "none for capacity by hand"
             )
-        if not asked or min(asked) < 1:
-            raise RequestError("a burst by hand needs a number of nodes or of tasks, at least 1")
-        if nodes is None:
-            assert tasks is not None
-            chunk = Chunk(tasks, 1)
-        else:
-            chunk = Chunk(nodes, -(-(tasks or nodes) // nodes), node=True, exclusive=True)
-        packer = Packer(self.node_types(), Pool(), self.in_use())
-        packing = packer.pack([Demand(0, (chunk,))])
-        if packing.unplaced:
-            raise CapacityError(packing.unplaced[0], plugin=self.name)
-        (node_type, count), *_ = packer.new_nodes.items()
+        node_type, count = sized(self, nodes, tasks)
         names = {*self.bursts, *self.list_bursts()}
         prefix = prefix_of(self.name, self.instance_tag)
         name = next(n for i in itertools.count(1) if (n := f"{prefix}{i}") not in names)
-        prices = {t.name: t.price for t in self.node_types()}
-        return Burst(name, self.name, node_type, count, price=prices[node_type])
+        return Burst(name, self.name, node_type.name, count, price=node_type.price)
 
     def lacking(self) -> Iterable[str]:
         """Return why it can supply less than it was set up for, for a person; empty by default.
@@ -443,79 +407,3 @@ class BurstPlugin:
             if burst.state in LIVE_STATES:
                 counts[burst.node_type] = counts.get(burst.node_type, 0) + burst.nodes
         return counts
-
-    def _bring_up(self, burst: Burst) -> Burst:
-        self.bursts[burst.name] = burst
-        try:
-            created = check_created(self.create(burst), burst)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a provider's library may raise anything
-            failure = as_burst_error(error, self.name, burst.name)
-            left = self._give_up(burst) if failure.asked else ""
-            if left:
-                failure.args = (f"{failure.args[0]}; {left}",)
-            state = BurstState.ENDING if left else BurstState.FAILED
-            nodes = burst.nodes if failure.nodes is None else failure.nodes
-            self.bursts[burst.name] = replace(burst, state=state, nodes=nodes, error=str(failure))
-            raise failure from error
-        self.bursts[burst.name] = created
-        return created
-
-    def _give_up(self, burst: Burst) -> str:
-        """Delete what a failed creation left; return what may be left even so."""
-        try:
-            self.delete(burst)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - said, not raised: the first failure is the cause
-            why = described(error)
-            return f"and what there is of it could not be deleted, it may cost money: {why}"
-        return ""
-
-    def _take_down(
-        self, names: Collection[str], before: Sequence[FluxburstError] = ()
-    ) -> Sequence[str]:
-        gone: list[Burst] = []
-        errors = list(before)
-        for name in sorted(names):
-            burst = self.bursts.get(name) or Burst(name, self.name, "", 0)
-            try:
-                self.delete(burst)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # noqa: BLE001 - a provider's library may raise anything
-                errors.append(as_burst_error(error, self.name, name))
-                continue
-            self.bursts[name] = replace(burst, state=BurstState.ENDED)
-            gone.append(self.bursts[name])
-        if errors:
-            raise BurstErrors(errors, gone)
-        return [burst.name for burst in gone]
-
-
-@contextmanager
-def only_looking() -> Iterator[None]:
-    """Have what fails in ``create()`` before anything is asked for say so.
-
-    Such as that there are no credentials, or that nothing answers: then nothing is to be deleted,
-    nothing may cost, and the jobs are free.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        failure = as_burst_error(error, "")
-        failure.asked = False
-        raise failure from error
-
-
-def as_burst_error(error: BaseException, plugin: str, burst: str = "") -> BurstError:
-    """Return what a plugin raised as a :class:`BurstError` that names plugin and burst."""
-    if isinstance(error, BurstError):
-        error.plugin, error.burst = error.plugin or plugin, error.burst or burst
-        return error
-    converted = BurstError(described(error), plugin=plugin, burst=burst)
-    converted.__cause__ = error
-    return converted
