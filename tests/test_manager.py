@@ -9,7 +9,8 @@ from support import Elsewhere, client_with, job
 
 from fluxburst import FluxBurst, Job, hookimpl
 from fluxburst.errors import HookAnswerError, HookError, ParameterError, UnknownPluginError
-from fluxburst.hooks.manager import Manager, Package
+from fluxburst.hooks.manager import Manager
+from fluxburst.hooks.packages import Package
 
 MakePackage = Callable[..., str]
 

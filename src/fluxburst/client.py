@@ -29,7 +29,8 @@ from fluxburst.errors import (
 from fluxburst.flux.live import LiveInstance
 from fluxburst.flux.protocol import Instance
 from fluxburst.formats.spelling import known_name
-from fluxburst.hooks.manager import Manager, Offer
+from fluxburst.hooks.manager import Manager
+from fluxburst.hooks.packages import Offer
 from fluxburst.hooks.turns import Turn, not_from_within, takes_turn
 from fluxburst.hooks.views import LoadedPlugins
 from fluxburst.hookspecs import hookimpl

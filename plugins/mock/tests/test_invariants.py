@@ -35,7 +35,7 @@ from fluxburst import BurstState, Duration, FluxBurst, NodeType, PluginType
 from fluxburst.config.file import Config
 from fluxburst.config.policy import Breaking, Lifetimes, Limit, Limits, Policy, Timeouts, Watching
 from fluxburst.errors import BurstErrors, RequestError
-from fluxburst.hooks.manager import Package
+from fluxburst.hooks.packages import Package
 from fluxburst.ledger import Entry, Placement
 from fluxburst.ledger.entries import TRANSITIONS
 from fluxburst.model.burst import COMING_STATES

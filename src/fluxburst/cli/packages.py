@@ -9,7 +9,7 @@ import click
 from fluxburst.cli.app import Command, settings_of
 from fluxburst.cli.output import console, print_json, shown, table
 from fluxburst.config import parameters
-from fluxburst.hooks.manager import Package
+from fluxburst.hooks.packages import Package
 
 
 def _status(package: Package) -> str:

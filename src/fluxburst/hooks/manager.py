@@ -1,4 +1,4 @@
-"""Discovery, blocking, registration and blame: the one place that talks to pluggy.
+"""Registration, calls and blame: the one place that talks to pluggy.
 
 Every hook has one typed method here, so that nobody else touches the plugin manager. Each
 implementation is registered behind a guard (:mod:`fluxburst.hooks.guards`) that knows its
@@ -7,19 +7,12 @@ distribution.
 
 from __future__ import annotations
 
-import functools
-import importlib
-import importlib.metadata
-import inspect
 import logging
-import pkgutil
-import re
 import threading
 import types
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -29,21 +22,21 @@ from fluxburst.errors import (
     FluxburstError,
     HookAnswerError,
     HookError,
-    ParameterError,
-    Problem,
     UnknownPluginError,
     described,
     did_you_mean,
 )
 from fluxburst.formats.spelling import known_name, plain_name
 from fluxburst.hooks import defaults
-from fluxburst.hooks.guards import (
-    COLLECTED,
-    TOLD,
-    guard_answer,
-    guard_observer,
-    guard_observing_wrapper,
-    guard_wrapper,
+from fluxburst.hooks.implementations import Guarded, Guards
+from fluxburst.hooks.packages import (
+    LEGACY_PREFIX,
+    Found,
+    Offer,
+    Package,
+    installed_packages,
+    is_plugin_type,
+    legacy_type,
 )
 from fluxburst.hookspecs import PROJECT
 from fluxburst.model.burst import Burst, BurstRequest
@@ -55,82 +48,9 @@ if TYPE_CHECKING:
 
     from fluxburst.plugin.client_view import ClientView
 
-GROUP = "fluxburst"
-LEGACY_PREFIX = "fluxburst_"
 CORE = "fluxburst"
 
 _log = logging.getLogger(__name__)
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
-_FUNCTIONS = (types.FunctionType, types.MethodType, staticmethod, classmethod)
-
-
-@dataclass
-class Package:
-    """An installed package that takes part, or would.
-
-    Attributes:
-        name: The name of its entry point, or of its module where it has none.
-        distribution: The distribution it was installed as.
-        version: That distribution's version; empty where it is not known.
-        plugins: The burst plugins it offers.
-        hooks: The hooks it implements.
-        problem: Why it does not take part; empty where it does.
-        blocked: It was asked not to take part.
-    """
-
-    name: str
-    distribution: str
-    version: str = ""
-    plugins: tuple[str, ...] = ()
-    hooks: tuple[str, ...] = ()
-    problem: str = ""
-    blocked: bool = False
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A burst plugin on offer, and the package that offers it."""
-
-    plugin_type: PluginType[Any]
-    package: Package
-    module: str = ""
-
-    def parameters(self, given: object = None) -> type:
-        """Return the dataclass of its parameters.
-
-        A plugin of flux-burst's convention does not register one: it is that of ``given``, or
-        else ``BurstParameters`` of its module or of the module's ``plugin``.
-
-        Raises:
-            ParameterError: if there is none to be found.
-        """
-        if self.plugin_type.parameters is not None:
-            return self.plugin_type.parameters
-        if given is not None:
-            return type(given)
-        why = "the plugin does not say which dataclass it takes"
-        for name in (self.module, f"{self.module}.plugin") if self.module else ():
-            try:
-                kind = getattr(importlib.import_module(name), "BurstParameters", None)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # noqa: BLE001 - a package may raise anything when imported
-                why = f"{name} cannot be imported ({described(error)})"
-                continue
-            if isinstance(kind, type):
-                return kind
-        reason = f"{why}: pass an object to load()"
-        raise ParameterError(self.plugin_type.name, [Problem("parameters", "nowhere", reason)])
-
-
-@dataclass(frozen=True)
-class _Guarded:
-    """The guarded hook implementations of one registered object."""
-
-    distribution: str
-    proxy: types.ModuleType
-    functions: Mapping[str, Sequence[Callable[..., Any]]]
 
 
 class Manager:
@@ -144,7 +64,8 @@ class Manager:
         self._pm = pluggy.PluginManager(PROJECT)
         self._pm.add_hookspecs(hookspecs)
         self._hook: Any = self._pm.hook
-        self._registered: dict[int, _Guarded] = {}
+        self._guards = Guards(self._pm.parse_hookimpl_opts, self._note, self._record)
+        self._registered: dict[int, Guarded] = {}
         self._answered_by = CORE
         self._calls = threading.local()
         self._client: ClientView | None = None
@@ -168,30 +89,18 @@ class Manager:
 
     def discover(self) -> None:
         """Find and register every installed package; one that fails costs itself only."""
-        found = {
-            (_distribution(entry), entry.name): entry
-            for entry in importlib.metadata.entry_points(group=GROUP)
-        }
-        for (distribution, name), entry in sorted(found.items()):
-            version = _metadata(entry, "Version")
-            module = entry.value.partition(":")[0].strip()
-            self._admit(Package(name, distribution, version), module, entry.load)
-        modules = {entry.value.partition(":")[0].partition(".")[0] for entry in found.values()}
-        for info in sorted(pkgutil.iter_modules(), key=lambda info: info.name):
-            if info.name.startswith(LEGACY_PREFIX) and info.name not in modules:
-                load = functools.partial(importlib.import_module, info.name)
-                self._admit(Package(info.name, info.name), info.name, load, legacy=True)
+        for found in installed_packages():
+            self._admit(found)
 
-    def _admit(
-        self, package: Package, module: str, load: Callable[[], Any], *, legacy: bool = False
-    ) -> None:
+    def _admit(self, found: Found) -> None:
+        package = found.package
         self._packages.append(package)
-        names = {package.name, package.distribution, module}
+        names = {package.name, package.distribution, found.module}
         if {plain_name(name) for name in names} & self._blocked:
             package.blocked, package.problem = True, "blocked by name"
             return
         try:
-            loaded = load()
+            loaded = found.load()
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a package may raise anything when imported
@@ -200,8 +109,8 @@ class Manager:
             _log.debug("%s", package.distribution, exc_info=error)
             return
         try:
-            offered = [_legacy_type(loaded, module)] if legacy else None
-            self.add(package, loaded, offered, module=module)
+            offered = [legacy_type(loaded, found.module)] if found.legacy else None
+            self.add(package, loaded, offered, module=found.module)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a package may hold anything
@@ -222,11 +131,11 @@ class Manager:
             HookError: if a hook is unknown or has unknown arguments, or a plugin's name is taken;
                 then nothing of the package is registered.
         """
-        guarded = self._guard(plugin, package.distribution)
+        guarded = self._guards.of(plugin, package.distribution)
         if offered is None:
-            offered = list(_collect(guarded, "fluxburst_register_plugins"))
+            offered = list(guarded.collected("fluxburst_register_plugins"))
         for kind in offered:
-            if not _is_plugin_type(kind):
+            if not is_plugin_type(kind):
                 raise HookError(
                     "fluxburst_register_plugins",
                     package.distribution,
@@ -277,7 +186,7 @@ class Manager:
         Raises:
             HookError: if a hook is unknown or has unknown arguments.
         """
-        self._register(plugin, self._guard(plugin, distribution, trusted=trusted))
+        self._register(plugin, self._guards.of(plugin, distribution, trusted=trusted))
 
     def unregister(self, plugin: object) -> None:
         """Take an object's hook implementations out again; an unknown object is ignored."""
@@ -285,7 +194,7 @@ class Manager:
         if guarded is not None:
             self._pm.unregister(guarded.proxy)
 
-    def _register(self, plugin: object, guarded: _Guarded) -> None:
+    def _register(self, plugin: object, guarded: Guarded) -> None:
         try:
             with self._in_hook():  # of fluxburst_configure
                 self._pm.register(guarded.proxy, name=f"{guarded.distribution}:{id(plugin)}")
@@ -297,41 +206,6 @@ class Manager:
                 "registration", guarded.distribution, f"does not fit a hook: {hint}"
             ) from error
         self._registered[id(plugin)] = guarded
-
-    def _guard(self, plugin: object, distribution: str, *, trusted: bool = False) -> _Guarded:
-        """Put a guard before each hook implementation of ``plugin``."""
-        known = [name for name in vars(hookspecs) if name.startswith("fluxburst_")]
-        proxy = types.ModuleType(f"{distribution} (guarded)")
-        functions: dict[str, list[Callable[..., Any]]] = {}
-        for name in dir(plugin):
-            # Older versions of pluggy evaluate properties to look for hooks in them.
-            if not isinstance(inspect.getattr_static(plugin, name, None), _FUNCTIONS):
-                continue
-            options = self._pm.parse_hookimpl_opts(plugin, name)
-            if options is None:
-                continue
-            hook = options.get("specname") or name
-            if hook not in known and not options.get("optionalhook"):
-                raise HookError(
-                    hook, distribution, f"there is no such hook{did_you_mean(hook, known)}"
-                )
-            function = getattr(plugin, name)
-            wraps = options.get("wrapper") or options.get("hookwrapper")
-            if wraps and hook in COLLECTED:
-                raise HookError(hook, distribution, "is collected, so it cannot be wrapped")
-            if wraps and not inspect.isgeneratorfunction(function):
-                raise HookError(hook, distribution, "its wrapper does not yield")
-            if wraps and hook in TOLD:
-                guarded = guard_observing_wrapper(function, hook, distribution, self._record)
-            elif wraps:
-                guarded = guard_wrapper(function, hook, distribution)
-            elif hook in TOLD:
-                guarded = guard_observer(function, hook, distribution, self._record)
-            else:
-                guarded = guard_answer(function, hook, distribution, self._note, trusted=trusted)
-            setattr(proxy, name, guarded)
-            functions.setdefault(hook, []).append(guarded)
-        return _Guarded(distribution, proxy, functions)
 
     def _note(self, distribution: str) -> None:
         self._answered_by = distribution
@@ -352,7 +226,7 @@ class Manager:
         commands: list[click.Command] = []
         for guarded in self._registered.values():
             try:
-                commands += _collect(guarded, "fluxburst_register_commands")
+                commands += guarded.collected("fluxburst_register_commands")
             except FluxburstError as error:
                 _log.warning("%s", error)
         return commands
@@ -470,38 +344,3 @@ class Manager:
         self.observer_errors.append(error)
         _log.warning("%s", error)
         _log.debug("%s", error.distribution, exc_info=error)
-
-
-def _distribution(entry: importlib.metadata.EntryPoint) -> str:
-    """Return whose an entry point is; a half-removed distribution has no name any more."""
-    return _metadata(entry, "Name") or entry.value
-
-
-def _metadata(entry: importlib.metadata.EntryPoint, field: str) -> str:
-    """Return a field of an entry point's distribution, empty where it is not known."""
-    # Not dist.name and dist.version: without METADATA they warn, and later versions will raise.
-    metadata = entry.dist.metadata if entry.dist else None
-    return metadata[field] if metadata is not None and field in metadata else ""
-
-
-def _is_plugin_type(kind: PluginType[Any]) -> bool:
-    named = isinstance(kind.name, str) and _NAME.fullmatch(kind.name) is not None
-    typed = kind.parameters is None or isinstance(kind.parameters, type)
-    return named and typed and callable(kind.factory)
-
-
-def _legacy_type(module: Any, name: str) -> PluginType[Any]:
-    """Wrap a module that follows flux-burst's convention: ``fluxburst_<name>`` with ``init``."""
-    init = getattr(module, "init", None)
-    if not callable(init):
-        raise HookError(
-            "registration",
-            name,
-            f"has neither an entry point in the group {GROUP!r} nor a function init(dataclass)",
-        )
-    return PluginType(name.removeprefix(LEGACY_PREFIX), None, init)
-
-
-def _collect(guarded: _Guarded, hook: str) -> list[Any]:
-    """Ask one package's implementations of a collected hook."""
-    return [item for function in guarded.functions.get(hook, ()) for item in function() or ()]
