@@ -15,7 +15,7 @@ from fluxburst.config.policy import Policy, Timeouts
 from fluxburst.errors import BurstErrors, FluxburstError, PatienceError
 from fluxburst.formats.units import Duration
 from fluxburst.model.job import Mark
-from fluxburst.reconcile.workers import Answer, Call, PluginWorkers
+from fluxburst.reconcile.workers import Answer, Call, Done, Failed, PluginWorkers, TimedOut
 from fluxburst.simulation.embedded import EmbeddedInstance
 from fluxburst.simulation.recordings import Recording
 
@@ -44,20 +44,15 @@ class Calls:
 
     def make(
         self, plugin: str, what: str, run: Callable[[], Any] = str, timeout: float = LONG
-    ) -> Call:
+    ) -> Call[Any]:
         def noted() -> Any:
             self.ran.append((what, threading.current_thread().name))
             return run()
 
-        return Call(
-            plugin,
-            what,
-            timeout,
-            noted,
-            on_done=lambda _: self.settled.append(what),
-            on_timeout=lambda _: self.given_up.append(what),
-            bursts=frozenset({what}),
-        )
+        def on_answer(answer: Answer[Any]) -> None:
+            (self.given_up if isinstance(answer, TimedOut) else self.settled).append(what)
+
+        return Call(plugin, what, timeout, noted, on_answer, frozenset({what}))
 
 
 # --- the threads -------------------------------------------------------------------------------
@@ -89,7 +84,7 @@ def test_answers_are_settled_by_whoever_waits() -> None:
     where: list[threading.Thread] = []
     with lanes() as threads:
         call = Calls().make("cloud", "a")
-        call.on_done = lambda _: where.append(threading.current_thread())
+        call.on_answer = lambda _: where.append(threading.current_thread())
         threads.start(call)
         threads.wait(LONG)
     assert where == [threading.current_thread()]
@@ -115,17 +110,52 @@ def test_who_has_no_patience_takes_what_was_answered_and_leaves_the_rest() -> No
 
 
 def test_what_a_call_raises_is_its_answer() -> None:
-    answers: list[Answer] = []
+    answers: list[Answer[Any]] = []
 
     def fails() -> None:
-        raise KeyboardInterrupt
+        raise ValueError("no")
 
     with lanes() as threads:
         call = Calls().make("cloud", "a", fails)
-        call.on_done = answers.append
+        call.on_answer = answers.append
         threads.start(call)
         threads.wait(LONG)
-    assert isinstance(answers[0].exception(), KeyboardInterrupt)
+    (answer,) = answers
+    assert isinstance(answer, Failed)
+    assert isinstance(answer.error(), ValueError)
+
+
+def test_what_interrupts_is_no_failure_of_the_plugin() -> None:
+    answers: list[Answer[Any]] = []
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with lanes() as threads:
+        call = Calls().make("cloud", "a", interrupted)
+        call.on_answer = answers.append
+        threads.start(call)
+        threads.wait(LONG)
+    (answer,) = answers
+    assert isinstance(answer, Failed)
+    with pytest.raises(KeyboardInterrupt):
+        answer.error()
+
+
+def test_a_call_that_timed_out_is_told_a_second_time_what_it_answers() -> None:
+    release = threading.Event()
+    answers: list[Answer[Any]] = []
+    with lanes() as threads:
+        call = Calls().make("cloud", "slow", lambda: release.wait(LONG), timeout=0.05)
+        call.on_answer = answers.append
+        threads.start(call)
+        threads.wait(LONG)
+        assert [type(answer) for answer in answers] == [TimedOut]
+        release.set()
+        while threads.stuck():
+            threads.wait(LONG)
+            threading.Event().wait(0.01)
+    assert answers[1:] == [Done(True)]
 
 
 def test_what_waits_behind_a_call_that_hangs_is_given_up_and_never_made() -> None:

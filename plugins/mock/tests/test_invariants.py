@@ -443,7 +443,7 @@ class Bursting(RuleBasedStateMachine):
             books.unwatched = True
         self.gate.set()
         lanes = self.client._controller.workers
-        while not all(call.answer.done() for call in list(lanes._calls)):
+        while not all(call.future.done() for call in list(lanes._calls)):
             time.sleep(0.0005)
         for books in self.books.values():
             books.unwatched = False

@@ -1,15 +1,18 @@
-"""What a plugin says of its bursts when it is asked, in its own thread. It is not vetted yet."""
+"""What a plugin says of its bursts when it is asked. It is not vetted yet."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from fluxburst.errors import BurstError
+from fluxburst.errors import BurstError, PatienceError
 from fluxburst.model.burst import Burst
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
 from fluxburst.plugin.validation import check_adopted, check_burst, check_names
 from fluxburst.provider.isolation import UNREAD
+from fluxburst.reconcile.ownership import Ownership
+from fluxburst.reconcile.workers import Answer, Call, Done, Failed, PluginWorkers, TimedOut
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Inventory:
 
 
 def take_inventory(plugin: BurstPlugin, coming: Sequence[Burst], *, all_of_it: bool) -> Inventory:
-    """Ask a plugin for its bursts.
+    """Ask a plugin for its bursts, in its own thread.
 
     Args:
         plugin: The plugin.
@@ -83,3 +86,44 @@ def _refreshed(plugin: BurstPlugin, burst: Burst, refused: dict[str, BurstError]
         if failure.final:
             refused[burst.name] = failure
         return replace(burst, error=str(failure))
+
+
+def listed_by(
+    plugin: BurstPlugin,
+    ownership: Ownership,
+    workers: PluginWorkers,
+    timeout: float,
+    cannot_tell: Callable[[BurstError], None],
+) -> list[str] | None:
+    """Return the names of the bursts of ours that a plugin lists, and wait for that.
+
+    Args:
+        plugin: The plugin.
+        ownership: What tells whose the bursts are that it lists.
+        workers: The threads in which plugins are asked.
+        timeout: How long it may take, in seconds.
+        cannot_tell: Told why it cannot tell; then None is returned.
+    """
+    listed: list[str] | None = None
+
+    def run() -> Collection[str]:
+        plugin.instance_tag  # noqa: B018 - where that cannot be told, nothing is known ours
+        return plugin.list_bursts()
+
+    def on_answer(answer: Answer[Collection[str]]) -> None:
+        nonlocal listed
+        match answer:
+            case Done(answered):
+                try:
+                    names = check_names(answered, "list_bursts()")
+                    listed = sorted(ownership.ours(plugin, names))
+                except BurstError as wrong:
+                    cannot_tell(as_burst_error(wrong, plugin.name))
+            case Failed():
+                cannot_tell(as_burst_error(answer.error(), plugin.name))
+            case TimedOut(why):
+                cannot_tell(PatienceError(why, plugin=plugin.name))
+
+    workers.start(Call(plugin.name, "list_bursts()", timeout, run, on_answer))
+    workers.wait(math.inf)
+    return listed

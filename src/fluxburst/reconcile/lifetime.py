@@ -31,7 +31,7 @@ from fluxburst.reconcile.queue_mirror import PendingQueue
 from fluxburst.reconcile.refusals import Refusals
 from fluxburst.reconcile.remaining_life import RemainingLife
 from fluxburst.reconcile.terminate import Terminator
-from fluxburst.reconcile.workers import Answer, Call, PluginWorkers
+from fluxburst.reconcile.workers import Answer, Call, Done, Failed, PluginWorkers, TimedOut
 
 IDLE = "no job has been on it, or waited for it, for "
 """What the reason for ending an idle burst begins with."""
@@ -224,37 +224,33 @@ class LeaseKeeper:
             self._spans.refused[entry.burst.name] = why
             return False
 
-        def on_done(answer: Answer) -> None:
-            self._settle_renewal(plugin, wanted, before, answer)
-
         self._workers.start(
             Call(
                 plugin.name,
                 "renew()",
                 self.policy.timeouts.list,
                 lambda: plugin.renew(wanted),
-                on_done,
-                lambda why: self._not_renewed(plugin, wanted, before, BurstError(why)),
+                lambda answer: self._settle_renewal(plugin, wanted, before, answer),
                 frozenset({wanted.name}),
             )
         )
         return True
 
     def _settle_renewal(
-        self, plugin: BurstPlugin, wanted: Burst, before: float, answer: Answer
+        self, plugin: BurstPlugin, wanted: Burst, before: float, answer: Answer[Burst]
     ) -> None:
-        error = answer.exception()
-        if error is None:
-            try:
-                now = check_burst(answer.result(), wanted, "renew()")
-            except BurstError as wrong:
-                error = wrong
-            else:
-                self._renewed(plugin, wanted, before, now)
-                return
-        if not isinstance(error, Exception):
-            raise error
-        self._not_renewed(plugin, wanted, before, error)
+        match answer:
+            case Done(renewed):
+                try:
+                    now = check_burst(renewed, wanted, "renew()")
+                except BurstError as wrong:
+                    self._not_renewed(plugin, wanted, before, wrong)
+                else:
+                    self._renewed(plugin, wanted, before, now)
+            case Failed():
+                self._not_renewed(plugin, wanted, before, answer.error())
+            case TimedOut(why):
+                self._not_renewed(plugin, wanted, before, BurstError(why))
 
     def _renewed(self, plugin: BurstPlugin, wanted: Burst, before: float, now: Burst) -> None:
         known = plugin.bursts.get(wanted.name, wanted)
@@ -265,7 +261,7 @@ class LeaseKeeper:
             self._spans.refused[wanted.name] = "its plugin did not make it longer"
 
     def _not_renewed(
-        self, plugin: BurstPlugin, wanted: Burst, before: float, error: BaseException
+        self, plugin: BurstPlugin, wanted: Burst, before: float, error: Exception
     ) -> None:
         failure = as_burst_error(error, plugin.name, wanted.name)
         self._spans.refused[wanted.name] = str(failure)

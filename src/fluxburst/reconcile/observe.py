@@ -31,7 +31,7 @@ from fluxburst.reconcile.queue_mirror import PendingQueue
 from fluxburst.reconcile.remaining_life import RemainingLife
 from fluxburst.reconcile.terminate import Terminator
 from fluxburst.reconcile.vetting import Vetting
-from fluxburst.reconcile.workers import Answer, Call, PluginWorkers
+from fluxburst.reconcile.workers import Answer, Call, Done, Failed, PluginWorkers, TimedOut
 
 _log = logging.getLogger(__name__)
 
@@ -159,25 +159,22 @@ class Observer:
         def run() -> Inventory:
             return take_inventory(plugin, coming, all_of_it=all_of_it)
 
-        def on_done(answer: Answer) -> None:
-            error = answer.exception()
-            if error is None:
-                self._answering.add(plugin.name)
-                now = plugin.bursts
-                changed = {n for n in {*now, *before} if now.get(n) != before.get(n)}
-                seen = self._vetted(plugin, answer.result())
-                then(plugin, replace(seen, changed=frozenset(changed)))
-            elif isinstance(error, Exception):  # a provider's library may raise anything
-                self._answering.discard(plugin.name)
-                self._failures.cannot_ask(plugin, as_burst_error(error, plugin.name))
-            else:
-                raise error
+        def on_answer(answer: Answer[Inventory]) -> None:
+            match answer:
+                case Done(answered):
+                    self._answering.add(plugin.name)
+                    now = plugin.bursts
+                    changed = {n for n in {*now, *before} if now.get(n) != before.get(n)}
+                    seen = self._vetted(plugin, answered)
+                    then(plugin, replace(seen, changed=frozenset(changed)))
+                case Failed():
+                    self._silent(plugin, as_burst_error(answer.error(), plugin.name))
+                case TimedOut(why):
+                    self._silent(plugin, PatienceError(why, plugin=plugin.name))
 
         timeout = self._policy.timeouts.list
         what = "list_bursts()" if all_of_it else "refresh()"
-        self._workers.start(
-            Call(plugin.name, what, timeout, run, on_done, lambda why: self._silent(plugin, why))
-        )
+        self._workers.start(Call(plugin.name, what, timeout, run, on_answer))
 
     def _vetted(self, plugin: BurstPlugin, seen: Inventory) -> Inventory:
         """Return what is ours of what a plugin answered, as far as it can be; say what cannot."""
@@ -212,9 +209,9 @@ class Observer:
             wrong.append(error)
             return None
 
-    def _silent(self, plugin: BurstPlugin, why: str) -> None:
+    def _silent(self, plugin: BurstPlugin, error: BurstError) -> None:
         self._answering.discard(plugin.name)
-        self._failures.cannot_ask(plugin, PatienceError(why, plugin=plugin.name))
+        self._failures.cannot_ask(plugin, error)
 
     # --- what was answered -----------------------------------------------------------------
 

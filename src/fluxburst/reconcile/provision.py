@@ -34,7 +34,15 @@ from fluxburst.reconcile.assign import Assigner
 from fluxburst.reconcile.burst_store import BurstStore, is_ours
 from fluxburst.reconcile.reserve import Reservation, Reserver
 from fluxburst.reconcile.vetting import Vetting
-from fluxburst.reconcile.workers import Answer, Call, PluginWorkers, names_of
+from fluxburst.reconcile.workers import (
+    Answer,
+    Call,
+    Done,
+    Failed,
+    PluginWorkers,
+    TimedOut,
+    names_of,
+)
 
 
 @dataclass
@@ -173,27 +181,39 @@ class Provisioner:
                 "create()",
                 self._policy.timeouts.create * max(1, len(request.bursts)),
                 run,
-                on_done=lambda answer: self._on_done(plugin, request, placeholder, up, answer),
-                on_timeout=lambda why: self._on_timeout(plugin, request, why),
+                lambda answer: self._settle(plugin, request, placeholder, up, answer),
                 bursts=names_of(request.bursts),
             )
         )
 
-    def _on_done(
+    def _settle(
         self,
         plugin: BurstPlugin,
         request: BurstRequest,
         placeholder: Burst | None,
         up: frozenset[str],
-        answer: Answer,
+        answer: Answer[Sequence[Burst]],
     ) -> None:
-        """Take what a plugin answered; free the jobs of what did not come up."""
-        done: Sequence[Burst] = ()
-        error = answer.exception()
-        if error is None:
-            done = answer.result()
-        elif isinstance(error, FluxburstError):
-            done = getattr(error, "bursts", ())
+        """Take what a plugin answered."""
+        match answer:
+            case Done(done):
+                self._take_created(plugin, request, placeholder, up, done, None)
+            case Failed(error):
+                done = getattr(error, "bursts", ()) if isinstance(error, FluxburstError) else ()
+                self._take_created(plugin, request, placeholder, up, done, error)
+            case TimedOut(why):
+                self._on_timeout(plugin, request, why)
+
+    def _take_created(
+        self,
+        plugin: BurstPlugin,
+        request: BurstRequest,
+        placeholder: Burst | None,
+        up: frozenset[str],
+        done: Sequence[Burst],
+        error: BaseException | None,
+    ) -> None:
+        """Take what a plugin created, and how it failed; free the jobs of what did not come up."""
         done, unasked = self._ours(plugin, request, done, up)
         done, faults = self._checked(plugin, request, done)
         faults += unasked

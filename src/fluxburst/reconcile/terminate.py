@@ -30,14 +30,22 @@ from fluxburst.ledger import Entry, Ledger
 from fluxburst.ledger.location import is_full
 from fluxburst.model.burst import LEAVING_STATES, LIVE_STATES, Burst, BurstState, drain_reason
 from fluxburst.model.leftovers import still_listed, with_leftover, without_leftover
-from fluxburst.plugin.base import BurstPlugin, as_burst_error
-from fluxburst.plugin.validation import check_names
+from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.assign import Assigner
 from fluxburst.reconcile.burst_store import BurstStore, is_ours, is_placeholder
+from fluxburst.reconcile.inventory import listed_by
 from fluxburst.reconcile.isolated_starts import Starts
 from fluxburst.reconcile.ownership import Ownership
 from fluxburst.reconcile.refusals import Refusals
-from fluxburst.reconcile.workers import Answer, Call, PluginWorkers, names_of
+from fluxburst.reconcile.workers import (
+    Answer,
+    Call,
+    Done,
+    Failed,
+    PluginWorkers,
+    TimedOut,
+    names_of,
+)
 
 RETRY_SECONDS, RETRY_SECONDS_AT_MOST = 5.0, 300.0
 """How long after a second failure deletion is tried again; doubled from then on, up to a most."""
@@ -146,34 +154,13 @@ class Terminator:
 
     def _listed(self, plugin: BurstPlugin) -> Collection[str] | None:
         """Return which bursts of ours a plugin lists; None, and an error, if it cannot tell."""
-        listed: list[str] | None = None
-
-        def on_done(answer: Answer) -> None:
-            nonlocal listed
-            error = answer.exception()
-            if error is None:
-                try:
-                    names = check_names(answer.result(), "list_bursts()")
-                    listed = sorted(self._ownership.ours(plugin, names))
-                except BurstError as wrong:
-                    self.errors.append(as_burst_error(wrong, plugin.name))
-            elif isinstance(error, Exception):
-                self.errors.append(as_burst_error(error, plugin.name))
-            else:
-                raise error
-
-        def on_timeout(why: str) -> None:
-            self.errors.append(PatienceError(why, plugin=plugin.name))
-
-        timeout = self.policy.timeouts.list
-
-        def run() -> Collection[str]:
-            plugin.instance_tag  # noqa: B018 - where that cannot be told, nothing is known ours
-            return plugin.list_bursts()
-
-        self._workers.start(Call(plugin.name, "list_bursts()", timeout, run, on_done, on_timeout))
-        self._workers.wait(math.inf)
-        return listed
+        return listed_by(
+            plugin,
+            self._ownership,
+            self._workers,
+            self.policy.timeouts.list,
+            lambda error: self.errors.append(error),
+        )
 
     # --- what is listed although its plugin said that it is gone ---------------------------
 
@@ -308,24 +295,43 @@ class Terminator:
                 "delete()",
                 self.policy.timeouts.delete * max(1, len(bursts)),
                 run,
-                on_done=lambda answer: self._on_done(plugin, bursts, answer, everything=everything),
-                on_timeout=lambda why: self._on_timeout(plugin, bursts, why),
+                lambda answer: self._settle(plugin, bursts, answer, everything=everything),
                 bursts=names_of(bursts),
             )
         )
 
-    def _on_done(
-        self, plugin: BurstPlugin, bursts: Sequence[Burst], answer: Answer, *, everything: bool
+    def _settle(
+        self,
+        plugin: BurstPlugin,
+        bursts: Sequence[Burst],
+        answer: Answer[list[str]],
+        *,
+        everything: bool,
     ) -> None:
-        """Take what a plugin answered: what is gone has ended, and the jobs for it are free."""
-        error = answer.exception()
-        if error is None:
-            gone = set(answer.result())
-        elif isinstance(error, FluxburstError):
-            gone = {burst.name for burst in getattr(error, "bursts", ())}
-            self._failed(plugin, bursts, error)
-        else:
-            raise error
+        """Take what a plugin answered."""
+        match answer:
+            case Done(names):
+                self._take_gone(plugin, bursts, set(names), everything=everything)
+            case Failed(FluxburstError() as error):
+                gone = {burst.name for burst in getattr(error, "bursts", ())}
+                self._failed(plugin, bursts, error)
+                self._take_gone(plugin, bursts, gone, everything=False)
+            case Failed(error):
+                raise error
+            case TimedOut(why):
+                self._on_timeout(plugin, bursts, why)
+
+    def _take_gone(
+        self, plugin: BurstPlugin, bursts: Sequence[Burst], gone: set[str], *, everything: bool
+    ) -> None:
+        """Record that bursts are gone, and free the jobs that waited for them.
+
+        Args:
+            plugin: Whose they were.
+            bursts: The bursts that it was to take down.
+            gone: The names of those that it says are gone.
+            everything: Whether these were all of its bursts, and nothing failed.
+        """
         spared = [burst for burst in bursts if burst.name not in gone]
         gone -= self._claimed(plugin, gone)
         # Before the end is recorded: after it, nobody would come back to them.
@@ -333,7 +339,7 @@ class Terminator:
         ended = self._end_all(plugin, [burst for burst in bursts if burst.name in gone])
         # One that lists others' bursts was not asked to take all of its own down at once.
         others = self._ownership.strangers.get(plugin.name)
-        emptied = everything and error is None and not spared and not others
+        emptied = everything and not spared and not others
         if emptied:
             self._end_placeholders(plugin)
         for burst in ended:

@@ -11,7 +11,7 @@ from fluxburst.ledger import Entry, Ledger
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.plugin.validation import check_adopted, check_names
 from fluxburst.reconcile.ownership import Ownership
-from fluxburst.reconcile.workers import Answer, Call, PluginWorkers
+from fluxburst.reconcile.workers import Answer, Call, Done, Failed, PluginWorkers, TimedOut
 
 
 @dataclass(frozen=True)
@@ -115,23 +115,22 @@ def _ask(
     def silent(why: str) -> None:
         note(plugin.name, "", f"it cannot be asked: {why}", _LOOK)
 
-    def on_done(answer: Answer) -> None:
-        error = answer.exception()
-        if error is None:
-            for name in ownership.ours(plugin, answer.result()):
-                again = f"run 'fluxburst unburst {name}' again"
-                note(plugin.name, name, "its plugin lists it", again)
-        elif isinstance(error, Exception):  # a provider's library may raise anything
-            silent(str(error) or type(error).__name__)
-        else:
-            raise error
+    def on_answer(answer: Answer[Collection[str]]) -> None:
+        match answer:
+            case Done(listed):
+                for name in ownership.ours(plugin, listed):
+                    again = f"run 'fluxburst unburst {name}' again"
+                    note(plugin.name, name, "its plugin lists it", again)
+            case Failed():
+                error = answer.error()
+                silent(str(error) or type(error).__name__)
+            case TimedOut(why):
+                silent(why)
 
     if plugin.name in workers.stuck():
         silent(workers.stuck()[plugin.name])
     else:
-        ask = Call(
-            plugin.name, "list_bursts()", timeout, lambda: names_there(plugin), on_done, silent
-        )
+        ask = Call(plugin.name, "list_bursts()", timeout, lambda: names_there(plugin), on_answer)
         workers.start(ask)
 
 

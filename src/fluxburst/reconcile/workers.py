@@ -15,16 +15,63 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from fluxburst.formats.units import format_duration
 from fluxburst.plugin.base import as_burst_error
 
-Answer = concurrent.futures.Future[Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Done(Generic[T]):
+    """A call that returned.
+
+    Attributes:
+        value: What it returned.
+    """
+
+    value: T
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A call that raised.
+
+    Attributes:
+        raised: What it raised; a provider's library may raise anything.
+    """
+
+    raised: BaseException
+
+    def error(self) -> Exception:
+        """Return what was raised, as a failure of the plugin.
+
+        Raises:
+            BaseException: what was raised, if that is no failure, but interrupts the client.
+        """
+        if not isinstance(self.raised, Exception):
+            raise self.raised
+        return self.raised
+
+
+@dataclass(frozen=True)
+class TimedOut:
+    """A call that has not answered in time.
+
+    Attributes:
+        why: What to say of it.
+    """
+
+    why: str
+
+
+Answer: TypeAlias = Done[T] | Failed | TimedOut
+"""What became of a call."""
 
 
 @dataclass
-class Call:
+class Call(Generic[T]):
     """One call of a plugin.
 
     Attributes:
@@ -32,20 +79,18 @@ class Call:
         what: What is called, for a person.
         timeout: How long it may take, in seconds.
         run: Makes the call, in the plugin's thread.
-        on_done: Takes the answer, in the client's thread; ``late`` says that the call had timed
-            out before.
-        on_timeout: Told once in the client's thread that no answer came in time.
+        on_answer: Takes the answer, in the client's thread. A call that timed out may be answered
+            all the same: then it is told a second time.
         bursts: The names of the bursts that it is about.
     """
 
     plugin: str
     what: str
     timeout: float
-    run: Callable[[], Any]
-    on_done: Callable[[Answer], None]
-    on_timeout: Callable[[str], None]
+    run: Callable[[], T]
+    on_answer: Callable[[Answer[T]], None]
     bursts: frozenset[str] = frozenset()
-    answer: Answer = field(default_factory=concurrent.futures.Future)
+    future: concurrent.futures.Future[T] = field(default_factory=concurrent.futures.Future)
     began: float | None = None
     late: bool = False
     waited_for: bool = False
@@ -66,7 +111,7 @@ class _Worker:
     """The thread of one plugin."""
 
     def __init__(self, name: str, done: Callable[[], None]) -> None:
-        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Call[Any] | None] = queue.SimpleQueue()
         self._done = done
         self._thread = threading.Thread(target=self._work, name=f"fluxburst-{name}", daemon=True)
         self._thread.start()
@@ -75,7 +120,7 @@ class _Worker:
     def is_here(self) -> bool:
         return self._thread is threading.current_thread()
 
-    def put(self, call: Call | None) -> None:
+    def put(self, call: Call[Any] | None) -> None:
         self._calls.put(call)
 
     def join(self, seconds: float) -> None:
@@ -90,12 +135,12 @@ class _Worker:
         call = self._calls.get()
         if call is None:
             return False
-        if call.answer.set_running_or_notify_cancel():  # not given up behind another
+        if call.future.set_running_or_notify_cancel():  # not given up behind another
             call.began = time.monotonic()
             try:
-                call.answer.set_result(call.run())
+                call.future.set_result(call.run())
             except BaseException as error:  # noqa: BLE001 - raised where the answer is settled
-                call.answer.set_exception(_as_failure(error, call.plugin))
+                call.future.set_exception(_as_failure(error, call.plugin))
             self._done()
         return True
 
@@ -110,10 +155,10 @@ class PluginWorkers:
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._workers: dict[str, _Worker] = {}
-        self._calls: list[Call] = []
+        self._calls: list[Call[Any]] = []
         self._waiting = False
 
-    def start(self, call: Call) -> None:
+    def start(self, call: Call[Any]) -> None:
         """Have a call made."""
         if call.plugin not in self._workers:
             self._workers[call.plugin] = _Worker(call.plugin, self._wake_unless_waiting)
@@ -154,13 +199,13 @@ class PluginWorkers:
             self._waiting = False
             for call in self._calls if patience else ():
                 call.waited_for = True
-            if any(call.answer.done() for call in self._calls):  # since it was last looked
+            if any(call.future.done() for call in self._calls):  # since it was last looked
                 self._wake()
 
     def _wait(self, patience: float) -> None:
         until = time.monotonic() + patience
         while True:
-            self._on_done()
+            self._settle()
             new = [c for c in self._calls if patience == math.inf or not c.waited_for]
             waiting = [call for call in new if not call.late]
             left = until - time.monotonic()
@@ -168,8 +213,8 @@ class PluginWorkers:
                 return
             due = [call.began + call.timeout for call in waiting if call.began is not None]
             pause = min([left, *(max(0.0, when - time.monotonic()) for when in due), 1.0])
-            answers = [call.answer for call in waiting]
-            concurrent.futures.wait(answers, pause, return_when=concurrent.futures.FIRST_COMPLETED)
+            futures = [call.future for call in waiting]
+            concurrent.futures.wait(futures, pause, return_when=concurrent.futures.FIRST_COMPLETED)
 
     def close(self, patience: float = 1.0) -> None:
         """End the threads; one whose plugin does not answer is left to itself."""
@@ -184,22 +229,27 @@ class PluginWorkers:
         if not self._waiting:
             self._wake()
 
-    def _on_done(self) -> None:
+    def _settle(self) -> None:
         for call in self._answered():
             self._calls.remove(call)
-            call.on_done(call.answer)
+            call.on_answer(_answer_of(call.future))
         late = {call.plugin: call for call in self._calls if call.late or call.overdue}
         for call in [call for call in self._calls if call.plugin in late and not call.late]:
             call.late = True
-            if call.answer.cancel():  # it waits behind one that does not answer
+            if call.future.cancel():  # it waits behind one that does not answer
                 self._calls.remove(call)
-            call.on_timeout(late[call.plugin].silence)
+            call.on_answer(TimedOut(late[call.plugin].silence))
 
-    def _answered(self) -> Iterator[Call]:
+    def _answered(self) -> Iterator[Call[Any]]:
         """Yield what has been answered, in the order in which it was started."""
         for call in list(self._calls):
-            if call.answer.done() and call in self._calls:
+            if call.future.done() and call in self._calls:
                 yield call
+
+
+def _answer_of(future: concurrent.futures.Future[T]) -> Answer[T]:
+    raised = future.exception()
+    return Done(future.result()) if raised is None else Failed(raised)
 
 
 def _as_failure(error: BaseException, plugin: str) -> BaseException:
