@@ -40,7 +40,8 @@ from fluxburst.model.job import Job, JobState, queue_order
 from fluxburst.model.node import Node
 from fluxburst.model.plan import Plan, still_valid
 from fluxburst.model.scheduler import Scheduler
-from fluxburst.planning.planner import FreeCapacity, Planner
+from fluxburst.planning.plan_inputs import FreeCapacity
+from fluxburst.planning.planner import Planner
 from fluxburst.plugin import orderings, selectors
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
 from fluxburst.reconcile.controller import Controller

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fluxburst.errors import BurstError
 from fluxburst.model.node import NodeType, check_node_types
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
 
@@ -51,6 +52,36 @@ def facts_of(plugin: BurstPlugin) -> Facts:
         raise
     except BaseException as error:
         raise as_burst_error(error, plugin.name) from error
+
+
+class PluginFacts:
+    """What the plugins of a plan say of themselves; each is asked once.
+
+    Args:
+        plugins: The plugins, by name.
+        stuck: Those that do not answer, with the reason; they are not asked.
+
+    Attributes:
+        of: What each says.
+        types: What each can supply.
+        in_use: How many nodes of each of its types there are, or will be, as far as is planned.
+        unusable: Those that cannot be asked, with the reason.
+    """
+
+    def __init__(self, plugins: Mapping[str, BurstPlugin], stuck: Mapping[str, BurstError]) -> None:
+        self.unusable = dict(stuck)
+        self.of = {name: self._ask(plugin) for name, plugin in plugins.items()}
+        self.types = {name: facts.types for name, facts in self.of.items()}
+        self.in_use = {name: dict(facts.in_use) for name, facts in self.of.items()}
+
+    def _ask(self, plugin: BurstPlugin) -> Facts:
+        if plugin.name in self.unusable:
+            return Facts()
+        try:
+            return facts_of(plugin)
+        except BurstError as error:
+            self.unusable[plugin.name] = error
+            return Facts()
 
 
 def sizes_bursts(plugin: BurstPlugin) -> bool:

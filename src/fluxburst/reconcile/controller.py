@@ -23,7 +23,7 @@ from fluxburst.model.queues import Queue
 from fluxburst.packing.limits import Budget, Spent, spent_of
 from fluxburst.planning.circuit_breakers import closed_types, tried_types
 from fluxburst.planning.lifespans import Lifespans
-from fluxburst.planning.planner import PlanLimits
+from fluxburst.planning.plan_inputs import PlanLimits
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.assign import Assigner
 from fluxburst.reconcile.burst_store import BurstStore

@@ -13,7 +13,7 @@ from itertools import islice
 
 from fluxburst.model.job import Job, queue_order
 from fluxburst.model.plan import Decision, Outcome
-from fluxburst.planning.planner import FreeCapacity
+from fluxburst.planning.plan_inputs import FreeCapacity
 from fluxburst.reconcile.queue_mirror import PendingQueue
 
 SHARE = 0.05

@@ -1,0 +1,109 @@
+"""A plan while it is made: what is decided of each job so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fluxburst.errors import FluxburstError
+from fluxburst.formats.fluid import format_f58
+from fluxburst.model.job import Job
+from fluxburst.model.jobspec import Chunk
+from fluxburst.model.plan import Decision, Outcome
+from fluxburst.packing.limits import Owner
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A job on its way through the plugins.
+
+    Attributes:
+        job: The job.
+        id: Its id.
+        turn: Its place among the jobs of the plan.
+        chunks: What it asks for, as the scheduler counts it, once it is selected.
+        offers: The plugins that it is still to be offered to; None before it is known which.
+        reasons: Why those that it was offered to did not get it.
+    """
+
+    job: Job
+    id: int
+    turn: int
+    chunks: tuple[Chunk, ...] = ()
+    offers: Iterator[str] | None = None
+    reasons: list[str] = field(default_factory=list)
+
+
+class Draft:
+    """What is decided of each job, and to which plugin it is assigned.
+
+    Args:
+        plugins: The names of the plugins.
+
+    Attributes:
+        decisions: What was decided last, by job.
+        owners: Whose nodes assigned jobs are to be on; those are left out that are on none which
+            the plan counts.
+        shares_burst: The burst that is coming already whose nodes a job is to use, by job.
+    """
+
+    def __init__(self, plugins: Iterable[str]) -> None:
+        self.decisions: dict[int, Decision] = {}
+        self.owners: dict[int, Owner] = {}
+        self.shares_burst: dict[int, str] = {}
+        self._assigned: dict[str, dict[int, int]] = {name: {} for name in plugins}
+        self._candidates: dict[int, Candidate] = {}
+
+    def decide(self, jobid: int, outcome: Outcome, *reasons: str, plugin: str = "") -> None:
+        """Decide on a job."""
+        self.decisions[jobid] = Decision(jobid, outcome, plugin, reasons)
+
+    def fail(self, jobid: int, error: FluxburstError) -> None:
+        """Decide that a job cannot be judged."""
+        self.decisions[jobid] = Decision(jobid, Outcome.FAILED, "", (str(error),), error)
+
+    def assign(
+        self, candidate: Candidate, plugin: str, why: str, owner: Owner | None = None
+    ) -> None:
+        """Assign a job to a plugin, and to the nodes of an owner if the plan counts them."""
+        jobid = candidate.id
+        if owner is not None:
+            self.owners[jobid] = owner
+        self._assigned[plugin][candidate.turn] = jobid
+        self._candidates[jobid] = candidate
+        self.decide(jobid, Outcome.ASSIGNED, *candidate.reasons, why, plugin=plugin)
+
+    def explain(self, jobid: int, why: str) -> None:
+        """Say anew why an assigned job is where it is."""
+        self.assign(self._candidates[jobid], self.decisions[jobid].plugin, why)
+
+    def withdraw(self, jobid: int, held_up_by: int) -> Candidate:
+        """Withdraw an assignment of a job that would wait for another, or for nodes; return it."""
+        candidate = self._candidates[jobid]
+        name = self.decisions[jobid].plugin
+        del self._assigned[name][candidate.turn]
+        self.shares_burst.pop(jobid, None)
+        why = "the scheduler would not start it beside the jobs before it"
+        if held_up_by != jobid:
+            other = format_f58(held_up_by)
+            why = f"job {other}, before it in the queue, cannot start and holds up all behind it"
+        candidate.reasons.append(f"{name}: {why}")
+        return candidate
+
+    def plugin_of(self, jobid: int) -> str:
+        """Return the plugin that a job is assigned to; empty for none."""
+        decision = self.decisions.get(jobid)
+        assigned = decision is not None and decision.outcome is Outcome.ASSIGNED
+        return decision.plugin if decision is not None and assigned else ""
+
+    def any_job_of(self, owner: Owner) -> Sequence[int]:
+        """Return a job of an owner: nodes that others use are provisioned for its sake."""
+        theirs = self._assigned[owner.plugin].values()
+        return next(([jobid] for jobid in theirs if self.owners.get(jobid) == owner), [])
+
+    def assignments(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the jobs that are assigned to each plugin, in the order of the queue."""
+        return {
+            name: tuple(ids for _, ids in sorted(jobs.items()))
+            for name, jobs in self._assigned.items()
+        }
