@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from fluxburst.config.policy import Limits
-from fluxburst.formats.units import counted, format_bytes
 from fluxburst.model.constraints import ALL_ALIKE, ConstraintBits
 from fluxburst.model.jobspec import Chunk
 from fluxburst.model.node import NodeType
-from fluxburst.packing.fitting import NO_MATCH, why_missing
+from fluxburst.packing.explain import why_no_type, why_not
 from fluxburst.packing.fitting import could_fit as could_fit  # plugins of 0.1 import it from here
 from fluxburst.packing.limits import Budget, Owner, Spent
 from fluxburst.packing.pool import (
@@ -59,8 +58,6 @@ class Packing:
 
 
 NOBODY = Owner("")
-
-NO_HOST = "its constraints name hosts or ranks, and those of new nodes are not known beforehand"
 
 
 def _share(chunk: Chunk, units: int, node_type: NodeType, nodes: int) -> float:
@@ -298,7 +295,7 @@ class Packer:
         while left:
             cheapest = self._cheapest_for_units(chunk, left, fitting, wanted)
             if cheapest is None:
-                yield left, "", _why_not(chunk, wanted, 1, self.supplies)
+                yield left, "", why_not(chunk, wanted, 1, self.supplies)
                 return
             supply, nodes, units = cheapest
             self._fill_new(supply, nodes, chunk, units, wanted)
@@ -345,14 +342,7 @@ class Packer:
             if not why:
                 return node_type, ""
             self._restore(before)
-        return "", why if fitting else self._why_no_type(chunks, wanted)
-
-    def _why_no_type(self, chunks: Sequence[Chunk], wanted: int) -> str:
-        """Return why no node type could run a job of several parts."""
-        for chunk in chunks:
-            if not any(supply.fits(chunk, wanted) for supply in self.supplies):
-                return _why_not(chunk, wanted, 1, self.supplies)
-        return "no node type has room for each of its parts"
+        return "", why if fitting else why_no_type(chunks, wanted, self.supplies)
 
     def _place_parts(
         self, chunks: tuple[Chunk, ...], wanted: int, supplies: Sequence[Supply]
@@ -392,7 +382,7 @@ class Packer:
             if best is None or key < best[0]:
                 best = key, supply, opened_steps, new
         if best is None:
-            return "", _why_not(chunk, wanted, rest, supplies)
+            return "", why_not(chunk, wanted, rest, supplies)
         _, supply, opened_steps, new = best
         commit(chunk, steps, self.existing, held)
         commit(chunk, opened_steps, supply.pool, held)
@@ -422,40 +412,3 @@ class Packer:
 
 def _alike(demand: Demand) -> tuple[tuple[Chunk, ...], int]:
     return demand.chunks, demand.wanted
-
-
-def _none_matches(supplies: Sequence[Supply], wanted: int) -> bool:
-    """Whether constraints leave nothing of what there is to choose from."""
-    return bool(supplies) and not any(supply.matches(wanted) for supply in supplies)
-
-
-def _why_no_more(supply: Supply, wanted: int) -> str:
-    there = supply.available_for(wanted)
-    if there < supply.available:
-        return f"{there:.0f} of its hosts match its constraints and are left"
-    return supply.limited or f"{there:.0f} left of {supply.node_type.max_nodes}"
-
-
-def _why_not(chunk: Chunk, wanted: int, units: int, supplies: Sequence[Supply]) -> str:
-    missing = why_missing([chunk], [supply.node_type for supply in supplies])
-    if missing and supplies:
-        return missing
-    if _none_matches(supplies, wanted):
-        return NO_HOST if any(supply.may_match(wanted) for supply in supplies) else NO_MATCH
-    want = ", ".join(
-        text
-        for text in (
-            counted(chunk.cores, "core"),
-            chunk.gpus and counted(chunk.gpus, "GPU"),
-            chunk.memory and format_bytes(chunk.memory),
-        )
-        if text
-    )
-    limits = [
-        f"{s.nodes_for(chunk, units)} more of {s.node_type.name!r} needed, "
-        + _why_no_more(s, wanted)
-        for s in supplies
-        if s.fits(chunk, wanted)
-    ]
-    which = "no node type with what its constraints ask for" if wanted else "no node type"
-    return "; ".join(limits) if limits else f"{which} has room for {want} on one node"

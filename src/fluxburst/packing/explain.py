@@ -1,0 +1,58 @@
+"""Why jobs were not placed: what no node type has, and which limits hold new nodes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fluxburst.formats.units import counted, format_bytes
+from fluxburst.model.jobspec import Chunk
+from fluxburst.packing.fitting import NO_MATCH, why_missing
+from fluxburst.packing.supply import Supply
+
+NO_HOST = "its constraints name hosts or ranks, and those of new nodes are not known beforehand"
+
+
+def why_no_type(chunks: Sequence[Chunk], wanted: int, supplies: Sequence[Supply]) -> str:
+    """Return why no node type could run a job of several parts."""
+    for chunk in chunks:
+        if not any(supply.fits(chunk, wanted) for supply in supplies):
+            return why_not(chunk, wanted, 1, supplies)
+    return "no node type has room for each of its parts"
+
+
+def _none_matches(supplies: Sequence[Supply], wanted: int) -> bool:
+    """Whether constraints leave nothing of what there is to choose from."""
+    return bool(supplies) and not any(supply.matches(wanted) for supply in supplies)
+
+
+def _why_no_more(supply: Supply, wanted: int) -> str:
+    there = supply.available_for(wanted)
+    if there < supply.available:
+        return f"{there:.0f} of its hosts match its constraints and are left"
+    return supply.limited or f"{there:.0f} left of {supply.node_type.max_nodes}"
+
+
+def why_not(chunk: Chunk, wanted: int, units: int, supplies: Sequence[Supply]) -> str:
+    """Return why units of a chunk could not be placed on new nodes."""
+    missing = why_missing([chunk], [supply.node_type for supply in supplies])
+    if missing and supplies:
+        return missing
+    if _none_matches(supplies, wanted):
+        return NO_HOST if any(supply.may_match(wanted) for supply in supplies) else NO_MATCH
+    want = ", ".join(
+        text
+        for text in (
+            counted(chunk.cores, "core"),
+            chunk.gpus and counted(chunk.gpus, "GPU"),
+            chunk.memory and format_bytes(chunk.memory),
+        )
+        if text
+    )
+    limits = [
+        f"{s.nodes_for(chunk, units)} more of {s.node_type.name!r} needed, "
+        + _why_no_more(s, wanted)
+        for s in supplies
+        if s.fits(chunk, wanted)
+    ]
+    which = "no node type with what its constraints ask for" if wanted else "no node type"
+    return "; ".join(limits) if limits else f"{which} has room for {want} on one node"
