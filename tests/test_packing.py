@@ -731,6 +731,17 @@ def test_what_does_not_fit_is_said_in_every_dimension() -> None:
     assert packing.unplaced[0] == "no node type has room for 9 cores, 2 GPUs, 1GiB on one node"
 
 
+@pytest.mark.parametrize(("nodes", "together"), [(4, True), (5, False)])
+def test_a_job_that_only_nodes_of_two_types_have_room_for_together_is_told_so(
+    nodes: int, together: bool
+) -> None:
+    types = [replace(SMALL, max_nodes=2), replace(LARGE, max_nodes=2)]
+    packing = Packer(types, Pool(), {}).pack(demands(Chunk(nodes, 1, node=True)))
+    limits = [f"{nodes} more of {name!r} needed, 2 left of 2" for name in ("small", "large")]
+    one_type = ["and all new nodes of one job are of one node type"] if together else []
+    assert packing.unplaced == {0: "; ".join(limits + one_type)}
+
+
 # --- continuing ----------------------------------------------------------------------------
 
 

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from fluxburst.formats.units import counted, format_bytes
 from fluxburst.model.jobspec import Chunk
 from fluxburst.packing.fitting import NO_MATCH, why_missing
+from fluxburst.packing.pool import units_that_fit
 from fluxburst.packing.supply import Supply
 
 NO_HOST = "its constraints name hosts or ranks, and those of new nodes are not known beforehand"
+ONE_TYPE = "and all new nodes of one job are of one node type"
 
 
 def why_no_type(chunks: Sequence[Chunk], wanted: int, supplies: Sequence[Supply]) -> str:
@@ -23,6 +25,12 @@ def why_no_type(chunks: Sequence[Chunk], wanted: int, supplies: Sequence[Supply]
 def _none_matches(supplies: Sequence[Supply], wanted: int) -> bool:
     """Whether constraints leave nothing of what there is to choose from."""
     return bool(supplies) and not any(supply.matches(wanted) for supply in supplies)
+
+
+def _units_of(supply: Supply, chunk: Chunk, wanted: int) -> float:
+    """Return how many units of a chunk all nodes of a type that may follow have room for."""
+    each = units_that_fit(chunk, supply.node_type.gpus, supply.room)
+    return supply.available_for(wanted) * each
 
 
 def _why_no_more(supply: Supply, wanted: int) -> str:
@@ -48,11 +56,13 @@ def why_not(chunk: Chunk, wanted: int, units: int, supplies: Sequence[Supply]) -
         )
         if text
     )
+    fitting = [supply for supply in supplies if supply.fits(chunk, wanted)]
     limits = [
         f"{s.nodes_for(chunk, units)} more of {s.node_type.name!r} needed, "
         + _why_no_more(s, wanted)
-        for s in supplies
-        if s.fits(chunk, wanted)
+        for s in fitting
     ]
+    if sum(_units_of(s, chunk, wanted) for s in fitting) >= units:
+        limits.append(ONE_TYPE)
     which = "no node type with what its constraints ask for" if wanted else "no node type"
     return "; ".join(limits) if limits else f"{which} has room for {want} on one node"
