@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,28 +18,20 @@ from fluxburst.errors import (
     Problem,
 )
 from fluxburst.formats import flux_configuration
-from fluxburst.formats.hostlist import format_hostlist, parse_hostlist
+from fluxburst.formats.hostlist import format_hostlist
 from fluxburst.formats.units import Duration, counted, format_duration
 from fluxburst.plugin import Candidates, Finding
 from fluxburst.provider import drains
-from fluxburst.provider.elastic import BURST_PROPERTY, find_flux
+from fluxburst.provider.elastic import find_flux
 from fluxburst.provider.elastic_plugin import ElasticPlugin
 from fluxburst.provider.isolation import output_finding, remote_jobspec
 from fluxburst.provider.node_removal import burst_left_by
-from fluxburst_local.allocations import allocated_hosts, enclosure
-from fluxburst_local.brokers import Brokers, slurm_environment
+from fluxburst_local.brokers import Brokers
+from fluxburst_local.declared import DeclaredNodes, type_name
 from fluxburst_local.diagnosis import explain_all
 from fluxburst_local.isolated import IsolatedBursts
-from fluxburst_local.launchers import (
-    FluxLauncher,
-    Launched,
-    Launcher,
-    ProcessLauncher,
-    SlurmLauncher,
-    SlurmOptions,
-    SrunLauncher,
-    SshLauncher,
-)
+from fluxburst_local.launchers import Launched, Launcher, SlurmLauncher
+from fluxburst_local.launchers.choice import chosen_launcher
 from fluxburst_local.parameter_checks import CHECKS
 from fluxburst_local.parameters import BurstParameters
 
@@ -79,13 +70,18 @@ class LocalBurst(ElasticPlugin):
         )
 
     @functools.cached_property
+    def declared(self) -> DeclaredNodes:
+        """The nodes that it may bring up, or has."""
+        return DeclaredNodes(self, self.params.hostnames)
+
+    @functools.cached_property
     def launcher(self) -> Launcher:
         """Where brokers are started.
 
         Raises:
             BurstError: if what it needs is not there.
         """
-        made = self._make_launcher()
+        made = chosen_launcher(self.params, self.elastic, self.brokers, self.directory)
         made.check()
         return made
 
@@ -121,14 +117,14 @@ class LocalBurst(ElasticPlugin):
     def node_types(self) -> Sequence[NodeType]:
         """Return a type for each shape of the declared burst nodes."""
         shapes: dict[tuple[int, int, frozenset[str]], int] = {}
-        for node in self._declared():
+        for node in self.declared.nodes():
             if not node.drained or burst_left_by(node):
                 shape = (node.cores, node.gpus, node.properties)
                 shapes[shape] = shapes.get(shape, 0) + 1
         most = self.params.max_nodes
         return [
             NodeType(
-                _type_name(cores, gpus),
+                type_name(cores, gpus),
                 cores=cores,
                 gpus=gpus,
                 price=self.params.price,
@@ -141,23 +137,23 @@ class LocalBurst(ElasticPlugin):
 
     def lacking(self) -> Iterable[str]:
         """Return which of the burst nodes that it may use somebody has drained."""
-        return drains.lines(drains.drained_by_others(self._declared(), self._hosts))
+        return drains.lines(drains.drained_by_others(self.declared.nodes(), self.declared.hosts))
 
     def in_use(self) -> dict[str, int]:
         """Return how many nodes of each type are up, or belong to a burst."""
-        free = {node.hostname for node in self._available(self.launcher.launched())}
+        free = {node.hostname for node in self.declared.available(self.launcher.launched())}
         counts: dict[str, int] = {}
-        for node in self._declared():
+        for node in self.declared.nodes():
             if node.hostname not in free and (not node.drained or burst_left_by(node)):
-                name = _type_name(node.cores, node.gpus)
+                name = type_name(node.cores, node.gpus)
                 counts[name] = counts.get(name, 0) + 1
         return counts
 
     def candidates(self, node_type: str) -> Candidates:
         """Return the declared nodes of a type that a broker could be started for, by name."""
-        available = self._available(self.launcher.launched())
+        available = self.declared.available(self.launcher.launched())
         return Candidates(
-            [node for node in available if _type_name(node.cores, node.gpus) == node_type],
+            [node for node in available if type_name(node.cores, node.gpus) == node_type],
             chosen=True,
         )
 
@@ -232,7 +228,7 @@ class LocalBurst(ElasticPlugin):
 
     def list_bursts(self) -> Collection[str]:
         """Return the bursts that something is left of: brokers, or nodes drained for them."""
-        draining = {name for node in self._declared() if (name := burst_left_by(node))}
+        draining = {name for node in self.declared.nodes() if (name := burst_left_by(node))}
         there = {launched.name for launched in self.launcher.launched()}
         return sorted(there | draining | self._isolated.names())
 
@@ -241,7 +237,7 @@ class LocalBurst(ElasticPlugin):
         with self.brokers.starting():  # a burst of which half is started has not lost the rest
             launched = {one.name: one for one in self.launcher.launched()}
             isolated_bursts = self._isolated.names()
-        nodes = {node.hostname: node for node in self._declared()}
+        nodes = {node.hostname: node for node in self.declared.nodes()}
         bursts = {
             name: self._as_it_is(Burst(name, self.name, "", 0), one, nodes, adopting=True)
             for name, one in launched.items()
@@ -278,7 +274,7 @@ class LocalBurst(ElasticPlugin):
             raise refused
         if burst.isolated:
             return self._as_told(burst, there.get(burst.name))
-        nodes = {node.hostname: node for node in self._declared()}
+        nodes = {node.hostname: node for node in self.declared.nodes()}
         gone = Launched(burst.name, burst.hostnames, lost=frozenset(burst.hostnames), since=0.0)
         return self._as_it_is(burst, there.get(burst.name, gone), nodes)
 
@@ -290,8 +286,8 @@ class LocalBurst(ElasticPlugin):
         own = [host for one in launched if one.name == burst.name for host in one.hosts]
         free = [
             node.hostname
-            for node in self._available(launched)
-            if burst.node_type in ("", _type_name(node.cores, node.gpus))
+            for node in self.declared.available(launched)
+            if burst.node_type in ("", type_name(node.cores, node.gpus))
             and (not burst.hosts or node.hostname in burst.hosts)
         ]
         missing = max(0, burst.nodes - len(own))
@@ -379,76 +375,13 @@ class LocalBurst(ElasticPlugin):
     def _with_shape(self, burst: Burst, nodes: Mapping[str, Node]) -> Burst:
         """Return an adopted burst with its type and size."""
         known = [nodes[host] for host in burst.hostnames if host in nodes]
-        node_type = _type_name(known[0].cores, known[0].gpus) if known else ""
+        node_type = type_name(known[0].cores, known[0].gpus) if known else ""
         size = len(burst.hostnames) or burst.nodes  # of an isolated one the hosts are not told
         return replace(burst, node_type=node_type, nodes=size, price=self.params.price)
-
-    def _declared(self) -> list[Node]:
-        """Return the nodes of the instance that it may bring up, or has.
-
-        For isolated bursts those that are declared, whether the instance has them or not.
-        """
-        if self.isolated:
-            return self._outside()
-        return [node for node in self.instance.nodes() if node.hostname in self._hosts]
-
-    def _outside(self) -> list[Node]:
-        known = {node.hostname: node for node in self.instance.nodes()}
-        return [
-            known.get(host) or Node(-1, host, shape.cores, shape.gpus, up=False)
-            for shape in self.elastic.all_shapes
-            for host in shape.hosts
-            if host in self._hosts
-        ]
-
-    @functools.cached_property
-    def _hosts(self) -> frozenset[str]:
-        """The hosts of burst nodes: those named, those with the property, or an allocation's."""
-        if self.params.hostnames:
-            return frozenset(parse_hostlist(self.params.hostnames))
-        if self.isolated:
-            return frozenset(self.elastic.burst_hosts)
-        nodes = self.instance.nodes()
-        told = {node.hostname for node in nodes if BURST_PROPERTY in node.properties}
-        if told:
-            return frozenset(told)
-        return frozenset(allocated_hosts(os.environ))
-
-    def _available(self, launched: Iterable[Launched]) -> list[Node]:
-        """Return the declared nodes that a broker could be started for."""
-        taken = {host for one in launched for host in one.hosts}
-        return [
-            node
-            for node in self._declared()
-            if not node.up and node.hostname not in taken and not node.drained
-        ]
 
     def _nodes_of(self, burst: Burst) -> list[Node]:
         """Return the nodes of a burst, and of no other, as they are now."""
         supplied = [(one.name, one.hosts) for one in self.launcher.launched()]
-        declared = {node.hostname for node in self._declared()}
+        declared = {node.hostname for node in self.declared.nodes()}
         found = self.nodes_of(burst, supplied, self.draining(declared))
         return [node for node in found if node.hostname in declared]
-
-    def _make_launcher(self) -> Launcher:
-        params, elastic, brokers = self.params, self.elastic, self.brokers
-        around = enclosure(self.directory)
-        if params.launcher == "flux":
-            uri = params.flux_uri or around.flux_uri
-            return FluxLauncher(brokers, uri, elastic.cores, elastic.gpus)
-        if params.launcher == "slurm":
-            options = SlurmOptions(
-                params.partition, params.account, params.time, tuple(params.slurm_args)
-            )
-            slurm = slurm_environment(around.slurm_conf)
-            return SlurmLauncher(brokers, options, elastic.cores, elastic.gpus, slurm)
-        if params.launcher == "srun":
-            job = params.slurm_job or around.slurm_job
-            return SrunLauncher(brokers, elastic.cores, job, slurm_environment(around.slurm_conf))
-        if params.launcher == "ssh":
-            return SshLauncher(brokers, params.ssh_args, params.flux_user or "")
-        return ProcessLauncher(brokers)
-
-
-def _type_name(cores: int, gpus: int) -> str:
-    return f"{cores}-core" + (f"-{gpus}-gpu" if gpus else "")

@@ -1,0 +1,45 @@
+"""Which launcher starts brokers: the one that the parameters name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fluxburst.provider.elastic import Elastic
+from fluxburst_local.allocations import enclosure
+from fluxburst_local.brokers import Brokers, slurm_environment
+from fluxburst_local.launchers.base import Launcher
+from fluxburst_local.launchers.flux import FluxLauncher
+from fluxburst_local.launchers.process import ProcessLauncher
+from fluxburst_local.launchers.slurm import SlurmLauncher, SlurmOptions
+from fluxburst_local.launchers.srun import SrunLauncher
+from fluxburst_local.launchers.ssh import SshLauncher
+from fluxburst_local.parameters import BurstParameters
+
+
+def chosen_launcher(
+    params: BurstParameters, elastic: Elastic, brokers: Brokers, directory: Path
+) -> Launcher:
+    """Return the launcher that the parameters name; what it needs is not checked yet.
+
+    Args:
+        params: The plugin's parameters.
+        elastic: What the elastic instance is made of.
+        brokers: How brokers are started.
+        directory: The elastic instance's directory, which knows what it was made in.
+    """
+    around = enclosure(directory)
+    if params.launcher == "flux":
+        uri = params.flux_uri or around.flux_uri
+        return FluxLauncher(brokers, uri, elastic.cores, elastic.gpus)
+    if params.launcher == "slurm":
+        options = SlurmOptions(
+            params.partition, params.account, params.time, tuple(params.slurm_args)
+        )
+        slurm = slurm_environment(around.slurm_conf)
+        return SlurmLauncher(brokers, options, elastic.cores, elastic.gpus, slurm)
+    if params.launcher == "srun":
+        job = params.slurm_job or around.slurm_job
+        return SrunLauncher(brokers, elastic.cores, job, slurm_environment(around.slurm_conf))
+    if params.launcher == "ssh":
+        return SshLauncher(brokers, params.ssh_args, params.flux_user or "")
+    return ProcessLauncher(brokers)
