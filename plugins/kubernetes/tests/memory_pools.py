@@ -15,7 +15,8 @@ from support import client_with
 from fluxburst.config.parameters import build
 from fluxburst.errors import BurstError
 from fluxburst.provider.machine_types import MachineTypes, load
-from fluxburst_kubernetes.managed import ManagedKubernetes, ManagedParameters
+from fluxburst_kubernetes.managed import ManagedKubernetes
+from fluxburst_kubernetes.managed_parameters import ManagedParameters
 from fluxburst_kubernetes.node_pools import Access, Pool, PoolRequest, PoolState, Record
 
 TABLE = """

@@ -105,7 +105,7 @@ class EksBurst(ManagedKubernetes):
         """Have the Job end when the lease does, and write that on the node group as well."""
         renewed = super().renew(burst)
         if renewed.lease_until is not None and self.params.node_pool is None:
-            self.pools.write_lease(self._pool_name(burst.name), renewed.lease_until)
+            self.pools.write_lease(self.burst_pools.name_of(burst.name), renewed.lease_until)
         return renewed
 
     def provider_findings(self) -> Iterable[Finding]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from fluxburst import Duration
-from fluxburst_kubernetes.managed import ManagedParameters
+from fluxburst_kubernetes.managed_parameters import ManagedParameters
 
 
 def _help(text: str) -> dict[str, str]:

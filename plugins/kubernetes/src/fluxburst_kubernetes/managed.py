@@ -9,35 +9,30 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
-from fluxburst import Burst, BurstState, ByteSize, Duration, NodeType
+from fluxburst import Burst, ByteSize, NodeType
 from fluxburst.config.validators import run_checks
 from fluxburst.errors import BurstError, ParameterError, Problem, RequestError
 from fluxburst.plugin import Finding, only_looking
 from fluxburst.provider.elastic import BURST_PROPERTY
 from fluxburst.provider.machine_types import (
-    MachineTypeOverride,
     MachineTypes,
-    Provisioning,
     machine_of,
     node_types,
 )
+from fluxburst_kubernetes.burst_pools import BurstPools
 from fluxburst_kubernetes.errors import StaysError
+from fluxburst_kubernetes.managed_parameters import ManagedParameters
 from fluxburst_kubernetes.minicluster_plugin import MiniClusterBurst
 from fluxburst_kubernetes.node_pools import (
     NodePools,
     Pool,
-    PoolRequest,
     PoolState,
-    Record,
-    pool_name,
 )
-from fluxburst_kubernetes.parameters import MiniClusterParameters
 
 if TYPE_CHECKING:
     from lightkube.config.kubeconfig import SingleConfig
@@ -45,49 +40,6 @@ if TYPE_CHECKING:
     from fluxburst_kubernetes.cluster import Cluster
 
 _log = logging.getLogger(__name__)
-
-
-def _help(text: str) -> dict[str, str]:
-    return {"help": text}
-
-
-@dataclass
-class ManagedParameters(MiniClusterParameters):
-    """Parameters of every plugin for clusters that a provider manages."""
-
-    cluster_name: str = field(
-        default="flux-bursted-cluster", metadata=_help("the provider's name of the cluster")
-    )
-    create_cluster: bool = field(
-        default=False, metadata=_help("make the cluster where it is not there; this takes minutes")
-    )
-    keep_cluster: bool = field(
-        default=True,
-        metadata=_help("keep a cluster that fluxburst made when its last burst is gone"),
-    )
-    node_pool: Optional[str] = field(  # noqa: UP045 - as written in the documentation
-        default=None,
-        metadata=_help(
-            "a node pool that is there, to be grown for bursts and given its size back with the "
-            "last; by default each burst has one of its own"
-        ),
-    )
-    machine_type: Optional[str] = field(  # noqa: UP045
-        default=None,
-        metadata=_help("the one machine type to use; by default all that init declared hosts of"),
-    )
-    machine_types: list[MachineTypeOverride] = field(
-        default_factory=list,
-        metadata=_help("what differs of machine types in the table, or all of others: tables"),
-    )
-    provisioning: Provisioning = field(
-        default="on-demand",
-        metadata=_help("how machines are bought: the cheapest that is there, of what is named"),
-    )
-    pool_timeout: Duration = field(
-        default=Duration(540.0),
-        metadata=_help("how long a node pool may take to come up, in all zones, or to go"),
-    )
 
 
 class ManagedKubernetes(MiniClusterBurst):
@@ -112,6 +64,11 @@ class ManagedKubernetes(MiniClusterBurst):
     def table(self) -> MachineTypes:
         """The machine types that the package brings along, with their prices."""
         raise NotImplementedError
+
+    @functools.cached_property
+    def burst_pools(self) -> BurstPools:
+        """The node pools of its bursts."""
+        return BurstPools(self, self.params, self.pools, self.longest_pool_name)
 
     def provider_findings(self) -> Iterable[Finding]:
         """Check identity and permissions at the provider, for ``fluxburst doctor``."""
@@ -170,10 +127,7 @@ class ManagedKubernetes(MiniClusterBurst):
         return self.params.cpu_limit, self.params.memory_limit
 
     def _node_selector(self, burst: Burst) -> Mapping[str, str]:
-        return self.pools.selector(self._pool_name(burst.name))
-
-    def _pool_name(self, burst: str) -> str:
-        return self.params.node_pool or pool_name(burst, self.longest_pool_name)
+        return self.pools.selector(self.burst_pools.name_of(burst.name))
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         return chain(super()._problems(), run_checks(_CHECKS, self))
@@ -223,7 +177,7 @@ class ManagedKubernetes(MiniClusterBurst):
         """
         with only_looking():
             pools = self.pools
-        pools.ensure_cluster(self._record(burst))
+        pools.ensure_cluster(self.burst_pools.record_of(burst))
         with self.connection.opened() as cluster:
             miniclusters = self._miniclusters(cluster)
             new = miniclusters.find(burst.name) is None
@@ -236,9 +190,9 @@ class ManagedKubernetes(MiniClusterBurst):
             others = sum(int(one["spec"].get("size") or 0) for one in miniclusters.listed())
         # Outside of the connection: a pool takes minutes, and a token may end before it is there.
         if new:
-            self._supply(wanted, others)
+            self.burst_pools.supply(wanted, others)
         made = self._create_on_its_pool(burst)
-        return self._on_its_pool(made, self._pool_of(burst.name))
+        return self.burst_pools.with_pool(made, self.burst_pools.of(burst.name))
 
     def _create_on_its_pool(self, burst: Burst) -> Burst:
         """Make the MiniCluster, or find it: whatever fails here, there is a pool that costs."""
@@ -247,44 +201,6 @@ class ManagedKubernetes(MiniClusterBurst):
             if found is None:
                 found = self._make(cluster, burst)
         return self._as_it_is(burst, found)
-
-    def _record(self, burst: Burst) -> Record:
-        return Record(
-            self.tag,
-            burst.name,
-            burst.node_type,
-            burst.price,
-            burst.hostnames,
-            time.time(),
-            burst.lease_until,
-        )
-
-    def _supply(self, burst: Burst, others: int) -> None:
-        """Have the nodes of a burst be there, beside those of other bursts."""
-        record, name = self._record(burst), self._pool_name(burst.name)
-        if self.params.node_pool is None:
-            machine, spot = machine_of(burst.node_type)
-            self.pools.create(PoolRequest(name, machine, spot, burst.nodes, record))
-            return
-        pool = self._existing_pool(name)
-        former = pool.nodes
-        if pool.record is not None and pool.record.former_size is not None:
-            former = pool.record.former_size
-        nodes = max(pool.nodes, former + others + burst.nodes)
-        self.pools.grow(name, nodes, replace(record, former_size=former))
-
-    def _existing_pool(self, name: str) -> Pool:
-        pool = self.pools.get(name)
-        if pool is None:
-            raise RequestError(
-                f"the cluster {self.params.cluster_name} has no node pool {name!r} to be grown"
-            )
-        if pool.record is not None and pool.record.tag != self.tag:
-            raise BurstError(
-                f"the node pool {name} is grown for another instance ({pool.record.tag}): one at a "
-                "time can have it"
-            )
-        return pool
 
     # --- what is there ---------------------------------------------------------------------
 
@@ -300,12 +216,14 @@ class ManagedKubernetes(MiniClusterBurst):
         if self.params.node_pool is not None:
             grown = next((pool for pool in pools if pool.name == self.params.node_pool), None)
             own = {name: pool for name, pool in own.items() if pool is not grown or not bursts}
-            found = {name: self._on_its_pool(one, grown) for name, one in bursts.items()}
+            found = {name: self.burst_pools.with_pool(one, grown) for name, one in bursts.items()}
         else:
-            found = {name: self._on_its_pool(one, own.get(name)) for name, one in bursts.items()}
+            found = {
+                name: self.burst_pools.with_pool(one, own.get(name)) for name, one in bursts.items()
+            }
         for name, pool in own.items():
             if name not in found:
-                found[name] = self._without_minicluster(name, pool)
+                found[name] = self.burst_pools.without_minicluster(name, pool)
         if not found and not self.params.keep_cluster:
             record = self.pools.made_for()
             if record is not None and record.tag == self.tag:
@@ -315,13 +233,13 @@ class ManagedKubernetes(MiniClusterBurst):
 
     def refresh(self, burst: Burst) -> Burst:
         """Return a burst as its node pool, its pods and the instance's nodes show it."""
-        pool = self._pool_of(burst.name)
+        pool = self.burst_pools.of(burst.name)
         if pool is not None and self._is_half_made(burst, pool):
             return self._go_on_with(burst, pool)
         now = super().refresh(burst)
         if pool is None and burst.isolated:
-            self._look_for_pool(burst, "is not there by its name")
-        return self._on_its_pool(now, pool)
+            self.burst_pools.check_unlisted(burst, "is not there by its name")
+        return self.burst_pools.with_pool(now, pool)
 
     def _look_again(self, cluster: Cluster | None, burst: Burst) -> None:
         """Look for an isolated burst that is not listed by its labels, where its job may run on.
@@ -331,21 +249,7 @@ class ManagedKubernetes(MiniClusterBurst):
         """
         super()._look_again(cluster, burst)
         if cluster is None:
-            self._look_for_pool(burst, "is in a cluster that is not to be had")
-
-    def _look_for_pool(self, burst: Burst, why: str) -> None:
-        """Look for the node pool of a burst in the list of them.
-
-        Raises:
-            BurstError: if it is there, or that cannot be told.
-        """
-        records = (pool.record for pool in self.pools.ours(self.tag))
-        if burst.name in [record.burst for record in records if record is not None]:
-            raise BurstError(
-                f"its node pool is listed, and {why}: what becomes of its job cannot be told",
-                plugin=self.name,
-                burst=burst.name,
-            )
+            self.burst_pools.check_unlisted(burst, "is in a cluster that is not to be had")
 
     def _is_half_made(self, burst: Burst, pool: Pool) -> bool:
         """Whether a burst has a node pool of its own, and no MiniCluster.
@@ -360,58 +264,9 @@ class ManagedKubernetes(MiniClusterBurst):
     def _go_on_with(self, burst: Burst, pool: Pool) -> Burst:
         """Go on with bringing up a burst where another process was interrupted."""
         if pool.state is PoolState.RUNNING:
-            return self._on_its_pool(self._create_on_its_pool(burst), pool)
+            return self.burst_pools.with_pool(self._create_on_its_pool(burst), pool)
         coming = replace(burst, error=f"its node pool {pool.name} comes up")
-        return self._on_its_pool(coming, pool)
-
-    def _pool_of(self, burst: str) -> Pool | None:
-        pool = self.pools.get(self._pool_name(burst))
-        if self.params.node_pool is not None or pool is None or pool.record is None:
-            return pool
-        return pool if (pool.record.tag, pool.record.burst) == (self.tag, burst) else None
-
-    def _on_its_pool(self, burst: Burst, pool: Pool | None) -> Burst:
-        """Return a burst with what its node pool adds to what its pods show.
-
-        A job of an isolated burst runs as long as its pods do, whatever is said of the pool.
-        """
-        if pool is not None and pool.record is not None and self.params.node_pool is None:
-            burst = replace(burst, since=pool.record.since or burst.since)
-        if burst.state is BurstState.FAILED or burst.exit_code is not None:
-            return burst
-        if burst.isolated and burst.state is BurstState.READY:
-            return burst
-        if pool is None:
-            problem = "its node pool is there no longer"
-        elif pool.state is PoolState.GOING:
-            problem = f"its node pool {pool.name} is being deleted"
-        elif pool.state is PoolState.BROKEN and self.params.node_pool is None:
-            problem = f"its node pool {pool.name} is broken: {pool.problem}"
-        else:
-            return burst
-        return replace(burst, state=BurstState.FAILED, error=problem)
-
-    def _without_minicluster(self, name: str, pool: Pool) -> Burst:
-        """Return a burst whose bringing up, or taking down, was interrupted.
-
-        Which of these, the ledger knows: what was being brought up is gone on with.
-        """
-        assert pool.record is not None
-        record = pool.record
-        half = record.former_size is None and not self.isolated
-        burst = Burst(
-            name,
-            self.name,
-            record.node_type,
-            pool.nodes if record.former_size is None else 0,
-            state=BurstState.STARTING if half else BurstState.FAILED,
-            price=record.price,
-            since=record.since or None,
-            lease_until=record.lease_until,
-            isolated=self.isolated,
-            error=f"its node pool {pool.name} is there without a MiniCluster",
-        )
-        return self._on_its_pool(burst, pool) if half else burst
+        return self.burst_pools.with_pool(coming, pool)
 
     # --- going -----------------------------------------------------------------------------
 
@@ -438,20 +293,10 @@ class ManagedKubernetes(MiniClusterBurst):
             super()._end(cluster, name)
         except StaysError as error:  # pods of a node that was lost never say that they ended
             _log.warning("burst %s: %s: its node pool is deleted all the same", name, error)
-            self._release(cluster, name)
+            self.burst_pools.release(name, lambda: self._bursts_in(cluster))
             super()._end(cluster, name)
         else:
-            self._release(cluster, name)
-
-    def _release(self, cluster: Cluster | None, name: str) -> None:
-        """Give back the nodes of a burst."""
-        for pool in self.pools.ours(self.tag):
-            assert pool.record is not None
-            if pool.record.former_size is None:
-                if pool.record.burst == name:
-                    self.pools.delete(pool.name)
-            elif not [one for one in self._bursts_in(cluster) if one != name]:
-                self.pools.shrink(pool.name, pool.record.former_size)
+            self.burst_pools.release(name, lambda: self._bursts_in(cluster))
 
     def _bursts_in(self, cluster: Cluster | None) -> set[str]:
         from fluxburst_kubernetes import labels

@@ -17,7 +17,8 @@ from fluxburst.provider import elastic_directory
 from fluxburst.provider.elastic import Elastic, Shape
 from fluxburst.provider.machine_types import MachineType, MachineTypes
 from fluxburst_kubernetes.checks import check_parameters
-from fluxburst_kubernetes.managed import ManagedParameters, slot_stem
+from fluxburst_kubernetes.managed import slot_stem
+from fluxburst_kubernetes.managed_parameters import ManagedParameters
 from fluxburst_kubernetes.slots import host_of, slot_names
 
 P = TypeVar("P", bound=ManagedParameters)
