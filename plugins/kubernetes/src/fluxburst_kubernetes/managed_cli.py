@@ -86,7 +86,14 @@ def init_command(
             commands.say(directory, _described(elastic), notes)
 
     command: Any = click.pass_context(init)
-    machine_type = click.option(
+    instance = commands.instance_options(lead_cores_required=True)
+    command = commands.with_options(_machine_type(default), *OPTIONS, *options, *instance)(command)
+    made: click.Command = click.command(cls=Command, name="init")(command)
+    return made
+
+
+def _machine_type(default: str) -> Callable[[Any], Any]:
+    return click.option(
         "--machine-type",
         "machine_types",
         metavar="NAME=COUNT",
@@ -95,10 +102,6 @@ def init_command(
         show_default=True,
         help="Declare so many hosts of a machine type: the nodes of its largest burst.",
     )
-    instance = commands.instance_options(lead_cores_required=True)
-    command = commands.with_options(machine_type, *OPTIONS, *options, *instance)(command)
-    made: click.Command = click.command(cls=Command, name="init")(command)
-    return made
 
 
 def _given(given: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
