@@ -41,7 +41,7 @@ def on(node: Node, constraint: Constraint) -> bool:
 
 
 def asked_by(job: Demand) -> Constraint:
-    return next((c for c in CONSTRAINTS if KINDS.wanted(c) == job.wanted), ANYTHING)
+    return next((c for c in CONSTRAINTS if KINDS.wanted(c) == job.required_bits), ANYTHING)
 
 
 def demands(*jobs: Sequence[Chunk] | Chunk) -> list[Demand]:
@@ -142,13 +142,13 @@ def worlds(
     return World(
         types,
         draw(instance_nodes()),
-        tuple(job._replace(wanted=draw(st.sampled_from(bits))) for job in jobs),
+        tuple(job._replace(required_bits=draw(st.sampled_from(bits))) for job in jobs),
         {t.name: draw(st.integers(0, 2)) for t in types if draw(st.booleans())},
     )
 
 
 def asks_the_same(one: Demand, other: Demand) -> bool:
-    return (one.chunks, one.wanted) == (other.chunks, other.wanted)
+    return (one.chunks, one.required_bits) == (other.chunks, other.required_bits)
 
 
 def usable(nodes: Sequence[Node]) -> list[Node]:
@@ -301,7 +301,7 @@ def test_what_fits_nowhere_does_not_make_a_large_node_look_cheap() -> None:
     )
     constraint = compiled({"properties": ["p"]})
     kinds = ConstraintBits([constraint])
-    first = Demand(0, (Chunk(1, 1),), wanted=kinds.wanted(constraint))
+    first = Demand(0, (Chunk(1, 1),), required_bits=kinds.wanted(constraint))
     giant = Demand(1, (Chunk(1, 1000),), turn=1)
     packer = Packer(types, Pool(), {}, kinds)
     assert dict(packer.pack([first, giant]).placed) == {0: "small"}
@@ -439,11 +439,11 @@ def test_of_nodes_that_match_never_more_is_taken_than_there_is(world: World) -> 
     packer = world.packer()
     packing = packer.pack(world.jobs)
     types = {t.name: t for t in world.types}
-    bits = {job.wanted for job in world.jobs}
+    bits = {job.required_bits for job in world.jobs}
     for several in itertools.chain.from_iterable(
         itertools.combinations(bits, size) for size in range(1, len(bits) + 1)
     ):
-        jobs = [job for job in world.jobs if job.wanted in several]
+        jobs = [job for job in world.jobs if job.required_bits in several]
         here = [n for n in usable(world.nodes) if matching_any(jobs, (), n)]
         new = [
             (types[name], opened)
@@ -474,11 +474,11 @@ def test_constraints_that_no_job_has_change_nothing(world: World) -> None:
 def test_a_constraint_never_helps_a_job_alone(world: World) -> None:
     for job in world.jobs[:3]:
         if not world.packer().pack([job]).unplaced:
-            assert not world.packer().pack([job._replace(wanted=0)]).unplaced
+            assert not world.packer().pack([job._replace(required_bits=0)]).unplaced
 
 
 def wanting(wanted: int, *chunks: Chunk) -> list[Demand]:
-    return [job._replace(wanted=wanted) for job in demands(*chunks)]
+    return [job._replace(required_bits=wanted) for job in demands(*chunks)]
 
 
 WITH_A = frozenset("a")
@@ -499,7 +499,7 @@ def test_a_constrained_job_uses_existing_nodes_that_match_and_no_others() -> Non
 
 def test_a_node_is_not_counted_for_a_constrained_job_and_for_another() -> None:
     jobs = demands(Chunk(1, 4), Chunk(1, 4))
-    jobs[1] = jobs[1]._replace(wanted=A)
+    jobs[1] = jobs[1]._replace(required_bits=A)
     packer = packer_of([SMALL, SMALL_WITH_A], free(0, 4, properties=WITH_A))
     packing = packer.pack(jobs)
     assert packing.existing == (1,)
@@ -508,7 +508,7 @@ def test_a_node_is_not_counted_for_a_constrained_job_and_for_another() -> None:
 
 def test_what_constrained_jobs_leave_of_a_node_is_for_the_others() -> None:
     jobs = demands(Chunk(1, 3), Chunk(1, 1), Chunk(1, 1))
-    jobs[0] = jobs[0]._replace(wanted=A)
+    jobs[0] = jobs[0]._replace(required_bits=A)
     packer = packer_of([SMALL_WITH_A])
     assert set(packer.pack(jobs).placed.values()) == {"with-a"}
     assert packer.new_nodes == {"with-a": 2}
@@ -517,7 +517,7 @@ def test_what_constrained_jobs_leave_of_a_node_is_for_the_others() -> None:
 
 def test_a_large_job_leaves_the_nodes_that_match_to_a_small_one_that_needs_them() -> None:
     jobs = demands(Chunk(1, 4), Chunk(1, 1))
-    jobs[1] = jobs[1]._replace(wanted=A)
+    jobs[1] = jobs[1]._replace(required_bits=A)
     packing = packer_of([SMALL], free(0, 4, properties=WITH_A)).pack(jobs)
     assert packing.existing == (1,)
     assert packing.placed == {0: "small"}
@@ -542,7 +542,7 @@ def test_a_job_of_many_nodes_uses_only_those_that_match() -> None:
     "chunks", [(Chunk(1, 1),), (Chunk(2, 1, node=True),), (Chunk(1, 1), Chunk(1, 2))]
 )
 def test_a_job_that_no_type_matches_is_unplaced_and_says_so(chunks: tuple[Chunk, ...]) -> None:
-    packing = packer_of([SMALL, LARGE]).pack([Demand(0, chunks, wanted=A)])
+    packing = packer_of([SMALL, LARGE]).pack([Demand(0, chunks, required_bits=A)])
     assert packing.unplaced == {0: "no node type has what its constraints ask for"}
     assert why_unfit(chunks, [SMALL, LARGE], CONSTRAINTS[0]) == NO_MATCH
 

@@ -255,7 +255,7 @@ def free_nodes(queue: Queue) -> WorstFit:
     nodes = WorstFit()
     for node in queue.nodes:
         idle = node.free_cores == node.cores
-        nodes.add(1, node.free_cores, node.free_gpus, kind=0, idle=idle)
+        nodes.add(1, node.free_cores, node.free_gpus, bits=0, idle=idle)
     return nodes
 
 

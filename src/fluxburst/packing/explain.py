@@ -14,39 +14,39 @@ NO_HOST = "its constraints name hosts or ranks, and those of new nodes are not k
 ONE_TYPE = "and all new nodes of one job are of one node type"
 
 
-def why_no_type(chunks: Sequence[Chunk], wanted: int, supplies: Sequence[Supply]) -> str:
+def why_no_type(chunks: Sequence[Chunk], required_bits: int, supplies: Sequence[Supply]) -> str:
     """Return why no node type could run a job of several parts."""
     for chunk in chunks:
-        if not any(supply.fits(chunk, wanted) for supply in supplies):
-            return why_not(chunk, wanted, 1, supplies)
+        if not any(supply.fits(chunk, required_bits) for supply in supplies):
+            return why_not(chunk, required_bits, 1, supplies)
     return "no node type has room for each of its parts"
 
 
-def _none_matches(supplies: Sequence[Supply], wanted: int) -> bool:
+def _none_matches(supplies: Sequence[Supply], required_bits: int) -> bool:
     """Whether constraints leave nothing of what there is to choose from."""
-    return bool(supplies) and not any(supply.matches(wanted) for supply in supplies)
+    return bool(supplies) and not any(supply.matches(required_bits) for supply in supplies)
 
 
-def _units_of(supply: Supply, chunk: Chunk, wanted: int) -> float:
+def _units_of(supply: Supply, chunk: Chunk, required_bits: int) -> float:
     """Return how many units of a chunk all nodes of a type that may follow have room for."""
-    each = units_that_fit(chunk, supply.node_type.gpus, supply.room)
-    return supply.available_for(wanted) * each
+    each = units_that_fit(chunk, supply.node_type.gpus, supply.free)
+    return supply.available_for(required_bits) * each
 
 
-def _why_no_more(supply: Supply, wanted: int) -> str:
-    there = supply.available_for(wanted)
+def _why_no_more(supply: Supply, required_bits: int) -> str:
+    there = supply.available_for(required_bits)
     if there < supply.available:
         return f"{there:.0f} of its hosts match its constraints and are left"
     return supply.limited or f"{there:.0f} left of {supply.node_type.max_nodes}"
 
 
-def why_not(chunk: Chunk, wanted: int, units: int, supplies: Sequence[Supply]) -> str:
+def why_not(chunk: Chunk, required_bits: int, units: int, supplies: Sequence[Supply]) -> str:
     """Return why units of a chunk could not be placed on new nodes."""
     missing = why_missing([chunk], [supply.node_type for supply in supplies])
     if missing and supplies:
         return missing
-    if _none_matches(supplies, wanted):
-        return NO_HOST if any(supply.may_match(wanted) for supply in supplies) else NO_MATCH
+    if _none_matches(supplies, required_bits):
+        return NO_HOST if any(supply.may_match(required_bits) for supply in supplies) else NO_MATCH
     want = ", ".join(
         text
         for text in (
@@ -56,13 +56,13 @@ def why_not(chunk: Chunk, wanted: int, units: int, supplies: Sequence[Supply]) -
         )
         if text
     )
-    fitting = [supply for supply in supplies if supply.fits(chunk, wanted)]
+    fitting = [supply for supply in supplies if supply.fits(chunk, required_bits)]
     limits = [
         f"{s.nodes_for(chunk, units)} more of {s.node_type.name!r} needed, "
-        + _why_no_more(s, wanted)
+        + _why_no_more(s, required_bits)
         for s in fitting
     ]
-    if sum(_units_of(s, chunk, wanted) for s in fitting) >= units:
+    if sum(_units_of(s, chunk, required_bits) for s in fitting) >= units:
         limits.append(ONE_TYPE)
-    which = "no node type with what its constraints ask for" if wanted else "no node type"
+    which = "no node type with what its constraints ask for" if required_bits else "no node type"
     return "; ".join(limits) if limits else f"{which} has room for {want} on one node"

@@ -153,22 +153,21 @@ class Budget:
         self._spent = spent
         self._lease = lease
         self._unlimited = not limits.is_set
-        self._ceilings: dict[Scope, list[BudgetLine]] = {}
+        self._lines: dict[Scope, list[BudgetLine]] = {}
         self._opened: set[tuple[Owner, str]] = set()
 
     def copy(self) -> Budget:
-        """Return an allowance that can be changed without changing this one."""
+        """Return a budget that can be changed without changing this one."""
         other = copy.copy(self)
-        other._ceilings = {
-            scope: [copy.copy(ceiling) for ceiling in ceilings]
-            for scope, ceilings in self._ceilings.items()
+        other._lines = {
+            scope: [copy.copy(line) for line in lines] for scope, lines in self._lines.items()
         }
         other._opened = set(self._opened)
         return other
 
     def restore(self, other: Budget) -> None:
         """Become what the other is, which is not to be used any more."""
-        self._ceilings, self._opened = other._ceilings, other._opened
+        self._lines, self._opened = other._lines, other._opened
 
     def room(self, owner: Owner, node_type: NodeType) -> float:
         """Return how many more nodes of a type an owner may open."""
@@ -177,26 +176,28 @@ class Budget:
         opens = (owner, node_type.name) not in self._opened
         lease, price = self._lease_of(owner, node_type), node_type.price
         over = self._over(owner)
-        rooms = [c.room(price, opens=opens, share=self._share(c.what, lease)) for c in over]
+        rooms = [
+            line.room(price, opens=opens, share=self._share(line.what, lease)) for line in over
+        ]
         return min(rooms, default=math.inf)
 
     def take(self, owner: Owner, node_type: NodeType, nodes: int) -> None:
         """Count nodes that an owner opens."""
         opens = (owner, node_type.name) not in self._opened
         lease = self._lease_of(owner, node_type)
-        for ceiling in self._over(owner):
-            share = self._share(ceiling.what, lease)
-            ceiling.take(node_type.price, nodes, opens=opens, share=share)
+        for line in self._over(owner):
+            share = self._share(line.what, lease)
+            line.take(node_type.price, nodes, opens=opens, share=share)
         self._opened.add((owner, node_type.name))
 
     def why_not(self, owner: Owner, node_type: NodeType, nodes: int) -> str:
         """Return which limit so many more nodes would pass, or empty for none."""
         opens = (owner, node_type.name) not in self._opened
         lease = self._lease_of(owner, node_type)
-        for ceiling in self._over(owner):
-            share = self._share(ceiling.what, lease)
-            if ceiling.room(node_type.price, opens=opens, share=share) < nodes:
-                return str(ceiling)
+        for line in self._over(owner):
+            share = self._share(line.what, lease)
+            if line.room(node_type.price, opens=opens, share=share) < nodes:
+                return str(line)
         return ""
 
     def why_not_longer(self, owner: Owner, burst: Burst, start: float, end: float) -> str:
@@ -205,14 +206,14 @@ class Budget:
         Its nodes themselves count already.
         """
         hours = burst.nodes * (end - start) / HOUR
-        for ceiling in self._over(owner):
+        for line in self._over(owner):
             needed = {
                 "node_hours": hours,
                 "cost": hours * burst.price,
                 "cost_per_day": min(hours, burst.nodes * DAY / HOUR) * burst.price,
             }
-            if needed.get(ceiling.what, 0.0) > max(0.0, ceiling.left) + ROUNDING:
-                return str(ceiling)
+            if needed.get(line.what, 0.0) > max(0.0, line.left) + ROUNDING:
+                return str(line)
         return ""
 
     def ceilings(self) -> Iterator[BudgetLine]:
@@ -245,8 +246,8 @@ class Budget:
     def _of(self, scope: Scope, limit: Limit | None) -> list[BudgetLine]:
         if limit is None:
             return []
-        if scope not in self._ceilings:
-            self._ceilings[scope] = [
+        if scope not in self._lines:
+            self._lines[scope] = [
                 BudgetLine(
                     scope,
                     what,
@@ -256,7 +257,7 @@ class Budget:
                 )
                 for what, value in limit.values()
             ]
-        return self._ceilings[scope]
+        return self._lines[scope]
 
     def _lease_of(self, owner: Owner, node_type: NodeType) -> float:
         """Return how long the lease of an owner's burst is at first, in seconds."""

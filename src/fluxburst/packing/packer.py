@@ -33,13 +33,13 @@ from fluxburst.packing.supply import Candidates, Opened, Supply
 class Demand(NamedTuple):
     """One job to be placed: its id, what it asks for, and its rank in the queue (low first).
 
-    ``wanted`` is the bit of its constraint, which the kind of its nodes must have; 0 for none.
+    ``required_bits`` are those of its constraint, which its nodes must have; 0 for none.
     """
 
     job: int
     chunks: tuple[Chunk, ...]
     turn: int = 0
-    wanted: int = 0
+    required_bits: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class _State(NamedTuple):
 
     existing: Pool
     supplies: list[Supply]
-    allowance: Budget
+    budget: Budget
 
 
 class Packer:
@@ -88,8 +88,8 @@ class Packer:
         node_types: What the plugin can supply.
         existing: Nodes that are free or coming; shared between the packers of several plugins.
         in_use: For each node type, how many of its nodes there are already.
-        kinds: The constraints that nodes are told apart by, here as in ``existing``.
-        allowance: What the limits of the configuration leave; shared between packers, too.
+        constraint_bits: The constraints that nodes are told apart by, here as in ``existing``.
+        budget: What the limits of the configuration leave; shared between packers, too.
         owner: Whom the new nodes are charged to.
         candidates: For node types of which that is known, the declared nodes that may come.
     """
@@ -99,18 +99,18 @@ class Packer:
         node_types: Sequence[NodeType],
         existing: Pool,
         in_use: Mapping[str, int],
-        kinds: ConstraintBits = ALL_ALIKE,
-        allowance: Budget | None = None,
+        constraint_bits: ConstraintBits = ALL_ALIKE,
+        budget: Budget | None = None,
         owner: Owner = NOBODY,
         candidates: Mapping[str, Candidates] | None = None,
     ) -> None:
         self.existing = existing
         self.in_use = in_use
-        self._allowance = Budget(Limits(), Spent(0.0), 0.0) if allowance is None else allowance
+        self._budget = Budget(Limits(), Spent(0.0), 0.0) if budget is None else budget
         self._owner = owner
         known = candidates or {}
         self.supplies = [
-            Supply(node_type, math.inf, kinds, known.get(node_type.name))
+            Supply(node_type, math.inf, constraint_bits, known.get(node_type.name))
             for node_type in node_types
         ]
         self.look_at_limits()
@@ -141,15 +141,15 @@ class Packer:
     def look_at_limits(self) -> None:
         """Learn how many nodes of each type may follow."""
         for supply in self.supplies:
-            kind = supply.node_type
-            most = math.inf if kind.max_nodes is None else kind.max_nodes
-            free = max(0, most - self.in_use.get(kind.name, 0) - supply.opened)
-            allowed = self._allowance.room(self._owner, kind)
-            supply.available = min(free, allowed)
+            node_type = supply.node_type
+            most = math.inf if node_type.max_nodes is None else node_type.max_nodes
+            left = max(0, most - self.in_use.get(node_type.name, 0) - supply.opened)
+            allowed = self._budget.room(self._owner, node_type)
+            supply.available = min(left, allowed)
             supply.limited = ""
-            if allowed < free:
+            if allowed < left:
                 count = int(allowed) + 1
-                supply.limited = self._allowance.why_not(self._owner, kind, count)
+                supply.limited = self._budget.why_not(self._owner, node_type, count)
 
     def _fill_new(
         self,
@@ -157,35 +157,35 @@ class Packer:
         count: int,
         chunk: Chunk,
         units: int,
-        wanted: int,
+        required_bits: int,
         held: PendingRelease | None = None,
     ) -> None:
         """Open ``count`` more nodes of a type, and place units there."""
-        opened = self.open_more(supply, count, wanted)
-        for room, nodes in opened:
-            steps, units = take(chunk, units, supply.node_type.gpus, room, nodes)
+        opened = self.open_more(supply, count, required_bits)
+        for free, nodes in opened:
+            steps, units = take(chunk, units, supply.node_type.gpus, free, nodes)
             commit(chunk, steps, supply.pool, held)
 
-    def open_more(self, supply: Supply, count: int, wanted: int) -> list[Opened]:
-        """Open ``count`` more nodes of a type that match the constraint of this bit."""
-        opened = supply.open(count, wanted)
-        self._allowance.take(self._owner, supply.node_type, count)
+    def open_more(self, supply: Supply, count: int, required_bits: int) -> list[Opened]:
+        """Open ``count`` more nodes of a type that match the constraint of these bits."""
+        opened = supply.open(count, required_bits)
+        self._budget.take(self._owner, supply.node_type, count)
         self.look_at_limits()
         return opened
 
-    def close(self, supply: Supply, kind: int, count: int) -> None:
-        """Take off new nodes of a type and kind that nothing is to be on."""
-        supply.close(kind, count)
-        self._allowance.take(self._owner, supply.node_type, -count)
+    def close(self, supply: Supply, bits: int, count: int) -> None:
+        """Take off new nodes of a type and these bits that nothing is to be on."""
+        supply.close(bits, count)
+        self._budget.take(self._owner, supply.node_type, -count)
 
     def _state(self) -> _State:
         supplies = [supply.copy() for supply in self.supplies]
-        return _State(self.existing.copy(), supplies, self._allowance.copy())
+        return _State(self.existing.copy(), supplies, self._budget.copy())
 
     def _restore(self, state: _State) -> None:
         self.existing.restore(state.existing)
         self.supplies = state.supplies
-        self._allowance.restore(state.allowance)
+        self._budget.restore(state.budget)
 
     def pack(self, demands: Sequence[Demand]) -> Packing:
         """Place each demand wholly or not at all.
@@ -218,7 +218,7 @@ class Packer:
 
         def size(demand: Demand) -> tuple[Any, ...]:
             return (
-                demand.wanted > 0,
+                demand.required_bits > 0,
                 max((chunk.gpus for chunk in demand.chunks), default=0),
                 max((share(chunk) for chunk in demand.chunks), default=0),
                 sum(chunk.count for chunk in demand.chunks),
@@ -230,7 +230,7 @@ class Packer:
 
     def _could_ever_fit(self, demand: Demand) -> bool:
         return any(
-            all(supply.fits(chunk, demand.wanted) for chunk in demand.chunks)
+            all(supply.fits(chunk, demand.required_bits) for chunk in demand.chunks)
             for supply in self.supplies
         )
 
@@ -246,9 +246,9 @@ class Packer:
             self._count_later(group, fits)
         for group, fits in zip(groups, fitting, strict=True):
             jobs = [demand.job for demand in group]
-            chunks, wanted = _alike(group[0])
+            chunks, required_bits = _alike(group[0])
             self._count_later(group, -fits)
-            for count, node_type, why in self._place_alike(chunks, wanted, len(jobs)):
+            for count, node_type, why in self._place_alike(chunks, required_bits, len(jobs)):
                 these, jobs = jobs[:count], jobs[count:]
                 if why:
                     unplaced.update(dict.fromkeys(these, why))
@@ -265,45 +265,45 @@ class Packer:
             self._later["gpus"] += sign * chunk.gpus * chunk.count * len(group)
 
     def _place_alike(
-        self, chunks: tuple[Chunk, ...], wanted: int, jobs: int
+        self, chunks: tuple[Chunk, ...], required_bits: int, jobs: int
     ) -> Iterator[tuple[int, str, str]]:
         """Place jobs that all ask for the same; yield (how many, type of new nodes, why not)."""
         if len(chunks) == 1 and chunks[0].count == 1:
-            yield from self._place_units(replace(chunks[0], count=jobs, node=False), wanted)
+            yield from self._place_units(replace(chunks[0], count=jobs, node=False), required_bits)
             return
         for placed in range(jobs):
-            node_type, why = self._place_job(chunks, wanted)
+            node_type, why = self._place_job(chunks, required_bits)
             if why:
                 yield jobs - placed, "", why
                 return
             yield 1, node_type, ""
 
-    def _place_units(self, chunk: Chunk, wanted: int) -> Iterator[tuple[int, str, str]]:
+    def _place_units(self, chunk: Chunk, required_bits: int) -> Iterator[tuple[int, str, str]]:
         """Place jobs of one unit each: on existing nodes, on opened ones, then on new ones."""
         units = chunk.count
-        steps, left = place(chunk, units, self.existing, wanted)
+        steps, left = place(chunk, units, self.existing, required_bits)
         commit(chunk, steps, self.existing)
         if left < units:
             yield units - left, "", ""
-        fitting = [supply for supply in self.supplies if supply.fits(chunk, wanted)]
+        fitting = [supply for supply in self.supplies if supply.fits(chunk, required_bits)]
         for supply in fitting:
             units = left
-            steps, left = place(chunk, units, supply.pool, wanted)
+            steps, left = place(chunk, units, supply.pool, required_bits)
             commit(chunk, steps, supply.pool)
             if left < units:
                 yield units - left, supply.node_type.name, ""
         while left:
-            cheapest = self._cheapest_for_units(chunk, left, fitting, wanted)
+            cheapest = self._cheapest_for_units(chunk, left, fitting, required_bits)
             if cheapest is None:
-                yield left, "", why_not(chunk, wanted, 1, self.supplies)
+                yield left, "", why_not(chunk, required_bits, 1, self.supplies)
                 return
             supply, nodes, units = cheapest
-            self._fill_new(supply, nodes, chunk, units, wanted)
+            self._fill_new(supply, nodes, chunk, units, required_bits)
             left -= units
             yield units, supply.node_type.name, ""
 
     def _cheapest_for_units(
-        self, chunk: Chunk, units: int, supplies: Sequence[Supply], wanted: int
+        self, chunk: Chunk, units: int, supplies: Sequence[Supply], required_bits: int
     ) -> tuple[Supply, int, int] | None:
         """Return the type that is cheapest for a unit, with the nodes and units to place there.
 
@@ -312,8 +312,8 @@ class Packer:
         """
         best: tuple[tuple[float, float], Supply, int, int] | None = None
         for supply in supplies:
-            each = units_that_fit(chunk, supply.node_type.gpus, supply.room)
-            nodes = int(min(max(1, units // each), supply.available_for(wanted)))
+            each = units_that_fit(chunk, supply.node_type.gpus, supply.free)
+            nodes = int(min(max(1, units // each), supply.available_for(required_bits)))
             if not nodes:
                 continue
             there = min(units, nodes * each)
@@ -323,72 +323,72 @@ class Packer:
                 best = key, supply, nodes, there
         return best[1:] if best else None
 
-    def _place_job(self, chunks: tuple[Chunk, ...], wanted: int) -> tuple[str, str]:
+    def _place_job(self, chunks: tuple[Chunk, ...], required_bits: int) -> tuple[str, str]:
         """Place one job; return the type of its new nodes (empty for none), or why not."""
         if len(chunks) == 1:
-            return self._place_chunk(chunks[0], wanted, self.supplies)
+            return self._place_chunk(chunks[0], required_bits, self.supplies)
         fitting = [
             position
             for position, supply in enumerate(self.supplies)
-            if all(supply.fits(chunk, wanted) for chunk in chunks)
+            if all(supply.fits(chunk, required_bits) for chunk in chunks)
         ]
         fitting.sort(key=lambda position: self.supplies[position].node_type.price)
         why = ""
         for choice in [[position] for position in fitting] or [[]]:
             before = self._state()
             node_type, why = self._place_parts(
-                chunks, wanted, [self.supplies[position] for position in choice]
+                chunks, required_bits, [self.supplies[position] for position in choice]
             )
             if not why:
                 return node_type, ""
             self._restore(before)
-        return "", why if fitting else why_no_type(chunks, wanted, self.supplies)
+        return "", why if fitting else why_no_type(chunks, required_bits, self.supplies)
 
     def _place_parts(
-        self, chunks: tuple[Chunk, ...], wanted: int, supplies: Sequence[Supply]
+        self, chunks: tuple[Chunk, ...], required_bits: int, supplies: Sequence[Supply]
     ) -> tuple[str, str]:
         """Place the parts of one job, each on nodes that no other part of it is on."""
         held: PendingRelease = []
         chosen = ""
         for chunk in chunks:
-            node_type, why = self._place_chunk(chunk, wanted, supplies, held)
+            node_type, why = self._place_chunk(chunk, required_bits, supplies, held)
             if why:
                 return "", why
             chosen = chosen or node_type
-        for pool, gpus, room, nodes in held:
-            pool.add(gpus, room, nodes)
+        for pool, gpus, free, nodes in held:
+            pool.add(gpus, free, nodes)
         return chosen, ""
 
     def _place_chunk(
         self,
         chunk: Chunk,
-        wanted: int,
+        required_bits: int,
         supplies: Sequence[Supply],
         held: PendingRelease | None = None,
     ) -> tuple[str, str]:
-        steps, rest = place(chunk, chunk.count, self.existing, wanted)
+        steps, rest = place(chunk, chunk.count, self.existing, required_bits)
         if not rest:
             commit(chunk, steps, self.existing, held)
             return "", ""
         best: tuple[tuple[float, float], Supply, list[PlacementStep], int] | None = None
         for supply in supplies:
-            if not supply.fits(chunk, wanted):
+            if not supply.fits(chunk, required_bits):
                 continue
-            opened_steps, short = place(chunk, rest, supply.pool, wanted)
+            opened_steps, short = place(chunk, rest, supply.pool, required_bits)
             new = supply.nodes_for(chunk, short)
-            if new > supply.available_for(wanted):
+            if new > supply.available_for(required_bits):
                 continue
             key = self._cost(chunk, short, supply.node_type, new)
             if best is None or key < best[0]:
                 best = key, supply, opened_steps, new
         if best is None:
-            return "", why_not(chunk, wanted, rest, supplies)
+            return "", why_not(chunk, required_bits, rest, supplies)
         _, supply, opened_steps, new = best
         commit(chunk, steps, self.existing, held)
         commit(chunk, opened_steps, supply.pool, held)
         if new:
-            placed = sum(taking.nodes * taking.units for taking in opened_steps)
-            self._fill_new(supply, new, chunk, rest - placed, wanted, held)
+            placed = sum(step.nodes * step.units for step in opened_steps)
+            self._fill_new(supply, new, chunk, rest - placed, required_bits, held)
         return supply.node_type.name, ""
 
     def _cost(
@@ -411,4 +411,4 @@ class Packer:
 
 
 def _alike(demand: Demand) -> tuple[tuple[Chunk, ...], int]:
-    return demand.chunks, demand.wanted
+    return demand.chunks, demand.required_bits

@@ -20,7 +20,7 @@ class FreeResources(NamedTuple):
     """What is left on a node. Sorts from the tightest to the widest.
 
     ``untouched`` is 1 while no job is on the node: only then can it be taken exclusively.
-    ``kind`` says which constraints the node matches (see
+    ``bits`` says which constraints the node matches (see
     :class:`~fluxburst.model.constraints.ConstraintBits`).
     ``others`` is what it has beside cores, GPUs and memory, sorted by type.
     """
@@ -28,7 +28,7 @@ class FreeResources(NamedTuple):
     cores: float
     memory: float
     untouched: int
-    kind: int = 0
+    bits: int = 0
     others: tuple[tuple[str, int], ...] = ()
 
     def has_others(self, wanted: tuple[tuple[str, int], ...]) -> bool:
@@ -51,8 +51,8 @@ class Pool:
     def copy(self) -> Pool:
         """Return a pool that can be changed without changing this one."""
         other = Pool()
-        other._counts = {gpus: dict(rooms) for gpus, rooms in self._counts.items()}
-        other._order = {gpus: list(rooms) for gpus, rooms in self._order.items()}
+        other._counts = {gpus: dict(groups) for gpus, groups in self._counts.items()}
+        other._order = {gpus: list(groups) for gpus, groups in self._order.items()}
         other._gpus = list(self._gpus)
         return other
 
@@ -60,59 +60,61 @@ class Pool:
         """Become what ``other`` is; ``other`` must not be used afterwards."""
         self._counts, self._order, self._gpus = other._counts, other._order, other._gpus
 
-    def add(self, gpus: int, room: FreeResources, count: int) -> None:
+    def add(self, gpus: int, free: FreeResources, count: int) -> None:
         """Put ``count`` nodes in (or take them out, where it is negative)."""
         if gpus not in self._counts:
             self._counts[gpus], self._order[gpus] = {}, []
             insort(self._gpus, gpus)
         counts, order = self._counts[gpus], self._order[gpus]
-        before = counts.get(room, 0)
+        before = counts.get(free, 0)
         if before + count:
-            counts[room] = before + count
+            counts[free] = before + count
             if not before:
-                insort(order, room)
+                insort(order, free)
         else:
-            del counts[room]
-            del order[bisect_left(order, room)]
+            del counts[free]
+            del order[bisect_left(order, free)]
 
     def absorb(self, other: Pool) -> None:
         """Put in all that another pool holds."""
-        for gpus, rooms in other._counts.items():
-            for room, count in rooms.items():
-                self.add(gpus, room, count)
+        for gpus, groups in other._counts.items():
+            for free, count in groups.items():
+                self.add(gpus, free, count)
 
     def add_node(
         self,
         node: Node,
-        kinds: ConstraintBits = ALL_ALIKE,
+        constraint_bits: ConstraintBits = ALL_ALIKE,
         others: tuple[tuple[str, int], ...] = (),
     ) -> None:
         """Put in what a node of the instance has left; ``others`` are not told by the instance."""
         memory = math.inf if node.free_memory is None else node.free_memory
         if node.usable and (node.free_cores or node.free_gpus):
-            kind = kinds.of(node.properties, node.hostname, node.rank)
+            bits = constraint_bits.of(node.properties, node.hostname, node.rank)
             # What jobs have of other types is not told either: once it is in use, all of them.
-            room = FreeResources(
-                node.free_cores, memory, int(node.idle), kind, others if node.idle else ()
+            free = FreeResources(
+                node.free_cores, memory, int(node.idle), bits, others if node.idle else ()
             )
-            self.add(node.free_gpus, room, 1)
+            self.add(node.free_gpus, free, 1)
 
     def add_type(
         self,
         node_type: NodeType,
         count: int,
-        kinds: ConstraintBits = ALL_ALIKE,
+        constraint_bits: ConstraintBits = ALL_ALIKE,
         hostname: str = "",
         rank: int | None = None,
     ) -> None:
         """Put in ``count`` empty nodes of a type, whose hostname and rank may not be known yet."""
         if count:
-            self.add(node_type.gpus, whole(node_type, kinds, hostname, rank), count)
+            self.add(node_type.gpus, whole(node_type, constraint_bits, hostname, rank), count)
 
-    def fitting(self, chunk: Chunk, wanted: int = 0) -> Iterator[tuple[int, FreeResources, int]]:
-        """Yield (GPUs, room, nodes) of what has room for one ``chunk``, fewest GPUs first.
+    def fitting(
+        self, chunk: Chunk, required_bits: int = 0
+    ) -> Iterator[tuple[int, FreeResources, int]]:
+        """Yield (GPUs, free resources, nodes) of what one ``chunk`` fits on, fewest GPUs first.
 
-        Only nodes whose kind has the bit ``wanted`` count. The pool may only be changed once the
+        Only nodes that have all of ``required_bits`` count. The pool may only be changed once the
         caller has stopped asking for more.
         """
         start = FreeResources(chunk.cores, chunk.memory, 0)
@@ -121,15 +123,16 @@ class Pool:
         for gpus in self._gpus[bisect_left(self._gpus, chunk.gpus) :]:
             order = self._order[gpus]
             for position in range(bisect_left(order, start), len(order)):
-                room = order[position]
-                enough = room.memory >= chunk.memory and room.untouched >= untouched
-                if enough and room.kind & wanted == wanted and room.has_others(details.others):
-                    yield gpus, room, self._counts[gpus][room]
+                free = order[position]
+                enough = free.memory >= chunk.memory and free.untouched >= untouched
+                matches = free.bits & required_bits == required_bits
+                if enough and matches and free.has_others(details.others):
+                    yield gpus, free, self._counts[gpus][free]
 
 
 def whole(
     node_type: NodeType,
-    kinds: ConstraintBits = ALL_ALIKE,
+    constraint_bits: ConstraintBits = ALL_ALIKE,
     hostname: str = "",
     rank: int | None = None,
 ) -> FreeResources:
@@ -137,15 +140,15 @@ def whole(
     memory = math.inf if node_type.memory is None else node_type.memory
     others = tuple(sorted(node_type.resources.items()))
     return FreeResources(
-        node_type.cores, memory, 1, kinds.of_type(node_type, hostname, rank), others
+        node_type.cores, memory, 1, constraint_bits.of_type(node_type, hostname, rank), others
     )
 
 
-def pool_of(nodes: Iterable[Node], kinds: ConstraintBits = ALL_ALIKE) -> Pool:
+def pool_of(nodes: Iterable[Node], constraint_bits: ConstraintBits = ALL_ALIKE) -> Pool:
     """Return what the nodes of an instance have left."""
     pool = Pool()
     for node in nodes:
-        pool.add_node(node, kinds)
+        pool.add_node(node, constraint_bits)
     return pool
 
 
@@ -153,65 +156,67 @@ class PlacementStep(NamedTuple):
     """A step of a placement: so many ``nodes`` with this room each get ``units`` of a chunk."""
 
     gpus: int
-    room: FreeResources
+    free: FreeResources
     nodes: int
     units: int
 
 
-def units_that_fit(chunk: Chunk, gpus: int, room: FreeResources) -> int:
+def units_that_fit(chunk: Chunk, gpus: int, free: FreeResources) -> int:
     """Return how many units of a chunk, of which one has room, have room on such a node."""
     if chunk.node or chunk.exclusive or chunk.count == 1:
         return 1
     limits = [
         have // want
         for have, want in (
-            (room.cores, chunk.cores),
+            (free.cores, chunk.cores),
             (gpus, chunk.gpus),
-            (room.memory, chunk.memory),
+            (free.memory, chunk.memory),
         )
         if want and have != math.inf
     ]
     if chunk.details.others:
-        have = dict(room.others)
+        have = dict(free.others)
         limits += [have[kind] // want for kind, want in chunk.details.others if want]
     return int(min(limits, default=chunk.count))
 
 
 def take(
-    chunk: Chunk, units: int, gpus: int, room: FreeResources, nodes: int
+    chunk: Chunk, units: int, gpus: int, free: FreeResources, nodes: int
 ) -> tuple[list[PlacementStep], int]:
     """Place up to ``units`` on ``nodes`` alike; return the steps and the units left over."""
-    each = units_that_fit(chunk, gpus, room)
+    each = units_that_fit(chunk, gpus, free)
     full = min(nodes, units // each)
-    steps = [PlacementStep(gpus, room, full, each)] if full else []
+    steps = [PlacementStep(gpus, free, full, each)] if full else []
     units -= full * each
     if units and full < nodes:
-        steps.append(PlacementStep(gpus, room, 1, units))
+        steps.append(PlacementStep(gpus, free, 1, units))
         units = 0
     return steps, units
 
 
-def _left(chunk: Chunk, taking: PlacementStep) -> tuple[int, FreeResources] | None:
+def _left(chunk: Chunk, step: PlacementStep) -> tuple[int, FreeResources] | None:
     """Return what a node has left after a step, or None where that is nothing."""
     if chunk.exclusive or chunk.details.alone:
         return None
-    cores = taking.room.cores - chunk.cores * taking.units
-    gpus = taking.gpus - chunk.gpus * taking.units
-    memory = taking.room.memory - chunk.memory * taking.units
-    others = taking.room.others
+    cores = step.free.cores - chunk.cores * step.units
+    gpus = step.gpus - chunk.gpus * step.units
+    memory = step.free.memory - chunk.memory * step.units
+    others = step.free.others
     if chunk.details.others:
         used = dict(chunk.details.others)
-        others = tuple((kind, n - used.get(kind, 0) * taking.units) for kind, n in others)
+        others = tuple((kind, n - used.get(kind, 0) * step.units) for kind, n in others)
     return (
-        (gpus, FreeResources(cores, memory, 0, taking.room.kind, others)) if cores or gpus else None
+        (gpus, FreeResources(cores, memory, 0, step.free.bits, others)) if cores or gpus else None
     )
 
 
-def place(chunk: Chunk, units: int, pool: Pool, wanted: int) -> tuple[list[PlacementStep], int]:
+def place(
+    chunk: Chunk, units: int, pool: Pool, required_bits: int
+) -> tuple[list[PlacementStep], int]:
     """Place up to ``units`` where it is tightest; return the steps and the units left over."""
     steps: list[PlacementStep] = []
-    for gpus, room, nodes in pool.fitting(chunk, wanted):
-        taken, units = take(chunk, units, gpus, room, nodes)
+    for gpus, free, nodes in pool.fitting(chunk, required_bits):
+        taken, units = take(chunk, units, gpus, free, nodes)
         steps += taken
         if not units:
             break
@@ -226,10 +231,10 @@ def commit(
     chunk: Chunk, steps: Iterable[PlacementStep], pool: Pool, held: PendingRelease | None = None
 ) -> None:
     """Take the steps of a placement from a pool; what is left goes back, or to ``held``."""
-    for taking in steps:
-        pool.add(taking.gpus, taking.room, -taking.nodes)
-        left = _left(chunk, taking)
+    for step in steps:
+        pool.add(step.gpus, step.free, -step.nodes)
+        left = _left(chunk, step)
         if left is not None and held is not None:
-            held.append((pool, *left, taking.nodes))
+            held.append((pool, *left, step.nodes))
         elif left is not None:
-            pool.add(*left, taking.nodes)
+            pool.add(*left, step.nodes)

@@ -32,14 +32,14 @@ class Claim(NamedTuple):
     Attributes:
         job: Its id.
         chunks: What it asks for.
-        wanted: The bits of its constraint, which are all that the scheduler looks at.
+        required_bits: The bits of its constraint, which are all that the scheduler looks at.
         needs: The bits that nodes added for it must have; they may say how long these live, too.
         owner: Whose nodes it is assigned to now; None for jobs that are not.
     """
 
     job: int
     chunks: tuple[Chunk, ...]
-    wanted: int
+    required_bits: int
     needs: int
     owner: Owner | None = None
 
@@ -60,7 +60,7 @@ class Outlook:
         users: For each owner and node type, the jobs that are on its new nodes.
         held_up_by: The job that holds up all behind it; None for none.
         unused: New nodes that no job is on once all that are assigned have started: the number of
-            their supply, their kind, and how many.
+            their supply, their bits, and how many.
         left: The nodes as they are when all jobs have started.
     """
 
@@ -126,7 +126,8 @@ def _nodes(nodes: WorstFit, supply: Supply, claim: Claim) -> float:
     if not all(supply.fits(chunk, claim.needs) for chunk in claim.chunks):
         return math.inf
     return sum(
-        supply.nodes_for(chunk, nodes.units_short(chunk, claim.wanted)) for chunk in claim.chunks
+        supply.nodes_for(chunk, nodes.units_short(chunk, claim.required_bits))
+        for chunk in claim.chunks
     )
 
 
@@ -176,7 +177,7 @@ class Rehearsal:
         if trim and self._close(outlook):
             _, outlook = self._replay(claims, 0.0)
         outlook.opened = {
-            job: kind for job, kind in self._opened.items() if job not in outlook.waiting
+            job: node_type for job, node_type in self._opened.items() if job not in outlook.waiting
         }
         return outlook
 
@@ -219,9 +220,9 @@ class Rehearsal:
             if outlook.held_up_by is not None:
                 outlook.note_waiting(claim, outlook.held_up_by)
                 continue
-            users = nodes.place(claim.chunks, claim.wanted)
+            users = nodes.place(claim.chunks, claim.required_bits)
             if users is None and payer and self._add_nodes(nodes, claim, payer, purse):
-                users = nodes.place(claim.chunks, claim.wanted) or ()
+                users = nodes.place(claim.chunks, claim.required_bits) or ()
             if users is None:
                 outlook.note_blocked(claim, strict=self._strict)
             elif claim.owner is not None:
@@ -234,8 +235,8 @@ class Rehearsal:
         """Return what is there or comes already, and the new nodes."""
         nodes = self._nodes.copy()
         for source, (_, supply) in enumerate(self._supplies, start=1):
-            for room, count in supply.new_rooms():
-                self._put_in(nodes, supply, source, room.kind, count)
+            for free, count in supply.opened_nodes():
+                self._put_in(nodes, supply, source, free.bits, count)
         return nodes
 
     def _note_users(self, outlook: Outlook, job: int, sources: Collection[int]) -> None:
@@ -245,9 +246,9 @@ class Rehearsal:
                 outlook.users.setdefault((owner, supply.node_type.name), []).append(job)
 
     @staticmethod
-    def _put_in(nodes: WorstFit, supply: Supply, source: int, kind: int, count: int) -> None:
+    def _put_in(nodes: WorstFit, supply: Supply, source: int, bits: int, count: int) -> None:
         node_type = supply.node_type
-        nodes.add(count, node_type.cores, node_type.gpus, kind, source=source)
+        nodes.add(count, node_type.cores, node_type.gpus, bits, source=source)
 
     def _add_nodes(self, nodes: WorstFit, claim: Claim, payer: Claim, purse: _Purse) -> bool:
         """Add as few nodes as let a job start, and say whether that could be done.
@@ -260,7 +261,7 @@ class Rehearsal:
             return False
         packer = self._packer_of(payer.owner)
         packer.look_at_limits()
-        crowded = self._many and nodes.is_crowded(claim.chunks, claim.wanted)
+        crowded = self._many and nodes.is_crowded(claim.chunks, claim.required_bits)
         best: tuple[float, int, Supply, int] | None = None
         for source, (owner, supply) in enumerate(self._supplies, start=1):
             if owner != payer.owner:
@@ -279,15 +280,15 @@ class Rehearsal:
             purse.owed += claim.cores - count * supply.node_type.cores
         purse.left -= count * self._weight(supply)
         self._opened[payer.job] = supply.node_type.name
-        for room, opened in packer.open_more(supply, count, claim.needs):
-            self._put_in(nodes, supply, source, room.kind, opened)
+        for free, opened in packer.open_more(supply, count, claim.needs):
+            self._put_in(nodes, supply, source, free.bits, opened)
         return True
 
     def _close(self, outlook: Outlook) -> bool:
         """Take new nodes off again that no job is on; whether there were any."""
-        for source, kind, nodes in outlook.unused or ():
+        for source, bits, nodes in outlook.unused or ():
             owner, supply = self._supplies[source - 1]
-            self._packer_of(owner).close(supply, kind, nodes)
+            self._packer_of(owner).close(supply, bits, nodes)
         return bool(outlook.unused)
 
 
@@ -302,4 +303,4 @@ def _payers(claims: Sequence[Claim]) -> list[Claim | None]:
 
 
 def _by_source(left: WorstFit) -> list[tuple[int, int, int]]:
-    return [(source, kind, nodes) for source, kind, nodes in left.untouched() if source]
+    return [(source, bits, nodes) for source, bits, nodes in left.untouched() if source]

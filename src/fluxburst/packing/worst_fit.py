@@ -36,7 +36,7 @@ class _Key(NamedTuple):
     """What nodes that are kept together have in common."""
 
     gpus: int
-    kind: int
+    bits: int
     idle: bool
 
 
@@ -47,11 +47,11 @@ class _Want(NamedTuple):
     gpus: int
     each_a_node: bool
     exclusive: bool
-    kind: int
+    bits: int
 
     def suits(self, key: _Key) -> bool:
         """Whether nodes of this key may be taken, if they have cores enough."""
-        there = key.gpus >= self.gpus and key.kind & self.kind == self.kind
+        there = key.gpus >= self.gpus and key.bits & self.bits == self.bits
         return there and (key.idle or not self.exclusive)
 
     def units_on(self, cores: int, gpus: int) -> int:
@@ -61,8 +61,8 @@ class _Want(NamedTuple):
         return min(cores // self.cores, gpus // self.gpus) if self.gpus else cores // self.cores
 
 
-def _want(chunk: Chunk, kind: int) -> _Want:
-    return _Want(max(1, chunk.cores), chunk.gpus, chunk.node, chunk.exclusive, kind)
+def _want(chunk: Chunk, bits: int) -> _Want:
+    return _Want(max(1, chunk.cores), chunk.gpus, chunk.node, chunk.exclusive, bits)
 
 
 _Taken = list[tuple[_Key, Run]]
@@ -90,7 +90,7 @@ class WorstFit:
         return other
 
     def add(
-        self, nodes: int, cores: int, gpus: int, kind: int, *, idle: bool = True, source: int = 0
+        self, nodes: int, cores: int, gpus: int, bits: int, *, idle: bool = True, source: int = 0
     ) -> None:
         """Put in nodes alike, with ranks above all that are in already.
 
@@ -98,13 +98,13 @@ class WorstFit:
             nodes: How many.
             cores: Free cores of each.
             gpus: Free GPUs of each.
-            kind: Which constraints they match, by
+            bits: Which constraints they match, by
                 :class:`~fluxburst.model.constraints.ConstraintBits`.
             idle: All of their cores are free.
             source: Whose nodes they are.
         """
         if nodes:
-            self._push(_Key(gpus, kind, idle), Run(-cores, -gpus, self._next, nodes, source))
+            self._push(_Key(gpus, bits, idle), Run(-cores, -gpus, self._next, nodes, source))
             self._next += nodes
 
     def _push(self, key: _Key, run: Run) -> None:
@@ -112,14 +112,14 @@ class WorstFit:
             heapq.heappush(self._runs.setdefault(key, []), run)
 
     def untouched(self) -> Iterator[tuple[int, int, int]]:
-        """Yield (source, kind, nodes) of nodes that no job is on."""
+        """Yield (source, bits, nodes) of nodes that no job is on."""
         for key, runs in self._runs.items():
             if key.idle:
                 for run in runs:
-                    yield run.source, key.kind, run.nodes
+                    yield run.source, key.bits, run.nodes
 
-    def place(self, chunks: Sequence[Chunk], kind: int) -> Collection[int] | None:
-        """Place a job on nodes whose kind has a bit; return whose nodes it takes, None for none.
+    def place(self, chunks: Sequence[Chunk], bits: int) -> Collection[int] | None:
+        """Place a job on nodes that have these bits; return whose nodes it takes, None for none.
 
         Parts of a job may share nodes.
         """
@@ -128,16 +128,16 @@ class WorstFit:
             before = {key: list(runs) for key, runs in self._runs.items()}
         sources: set[int] = set()
         for chunk in chunks:
-            taken = self._place(chunk, kind)
+            taken = self._place(chunk, bits)
             if taken is None:
                 self._runs = self._runs if before is None else before
                 return None
             sources.update(run.source for _, run in taken)
         return sources
 
-    def _place(self, chunk: Chunk, kind: int) -> _Taken | None:
+    def _place(self, chunk: Chunk, bits: int) -> _Taken | None:
         """Place a part of a job; return the runs it took, None where there is no room for it."""
-        want = _want(chunk, kind)
+        want = _want(chunk, bits)
         units, most = 0, max(chunk.count, chunk.details.most)
         taken: _Taken = []
         remains: _Taken = []
@@ -154,26 +154,26 @@ class WorstFit:
             self._push(key, run)
         return taken if enough else None
 
-    def is_crowded(self, chunks: Sequence[Chunk], kind: int) -> bool:
+    def is_crowded(self, chunks: Sequence[Chunk], bits: int) -> bool:
         """Whether a job lacks cores, while the GPUs that it asks for are free."""
         gpus = max((chunk.gpus for chunk in chunks), default=0)
         if not gpus:
             return False
-        want = _Want(1, gpus, False, False, kind)
+        want = _Want(1, gpus, False, False, bits)
         return any(runs and want.suits(key) for key, runs in self._runs.items())
 
-    def units_short(self, chunk: Chunk, kind: int) -> int:
+    def units_short(self, chunk: Chunk, bits: int) -> int:
         """Return how many units of a chunk that has no room here have none."""
         if chunk.count == 1:
             return 1
-        want = _want(chunk, kind)
-        room = sum(
+        want = _want(chunk, bits)
+        units = sum(
             run.nodes * want.units_on(-run.full, -run.gpus)
             for key, runs in self._runs.items()
             if want.suits(key)
             for run in runs
         )
-        return max(0, chunk.count - room)
+        return max(0, chunk.count - units)
 
     def _first(self, want: _Want) -> tuple[_Key, Run] | None:
         """Return the run that is taken next, if it has room."""
@@ -195,7 +195,7 @@ class WorstFit:
             if nodes and not want.exclusive:
                 rest_cores, rest_gpus = cores - on_each * want.cores, gpus - on_each * want.gpus
                 rest = Run(-rest_cores, -rest_gpus, rank, nodes, run.source)
-                remains.append((_Key(rest_gpus, key.kind, False), rest))
+                remains.append((_Key(rest_gpus, key.bits, False), rest))
             rank, placed = rank + nodes, placed + nodes * on_each
         untouched = run.nodes - (rank - run.rank)
         if untouched:
