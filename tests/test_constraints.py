@@ -374,7 +374,7 @@ def test_a_constraint_is_read_once() -> None:
 def test_no_constraint_is_the_one_that_matches_anything(nothing: Any) -> None:
     assert compiled(nothing) is ANYTHING
     assert ANYTHING.matches(properties=())
-    assert ALL_ALIKE.wanted(ANYTHING) == 0
+    assert ALL_ALIKE.required_bits(ANYTHING) == 0
     assert ALL_ALIKE.of({"a"}, "n0", 0) == 0
 
 
@@ -395,12 +395,12 @@ def test_the_kind_of_a_node_says_which_constraints_it_matches(
     kinds = ConstraintBits([*read, ANYTHING])
     kind = kinds.of(node.properties, node.hostname, node.rank)
     for constraint, source in zip(read, several, strict=True):
-        wanted = kinds.wanted(constraint)
+        wanted = kinds.required_bits(constraint)
         assert wanted > 0
         assert (kind & wanted == wanted) is on(node, source)
-    assert kinds.wanted(ANYTHING) == 0
+    assert kinds.required_bits(ANYTHING) == 0
 
 
 def test_a_constraint_that_nodes_are_not_told_apart_by_cannot_be_asked_for() -> None:
     with pytest.raises(KeyError):
-        ConstraintBits([compiled({"ranks": ["1"]})]).wanted(compiled({"ranks": ["2"]}))
+        ConstraintBits([compiled({"ranks": ["1"]})]).required_bits(compiled({"ranks": ["2"]}))

@@ -210,7 +210,7 @@ def test_no_node_is_ever_taken_for_longer_lived_than_it_is(
     assert told.judge(wanted, new)
     kinds = [(end, told.kind(end)) for end in ends]
     for until in wanted:
-        bit = told.wanted(until)
+        bit = told.required_bits(until)
         for end, kind in kinds:
             assert end >= until or not (bit == 0 or kind & bit)
             if end == float("inf"):

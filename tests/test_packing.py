@@ -33,7 +33,7 @@ CONSTRAINTS = [
     )
 ]
 KINDS = ConstraintBits(CONSTRAINTS)
-A = KINDS.wanted(CONSTRAINTS[0])
+A = KINDS.required_bits(CONSTRAINTS[0])
 
 
 def on(node: Node, constraint: Constraint) -> bool:
@@ -41,7 +41,7 @@ def on(node: Node, constraint: Constraint) -> bool:
 
 
 def asked_by(job: Demand) -> Constraint:
-    return next((c for c in CONSTRAINTS if KINDS.wanted(c) == job.required_bits), ANYTHING)
+    return next((c for c in CONSTRAINTS if KINDS.required_bits(c) == job.required_bits), ANYTHING)
 
 
 def demands(*jobs: Sequence[Chunk] | Chunk) -> list[Demand]:
@@ -138,7 +138,9 @@ def worlds(
     chunk = some_chunks(exclusive=exclusive)
     few = draw(st.lists(st.lists(chunk, min_size=1, max_size=parts), min_size=1, max_size=4))
     jobs = demands(*draw(st.lists(st.sampled_from(few), max_size=10)))
-    bits = [0, *map(KINDS.wanted, CONSTRAINTS)] if constrained and draw(st.booleans()) else [0]
+    bits = (
+        [0, *map(KINDS.required_bits, CONSTRAINTS)] if constrained and draw(st.booleans()) else [0]
+    )
     return World(
         types,
         draw(instance_nodes()),
@@ -301,7 +303,7 @@ def test_what_fits_nowhere_does_not_make_a_large_node_look_cheap() -> None:
     )
     constraint = compiled({"properties": ["p"]})
     kinds = ConstraintBits([constraint])
-    first = Demand(0, (Chunk(1, 1),), required_bits=kinds.wanted(constraint))
+    first = Demand(0, (Chunk(1, 1),), required_bits=kinds.required_bits(constraint))
     giant = Demand(1, (Chunk(1, 1000),), turn=1)
     packer = Packer(types, Pool(), {}, kinds)
     assert dict(packer.pack([first, giant]).placed) == {0: "small"}

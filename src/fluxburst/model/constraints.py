@@ -287,7 +287,7 @@ class ConstraintBits:
         other._types = types
         return other
 
-    def wanted(self, constraint: Constraint, until: float = 0.0) -> int:
+    def required_bits(self, constraint: Constraint, until: float = 0.0) -> int:
         """Return the bits that a node's kind must have to match; 0 where any node does.
 
         Args:
@@ -298,7 +298,7 @@ class ConstraintBits:
             KeyError: if this is not one of the constraints.
         """
         match = 0 if constraint is ANYTHING else self._bits[constraint]
-        return match | self.ends.wanted(until) << len(self._bits)
+        return match | self.ends.required_bits(until) << len(self._bits)
 
     def know(self, constraints: Iterable[Constraint]) -> bool:
         """Whether nodes are told apart by all of these constraints."""

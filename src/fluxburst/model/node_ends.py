@@ -46,7 +46,7 @@ class Ends:
         """Return the bits of a node that ends then: one for each level that it reaches."""
         return (1 << bisect_right(self._levels, end)) - 1
 
-    def wanted(self, until: float) -> int:
+    def required_bits(self, until: float) -> int:
         """Return the bit that a node must have to live until then; 0 where all of them do."""
         if until <= self._soonest:
             return 0
@@ -60,7 +60,7 @@ class Ends:
         return all(
             bool(kind & bit or not bit) == (until <= end)
             for until in set(wanted)
-            for bit in [self.wanted(until)]
+            for bit in [self.required_bits(until)]
             for end, kind in kinds
         )
 

@@ -53,7 +53,7 @@ class Existing:
             if node_type.name == burst.node_type
         ]
 
-    def pool(self, kinds: ConstraintBits) -> Pool:
+    def pool(self, constraint_bits: ConstraintBits) -> Pool:
         """Return what is free or coming, counted."""
         others = {
             host: tuple(sorted(node_type.resources.items()))
@@ -63,13 +63,13 @@ class Existing:
         }
         pool = Pool()
         for node in self._nodes:
-            pool.add_node(node, kinds, others.get(node.hostname, ()))
+            pool.add_node(node, constraint_bits, others.get(node.hostname, ()))
         for coming in self._coming():
-            theirs = self._lives.of_coming(coming.burst, coming.node_type, kinds)
+            theirs = self._lives.of_coming(coming.burst, coming.node_type, constraint_bits)
             pool.add_type(coming.node_type, coming.nodes, theirs, coming.hostname, coming.rank)
         return pool
 
-    def worst_fit(self, kinds: ConstraintBits) -> WorstFit:
+    def worst_fit(self, constraint_bits: ConstraintBits) -> WorstFit:
         """Return what is free or coming, by rank where that is known."""
         there = [
             (
@@ -77,7 +77,7 @@ class Existing:
                 1,
                 node.free_cores,
                 node.free_gpus,
-                kinds.of(node.properties, node.hostname, node.rank),
+                constraint_bits.of(node.properties, node.hostname, node.rank),
                 node.free_cores == node.cores,
             )
             for node in self._nodes
@@ -85,12 +85,14 @@ class Existing:
         ]
         above = max((node.rank for node in self._nodes), default=-1) + 1
         for burst, node_type, count, hostname, rank in self._coming():
-            kind = self._lives.of_coming(burst, node_type, kinds).of_type(node_type, hostname, rank)
+            bits = self._lives.of_coming(burst, node_type, constraint_bits).of_type(
+                node_type, hostname, rank
+            )
             order = above if rank is None else rank
-            there.append((order, count, node_type.cores, node_type.gpus, kind, True))
+            there.append((order, count, node_type.cores, node_type.gpus, bits, True))
         nodes = WorstFit()
-        for _, count, cores, gpus, kind, idle in sorted(there):
-            nodes.add(count, cores, gpus, kind, idle=idle)
+        for _, count, cores, gpus, bits, idle in sorted(there):
+            nodes.add(count, cores, gpus, bits, idle=idle)
         return nodes
 
     def _coming(self) -> Iterator[Coming]:

@@ -139,7 +139,9 @@ class JobRequests:
         job, jobid = candidate.job, candidate.id
         constraint = self.constraint(job, jobid)
         for until in dict.fromkeys((self._lives.until(job), 0.0)):
-            yield Demand(jobid, self.chunks(job), required_bits=self.bits.wanted(constraint, until))
+            yield Demand(
+                jobid, self.chunks(job), required_bits=self.bits.required_bits(constraint, until)
+            )
 
     def bits_with(self, plugin: str, job: Job, jobid: int) -> int:
         """Return the bits that nodes of a plugin must have to be for a job, and to outlive it.
@@ -147,4 +149,4 @@ class JobRequests:
         Raises:
             BurstError: if the plugin could not tell its constraint.
         """
-        return self.bits.wanted(self.constraint_with(plugin, jobid), self._lives.until(job))
+        return self.bits.required_bits(self.constraint_with(plugin, jobid), self._lives.until(job))

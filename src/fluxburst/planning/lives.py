@@ -76,25 +76,36 @@ class PlannedLives:
         needed = self._lifespans.needed(job)
         return self._lives.now + needed if needed else 0.0
 
-    def kinds(self, constraints: Collection[Constraint], jobs: Iterable[Job]) -> ConstraintBits:
+    def constraint_bits(
+        self, constraints: Collection[Constraint], jobs: Iterable[Job]
+    ) -> ConstraintBits:
         """Return how nodes are told apart by constraints, and by what jobs need."""
         coming = [end for _, end in self._coming]
         ends = Ends(self._hosts, coming, self._new_ends(), self._untils(jobs))
         return ConstraintBits(constraints, ends)
 
     def known_to(
-        self, kinds: ConstraintBits, constraints: Collection[Constraint], jobs: Iterable[Job]
+        self,
+        constraint_bits: ConstraintBits,
+        constraints: Collection[Constraint],
+        jobs: Iterable[Job],
     ) -> bool:
         """Whether nodes were told apart by what these constraints and jobs need, too."""
-        return kinds.know(constraints) and kinds.ends.judge(self._untils(jobs), self._new_ends())
+        return constraint_bits.know(constraints) and constraint_bits.ends.judge(
+            self._untils(jobs), self._new_ends()
+        )
 
-    def of_new(self, plugin: str, kinds: ConstraintBits) -> ConstraintBits:
+    def of_new(self, plugin: str, constraint_bits: ConstraintBits) -> ConstraintBits:
         """Return the kinds, with the ends of the nodes that a plugin would bring up now."""
-        return kinds.for_types({one.name: self._end(one, plugin) for one in self._types[plugin]})
+        return constraint_bits.for_types(
+            {one.name: self._end(one, plugin) for one in self._types[plugin]}
+        )
 
-    def of_coming(self, burst: str, node_type: NodeType, kinds: ConstraintBits) -> ConstraintBits:
+    def of_coming(
+        self, burst: str, node_type: NodeType, constraint_bits: ConstraintBits
+    ) -> ConstraintBits:
         """Return the kinds, with the end of the nodes of a burst that are still to join."""
-        return kinds.for_types({node_type.name: self._lives.ends.get(burst, math.inf)})
+        return constraint_bits.for_types({node_type.name: self._lives.ends.get(burst, math.inf)})
 
     def burst_for(self, until: float) -> str:
         """Return the last burst that is coming and lives until then; empty for none."""

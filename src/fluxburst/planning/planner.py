@@ -188,11 +188,11 @@ class Planner:
         constraints = self._requests.gather(candidates, () if self._partial else queue)
         bits, pool = self._before.bits, self._before.pool
         if not self._partial:
-            bits = self._lives.kinds(constraints, jobs)
+            bits = self._lives.constraint_bits(constraints, jobs)
             pool = self._existing.pool(bits)
         elif not self._lives.known_to(bits, constraints, jobs):
             # What the plan before has left is not told apart so: nothing of it can be used.
-            bits, pool = self._lives.kinds(constraints, jobs), Pool()
+            bits, pool = self._lives.constraint_bits(constraints, jobs), Pool()
             self._before = replace(self._before, nodes=WorstFit())
         self._requests.bits, self._packers.existing = bits, pool
 

@@ -96,7 +96,7 @@ class SchedulerCheck:
                     if name
                     else requests.constraint(job, jobid)
                 )
-                bits, chunks = requests.bits.wanted(constraint), requests.chunks(job)
+                bits, chunks = requests.bits.required_bits(constraint), requests.chunks(job)
                 needs = requests.bits_with(name, job, jobid) if name else bits
             except (FluxburstError, KeyError):
                 continue  # Flux refuses it, too; or it is new, and nodes are not told apart by it
