@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 import weakref
 from collections import OrderedDict
@@ -11,29 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fluxburst.config import parameters
 from fluxburst.config.file import Config, blocked_by_environment
 from fluxburst.config.file import find as find_config
 from fluxburst.config.policy import Policy
 from fluxburst.errors import (
-    BurstError,
     BurstErrors,
-    ConfigError,
     FluxburstError,
-    OrderingError,
     RequestError,
-    UnknownPluginError,
-    described,
-    did_you_mean,
 )
 from fluxburst.flux.live import LiveInstance
 from fluxburst.flux.protocol import Instance
-from fluxburst.formats.spelling import known_name
+from fluxburst.hooks.loading import Loader
 from fluxburst.hooks.manager import Manager
-from fluxburst.hooks.packages import Offer
 from fluxburst.hooks.turns import Turn, not_from_within, takes_turn
-from fluxburst.hooks.views import LoadedPlugins
-from fluxburst.hookspecs import hookimpl
+from fluxburst.hooks.user_functions import UserFunctions
 from fluxburst.ledger import Ledger, LedgerPlace
 from fluxburst.model.burst import Burst
 from fluxburst.model.job import Job, JobState, queue_order
@@ -42,8 +32,8 @@ from fluxburst.model.plan import Plan, still_valid
 from fluxburst.model.scheduler import Scheduler
 from fluxburst.planning.plan_inputs import FreeCapacity
 from fluxburst.planning.planner import Planner
-from fluxburst.plugin import orderings, selectors
-from fluxburst.plugin.base import BurstPlugin, as_burst_error
+from fluxburst.plugin import orderings
+from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.controller import Controller
 from fluxburst.reconcile.verify import Remaining, remaining
 from fluxburst.reconcile.workers import PluginWorkers
@@ -51,38 +41,6 @@ from fluxburst.simulation import recordings
 from fluxburst.simulation.embedded import EmbeddedInstance
 
 T = TypeVar("T")
-
-
-class _Selector:
-    """A user's selector, as a hook implementation that answers first."""
-
-    def __init__(self, function: Callable[[Job], Any]) -> None:
-        self._function = function
-
-    @hookimpl(tryfirst=True)
-    def fluxburst_select_job(self, job: Job) -> bool:
-        return bool(self._function(job))
-
-
-class _Ordering:
-    """A user's ordering, as a hook implementation that answers first."""
-
-    def __init__(self, function: orderings.Ordering) -> None:
-        self._function = function
-
-    @hookimpl(tryfirst=True)
-    def fluxburst_order_plugins(self, plugins: Mapping[str, BurstPlugin]) -> Sequence[str]:
-        return [self._name(item, plugins) for item in self._function(plugins)]
-
-    def _name(self, item: Any, plugins: Mapping[str, BurstPlugin]) -> str:
-        which = f"the ordering {name_of(self._function)}"
-        if not isinstance(item, tuple) or len(item) != 2 or not isinstance(item[0], str):
-            raise OrderingError(f"{which} must yield (name, plugin), it yielded {item!r}")
-        name = item[0]
-        if name not in plugins:
-            nearest = did_you_mean(name, plugins)
-            raise OrderingError(f"{which} names the plugin {name!r}, which is not loaded{nearest}")
-        return name
 
 
 class FluxBurst:
@@ -124,11 +82,10 @@ class FluxBurst:
         self.validate = validate
         self.instance: Instance = _instance(handle, mock)
         self._seen_nodes: tuple[Node, ...] | None = None
-        self._selector: _Selector | None = None
-        self._ordering: _Ordering | None = None
         hooks = Manager([*self.config.block, *blocked_by_environment(), *block])
         self.hooks = hooks
-        self._plugins = LoadedPlugins(lambda: hooks.in_hook)
+        self._functions = UserFunctions(hooks)
+        self._loader = Loader(hooks, self.instance)
         in_memory = isinstance(self.instance, EmbeddedInstance)
         self._place = LedgerPlace(self.instance, state_dir, in_memory=in_memory)
         self._controller = Controller(
@@ -170,7 +127,7 @@ class FluxBurst:
     @property
     def plugins(self) -> OrderedDict[str, BurstPlugin]:
         """The loaded burst plugins by name, in the order they were loaded."""
-        return self._plugins
+        return self._loader.plugins
 
     @property
     def choices(self) -> str:
@@ -192,18 +149,7 @@ class FluxBurst:
             ParameterError: if the parameters cannot be used.
             BurstError: if the plugin refuses them, or could not be made.
         """
-        offer = self.hooks.offer(name)
-        name = offer.plugin_type.name
-        params = parameters.build(
-            name,
-            offer.parameters(dataclass),
-            config=self.config.plugins.get(name),
-            config_source=self.config.source_of(name),
-            given=dataclass,
-        )
-        plugin = self._make(offer, params, kwargs)
-        self._add(name, plugin, offer.package.distribution)
-        return plugin
+        return self._loader.load(name, dataclass, kwargs, self.config, validate=self.validate)
 
     @not_from_within
     def set_selector(self, func: Callable[[Job], Any]) -> None:
@@ -212,16 +158,12 @@ class FluxBurst:
         Raises:
             RequestError: if it is not a function.
         """
-        _check_callable(func, "selector")
-        self.reset_selector()
-        self._selector = _Selector(func)
-        self.hooks.register(self._selector, name_of(func))
+        self._functions.set_selector(func)
 
     @not_from_within
     def reset_selector(self) -> None:
         """Select jobs as by default: those flagged burstable."""
-        self.hooks.unregister(self._selector)
-        self._selector = None
+        self._functions.reset_selector()
 
     @not_from_within
     def set_ordering(self, func: orderings.Ordering) -> None:
@@ -232,11 +174,7 @@ class FluxBurst:
         Raises:
             RequestError: if it is not a function.
         """
-        _check_callable(func, "ordering")
-        self.hooks.unregister(self._ordering)
-        self._ordering = _Ordering(func)
-        trusted = func in orderings.ORDERINGS.values()
-        self.hooks.register(self._ordering, name_of(func), trusted=trusted)
+        self._functions.set_ordering(func)
 
     def iter_plugins(self) -> Iterator[tuple[str, BurstPlugin]]:
         """Yield the loaded plugins by name, in the order they are offered jobs."""
@@ -388,26 +326,13 @@ class FluxBurst:
             self._controller.scan.start_over()
         except FluxburstError:
             self._configure(before)
-            for name in list(self.plugins):
-                if name not in loaded:
-                    self.hooks.unregister(self.plugins.pop(name))
-                elif self.plugins[name] is not loaded[name]:
-                    self._add(name, loaded[name], self.hooks.offer(name).package.distribution)
+            self._loader.put_back(loaded)
             raise
 
     def _configure(self, config: Config) -> None:
         self.config = config = config.spelled(self.hooks.offers)
         self._controller.policy = config.policy
-        self.reset_selector()
-        self.hooks.unregister(self._ordering)
-        self._ordering = None
-        try:
-            if config.selector is not None:
-                self.set_selector(selectors.from_config(config.selector, self))
-            if config.ordering is not None:
-                self.set_ordering(orderings.from_config(config.ordering))
-        except RequestError as error:
-            raise ConfigError(config.source, str(error)) from error
+        self._functions.configure(config, self)
 
     def queue_counts(self) -> tuple[int, int, int]:
         """Return how many jobs the passes know to be pending, given away, and without a place."""
@@ -469,7 +394,7 @@ class FluxBurst:
                 free again.
         """
         for name in plan.assignments:
-            self._loaded(name)
+            self._loader.loaded(name)
         self._controller.store.hold()
         self._controller.read_queue()
         self._controller.forget_ended()
@@ -575,7 +500,7 @@ class FluxBurst:
             UnknownPluginError: if it is not loaded.
             BurstErrors: if it fails.
         """
-        plugin = self._loaded(name)
+        plugin = self._loader.loaded(name)
         self._controller.store.hold()
         return self._controller.request([plugin], nodes, tasks)
 
@@ -668,49 +593,6 @@ class FluxBurst:
         chosen = self.list_jobs() if jobids is None else list(jobids)
         self.instance.wait_for_jobs(chosen, wanted)
 
-    # --- the steps of these ----------------------------------------------------------------
-
-    def _make(self, offer: Offer, params: Any, kwargs: Mapping[str, Any]) -> BurstPlugin:
-        name = offer.plugin_type.name
-        try:
-            plugin = offer.plugin_type.factory(params, **kwargs)
-        except FluxburstError:
-            raise
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            raise BurstError(f"could not be made: {described(error)}", plugin=name) from error
-        if not isinstance(plugin, BurstPlugin) or not hasattr(plugin, "jobs"):
-            raise BurstError(
-                "must be a fluxburst.BurstPlugin whose __init__ calls super().__init__(), "
-                f"it is a {type(plugin).__qualname__}",
-                plugin=name,
-            )
-        try:
-            plugin.name = name
-            plugin.belongs_to(functools.partial(getattr, self.instance, "name"))
-            valid = not self.validate or plugin.validate()
-        except FluxburstError:
-            raise
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            raise as_burst_error(error, name) from error
-        if not valid:
-            raise BurstError("its validate() refused the parameters", plugin=name)
-        return plugin
-
-    def _add(self, name: str, plugin: BurstPlugin, distribution: str) -> None:
-        self.hooks.unregister(self.plugins.get(name))
-        self.hooks.register(plugin, distribution)
-        self.plugins[name] = plugin
-
-    def _loaded(self, name: str) -> BurstPlugin:
-        name = known_name(name, self.plugins)
-        if name not in self.plugins:
-            raise UnknownPluginError(name, list(self.plugins), why="not loaded")
-        return self.plugins[name]
-
 
 def _close(workers: PluginWorkers, place: LedgerPlace) -> None:
     """Close what a client has; neither of these knows the client, which would never be let go."""
@@ -729,13 +611,3 @@ def _instance(handle: Any, mock: bool) -> Instance:
     # Looked for on the class: a flux.Flux answers to every attribute, and fails when it is called.
     is_instance = hasattr(type(handle), "pending_jobs")
     return handle if is_instance else LiveInstance(handle)
-
-
-def _check_callable(function: object, what: str) -> None:
-    if not callable(function):
-        raise RequestError(f"a {what} is a function, not {function!r}")
-
-
-def name_of(function: Callable[..., Any]) -> str:
-    """Return what to call a user's function in messages."""
-    return str(getattr(function, "__qualname__", type(function).__qualname__))
