@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +15,6 @@ from fluxburst.config.policy import Policy
 from fluxburst.errors import (
     BurstErrors,
     FluxburstError,
-    RequestError,
 )
 from fluxburst.flux.live import LiveInstance
 from fluxburst.flux.protocol import Instance
@@ -26,16 +24,13 @@ from fluxburst.hooks.turns import Turn, not_from_within, takes_turn
 from fluxburst.hooks.user_functions import UserFunctions
 from fluxburst.ledger import Ledger, LedgerPlace
 from fluxburst.model.burst import Burst
-from fluxburst.model.job import Job, JobState, queue_order
+from fluxburst.model.job import Job, JobState
 from fluxburst.model.node import Node
 from fluxburst.model.plan import Plan, still_valid
-from fluxburst.model.scheduler import Scheduler
-from fluxburst.planning.plan_inputs import FreeCapacity
-from fluxburst.planning.planner import Planner
 from fluxburst.plugin import orderings
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.controller import Controller
-from fluxburst.reconcile.verify import Remaining, remaining
+from fluxburst.reconcile.verify import Remaining
 from fluxburst.reconcile.workers import PluginWorkers
 from fluxburst.simulation import recordings
 from fluxburst.simulation.embedded import EmbeddedInstance
@@ -81,7 +76,6 @@ class FluxBurst:
         self.config = find_config() if config is None else config
         self.validate = validate
         self.instance: Instance = _instance(handle, mock)
-        self._seen_nodes: tuple[Node, ...] | None = None
         hooks = Manager([*self.config.block, *blocked_by_environment(), *block])
         self.hooks = hooks
         self._functions = UserFunctions(hooks)
@@ -94,7 +88,6 @@ class FluxBurst:
             self.instance,
             self._place,
             self.config.policy,
-            self._plan_again,
         )
         workers = self._controller.workers
         self._turn = Turn(lambda: hooks.in_hook, lambda: workers.here)
@@ -189,7 +182,7 @@ class FluxBurst:
 
     def nodes(self) -> tuple[Node, ...]:
         """Return the instance's nodes; while a plan is made, as they were at its start."""
-        return self.instance.nodes() if self._seen_nodes is None else self._seen_nodes
+        return self._controller.parts.planners.nodes()
 
     def list_jobs(self) -> list[int]:
         """Return the ids of all active jobs of the instance, of all users."""
@@ -235,8 +228,9 @@ class FluxBurst:
         Raises:
             InstanceError: if the instance cannot be asked.
         """
-        jobs = self._pending()
-        return self._planned(lambda planner: planner.selected(jobs))
+        jobs = self._controller.pending()
+        with self._controller.parts.planners.planner() as planner:
+            return planner.selected(jobs)
 
     @takes_turn
     def plan(self) -> Plan:
@@ -250,49 +244,9 @@ class FluxBurst:
         return self._plan()
 
     def _plan(self) -> Plan:
-        jobs = self._pending()
-        return self._planned(lambda planner: planner.plan(jobs))
-
-    def _planned(
-        self,
-        make: Callable[[Planner], T],
-        *,
-        residual: FreeCapacity | None = None,
-        closed: Mapping[tuple[str, str], str] | None = None,
-    ) -> T:
-        """Have a planner decide, with the nodes as they are at its start."""
-        self._seen_nodes = self.instance.nodes()
-        try:
-            return make(
-                Planner(
-                    self.hooks,
-                    self.plugins,
-                    self._seen_nodes,
-                    self._controller.bounds(closed or {}),
-                    residual,
-                    self._scheduler(),
-                )
-            )
-        finally:
-            self._seen_nodes = None
-
-    def _scheduler(self) -> Scheduler:
-        """Return by which rules jobs start here, and whether they are to share nodes."""
-        scheduler = self.instance.scheduler()
-        shared = self._controller.policy.placement.share_nodes
-        return scheduler if shared else replace(scheduler, whole_nodes=True)
-
-    def _plan_again(self, jobs: Sequence[Job], closed: Mapping[tuple[str, str], str]) -> Plan:
-        """Plan jobs that were refused elsewhere; what they may share with others is not known."""
-        return self._planned(
-            lambda planner: planner.plan(jobs), residual=FreeCapacity(), closed=closed
-        )
-
-    def _pending(self) -> list[Job]:
-        """Return the pending jobs as they are now, with the bursts known that the ledger has."""
-        self._controller.store.load()
-        self._controller.read_queue()
-        return sorted(self._controller.backlog.jobs.values(), key=queue_order)
+        jobs = self._controller.pending()
+        with self._controller.parts.planners.planner() as planner:
+            return planner.plan(jobs)
 
     @takes_turn
     def adopt_bursts(self) -> None:
@@ -468,17 +422,14 @@ class FluxBurst:
         jobs = (
             scan.full()
             if all_jobs
-            else scan.changed(controller.capacity(), controller.policy.watch.depth)
+            else scan.changed(controller.parts.limits.capacity(), controller.policy.watch.depth)
         )
         residual = None if all_jobs else scan.residual
 
-        def make(planner: Planner) -> Plan:
-            plan = planner.plan(jobs, controller.backlog.jobs.values())
-            scan.residual = planner.residual
-            return plan
-
         try:
-            plan = self._planned(make, residual=residual)
+            with controller.parts.planners.planner(residual) as planner:
+                plan = planner.plan(jobs, controller.backlog.jobs.values())
+            scan.residual = planner.residual
             if all_jobs:
                 seconds = time.monotonic() - started
                 scan.looked_at_all(started, seconds, controller.policy.watch.poll)
@@ -542,21 +493,14 @@ class FluxBurst:
         Raises:
             LedgerError: if the ledger cannot be read.
         """
-        timeout = self.policy.timeouts.list
-        controller = self._controller
-        left = remaining(
-            self.plugins, self.ledger, controller.ownership, controller.workers, timeout, names
-        )
-        for item in left if self._place.held else ():
-            controller.there_again(item.plugin, item.burst)
-        return left
+        return self._controller.remaining(names)
 
     def strangers(self) -> dict[str, list[str]]:
         """Return what plugins listed, when they were last asked, that is not of this instance.
 
         By plugin, with the names. It is left alone, whatever is taken down.
         """
-        found = self._controller.ownership.strangers
+        found = self._controller.parts.ownership.strangers
         return {plugin: sorted(names) for plugin, names in found.items() if names}
 
     @takes_turn
@@ -584,12 +528,7 @@ class FluxBurst:
         Raises:
             RequestError: if a state is not one.
         """
-        wanted = JobState(0)
-        for state in [states] if isinstance(states, str) else states or ["INACTIVE"]:
-            if state.upper() not in JobState.__members__:
-                known = ", ".join(JobState.__members__)
-                raise RequestError(f"{state!r} is not a job state [choose from {known}]")
-            wanted |= JobState[state.upper()]
+        wanted = JobState.named([states] if isinstance(states, str) else states or ["INACTIVE"])
         chosen = self.list_jobs() if jobids is None else list(jobids)
         self.instance.wait_for_jobs(chosen, wanted)
 

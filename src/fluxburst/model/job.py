@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from fluxburst.errors import JobspecError
+from fluxburst.errors import JobspecError, RequestError
 from fluxburst.formats.spelling import truth
 from fluxburst.model.jobspec import ALTERNATIVES, Chunk, chunks_of, task_count
 
@@ -24,6 +24,21 @@ class JobState(enum.IntFlag):
     RUN = 16
     CLEANUP = 32
     INACTIVE = 64
+
+    @classmethod
+    def named(cls, names: Iterable[str]) -> JobState:
+        """Return the states of some names, in either case.
+
+        Raises:
+            RequestError: if there is none of a name.
+        """
+        states = cls(0)
+        for name in names:
+            if name.upper() not in cls.__members__:
+                known = ", ".join(cls.__members__)
+                raise RequestError(f"{name!r} is not a job state [choose from {known}]")
+            states |= cls[name.upper()]
+        return states
 
 
 PENDING = JobState.DEPEND | JobState.PRIORITY | JobState.SCHED

@@ -52,6 +52,11 @@ class BurstStore:
         """The ledger."""
         return self._place.ledger
 
+    @property
+    def held(self) -> bool:
+        """Whether this client holds the instance."""
+        return self._place.held
+
     def now(self) -> float:
         """Return the time, in seconds since the epoch."""
         return self._instance.now()

@@ -1,0 +1,133 @@
+"""The parts that act for one client, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fluxburst.config.policy import Policy
+from fluxburst.flux.protocol import Instance
+from fluxburst.hooks.manager import Manager
+from fluxburst.ledger import LedgerPlace
+from fluxburst.plugin.base import BurstPlugin
+from fluxburst.reconcile.assign import Assigner
+from fluxburst.reconcile.burst_store import BurstStore
+from fluxburst.reconcile.current_limits import CurrentLimits
+from fluxburst.reconcile.decision_log import DecisionLog
+from fluxburst.reconcile.lifetime import LeaseKeeper
+from fluxburst.reconcile.losses import Losses
+from fluxburst.reconcile.memos import Memos
+from fluxburst.reconcile.observe import Observer
+from fluxburst.reconcile.ownership import Ownership
+from fluxburst.reconcile.planners import Planners
+from fluxburst.reconcile.provision import Provisioner
+from fluxburst.reconcile.queue_mirror import backlog_of
+from fluxburst.reconcile.refusals import Refusals
+from fluxburst.reconcile.remaining_life import RemainingLife
+from fluxburst.reconcile.scan import Scan
+from fluxburst.reconcile.standing import Standing
+from fluxburst.reconcile.start_timeout import StartTimeout
+from fluxburst.reconcile.terminate import Terminator
+from fluxburst.reconcile.vetting import Vetting
+from fluxburst.reconcile.waiting import Waiting
+from fluxburst.reconcile.workers import PluginWorkers
+
+
+class Parts:
+    """The parts of one client. Each is made once, of those before it.
+
+    Args:
+        hooks: The client's hooks.
+        plugins: The loaded plugins, by name; the client's own mapping, not a copy.
+        instance: The instance that jobs wait in.
+        place: Where the ledger is.
+        policy: Lifetimes, timeouts, retries and limits.
+    """
+
+    def __init__(
+        self,
+        hooks: Manager,
+        plugins: Mapping[str, BurstPlugin],
+        instance: Instance,
+        place: LedgerPlace,
+        policy: Policy,
+    ) -> None:
+        self._policy = policy
+        self.workers = PluginWorkers(instance.wake)
+        self.backlog = backlog_of(instance)
+        self.scan = Scan(self.backlog)
+        self.store = BurstStore(hooks, plugins, instance, place)
+        self.decisions = DecisionLog(self.store)
+        self.waiting = Waiting(self.store, policy)
+        self.spans = RemainingLife(self.backlog, self.store, policy)
+        self.limits = CurrentLimits(self.store, self.waiting, self.spans, self.workers, policy)
+        self.planners = Planners(hooks, plugins, instance, self.limits, policy)
+        self.assigner = Assigner(hooks, plugins, instance, self.backlog, self.store, self.waiting)
+        self.memos = Memos(self.backlog, self.store, self.assigner)
+        self.losses = Losses(instance, self.store)
+        self.ownership = Ownership(self.store)
+        vetting = Vetting(instance, self.store, Standing(place))
+        refusals = Refusals(instance, self.backlog)
+        self.provisioner = Provisioner(
+            hooks, self.store, vetting, self.assigner, self.workers, policy, self.limits.allowance
+        )
+        self.terminator = Terminator(
+            hooks,
+            plugins,
+            instance,
+            self.store,
+            self.ownership,
+            self.assigner,
+            self.workers,
+            policy,
+            refusals,
+        )
+        self.observer = Observer(
+            hooks,
+            plugins,
+            instance,
+            self.backlog,
+            self.store,
+            self.ownership,
+            vetting,
+            self.assigner,
+            self.terminator,
+            self.workers,
+            policy,
+            self.spans,
+        )
+        self.lease_keeper = LeaseKeeper(
+            hooks,
+            instance,
+            self.backlog,
+            self.store,
+            self.assigner,
+            self.terminator,
+            self.workers,
+            refusals,
+            policy,
+            self.spans,
+            self.limits.allowance,
+        )
+        self.starting = StartTimeout(
+            hooks,
+            plugins,
+            instance,
+            self.backlog,
+            self.store,
+            self.assigner,
+            self.waiting,
+            policy,
+        )
+
+    @property
+    def policy(self) -> Policy:
+        """Lifetimes, timeouts, retries and limits."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self._policy = policy
+        acting = (self.provisioner, self.terminator, self.observer, self.lease_keeper)
+        planning = (self.waiting, self.spans, self.limits, self.planners)
+        for part in (*acting, *planning, self.starting):
+            part.policy = policy
