@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -353,6 +353,30 @@ def test_a_plugin_that_cannot_be_asked_is_an_error_and_its_known_bursts_still_go
     with pytest.raises(BurstErrors, match="does not answer"):
         client.run_unburst()
     assert mute.deleted == [named("mute", 1)]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda client: client.run_burst(),
+        lambda client: client.run_pass(everything=True, patience=10.0),
+        lambda client: client.run_cycle().raise_errors(),
+    ],
+    ids=["run_burst", "run_pass", "run_cycle"],
+)
+def test_what_failed_in_a_cycle_is_told_with_the_bursts_that_came(
+    run: Callable[[FluxBurst], object],
+) -> None:
+    class Mute(Elsewhere):
+        def list_bursts(self) -> Collection[str]:
+            raise BurstError("does not answer")
+
+    cloud = Elsewhere("cloud", NodeType("node", cores=8))
+    client = client_with(cloud, Mute("mute"), jobs=(job(1, spec(1, 8, burstable=True)),))
+    with pytest.raises(BurstErrors, match="does not answer") as caught:
+        run(client)
+    assert list(caught.value.bursts) == list(cloud.bursts.values())
+    assert len(cloud.created) == 1
 
 
 def test_named_bursts_only_are_taken_down() -> None:

@@ -22,6 +22,7 @@ CALLS: dict[str, Call] = {
     "plan": lambda client: client.plan(),
     "select_jobs": lambda client: client.select_jobs(),
     "run_burst": lambda client: client.run_burst(),
+    "run_cycle": lambda client: client.run_cycle(),
     "run_unburst": lambda client: client.run_unburst(),
     "reconcile": lambda client: client.reconcile(),
     "run_pass": lambda client: client.run_pass(everything=True, patience=1.0),

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -219,16 +219,26 @@ def test_every_gauge_of_the_table_is_in_the_textfile(tmp_path: Path, manager: To
         assert f"# TYPE {gauge} gauge" in written, gauge
 
 
-def test_decisions_are_forgotten_once_they_are_older_than_the_history() -> None:
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda client: client.run_pass(everything=True, patience=math.inf),
+        lambda client: client.run_burst(),
+    ],
+    ids=["run_pass", "run_burst"],
+)
+def test_decisions_are_forgotten_once_they_are_older_than_the_history(
+    run: Callable[[FluxBurst], object],
+) -> None:
     history = Policy(watch=Watching(history=Duration(60.0)))
     instance = EmbeddedInstance(load(BUNDLED))
     with FluxBurst(instance, config=Config(policy=history)) as client:
         client.load("mock")
-        client.run_pass(everything=True, patience=math.inf)
+        run(client)
         noted = client.now()
         assert {at for at, _ in client.ledger.decisions()} == {noted}
         instance.advance(61)
-        client.run_pass(everything=True, patience=math.inf)
+        run(client)
         assert noted not in {at for at, _ in client.ledger.decisions()}
 
 

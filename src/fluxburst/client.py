@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -30,6 +29,7 @@ from fluxburst.model.plan import Plan, still_valid
 from fluxburst.plugin import orderings
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.controller import Controller
+from fluxburst.reconcile.cycle import ALL_THE_WAY, CycleResult, OnDemand, Scope, run_cycle
 from fluxburst.reconcile.verify import Remaining
 from fluxburst.reconcile.workers import PluginWorkers
 from fluxburst.simulation import recordings
@@ -241,9 +241,6 @@ class FluxBurst:
             InstanceError: if the instance cannot be asked.
             LedgerError: if the ledger cannot be read.
         """
-        return self._plan()
-
-    def _plan(self) -> Plan:
         jobs = self._controller.pending()
         with self._controller.parts.planners.planner() as planner:
             return planner.plan(jobs)
@@ -355,6 +352,20 @@ class FluxBurst:
         return self._controller.apply(still_valid(plan, self._controller.backlog.jobs))
 
     @takes_turn
+    def run_cycle(self, scope: Scope = ALL_THE_WAY) -> CycleResult:
+        """Run one burst cycle, and return what failed in it rather than raise that.
+
+        Args:
+            scope: How far it goes: :meth:`run_burst` and :meth:`run_pass` have one each.
+
+        Raises:
+            HeldError: if another client holds the instance; nothing was done.
+            LedgerError: if the ledger cannot be written; nothing more was brought up.
+            BurstErrors: if it cannot, and something had failed before.
+        """
+        return run_cycle(self._controller, scope)
+
+    @takes_turn
     def run_burst(
         self, request_burst: bool = False, nodes: int | None = None, tasks: int | None = None
     ) -> list[Job]:
@@ -374,21 +385,10 @@ class FluxBurst:
             LedgerError: if the ledger cannot be written; nothing more was brought up.
             BurstErrors: for all that failed; the rest was done.
         """
-        self._controller.store.hold()
-        self._controller.read_queue()
-        errors = self._controller.reconcile()
-        plan = self._plan()
-        try:
-            if request_burst:
-                self._controller.request(list(self.plugins.values()), nodes, tasks)
-            else:
-                self._controller.apply(plan)
-        except BurstErrors as failures:
-            if not errors:
-                raise
-            raise BurstErrors([*errors, failures], failures.bursts) from failures
-        _raise(errors)
-        return [plan.jobs[jobid] for jobid in plan.unmatched]
+        on_demand = OnDemand(nodes, tasks) if request_burst else None
+        result = run_cycle(self._controller, Scope(on_demand=on_demand))
+        result.raise_errors()
+        return [result.plan.jobs[jobid] for jobid in result.plan.unmatched]
 
     @takes_turn
     def run_pass(self, *, everything: bool, patience: float) -> Plan:
@@ -408,40 +408,10 @@ class FluxBurst:
             LedgerError: if the ledger cannot be written; nothing more was brought up.
             BurstErrors: for all that failed; the rest was done.
         """
-        controller, scan = self._controller, self._controller.scan
-        self._controller.store.hold()
-        controller.read_queue()
-        controller.forget_gone()
-        errors = controller.reconcile(patience) if everything else controller.keep(patience)
-        controller.require_ledger(errors)
-        controller.forget_promises()
-        if everything:
-            controller.forget_history()
-        started = time.monotonic()
-        all_jobs = scan.is_due(started)
-        jobs = (
-            scan.full()
-            if all_jobs
-            else scan.changed(controller.parts.limits.capacity(), controller.policy.watch.depth)
-        )
-        residual = None if all_jobs else scan.residual
-
-        try:
-            with controller.parts.planners.planner(residual) as planner:
-                plan = planner.plan(jobs, controller.backlog.jobs.values())
-            scan.residual = planner.residual
-            if all_jobs:
-                seconds = time.monotonic() - started
-                scan.looked_at_all(started, seconds, controller.policy.watch.poll)
-            controller.apply(plan, patience)
-        except BurstErrors as failures:
-            scan.residual = None  # what was promised did not all come
-            raise BurstErrors([*errors, failures], failures.bursts) from failures
-        except FluxburstError:
-            scan.start_over()  # what was decided on these jobs was not done, or not all of it
-            raise
-        _raise(errors)
-        return plan
+        scope = Scope(everything=everything, whole_queue=False, patience=patience)
+        result = run_cycle(self._controller, scope)
+        result.raise_errors()
+        return result.plan
 
     @takes_turn
     def request_burst(self, name: str, nodes: int | None, tasks: int | None) -> list[Burst]:
@@ -453,13 +423,13 @@ class FluxBurst:
         """
         plugin = self._loader.loaded(name)
         self._controller.store.hold()
-        return self._controller.request([plugin], nodes, tasks)
+        return self._controller.request(nodes, tasks, plugin)
 
     @takes_turn
     def request_bursts(self, nodes: int | None, tasks: int | None) -> list[Burst]:
         """Have each loaded plugin bring up capacity by hand. Otherwise as :meth:`request_burst`."""
         self._controller.store.hold()
-        return self._controller.request(list(self.plugins.values()), nodes, tasks)
+        return self._controller.request(nodes, tasks)
 
     @takes_turn
     def run_unburst(self, names: Collection[str] | None = None) -> list[str]:

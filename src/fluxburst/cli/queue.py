@@ -45,6 +45,7 @@ from fluxburst.model.burst import COMING_STATES, LIVE_STATES, Burst
 from fluxburst.model.job import Job
 from fluxburst.model.plan import Outcome, Plan
 from fluxburst.model.queues import STOPPED
+from fluxburst.reconcile.cycle import OnDemand, Scope
 from fluxburst.reports.growth import why_no_burst_begins
 from fluxburst.simulation import recordings
 
@@ -204,22 +205,13 @@ def run(context: click.Context, nodes: int | None, tasks: int | None, wait: str)
     settings = settings_of(context)
     seconds = _seconds(wait)
     client = settings.client()
-    failed: list[FluxburstError] = []
+    on_demand = OnDemand(nodes, tasks) if nodes or tasks else None
     try:
-        client.reconcile()
-    except BurstErrors as error:
-        failed.append(error)
-    made = client.plan()
-    try:
-        if nodes or tasks:
-            client.request_bursts(nodes, tasks)
-        else:
-            client.apply(made)
-    except BurstErrors as error:
-        failed.append(error)
+        result = client.run_cycle(Scope(on_demand=on_demand))
     except (KeyboardInterrupt, FluxburstError):
         _name_what_may_be_there(client)
         raise
+    made = result.plan
     try:
         bursts = follow(client, seconds, quiet=settings.quiet or settings.json)
     except FluxburstError:
@@ -229,11 +221,11 @@ def run(context: click.Context, nodes: int | None, tasks: int | None, wait: str)
         name: [jobid for jobid in jobs if jobid in client.plugins[name].jobs]
         for name, jobs in made.assignments.items()
     }
-    failures = BurstErrors(failed) if failed else None
+    failures = BurstErrors(result.errors) if result.errors else None
     _print_run(settings, made, given, bursts, failures)
     told = _tell(failures)
     _say_where_none_begins(client)
-    status = OK if nodes or tasks else _report_failures(made, told)
+    status = OK if on_demand else _report_failures(made, told)
     if seconds and _report_bursts(bursts, wait, failures):
         status = max(status, FAILED)
     return max(status, status_of(failures) if failures else OK)

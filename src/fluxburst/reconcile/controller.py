@@ -152,9 +152,10 @@ class Controller:
         self.parts.provisioner.start(intents, patience)
 
     def request(
-        self, plugins: Sequence[BurstPlugin], nodes: int | None, tasks: int | None
+        self, nodes: int | None, tasks: int | None, plugin: BurstPlugin | None = None
     ) -> list[Burst]:
-        """Have plugins bring up capacity by hand. See :meth:`FluxBurst.request_bursts`."""
+        """Have a plugin, or each of them, bring up capacity by hand."""
+        plugins = list(self._plugins.values()) if plugin is None else [plugin]
         self.parts.provisioner.outcome.bursts.clear()
         self.parts.provisioner.start_on_demand(plugins, nodes, tasks)
         return self._result()
@@ -236,6 +237,10 @@ class Controller:
         self.store.load()
         self.read_queue()
         return sorted(self.backlog.jobs.values(), key=queue_order)
+
+    def changed_jobs(self) -> list[Job]:
+        """Return the pending jobs that a plan may decide on otherwise than the one before."""
+        return self.scan.changed(self.parts.limits.capacity(), self.policy.watch.depth)
 
     def next_due(self) -> float:
         """Return when something is due at the earliest, in seconds since the epoch."""
