@@ -1,44 +1,27 @@
-"""FluxBurst: the order of the phases, and no policy of its own."""
+"""FluxBurst: what users call, and no policy of its own."""
 
 from __future__ import annotations
 
-import weakref
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from fluxburst.config.file import Config, blocked_by_environment
+from fluxburst.config.file import Config
 from fluxburst.config.file import find as find_config
-from fluxburst.config.policy import Policy
-from fluxburst.errors import (
-    BurstErrors,
-    FluxburstError,
-)
-from fluxburst.flux.live import LiveInstance
-from fluxburst.flux.protocol import Instance
-from fluxburst.hooks.loading import Loader
-from fluxburst.hooks.manager import Manager
-from fluxburst.hooks.turns import Turn, not_from_within, takes_turn
-from fluxburst.hooks.user_functions import UserFunctions
-from fluxburst.ledger import Ledger, LedgerPlace
+from fluxburst.errors import BurstErrors
+from fluxburst.hooks.turns import not_from_within, takes_turn
 from fluxburst.model.burst import Burst
 from fluxburst.model.job import Job, JobState
-from fluxburst.model.node import Node
 from fluxburst.model.plan import Plan, still_valid
 from fluxburst.plugin import orderings
 from fluxburst.plugin.base import BurstPlugin
-from fluxburst.reconcile.controller import Controller
-from fluxburst.reconcile.cycle import ALL_THE_WAY, CycleResult, OnDemand, Scope, run_cycle
+from fluxburst.reconcile.cycle import OnDemand, Scope, run_cycle
+from fluxburst.reconcile.readable_client import instance_of
+from fluxburst.reconcile.served_client import ServedClient
 from fluxburst.reconcile.verify import Remaining
-from fluxburst.reconcile.workers import PluginWorkers
-from fluxburst.simulation import recordings
-from fluxburst.simulation.embedded import EmbeddedInstance
-
-T = TypeVar("T")
 
 
-class FluxBurst:
+class FluxBurst(ServedClient):
     """A burst client: it looks at an instance's queue and has plugins bring capacity up.
 
     Args:
@@ -53,10 +36,6 @@ class FluxBurst:
         state_dir: Where the ledger is kept; by default that of ``FLUXBURST_STATE_DIR``, or one for
             each instance in the user's state directory. The ledger of an embedded instance is
             kept in memory unless this is given.
-
-    Attributes:
-        instance: The instance that jobs wait in.
-        hooks: The hooks of this client.
 
     Raises:
         ConfigError: if the configuration cannot be read, or names a selector or an ordering that
@@ -73,36 +52,11 @@ class FluxBurst:
         block: Iterable[str] = (),
         state_dir: Path | None = None,
     ) -> None:
-        self.config = find_config() if config is None else config
-        self.validate = validate
-        self.instance: Instance = _instance(handle, mock)
-        hooks = Manager([*self.config.block, *blocked_by_environment(), *block])
-        self.hooks = hooks
-        self._functions = UserFunctions(hooks)
-        self._loader = Loader(hooks, self.instance)
-        in_memory = isinstance(self.instance, EmbeddedInstance)
-        self._place = LedgerPlace(self.instance, state_dir, in_memory=in_memory)
-        self._controller = Controller(
-            self.hooks,
-            self.plugins,
-            self.instance,
-            self._place,
-            self.config.policy,
-        )
-        workers = self._controller.workers
-        self._turn = Turn(lambda: hooks.in_hook, lambda: workers.here)
-        self._closing = weakref.finalize(self, _close, workers, self._place)
+        chosen = find_config() if config is None else config
+        super().__init__(instance_of(handle, mock), chosen, block, state_dir, validate=validate)
         self.hooks.configure(self)
         self.hooks.discover()
         self._configure(self.config)
-
-    def __setattr__(self, attribute: str, value: Any) -> None:
-        if "hooks" in vars(self) and self.hooks.in_hook:
-            raise TypeError("a hook may look at the client, and cannot change it")
-        super().__setattr__(attribute, value)
-
-    def __repr__(self) -> str:
-        return f"<FluxBurst plugins={list(self.plugins)}>"
 
     def __enter__(self) -> FluxBurst:
         return self
@@ -113,19 +67,10 @@ class FluxBurst:
     @not_from_within
     def close(self) -> None:
         """Let others hold the instance, close the ledger, and end the threads."""
-        _close(self._controller.workers, self._place)
+        self._controller.close()
+        self._place.close()
 
     # --- plugins, selector, ordering -------------------------------------------------------
-
-    @property
-    def plugins(self) -> OrderedDict[str, BurstPlugin]:
-        """The loaded burst plugins by name, in the order they were loaded."""
-        return self._loader.plugins
-
-    @property
-    def choices(self) -> str:
-        """The names of the burst plugins on offer, separated by ``|``."""
-        return "|".join(self.hooks.offers)
 
     @not_from_within
     def load(self, name: str, dataclass: Any = None, **kwargs: Any) -> BurstPlugin:
@@ -169,55 +114,7 @@ class FluxBurst:
         """
         self._functions.set_ordering(func)
 
-    def iter_plugins(self) -> Iterator[tuple[str, BurstPlugin]]:
-        """Yield the loaded plugins by name, in the order they are offered jobs."""
-        for name in self.hooks.order_plugins(self.plugins, None):
-            yield name, self.plugins[name]
-
     # --- looking ---------------------------------------------------------------------------
-
-    def now(self) -> float:
-        """Return the time of the instance's clock, in seconds since the epoch."""
-        return self.instance.now()
-
-    def nodes(self) -> tuple[Node, ...]:
-        """Return the instance's nodes; while a plan is made, as they were at its start."""
-        return self._controller.parts.planners.nodes()
-
-    def list_jobs(self) -> list[int]:
-        """Return the ids of all active jobs of the instance, of all users."""
-        return self.instance.job_ids()
-
-    @property
-    def ledger(self) -> Ledger:
-        """The record of this instance's bursts.
-
-        Raises:
-            LedgerError: if it cannot be opened.
-        """
-        return self._place.ledger
-
-    @property
-    def state_dir(self) -> Path | None:
-        """Where the ledger is kept; None for memory."""
-        return self._place.directory
-
-    def why_unwritable(self) -> str:
-        """Return why the ledger cannot be written now; empty where it can be. Changes nothing."""
-        return self._place.why_unwritable()
-
-    @property
-    def policy(self) -> Policy:
-        """Lifetimes, timeouts, retries and limits, as they are now."""
-        return self._controller.policy
-
-    def holder(self) -> str:
-        """Return who holds the instance, for a person; empty for nobody. Changes nothing.
-
-        Raises:
-            LedgerError: if that cannot be told.
-        """
-        return self._place.holder()
 
     @takes_turn
     def select_jobs(self) -> dict[int, Job]:
@@ -245,68 +142,7 @@ class FluxBurst:
         with self._controller.parts.planners.planner() as planner:
             return planner.plan(jobs)
 
-    @takes_turn
-    def adopt_bursts(self) -> None:
-        """Learn of the bursts that other processes brought up; changes nothing else.
-
-        Raises:
-            BurstErrors: for the plugins that could not be asked; those of the others are known.
-        """
-        self._controller.store.load()
-        self._controller.read_queue()
-        _raise(self._controller.adopt())
-
     # --- acting ----------------------------------------------------------------------------
-
-    @takes_turn
-    def reconfigure(self, config: Config) -> None:
-        """Take another configuration: its policy, selector, ordering, and plugins' parameters.
-
-        Plugins that are loaded are loaded anew; others are loaded, too, if the configuration has
-        them. Which packages are blocked does not change.
-
-        Raises:
-            FluxburstError: if it cannot be used; the former is used further.
-        """
-        before = self.config
-        loaded = dict(self.plugins)
-        try:
-            self._configure(config)
-            for name in dict.fromkeys([*loaded, *self.config.plugins]):
-                self.load(name)
-            self._controller.scan.start_over()
-        except FluxburstError:
-            self._configure(before)
-            self._loader.put_back(loaded)
-            raise
-
-    def _configure(self, config: Config) -> None:
-        self.config = config = config.spelled(self.hooks.offers)
-        self._controller.policy = config.policy
-        self._functions.configure(config, self)
-
-    def queue_counts(self) -> tuple[int, int, int]:
-        """Return how many jobs the passes know to be pending, given away, and without a place."""
-        backlog = self._controller.backlog
-        return len(backlog.jobs), len(backlog.marks), self._controller.scan.waiting
-
-    def next_due(self) -> float:
-        """Return when a lease or an idle timer is due at the earliest; seconds since the epoch."""
-        return self._controller.next_due()
-
-    @takes_turn
-    def hold(self, *, without_ledger: bool = False) -> None:
-        """Hold the instance: one client at a time may act. Whatever acts does so by itself.
-
-        Args:
-            without_ledger: Also where its ledger cannot be written now. Then bursts are ended as
-                they are due, which is recorded once it can be, and nothing is brought up.
-
-        Raises:
-            HeldError: if another client holds it, saying which.
-            LedgerError: if the ledger cannot be written.
-        """
-        self._controller.store.hold(starts_without=without_ledger)
 
     @takes_turn
     def reconcile(self) -> None:
@@ -325,7 +161,8 @@ class FluxBurst:
         """
         self._controller.store.hold()
         self._controller.read_queue()
-        _raise(self._controller.reconcile())
+        if errors := self._controller.reconcile():
+            raise BurstErrors(errors)
 
     @takes_turn
     def apply(self, plan: Plan) -> list[Burst]:
@@ -352,20 +189,6 @@ class FluxBurst:
         return self._controller.apply(still_valid(plan, self._controller.backlog.jobs))
 
     @takes_turn
-    def run_cycle(self, scope: Scope = ALL_THE_WAY) -> CycleResult:
-        """Run one burst cycle, and return what failed in it rather than raise that.
-
-        Args:
-            scope: How far it goes: :meth:`run_burst` and :meth:`run_pass` have one each.
-
-        Raises:
-            HeldError: if another client holds the instance; nothing was done.
-            LedgerError: if the ledger cannot be written; nothing more was brought up.
-            BurstErrors: if it cannot, and something had failed before.
-        """
-        return run_cycle(self._controller, scope)
-
-    @takes_turn
     def run_burst(
         self, request_burst: bool = False, nodes: int | None = None, tasks: int | None = None
     ) -> list[Job]:
@@ -389,29 +212,6 @@ class FluxBurst:
         result = run_cycle(self._controller, Scope(on_demand=on_demand))
         result.raise_errors()
         return [result.plan.jobs[jobid] for jobid in result.plan.unmatched]
-
-    @takes_turn
-    def run_pass(self, *, everything: bool, patience: float) -> Plan:
-        """Run one pass of a service: like :meth:`run_burst`, but only as far as there is cause.
-
-        Args:
-            everything: Ask plugins what is there, and mend the difference. Otherwise only what
-                was answered, what changed and what is due is taken in.
-            patience: How long to wait for plugins, in seconds; what is not answered by then is
-                taken in by a later pass.
-
-        Returns:
-            The plan for the jobs that were looked at.
-
-        Raises:
-            HeldError: if another client holds the instance; nothing was done.
-            LedgerError: if the ledger cannot be written; nothing more was brought up.
-            BurstErrors: for all that failed; the rest was done.
-        """
-        scope = Scope(everything=everything, whole_queue=False, patience=patience)
-        result = run_cycle(self._controller, scope)
-        result.raise_errors()
-        return result.plan
 
     @takes_turn
     def request_burst(self, name: str, nodes: int | None, tasks: int | None) -> list[Burst]:
@@ -465,25 +265,6 @@ class FluxBurst:
         """
         return self._controller.remaining(names)
 
-    def strangers(self) -> dict[str, list[str]]:
-        """Return what plugins listed, when they were last asked, that is not of this instance.
-
-        By plugin, with the names. It is left alone, whatever is taken down.
-        """
-        found = self._controller.parts.ownership.strangers
-        return {plugin: sorted(names) for plugin, names in found.items() if names}
-
-    @takes_turn
-    def refresh_bursts(self) -> list[Burst]:
-        """Look at what has become of the bursts of this client; return all of them.
-
-        A burst is ready when all its nodes are up in the instance. A plugin that does not name
-        the hosts of its bursts says itself when they are ready.
-        """
-        self._controller.store.hold()
-        self._controller.read_queue()
-        return self._controller.refresh()
-
     @not_from_within
     def wait_for_jobs(
         self, jobids: Iterable[int] | None = None, states: Iterable[str] | None = None
@@ -501,22 +282,3 @@ class FluxBurst:
         wanted = JobState.named([states] if isinstance(states, str) else states or ["INACTIVE"])
         chosen = self.list_jobs() if jobids is None else list(jobids)
         self.instance.wait_for_jobs(chosen, wanted)
-
-
-def _close(workers: PluginWorkers, place: LedgerPlace) -> None:
-    """Close what a client has; neither of these knows the client, which would never be let go."""
-    workers.close()
-    place.close()
-
-
-def _raise(errors: Sequence[FluxburstError]) -> None:
-    if errors:
-        raise BurstErrors(errors)
-
-
-def _instance(handle: Any, mock: bool) -> Instance:
-    if handle is None:
-        return EmbeddedInstance(recordings.load(recordings.ONE_JOB)) if mock else LiveInstance()
-    # Looked for on the class: a flux.Flux answers to every attribute, and fails when it is called.
-    is_instance = hasattr(type(handle), "pending_jobs")
-    return handle if is_instance else LiveInstance(handle)
