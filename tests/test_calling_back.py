@@ -217,7 +217,7 @@ def test_a_hook_may_look_at_the_client(call: Call) -> None:
 
 
 def test_the_documentation_says_of_each_method_whether_a_hook_may_call_it() -> None:
-    methods = {name for name in vars(FluxBurst) if not name.startswith("_")}
+    methods = {name for name in dir(FluxBurst) if not name.startswith("_")}
     assert methods == CALLS.keys() | LOOKS.keys() - {"config", "instance"} | OF_THE_SERVICE
     text = (Path(__file__).parents[1] / "docs" / "hooks.md").read_text()
     section = text.partition("### Client methods that hooks may call\n")[2]

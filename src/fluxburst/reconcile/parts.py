@@ -31,6 +31,8 @@ from fluxburst.reconcile.vetting import Vetting
 from fluxburst.reconcile.waiting import Waiting
 from fluxburst.reconcile.workers import PluginWorkers
 
+Plugins = Mapping[str, BurstPlugin]
+
 
 class Parts:
     """The parts of one client. Each is made once, of those before it.
@@ -46,7 +48,7 @@ class Parts:
     def __init__(
         self,
         hooks: Manager,
-        plugins: Mapping[str, BurstPlugin],
+        plugins: Plugins,
         instance: Instance,
         place: LedgerPlace,
         policy: Policy,
@@ -70,54 +72,10 @@ class Parts:
         self.provisioner = Provisioner(
             hooks, self.store, vetting, self.assigner, self.workers, policy, self.limits.allowance
         )
-        self.terminator = Terminator(
-            hooks,
-            plugins,
-            instance,
-            self.store,
-            self.ownership,
-            self.assigner,
-            self.workers,
-            policy,
-            refusals,
-        )
-        self.observer = Observer(
-            hooks,
-            plugins,
-            instance,
-            self.backlog,
-            self.store,
-            self.ownership,
-            vetting,
-            self.assigner,
-            self.terminator,
-            self.workers,
-            policy,
-            self.spans,
-        )
-        self.lease_keeper = LeaseKeeper(
-            hooks,
-            instance,
-            self.backlog,
-            self.store,
-            self.assigner,
-            self.terminator,
-            self.workers,
-            refusals,
-            policy,
-            self.spans,
-            self.limits.allowance,
-        )
-        self.starting = StartTimeout(
-            hooks,
-            plugins,
-            instance,
-            self.backlog,
-            self.store,
-            self.assigner,
-            self.waiting,
-            policy,
-        )
+        self.terminator = self._terminator(hooks, plugins, instance, refusals)
+        self.observer = self._observer(hooks, plugins, instance, vetting)
+        self.lease_keeper = self._lease_keeper(hooks, instance, refusals)
+        self.starting = self._starting(hooks, plugins, instance)
 
     @property
     def policy(self) -> Policy:
@@ -131,3 +89,65 @@ class Parts:
         planning = (self.waiting, self.spans, self.limits, self.planners)
         for part in (*acting, *planning, self.starting):
             part.policy = policy
+
+    # --- the parts that act ----------------------------------------------------------------
+
+    def _terminator(
+        self, hooks: Manager, plugins: Plugins, instance: Instance, refusals: Refusals
+    ) -> Terminator:
+        return Terminator(
+            hooks,
+            plugins,
+            instance,
+            self.store,
+            self.ownership,
+            self.assigner,
+            self.workers,
+            self._policy,
+            refusals,
+        )
+
+    def _observer(
+        self, hooks: Manager, plugins: Plugins, instance: Instance, vetting: Vetting
+    ) -> Observer:
+        return Observer(
+            hooks,
+            plugins,
+            instance,
+            self.backlog,
+            self.store,
+            self.ownership,
+            vetting,
+            self.assigner,
+            self.terminator,
+            self.workers,
+            self._policy,
+            self.spans,
+        )
+
+    def _lease_keeper(self, hooks: Manager, instance: Instance, refusals: Refusals) -> LeaseKeeper:
+        return LeaseKeeper(
+            hooks,
+            instance,
+            self.backlog,
+            self.store,
+            self.assigner,
+            self.terminator,
+            self.workers,
+            refusals,
+            self._policy,
+            self.spans,
+            self.limits.allowance,
+        )
+
+    def _starting(self, hooks: Manager, plugins: Plugins, instance: Instance) -> StartTimeout:
+        return StartTimeout(
+            hooks,
+            plugins,
+            instance,
+            self.backlog,
+            self.store,
+            self.assigner,
+            self.waiting,
+            self._policy,
+        )
