@@ -47,5 +47,6 @@ class DecisionLog:
 
     def forget_before(self, time: float) -> None:
         """Have the ledger forget what was decided before a time, in seconds since the epoch."""
-        if not self._store.ledger.unwritable:
-            self._store.ledger.forget_decisions(time)
+        ledger = self._store.ledger
+        if not ledger.unwritable:
+            ledger.forget_decisions(time)

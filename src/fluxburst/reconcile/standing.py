@@ -46,11 +46,12 @@ class Standing:
         known = {**self._read(), **self._before}
         self._before = {name: hosts for name, hosts in known.items() if name in live}
         self._before.update(dict.fromkeys(bursts, up))
-        if self._path is not None:
+        path = self._path
+        if path is not None:
             try:
-                self._write(self._path)
+                self._write(path)
             except OSError as error:  # the hosts that are named after a restart are refused then
-                _log.warning("%s cannot be written: %s", self._path, error.strerror)
+                _log.warning("%s cannot be written: %s", path, error.strerror)
 
     @property
     def _path(self) -> Path | None:
@@ -58,10 +59,11 @@ class Standing:
         return None if directory is None else directory / FILE
 
     def _read(self) -> dict[str, frozenset[str]]:
-        if self._path is None:
+        path = self._path
+        if path is None:
             return {}
         try:
-            told = json.loads(self._path.read_text(encoding="utf-8"))
+            told = json.loads(path.read_text(encoding="utf-8"))
             return {
                 name: hosts
                 for text, names in told.items()
@@ -71,7 +73,7 @@ class Standing:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, AttributeError, TypeError, FormatError) as error:
-            _log.warning("%s cannot be read, and is not believed: %s", self._path, error)
+            _log.warning("%s cannot be read, and is not believed: %s", path, error)
             return {}
 
     def _write(self, path: Path) -> None:
