@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from fluxburst.config.aliases import accept_aliases
 from fluxburst.config.parameters import RESERVED, Value, build, describe, variables
 from fluxburst.errors import ParameterError
 from fluxburst.formats.units import ByteSize, Duration
@@ -620,6 +621,59 @@ def test_an_unknown_key_that_is_near_to_nothing_suggests_nothing() -> None:
     with pytest.raises(ParameterError) as caught:
         build("demo", Everything, config={"xyzzy_42": 5}, environ={})
     assert "did you mean" not in str(caught.value)
+
+
+@accept_aliases
+@dataclass
+class Renamed:
+    disk: int = field(default=1, metadata={"help": "the disk", "aliases": ("disk_gb", "block")})
+    other: int = 0
+
+
+@pytest.mark.parametrize("name", ["disk", "disk_gb", "block"])
+def test_a_parameter_can_be_set_by_each_of_its_names(name: str) -> None:
+    own = {f"FLUXBURST_DEMO_{name.upper()}": "5"}
+    assert build("demo", Renamed, config={name: 5}, environ={}).disk == 5
+    assert build("demo", Renamed, environ=own).disk == 5
+    made = Renamed(**{name: 5})
+    assert build("demo", Renamed, given=made, environ={}).disk == 5
+    assert getattr(made, name) == 5
+    setattr(made, name, 6)
+    assert made == Renamed(disk=6)
+
+
+def test_a_variable_for_all_plugins_may_have_a_former_name_unless_that_is_reserved() -> None:
+    general = {"FLUXBURST_DISK_GB": "5"}
+    assert build("demo", Renamed, environ=general).disk == 5
+    assert build("demo", Renamed, environ={"FLUXBURST_BLOCK": "5"}).disk == 1
+    for stronger in ("FLUXBURST_DISK", "FLUXBURST_DEMO_DISK_GB"):
+        assert build("demo", Renamed, environ={**general, stronger: "7"}).disk == 7
+    [disk, _] = describe("demo", Renamed, environ=general)
+    assert (disk.value, disk.source) == ("5", "environment variable FLUXBURST_DISK_GB")
+    assert set(general) < set(disk.environment)
+
+
+def test_the_environment_is_stronger_than_the_config_whatever_the_names() -> None:
+    made = build("demo", Renamed, config={"disk": 1}, environ={"FLUXBURST_DEMO_DISK_GB": "5"})
+    assert made.disk == 5
+
+
+@pytest.mark.parametrize("names", [("disk", "disk_gb"), ("disk_gb", "disk"), ("disk_gb", "block")])
+def test_two_names_of_one_parameter_are_refused(names: tuple[str, str]) -> None:
+    with pytest.raises(ParameterError, match="names of one parameter: set disk alone") as caught:
+        build("demo", Renamed, config=dict.fromkeys(names, 5), config_source="here", environ={})
+    [problem] = caught.value.problems
+    assert (problem.field, problem.source) == (names[1], "here")
+    if "disk" in names:
+        with pytest.raises(TypeError, match="former name of disk"):
+            Renamed(**dict.fromkeys(names, 5))
+
+
+def test_a_wrong_value_is_told_of_the_parameter_whatever_the_name() -> None:
+    with pytest.raises(ParameterError) as caught:
+        build("demo", Renamed, config={"disk_gb": "x"}, config_source="here", environ={})
+    [problem] = caught.value.problems
+    assert (problem.field, problem.source) == ("disk", "here")
 
 
 @dataclass

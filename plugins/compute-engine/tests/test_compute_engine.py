@@ -16,9 +16,11 @@ from support import flux_available
 
 from fluxburst import FluxBurst
 from fluxburst.config.file import Config
+from fluxburst.config.parameters import describe
 from fluxburst.errors import ParameterError
 from fluxburst.plugin.base import Finding
 from fluxburst.provider.elastic import load
+from fluxburst_compute_engine import BurstParameters
 
 KEPT = """
 project network_name region zone isolated_burst lead_host lead_port curve_cert munge_key
@@ -61,10 +63,10 @@ def test_importing_the_package_imports_no_library_of_googles() -> None:
     assert said.strip() == "[]"
 
 
-def test_the_predecessors_parameters_have_kept_their_names() -> None:
-    said = python(LAZY.format(arguments=["params", "compute_engine"]))
-    for name in KEPT.split():
-        assert name in said
+def test_the_predecessors_parameters_can_still_be_set_by_their_names() -> None:
+    described = describe("compute_engine", BurstParameters)
+    read = {variable for value in described for variable in value.environment}
+    assert read >= {f"FLUXBURST_COMPUTE_ENGINE_{name.upper()}" for name in KEPT.split()}
 
 
 def refused(site: Site, elastic: Path, **parameters: Any) -> str:
@@ -82,13 +84,13 @@ def refused(site: Site, elastic: Path, **parameters: Any) -> str:
         ({"zone": "us-east1-b"}, "us-east1-b is not in the region us-central1"),
         ({"zones": ["us-east1-b"]}, "us-east1-b is not in the region us-central1"),
         ({"zone": "us-central1-a", "zones": ["us-central1-b"]}, "give one of them"),
-        ({"compute_machine_type": "c2-standard-9"}, "did you mean 'c2-standard-"),
-        ({"compute_machine_type": "n2-standard-8"}, "declares no hosts of the machine type"),
+        ({"machine_type": "c2-standard-9"}, "did you mean 'c2-standard-"),
+        ({"machine_type": "n2-standard-8"}, "declares no hosts of the machine type"),
         ({"machine_types": [{"name": "mine"}]}, "so it needs memory, price"),
         ({"machine_types": [{"name": SMALL, "vcpus": 16}]}, "declares it with 4 and 0"),
         ({"provisioning": "free"}, "expected one of on-demand, spot"),
         ({"min_count": 0}, "must be at least 1"),
-        ({"disk_size_gb": 1}, "must be at least 10"),
+        ({"disk_size": 1}, "must be at least 10"),
         ({"munge_key": "/absent"}, "/absent cannot be read"),
         ({"flux_user": "A B"}, "is not the name of a user"),
         ({"log_level": 8}, "must be from 0"),
@@ -160,7 +162,7 @@ def test_doctor_asks_for_what_parameters_need_besides(site: Site, elastic: Path)
     site.denied = {"compute.resourcePolicies.create"}
     assert all(finding.level != "error" for finding in found(site, elastic))
     errors = [
-        one.what for one in found(site, elastic, compute_compact=True) if one.level == "error"
+        one.what for one in found(site, elastic, compact_placement=True) if one.level == "error"
     ]
     assert errors == ["not permitted in the project test-project: compute.resourcePolicies.create"]
 

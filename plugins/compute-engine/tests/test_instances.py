@@ -76,7 +76,7 @@ def test_node_types_are_the_declared_machine_types_with_their_prices(
         (LARGE, 88, 4.9236, 2),
     ]
     assert all(kind.properties == ("burst", kind.name) for kind in kinds)
-    only = plugin_of(site, elastic, compute_machine_type=LARGE).node_types()
+    only = plugin_of(site, elastic, machine_type=LARGE).node_types()
     assert [kind.name for kind in only] == [LARGE]
 
 
@@ -248,7 +248,7 @@ def test_a_lease_that_is_over_makes_nothing(site: Site, elastic: Path) -> None:
 def test_a_compact_burst_has_a_placement_policy_which_goes_with_it(
     site: Site, elastic: Path
 ) -> None:
-    plugin = plugin_of(site, elastic, compute_compact=True)
+    plugin = plugin_of(site, elastic, compact_placement=True)
     made = plugin.create(burst())
     (policy,) = site.policies.values()
     assert policy.group_placement_policy.collocation == "COLLOCATED"

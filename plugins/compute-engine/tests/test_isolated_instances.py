@@ -28,7 +28,7 @@ from fluxburst_compute_engine import ComputeEngineBurst, isolated
 MOCKED: dict[str, Any] = {
     "isolated_burst": True,
     "run_as": "owner",
-    "compute_machine_type": SMALL,
+    "machine_type": SMALL,
 }
 
 

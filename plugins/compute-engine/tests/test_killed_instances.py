@@ -56,7 +56,7 @@ class Acting:
         passed_over: tuple[str, ...],
     ) -> None:
         self.site, self.process, self.passed_over = site, process, passed_over
-        self.table = {**site.parameters, "config_dir": str(elastic), "compute_compact": True}
+        self.table = {**site.parameters, "config_dir": str(elastic), "compact_placement": True}
 
     def _counts(self, call: str) -> bool:
         return not call.partition(".")[2].startswith(self.passed_over)
@@ -106,7 +106,7 @@ def test_a_creation_that_is_killed_anywhere_leaves_nothing_that_is_not_found(
     site.full = {f"{REGION}-a"}
     for request in range(1, MOST_REQUESTS):
         killed = acting.killed_at(request, "create")
-        plugin = plugin_of(site, elastic, compute_compact=True)
+        plugin = plugin_of(site, elastic, compact_placement=True)
         plugin.delete(burst())
         site.settle()
         assert site.left() == []
@@ -122,7 +122,7 @@ def test_a_creation_that_was_killed_anywhere_is_gone_on_with(
 ) -> None:
     for request in range(1, MOST_REQUESTS):
         killed = acting.killed_at(request, "create")
-        plugin = plugin_of(site, elastic, compute_compact=True)
+        plugin = plugin_of(site, elastic, compact_placement=True)
         made = plugin.create(burst())
         assert len(made.hostnames) == 2
         assert sorted(name for _, name in site.machines) == list(made.hostnames)
@@ -138,7 +138,7 @@ def test_a_deletion_that_is_killed_anywhere_is_gone_on_with(
     site: Site, elastic: Path, acting: Acting
 ) -> None:
     for request in range(1, MOST_REQUESTS):
-        plugin = plugin_of(site, elastic, compute_compact=True)
+        plugin = plugin_of(site, elastic, compact_placement=True)
         made = plugin.create(burst())
         killed = acting.killed_at(request, "delete")
         # What is left is found: a burst that nothing lists has left nothing behind.

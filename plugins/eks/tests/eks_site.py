@@ -178,7 +178,7 @@ class Site:
             "endpoint_url": self.url,
             "node_role_arn": NODE_ROLE,
             "poll_interval": 0.05,
-            "aws_poll_interval": 0.05,
+            "provider_poll_interval": 0.05,
             "retry_timeout": 1.0,
         }
 

@@ -93,7 +93,7 @@ def refused(**parameters: Any) -> str:
         ("subnets", ["subnet-1", "net-2"], "'net-2' is not the id of a subnet"),
         ("security_groups", ["default"], "not the id of a security group"),
         ("disk_size", 0, "more than nothing"),
-        ("aws_poll_interval", 0, "more than no time"),
+        ("provider_poll_interval", 0, "more than no time"),
         ("machine_type", "c5.4xlarg", "did you mean 'c5.4xlarge'"),
         ("provisioning", "cheap", "spot, then on-demand"),
         ("name", "Burst_0", "not a name for a MiniCluster"),

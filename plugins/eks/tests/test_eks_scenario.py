@@ -45,8 +45,12 @@ def test_the_scenario_of_all_plugins(eks_server: Server, tmp_path: Path) -> None
     options = ["--address=127.0.0.1", "--lead-cores=2", "--namespace=eks-scenario"]
     options += ["--clusters=2", "--machine-type=c5.4xlarge=6"]
     with eks_site(eks_server, shutil.which("flux") or "") as site:
-        parameters = {**site.parameters, "poll_interval": "100ms", "aws_poll_interval": "100ms"}
-        parameters |= {"retry_timeout": "1s", "live_prices": False, "zone_rest": "1ms"}
+        parameters = {
+            **site.parameters,
+            "poll_interval": "100ms",
+            "provider_poll_interval": "100ms",
+        }
+        parameters |= {"retry_timeout": "1s", "live_prices": False, "zone_pause": "1ms"}
         parameters["output_dir"] = str(tmp_path / "output")
         with (
             elastic_instance(
@@ -70,7 +74,7 @@ def test_the_contract_of_all_plugins(site: Site, tmp_path: Path, space: str) -> 
         return site.left()
 
     check_contract(
-        lambda: plugin_of(site, directory, namespace=space, zone_rest=0.001),
+        lambda: plugin_of(site, directory, namespace=space, zone_pause=0.001),
         "c5.4xlarge",
         left,
         out_of_capacity,

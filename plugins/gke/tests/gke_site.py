@@ -113,9 +113,9 @@ class Site:
         return {
             "endpoint": self.endpoint,
             "compute_endpoint": self.url,
-            "iam_endpoint": self.url,
+            "resource_manager_endpoint": self.url,
             "live_prices": False,
-            "operation_interval": 0.05,
+            "provider_poll_interval": 0.05,
             "poll_interval": 0.05,
             "retry_timeout": 1.0,
             "location": LOCATION,

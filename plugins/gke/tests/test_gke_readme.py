@@ -36,7 +36,7 @@ def test_the_commands_of_the_readme_work_as_they_stand_and_leave_nothing(
     server: Server, tmp_path: Path
 ) -> None:
     with gke_site(server, tmp_path / "site", shutil.which("flux") or "") as site:
-        elsewhere = ("endpoint", "compute_endpoint", "operation_interval", "live_prices")
+        elsewhere = ("endpoint", "compute_endpoint", "provider_poll_interval", "live_prices")
         played = {f"FLUXBURST_GKE_{n.upper()}": str(site.parameters[n]) for n in elsewhere}
         done = run_commands(TEXT, tmp_path, {**site.environment, **played})
         assert done.returncode == 0, f"{done.stderr}\n{site.operator.logs()}"

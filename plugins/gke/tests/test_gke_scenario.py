@@ -47,7 +47,11 @@ def test_the_scenario_of_all_plugins(
     with gke_site(server, tmp_path / "site", shutil.which("flux") or "") as site:
         for name, value in site.environment.items():
             monkeypatch.setenv(name, value)
-        parameters = {**site.parameters, "poll_interval": "100ms", "operation_interval": "100ms"}
+        parameters = {
+            **site.parameters,
+            "poll_interval": "100ms",
+            "provider_poll_interval": "100ms",
+        }
         parameters |= {"retry_timeout": "1s", "output_dir": str(tmp_path / "output")}
         with (
             elastic_instance(

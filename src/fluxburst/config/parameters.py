@@ -4,8 +4,8 @@ Precedence, low to high: defaults, the config file's table, the object given by 
 ``FLUXBURST_<FIELD>``, ``FLUXBURST_<PLUGIN>_<FIELD>``. A field of the given object that still has
 its default counts as not given.
 
-A field's ``metadata`` may carry ``help`` (a sentence) and ``secret`` (True: the value is never
-shown).
+A field's ``metadata`` may carry ``help`` (a sentence), ``secret`` (True: the value is never shown)
+and ``aliases`` (former names, which the config file and the environment may still use).
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import dataclasses
 import functools
 import os
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from fluxburst.config.aliases import aliases_of
 from fluxburst.config.conversion import CONVERSION_ERRORS, convert, reasons, type_name
 from fluxburst.errors import ParameterError, Problem, did_you_mean
 
@@ -61,12 +62,12 @@ class _Given:
     text: bool = False
 
 
-def variables(plugin: str, field: str) -> tuple[str, ...]:
+def variables(plugin: str, field: str, aliases: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the environment variables a parameter is read from, the strongest first."""
-    name = field.upper()
-    own = f"{PREFIX}{plugin.upper().replace('-', '_')}_{name}" if plugin else ""
-    general = "" if name in RESERVED else f"{PREFIX}{name}"
-    return tuple(variable for variable in (own, general) if variable)
+    names = [name.upper() for name in (field, *aliases)]
+    own = [f"{PREFIX}{plugin.upper().replace('-', '_')}_{name}" for name in names if plugin]
+    general = [f"{PREFIX}{name}" for name in names if name not in RESERVED]
+    return (*own, *general)
 
 
 def _has_default(field: dataclasses.Field[Any]) -> bool:
@@ -90,7 +91,7 @@ def _given_for(
     environ: Mapping[str, str],
 ) -> _Given | None:
     """Return the strongest source that says something of this field."""
-    for variable in variables(plugin, field.name):
+    for variable in variables(plugin, field.name, aliases_of(field)):
         if variable in environ:
             return _Given(environ[variable], f"environment variable {variable}", text=True)
     if given is not None:
@@ -98,8 +99,9 @@ def _given_for(
         default = _default(field)
         if not _has_default(field) or type(value) is not type(default) or value != default:
             return _Given(value, "the object passed to load")
-    if field.name in config:
-        return _Given(config[field.name], config_source)
+    for name in (field.name, *aliases_of(field)):
+        if name in config:
+            return _Given(config[name], config_source)
     return None
 
 
@@ -163,7 +165,7 @@ def build(
     if not dataclasses.is_dataclass(kind):
         raise ParameterError(plugin, [Problem(kind.__name__, "the plugin", "is not a dataclass")])
     fields = [field for field in dataclasses.fields(kind) if field.init]
-    problems = _unknown_keys(config, config_source, [field.name for field in fields])
+    problems = _wrong_keys(config, config_source, fields)
     values: dict[str, Any] = {}
     for field in fields:
         source = _given_for(plugin, field, config, config_source, given, environ)
@@ -212,12 +214,22 @@ def check_type(plugin: str, kind: type, given: object) -> None:
         raise ParameterError(plugin, [Problem("parameters", "the object passed to load", reason)])
 
 
-def _unknown_keys(config: Mapping[str, Any], source: str, names: list[str]) -> list[Problem]:
-    return [
-        Problem(key, source, f"is not a parameter{did_you_mean(key, names)}")
-        for key in config
-        if key not in names
-    ]
+def _wrong_keys(
+    config: Mapping[str, Any], source: str, fields: Sequence[dataclasses.Field[Any]]
+) -> list[Problem]:
+    """Return the problems with keys: those that are no parameter, or are one's second name."""
+    known = {name: field.name for field in fields for name in (field.name, *aliases_of(field))}
+    problems, seen = [], dict[str, str]()
+    for key in config:
+        if key not in known:
+            why = f"is not a parameter{did_you_mean(key, [field.name for field in fields])}"
+            problems.append(Problem(key, source, why))
+        elif known[key] in seen:
+            why = f"and {seen[known[key]]} are names of one parameter: set {known[key]} alone"
+            problems.append(Problem(key, source, why))
+        else:
+            seen[known[key]] = key
+    return problems
 
 
 def describe(
@@ -247,7 +259,7 @@ def describe(
                 type=type_name(_types(kind)[field.name]),
                 required=not _has_default(field),
                 default=_masked(default, secret),
-                environment=variables(plugin, field.name),
+                environment=variables(plugin, field.name, aliases_of(field)),
                 help=str(field.metadata.get("help", "")),
                 value=_masked(value, secret),
                 source=origin,

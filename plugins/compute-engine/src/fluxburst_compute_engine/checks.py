@@ -38,12 +38,12 @@ def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
         "zone": _zone,
         "zones": _zones,
         "machine_types": _machine_types,
-        "compute_machine_type": _compute_machine_type,
-        "network_name": _network_name,
+        "machine_type": _machine_type,
+        "network": _network,
         "compute_family": lambda params: _named(params.compute_family, "family of images"),
         "network_tags": _network_tags,
         "min_count": _min_count,
-        "disk_size_gb": _disk_size,
+        "disk_size": _disk_size,
         "config_dir": _config_dir,
         "curve_cert": _curve_cert,
         "munge_key": lambda params: check_readable(params.munge_key),
@@ -91,8 +91,8 @@ def _region(params: BurstParameters) -> None:
         raise RequestError(f"{params.region!r} is not a region of Google Cloud, such as us-east1")
 
 
-def _network_name(params: BurstParameters) -> None:
-    *_, name = params.network_name.rsplit("/", 1)  # which may be a path
+def _network(params: BurstParameters) -> None:
+    *_, name = params.network.rsplit("/", 1)  # which may be a path
     _named(name, "network")
 
 
@@ -120,14 +120,14 @@ def _machine_types(params: BurstParameters) -> None:
     machine_types().with_overrides(params.machine_types)
 
 
-def _compute_machine_type(params: BurstParameters) -> None:
-    if params.compute_machine_type is None:
+def _machine_type(params: BurstParameters) -> None:
+    if params.machine_type is None:
         return
     try:
         known = machine_types().with_overrides(params.machine_types)
     except RequestError:
         return  # said of the machine types
-    known[params.compute_machine_type]
+    known[params.machine_type]
 
 
 def _network_tags(params: BurstParameters) -> None:
@@ -141,8 +141,8 @@ def _min_count(params: BurstParameters) -> None:
 
 
 def _disk_size(params: BurstParameters) -> None:
-    if params.disk_size_gb is not None and params.disk_size_gb < 10:
-        raise RequestError(f"must be at least 10, got {params.disk_size_gb}")
+    if params.disk_size is not None and params.disk_size < 10:
+        raise RequestError(f"must be at least 10, got {params.disk_size}")
 
 
 def _config_dir(params: BurstParameters) -> None:

@@ -24,7 +24,7 @@ DEFAULT_MACHINE_TYPE = "c2-standard-8=4"
 _SET_BY = {
     "project": "--project",
     "region": "--region",
-    "network_name": "--network",
+    "network": "--network",
     "compute_family": "--family",
 }
 """The parameters that are written, and the options that set them."""
@@ -50,9 +50,7 @@ def compute_engine() -> None:
 )
 @click.option("--project", help="Google Cloud project; else that of the credentials.")
 @click.option("--region", default="us-central1", show_default=True, help="Where the instances are.")
-@click.option(
-    "--network", "network_name", default="default", show_default=True, help="VPC network."
-)
+@click.option("--network", "network", default="default", show_default=True, help="VPC network.")
 @click.option("--family", "compute_family", help="Family of the boot image.")
 @commands.with_options(*commands.instance_options(lead_cores_required=True))
 @click.pass_context

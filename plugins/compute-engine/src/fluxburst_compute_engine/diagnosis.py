@@ -43,7 +43,7 @@ NEEDED = (
 
 NEEDED_FOR = {
     "external_ip": ("compute.subnetworks.useExternalIp",),
-    "compute_compact": (
+    "compact_placement": (
         "compute.regionOperations.get",
         "compute.resourcePolicies.create",
         "compute.resourcePolicies.delete",

@@ -83,7 +83,7 @@ class Fleet:
             try:
                 self._insert(compute, zone, burst, resource)
             except CapacityError as error:
-                self._full[zone, burst.node_type] = time.monotonic() + self.params.zone_backoff
+                self._full[zone, burst.node_type] = time.monotonic() + self.params.zone_pause
                 errors.append(error)
                 continue
             found = self.find(compute, burst.name)
@@ -128,7 +128,7 @@ class Fleet:
         if any(not isinstance(error, CapacityError) for error in errors):
             return next(error for error in errors if not isinstance(error, CapacityError))
         said = "; ".join(str(error) for error in errors)
-        backoff = format_duration(self.params.zone_backoff)
+        backoff = format_duration(self.params.zone_pause)
         return CapacityError(
             said or f"all zones had no {burst.node_type} less than {backoff} ago",
             plugin=self.plugin,

@@ -176,8 +176,8 @@ def _boot_disk(params: BurstParameters, project: str) -> compute_v1.AttachedDisk
     from google.cloud import compute_v1 as api
 
     disk = api.AttachedDiskInitializeParams(source_image=image_of(params, project))
-    if params.disk_size_gb is not None:
-        disk.disk_size_gb = params.disk_size_gb
+    if params.disk_size is not None:
+        disk.disk_size_gb = params.disk_size
     if params.disk_type is not None:
         disk.disk_type = params.disk_type  # in bulk inserts a name, not a path
     return api.AttachedDisk(boot=True, auto_delete=True, initialize_params=disk)
@@ -186,7 +186,7 @@ def _boot_disk(params: BurstParameters, project: str) -> compute_v1.AttachedDisk
 def _network(params: BurstParameters, project: str) -> compute_v1.NetworkInterface:
     from google.cloud import compute_v1 as api
 
-    network = api.NetworkInterface(network=_path(params.network_name, project, "global/networks"))
+    network = api.NetworkInterface(network=_path(params.network, project, "global/networks"))
     if params.subnetwork is not None:
         where = f"regions/{params.region}/subnetworks"
         network.subnetwork = _path(params.subnetwork, project, where)

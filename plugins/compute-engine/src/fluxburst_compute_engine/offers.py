@@ -71,7 +71,7 @@ def isolated(params: BurstParameters, known: MachineTypes) -> list[NodeType]:
     Raises:
         RequestError: if the one that is to be used has no price.
     """
-    only = params.compute_machine_type
+    only = params.machine_type
     offered = [known[only]] if only else _priced(params, known)
     return [kind for one in offered for kind in _bought(params, one, None, (one.name,))]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from fluxburst import Duration
+from fluxburst.config.aliases import accept_aliases
 from fluxburst.provider.elastic_plugin import ElasticParameters
 from fluxburst.provider.machine_types import MachineTypeOverride, Provisioning
 
@@ -14,10 +15,11 @@ from fluxburst.provider.machine_types import MachineTypeOverride, Provisioning
 # ruff: noqa: UP045
 
 
-def _help(text: str) -> dict[str, str]:
-    return {"help": text}
+def _help(text: str, *aliases: str) -> dict[str, Any]:
+    return {"help": text, "aliases": aliases}
 
 
+@accept_aliases
 @dataclass
 class BurstParameters(ElasticParameters):
     """Parameters of the Compute Engine plugin."""
@@ -32,7 +34,9 @@ class BurstParameters(ElasticParameters):
         default_factory=list,
         metadata=_help("zones to try in turn; by default all of the region's"),
     )
-    network_name: str = field(default="default", metadata=_help("VPC network of the instances"))
+    network: str = field(
+        default="default", metadata=_help("VPC network of the instances", "network_name")
+    )
     subnetwork: Optional[str] = field(
         default=None, metadata=_help("subnetwork; by default the network's own in the region")
     )
@@ -44,10 +48,11 @@ class BurstParameters(ElasticParameters):
     )
 
     # --- the instances ---
-    compute_machine_type: Optional[str] = field(
+    machine_type: Optional[str] = field(
         default=None,
         metadata=_help(
-            "the one machine type to use; by default all that are declared, or known if isolated"
+            "the one machine type to use; by default all that are declared, or known if isolated",
+            "compute_machine_type",
         ),
     )
     machine_types: list[MachineTypeOverride] = field(
@@ -77,14 +82,16 @@ class BurstParameters(ElasticParameters):
     image_project: Optional[str] = field(
         default=None, metadata=_help("project of the image; by default the instances' project")
     )
-    disk_size_gb: Optional[int] = field(
-        default=None, metadata=_help("size of the boot disk in GB; by default the image's")
+    disk_size: Optional[int] = field(
+        default=None,
+        metadata=_help("size of the boot disk in GB; by default the image's", "disk_size_gb"),
     )
     disk_type: Optional[str] = field(
         default=None, metadata=_help("type of the boot disk, such as pd-balanced")
     )
-    compute_compact: bool = field(
-        default=False, metadata=_help("place the instances of a burst close to each other")
+    compact_placement: bool = field(
+        default=False,
+        metadata=_help("place the instances of a burst close to each other", "compute_compact"),
     )
     min_count: Optional[int] = field(
         default=None,
@@ -136,9 +143,11 @@ class BurstParameters(ElasticParameters):
     delete_timeout: Duration = field(
         default=Duration(600.0), metadata=_help("how long instances may take to be deleted")
     )
-    zone_backoff: Duration = field(
+    zone_pause: Duration = field(
         default=Duration(300.0),
-        metadata=_help("how long a zone that had no capacity of a node type is left alone"),
+        metadata=_help(
+            "how long a zone that had no capacity of a node type is left alone", "zone_backoff"
+        ),
     )
     poll_interval: Duration = field(
         default=Duration(2.0), metadata=_help("how often to look while waiting for Google")

@@ -26,19 +26,19 @@ def policy_name(tag: str, burst: str) -> str:
 
 def ensure(compute: Compute, params: BurstParameters, tag: str, burst: str) -> str:
     """Make a burst's policy if it is wanted and missing; return its path, or empty."""
-    if not params.compute_compact:
+    if not params.compact_placement:
         return ""
     return compute.ensure_policy(params.region, policy_name(tag, burst), burst)
 
 
 def bursts(compute: Compute, params: BurstParameters, tag: str) -> list[str]:
     """Return the names of the bursts that have a policy."""
-    if not params.compute_compact:
+    if not params.compact_placement:
         return []
     return [policy.description for policy in compute.policies(params.region, _prefix(tag))]
 
 
 def remove(compute: Compute, params: BurstParameters, tag: str, burst: str) -> None:
     """Delete a burst's policy, once no instance has it any more."""
-    if params.compute_compact:
+    if params.compact_placement:
         compute.delete_policy(params.region, policy_name(tag, burst))

@@ -77,7 +77,7 @@ class ComputeEngineBurst(ElasticPlugin):
         Raises:
             RequestError: if there are none, or one is declared with other cores than it has.
         """
-        only = self.params.compute_machine_type
+        only = self.params.machine_type
         return offers.declared_shapes(
             self.elastic.all_shapes, self.machine_types, only, self.directory
         )

@@ -34,7 +34,7 @@ def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
         "subnets": _subnets,
         "security_groups": _security_groups,
         "disk_size": _disk_size,
-        "aws_poll_interval": lambda params: check_interval(params.aws_poll_interval),
+        "provider_poll_interval": lambda params: check_interval(params.provider_poll_interval),
         "endpoint_url": lambda params: check_endpoint(params.endpoint_url, url=True),
     }
     return run_checks(checks, params)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Optional
 
 from fluxburst import ByteSize, Duration
+from fluxburst.config.aliases import accept_aliases
 from fluxburst_kubernetes.managed_parameters import ManagedParameters
 
 
-def _help(text: str) -> dict[str, str]:
-    return {"help": text}
+def _help(text: str, *aliases: str) -> dict[str, Any]:
+    return {"help": text, "aliases": aliases}
 
 
+@accept_aliases
 @dataclass
 class BurstParameters(ManagedParameters):
     """Parameters of the EKS plugin."""
@@ -67,13 +69,16 @@ class BurstParameters(ManagedParameters):
     )
 
     # --- patience ---
-    zone_rest: Duration = field(
+    zone_pause: Duration = field(
         default=Duration(900.0),
-        metadata=_help("how long a zone is left alone that had none of a machine type"),
+        metadata=_help(
+            "how long a zone is left alone that had none of a machine type", "zone_rest"
+        ),
     )
     cluster_timeout: Duration = field(
         default=Duration(1800.0), metadata=_help("how long a cluster may take to come up, or to go")
     )
-    aws_poll_interval: Duration = field(
-        default=Duration(10.0), metadata=_help("how often to look while waiting for AWS")
+    provider_poll_interval: Duration = field(
+        default=Duration(10.0),
+        metadata=_help("how often to look while waiting for AWS", "aws_poll_interval"),
     )

@@ -59,7 +59,7 @@ class EksBurst(ManagedKubernetes):
             params.endpoint_url,
             timeout=params.request_timeout,
             patience=params.retry_timeout,
-            poll=params.aws_poll_interval,
+            poll=params.provider_poll_interval,
         )
 
     @functools.cached_property

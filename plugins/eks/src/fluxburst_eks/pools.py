@@ -87,7 +87,7 @@ class EksPools:
         self._params = params
         self._machines = machines
         self._cluster = params.cluster_name
-        self._resting = Resting(params.zone_rest)
+        self._resting = Resting(params.zone_pause)
         self._signing = threading.Lock()
         self._token: Token | None = None
 

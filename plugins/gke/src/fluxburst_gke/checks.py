@@ -23,10 +23,12 @@ def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
         "location": _location,
         "zones": _zones,
         "max_run_duration": _max_run_duration,
-        "operation_interval": lambda params: check_interval(params.operation_interval),
+        "provider_poll_interval": lambda params: check_interval(params.provider_poll_interval),
         "endpoint": lambda params: check_endpoint(params.endpoint, url=False),
         "compute_endpoint": lambda params: check_endpoint(params.compute_endpoint, url=False),
-        "iam_endpoint": lambda params: check_endpoint(params.iam_endpoint, url=True),
+        "resource_manager_endpoint": lambda params: check_endpoint(
+            params.resource_manager_endpoint, url=True
+        ),
     }
     return run_checks(checks, params)
 

@@ -98,7 +98,7 @@ class Google:
         if not isinstance(error, BusyError):
             return None
         told = error.retry_after
-        return self._params.operation_interval if told is None else told
+        return self._params.provider_poll_interval if told is None else told
 
     def find(self, doing: str, method: Callable[..., T], /, **request: Any) -> T | None:
         """Ask for something that may not be there; None if it is not."""
@@ -115,7 +115,7 @@ class Google:
             except UnderWayError:
                 if time.monotonic() > until:
                     raise
-                time.sleep(self._params.operation_interval)
+                time.sleep(self._params.provider_poll_interval)
 
     def follow(
         self,
@@ -162,7 +162,7 @@ class Google:
             if time.monotonic() > until:
                 waited = format_duration(round(time.monotonic() - began))
                 raise CapacityError(f"waited for {waited} in vain: {what}")
-            time.sleep(self._params.operation_interval)
+            time.sleep(self._params.provider_poll_interval)
 
     def token(self) -> str:
         """Return a token for the cluster's API server, renewed if it ends soon.
@@ -208,7 +208,7 @@ class Google:
         Raises:
             BurstError: if that cannot be told.
         """
-        base = self._params.iam_endpoint or RESOURCE_MANAGER
+        base = self._params.resource_manager_endpoint or RESOURCE_MANAGER
         url = f"{base}/v1/projects/{self.project}:testIamPermissions"
         try:
             credentials = self.identity.credentials

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Optional
 
 from fluxburst import Duration
+from fluxburst.config.aliases import accept_aliases
 from fluxburst_kubernetes.managed_parameters import ManagedParameters
 
 
-def _help(text: str) -> dict[str, str]:
-    return {"help": text}
+def _help(text: str, *aliases: str) -> dict[str, Any]:
+    return {"help": text, "aliases": aliases}
 
 
+@accept_aliases
 @dataclass
 class BurstParameters(ManagedParameters):
     """Parameters of the GKE plugin."""
@@ -74,8 +76,9 @@ class BurstParameters(ManagedParameters):
     )
 
     # --- how it is asked ---
-    operation_interval: Duration = field(
-        default=Duration(5.0), metadata=_help("how often to look while waiting for Google")
+    provider_poll_interval: Duration = field(
+        default=Duration(5.0),
+        metadata=_help("how often to look while waiting for Google", "operation_interval"),
     )
     endpoint: Optional[str] = field(  # noqa: UP045
         default=None, metadata=_help("host and port of another Kubernetes Engine API than Google's")
@@ -83,8 +86,9 @@ class BurstParameters(ManagedParameters):
     compute_endpoint: Optional[str] = field(  # noqa: UP045
         default=None, metadata=_help("URL of another Compute Engine API than Google's")
     )
-    iam_endpoint: Optional[str] = field(  # noqa: UP045
-        default=None, metadata=_help("URL of another Resource Manager API than Google's")
+    resource_manager_endpoint: Optional[str] = field(  # noqa: UP045
+        default=None,
+        metadata=_help("URL of another Resource Manager API than Google's", "iam_endpoint"),
     )
     billing_endpoint: Optional[str] = field(  # noqa: UP045
         default=None, metadata=_help("host and port of another Cloud Billing API than Google's")
