@@ -19,10 +19,19 @@ if TYPE_CHECKING:
     from fluxburst.model.burst import Burst
 
 
+def writable(text: str) -> str:
+    r"""Return a text as UTF-8 can write it: what stands for a byte that is none is escaped.
+
+    What a provider's command printed may hold any bytes, which Python reads as lone surrogates:
+    ``\udce9``. Neither the ledger nor Flux takes them.
+    """
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def text_of(error: BaseException) -> str:
     """Return what an error says; one of foreign code may not even be able to say it."""
     try:
-        return str(error)
+        return writable(str(error))
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - the error itself is told of, by its type
@@ -43,7 +52,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 class FluxburstError(Exception):
-    """The root of every error that fluxburst raises on purpose."""
+    """The root of every error that fluxburst raises on purpose; what it says can be written."""
+
+    def __str__(self) -> str:
+        return writable(super().__str__())
 
 
 class RequestError(FluxburstError):
@@ -209,7 +221,7 @@ class BurstError(FluxburstError):
             )
             if part
         )
-        return f"{where}: {super().__str__()}" if where else super().__str__()
+        return writable(f"{where}: {super().__str__()}" if where else super().__str__())
 
 
 class CapacityError(BurstError):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fluxburst.errors import LedgerError
+from fluxburst.errors import LedgerError, writable
 from fluxburst.ledger.opening import copy_of
 
 Values = Sequence[Any] | Mapping[str, Any]
@@ -36,9 +36,20 @@ class _Statement:
 
     def run(self, connection: sqlite3.Connection) -> None:
         if self.many:
-            connection.executemany(self.text, self.values)
+            connection.executemany(self.text, [_writable(row) for row in self.values])
         else:
-            connection.execute(self.text, self.values)
+            connection.execute(self.text, _writable(self.values))
+
+
+def _writable(values: Values) -> Values:
+    """Return values with texts that SQLite takes, whoever wrote them."""
+    if isinstance(values, Mapping):
+        return {name: _text(value) for name, value in values.items()}
+    return [_text(value) for value in values]
+
+
+def _text(value: Any) -> Any:
+    return writable(value) if isinstance(value, str) else value
 
 
 class Writer:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from fluxburst.formats.units import ByteSize, Duration
 
-_PROPERTY = re.compile(r"[^!&'\"^`|()]+")
-"""A property: any text without the characters that RFC 20 forbids."""
+_PROPERTY = re.compile(r"[^!&'\"^`|()\ud800-\udfff]+")
+"""A property: any text without the characters that RFC 20 forbids, and that UTF-8 can write."""
 
 _COUNTED = frozenset({"node", "slot", "core", "gpu", "memory"})
 """Resource types that a node type says in other ways, or that are none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fluxburst.errors import FluxburstError
+from fluxburst.errors import FluxburstError, writable
 from fluxburst.formats.fluid import format_f58
 from fluxburst.model.job import Job
 from fluxburst.model.jobspec import Chunk
@@ -56,7 +56,7 @@ class Draft:
 
     def decide(self, jobid: int, outcome: Outcome, *reasons: str, plugin: str = "") -> None:
         """Decide on a job."""
-        self.decisions[jobid] = Decision(jobid, outcome, plugin, reasons)
+        self.decisions[jobid] = Decision(jobid, outcome, plugin, tuple(map(writable, reasons)))
 
     def fail(self, jobid: int, error: FluxburstError) -> None:
         """Decide that a job cannot be judged."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from fluxburst.errors import BurstError
+from fluxburst.errors import BurstError, writable
 from fluxburst.formats.units import counted
 from fluxburst.model.burst import COMING_STATES, LEAVING_STATES, Burst, BurstState
 
@@ -58,7 +58,15 @@ def check_burst(answer: object, asked: Burst, what: str) -> Burst:
     lease = answer.lease_until
     if lease is not None and asked.lease_until is not None:
         lease = min(lease, asked.lease_until)
-    return replace(answer, plugin=asked.plugin, lease_until=lease, isolated=asked.isolated)
+    return replace(
+        answer,
+        plugin=asked.plugin,
+        node_type=writable(answer.node_type),
+        error=writable(answer.error),
+        output=writable(answer.output),
+        lease_until=lease,
+        isolated=asked.isolated,
+    )
 
 
 def check_adopted(answer: object, plugin: str) -> tuple[dict[str, Burst | None], list[BurstError]]:
