@@ -171,6 +171,99 @@ def test_what_is_in_no_record_goes_without_a_node_that_it_may_not_have(state: st
     assert_the_site_is_left_alone(instance, running)
 
 
+# --- jobs that have not ended --------------------------------------------------------------------
+
+ENDS: Sequence[dict[str, Any]] = (
+    {"exit_code": 0},
+    {"output": "/tmp/out"},
+    {"exit_code": 1, "isolated": True},
+)
+"""What only an isolated burst can say."""
+
+
+class SaysItEnded(Liar):
+    """Says in one method that the job of its burst has ended there."""
+
+    def __init__(self, method: str, **end: Any) -> None:
+        super().__init__()
+        self.method, self.end = method, end
+
+    def _said(self, method: str, burst: Burst) -> Burst:
+        return replace(burst, **self.end) if method == self.method else burst
+
+    def create(self, burst: Burst) -> Burst:
+        super().create(burst)
+        self.there[burst.name] = replace(self.there[burst.name], hostnames=("new1", "new2"))
+        return self._said("create", self.there[burst.name])
+
+    def refresh(self, burst: Burst) -> Burst:
+        return self._said("refresh", burst)
+
+    def renew(self, burst: Burst) -> Burst:
+        return self._said("renew", burst)
+
+    def adopt(self) -> Sequence[Burst] | None:
+        if self.method == "bursts":
+            self.bursts.update({n: replace(b, **self.end) for n, b in self.bursts.items()})
+        if self.method not in ("adopt", "bursts"):
+            return None
+        return [self._said("adopt", self.bursts.get(n, b)) for n, b in self.there.items()]
+
+
+class RunsAndSaysItEnded(SaysItEnded):
+    """The same of one that brings its bursts up itself."""
+
+    def run(
+        self, request_burst: bool = False, nodes: int | None = None, tasks: int | None = None
+    ) -> Sequence[Burst]:
+        if self.created:
+            return []
+        burst = Burst(named("liar", "0a"), "liar", "node", 2, tuple(self.jobs))
+        return [self._said("run", self.create(burst))]
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("method", ["create", "refresh", "adopt", "renew", "run", "bursts"])
+def test_a_job_has_not_ended_in_a_burst_that_is_not_isolated(
+    method: str, end: dict[str, Any]
+) -> None:
+    instance = site()
+    strangers_job(instance)
+    waiting = instance.submit(spec(2, 8, burstable=1, duration=86400.0))
+    liar = (RunsAndSaysItEnded if method == "run" else SaysItEnded)(method, **end)
+    client = client_on(instance, liar)
+    said = passes(client, 2, 1.0)
+    said += [entry.burst.error for entry in client.ledger.entries()]
+    if liar.there:
+        instance.add_nodes(("new1", "new2"), NODE)
+    said += passes(client, 40)
+    assert instance.job(waiting).state in JobState.RUN | JobState.SCHED
+    assert all(not e.burst.isolated and e.burst.exit_code is None for e in client.ledger.entries())
+    assert all(not entry.burst.output for entry in client.ledger.entries())
+    assert any("liar" in t and "not isolated" in t for t in said) or method == "bursts", said
+
+
+@pytest.mark.parametrize("method", ["adopt", "bursts"])
+def test_a_burst_is_not_ended_under_running_jobs_for_what_its_plugin_says_of_their_end(
+    method: str,
+) -> None:
+    instance = site()
+    strangers_job(instance)
+    waiting = instance.submit(spec(2, 8, burstable=1, duration=600.0))
+    liar = SaysItEnded("")
+    client = client_on(instance, liar)
+    passes(client, 1, 1.0)
+    instance.add_nodes(("new1", "new2"), NODE)
+    passes(client, 2, 5.0)
+    liar.there = {name: replace(b, state=BurstState.READY) for name, b in liar.there.items()}
+    assert instance.job(waiting).state is JobState.RUN
+    liar.method, liar.end = method, {"exit_code": 0, "isolated": True}
+    passes(client, 3, 5.0)
+    (entry,) = client.ledger.live()
+    assert (entry.burst.state, liar.deleted) == (BurstState.READY, [])
+    assert instance.job(waiting).state is JobState.RUN
+
+
 # --- names that nobody asked for -----------------------------------------------------------------
 
 

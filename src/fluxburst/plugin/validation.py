@@ -54,6 +54,8 @@ def check_burst(answer: object, asked: Burst, what: str) -> Burst:
             f"{what} answered that it has {counted(answer.nodes, 'node')}, more than the "
             f"{asked.nodes} asked for"
         )
+    if problem := why_not_ended_there(answer, asked):
+        raise BurstError(f"{what} answered {problem}")
     # Money is set aside up to the lease that was asked for: the service ends it then, if not it.
     lease = answer.lease_until
     if lease is not None and asked.lease_until is not None:
@@ -67,6 +69,18 @@ def check_burst(answer: object, asked: Burst, what: str) -> Burst:
         lease_until=lease,
         isolated=asked.isolated,
     )
+
+
+def why_not_ended_there(answer: Burst, asked: Burst) -> str:
+    """Return what is wrong with how a burst's job is said to have ended there; empty for nothing.
+
+    Only in an isolated burst a job runs that the instance does not know the end of.
+    """
+    if asked.isolated or (answer.exit_code is None and not answer.output):
+        return ""
+    if answer.exit_code is None:
+        return f"an output, {_short(answer.output)}, of a burst that is not isolated"
+    return f"an exit code, {answer.exit_code}, of a burst that is not isolated"
 
 
 def check_adopted(answer: object, plugin: str) -> tuple[dict[str, Burst | None], list[BurstError]]:

@@ -140,6 +140,8 @@ class BurstStore:
             exit_code=known.exit_code if burst.exit_code is None else burst.exit_code,
             output=burst.output or known.output,
         )
+        if not known.isolated:  # whatever was written into what a plugin knows
+            burst = replace(burst, exit_code=None, output="")
         costless = {BurstState.REQUESTED}
         if entry.created is not None and entry.started is None:
             costless |= LEAVING_STATES  # it goes without having left its provider's queue

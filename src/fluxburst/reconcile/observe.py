@@ -202,7 +202,8 @@ class Observer:
         """Return what a plugin says of a burst that it found; None where that cannot be."""
         if found is None:
             return None
-        known = self._store.known(Burst(found.name, plugin.name, "", 0))
+        nothing = Burst(found.name, plugin.name, "", 0, isolated=found.isolated)
+        known = self._store.known(nothing)
         try:
             return self._vetting.vetted(found, known, "adopt()")
         except BurstError as error:
@@ -220,7 +221,7 @@ class Observer:
             known = plugin.bursts.get(burst.name)
             if known is None or burst.name in seen.changed:
                 continue
-            if known.exit_code is not None:  # how its job ended is settled
+            if self._has_ended(known):  # how its job ended is settled
                 burst = replace(burst, exit_code=known.exit_code, error=known.error)
             if burst.name in seen.refused and burst.exit_code is None:
                 self._failures.refused(plugin, burst, seen.refused[burst.name])
@@ -255,14 +256,14 @@ class Observer:
 
     def _compare(self, plugin: BurstPlugin, entry: Entry, seen: Inventory) -> None:
         """Mend what the ledger says of one burst, or what is there of it."""
-        burst = plugin.bursts.get(entry.burst.name, entry.burst)
-        name = burst.name
+        name = entry.burst.name
+        burst = replace(plugin.bursts.get(name, entry.burst), isolated=entry.burst.isolated)
         found = (seen.there or {}).get(name)
         found = None if found is None else _failed_if_leaving(found, burst)
         if burst.state is BurstState.ENDING:
             listed = None if seen.there is None else name in seen.there
             self._terminator.go_on(plugin, burst, listed=listed)
-        elif burst.exit_code is not None:
+        elif self._has_ended(burst):
             self._isolated_ends.end(plugin, burst)
         elif burst.isolated and not self._backlog.waited_for(plugin.name, name):
             self._terminator.end(burst, _NOT_HELD)
@@ -279,6 +280,10 @@ class Observer:
             self._failures.end(plugin, replace(burst, error=_NEVER_ANSWERED))
         elif self._has_vanished(burst, seen):
             self._failures.failed(plugin, replace(burst, error=_VANISHED))
+
+    def _has_ended(self, burst: Burst) -> bool:
+        """Whether a burst's job has ended there; anybody may write into what a plugin knows."""
+        return burst.exit_code is not None and self._store.known(burst).isolated
 
     def _has_vanished(self, burst: Burst, seen: Inventory) -> bool:
         """Whether a burst is gone: not listed, though it should be, and no node of it up."""
@@ -309,7 +314,7 @@ class Observer:
                 exit_code=found.exit_code,
                 output=found.output or burst.output,
             )
-        if now.exit_code is not None:
+        if self._has_ended(now):
             self._isolated_ends.end(plugin, now)
         elif now.nodes < burst.nodes:
             few = f"of its {counted(burst.nodes, 'node')}, {now.nodes} can be found there"

@@ -15,6 +15,7 @@ from fluxburst.errors import BurstError
 from fluxburst.flux.protocol import Instance
 from fluxburst.formats.units import format_duration
 from fluxburst.model.burst import COMING_STATES, LIVE_STATES, Burst, BurstState
+from fluxburst.plugin.validation import why_not_ended_there
 from fluxburst.reconcile.burst_store import BurstStore
 from fluxburst.reconcile.standing import Standing
 
@@ -64,6 +65,7 @@ class Vetting:
         """
         for problem in self._problems(burst, known):
             raise BurstError(f"{what} answered {problem}", plugin=burst.plugin, burst=burst.name)
+        burst = replace(burst, isolated=known.isolated)
         if burst.since is not None and burst.since != known.since:
             burst = replace(burst, since=min(burst.since, self._store.now()))
         return self._as_seen(burst, known)
@@ -87,6 +89,8 @@ class Vetting:
         if burst.since not in (None, known.since) and burst.since - now > CLOCK_SKEW:
             ahead = format_duration(burst.since - now)
             yield f"since = {burst.since!r}, which is {ahead} ahead: is the provider's clock right?"
+        if problem := why_not_ended_there(burst, known):
+            yield problem
         new = set(burst.hostnames) - set(known.hostnames)
         if not new:
             return
