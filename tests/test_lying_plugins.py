@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from support import Elsewhere, client_on, named, spec
+from support import Apart, Elsewhere, client_on, named, spec
 
 from fluxburst import Burst, BurstState, Duration, FluxBurst, NodeType, hookimpl
 from fluxburst.config.policy import Lifetimes, Policy
 from fluxburst.errors import BurstErrors
+from fluxburst.ledger import Placement
 from fluxburst.model.job import JobState
 from fluxburst.model.node import Node
 from fluxburst.simulation.embedded import EmbeddedInstance
@@ -262,6 +263,70 @@ def test_a_burst_is_not_ended_under_running_jobs_for_what_its_plugin_says_of_the
     (entry,) = client.ledger.live()
     assert (entry.burst.state, liar.deleted) == (BurstState.READY, [])
     assert instance.job(waiting).state is JobState.RUN
+
+
+# --- jobs that were never given away -------------------------------------------------------------
+
+CLAIMED = named("liar", "0a")
+MEMO = {"plugin": "liar", "burst": CLAIMED, "urgency": 16}
+
+
+class ApartLiar(Apart):
+    """Says of its isolated bursts what is put there."""
+
+    def __init__(self) -> None:
+        super().__init__("liar", NODE)
+
+
+def claims_a_held_job(
+    instance: EmbeddedInstance, plugin: Liar | ApartLiar, *, burstable: int, memo: object
+) -> tuple[FluxBurst, int]:
+    """Return a client whose plugin says that it has run a user's own held job to its end."""
+    held = instance.submit(spec(2, 8, burstable=burstable, duration=60.0), userid=4242)
+    instance.set_urgencies({held: 0})
+    instance.set_memo(held, "fluxburst", memo)
+    claim = Burst(CLAIMED, "liar", "node", 1, (held,), BurstState.READY)
+    plugin.there[CLAIMED] = replace(claim, isolated=True, exit_code=0)
+    if isinstance(plugin, Liar):
+        plugin.orphans = list(plugin.there.values())
+    return client_on(instance, plugin), held
+
+
+def assert_it_stays(client: FluxBurst, held: int) -> None:
+    with suppress(BurstErrors):
+        client.run_unburst()
+    (job,) = [job for job in client.instance.pending_jobs() if job.id == held]
+    assert (job.state, job.urgency) == (JobState.SCHED, 0)
+    assert all(not entry.burst.jobs for entry in client.ledger.entries())
+    assert not client.ledger.usages()
+
+
+@pytest.mark.parametrize(
+    ("plugin", "burstable", "memo"),
+    [
+        (Liar, 1, MEMO),
+        (ApartLiar, 1, None),
+        (ApartLiar, 1, {**MEMO, "burst": "another"}),
+        (ApartLiar, 1, {**MEMO, "plugin": "another"}),
+        (ApartLiar, 0, MEMO),
+    ],
+)
+def test_a_held_job_is_not_ended_for_what_a_plugin_says_of_a_burst_in_no_record(
+    plugin: type[Liar | ApartLiar], burstable: int, memo: object
+) -> None:
+    liar = plugin()
+    client, held = claims_a_held_job(site(), liar, burstable=burstable, memo=memo)
+    passes(client, 4)
+    assert CLAIMED in liar.deleted
+    assert_it_stays(client, held)
+
+
+def test_a_job_that_the_ledger_knows_is_not_claimed_by_a_burst_in_no_record() -> None:
+    client, held = claims_a_held_job(site(), ApartLiar(), burstable=1, memo=MEMO)
+    client.ledger.place([Placement(held, "other", "b", client.now())])
+    client.ledger.free([held], client.now(), "it was taken back")
+    passes(client, 4)
+    assert_it_stays(client, held)
 
 
 # --- names that nobody asked for -----------------------------------------------------------------

@@ -188,23 +188,40 @@ class Assigner:
         for jobid in [*jobs, *ended]:
             plugin.jobs.pop(jobid, None)
 
-    def adopt(self, burst: Burst) -> tuple[int, ...]:
-        """Assign jobs to an isolated burst that no record has, and return them.
+    def adopt(self, plugin: BurstPlugin, burst: Burst) -> tuple[int, ...]:
+        """Assign the job to an isolated burst that it runs in, where the record of that was lost.
 
-        That it runs them is what its provider's tags say, which no user writes; and they are held
-        here. Which urgency they had is lost with the record: they get the default.
+        Neither a plugin nor a user is believed alone: the provider's tags name the job, which no
+        user writes, and the memo on the job names the burst, which no plugin writes. Which urgency
+        it had is lost with the record: it gets the default.
+
+        Returns:
+            The job's id; none where it is not known to be the burst's.
         """
-        jobs = self._backlog.jobs
         marks = {
             jobid: Mark(burst.plugin, burst.name, urgency=URGENCY_DEFAULT)
-            for jobid in burst.jobs
-            if jobid in jobs and jobs[jobid].urgency == URGENCY_HOLD
-            if jobid not in self._backlog.marks
+            for jobid in burst.jobs[:1]
+            if plugin.isolated and burst.isolated and self._was_given(jobid, burst)
         }
         if marks:
             self._record_one(marks)
             self._backlog.set_marks(marks)
         return tuple(marks)
+
+    def _was_given(self, jobid: int, burst: Burst) -> bool:
+        """Whether a job was given to a burst that no record has; one that has the job would."""
+        job, memo = self._backlog.jobs.get(jobid), self._backlog.forged.get(jobid)
+        if job is None or memo is None or job.urgency != URGENCY_HOLD:
+            return False
+        if (memo.plugin, memo.burst) != (burst.plugin, burst.name):
+            return False
+        if self._store.ledger.placements(jobid):
+            return False
+        try:
+            return self._hooks.select_job(job)
+        except FluxburstError as error:
+            _log.warning("job %s is not known to be selected: %s", format_f58(jobid), error)
+            return False
 
     def waiting_for(self, plugin: BurstPlugin, bursts: Collection[str] | None) -> list[int]:
         """Return the pending jobs that a plugin was given for some of its bursts; None for all."""

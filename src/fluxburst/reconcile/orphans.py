@@ -57,7 +57,7 @@ class Orphans:
             return
         _log.warning("burst %s: nobody's, is taken down", burst.name, extra={"burst": burst.name})
         burst = self._bounded(plugin, burst)
-        jobs = self._assigner.adopt(burst) if burst.isolated else ()
+        jobs = self._assigner.adopt(plugin, burst)
         broken = burst.state is BurstState.FAILED and burst.exit_code is None
         state = BurstState.STARTING if broken else burst.state
         self._store.request(replace(burst, jobs=jobs))
