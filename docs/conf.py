@@ -6,6 +6,7 @@ same places on the website and in a checkout.
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 from importlib import metadata
@@ -114,11 +115,25 @@ def keep_first_lines(
 
 
 def document_once(
-    app: Any, _what: str, name: str, member: Any, _skip: bool, _options: Any
+    app: Any, what: str, name: str, member: Any, _skip: bool, _options: Any
 ) -> bool | None:
-    """Leave to the page of the module that defines it what ``fluxburst`` exports."""
-    exported = app.env.docname == "docs/reference/fluxburst" and name in fluxburst.__all__
-    return True if exported and getattr(member, "__module__", "") in MODULES[1:] else None
+    """Leave out of a module's page what the page of another module documents."""
+    page = app.env.docname.removeprefix("docs/reference/")
+    return True if what == "module" and owner_of(name, member) not in ("", page) else None
+
+
+def owner_of(name: str, member: Any) -> str:
+    """Return the module whose page documents a name; empty for any that has it.
+
+    It is the module that defines it, or the first that exports it, if that module is internal.
+    """
+    if getattr(member, "__module__", "") in MODULES:
+        return str(member.__module__)
+    for module in MODULES:
+        found = importlib.import_module(module)
+        if name in getattr(found, "__all__", ()) and getattr(found, name) is member:
+            return module
+    return ""
 
 
 def link_public_name(app: Any, env: Any, node: Any, contnode: Any) -> Any:
