@@ -49,7 +49,7 @@ NAVIGATION = {
 """The pages in the order in which a reader meets them."""
 
 REFERENCE = Path(__file__).with_name("reference.md").read_text()
-MODULES = re.findall(r"^   (fluxburst[\w.]*)$", REFERENCE, re.MULTILINE)
+MODULES: list[str] = re.findall(r"^   (fluxburst[\w.]*)$", REFERENCE, re.MULTILINE)
 """The modules that have a page in the reference."""
 
 RECORDS = "docs/decisions/README"
@@ -127,8 +127,9 @@ def owner_of(name: str, member: Any) -> str:
 
     It is the module that defines it, or the first that exports it, if that module is internal.
     """
-    if getattr(member, "__module__", "") in MODULES:
-        return str(member.__module__)
+    defined = str(getattr(member, "__module__", ""))
+    if defined in MODULES:
+        return defined
     for module in MODULES:
         found = importlib.import_module(module)
         if name in getattr(found, "__all__", ()) and getattr(found, name) is member:
