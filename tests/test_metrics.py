@@ -43,7 +43,7 @@ def unused_histogram() -> Samples:
         (sample.name, *sample.labels.values()): 0.0
         for family in Metrics().registry.collect()
         for sample in family.samples
-        if family.name == "fluxburst_pass_duration_seconds" and not sample.name.endswith("_created")
+        if family.name.startswith("fluxburst_pass_") and not sample.name.endswith("_created")
     }
 
 
@@ -64,6 +64,7 @@ def everything() -> Metrics:
     made.set_up(True)
     made.set_writable(True)
     made.observe_pass(0.3)
+    made.count_unexpected()
     made.fluxburst_burst_changed(replace(READY, state=BurstState.ENDED), READY)
     made.fluxburst_job_scheduled(Elsewhere("p"))
     made.fluxburst_jobs_not_started([job(1), job(2)], Elsewhere("p"))

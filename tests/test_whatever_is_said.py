@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from decimal import Decimal
+from functools import partial
 from typing import Any, NoReturn
 
 import pytest
 from support import Elsewhere, client_on, spec
 
 from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, NodeType, hookimpl
-from fluxburst.errors import BurstError, BurstErrors
+from fluxburst.errors import BurstError, BurstErrors, UnexpectedError
+from fluxburst.reconcile.workers import Answer, Call, Done, Failed, PluginWorkers
 from fluxburst.service.loop import Report, Service
 from fluxburst.simulation.embedded import EmbeddedInstance
 
@@ -143,3 +148,144 @@ def test_text_of_a_hook_that_utf_8_cannot_write_ends_no_pass() -> None:
             client.run_pass(everything=True, patience=5.0)
         ((_, decision),) = client.ledger.decisions()
         assert any(ESCAPED in reason for reason in decision.reasons)
+
+
+class Gone:
+    """A package that says that what nobody can be called is gone."""
+
+    @hookimpl
+    def fluxburst_unburst_plugin(self) -> Sequence[str]:
+        return [BYTES]
+
+
+def test_names_that_utf_8_cannot_write_end_no_unburst() -> None:
+    good = Elsewhere("good")
+    client, _ = watched(good)
+    with client:
+        client.hooks.register(Gone(), "fluxburst-gone")
+        with suppress(BurstErrors):
+            client.run_unburst()
+        assert not any(entry.burst.name == BYTES for entry in client.ledger.entries())
+
+
+# --- other types ---------------------------------------------------------------------------------
+
+TYPES: list[dict[str, Any]] = [
+    {"price": Decimal("0.40")},
+    {"price": "0.40"},
+    {"price": math.nan},
+    {"price": None},
+    {"cores": "8"},
+    {"cores": 1.5},
+    {"cores": True},
+    {"gpus": None},
+    {"memory": "8G"},
+    {"max_nodes": math.inf},
+    {"max_lifetime": "1h"},
+    {"properties": ("\ud800",)},
+]
+
+
+class Wrong(Elsewhere):
+    """Is what it is told to be, or answers that."""
+
+    def __init__(self, **answers: Any) -> None:
+        super().__init__("wrong", answers.pop("type", NodeType("node", cores=8)))
+        object.__setattr__(self, "answers", answers)
+
+    def __getattribute__(self, name: str) -> Any:
+        answers = object.__getattribute__(self, "__dict__").get("answers", {})
+        if name not in answers:
+            return super().__getattribute__(name)
+        value = answers[name]
+        return (lambda *_, **__: value) if callable(getattr(BurstPlugin, name)) else value
+
+
+def assert_it_costs_only_itself(wrong: Elsewhere, reports: Sequence[Report], said: str) -> None:
+    """Hold that a plugin is said to be wrong, and that nobody reckons with an unexpected error."""
+    assert [report.error for report in reports] == [None] * len(reports)
+    errors = [str(error) for report in reports if report.plan for error in report.plan.errors]
+    assert any("plugin wrong" in text and said in text for text in errors), errors
+    assert wrong.created == []
+
+
+@pytest.mark.parametrize("fields", TYPES, ids=str)
+def test_a_node_type_of_other_types_costs_its_plugin_only_and_is_named(
+    fields: dict[str, Any],
+) -> None:
+    wrong = Wrong(type=replace(NodeType("node", cores=8), **fields))
+    good = Elsewhere("good")
+    client, reports = watched(wrong, good, passes=2)
+    with client:
+        assert len(good.created) == 1
+        (field,) = fields
+        assert_it_costs_only_itself(wrong, reports, field)
+
+
+@pytest.mark.parametrize("value", [None, 5, ["batch"], {"a": 1}, "\ud800"])
+@pytest.mark.parametrize("what", ["queue", "instance_tag", "isolated", "run_as", "in_use"])
+def test_what_a_plugin_is_of_another_type_costs_it_only_and_is_named(what: str, value: Any) -> None:
+    if isinstance(value, str) and what in ("queue", "run_as"):
+        pytest.skip("it is text, and there is no such one")
+    if isinstance(value, dict) and what == "in_use":
+        pytest.skip("it is what it should be")
+    wrong, good = Wrong(**{what: value}), Elsewhere("good")
+    client, reports = watched(wrong, good, passes=2)
+    with client:
+        assert len(good.created) == 1
+        assert_it_costs_only_itself(wrong, reports, what)
+
+
+# --- what nobody reckons with --------------------------------------------------------------------
+
+
+def test_an_unexpected_error_ends_a_pass_and_not_the_service(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance, good = EmbeddedInstance(), Elsewhere("good")
+    instance.submit(spec(1, 8, burstable=1))
+    with client_on(instance, good) as client:
+        works, reports = client.run_pass, list[Report]()
+
+        def fails(**_: Any) -> NoReturn:
+            raise ZeroDivisionError("of nobody's")
+
+        def tell(report: Report) -> None:
+            reports.append(report)
+            if len(reports) == 5:
+                monkeypatch.setattr(client, "run_pass", works)
+
+        monkeypatch.setattr(client, "run_pass", fails)
+        began = instance.now()
+        Service(client, tell=tell).run(passes=6)
+        assert [type(report.error) for report in reports[:5]] == [UnexpectedError] * 5
+        assert reports[5].error is None
+        assert len(good.created) == 1
+        assert instance.now() - began >= 0.5
+    (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert record.exc_info
+    assert "ZeroDivisionError: of nobody's" in record.getMessage()
+
+
+def test_an_answer_that_cannot_be_taken_is_a_failure_of_its_plugin(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    said: list[str] = []
+
+    def take(answer: Answer[int]) -> None:
+        match answer:
+            case Done(value):
+                said.append(f"{1 // value}")
+            case Failed():
+                said.append(str(answer.error()))
+
+    workers = PluginWorkers(lambda: None)
+    for plugin, value in (("bad", 0), ("good", 1)):
+        workers.start(Call(plugin, "create()", 5.0, partial(int, value), take))
+    workers.wait(math.inf)
+    workers.close()
+    assert sorted(said) == [
+        "1",
+        "plugin bad: ZeroDivisionError: integer division or modulo by zero",
+    ]
+    assert "plugin bad: what create() answered cannot be taken" in caplog.text

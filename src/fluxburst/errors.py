@@ -192,6 +192,17 @@ class HookAnswerError(HookError, RequestError):
     """A hook implementation answered with something that is not an answer: the package is wrong."""
 
 
+class UnexpectedError(FluxburstError):
+    """Something was raised that is nobody's answer: a fault of fluxburst, or of a package.
+
+    The original error is the ``__cause__``.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"unexpected {type(error).__name__}: {text_of(error)}")
+        self.__cause__ = error
+
+
 class BurstError(FluxburstError):
     """A burst plugin could not do its work. ``burst`` is empty where no single one is meant.
 

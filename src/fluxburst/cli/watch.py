@@ -14,7 +14,7 @@ import click
 from fluxburst.cli.app import OK, Command, settings_of
 from fluxburst.cli.staying import what_stays
 from fluxburst.client import FluxBurst
-from fluxburst.errors import FluxburstError
+from fluxburst.errors import UnexpectedError, described
 from fluxburst.formats.units import counted
 from fluxburst.reports.growth import why_no_burst_begins
 from fluxburst.reports.status import of_service
@@ -155,14 +155,17 @@ class _Display:
         try:
             self._update(client, report)
             problem = ""
-        except FluxburstError as error:
-            problem = str(error)
+        except Exception as error:  # noqa: BLE001 - said, and no reason to stop
+            problem = described(error)
+            _log.debug("metrics", exc_info=error)
         if problem and problem != self._problem:
             _log.warning("metrics are not up to date: %s", problem)
         self._problem = problem
 
     def _update(self, client: FluxBurst, report: Report) -> None:
         self._metrics.observe_pass(report.seconds)
+        if isinstance(report.error, UnexpectedError):
+            self._metrics.count_unexpected()
         self._metrics.set_up(report.reachable)
         textfile = client.config.policy.metrics.textfile
         try:

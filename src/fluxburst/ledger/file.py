@@ -11,7 +11,7 @@ from typing import Any
 from fluxburst.errors import LedgerError
 from fluxburst.ledger.opening import to_read, to_write
 from fluxburst.ledger.schema import migrate, version_of
-from fluxburst.ledger.writing import Writer, explained
+from fluxburst.ledger.writing import Writer, explained, texts_writable
 
 
 class LedgerFile:
@@ -219,7 +219,7 @@ class LedgerFile:
         with self._speaking():
             if not self._connection.in_transaction:
                 self._look_again()
-            return self._connection.execute(question, values).fetchall()
+            return self._connection.execute(question, texts_writable(values)).fetchall()
 
     def _one(self, question: str, *values: Any) -> sqlite3.Row | None:
         rows = self._all(question, *values)

@@ -36,13 +36,13 @@ class _Statement:
 
     def run(self, connection: sqlite3.Connection) -> None:
         if self.many:
-            connection.executemany(self.text, [_writable(row) for row in self.values])
+            connection.executemany(self.text, [texts_writable(row) for row in self.values])
         else:
-            connection.execute(self.text, _writable(self.values))
+            connection.execute(self.text, texts_writable(self.values))
 
 
-def _writable(values: Values) -> Values:
-    """Return values with texts that SQLite takes, whoever wrote them."""
+def texts_writable(values: Values) -> Values:
+    """Return what goes with a statement, with texts that SQLite takes, whoever wrote them."""
     if isinstance(values, Mapping):
         return {name: _text(value) for name, value in values.items()}
     return [_text(value) for value in values]

@@ -23,6 +23,11 @@ def tag_of(instance: str) -> str:
     return hashlib.sha256(instance.encode()).hexdigest()[:16]
 
 
+def is_tag(tag: object) -> bool:
+    """Whether something can tell an instance in the names of bursts."""
+    return isinstance(tag, str) and re.fullmatch("[0-9A-Za-z]+", tag) is not None
+
+
 def burst_name(plugin: str, tag: str, node_type: str, jobs: Collection[int]) -> str:
     """Return the name of the burst that brings up one node type for these jobs.
 

@@ -15,6 +15,9 @@ _PROPERTY = re.compile(r"[^!&'\"^`|()\ud800-\udfff]+")
 _COUNTED = frozenset({"node", "slot", "core", "gpu", "memory"})
 """Resource types that a node type says in other ways, or that are none."""
 
+_WHOLE = frozenset({"cores", "gpus", "max_nodes"})
+_MAY_BE_UNKNOWN = frozenset({"max_nodes", "memory", "max_lifetime"})
+
 
 @dataclass(frozen=True)
 class NodeType:
@@ -115,18 +118,35 @@ def check_node_types(node_types: Sequence[NodeType]) -> None:
         if node_type.name in names:
             raise ValueError(f"node_types() has two of the name {node_type.name!r}")
         names.add(node_type.name)
-        numbers = (node_type.cores, node_type.gpus, node_type.memory or 0, node_type.max_nodes or 0)
-        if min(numbers) < 0 or not 0 <= node_type.price < math.inf:
-            raise ValueError(f"node type {node_type.name!r} has a negative or endless number")
-        life = node_type.max_lifetime
-        if life is not None and not life > 0:
-            raise ValueError(f"node type {node_type.name!r} has a max_lifetime of {life!r} seconds")
+        _check_numbers(node_type)
         if not _are_properties(node_type.properties):
             what = f"properties that RFC 20 does not allow: {node_type.properties!r}"
             raise ValueError(f"node type {node_type.name!r} has {what}")
         if not _are_resources(node_type.resources):
             what = f"resources that are no counts of other types: {node_type.resources!r}"
             raise ValueError(f"node type {node_type.name!r} has {what}")
+
+
+def _check_numbers(node_type: NodeType) -> None:
+    """Check the numbers of a node type, and that they are numbers.
+
+    Raises:
+        ValueError: if they cannot be counted with.
+    """
+    name = node_type.name
+    for what in ("cores", "gpus", "max_nodes", "memory", "price", "max_lifetime"):
+        value = getattr(node_type, what)
+        kinds = (int,) if what in _WHOLE else (int, float)
+        if value is None and what in _MAY_BE_UNKNOWN:
+            continue
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            expected = " or ".join(kind.__name__ for kind in kinds)
+            raise ValueError(f"node type {name!r} has {what} = {value!r}, which is not {expected}")
+        if not value >= 0 or (what != "max_lifetime" and math.isinf(value)):
+            raise ValueError(f"node type {name!r} has a negative or endless number: {what}")
+    life = node_type.max_lifetime
+    if life is not None and not life > 0:
+        raise ValueError(f"node type {name!r} has a max_lifetime of {life!r} seconds")
 
 
 def _are_resources(resources: object) -> bool:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from fluxburst.errors import BurstError
+from fluxburst.model.burst_names import is_tag
 from fluxburst.model.node import NodeType, check_node_types
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,16 +46,41 @@ def facts_of(plugin: BurstPlugin) -> Facts:
         check_node_types(types)
         return Facts(
             types,
-            dict(plugin.in_use()),
-            plugin.instance_tag,
-            plugin.isolated,
-            plugin.run_as,
-            plugin.queue,
+            dict(_checked("in_use()", plugin.in_use(), _are_counts, "numbers of nodes by type")),
+            _checked("instance_tag", plugin.instance_tag, is_tag, "letters and digits"),
+            _checked("isolated", plugin.isolated, _is_bool, "True or False"),
+            _checked("run_as", plugin.run_as, _is_text, "text"),
+            _checked("queue", plugin.queue, _is_text, "text"),
         )
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         raise as_burst_error(error, plugin.name) from error
+
+
+def _checked(what: str, answer: T, is_right: Callable[[object], bool], expected: str) -> T:
+    """Return what a plugin says of itself.
+
+    Raises:
+        BurstError: if it is something else.
+    """
+    if not is_right(answer):
+        raise BurstError(f"its {what} is {answer!r}, and not {expected}")
+    return answer
+
+
+def _is_text(answer: object) -> bool:
+    return isinstance(answer, str)
+
+
+def _is_bool(answer: object) -> bool:
+    return isinstance(answer, bool)
+
+
+def _are_counts(answer: object) -> bool:
+    return isinstance(answer, Mapping) and all(
+        isinstance(name, str) and type(count) is int for name, count in answer.items()
+    )
 
 
 class PluginFacts:

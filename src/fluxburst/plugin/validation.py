@@ -144,20 +144,26 @@ def _problems(burst: Burst) -> Iterable[tuple[str, str]]:
     for field in ("node_type", "error", "output"):
         if not isinstance(getattr(burst, field), str):
             yield field, "is not text"
+    yield from _problems_of_nodes(burst)
+    if not isinstance(burst.jobs, tuple) or not all(type(job) is int for job in burst.jobs):
+        yield "jobs", "is not a tuple of ids"
+    yield from _problems_of_hosts(burst)
+    for field in ("since", "lease_until"):
+        when = getattr(burst, field)
+        if when is not None and not _is_amount(when):
+            yield field, "is not a time in seconds since the epoch"
+    yield from _problems_of_isolation(burst)
+
+
+def _problems_of_nodes(burst: Burst) -> Iterable[tuple[str, str]]:
     for field in ("nodes", "joined"):
         number = getattr(burst, field)
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
             yield field, "is not a number of nodes"
     if burst.state is BurstState.READY and burst.nodes == 0:
         yield "nodes", "is 0, though it is ready"
-    if not isinstance(burst.jobs, tuple) or not all(type(job) is int for job in burst.jobs):
-        yield "jobs", "is not a tuple of ids"
-    yield from _problems_of_hosts(burst)
-    for field in ("since", "lease_until"):
-        when = getattr(burst, field)
-        if when is not None and not _is_time(when):
-            yield field, "is not a time in seconds since the epoch"
-    yield from _problems_of_isolation(burst)
+    if not _is_amount(burst.price):
+        yield "price", "is not a price"
 
 
 def _problems_of_hosts(burst: Burst) -> Iterable[tuple[str, str]]:
@@ -185,7 +191,7 @@ def _problems_of_isolation(burst: Burst) -> Iterable[tuple[str, str]]:
         yield "exit_code", "is not a number"
 
 
-def _is_time(value: object) -> bool:
+def _is_amount(value: object) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and math.isfinite(value) and value >= 0  # type: ignore[arg-type, operator]
 

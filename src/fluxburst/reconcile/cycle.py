@@ -91,7 +91,7 @@ def run_cycle(controller: Controller, scope: Scope) -> CycleResult:
     try:
         plan = _plan(controller, scope)
         bursts, failures = _provision(controller, scope, plan)
-    except FluxburstError:
+    except Exception:
         controller.scan.start_over()  # what was decided on these jobs was not done, or not all
         raise
     return CycleResult(plan, bursts, [*errors, *failures])

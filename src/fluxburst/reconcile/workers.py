@@ -9,6 +9,7 @@ then.
 from __future__ import annotations
 
 import concurrent.futures
+import logging
 import math
 import queue
 import threading
@@ -17,10 +18,13 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from fluxburst.errors import FluxburstError
 from fluxburst.formats.units import format_duration
 from fluxburst.plugin.base import as_burst_error
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -232,7 +236,7 @@ class PluginWorkers:
     def _settle(self) -> None:
         for call in self._answered():
             self._calls.remove(call)
-            call.on_answer(_answer_of(call.future))
+            _take(call, _answer_of(call.future))
         late = {call.plugin: call for call in self._calls if call.late or call.overdue}
         for call in [call for call in self._calls if call.plugin in late and not call.late]:
             call.late = True
@@ -250,6 +254,24 @@ class PluginWorkers:
 def _answer_of(future: concurrent.futures.Future[T]) -> Answer[T]:
     raised = future.exception()
     return Done(future.result()) if raised is None else Failed(raised)
+
+
+def _take(call: Call[T], answer: Answer[T]) -> None:
+    """Have an answer taken; one that cannot be is a failure of its plugin, and no other's."""
+    try:
+        call.on_answer(answer)
+    except FluxburstError:
+        raise
+    except Exception as error:
+        if not isinstance(answer, Done):
+            raise
+        _log.exception(
+            "plugin %s: what %s answered cannot be taken",
+            call.plugin,
+            call.what,
+            extra={"plugin": call.plugin},
+        )
+        call.on_answer(Failed(as_burst_error(error, call.plugin)))
 
 
 def _as_failure(error: BaseException, plugin: str) -> BaseException:

@@ -17,6 +17,7 @@ from fluxburst.errors import (
     InstanceError,
     LedgerError,
     PatienceError,
+    UnexpectedError,
 )
 from fluxburst.formats.units import format_duration
 from fluxburst.hookspecs import hookimpl
@@ -153,7 +154,9 @@ class Service:
             raise
         except FluxburstError as failure:
             error = failure
-        if isinstance(error, (InstanceError, LedgerError)) and not self._goes_on_without():
+        except Exception as failure:  # noqa: BLE001 - the service goes on, and says it
+            error = UnexpectedError(failure)
+        if isinstance(error, _CUT_SHORT) and not self._goes_on_without():
             self._asked_at = float("-inf")  # whoever was to be asked may not have been
         self._failing.note(error)
         self._failed_in_a_row = self._failed_in_a_row + 1 if error is not None else 0
@@ -198,17 +201,18 @@ class Service:
         try:
             until = min(self._asked_at + self._interval(), self._client.next_due())
             instance.wait(max(0.0, min(until - now, self._beat_seconds)))
-            self._gather()
-        except (InstanceError, LedgerError) as error:
-            self._failing.note(error)
+            self._gather(report)
+        except Exception as error:  # noqa: BLE001 - the service goes on, and says it
+            known = error if isinstance(error, FluxburstError) else UnexpectedError(error)
+            self._failing.note(known)
             time.sleep(min(SOON, self._client.config.policy.watch.poll))
 
-    def _gather(self) -> None:
-        end = self._client.now() + self._pause()
+    def _gather(self, report: Report) -> None:
+        end = self._client.now() + self._pause(report)
         while not self._stopping and (left := end - self._client.now()) > 0:
             self._client.instance.wait(left)
 
-    def _pause(self) -> float:
+    def _pause(self, report: Report) -> float:
         """Return how long events are gathered: longer with each pass in a row that fails.
 
         What a failed pass has changed and taken back wakes the service like any other event.
@@ -216,7 +220,9 @@ class Service:
         gather = float(self._client.config.policy.watch.gather)
         if self._failed_in_a_row <= 1:
             return gather
-        return max(gather, min(SOON, LEAST_PAUSE * 2.0 ** min(self._failed_in_a_row, 10)))
+        unexpected = isinstance(report.error, UnexpectedError)
+        most = min(RETRY, self._beat_seconds) if unexpected else SOON
+        return max(gather, min(most, LEAST_PAUSE * 2.0 ** min(self._failed_in_a_row, 10)))
 
     def _reread(self) -> None:
         self._rereading = False
@@ -314,6 +320,9 @@ class _Failing:
         self._whole = whole
 
 
+_CUT_SHORT = (InstanceError, LedgerError, UnexpectedError)
+"""What ends a pass before all plugins have been asked."""
+
 _OVER = "what had failed does so no longer"
 
 
@@ -324,4 +333,7 @@ def _key(error: FluxburstError) -> str:
 
 def _warn(error: FluxburstError) -> None:
     about = {"plugin": getattr(error, "plugin", ""), "burst": getattr(error, "burst", "")}
-    _log.warning("%s", error, extra=about)
+    if isinstance(error, UnexpectedError):
+        _log.error("a pass failed: %s", error, exc_info=error.__cause__)
+    else:
+        _log.warning("%s", error, extra=about)

@@ -21,6 +21,8 @@ name                                     type      labels                 what
                                                                           that were free
 ``fluxburst_phase_failures_total``       counter   phase, plugin          failures; ``plugin`` is
                                                                           empty where not of one
+``fluxburst_pass_failures_total``        counter                          passes that ended with an
+                                                                          unexpected error
 ``fluxburst_pending_jobs``               gauge                            pending jobs
 ``fluxburst_selected_jobs``              gauge                            of these, candidates for
                                                                           bursting
@@ -184,6 +186,11 @@ class Metrics:
             ("phase", "plugin"),
             registry=self.registry,
         )
+        self._unexpected = counter(
+            "fluxburst_pass_failures",
+            "Passes that ended with an unexpected error.",
+            registry=self.registry,
+        )
         self._passes = prometheus.Histogram(
             "fluxburst_pass_duration_seconds",
             "How long passes take.",
@@ -212,6 +219,10 @@ class Metrics:
     def fluxburst_phase_failed(self, phase: str, plugin: BurstPlugin | None) -> None:
         """Count a failure."""
         self._failures.labels(phase, "" if plugin is None else plugin.name).inc()
+
+    def count_unexpected(self) -> None:
+        """Count a pass that ended with an unexpected error."""
+        self._unexpected.inc()
 
     def set_bursts(self, bursts: Iterable[Burst]) -> None:
         """Set the bursts that there are, and their nodes; others are not shown any more."""
