@@ -105,7 +105,8 @@ SAID: dict[str, tuple[Answer, bool, int, float, str]] = {
         True,
         2,
         START,
-        "nothing runs on the nodes of its burst: it may not fit on them",
+        "nothing runs on the nodes of its burst: it does not fit: it asks for 1 node of 4 cores, "
+        "and its burst has 1 node of 2 cores",
     ),
     "ready, without hosts": (
         lambda host, jobs: [a_burst(host, hosts=False)],

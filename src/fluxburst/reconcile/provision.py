@@ -6,6 +6,7 @@ quota for is offered to the next within the same pass.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from fluxburst.errors import (
     PatienceError,
     QuotaError,
 )
-from fluxburst.formats.units import format_duration
+from fluxburst.formats.units import counted, format_duration
 from fluxburst.hooks.manager import Manager
 from fluxburst.ledger import Breaker
 from fluxburst.model.burst import Burst, BurstRequest, BurstState
@@ -43,6 +44,8 @@ from fluxburst.reconcile.workers import (
     TimedOut,
     names_of,
 )
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -282,6 +285,7 @@ class Provisioner:
             try:
                 created = self._vetting.vetted(check_created(burst, wanted), wanted, "create()")
                 good.append(self._with_lease_ahead(created))
+                _warn_of_fewer(created, wanted)
             except BurstError as fault:
                 fault.plugin, fault.burst = fault.plugin or plugin.name, burst.name
                 faults.append(fault)
@@ -369,6 +373,17 @@ class Provisioner:
     def _failed(self, plugin: BurstPlugin, error: FluxburstError) -> None:
         self.outcome.errors.append(error)
         self._hooks.phase_failed("run", plugin, error)
+
+
+def _warn_of_fewer(created: Burst, asked: Burst) -> None:
+    """Say that a plugin brings up fewer nodes than it was asked for; what comes is used."""
+    if created.nodes < asked.nodes:
+        _log.warning(
+            "plugin %s, burst %s: create() answered %s, and %d were asked for: jobs that do not "
+            "fit on what comes are released",
+            *(created.plugin, created.name, counted(created.nodes, "node"), asked.nodes),
+            extra={"plugin": created.plugin, "burst": created.name, "jobs": asked.jobs},
+        )
 
 
 _NO_JOBS = "none of its jobs could be given to it"

@@ -1,6 +1,7 @@
 """Jobs that do not start although their nodes are ready and free: they are released.
 
-So are those of bursts whose plugin says that they are ready, while nothing shows it.
+So are those of bursts whose plugin says that they are ready, while nothing shows it, and those that
+do not fit on what came.
 
 Whatever the cause: money is not to run for nodes that nobody uses, nor a job to wait for them when
 another way may be open. Causes that are known beforehand are reasons in the plan already.
@@ -11,8 +12,7 @@ from __future__ import annotations
 import enum
 import logging
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fluxburst.config.policy import Policy
@@ -23,19 +23,22 @@ from fluxburst.formats.units import format_duration
 from fluxburst.hooks.manager import Manager
 from fluxburst.ledger import Entry
 from fluxburst.model.burst import Burst, BurstState
-from fluxburst.model.constraints import compiled
 from fluxburst.model.job import RUNNING, Job, Mark
 from fluxburst.model.node import Node
 from fluxburst.model.queues import Queue, why_not_startable
-from fluxburst.model.scheduler import Scheduler
-from fluxburst.model.scheduler_reading import as_read_by
-from fluxburst.packing.fitting import fits_now
 from fluxburst.planning.facts import may_be_isolated, sizes_bursts
 from fluxburst.planning.setbacks import NOT_STARTED, some_of
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.assign import Assigner
 from fluxburst.reconcile.burst_store import BurstStore, is_placeholder
 from fluxburst.reconcile.queue_mirror import PendingQueue
+from fluxburst.reconcile.shortfalls import (
+    Shortfalls,
+    describe_nodes,
+    describe_request,
+    nodes_of,
+)
+from fluxburst.reconcile.start_room import Room
 from fluxburst.reconcile.waiting import Waiting
 
 
@@ -47,15 +50,28 @@ class Why(str, enum.Enum):
     )
     UNSEEN = "although its burst is said to be ready: no node of that is seen to be up, or used"
     UNTOLD = "although its plugin has answered, which does not say what it brought up"
-    IDLE = "although nothing runs on the nodes of its burst: it may not fit on them"
+    IDLE = "although nothing runs on the nodes of its burst"
+    SMALL = "although its burst is ready"
 
 
 class Stuck(NamedTuple):
-    """A job that could have started."""
+    """A job that could have started, or that cannot."""
 
     job: Job
     mark: Mark
     why: Why
+
+
+class Told(NamedTuple):
+    """What is said of such a job.
+
+    Attributes:
+        reason: Why it is released.
+        is_short: Its burst has less than was asked for, as far as that is known.
+    """
+
+    reason: str
+    is_short: bool = False
 
 
 MOST_SECONDS = 5.0
@@ -97,6 +113,7 @@ class StartTimeout:
         self._assigner = assigner
         self._waiting = waiting
         self.policy = policy
+        self._shortfalls = Shortfalls(plugins)
         self._since: dict[tuple[int, Why], float] = {}
         self._sizing: set[str] = set()
         self._has_looked = False
@@ -115,17 +132,27 @@ class StartTimeout:
         self._next = now + min(MOST_SECONDS, self.policy.timeouts.start / 10)
         self._sizing = {name for name, one in self._plugins.items() if sizes_bursts(one)}
         self._release_stranded()
-        stuck = list(self._stuck())
+        live = [entry.burst for entry in self._store.live()]
+        room = Room(self._instance, self.policy, self._shortfalls, live)
+        stuck = list(self._stuck(live, room))
         known, self._since = self._since, {}
         for one in stuck:
             key = one.job.id, one.why
             before = 0.0 if self._has_looked else self._waited(one.job, one.mark)
             self._since[key] = known.get(key, now - before)
         self._has_looked = True
-        late = [s for s in stuck if now - self._since[s.job.id, s.why] >= self._patience(s.why)]
-        for plugin, burst, why in dict.fromkeys((s.mark.plugin, s.mark.burst, s.why) for s in late):
-            theirs = [s.job for s in late if (s.mark.plugin, s.mark.burst) == (plugin, burst)]
-            self._release(plugin, burst, theirs, why)
+        late = {
+            job.id for job, _, why in stuck if now - self._since[job.id, why] >= self._patience(why)
+        }
+        # Of one of which several things are said, the first holds now.
+        said = {s.job.id: s for s in reversed(stuck) if s.job.id in late}
+        bursts = {burst.name: burst for burst in live}
+        groups: dict[tuple[str, str, Told], list[Job]] = {}
+        for s in sorted(said.values(), key=lambda s: s.job.id):
+            told = self._told(s, bursts.get(s.mark.burst), room)
+            groups.setdefault((s.mark.plugin, s.mark.burst, told), []).append(s.job)
+        for (plugin, burst, told), jobs in groups.items():
+            self._release(plugin, burst, jobs, told)
 
     def next_due(self) -> float:
         """Return when a job will have waited too long, in seconds since the epoch."""
@@ -166,60 +193,59 @@ class StartTimeout:
             if mark.burst not in names if mark.burst else mark.plugin not in plugins:
                 self._assigner.release(self._plugins[mark.plugin], [job.id], _STRANDED)
 
-    def _stuck(self) -> Iterator[Stuck]:
-        """Yield the jobs that could have started by all that is known."""
-        live = [entry.burst for entry in self._store.live()]
+    def _stuck(self, live: Sequence[Burst], room: Room) -> Iterator[Stuck]:
+        """Yield the jobs that could have started by all that is known, and those that cannot."""
         ready = {burst.name: burst for burst in live if burst.state is BurstState.READY}
         waiting = [(j, m) for j, m in self._assigned() if not m.burst or m.burst in ready]
-        nodes = self._instance.nodes() if waiting else ()
-        awaited = {mark.burst for _, mark in waiting if mark.burst}
-        unseen = self._without_nodes([ready[name] for name in awaited], nodes)
-        fits = self._fitting(nodes)
+        awaited = [ready[name] for name in dict.fromkeys(m.burst for _, m in waiting if m.burst)]
+        unseen = self._without_nodes(awaited, room.nodes) if awaited else frozenset()
+        if awaited:
+            self._shortfalls.look(awaited, room.nodes)
         for job, mark in waiting:
-            why = self._why(job, ready.get(mark.burst), mark.burst in unseen, nodes, fits)
-            if why is not None:
+            for why in self._whys(job, ready.get(mark.burst), mark.burst in unseen, room):
                 yield Stuck(job, mark, why)
 
-    def _why(
-        self,
-        job: Job,
-        burst: Burst | None,
-        unseen: bool,
-        nodes: Sequence[Node],
-        fits: Callable[[Job], bool],
-    ) -> Why | None:
-        """Return why a job could have started; None where nothing says that it could."""
+    def _whys(self, job: Job, burst: Burst | None, unseen: bool, room: Room) -> Iterator[Why]:
+        """Yield what is known of a job that could have started, or cannot; first what is so now.
+
+        One whose burst is idle does not wait for that, whatever else it may wait for: that costs
+        money for nothing. One that waits for others to end there is left alone, if it fits then.
+        """
         untold = burst is not None and is_placeholder(burst, self._plugins[burst.plugin])
         if unseen and not untold:
-            return Why.UNSEEN
-        if fits(job):
-            return Why.FITS
-        if unseen:
-            return Why.UNTOLD
-        # Of other bursts it is known that their jobs fit on them, with what else is there.
-        if burst is not None and burst.plugin in self._sizing and _nothing_runs_on(burst, nodes):
-            return Why.IDLE
-        return None
+            yield Why.UNSEEN
+            return
+        fits = room.fits_now(job)
+        if fits:
+            yield Why.FITS
+        elif unseen:
+            yield Why.UNTOLD
+        if burst is None or unseen:
+            return
+        if _nothing_runs_on(burst, room.nodes):
+            yield Why.IDLE
+        if not fits and not room.may_fit_later(job):
+            yield Why.SMALL
 
-    def _fitting(self, nodes: Sequence[Node]) -> Callable[[Job], bool]:
-        """Return what tells whether a job fits on what is free."""
-        if not any(node.usable and (node.free_cores or node.free_gpus) for node in nodes):
-            return lambda job: False
-        scheduler = self._instance.scheduler()
-        if not self.policy.placement.share_nodes:
-            scheduler = replace(scheduler, whole_nodes=True)
-        known: dict[object, bool] = {}
-
-        def fits(job: Job) -> bool:
-            try:
-                alike = job.chunks, repr(job.constraint)
-                if alike not in known:
-                    known[alike] = _fits(job, nodes, scheduler)
-            except JobspecError:
-                return False
-            return known[alike]
-
-        return fits
+    def _told(self, stuck: Stuck, burst: Burst | None, room: Room) -> Told:
+        """Return what is said of a job that is released."""
+        job, why = stuck.job, stuck.why
+        reason = f"{NOT_STARTED}{format_duration(self._patience(why))} {why.value}"
+        if burst is None or why not in (Why.IDLE, Why.SMALL):
+            return Told(reason)
+        try:
+            asked = describe_request(job.chunks)
+        except JobspecError:
+            return Told(f"{reason}: it may not fit there")
+        has = describe_nodes(nodes_of(burst, room.nodes))
+        less = self._shortfalls.less_than_said(burst, room.nodes)
+        hopeless = not room.may_fit_later(job)
+        what = "it does not fit" if hopeless else "it does not fit on what is free"
+        more = f" (a node has {less})" if less else ""
+        return Told(
+            f"{reason}: {what}: it asks for {asked}, and its burst has {has}{more}",
+            is_short=bool(burst.node_type) and (hopeless or bool(less)),
+        )
 
     def _without_nodes(self, bursts: Collection[Burst], nodes: Sequence[Node]) -> frozenset[str]:
         """Return those of the bursts none of whose nodes is up; where none is known, nor used."""
@@ -245,40 +271,43 @@ class StartTimeout:
             times += [self._store.now() if u.ended is None else u.ended for u in uses]
         return max(0.0, self._store.now() - max(times, default=math.inf))
 
-    def _release(self, plugin_name: str, burst: str, jobs: Sequence[Job], why: Why) -> None:
+    def _release(self, plugin_name: str, burst: str, jobs: Sequence[Job], told: Told) -> None:
         """Release jobs, and say so: this is a fault of somebody's."""
-        plugin = self._plugins[plugin_name]
-        within = format_duration(self._patience(why))
-        reason = f"{NOT_STARTED}{within} {why.value}"
+        plugin, reason = self._plugins[plugin_name], told.reason
         ids = [job.id for job in jobs]
+        if told.is_short:
+            self._count_shortfall(burst, reason)
         self._assigner.release(plugin, ids, reason)
         self._waiting.note(ids)
-        for jobid in ids:
-            self._since.pop((jobid, why), None)
+        gone = set(ids)
+        self._since = {key: since for key, since in self._since.items() if key[0] not in gone}
         where = f"burst {burst}" if burst else "nodes that were free"
         _log.warning(
-            "plugin %s: job %s did not start on %s within %s, %s, "
+            "plugin %s: job %s did not start on %s within %s, "
             "and is released; see 'fluxburst why', and what the scheduler waits for "
             "('flux jobs', 'flux resource list', 'flux queue status')",
             plugin_name,
             some_of(map(format_f58, ids)),
             where,
-            within,
-            why.value.partition(":")[0],
+            reason.removeprefix(NOT_STARTED),
             extra={"plugin": plugin_name, "burst": burst, "jobs": ids},
         )
         self._hooks.jobs_not_started(jobs, plugin, burst, reason)
+
+    def _count_shortfall(self, name: str, why: str) -> None:
+        """Count it against the node type that a burst has less than its jobs were promised.
+
+        That opens its breaker at once: that such a burst comes up closes it each time.
+        """
+        entry = self._store.ledger.entry(name)
+        if entry is not None:
+            self._store.count_failure(entry.burst, why, self.policy.breakers, final=True)
 
 
 _STRANDED = "nothing is there of what its plugin brought up for it"
 
 
 def _nothing_runs_on(burst: Burst, nodes: Sequence[Node]) -> bool:
-    """Whether all nodes of a burst are there for jobs, and none has any."""
-    own = [node for node in nodes if node.hostname in burst.hostnames]
-    return len(own) >= burst.nodes > 0 and all(node.usable and node.idle for node in own)
-
-
-def _fits(job: Job, nodes: Sequence[Node], scheduler: Scheduler) -> bool:
-    chunks = as_read_by(job.chunks, scheduler)
-    return fits_now(chunks, tuple(nodes), compiled(job.constraint, job.id))
+    """Whether all nodes of a burst that are up are there for jobs, and none has any."""
+    own = nodes_of(burst, nodes)
+    return bool(own) and all(node.usable and node.idle for node in own)

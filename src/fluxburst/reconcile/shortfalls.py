@@ -1,0 +1,134 @@
+"""Bursts that have less than was asked for: fewer nodes, or smaller ones than their type says.
+
+Plans count on what plugins say of their node types. Where what joins is less, that is the plugin's
+fault, or its configuration's, and it is said.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from fluxburst.errors import BurstError
+from fluxburst.formats.units import counted, format_bytes
+from fluxburst.model.burst import COMING_STATES, Burst, BurstState
+from fluxburst.model.jobspec import Chunk
+from fluxburst.model.node import Node, NodeType
+from fluxburst.planning.facts import facts_of
+from fluxburst.plugin.base import BurstPlugin
+
+_log = logging.getLogger(__name__)
+
+
+class Shortfalls:
+    """Compares the nodes of one client's bursts with what their plugins say of them.
+
+    Args:
+        plugins: The loaded plugins, by name.
+    """
+
+    def __init__(self, plugins: Mapping[str, BurstPlugin]) -> None:
+        self._plugins = plugins
+        self._told: set[tuple[str, str]] = set()
+        self._looked_at: frozenset[str] = frozenset()
+
+    def look(self, ready: Sequence[Burst], nodes: Sequence[Node]) -> None:
+        """Warn of the node types whose nodes have less than their plugins say; once of each."""
+        for burst in ready:
+            key = burst.plugin, burst.node_type
+            if burst.name in self._looked_at or key in self._told:
+                continue
+            if less := self.less_than_said(burst, nodes):
+                self._told.add(key)
+                _log.warning(
+                    "plugin %s, burst %s: of node type %r, a node has joined with %s: jobs may "
+                    "not start there; mend the plugin's configuration",
+                    *(burst.plugin, burst.name, burst.node_type, less),
+                    extra={"plugin": burst.plugin, "burst": burst.name},
+                )
+        self._looked_at = frozenset(burst.name for burst in ready)
+
+    def less_than_said(self, burst: Burst, nodes: Sequence[Node]) -> str:
+        """Return what a node of a burst has less than its type says; empty for nothing."""
+        said = self._type_of(burst)
+        if said is None:
+            return ""
+        for node in nodes_of(burst, nodes):
+            for have, want, noun in (
+                (node.cores, said.cores, "core"),
+                (node.gpus, said.gpus, "GPU"),
+            ):
+                if have < want:
+                    return f"{counted(have, noun)}, where node_types() says {want}"
+        return ""
+
+    def with_coming(self, bursts: Sequence[Burst], nodes: Sequence[Node]) -> tuple[Node, ...]:
+        """Return the nodes that are up, and those that come, as if no job had any of them."""
+        there = [_all_free(node) for node in nodes if node.up]
+        return (*there, *(node for burst in bursts for node in self._still_to_join(burst)))
+
+    def _still_to_join(self, burst: Burst) -> Iterator[Node]:
+        said = self._type_of(burst)
+        coming = burst.state in COMING_STATES - {BurstState.REQUESTED}
+        if said is None or not coming or burst.isolated:
+            return
+        properties = frozenset(said.properties)
+        hosts = burst.hostnames or ("",) * burst.nodes
+        for host in hosts:
+            node = Node(-1, host, said.cores, said.gpus, memory=said.memory, properties=properties)
+            yield _all_free(node)
+
+    def _type_of(self, burst: Burst) -> NodeType | None:
+        """Return what its plugin says of a burst's nodes; None where it says nothing."""
+        plugin = self._plugins.get(burst.plugin)
+        try:
+            types = () if plugin is None else facts_of(plugin).types
+        except BurstError:  # it is said where it is planned with
+            return None
+        return next((one for one in types if one.name == burst.node_type), None)
+
+
+def nodes_of(burst: Burst, nodes: Sequence[Node]) -> list[Node]:
+    """Return those of the instance's nodes that are a burst's, and up."""
+    return [node for node in nodes if node.up and node.hostname in burst.hostnames]
+
+
+def describe_request(chunks: Sequence[Chunk]) -> str:
+    """Return what a job asks for, for a person."""
+    return " and ".join(
+        f"{counted(chunk.count, 'node' if chunk.node or chunk.exclusive else 'slot')} of "
+        f"{_sizes(chunk.cores, chunk.gpus, chunk.memory)}"
+        for chunk in chunks
+    )
+
+
+def describe_nodes(nodes: Sequence[Node]) -> str:
+    """Return what nodes there are, for a person."""
+    if not nodes:
+        return "no node that is up"
+    groups = Counter((node.cores, node.gpus) for node in nodes)
+    return " and ".join(
+        f"{counted(number, 'node')} of {_sizes(cores, gpus)}"
+        for (cores, gpus), number in groups.items()
+    )
+
+
+def _sizes(cores: int, gpus: int, memory: int = 0) -> str:
+    parts = [counted(cores, "core")]
+    if gpus:
+        parts.append(counted(gpus, "GPU"))
+    if memory:
+        parts.append(format_bytes(memory))
+    return ", ".join(parts)
+
+
+def _all_free(node: Node) -> Node:
+    return replace(
+        node,
+        free_cores=node.cores,
+        free_gpus=node.gpus,
+        free_memory=node.memory,
+        drained=False,
+    )
