@@ -455,3 +455,106 @@ def test_what_is_in_no_record_costs_no_more_than_it_can() -> None:
     assert any("1000000000 nodes" in text and "at most 64" in text for text in said)
     assert liar.deleted
     assert sum(entry.cost(client.now()) for entry in client.ledger.entries()) < 1.0
+
+
+class Counts(Liar):
+    """Says in one method that its burst has so many nodes, or something else of it."""
+
+    def __init__(self, method: str, **said: Any) -> None:
+        super().__init__()
+        self.method, self.said = method, said
+
+    def create(self, burst: Burst) -> Burst:
+        now = super().create(burst)
+        return replace(now, **self.said) if "create" in self.method else now
+
+    def refresh(self, burst: Burst) -> Burst:
+        return replace(burst, **self.said) if self.method == "refresh" else burst
+
+    def adopt(self) -> Sequence[Burst] | None:
+        if self.method != "adopt":
+            return None
+        return [replace(burst, **self.said) for burst in self.there.values()]
+
+
+@pytest.mark.parametrize("state", [BurstState.STARTING, BurstState.READY])
+@pytest.mark.parametrize("nodes", [4, 1000, 10**30])
+@pytest.mark.parametrize("method", ["create", "refresh", "adopt"])
+def test_a_burst_never_has_more_nodes_than_were_asked_for(
+    method: str, nodes: int, state: BurstState
+) -> None:
+    instance = site()
+    instance.submit(spec(3, 8, burstable=1, duration=60.0))
+    strangers_job(instance)
+    client = client_on(instance, Counts(method, nodes=nodes, state=state))
+    said = passes(client, 3)
+    said += [entry.burst.error for entry in client.ledger.entries()]
+    assert {entry.burst.nodes for entry in client.ledger.entries()} == {3}
+    assert any("asked for" in text or "is not a number of nodes" in text for text in said), said
+
+
+class TellsLater(Counts):
+    """Says at first that it has no nodes, and that it has very many later."""
+
+    def refresh(self, burst: Burst) -> Burst:
+        return replace(burst, state=BurstState.READY, nodes=1000)
+
+
+@pytest.mark.parametrize("plugin", [Counts, TellsLater])
+def test_a_burst_whose_plugin_tells_no_number_of_nodes_has_those_asked_for(
+    plugin: type[Counts],
+) -> None:
+    instance = site()
+    strangers_job(instance)
+    instance.submit(spec(3, 8, burstable=1, duration=60.0))
+    client = client_on(instance, plugin("create", nodes=0))
+    passes(client, 3)
+    assert [entry.burst.nodes for entry in client.ledger.entries()] == [3]
+
+
+@pytest.mark.parametrize("method", ["create", "refresh", "adopt"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"joined": 10**30},
+        {"jobs": (10**30,)},
+        {"jobs": (-1,)},
+        {"since": 10**400},
+        {"exit_code": 10**30},
+    ],
+)
+def test_numbers_that_nothing_can_have_are_refused_where_they_come_in(
+    method: str, said: dict[str, Any]
+) -> None:
+    instance = site()
+    strangers_job(instance)
+    instance.submit(spec(3, 8, burstable=1, duration=60.0))
+    for_ever = Policy(lifetimes=Lifetimes(lease=Duration(float("inf"))))
+    client = client_on(instance, Counts(method, **said), policy=for_ever)
+    failed = passes(client, 3)
+    failed += [entry.burst.error for entry in client.ledger.entries()]
+    (field,) = said
+    assert any(f"answered a burst whose {field} is not" in text for text in failed), failed
+
+
+@pytest.mark.parametrize("lease", [1e12, 1e300, 10**30, 10**400])
+def test_a_lease_that_is_later_than_any_date_is_none(lease: float) -> None:
+    instance = site()
+    strangers_job(instance)
+    instance.submit(spec(3, 8, burstable=1, duration=60.0))
+    for_ever = Policy(lifetimes=Lifetimes(lease=Duration(float("inf"))))
+    client = client_on(instance, Counts("create", lease_until=lease), policy=for_ever)
+    assert passes(client, 3) == []
+    assert [entry.burst.lease_until for entry in client.ledger.live()] == [None]
+
+
+def test_a_lease_that_its_plugin_sets_is_not_renewed_to_last_for_ever() -> None:
+    instance = site()
+    strangers_job(instance)
+    instance.submit(spec(3, 8, burstable=1, duration=86400.0))
+    for_ever = Policy(lifetimes=Lifetimes(lease=Duration(float("inf"))))
+    liar = Counts("create", lease_until=instance.now() + 7200.0, hostnames=("a", "b", "c"))
+    client = client_on(instance, liar, policy=for_ever)
+    passes(client, 1)
+    instance.add_nodes(("a", "b", "c"), NODE)
+    assert passes(client, 100) == []

@@ -132,7 +132,9 @@ def _bring_up(plugin: Supplier, burst: Burst) -> Burst:
         if left:
             failure.args = (f"{failure.args[0]}; {left}",)
         state = BurstState.ENDING if left else BurstState.FAILED
-        nodes = burst.nodes if failure.nodes is None else failure.nodes
+        left_over = failure.nodes
+        known = type(left_over) is int and 0 <= left_over <= burst.nodes
+        nodes = left_over if known and left_over is not None else burst.nodes
         plugin.bursts[burst.name] = replace(burst, state=state, nodes=nodes, error=str(failure))
         raise failure from error
     plugin.bursts[burst.name] = created

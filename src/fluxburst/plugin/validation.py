@@ -20,6 +20,13 @@ _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?", re.ASCII)
 """One part of a hostname (RFC 1123); Flux and Slurm take an underscore within, too."""
 
 
+_MANY = 2**31 - 1
+"""The largest number of nodes, or exit code, that is recorded."""
+
+_LATEST = 253402300799.0
+"""The end of the year 9999, later than which no date can be shown: a later lease is none."""
+
+
 def check_created(answer: object, asked: Burst) -> Burst:
     """Return what ``create()`` answered.
 
@@ -49,16 +56,13 @@ def check_burst(answer: object, asked: Burst, what: str) -> Burst:
     for field, problem in _problems(answer):
         value = getattr(answer, field)
         raise BurstError(f"{what} answered a burst whose {field} {problem}: {_short(value)}")
-    if asked.nodes and answer.nodes > asked.nodes:
-        raise BurstError(
-            f"{what} answered that it has {counted(answer.nodes, 'node')}, more than the "
-            f"{asked.nodes} asked for"
-        )
-    if problem := why_not_ended_there(answer, asked):
+    for problem in filter(None, (why_too_many(answer, asked), why_not_ended_there(answer, asked))):
         raise BurstError(f"{what} answered {problem}")
     # Money is set aside up to the lease that was asked for: the service ends it then, if not it.
     lease = answer.lease_until
-    if lease is not None and asked.lease_until is not None:
+    if lease is not None and lease > _LATEST:
+        lease = asked.lease_until
+    elif lease is not None and asked.lease_until is not None:
         lease = min(lease, asked.lease_until)
     return replace(
         answer,
@@ -66,9 +70,18 @@ def check_burst(answer: object, asked: Burst, what: str) -> Burst:
         node_type=writable(answer.node_type),
         error=writable(answer.error),
         output=writable(answer.output),
+        # And for as many nodes as were asked for, until it is known to have fewer.
+        nodes=answer.nodes or asked.nodes,
         lease_until=lease,
         isolated=asked.isolated,
     )
+
+
+def why_too_many(answer: Burst, asked: Burst) -> str:
+    """Return what is wrong with how many nodes a burst is said to have; empty for nothing."""
+    if not asked.nodes or answer.nodes <= asked.nodes:
+        return ""
+    return f"that it has {counted(answer.nodes, 'node')}, more than the {asked.nodes} asked for"
 
 
 def why_not_ended_there(answer: Burst, asked: Burst) -> str:
@@ -145,12 +158,13 @@ def _problems(burst: Burst) -> Iterable[tuple[str, str]]:
         if not isinstance(getattr(burst, field), str):
             yield field, "is not text"
     yield from _problems_of_nodes(burst)
-    if not isinstance(burst.jobs, tuple) or not all(type(job) is int for job in burst.jobs):
+    if not isinstance(burst.jobs, tuple) or not all(map(_is_jobid, burst.jobs)):
         yield "jobs", "is not a tuple of ids"
     yield from _problems_of_hosts(burst)
     for field in ("since", "lease_until"):
         when = getattr(burst, field)
-        if when is not None and not _is_amount(when):
+        bound = _LATEST if field == "since" else math.inf
+        if when is not None and not (_is_amount(when) and when <= bound):
             yield field, "is not a time in seconds since the epoch"
     yield from _problems_of_isolation(burst)
 
@@ -158,7 +172,7 @@ def _problems(burst: Burst) -> Iterable[tuple[str, str]]:
 def _problems_of_nodes(burst: Burst) -> Iterable[tuple[str, str]]:
     for field in ("nodes", "joined"):
         number = getattr(burst, field)
-        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        if not _is_int(number) or not 0 <= number <= _MANY:
             yield field, "is not a number of nodes"
     if burst.state is BurstState.READY and burst.nodes == 0:
         yield "nodes", "is 0, though it is ready"
@@ -187,13 +201,21 @@ def _problems_of_isolation(burst: Burst) -> Iterable[tuple[str, str]]:
     if not isinstance(burst.isolated, bool):
         yield "isolated", "is not true or false"
     code = burst.exit_code
-    if code is not None and (isinstance(code, bool) or not isinstance(code, int)):
-        yield "exit_code", "is not a number"
+    if code is not None and not (_is_int(code) and abs(code) <= _MANY):
+        yield "exit_code", "is not the number that a process ends with"
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_jobid(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**63
 
 
 def _is_amount(value: object) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value >= 0  # type: ignore[arg-type, operator]
+    return number and 0 <= value < math.inf  # type: ignore[operator]
 
 
 def _short(value: object) -> str:

@@ -204,7 +204,7 @@ class LeaseKeeper:
         assert plugin is not None
         assert before is not None
         until = min(now + self._spans.lease_of(entry), self._spans.limit_of(entry))
-        if until <= before or plugin.name in self._workers.stuck():
+        if until <= before or until == math.inf or plugin.name in self._workers.stuck():
             return False
         try:
             with self._store.ledger.transaction(durable=True):

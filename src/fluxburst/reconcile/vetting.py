@@ -15,7 +15,7 @@ from fluxburst.errors import BurstError
 from fluxburst.flux.protocol import Instance
 from fluxburst.formats.units import format_duration
 from fluxburst.model.burst import COMING_STATES, LIVE_STATES, Burst, BurstState
-from fluxburst.plugin.validation import why_not_ended_there
+from fluxburst.plugin.validation import why_not_ended_there, why_too_many
 from fluxburst.reconcile.burst_store import BurstStore
 from fluxburst.reconcile.standing import Standing
 
@@ -89,8 +89,7 @@ class Vetting:
         if burst.since not in (None, known.since) and burst.since - now > CLOCK_SKEW:
             ahead = format_duration(burst.since - now)
             yield f"since = {burst.since!r}, which is {ahead} ahead: is the provider's clock right?"
-        if problem := why_not_ended_there(burst, known):
-            yield problem
+        yield from filter(None, (why_too_many(burst, known), why_not_ended_there(burst, known)))
         new = set(burst.hostnames) - set(known.hostnames)
         if not new:
             return
