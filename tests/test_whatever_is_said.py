@@ -168,6 +168,41 @@ def test_names_that_utf_8_cannot_write_end_no_unburst() -> None:
         assert not any(entry.burst.name == BYTES for entry in client.ledger.entries())
 
 
+class Idle:
+    """A package that answers for a plugin that nothing has come up, and does not say why."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    @hookimpl(tryfirst=True)
+    def fluxburst_run_plugin(self, plugin: BurstPlugin) -> Sequence[Burst] | None:
+        if plugin.name != "idle":
+            return None
+        self.asked += 1
+        return []
+
+
+def test_what_does_not_come_up_without_a_word_opens_the_breaker_and_is_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    instance, idle, good = EmbeddedInstance(), Elsewhere("idle"), Elsewhere("good")
+    for name in ("idle", "good"):
+        instance.submit(spec(1, 8, burstable=name, duration=60.0))
+    with client_on(instance, idle, good) as client:
+        says = Idle()
+        client.hooks.register(says, "fluxburst-idle")
+        service = Service(client)
+        for _ in range(10):
+            service.pass_once()
+        assert says.asked == client.config.policy.breakers.failures
+        assert client.ledger.breakers()["idle", "node"].failures == says.asked
+        assert len([e for e in client.ledger.entries() if e.burst.plugin == "idle"]) == says.asked
+        assert len(good.created) == 1
+    warned = [r.getMessage() for r in caplog.records if "did not bring it up" in r.getMessage()]
+    assert len(warned) == says.asked
+    assert all(text.startswith("plugin idle, burst idle-") for text in warned)
+
+
 # --- other types ---------------------------------------------------------------------------------
 
 TYPES: list[dict[str, Any]] = [

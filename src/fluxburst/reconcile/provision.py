@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fluxburst.config.policy import Policy
@@ -220,6 +220,8 @@ class Provisioner:
         done, unasked = self._ours(plugin, request, done, up)
         done, faults = self._checked(plugin, request, done)
         faults += unasked
+        if error is None:
+            faults += _unsaid(plugin, request, names_of(done) | {one.burst for one in faults})
         if faults and (error is None or isinstance(error, FluxburstError)):
             error = BurstErrors([*([] if error is None else [error]), *faults], done)
         interrupted = error is not None and not isinstance(error, FluxburstError)
@@ -310,7 +312,7 @@ class Provisioner:
     def _missing(self, plugin: BurstPlugin, burst: Burst, error: BaseException | None) -> None:
         """Free the jobs of a burst that did not come up."""
         known = plugin.bursts.get(burst.name, burst)
-        why = known.error or (str(error) if error else "the plugin did not bring it up")
+        why = known.error or (str(error) if error else _UNSAID)
         if known.state is BurstState.REQUESTED:  # the plugin has not said what became of it
             self._store.record(plugin, replace(known, state=BurstState.FAILED, error=why))
         self._assigner.release(plugin, self._assigner.waiting_for(plugin, {burst.name}), why)
@@ -387,6 +389,18 @@ def _warn_of_fewer(created: Burst, asked: Burst) -> None:
 
 
 _NO_JOBS = "none of its jobs could be given to it"
+
+_UNSAID = "the plugin did not bring it up, and does not say why"
+
+
+def _unsaid(
+    plugin: BurstPlugin, request: BurstRequest, said: Collection[str]
+) -> Iterator[BurstError]:
+    """Yield what to say of each burst that was asked for, of which nothing was said or is known."""
+    for burst in request.bursts:
+        known = plugin.bursts.get(burst.name, burst)
+        if burst.name not in said and known.state in (BurstState.REQUESTED, BurstState.FAILED):
+            yield BurstError(known.error or _UNSAID, plugin=plugin.name, burst=burst.name)
 
 
 def _named_for(jobs: Collection[int], bursts: Sequence[Burst]) -> dict[int, str]:
