@@ -38,7 +38,7 @@ from fluxburst.errors import BurstErrors, RequestError
 from fluxburst.hooks.packages import Package
 from fluxburst.ledger import Entry, Placement
 from fluxburst.ledger.entries import TRANSITIONS
-from fluxburst.model.burst import COMING_STATES
+from fluxburst.model.burst import COMING_STATES, LIVE_STATES
 from fluxburst.model.burst_names import prefix_of, tag_of
 from fluxburst.model.job import Job, JobState
 from fluxburst.model.plan import Outcome
@@ -562,7 +562,8 @@ class Bursting(RuleBasedStateMachine):
         for step in self.client.ledger.transitions():
             assert step.previous is state.get(step.entry)
             if step.previous is not None and step.state is not step.previous:  # or a remark
-                assert step.state in TRANSITIONS[step.previous]
+                still_listed = step.previous not in LIVE_STATES and step.state is BurstState.ENDING
+                assert still_listed or step.state in TRANSITIONS[step.previous]
             state[step.entry] = step.state
         for entry in self.client.ledger.entries():
             assert state[entry.id] is entry.burst.state
