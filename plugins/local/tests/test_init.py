@@ -481,6 +481,32 @@ def test_a_policy_that_somebody_chose_stays_and_is_warned_of_where_jobs_do_not_w
     assert policy_of(site.directory) == "easy"
 
 
+@pytest.mark.parametrize(
+    ("policies", "said"),
+    [
+        (
+            'queue-policy = "conservative"\nqueue-policy-per-queue = "a:fcfs b:hybrid"',
+            "queue a: under Fluxion's queue-policy 'fcfs' a job that asks for more",
+        ),
+        (
+            'queue-policy = "conservativ"',
+            "Fluxion knows no queue-policy 'conservativ' and uses its default: under Fluxion's "
+            "queue-policy 'fcfs' a job that asks for more",
+        ),
+    ],
+)
+def test_a_policy_of_one_queue_and_one_that_fluxion_does_not_know_are_warned_of(
+    site: Site, init: Run, policies: str, said: str
+) -> None:
+    with_fluxion(site)
+    own = configured(site, f"[{FLUXION}]\n{policies}\n")
+    status, out, err = init("--burst-nodes=1", f"--config-file={own}")
+    assert status == 0
+    assert err.count("a job that asks for more") == 1
+    assert said in err
+    assert "jobs wait for burst nodes" not in out
+
+
 def test_more_configuration_is_put_beside_ours_and_stays_when_it_is_run_again(
     site: Site, init: Run
 ) -> None:

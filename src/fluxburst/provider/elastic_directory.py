@@ -260,14 +260,14 @@ def _configure(
     texts = {**others, SYSTEM: system_toml(elastic, made)}
     notes = []
     if fluxion.is_in(elastic.flux):
-        chosen = fluxion.policy_in(flux_configuration.merged(others))
-        if chosen is None:
+        policies = fluxion.policies_in(flux_configuration.merged(others))
+        if "" not in policies:
             texts[FLUXION] = fluxion.configuration()
-        wrong = fluxion.why_refused(chosen or "")
-        if wrong:
-            _log.warning("%s: %s", wrong, fluxion.ADVICE)
-        else:
-            policy = chosen or fluxion.WAITING_POLICIES[0]
+        refusals = list(fluxion.why_none_would_begin(policies))
+        for refusal in refusals:
+            _log.warning("%s: %s", refusal, fluxion.ADVICE)
+        if not refusals:
+            policy = policies.get("", fluxion.WAITING_POLICIES[0])
             notes.append(
                 f"Fluxion schedules it: under its queue-policy {policy!r} jobs wait for burst nodes"
             )

@@ -22,7 +22,8 @@ WAITING_POLICIES = ("conservative", "hybrid")
 REFUSING_POLICIES = ("fcfs", "easy")
 """Queue policies under which a job that asks for more nodes than are up fails."""
 
-TABLE, KEY = FLUXION, "queue-policy"
+TABLE, KEY, KEY_BY_QUEUE = FLUXION, "queue-policy", "queue-policy-per-queue"
+DEFAULT_POLICY = REFUSING_POLICIES[0]
 ADVICE = f'put queue-policy = "{WAITING_POLICIES[0]}" into the table [{TABLE}] of its configuration'
 ADVICE_WHILE_IT_RUNS = f"{ADVICE}, and restart it"
 
@@ -87,11 +88,35 @@ def _policies(scheduler: Scheduler) -> Mapping[str, str]:
     return dict(scheduler.queue_policies) or {"": scheduler.queue_policy}
 
 
-def policy_in(configuration: Mapping[str, Any]) -> str | None:
-    """Return the queue policy that a configuration of Flux sets, or None."""
+def policies_in(configuration: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the queue policies that a configuration of Flux sets, by queue; "" is for all others.
+
+    See flux-config-sched-fluxion-qmanager(5).
+    """
     table = configuration.get(TABLE)
-    policy = table.get(KEY) if isinstance(table, Mapping) else None
-    return policy if isinstance(policy, str) else None
+    if not isinstance(table, Mapping):
+        return {}
+    policies = {"": table[KEY]} if isinstance(table.get(KEY), str) else {}
+    by_queue = table.get(KEY_BY_QUEUE)
+    if isinstance(by_queue, str):
+        policies |= dict(item.split(":", 1) for item in by_queue.split() if ":" in item)
+    return policies
+
+
+def why_none_would_begin(policies: Mapping[str, str]) -> Iterator[str]:
+    """Say why no burst could begin under queue policies, as :func:`policies_in` returns them.
+
+    Fluxion takes its default for a policy that it does not know, and says nothing.
+    """
+    for queue, policy in policies.items():
+        known = policy in (*WAITING_POLICIES, *REFUSING_POLICIES)
+        wrong = why_refused(policy if known else DEFAULT_POLICY)
+        if wrong:
+            of = f"queue {queue}: " if queue else ""
+            taken = (
+                "" if known else f"Fluxion knows no queue-policy {policy!r} and uses its default: "
+            )
+            yield f"{of}{taken}{wrong}"
 
 
 def configuration() -> str:
