@@ -142,11 +142,10 @@ def _check_numbers(node_type: NodeType) -> None:
         if isinstance(value, bool) or not isinstance(value, kinds):
             expected = " or ".join(kind.__name__ for kind in kinds)
             raise ValueError(f"node type {name!r} has {what} = {value!r}, which is not {expected}")
+        if what == "max_lifetime" and not value > 0:
+            raise ValueError(f"node type {name!r} has a max_lifetime of {value!r} seconds")
         if not value >= 0 or (what != "max_lifetime" and math.isinf(value)):
             raise ValueError(f"node type {name!r} has a negative or endless number: {what}")
-    life = node_type.max_lifetime
-    if life is not None and not life > 0:
-        raise ValueError(f"node type {name!r} has a max_lifetime of {life!r} seconds")
 
 
 def _are_resources(resources: object) -> bool:
