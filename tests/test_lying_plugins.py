@@ -493,6 +493,24 @@ def test_a_burst_never_has_more_nodes_than_were_asked_for(
     assert any("asked for" in text or "is not a number of nodes" in text for text in said), said
 
 
+class Writes(Liar):
+    """Writes into what it knows of its bursts itself how many nodes they have."""
+
+    def refresh(self, burst: Burst) -> Burst:
+        self.bursts[burst.name] = replace(self.bursts[burst.name], nodes=1000)
+        return burst
+
+
+def test_a_plugin_that_writes_more_nodes_than_were_asked_for_into_a_burst_changes_nothing() -> None:
+    instance = site()
+    instance.submit(spec(3, 8, burstable=1, duration=60.0))
+    strangers_job(instance)
+    client = client_on(instance, Writes())
+    passes(client, 3)
+    client.run_unburst()
+    assert {entry.burst.nodes for entry in client.ledger.entries()} == {3}
+
+
 class TellsLater(Counts):
     """Says at first that it has no nodes, and that it has very many later."""
 

@@ -125,6 +125,7 @@ class BurstStore:
         """
         entry = self.ledger.entry(burst.name) or self.request(burst)
         known = entry.burst
+        burst = _within(known, burst)
         lease = known.lease_until if burst.lease_until is None else burst.lease_until
         late = known.state in LEAVING_STATES and burst.state in COMING_STATES | {BurstState.READY}
         error = known.error if late else burst.error
@@ -337,3 +338,9 @@ def is_ours(ledger: Ledger, plugin: BurstPlugin, name: str) -> bool:
 def with_state(bursts: Sequence[Entry], states: Collection[BurstState]) -> list[Entry]:
     """Return those of the bursts that are in one of the states."""
     return [entry for entry in bursts if entry.burst.state in states]
+
+
+def _within(known: Burst, burst: Burst) -> Burst:
+    """Return a burst with no more nodes than it is known with; of 0 it is not known how many."""
+    most = known.nodes or burst.nodes
+    return burst if burst.nodes <= most else replace(burst, nodes=most)
