@@ -96,11 +96,6 @@ class Writer:
             self.connection = self._copy = copy_of(source)
             self._said(error)
 
-    @property
-    def unwritten(self) -> int:
-        """How many statements are only in memory."""
-        return len(self._unwritten)
-
     def close(self) -> None:
         """Close it; what the file does not take now is lost, which is said."""
         if self._copy is not None and not self.catch_up():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -333,11 +333,6 @@ def is_ours(ledger: Ledger, plugin: BurstPlugin, name: str) -> bool:
         raise
     except BaseException:  # noqa: BLE001 - said where the plugin is asked what is there
         return False
-
-
-def with_state(bursts: Sequence[Entry], states: Collection[BurstState]) -> list[Entry]:
-    """Return those of the bursts that are in one of the states."""
-    return [entry for entry in bursts if entry.burst.state in states]
 
 
 def _within(known: Burst, burst: Burst) -> Burst:
