@@ -66,8 +66,11 @@ class Controller:
         """End the threads."""
         self.workers.close()
 
-    def read_queue(self) -> None:
+    def read_queue(self, *, again: bool = False) -> None:
         """Learn what has changed among jobs and queues, and in what the ledger says of the jobs.
+
+        Args:
+            again: It is for the second time in a cycle; whose jobs run is not asked again.
 
         Raises:
             InstanceError: if the instance cannot be asked.
@@ -77,7 +80,8 @@ class Controller:
         self.parts.waiting.look()
         self.backlog.changed |= self.parts.waiting.over() & self.backlog.jobs.keys()
         limits = self.parts.limits
-        queues, users = self._instance.queues(), self._instance.users()
+        queues = self._instance.queues()
+        users = limits.users if again else self._instance.users()
         if (queues, users) != (limits.queues, limits.users):  # of which Flux posts no event
             limits.queues, limits.users = queues, users
             self.scan.start_over()

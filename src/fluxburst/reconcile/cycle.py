@@ -110,7 +110,7 @@ def _plan(controller: Controller, scope: Scope) -> Plan:
     """Plan for all pending jobs, or for those that changed."""
     scan = controller.scan
     if scope.whole_queue:
-        controller.read_queue()  # which may have changed while plugins answered
+        controller.read_queue(again=True)  # it may have changed while plugins answered
         scan.start_over()
     started = time.monotonic()
     all_jobs = scan.is_due(started)
