@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from elastic_instance import bring_up, wait_until
 from growing import Growing, growing
-from support import flux_available
+from support import Told, flux_available
 
-from fluxburst import BurstPlugin, FluxBurst, Job, hookimpl
+from fluxburst import FluxBurst
 from fluxburst.config.policy import Lifetimes, Policy, Timeouts
 from fluxburst.formats.units import Duration
 from fluxburst.model.burst import BurstState
@@ -29,19 +29,6 @@ pytestmark = [
 IMPATIENT = Policy(
     timeouts=Timeouts(start=Duration(2.0)), lifetimes=Lifetimes(idle_timeout=Duration(1.0))
 )
-
-
-class Told:
-    """What observers are told."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[list[int], str, str]] = []
-
-    @hookimpl
-    def fluxburst_jobs_not_started(
-        self, jobs: Sequence[Job], plugin: BurstPlugin, burst: str
-    ) -> None:
-        self.events.append(([job.id for job in jobs], plugin.name, burst))
 
 
 @pytest.fixture(scope="module")
