@@ -87,7 +87,14 @@ def make_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ma
     monkeypatch.syspath_prepend(str(site))
     made: list[str] = []
 
-    def make(module: str, source: str, *, entry_point: bool = True, distribution: str = "") -> str:
+    def make(
+        module: str,
+        source: str,
+        *,
+        entry_point: bool = True,
+        distribution: str = "",
+        group: str = "fluxburst",
+    ) -> str:
         distribution = distribution or module.replace("_", "-")
         (site / f"{module}.py").write_text(textwrap.dedent(source))
         if entry_point:
@@ -97,7 +104,7 @@ def make_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ma
                 f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2.3\n"
             )
             name = module.removeprefix("fluxburst_")
-            (info / "entry_points.txt").write_text(f"[fluxburst]\n{name} = {module}\n")
+            (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}\n")
         made.append(module)
         importlib.invalidate_caches()
         return distribution

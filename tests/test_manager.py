@@ -164,6 +164,13 @@ def test_a_module_of_that_name_that_is_neither_is_listed_as_such(
     assert "neither an entry point" in problem
 
 
+def test_a_library_that_packages_share_is_neither_imported_nor_listed(
+    make_package: MakePackage,
+) -> None:
+    make_package("fluxburst_shared", "raise AssertionError", group="fluxburst.libraries")
+    assert "fluxburst_shared" not in {one.name for one in discovered().packages}
+
+
 def test_an_old_plugin_without_a_dataclass_to_be_found_asks_for_an_object(
     make_package: MakePackage,
 ) -> None:

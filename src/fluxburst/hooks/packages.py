@@ -15,6 +15,9 @@ from fluxburst.errors import HookError, ParameterError, Problem, described
 from fluxburst.plugin.base import PluginType
 
 GROUP = "fluxburst"
+LIBRARIES = "fluxburst.libraries"
+"""The group of packages that others build upon, and that take no part themselves."""
+
 LEGACY_PREFIX = "fluxburst_"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
@@ -98,15 +101,14 @@ class Found:
 
 def installed_packages() -> Iterator[Found]:
     """Find every installed package, those with an entry point first; none is imported."""
-    found = {
-        (_distribution(entry), entry.name): entry
-        for entry in importlib.metadata.entry_points(group=GROUP)
-    }
+    entries = importlib.metadata.entry_points()
+    found = {(_distribution(entry), entry.name): entry for entry in entries.select(group=GROUP)}
     for (distribution, name), entry in sorted(found.items()):
         version = _metadata(entry, "Version")
         module = entry.value.partition(":")[0].strip()
         yield Found(Package(name, distribution, version), module, entry.load)
-    modules = {entry.value.partition(":")[0].partition(".")[0] for entry in found.values()}
+    known = [*found.values(), *entries.select(group=LIBRARIES)]
+    modules = {entry.value.partition(":")[0].partition(".")[0] for entry in known}
     for info in sorted(pkgutil.iter_modules(), key=lambda info: info.name):
         if info.name.startswith(LEGACY_PREFIX) and info.name not in modules:
             load = functools.partial(importlib.import_module, info.name)
