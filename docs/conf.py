@@ -32,6 +32,7 @@ NAVIGATION = {
         "plugins/gke/README",
         "plugins/eks/README",
         "plugins/compute-engine/README",
+        "plugins/google/README",
         "plugins/mock/README",
     ],
     "Writing plugins": [

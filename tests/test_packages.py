@@ -45,4 +45,4 @@ def test_a_plugin_depends_on_the_plugins_that_it_imports(file: Path) -> None:
 
 
 def test_there_are_plugins() -> None:
-    assert len(PLUGINS) == 6
+    assert len(PLUGINS) == 7

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from compute_sites import write_elastic
-from fake_catalog import Catalog, billing_catalog
 from fake_compute import Site, compute_engine
 
 
@@ -30,13 +29,6 @@ def machines() -> Iterator[Site]:
         yield running
         os.environ.clear()
         os.environ.update(before)
-
-
-@pytest.fixture
-def catalog() -> Iterator[Catalog]:
-    """The catalog of prices: a quarter above those of the table."""
-    with billing_catalog() as running:
-        yield running
 
 
 @pytest.fixture

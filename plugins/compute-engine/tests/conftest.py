@@ -1,3 +1,4 @@
-from compute_fixtures import catalog, elastic, machines, site
+from compute_fixtures import elastic, machines, site
+from google_fixtures import catalog
 
 __all__ = ["catalog", "elastic", "machines", "site"]

@@ -20,7 +20,7 @@ from fluxburst.config.file import Config
 from fluxburst.plugin.base import Finding
 from fluxburst.provider.machine_types import machine_of
 from fluxburst_compute_engine import ComputeEngineBurst
-from fluxburst_compute_engine.catalogue import machine_types
+from fluxburst_google.catalogue import machine_types
 
 RISE = 1.25
 """How much dearer the catalog is than the table."""

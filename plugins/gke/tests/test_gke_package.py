@@ -20,7 +20,7 @@ from fluxburst_gke.diagnosis import FOR_A_CLUSTER, FOR_AN_EXISTING_POOL, NEEDED
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = Path(__file__).parents[1] / "src" / "fluxburst_gke"
-WHEELS = [ROOT, *(ROOT / "plugins" / name for name in ("compute-engine", "kubernetes", "gke"))]
+WHEELS = [ROOT, *(ROOT / "plugins" / name for name in ("google", "kubernetes", "gke"))]
 
 PIP = ["-m", "pip", "--quiet", "--disable-pip-version-check"]
 

@@ -12,8 +12,8 @@ from google_grpc import Refusal
 from test_gke import burst, gke_plugin, write_gke_site
 
 from fluxburst.errors import AuthError, BurstError, CapacityError, QuotaError, UnreachableError
-from fluxburst_compute_engine.errors import BusyError, GoogleFailure
 from fluxburst_gke.errors import UnderWayError, from_conditions, from_text
+from fluxburst_google.errors import BusyError, GoogleFailure
 
 pytestmark = pytest.mark.kubernetes
 

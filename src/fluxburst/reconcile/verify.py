@@ -39,8 +39,8 @@ _IN_A_CHECKOUT = {
     "local": ("local",),
     "mock": ("mock",),
     "kubernetes": ("kubernetes",),
-    "compute_engine": ("compute-engine",),
-    "gke": ("kubernetes", "compute-engine", "gke"),
+    "compute_engine": ("google", "compute-engine"),
+    "gke": ("kubernetes", "google", "gke"),
     "eks": ("kubernetes", "eks"),
 }
 """For each plugin of fluxburst's own, what is to be installed for it."""

@@ -16,14 +16,14 @@ from fluxburst.config.validators import (
 )
 from fluxburst.errors import RequestError
 from fluxburst.provider.elastic import check_address, check_certificate, load
-from fluxburst_compute_engine.catalogue import machine_types
 from fluxburst_compute_engine.parameters import BurstParameters
+from fluxburst_google.catalogue import machine_types
+from fluxburst_google.credentials import check_project
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 """What resources of Compute Engine are called (RFC 1035)."""
 
 _IMAGE = re.compile(r"(\S+/)?projects/[^/\s]+/global/images/(family/)?[a-z][-a-z0-9]*", re.ASCII)
-_PROJECT = re.compile(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", re.ASCII)
 _REGION = re.compile(r"[a-z]+-[a-z]+[0-9]+", re.ASCII)
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
 
@@ -74,16 +74,6 @@ def _named(text: str, what: str) -> None:
             f"{text!r} is not a name for a {what}: at most 63 lowercase letters, digits and '-', "
             "beginning with a letter"
         )
-
-
-def check_project(project: str | None) -> None:
-    """Check that a project can have an id, where one is given.
-
-    Raises:
-        RequestError: if it cannot.
-    """
-    if project is not None and not _PROJECT.fullmatch(project):
-        raise RequestError(f"{project!r} is not a project's id")
 
 
 def _region(params: BurstParameters) -> None:

@@ -16,9 +16,9 @@ from fluxburst.formats.units import counted
 from fluxburst.provider import elastic_directory
 from fluxburst.provider.elastic import Elastic, Shape
 from fluxburst.provider.machine_types import MachineType
-from fluxburst_compute_engine.catalogue import machine_types
 from fluxburst_compute_engine.checks import check_name, check_parameters
 from fluxburst_compute_engine.parameters import BurstParameters
+from fluxburst_google.catalogue import machine_types
 
 DEFAULT_MACHINE_TYPE = "c2-standard-8=4"
 _SET_BY = {

@@ -27,7 +27,7 @@ from fluxburst.errors import (
 )
 from fluxburst.formats.units import format_duration
 from fluxburst.provider import probe
-from fluxburst_compute_engine.errors import (
+from fluxburst_google.errors import (
     BusyError,
     ExistsError,
     GoogleFailure,
@@ -37,8 +37,8 @@ from fluxburst_compute_engine.errors import (
 )
 
 if TYPE_CHECKING:
-    from fluxburst_compute_engine.credentials import Identity
     from fluxburst_compute_engine.parameters import BurstParameters
+    from fluxburst_google.credentials import Identity
 
 T = TypeVar("T")
 

@@ -13,9 +13,9 @@ from fluxburst.plugin import Finding
 from fluxburst.provider import probe
 from fluxburst.provider.live_prices import LivePrices
 from fluxburst.provider.machine_types import MachineTypes, machine_of
-from fluxburst_compute_engine import prices
-from fluxburst_compute_engine.errors import as_error
 from fluxburst_compute_engine.machines import image_of
+from fluxburst_google import prices
+from fluxburst_google.errors import as_error
 
 if TYPE_CHECKING:
     from fluxburst_compute_engine.cloud import Compute

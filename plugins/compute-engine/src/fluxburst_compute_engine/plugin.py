@@ -28,16 +28,17 @@ from fluxburst.provider.elastic_plugin import ElasticPlugin
 from fluxburst.provider.isolation import as_told, lost, with_output
 from fluxburst.provider.live_prices import LivePrices
 from fluxburst.provider.machine_types import MachineTypes, machine_of
-from fluxburst_compute_engine import credentials, isolated, labels, machines, offers, placement
+from fluxburst_compute_engine import isolated, labels, machines, offers, placement
 from fluxburst_compute_engine.brokers import Brokers
-from fluxburst_compute_engine.catalogue import machine_types
 from fluxburst_compute_engine.checks import check_parameters
-from fluxburst_compute_engine.credentials import Identity
-from fluxburst_compute_engine.errors import ExistsError
 from fluxburst_compute_engine.fleet import Fleet, hosts_of, lease_of
 from fluxburst_compute_engine.hosts import DeclaredHosts
 from fluxburst_compute_engine.parameters import BurstParameters
 from fluxburst_compute_engine.states import Machine, health
+from fluxburst_google import credentials
+from fluxburst_google.catalogue import machine_types
+from fluxburst_google.credentials import Identity
+from fluxburst_google.errors import ExistsError
 
 if TYPE_CHECKING:
     from google.cloud import compute_v1
@@ -191,7 +192,7 @@ class ComputeEngineBurst(ElasticPlugin):
         return Candidates(nodes, chosen=True)
 
     def _ask_prices(self, names: Collection[str]) -> Iterable[tuple[str, float]]:
-        from fluxburst_compute_engine import prices
+        from fluxburst_google import prices
 
         return prices.live(
             self._identity or credentials.default(self.params.project),

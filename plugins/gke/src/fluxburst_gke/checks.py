@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 from fluxburst.config.validators import check_endpoint, check_interval, run_checks
 from fluxburst.errors import RequestError
-from fluxburst_compute_engine.checks import check_project
 from fluxburst_gke.parameters import BurstParameters
+from fluxburst_google.credentials import check_project
 
 _CLUSTER = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", re.ASCII)
 _LOCATION = re.compile(r"[a-z]+-[a-z]+[0-9]+(-[a-z0-9]+)?", re.ASCII)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from fluxburst_compute_engine.catalogue import machine_types
 from fluxburst_gke.checks import check_parameters
 from fluxburst_gke.parameters import BurstParameters
+from fluxburst_google.catalogue import machine_types
 from fluxburst_kubernetes.managed_cli import init_command
 
 DEFAULT = "c2-standard-8=4"

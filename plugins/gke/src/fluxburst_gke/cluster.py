@@ -9,11 +9,11 @@ import time
 from google.cloud import container_v1 as gke
 
 from fluxburst.errors import ConfigError
-from fluxburst_compute_engine.errors import ExistsError, NotFoundError
 from fluxburst_gke.errors import from_conditions, from_text
 from fluxburst_gke.google import Google
 from fluxburst_gke.labels import labels_of, without_prefix
 from fluxburst_gke.parameters import BurstParameters
+from fluxburst_google.errors import ExistsError, NotFoundError
 from fluxburst_kubernetes.node_pools import Access, Record, read_record
 
 SYSTEM_POOL = "system"

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from fluxburst.errors import BurstError, QuotaError
-from fluxburst_compute_engine import errors
+from fluxburst_google import errors
 
 if TYPE_CHECKING:
     from google.cloud.container_v1 import StatusCondition

@@ -20,9 +20,9 @@ from google.cloud import compute_v1, container_v1
 from fluxburst.errors import BurstError, CapacityError
 from fluxburst.formats.units import format_duration
 from fluxburst.provider import probe
-from fluxburst_compute_engine.credentials import Identity
-from fluxburst_compute_engine.errors import BusyError, NotFoundError
 from fluxburst_gke.errors import UnderWayError, as_error, from_conditions, from_text
+from fluxburst_google.credentials import Identity
+from fluxburst_google.errors import BusyError, NotFoundError
 
 if TYPE_CHECKING:
     from fluxburst_gke.parameters import BurstParameters

@@ -14,9 +14,9 @@ from fluxburst.errors import FluxburstError
 from fluxburst.plugin import Finding
 from fluxburst.provider.live_prices import LivePrices
 from fluxburst.provider.machine_types import MachineTypes
-from fluxburst_compute_engine.catalogue import machine_types
 from fluxburst_gke.checks import check_parameters, region_of
 from fluxburst_gke.parameters import BurstParameters
+from fluxburst_google.catalogue import machine_types
 from fluxburst_kubernetes.managed import ManagedKubernetes
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class GkeBurst(ManagedKubernetes):
             AuthError: if there are no credentials.
             RequestError: if no project is known.
         """
-        from fluxburst_compute_engine.credentials import default
         from fluxburst_gke.google import Google
         from fluxburst_gke.pools import GkePools
+        from fluxburst_google.credentials import default
 
         return GkePools(Google(default(self.params.project), self.params), self.params)
 
@@ -69,7 +69,7 @@ class GkeBurst(ManagedKubernetes):
         return [replace(kind, max_lifetime=self.params.max_run_duration) for kind in kinds]
 
     def _ask_prices(self, names: Collection[str]) -> Iterable[tuple[str, float]]:
-        from fluxburst_compute_engine import prices
+        from fluxburst_google import prices
 
         return prices.live(
             self.pools.google.identity,
@@ -87,7 +87,7 @@ class GkeBurst(ManagedKubernetes):
         yield from findings(self.params, lambda: self.pools.google)
 
     def _findings_of_prices(self) -> Iterator[Finding]:
-        from fluxburst_compute_engine import prices
+        from fluxburst_google import prices
 
         try:
             kinds = self._types()

@@ -12,13 +12,13 @@ from google.cloud import container_v1 as gke
 
 from fluxburst.errors import BurstError, CapacityError
 from fluxburst.formats.units import counted
-from fluxburst_compute_engine.errors import ExistsError, NotFoundError
 from fluxburst_gke.cluster import CLOUD_PLATFORM, GkeCluster
 from fluxburst_gke.errors import from_conditions, from_text
 from fluxburst_gke.google import Google
 from fluxburst_gke.labels import PREFIX, foreign, labels_of, without_prefix
 from fluxburst_gke.parameters import BurstParameters
 from fluxburst_gke.zones import Zones
+from fluxburst_google.errors import ExistsError, NotFoundError
 from fluxburst_kubernetes.node_pools import (
     Access,
     Pool,

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from fluxburst.errors import AuthError, RequestError
-from fluxburst_compute_engine import credentials
-from fluxburst_compute_engine.catalogue import machine_types
+from fluxburst_google import credentials
+from fluxburst_google.catalogue import machine_types
 
 
 def test_the_table_of_machine_types_is_dated_and_has_prices_for_all() -> None:

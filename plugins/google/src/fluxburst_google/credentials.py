@@ -7,16 +7,19 @@ application-default login`` left, or the service account of the machine that thi
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fluxburst.errors import AuthError, RequestError
-from fluxburst_compute_engine.errors import plain
+from fluxburst_google.errors import plain
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+
+_PROJECT = re.compile(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -82,3 +85,13 @@ def who(credentials: Credentials) -> str:
     told: dict[str, str] = getattr(credentials, "get_cred_info", dict)() or {}
     kind = told.get("credential_type") or type(credentials).__module__.split(".")[-1]
     return told.get("principal") or kind
+
+
+def check_project(project: str | None) -> None:
+    """Check that a project can have an id, where one is given.
+
+    Raises:
+        RequestError: if it cannot.
+    """
+    if project is not None and not _PROJECT.fullmatch(project):
+        raise RequestError(f"{project!r} is not a project's id")

@@ -24,10 +24,10 @@ from fluxburst.plugin import Finding
 from fluxburst.provider import probe
 from fluxburst.provider.live_prices import LivePrices
 from fluxburst.provider.machine_types import SPOT, MachineType, MachineTypes, machine_of
-from fluxburst_compute_engine.errors import as_error
+from fluxburst_google.errors import as_error
 
 if TYPE_CHECKING:
-    from fluxburst_compute_engine.credentials import Identity
+    from fluxburst_google.credentials import Identity
 
 SERVICE = "services/6F81-5844-456A"
 """Compute Engine, as the catalog calls it."""

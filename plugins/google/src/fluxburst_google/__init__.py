@@ -1,0 +1,1 @@
+"""What fluxburst's plugins for Google Cloud share: credentials, errors, machine types, prices."""
