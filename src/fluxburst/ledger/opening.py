@@ -25,6 +25,9 @@ BUSY_SECONDS = 10.0
 
 IN_MEMORY = ":memory:"
 
+_UNWRITABLE = ("full", "disk I/O error", "readonly", "unable to open", "locked")
+"""What SQLite says where a file that was fine cannot be written now (Result and Error Codes)."""
+
 LOCK = "lock"
 """The file beside a ledger that whoever acts has locked."""
 
@@ -98,6 +101,25 @@ def copy_of(source: sqlite3.Connection) -> sqlite3.Connection:
     copy = connected(IN_MEMORY)
     source.backup(copy)
     return copy
+
+
+def is_unwritable(error: sqlite3.Error) -> bool:
+    """Whether an error says that a file cannot be written now, and nothing about what is in it."""
+    return any(words in str(error) for words in _UNWRITABLE)
+
+
+def explained(error: sqlite3.Error) -> str:
+    """Return what an error of SQLite means for whoever reads it."""
+    text = str(error)
+    if "readonly" in text or "unable to open" in text:
+        return f"cannot be written ({text}): is its directory there, and writable?"
+    if "not a database" in text or "malformed" in text:
+        return f"cannot be read ({text}); it is left as it is"
+    if "full" in text:
+        return f"the disk is full ({text}): nothing is brought up until there is room"
+    if "disk I/O" in text:
+        return f"the disk fails ({text}): nothing is brought up until it can be written"
+    return text
 
 
 def _is_there(path: Path) -> bool:

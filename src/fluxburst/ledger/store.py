@@ -10,9 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from fluxburst.errors import LedgerError
-from fluxburst.ledger.entries import TRANSITIONS, Breaker, Entry, Placement, Transition, Usage
+from fluxburst.ledger.entries import (
+    TRANSITIONS,
+    Breaker,
+    Entry,
+    Placement,
+    Transition,
+    Usage,
+    columns_of,
+    entry_of,
+    ids_of,
+)
 from fluxburst.ledger.file import LedgerFile
-from fluxburst.ledger.rows import columns_of, entry_of, ids_of
 from fluxburst.model.burst import LIVE_STATES, Burst, BurstState
 from fluxburst.model.plan import Decision, Outcome
 
