@@ -68,7 +68,6 @@ class FluxBurst(ServedClient):
     def close(self) -> None:
         """Let others hold the instance, close the ledger, and end the threads."""
         self._controller.close()
-        self._place.close()
 
     # --- plugins, selector, ordering -------------------------------------------------------
 

@@ -49,7 +49,8 @@ def texts_writable(values: Values) -> Values:
 
 
 def _text(value: Any) -> Any:
-    return writable(value) if isinstance(value, str) else value
+    plain = not isinstance(value, str) or value.isascii()
+    return value if plain else writable(value)
 
 
 class Writer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import logging
 import os
@@ -109,7 +110,6 @@ class LedgerPlace:
         self._instance = instance
         self._explicit = directory
         self._in_memory = in_memory and directory is None
-        self._ledger: Ledger | None = None
         self._lock: InstanceLock | None = None
 
     @property
@@ -125,23 +125,22 @@ class LedgerPlace:
         """Whether this client holds the instance."""
         return self._lock is not None
 
-    @property
+    @functools.cached_property
     def ledger(self) -> Ledger:
-        """The ledger, to be read at least.
+        """The ledger: to be read, and once the instance is held, to be written.
+
+        It is opened when it is first asked for.
 
         Raises:
             LedgerError: if it cannot be opened.
         """
-        if self._ledger is None:
-            self._check_owner()
-            in_memory = self.directory is None
-            self._ledger = self._shared() if in_memory else self._read()
-        return self._ledger
+        self._check_owner()
+        return self._shared() if self.directory is None else self._read()
 
     def why_unwritable(self) -> str:
         """Return why the ledger cannot be written now; empty where it can be."""
-        if self._ledger is not None and self._ledger.unwritable:
-            return self._ledger.unwritable
+        if self._is_open and self.ledger.unwritable:
+            return self.ledger.unwritable
         directory = self.directory
         return "" if directory is None else why_unwritable(directory)
 
@@ -180,7 +179,7 @@ class LedgerPlace:
         try:
             if directory is not None:
                 self._close_ledger()
-                self._ledger = Ledger(
+                self.ledger = Ledger(
                     directory / FILE,
                     self._instance.name,
                     goes_on=True,
@@ -208,6 +207,10 @@ class LedgerPlace:
             self._lock.release()
             self._lock = None
 
+    @property
+    def _is_open(self) -> bool:
+        return "ledger" in vars(self)
+
     def _lock_files(self) -> list[Path]:
         directory = self.directory
         if directory is None:
@@ -216,9 +219,11 @@ class LedgerPlace:
         return [directory / LOCK, *([beside] if beside is not None else [])]
 
     def _close_ledger(self) -> None:
-        if self._ledger is not None and not self._in_memory:
-            self._ledger.close()
-        self._ledger = None
+        if not self._is_open:
+            return
+        if not self._in_memory:
+            self.ledger.close()
+        del self.ledger  # it is opened anew when it is asked for
 
     def _read(self) -> Ledger:
         directory = self.directory

@@ -248,7 +248,7 @@ class Assigner:
 
     def hold_again(self) -> None:
         """Hold what runs in isolated bursts, where somebody has let it go here meanwhile."""
-        for burst in [entry.burst for entry in self._store.live() if entry.burst.isolated]:
+        for burst in [entry.burst for entry in self._store.ledger.live() if entry.burst.isolated]:
             given = self._backlog.given_for(burst.plugin, burst.name)
             loose = [i for i in given if self._backlog.jobs[i].urgency != URGENCY_HOLD]
             if loose:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,9 @@ class BurstStore:
         plugins: The loaded plugins, by name; the client's own mapping, not a copy.
         instance: The instance, for its clock.
         place: Where the ledger is.
+
+    Attributes:
+        now: Tells the time, in seconds since the epoch.
     """
 
     def __init__(
@@ -44,22 +48,23 @@ class BurstStore:
         self._plugins = plugins
         self._instance = instance
         self._place = place
+        self.now = instance.now
         self._told: dict[str, dict[str, Burst]] = {}
         self._untold: list[tuple[Burst, Burst | None, str]] | None = None
 
-    @property
+    @functools.cached_property
     def ledger(self) -> Ledger:
-        """The ledger."""
+        """The ledger, as it is open now.
+
+        Raises:
+            LedgerError: if it cannot be opened.
+        """
         return self._place.ledger
 
     @property
     def held(self) -> bool:
         """Whether this client holds the instance."""
         return self._place.held
-
-    def now(self) -> float:
-        """Return the time, in seconds since the epoch."""
-        return self._instance.now()
 
     def load(self) -> None:
         """Let plugins know their bursts as the ledger has them; changes nothing.
@@ -102,9 +107,19 @@ class BurstStore:
             HeldError: if another client holds it.
             LedgerError: if the ledger cannot be written.
         """
+        self._forget_ledger()
         self._place.hold(starts_without=starts_without, without_lock=without_lock)
         self.ledger.catch_up()
         self.load()
+
+    def close(self) -> None:
+        """Close the ledger, and let others hold the instance."""
+        self._forget_ledger()
+        self._place.close()
+
+    def _forget_ledger(self) -> None:
+        """Forget the ledger that is open, as its place may close it."""
+        vars(self).pop("ledger", None)
 
     # --- recording -------------------------------------------------------------------------
 
@@ -201,7 +216,7 @@ class BurstStore:
         """
         entry = self.ledger.entry(burst.name)
         assert entry is not None
-        others = {host for other in self.live() for host in other.burst.hostnames}
+        others = {host for other in self.ledger.live() for host in other.burst.hostnames}
         hosts = tuple(host for host in burst.hostnames if host not in others)
         since = entry.burst.since
         if since is None:
@@ -288,10 +303,6 @@ class BurstStore:
         """Return a burst as it is recorded, whatever its plugin says; as it is if it is not."""
         entry = self.ledger.entry(burst.name)
         return burst if entry is None else entry.burst
-
-    def live(self, plugin: str | None = None) -> list[Entry]:
-        """Return the bursts of which something may be there."""
-        return self.ledger.live(plugin)
 
     def ranks_of(self, bursts: Collection[Burst]) -> dict[str, list[int]]:
         """Return the ranks of bursts' nodes in the instance, by burst."""

@@ -63,8 +63,9 @@ class Controller:
         self.parts.policy = policy
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, close the ledger, and let others hold the instance."""
         self.workers.close()
+        self.store.close()
 
     def read_queue(self, *, again: bool = False) -> None:
         """Learn what has changed among jobs and queues, and in what the ledger says of the jobs.
@@ -280,7 +281,7 @@ class Controller:
 
     def forget_promises(self) -> None:
         """Forget what the last plan left of the capacity, once some of that is no longer there."""
-        kept = {e.burst.name for e in self.store.live() if e.burst.state in KEPT_STATES}
+        kept = {e.burst.name for e in self.store.ledger.live() if e.burst.state in KEPT_STATES}
         if not self._kept <= kept:
             self.scan.residual = None
         self._kept = kept

@@ -87,7 +87,7 @@ class CurrentLimits:
 
     def capacity(self) -> object:
         """Return something that differs once there may be room for jobs that had none."""
-        live = self._store.live()
+        live = self._store.ledger.live()
         now = self._store.now()
         closed = closed_types(self._store.ledger.breakers().values(), live, now)
         return (

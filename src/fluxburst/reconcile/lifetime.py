@@ -88,7 +88,9 @@ class LeaseKeeper:
 
     def keep(self) -> None:
         """Note what is used; renew, drain and end what is due."""
-        entries = [e for e in self._store.live() if self._store.plugin_of(e.burst) is not None]
+        entries = [
+            e for e in self._store.ledger.live() if self._store.plugin_of(e.burst) is not None
+        ]
         if not entries and not self._store.ledger.usages(running=True):
             return
         nodes = self._instance.nodes()
@@ -108,7 +110,7 @@ class LeaseKeeper:
         """Return when something is due at the earliest, in seconds since the epoch."""
         lifetimes = self.policy.lifetimes
         times = [math.inf]
-        for entry in self._store.live():
+        for entry in self._store.ledger.live():
             burst = entry.burst
             times.append(self._spans.limit_of(entry) - lifetimes.teardown)
             if burst.lease_until is not None:

@@ -44,7 +44,7 @@ class Losses:
             InstanceError: if the instance cannot be asked.
             LedgerError: if the ledger cannot be written.
         """
-        entries = [entry for entry in self._store.live() if _has_nodes(entry)]
+        entries = [entry for entry in self._store.ledger.live() if _has_nodes(entry)]
         self._forget(entries)
         if not entries:
             return

@@ -125,7 +125,7 @@ class Observer:
 
     def join(self) -> None:
         """See on the instance's nodes which bursts have joined, and which were too slow."""
-        coming = [e for e in self._store.live() if e.burst.state in COMING_STATES]
+        coming = [e for e in self._store.ledger.live() if e.burst.state in COMING_STATES]
         up = {node.hostname for node in self._instance.nodes() if node.up} if coming else set()
         for entry in coming:
             plugin = self._store.plugin_of(entry.burst)
@@ -243,7 +243,7 @@ class Observer:
     def _repair(self, plugin: BurstPlugin, seen: Inventory) -> None:
         self._assigner.forget_free(plugin)
         self._take_refreshed(plugin, seen)
-        entries = {entry.burst.name: entry for entry in self._store.live(plugin.name)}
+        entries = {entry.burst.name: entry for entry in self._store.ledger.live(plugin.name)}
         untouched = self._workers.in_flight | seen.changed
         for name, entry in entries.items():
             if name not in untouched and name in plugin.bursts:
@@ -325,7 +325,7 @@ class Observer:
 
     def _free_the_stranded(self, plugin: BurstPlugin) -> None:
         """Free the jobs that wait for bursts that are not there any more."""
-        alive = {entry.burst.name for entry in self._store.live(plugin.name)}
+        alive = {entry.burst.name for entry in self._store.ledger.live(plugin.name)}
         stranded = [
             job.id
             for job, mark in self._backlog.given(plugin.name)

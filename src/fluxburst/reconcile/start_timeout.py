@@ -132,7 +132,7 @@ class StartTimeout:
         self._next = now + min(MOST_SECONDS, self.policy.timeouts.start / 10)
         self._sizing = {name for name, one in self._plugins.items() if sizes_bursts(one)}
         self._release_stranded()
-        live = [entry.burst for entry in self._store.live()]
+        live = [entry.burst for entry in self._store.ledger.live()]
         room = Room(self._instance, self.policy, self._shortfalls, live)
         stuck = list(self._stuck(live, room))
         known, self._since = self._since, {}
@@ -186,7 +186,7 @@ class StartTimeout:
     def _release_stranded(self) -> None:
         """Release the jobs of plugins that size bursts themselves of which nothing is there."""
         jobs = [(job, mark) for job, mark in self._assigned() if mark.plugin in self._sizing]
-        live = [entry.burst for entry in self._store.live()] if jobs else []
+        live = [entry.burst for entry in self._store.ledger.live()] if jobs else []
         names = {burst.name for burst in live}
         plugins = {burst.plugin for burst in live}
         for job, mark in jobs:

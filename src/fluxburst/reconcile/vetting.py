@@ -49,7 +49,7 @@ class Vetting:
     def note_asked(self, bursts: Collection[str], up: frozenset[str]) -> None:
         """Note which nodes were up before bursts were asked for that only now have names."""
         if bursts:
-            live = {entry.burst.name for entry in self._store.live()}
+            live = {entry.burst.name for entry in self._store.ledger.live()}
             self._standing.note(bursts, up, live)
 
     def vetted(self, burst: Burst, known: Burst, what: str) -> Burst:
@@ -108,7 +108,7 @@ class Vetting:
 
     def _taken(self, name: str) -> dict[str, str]:
         """Return the hosts of other bursts: those that are coming, and those that are up."""
-        others = [entry.burst for entry in self._store.live() if entry.burst.name != name]
+        others = [entry.burst for entry in self._store.ledger.live() if entry.burst.name != name]
         staying = [burst for burst in others if burst.state in LIVE_STATES - {BurstState.ENDING}]
         up = self._up() if any(burst.hostnames for burst in staying) else frozenset()
         return {
