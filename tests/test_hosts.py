@@ -11,7 +11,7 @@ from fluxburst import Burst, Job, NodeType
 from fluxburst.config.policy import Limit, Limits, Policy
 from fluxburst.model.node import Node
 from fluxburst.model.plan import Plan
-from fluxburst.packing.supply import Candidates
+from fluxburst.packing.pool import Candidates
 from fluxburst.simulation.embedded import EmbeddedInstance
 from fluxburst.simulation.recordings import Recording
 

@@ -18,7 +18,7 @@ from fluxburst.model.node import Node
 from fluxburst.model.plan import Plan
 from fluxburst.model.scheduler import SCHED_SIMPLE
 from fluxburst.model.scheduler_reading import as_read_by
-from fluxburst.packing.supply import Candidates
+from fluxburst.packing.pool import Candidates
 from fluxburst.packing.worst_fit import WorstFit
 from fluxburst.planning.planner import Planner
 from fluxburst.simulation.embedded import EmbeddedInstance

@@ -39,7 +39,7 @@ MOVED = {
     "fluxburst.recordings": "fluxburst.simulation.recordings",
     "fluxburst.selectors": "fluxburst.plugin.selectors",
     "fluxburst.sets": "fluxburst.formats.hostlist",
-    "fluxburst.supply": "fluxburst.packing.supply",
+    "fluxburst.supply": "fluxburst.packing.pool",
 }
 """Where the names of each old module are now."""
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from fluxburst.formats.units import counted, format_bytes
 from fluxburst.model.jobspec import Chunk
 from fluxburst.packing.fitting import NO_MATCH, why_missing
-from fluxburst.packing.pool import units_that_fit
-from fluxburst.packing.supply import Supply
+from fluxburst.packing.pool import Supply, units_that_fit
 
 NO_HOST = "its constraints name hosts or ranks, and those of new nodes are not known beforehand"
 ONE_TYPE = "and all new nodes of one job are of one node type"

@@ -9,19 +9,9 @@ from dataclasses import dataclass
 from fluxburst.model.constraints import ANYTHING, Constraint
 from fluxburst.model.jobspec import ALTERNATIVES, Chunk
 from fluxburst.model.node import Node, NodeType
-from fluxburst.packing.pool import Pool, commit, place, pool_of
+from fluxburst.packing.pool import Pool, commit, has_room, place, pool_of
 
 NO_MATCH = "no node type has what its constraints ask for"
-
-
-def has_room(node_type: NodeType, chunk: Chunk) -> bool:
-    """Whether an empty node of a type has room for one ``chunk``."""
-    return (
-        node_type.cores >= chunk.cores
-        and node_type.gpus >= chunk.gpus
-        and (node_type.memory is None or node_type.memory >= chunk.memory)
-        and all(node_type.resources.get(kind, 0) >= want for kind, want in chunk.details.others)
-    )
 
 
 def could_fit(

@@ -19,15 +19,17 @@ from fluxburst.packing.explain import why_no_type, why_not
 from fluxburst.packing.fitting import could_fit as could_fit  # plugins of 0.1 import it from here
 from fluxburst.packing.limits import Budget, Owner, Spent
 from fluxburst.packing.pool import (
+    Candidates,
+    Opened,
     PendingRelease,
     PlacementStep,
     Pool,
+    Supply,
     commit,
     place,
     take,
     units_that_fit,
 )
-from fluxburst.packing.supply import Candidates, Opened, Supply
 
 
 class Demand(NamedTuple):

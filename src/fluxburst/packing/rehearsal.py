@@ -16,7 +16,7 @@ from typing import NamedTuple
 from fluxburst.model.jobspec import Chunk
 from fluxburst.packing.limits import Owner
 from fluxburst.packing.packer import Packer
-from fluxburst.packing.supply import Supply
+from fluxburst.packing.pool import Supply
 from fluxburst.packing.worst_fit import WorstFit
 
 SPREAD = 0.08

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from fluxburst.model.node import NodeType
 from fluxburst.packing.limits import Owner
 from fluxburst.packing.packer import Packer
-from fluxburst.packing.pool import Pool
-from fluxburst.packing.supply import Candidates
+from fluxburst.packing.pool import Candidates, Pool
 from fluxburst.planning.plan_context import PlanContext
 from fluxburst.planning.planned_bursts import PlannedBursts
 from fluxburst.plugin.base import as_burst_error

@@ -10,7 +10,7 @@ from fluxburst.model.burst import LIVE_STATES
 from fluxburst.model.constraints import compiled
 from fluxburst.model.identity import OWNER, RUN_AS_HELP, SUBMITTER, RunAs
 from fluxburst.packing.fitting import could_fit
-from fluxburst.packing.supply import Candidates
+from fluxburst.packing.pool import Candidates
 from fluxburst.plugin.base import (
     BurstParameters,
     BurstPlugin,

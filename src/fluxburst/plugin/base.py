@@ -16,7 +16,7 @@ from fluxburst.model.identity import SUBMITTER
 from fluxburst.model.job import Job
 from fluxburst.model.node import NodeType
 from fluxburst.packing.fitting import could_fit
-from fluxburst.packing.supply import Candidates
+from fluxburst.packing.pool import Candidates
 from fluxburst.plugin.defaults import bring_up, sized, take_down
 from fluxburst.plugin.failures import as_burst_error, only_looking
 from fluxburst.plugin.findings import Finding
