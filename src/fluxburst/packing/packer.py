@@ -115,7 +115,6 @@ class Packer:
             Supply(node_type, math.inf, constraint_bits, known.get(node_type.name))
             for node_type in node_types
         ]
-        self.look_at_limits()
         self._later = {"cores": 0, "gpus": 0}
 
     @property
@@ -126,7 +125,8 @@ class Packer:
     @property
     def hosts(self) -> dict[str, tuple[str, ...]]:
         """For each node type, the hosts that its new nodes are to be on; none where any will do."""
-        return {s.node_type.name: s.hosts for s in self.supplies if s.hosts}
+        opened = [supply for supply in self.supplies if supply.opened]
+        return {supply.node_type.name: hosts for supply in opened if (hosts := supply.hosts)}
 
     def keep_off(self, hosts: Collection[str]) -> None:
         """Leave hosts to others."""
@@ -137,7 +137,8 @@ class Packer:
         """Return what the new nodes have left."""
         pool = Pool()
         for supply in self.supplies:
-            pool.absorb(supply.pool)
+            if supply.opened:
+                pool.absorb(supply.pool)
         return pool
 
     def look_at_limits(self) -> None:
@@ -197,6 +198,8 @@ class Packer:
         that it is the last in the queue that are left out, not the smallest.
         """
         self.look_at_limits()
+        if len(demands) < 2:  # whatever the order
+            return self._pack_in_order(demands)
         before = self._state()
         packing = self._pack_in_order(sorted(demands, key=self._size(), reverse=True))
         if any(
