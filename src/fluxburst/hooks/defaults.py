@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from fluxburst.hookspecs import hookimpl
 from fluxburst.model.burst import Burst, BurstRequest, BurstState
 from fluxburst.model.job import Job
+from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.plugin.selectors import is_burstable
 
@@ -25,18 +26,14 @@ def fluxburst_order_plugins(plugins: Mapping[str, BurstPlugin]) -> Sequence[str]
 
 @hookimpl(trylast=True)
 def fluxburst_schedule_job(job: Job, plugin: BurstPlugin) -> bool:
-    """Let the plugin say. What flux-burst's plugins answered was taken for its truth."""
-    inherited = type(plugin).schedule is BurstPlugin.schedule
-    return bool(plugin.schedule(job if inherited else job.private()))
+    """Let the plugin say."""
+    return provider_of(plugin).schedule(job)
 
 
 @hookimpl(trylast=True)
 def fluxburst_run_plugin(plugin: BurstPlugin, request: BurstRequest) -> Sequence[Burst]:
-    """Let the plugin run; one that returns nothing does not name its bursts."""
-    bursts = plugin.run(
-        request_burst=request.request_burst, nodes=request.nodes, tasks=request.tasks
-    )
-    return bursts or ()
+    """Let the plugin run."""
+    return provider_of(plugin).run(request)
 
 
 def _has_others(plugin: BurstPlugin, names: Sequence[str]) -> bool:

@@ -113,18 +113,6 @@ class PluginFacts:
             return Facts()
 
 
-def sizes_bursts(plugin: BurstPlugin) -> bool:
-    """Whether a plugin sizes its bursts itself; not, where it cannot tell."""
-    if type(plugin).run is BurstPlugin.run:
-        return False
-    try:
-        return not plugin.node_types()
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001 - it is said where it is planned with
-        return False
-
-
 def may_be_isolated(plugin: BurstPlugin) -> bool:
     """Whether a plugin's bursts are instances of their own, or it cannot tell."""
     try:

@@ -11,6 +11,7 @@ from fluxburst.planning.facts import PluginFacts
 from fluxburst.planning.job_requests import JobRequests
 from fluxburst.planning.lives import PlannedLives
 from fluxburst.planning.plan_inputs import PlanLimits
+from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin
 
 
@@ -50,11 +51,7 @@ def context_of(
     asked = {
         name: plugin
         for name, plugin in plugins.items()
-        if facts.types[name] and _changes_constraints(plugin)
+        if facts.types[name] and provider_of(plugin).changes_constraints
     }
     requests = JobRequests(asked, lives, scheduler)
     return PlanContext(plugins, nodes, limits, scheduler, facts, lives, requests)
-
-
-def _changes_constraints(plugin: BurstPlugin) -> bool:
-    return getattr(plugin.constraint_of, "__func__", None) is not BurstPlugin.constraint_of

@@ -16,6 +16,7 @@ from fluxburst.model.burst import COMING_STATES, LEAVING_STATES, LIVE_STATES, Bu
 from fluxburst.model.burst_names import is_plain
 from fluxburst.model.job import Job
 from fluxburst.planning.circuit_breakers import failed
+from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin
 
 REMEMBERED = 100
@@ -317,15 +318,11 @@ class BurstStore:
 def is_placeholder(burst: Burst, plugin: BurstPlugin | None) -> bool:
     """Whether a burst stands for what a plugin was asked that sizes its bursts itself.
 
-    Such a plugin knows of no burst of that name. Of a burst that others only list, and that was
-    never asked for, neither nodes nor type are known either.
+    Such a plugin knows of no burst of that name. One that is not loaded may be of that kind.
     """
-    sizes_itself = plugin is None or _sizes_itself(plugin)
-    return sizes_itself and not (burst.nodes or burst.node_type)
-
-
-def _sizes_itself(plugin: BurstPlugin) -> bool:
-    return type(plugin).run is not BurstPlugin.run
+    if plugin is None:
+        return not (burst.nodes or burst.node_type)
+    return provider_of(plugin).is_placeholder(burst)
 
 
 def is_ours(ledger: Ledger, plugin: BurstPlugin, name: str) -> bool:

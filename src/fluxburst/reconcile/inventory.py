@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from fluxburst.errors import BurstError, PatienceError
 from fluxburst.model.burst import Burst
+from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
 from fluxburst.plugin.validation import check_adopted, check_burst, check_names
 from fluxburst.provider.isolation import UNREAD
@@ -65,7 +66,7 @@ def _what_is_there(plugin: BurstPlugin) -> Inventory:
     if adopted is not None:
         found, wrong = check_adopted(adopted, plugin.name)
         return Inventory(found, (), complete=True, wrong=wrong)
-    if type(plugin).list_bursts is BurstPlugin.list_bursts:
+    if not provider_of(plugin).lists_bursts:
         return Inventory(None, ())  # it only remembers its own
     return Inventory(dict.fromkeys(check_names(plugin.list_bursts(), "list_bursts()")), ())
 

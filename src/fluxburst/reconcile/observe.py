@@ -18,6 +18,7 @@ from fluxburst.formats.units import counted, format_duration
 from fluxburst.hooks.manager import Manager
 from fluxburst.ledger import Entry
 from fluxburst.model.burst import COMING_STATES, LEAVING_STATES, LIVE_STATES, Burst, BurstState
+from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
 from fluxburst.reconcile.assign import Assigner
 from fluxburst.reconcile.burst_store import BurstStore
@@ -376,7 +377,7 @@ def _looks_twice(plugin: BurstPlugin, burst: Burst) -> bool:
     An isolated burst has no nodes here that would tell, and its job is started again where it is
     taken for lost. Each pass asks refresh() for it, after the list; only what that says counts.
     """
-    return burst.isolated and type(plugin).refresh is not BurstPlugin.refresh
+    return burst.isolated and provider_of(plugin).refreshes_bursts
 
 
 def _failed_if_leaving(burst: Burst, known: Burst) -> Burst:

@@ -131,10 +131,8 @@ class Provisioner:
     ) -> None:
         """Have plugins bring up capacity by hand, and wait for all of it."""
         for plugin in plugins:
-            bursts: tuple[Burst, ...] = ()
             try:
-                if type(plugin).run is BurstPlugin.run:
-                    bursts = (self._reserver.reserve_on_demand(plugin, nodes, tasks),)
+                bursts = self._reserver.reserve_on_demand(plugin, nodes, tasks)
             except FluxburstError as error:
                 self._failed(plugin, error)
                 continue

@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 from fluxburst.config.policy import Policy
 from fluxburst.errors import LimitError, RequestError
 from fluxburst.model.burst import Burst, BurstState
-from fluxburst.model.burst_names import burst_name
 from fluxburst.model.job import Job, Mark
 from fluxburst.model.node import NodeType
 from fluxburst.model.plan import Plan
 from fluxburst.packing.limits import Budget, owner_of
-from fluxburst.planning.facts import sizes_bursts
 from fluxburst.planning.lifespans import Lifespans, type_of, why_not_renewable
+from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
 from fluxburst.plugin.validation import check_burst, check_name
 from fluxburst.reconcile.assign import Assigner
@@ -78,26 +77,31 @@ class Reserver:
             offered.pop(jobid)
         burst_of = {job: name for job, name in plan.shares_burst.items() if job in offered}
         burst_of.update({job: b.name for b in reserved for job in b.jobs})
+        provider = provider_of(plugin)
         placeholder = None
-        if offered and not reserved and type(plugin).run is not BurstPlugin.run:
-            placeholder = self._placeholder(plugin, offered)
-        if placeholder and sizes_bursts(plugin):
+        if offered and not reserved:
+            placeholder = self._record(provider.placeholder(offered))
+        if placeholder and provider.sizes_bursts:
             burst_of = dict.fromkeys(offered, placeholder.name)
         marks = self._assigner.record(plugin, offered, burst_of)
         return Reservation(plugin, reserved, refused, offered, marks, placeholder)
 
-    def reserve_on_demand(self, plugin: BurstPlugin, nodes: int | None, tasks: int | None) -> Burst:
-        """Size and record a burst by hand.
+    def reserve_on_demand(
+        self, plugin: BurstPlugin, nodes: int | None, tasks: int | None
+    ) -> tuple[Burst, ...]:
+        """Size and record a burst by hand; return none of a plugin that sizes it once it runs.
 
         Raises:
             FluxburstError: if it cannot be sized, or a limit does not allow it.
         """
         burst = _on_demand(plugin, nodes, tasks)
+        if burst is None:
+            return ()
         burst = replace(burst, name=self._store.ledger.free_name(burst.name))
         reserved, refused = self._reserve(plugin, [burst], {})
         for burst in refused:
             raise LimitError(burst.error, plugin=plugin.name, burst=burst.name)
-        return reserved[0]
+        return tuple(reserved)
 
     def _reserve(
         self, plugin: BurstPlugin, bursts: Sequence[Burst], jobs: Mapping[int, Job]
@@ -135,22 +139,25 @@ class Reserver:
         lease = lifespans.lease_for(lifespans.longest(jobs), why_not_renewable(plugin))
         return min(lease, lifespans.of_type(type_of(burst, plugin)))
 
-    def _placeholder(self, plugin: BurstPlugin, jobs: Collection[int]) -> Burst:
+    def _record(self, placeholder: Burst | None) -> Burst | None:
         """Record what a plugin is asked that sizes its bursts itself."""
-        name = burst_name(plugin.name, plugin.instance_tag, "", jobs)
-        burst = Burst(self._store.ledger.free_name(name), plugin.name, "", 0, tuple(jobs))
-        self._store.request(burst)
-        return burst
+        if placeholder is not None:
+            name = self._store.ledger.free_name(placeholder.name)
+            placeholder = replace(placeholder, name=name)
+            self._store.request(placeholder)
+        return placeholder
 
 
-def _on_demand(plugin: BurstPlugin, nodes: int | None, tasks: int | None) -> Burst:
+def _on_demand(plugin: BurstPlugin, nodes: int | None, tasks: int | None) -> Burst | None:
     """Return the burst that a plugin sizes for a request by hand.
 
     Raises:
         FluxburstError: if it cannot, or answers something else.
     """
     try:
-        burst = plugin.by_hand(nodes, tasks)
+        burst = provider_of(plugin).size(nodes, tasks)
+        if burst is None:
+            return None
         check_burst(burst, burst, "by_hand()")
         check_name(burst.name, "by_hand()")
     except (KeyboardInterrupt, RequestError):

@@ -26,8 +26,9 @@ from fluxburst.model.burst import Burst, BurstState
 from fluxburst.model.job import RUNNING, Job, Mark
 from fluxburst.model.node import Node
 from fluxburst.model.queues import Queue, why_not_startable
-from fluxburst.planning.facts import may_be_isolated, sizes_bursts
+from fluxburst.planning.facts import may_be_isolated
 from fluxburst.planning.setbacks import NOT_STARTED, some_of
+from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.assign import Assigner
 from fluxburst.reconcile.burst_store import BurstStore, is_placeholder
@@ -130,7 +131,9 @@ class StartTimeout:
         if now < self._next:
             return
         self._next = now + min(MOST_SECONDS, self.policy.timeouts.start / 10)
-        self._sizing = {name for name, one in self._plugins.items() if sizes_bursts(one)}
+        self._sizing = {
+            name for name, one in self._plugins.items() if provider_of(one).sizes_bursts
+        }
         self._release_stranded()
         live = [entry.burst for entry in self._store.ledger.live()]
         room = Room(self._instance, self.policy, self._shortfalls, live)

@@ -30,6 +30,7 @@ from fluxburst.ledger import Entry, Ledger
 from fluxburst.ledger.location import is_full
 from fluxburst.model.burst import LEAVING_STATES, LIVE_STATES, Burst, BurstState, drain_reason
 from fluxburst.model.leftovers import still_listed, with_leftover, without_leftover
+from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.assign import Assigner
 from fluxburst.reconcile.burst_store import BurstStore, is_ours, is_placeholder
@@ -243,8 +244,7 @@ class Terminator:
         claimed = self._claims.intersection(names)
         if not claimed:
             return
-        tells = type(plugin).list_bursts is not BurstPlugin.list_bursts
-        listed = self._listed(plugin) if tells else ()
+        listed = self._listed(plugin) if provider_of(plugin).lists_bursts else ()
         if listed is None:
             return
         bursts = [self._store.known(Burst(name, plugin.name, "", 0)) for name in sorted(claimed)]

@@ -1,0 +1,155 @@
+"""A burst plugin as fluxburst asks it: one whose bursts it sizes, or one that sizes them itself.
+
+Whether a plugin implements a method is asked here and nowhere else: :func:`provider_of` decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fluxburst.model.burst import Burst, BurstRequest
+from fluxburst.model.burst_names import burst_name
+from fluxburst.model.job import Job
+from fluxburst.plugin.base import BurstPlugin
+
+
+class Provider(Protocol):
+    """What the planner and the reconciler ask of any plugin."""
+
+    @property
+    def sizes_bursts(self) -> bool:
+        """Whether jobs wait for whatever the plugin decides to provision for them."""
+
+    @property
+    def changes_constraints(self) -> bool:
+        """Whether jobs may have another constraint once the plugin has accepted them."""
+
+    @property
+    def lists_bursts(self) -> bool:
+        """Whether it asks its provider which bursts exist, and does not only remember its own."""
+
+    @property
+    def refreshes_bursts(self) -> bool:
+        """Whether it asks its provider for the state of a burst."""
+
+    def schedule(self, job: Job) -> bool:
+        """Decide whether to take a job."""
+
+    def run(self, request: BurstRequest) -> Sequence[Burst]:
+        """Provision what is requested; return the bursts that it names."""
+
+    def size(self, nodes: int | None, tasks: int | None) -> Burst | None:
+        """Size a burst on demand; None where the plugin does so once it runs.
+
+        Raises:
+            RequestError: if that is no size.
+            CapacityError: if nothing can supply it.
+        """
+
+    def placeholder(self, jobs: Collection[int]) -> Burst | None:
+        """Return what stands for the bursts of jobs until the plugin names them; None for none."""
+
+    def is_placeholder(self, burst: Burst) -> bool:
+        """Whether a burst is such a placeholder, of which the plugin knows nothing."""
+
+
+@dataclass(frozen=True)
+class SizedProvider:
+    """A plugin that provisions exactly what fluxburst asks for.
+
+    Attributes:
+        plugin: The plugin.
+    """
+
+    plugin: BurstPlugin
+
+    @property
+    def sizes_bursts(self) -> bool:
+        """It does not."""
+        return False
+
+    @property
+    def changes_constraints(self) -> bool:
+        """It may, if it implements ``constraint_of``."""
+        implemented = getattr(self.plugin.constraint_of, "__func__", None)
+        return implemented is not BurstPlugin.constraint_of
+
+    @property
+    def lists_bursts(self) -> bool:
+        """It does, if it implements ``list_bursts``."""
+        return type(self.plugin).list_bursts is not BurstPlugin.list_bursts
+
+    @property
+    def refreshes_bursts(self) -> bool:
+        """It does, if it implements ``refresh``."""
+        return type(self.plugin).refresh is not BurstPlugin.refresh
+
+    def schedule(self, job: Job) -> bool:
+        """Ask the plugin, with a job of its own if it might change it.
+
+        What flux-burst's plugins answered was taken for its truth.
+        """
+        inherited = type(self.plugin).schedule is BurstPlugin.schedule
+        return bool(self.plugin.schedule(job if inherited else job.private()))
+
+    def run(self, request: BurstRequest) -> Sequence[Burst]:
+        """Have the plugin run; one that returns nothing does not name its bursts."""
+        bursts = self.plugin.run(
+            request_burst=request.request_burst, nodes=request.nodes, tasks=request.tasks
+        )
+        return bursts or ()
+
+    def size(self, nodes: int | None, tasks: int | None) -> Burst | None:
+        """Ask the plugin, by its ``by_hand``."""
+        return self.plugin.by_hand(nodes, tasks)
+
+    def placeholder(self, jobs: Collection[int]) -> Burst | None:
+        """Return None: its bursts are known before it is asked for them."""
+        return None
+
+    def is_placeholder(self, burst: Burst) -> bool:
+        """None is."""
+        return False
+
+
+@dataclass(frozen=True)
+class LegacyAdapter(SizedProvider):
+    """A plugin that implements ``run``, as flux-burst's did, and sizes its bursts itself there.
+
+    It tells of its bursts once it has run, or never. If it has node types, fluxburst plans with
+    them all the same.
+    """
+
+    @property
+    def sizes_bursts(self) -> bool:
+        """It does, without node types; not, if it cannot tell these."""
+        try:
+            return not self.plugin.node_types()
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - it is said where it is planned with
+            return False
+
+    def size(self, nodes: int | None, tasks: int | None) -> Burst | None:
+        """Return None: it sizes the burst once it runs."""
+        return None
+
+    def placeholder(self, jobs: Collection[int]) -> Burst | None:
+        """Return a burst without nodes and type."""
+        name = burst_name(self.plugin.name, self.plugin.instance_tag, "", jobs)
+        return Burst(name, self.plugin.name, "", 0, tuple(jobs))
+
+    def is_placeholder(self, burst: Burst) -> bool:
+        """Whether neither its nodes nor its type are known.
+
+        So it is, too, with a burst that others list and that was never asked for.
+        """
+        return not (burst.nodes or burst.node_type)
+
+
+def provider_of(plugin: BurstPlugin) -> Provider:
+    """Return a plugin as fluxburst asks it: a :class:`LegacyAdapter` if it implements ``run``."""
+    inherited = type(plugin).run is BurstPlugin.run
+    return SizedProvider(plugin) if inherited else LegacyAdapter(plugin)
