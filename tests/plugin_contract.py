@@ -12,8 +12,7 @@ import pytest
 
 from fluxburst import Burst, BurstPlugin, BurstState
 from fluxburst.errors import BurstError, CapacityError
-from fluxburst.model.burst import COMING_STATES
-from fluxburst.model.burst_names import burst_name
+from fluxburst.model.burst import COMING_STATES, burst_name
 from fluxburst.model.node import check_node_types
 from fluxburst.plugin.validation import check_adopted, check_created, check_names
 

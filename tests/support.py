@@ -25,7 +25,7 @@ from fluxburst import (
 from fluxburst.config.file import Config
 from fluxburst.config.policy import Policy
 from fluxburst.ledger import Placement
-from fluxburst.model.burst_names import prefix_of, tag_of
+from fluxburst.model.burst import prefix_of, tag_of
 from fluxburst.model.job import Mark
 from fluxburst.model.node import Node
 from fluxburst.simulation.embedded import EmbeddedInstance

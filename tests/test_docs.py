@@ -29,8 +29,7 @@ from fluxburst.formats.units import format_duration
 from fluxburst.ledger import Ledger
 from fluxburst.ledger.entries import TRANSITIONS
 from fluxburst.ledger.location import VARIABLE
-from fluxburst.model.burst import BurstState
-from fluxburst.model.burst_names import DIGITS, is_name_of
+from fluxburst.model.burst import DIGITS, BurstState, is_name_of
 from fluxburst.plugin import orderings, selectors
 from fluxburst.service import metrics
 from fluxburst.simulation.embedded import EmbeddedInstance

@@ -12,8 +12,8 @@ from support import Elsewhere, client_on, job, spec
 
 from fluxburst import Burst, BurstState, Duration, FluxBurst, NodeType, Outcome
 from fluxburst.config.policy import Lifetimes, Limits, Policy
+from fluxburst.model.constraints import MOST_LEVELS, Ends
 from fluxburst.model.job import Job
-from fluxburst.model.node_ends import MOST_LEVELS, Ends
 from fluxburst.model.plan import Decision
 from fluxburst.simulation.embedded import EmbeddedInstance
 from fluxburst.simulation.recordings import Recording

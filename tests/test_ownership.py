@@ -19,7 +19,7 @@ from support import Elsewhere, client_on, job, named, spec
 from fluxburst import Burst, BurstState, FluxBurst, NodeType
 from fluxburst.cli import main
 from fluxburst.errors import BurstError, BurstErrors, RequestError
-from fluxburst.model.burst_names import burst_name, is_name_of, prefix_of, tag_of
+from fluxburst.model.burst import burst_name, is_name_of, prefix_of, tag_of
 from fluxburst.simulation.embedded import EmbeddedInstance
 from fluxburst.simulation.recordings import Recording
 

@@ -16,8 +16,7 @@ from support import Elsewhere, flux_available, job
 from fluxburst import BurstPlugin, Job, NodeType, Outcome
 from fluxburst.model.node import Node
 from fluxburst.model.plan import Plan
-from fluxburst.model.scheduler import SCHED_SIMPLE
-from fluxburst.model.scheduler_reading import as_read_by
+from fluxburst.model.scheduler import SCHED_SIMPLE, as_read_by
 from fluxburst.packing.pool import Candidates
 from fluxburst.packing.worst_fit import WorstFit
 from fluxburst.planning.planner import Planner

@@ -20,7 +20,7 @@ from fluxburst import Burst, BurstState, FluxBurst
 from fluxburst.config.file import Config
 from fluxburst.config.parameters import build
 from fluxburst.errors import BurstError, CapacityError, ParameterError, QuotaError
-from fluxburst.model.burst_names import prefix_of
+from fluxburst.model.burst import prefix_of
 from fluxburst.provider.isolation import UNREAD
 from fluxburst.simulation.embedded import EmbeddedInstance
 from fluxburst.simulation.recordings import Recording

@@ -18,7 +18,7 @@ from sites import SECRET_KEY, burst, client_of, plugin_of, write_site
 import fluxburst_kubernetes
 from fluxburst import Burst, BurstState, NodeType
 from fluxburst.errors import AuthError, BurstError, CapacityError
-from fluxburst.model.burst_names import prefix_of
+from fluxburst.model.burst import prefix_of
 from fluxburst.simulation.embedded import EmbeddedInstance
 from fluxburst_kubernetes import KubernetesBurst, labels
 

@@ -24,7 +24,7 @@ from fluxburst import Burst, BurstState, FluxBurst
 from fluxburst.cli.progress import follow
 from fluxburst.errors import BurstErrors, CapacityError
 from fluxburst.formats.fluid import format_f58
-from fluxburst.model.burst_names import prefix_of
+from fluxburst.model.burst import prefix_of
 from fluxburst.model.job import Mark
 from fluxburst.reports import timeline
 

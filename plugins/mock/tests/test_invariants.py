@@ -38,8 +38,7 @@ from fluxburst.errors import BurstErrors, RequestError
 from fluxburst.hooks.packages import Package
 from fluxburst.ledger import Entry, Placement
 from fluxburst.ledger.entries import TRANSITIONS
-from fluxburst.model.burst import COMING_STATES, LIVE_STATES
-from fluxburst.model.burst_names import prefix_of, tag_of
+from fluxburst.model.burst import COMING_STATES, LIVE_STATES, prefix_of, tag_of
 from fluxburst.model.job import Job, JobState
 from fluxburst.model.plan import Outcome
 from fluxburst_mock.failures import Failure, FailureKind, SimulatedCrash

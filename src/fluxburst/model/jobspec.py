@@ -36,7 +36,7 @@ ALTERNATIVES = "xor_slot"
 class Details:
     """What few requests ask for, or schedulers read in several ways.
 
-    See :mod:`fluxburst.model.scheduler_reading`.
+    See :mod:`fluxburst.model.scheduler`.
 
     Attributes:
         others: Resource types beside cores, GPUs and memory that one needs, each with how many; in

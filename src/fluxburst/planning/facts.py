@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from fluxburst.errors import BurstError
-from fluxburst.model.burst_names import is_tag
+from fluxburst.model.burst import is_tag
 from fluxburst.model.node import NodeType, check_node_types
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
 

@@ -9,8 +9,7 @@ from fluxburst.errors import BurstError, InstanceError, JobspecError, text_of
 from fluxburst.model.constraints import ALL_ALIKE, Constraint, ConstraintBits, compiled
 from fluxburst.model.job import Job
 from fluxburst.model.jobspec import Chunk
-from fluxburst.model.scheduler import Scheduler
-from fluxburst.model.scheduler_reading import as_read_by
+from fluxburst.model.scheduler import Scheduler, as_read_by
 from fluxburst.packing.packer import Demand
 from fluxburst.planning.draft import Candidate
 from fluxburst.planning.lives import PlannedLives

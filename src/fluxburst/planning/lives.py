@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 
 from fluxburst.errors import JobspecError
 from fluxburst.model.burst import COMING_STATES
-from fluxburst.model.constraints import Constraint, ConstraintBits
+from fluxburst.model.constraints import Constraint, ConstraintBits, Ends
 from fluxburst.model.job import Job
 from fluxburst.model.jobspec import Chunk
 from fluxburst.model.node import Node, NodeType
-from fluxburst.model.node_ends import Ends
 from fluxburst.packing.fitting import could_fit
 from fluxburst.planning.lifespans import Lifespans, why_not_renewable
 from fluxburst.plugin.base import BurstPlugin

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from fluxburst.model.burst import Burst
-from fluxburst.model.burst_names import burst_name
+from fluxburst.model.burst import Burst, burst_name
 from fluxburst.packing.limits import Owner
 from fluxburst.packing.packer import Packer
 from fluxburst.packing.rehearsal import Outlook

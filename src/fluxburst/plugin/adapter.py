@@ -9,8 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fluxburst.model.burst import Burst, BurstRequest
-from fluxburst.model.burst_names import burst_name
+from fluxburst.model.burst import Burst, BurstRequest, burst_name
 from fluxburst.model.job import Job
 from fluxburst.plugin.base import BurstPlugin
 

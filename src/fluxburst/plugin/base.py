@@ -9,8 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from fluxburst.config import parameters
 from fluxburst.errors import BurstError, RequestError
-from fluxburst.model.burst import LIVE_STATES, Burst, BurstState
-from fluxburst.model.burst_names import is_name_of, prefix_of, tag_of
+from fluxburst.model.burst import LIVE_STATES, Burst, BurstState, is_name_of, prefix_of, tag_of
 from fluxburst.model.constraints import compiled
 from fluxburst.model.identity import SUBMITTER
 from fluxburst.model.job import Job
@@ -150,7 +149,7 @@ class BurstPlugin:
         """Whether a name is of the form that bursts of this plugin have, for this instance.
 
         What a provider lists of others is not to be deleted: see
-        :mod:`fluxburst.model.burst_names`.
+        :mod:`fluxburst.model.burst`.
         """
         return is_name_of(name, self.name, self.instance_tag)
 

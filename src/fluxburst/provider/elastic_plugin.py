@@ -14,8 +14,7 @@ from fluxburst.errors import BurstError, RequestError
 from fluxburst.flux.protocol import Instance
 from fluxburst.formats.units import Duration
 from fluxburst.hookspecs import hookimpl
-from fluxburst.model.burst import Burst, drain_reason
-from fluxburst.model.burst_names import prefix_of
+from fluxburst.model.burst import Burst, drain_reason, prefix_of
 from fluxburst.model.identity import RUN_AS_HELP, RunAs
 from fluxburst.model.job import Job
 from fluxburst.model.node import Node

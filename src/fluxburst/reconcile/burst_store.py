@@ -12,8 +12,14 @@ from fluxburst.config.policy import Breaking
 from fluxburst.flux.protocol import Instance
 from fluxburst.hooks.manager import Manager
 from fluxburst.ledger import Breaker, Entry, Ledger, LedgerPlace
-from fluxburst.model.burst import COMING_STATES, LEAVING_STATES, LIVE_STATES, Burst, BurstState
-from fluxburst.model.burst_names import is_plain
+from fluxburst.model.burst import (
+    COMING_STATES,
+    LEAVING_STATES,
+    LIVE_STATES,
+    Burst,
+    BurstState,
+    is_plain,
+)
 from fluxburst.model.job import Job
 from fluxburst.planning.circuit_breakers import failed
 from fluxburst.plugin.adapter import provider_of

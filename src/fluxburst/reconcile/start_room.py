@@ -13,8 +13,7 @@ from fluxburst.model.burst import Burst
 from fluxburst.model.constraints import compiled
 from fluxburst.model.job import Job
 from fluxburst.model.node import Node
-from fluxburst.model.scheduler import Scheduler
-from fluxburst.model.scheduler_reading import as_read_by
+from fluxburst.model.scheduler import Scheduler, as_read_by
 from fluxburst.packing.fitting import fits_now
 from fluxburst.reconcile.shortfalls import Shortfalls
 

@@ -9,8 +9,7 @@ from fluxburst.model.constraints import compiled
 from fluxburst.model.job import Job
 from fluxburst.model.jobspec import Chunk
 from fluxburst.model.node import Node
-from fluxburst.model.scheduler import Fit, Scheduler
-from fluxburst.model.scheduler_reading import as_read_by
+from fluxburst.model.scheduler import Fit, Scheduler, as_read_by
 
 
 @dataclass
