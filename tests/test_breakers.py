@@ -17,7 +17,7 @@ from fluxburst.formats.units import Duration
 from fluxburst.ledger import Breaker
 from fluxburst.model.job import Mark
 from fluxburst.model.plan import Outcome
-from fluxburst.planning.circuit_breakers import JITTER, closed_types, failed
+from fluxburst.planning.setbacks import JITTER, closed_types, failed
 from fluxburst.simulation.embedded import EmbeddedInstance
 from fluxburst.simulation.recordings import Recording
 

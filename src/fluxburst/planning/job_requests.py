@@ -12,7 +12,7 @@ from fluxburst.model.jobspec import Chunk
 from fluxburst.model.scheduler import Scheduler, as_read_by
 from fluxburst.packing.packer import Demand
 from fluxburst.planning.draft import Candidate
-from fluxburst.planning.lives import PlannedLives
+from fluxburst.planning.lifespans import PlannedLives
 from fluxburst.plugin.base import BurstPlugin
 
 

@@ -1,18 +1,213 @@
-"""Counting the nodes for jobs that plugins have accepted; those without room are turned away."""
+"""Counting nodes: those that are free or coming, and the new ones that accepted jobs need.
+
+Jobs that plugins have accepted and that have room on neither are turned away.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
+from fluxburst.model.burst import COMING_STATES, Burst
+from fluxburst.model.constraints import ConstraintBits
+from fluxburst.model.node import Node, NodeType
 from fluxburst.packing.fitting import fits_now
 from fluxburst.packing.limits import Owner
-from fluxburst.packing.packer import Packing
-from fluxburst.packing.pool import Pool
-from fluxburst.planning.draft import Candidate, Draft
-from fluxburst.planning.owner_packers import OwnerPackers
-from fluxburst.planning.plan_context import PlanContext
-from fluxburst.planning.planned_bursts import IsolatedJob, PlannedBursts
-from fluxburst.planning.refusals import Refusals
+from fluxburst.packing.packer import Packer, Packing
+from fluxburst.packing.pool import Candidates, Pool
+from fluxburst.packing.worst_fit import WorstFit
+from fluxburst.planning.draft import Candidate, Draft, IsolatedJob, PlannedBursts
+from fluxburst.planning.lifespans import PlannedLives
+from fluxburst.planning.offering import Refusals
+from fluxburst.planning.plan_inputs import PlanContext
+from fluxburst.plugin.base import BurstPlugin, as_burst_error
+
+
+class Coming(NamedTuple):
+    """Nodes of a burst that are not up yet: as a declared node, or as any of its type."""
+
+    burst: str
+    node_type: NodeType
+    nodes: int
+    hostname: str = ""
+    rank: int | None = None
+
+
+class Existing:
+    """The nodes of an instance, and those that come in bursts.
+
+    Args:
+        nodes: The nodes of the instance, by rank.
+        plugins: The plugins, with their bursts.
+        types: The node types of each plugin.
+        lives: How long nodes live.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        plugins: Mapping[str, BurstPlugin],
+        types: Mapping[str, Sequence[NodeType]],
+        lives: PlannedLives,
+    ) -> None:
+        self._nodes = nodes
+        self._lives = lives
+        self._known = {node.hostname: node for node in nodes}
+        self._bursts = [
+            (burst, node_type)
+            for name, plugin in plugins.items()
+            for burst in plugin.bursts.values()
+            if not burst.isolated
+            for node_type in types[name]
+            if node_type.name == burst.node_type
+        ]
+
+    def pool(self, constraint_bits: ConstraintBits) -> Pool:
+        """Return what is free or coming, counted."""
+        others = {
+            host: tuple(sorted(node_type.resources.items()))
+            for burst, node_type in self._bursts
+            if node_type.resources
+            for host in burst.hostnames
+        }
+        pool = Pool()
+        for node in self._nodes:
+            pool.add_node(node, constraint_bits, others.get(node.hostname, ()))
+        for coming in self._coming():
+            theirs = self._lives.of_coming(coming.burst, coming.node_type, constraint_bits)
+            pool.add_type(coming.node_type, coming.nodes, theirs, coming.hostname, coming.rank)
+        return pool
+
+    def worst_fit(self, constraint_bits: ConstraintBits) -> WorstFit:
+        """Return what is free or coming, by rank where that is known."""
+        there = [
+            (
+                node.rank,
+                1,
+                node.free_cores,
+                node.free_gpus,
+                constraint_bits.of(node.properties, node.hostname, node.rank),
+                node.free_cores == node.cores,
+            )
+            for node in self._nodes
+            if node.usable
+        ]
+        above = max((node.rank for node in self._nodes), default=-1) + 1
+        for burst, node_type, count, hostname, rank in self._coming():
+            bits = self._lives.of_coming(burst, node_type, constraint_bits).of_type(
+                node_type, hostname, rank
+            )
+            order = above if rank is None else rank
+            there.append((order, count, node_type.cores, node_type.gpus, bits, True))
+        nodes = WorstFit()
+        for _, count, cores, gpus, bits, idle in sorted(there):
+            nodes.add(count, cores, gpus, bits, idle=idle)
+        return nodes
+
+    def _coming(self) -> Iterator[Coming]:
+        for burst, node_type in self._bursts:
+            if burst.state in COMING_STATES:
+                yield from self._coming_of(burst, node_type)
+
+    def _coming_of(self, burst: Burst, node_type: NodeType) -> Iterator[Coming]:
+        """Yield the nodes of a burst that are not up yet, as the hosts that they are to be."""
+        hosts = dict.fromkeys(burst.hostnames or burst.hosts)
+        down = [host for host in hosts if host not in self._known or not self._known[host].up]
+        missing = max(0, burst.nodes - (len(hosts) - len(down)))
+        for host in down[:missing]:
+            rank = self._known[host].rank if host in self._known else None
+            yield Coming(burst.name, node_type, 1, host, rank)
+        if missing > len(down):
+            yield Coming(burst.name, node_type, missing - len(down))
+
+
+class OwnerPackers:
+    """One packer for each owner. They share existing nodes, and the budget.
+
+    Args:
+        context: What the plan knows.
+        bursts: Which bursts are planned.
+        existing: The nodes that are free or coming; may be set anew before jobs are placed.
+
+    Attributes:
+        existing: The same.
+        by_owner: The packers.
+    """
+
+    def __init__(self, context: PlanContext, bursts: PlannedBursts, existing: Pool) -> None:
+        self.existing = existing
+        self.by_owner: dict[Owner, Packer] = {}
+        self._plugins = context.plugins
+        self._facts = context.facts
+        self._limits = context.limits
+        self._budget = context.limits.allowance.copy()
+        self._lives = context.lives
+        self._requests = context.requests
+        self._bursts = bursts
+
+    def of(self, owner: Owner) -> Packer:
+        """Return what packs an owner's jobs, with the nodes that others have opened in use."""
+        name = owner.plugin
+        if owner not in self.by_owner:
+            self.by_owner[owner] = self.new(owner, self.existing)
+        in_use = Counter(self._facts.in_use[name])
+        hosts: set[str] = set()
+        for other, packer in self.by_owner.items():
+            if other.plugin == name and other != owner:
+                in_use.update(packer.new_nodes)
+                hosts.update(*packer.hosts.values())
+        self.by_owner[owner].in_use = in_use
+        self.by_owner[owner].keep_off(hosts)
+        return self.by_owner[owner]
+
+    def new(self, owner: Owner, existing: Pool) -> Packer:
+        """Return what packs an owner's jobs on what exists, and on new nodes it may have."""
+        name, closed = owner.plugin, self.closed_to(owner)
+        open_types = [t for t in self._facts.types[name] if (name, t.name) not in closed]
+        return Packer(
+            open_types,
+            existing,
+            self._facts.in_use[name],
+            self._lives.of_new(name, self._requests.bits),
+            self._budget,
+            owner,
+            self._candidates_of(name, open_types),
+        )
+
+    def closed_to(self, owner: Owner) -> Mapping[tuple[str, str], str]:
+        """Return what an owner's bursts are not to be of: also what another's is to try."""
+        opened = {
+            (other.plugin, node_type)
+            for other, packer in self.by_owner.items()
+            if other != owner
+            for node_type in packer.new_nodes
+        } | {(alone.owner.plugin, alone.node_type) for alone in self._bursts.isolated}
+        tried = {which: why for which, why in self._limits.tried.items() if which in opened}
+        return {**self._limits.closed, **tried}
+
+    def leftover(self) -> Pool:
+        """Return what existing and new nodes have left, once all jobs are placed."""
+        for packer in self.by_owner.values():
+            self.existing.absorb(packer.leftover())
+        return self.existing
+
+    def _candidates_of(self, name: str, types: Sequence[NodeType]) -> Mapping[str, Candidates]:
+        """Return the declared nodes that new nodes may come as, where that matters and is known.
+
+        The hosts of an isolated burst are not those of this instance.
+        """
+        if self._facts.of[name].isolated or not self._requests.bits.names_nodes:
+            return {}
+        plugin = self._plugins[name]
+        try:
+            answers = {one.name: plugin.candidates(one.name) for one in types}
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a provider's library may raise anything
+            self._facts.unusable.setdefault(name, as_burst_error(error, name))
+            return {}
+        return {node_type: known for node_type, known in answers.items() if known is not None}
 
 
 class NodeCounter:

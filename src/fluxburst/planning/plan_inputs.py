@@ -1,4 +1,4 @@
-"""What a plan begins with: the hooks it asks, what limits it, and free capacity."""
+"""What a plan begins with: hooks, limits, free capacity, and what plugins say of themselves."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from fluxburst.errors import BurstError
 from fluxburst.model.constraints import ALL_ALIKE, ConstraintBits
 from fluxburst.model.identity import Users, only_this_user
 from fluxburst.model.job import Job
+from fluxburst.model.node import Node
 from fluxburst.model.queues import Queue
+from fluxburst.model.scheduler import Scheduler
 from fluxburst.packing.limits import Budget, Spent
 from fluxburst.packing.pool import Pool
 from fluxburst.packing.worst_fit import WorstFit
-from fluxburst.planning.lives import Lives
+from fluxburst.planning.facts import PluginFacts
+from fluxburst.planning.job_requests import JobRequests
+from fluxburst.planning.lifespans import Lives, PlannedLives
+from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin
 
 
@@ -84,3 +89,45 @@ class FreeCapacity:
     bits: ConstraintBits = ALL_ALIKE
     nodes: WorstFit = field(default_factory=WorstFit)
     held_up_by: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class PlanContext:
+    """What one plan knows.
+
+    Attributes:
+        plugins: The loaded plugins, by name.
+        nodes: The instance's nodes.
+        limits: What holds the plan back.
+        scheduler: By which rules the instance starts jobs.
+        facts: What the plugins say of themselves.
+        lives: How long nodes live.
+        requests: What the jobs ask for.
+    """
+
+    plugins: Mapping[str, BurstPlugin]
+    nodes: tuple[Node, ...]
+    limits: PlanLimits
+    scheduler: Scheduler
+    facts: PluginFacts
+    lives: PlannedLives
+    requests: JobRequests
+
+
+def context_of(
+    plugins: Mapping[str, BurstPlugin],
+    nodes: Sequence[Node],
+    limits: PlanLimits,
+    scheduler: Scheduler,
+) -> PlanContext:
+    """Ask the plugins about themselves, and return what a plan knows before it sees a job."""
+    nodes = tuple(nodes)
+    facts = PluginFacts(plugins, limits.stuck)
+    lives = PlannedLives(limits.lives, plugins, facts.types, nodes)
+    asked = {
+        name: plugin
+        for name, plugin in plugins.items()
+        if facts.types[name] and provider_of(plugin).changes_constraints
+    }
+    requests = JobRequests(asked, lives, scheduler)
+    return PlanContext(plugins, nodes, limits, scheduler, facts, lives, requests)

@@ -19,15 +19,10 @@ from fluxburst.model.scheduler import UNKNOWN, Fit, Scheduler
 from fluxburst.packing.packer import Packer
 from fluxburst.packing.pool import Pool
 from fluxburst.packing.worst_fit import WorstFit
-from fluxburst.planning.draft import Candidate, Draft
-from fluxburst.planning.existing import Existing
-from fluxburst.planning.node_counting import NodeCounter
-from fluxburst.planning.offering import Offers
-from fluxburst.planning.owner_packers import OwnerPackers
-from fluxburst.planning.plan_context import context_of
-from fluxburst.planning.plan_inputs import FreeCapacity, PlanLimits, Votes
-from fluxburst.planning.planned_bursts import PlannedBursts
-from fluxburst.planning.refusals import Refusals
+from fluxburst.planning.draft import Candidate, Draft, PlannedBursts
+from fluxburst.planning.node_counting import Existing, NodeCounter, OwnerPackers
+from fluxburst.planning.offering import Offers, Refusals
+from fluxburst.planning.plan_inputs import FreeCapacity, PlanLimits, Votes, context_of
 from fluxburst.planning.scheduler_check import SchedulerCheck
 from fluxburst.plugin.base import BurstPlugin
 

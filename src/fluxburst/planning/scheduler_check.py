@@ -8,11 +8,9 @@ from fluxburst.errors import FluxburstError, JobspecError
 from fluxburst.model.job import Job, queue_order
 from fluxburst.packing.rehearsal import Claim, Outlook, Rehearsal
 from fluxburst.packing.worst_fit import WorstFit
-from fluxburst.planning.draft import Candidate, Draft
-from fluxburst.planning.owner_packers import OwnerPackers
-from fluxburst.planning.plan_context import PlanContext
-from fluxburst.planning.plan_inputs import FreeCapacity
-from fluxburst.planning.planned_bursts import PlannedBursts
+from fluxburst.planning.draft import Candidate, Draft, PlannedBursts
+from fluxburst.planning.node_counting import OwnerPackers
+from fluxburst.planning.plan_inputs import FreeCapacity, PlanContext
 
 
 class SchedulerCheck:

@@ -19,8 +19,7 @@ from fluxburst.hooks.manager import Manager
 from fluxburst.ledger import Breaker, Placement
 from fluxburst.model.burst import Burst
 from fluxburst.model.job import RUNNING, URGENCY_DEFAULT, URGENCY_HOLD, Job, Mark
-from fluxburst.planning.circuit_breakers import failed
-from fluxburst.planning.setbacks import NOT_MOVED, moves_to, some_of
+from fluxburst.planning.setbacks import NOT_MOVED, failed, moves_to, some_of
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.provider.isolation import end_note, without_hope
 from fluxburst.reconcile.burst_store import BurstStore

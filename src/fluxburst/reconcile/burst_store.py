@@ -21,7 +21,7 @@ from fluxburst.model.burst import (
     is_plain,
 )
 from fluxburst.model.job import Job
-from fluxburst.planning.circuit_breakers import failed
+from fluxburst.planning.setbacks import failed
 from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin
 

@@ -10,9 +10,9 @@ from fluxburst.formats.units import format_duration
 from fluxburst.model.identity import Users, only_this_user
 from fluxburst.model.queues import Queue
 from fluxburst.packing.limits import Budget, Spent, spent_of
-from fluxburst.planning.circuit_breakers import closed_types, tried_types
 from fluxburst.planning.lifespans import Lifespans
 from fluxburst.planning.plan_inputs import PlanLimits
+from fluxburst.planning.setbacks import closed_types, tried_types
 from fluxburst.reconcile.burst_store import BurstStore
 from fluxburst.reconcile.isolated_starts import Starts
 from fluxburst.reconcile.lifetime import IDLE

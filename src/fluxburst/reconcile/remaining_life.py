@@ -9,8 +9,7 @@ from fluxburst.config.policy import Policy
 from fluxburst.ledger import Entry
 from fluxburst.model.burst import COMING_STATES
 from fluxburst.model.node import NodeType
-from fluxburst.planning.lifespans import Lifespans, type_of, why_not_renewable
-from fluxburst.planning.lives import Lives
+from fluxburst.planning.lifespans import Lifespans, Lives, type_of, why_not_renewable
 from fluxburst.reconcile.burst_store import BurstStore
 from fluxburst.reconcile.queue_mirror import PendingQueue
 
