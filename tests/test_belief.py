@@ -174,7 +174,7 @@ def test_a_job_whose_memo_was_changed_stays_assigned_and_its_memo_is_written_ane
     client.run_burst()
     (name,) = cloud.there
     write_memo(instance, 1, memo)
-    assert [d.outcome for d in client.plan().decisions] == [Outcome.GIVEN]
+    assert [d.outcome for d in client.plan().decisions] == [Outcome.ALREADY_ASSIGNED]
     for _ in range(2):
         one_pass(client)
     assert cloud.created == [name]
@@ -197,7 +197,7 @@ def test_a_user_cannot_have_memos_written_for_ever() -> None:
         write_memo(instance, 1, None)
         one_pass(client, everything=False)
     assert len(written) <= 3
-    assert [d.outcome for d in client.plan().decisions] == [Outcome.GIVEN]
+    assert [d.outcome for d in client.plan().decisions] == [Outcome.ALREADY_ASSIGNED]
 
 
 def test_a_job_gets_the_queue_back_that_is_recorded_whatever_its_memo_says() -> None:
@@ -231,9 +231,9 @@ def test_what_another_process_recorded_is_believed_by_one_that_only_looks(tmp_pa
         service.run_burst()
         looking = client_on(instance, Elsewhere("cloud", NODE), state_dir=tmp_path)
         with closing(looking):
-            assert [d.outcome for d in looking.plan().decisions] == [Outcome.GIVEN]
+            assert [d.outcome for d in looking.plan().decisions] == [Outcome.ALREADY_ASSIGNED]
             write_memo(instance, 1, None)
-            assert [d.outcome for d in looking.plan().decisions] == [Outcome.GIVEN]
+            assert [d.outcome for d in looking.plan().decisions] == [Outcome.ALREADY_ASSIGNED]
             service.run_unburst()
             write_memo(instance, 1, {"plugin": "cloud", "burst": "nosuch"})
             assert [d.outcome for d in looking.plan().decisions] == [Outcome.ASSIGNED]
@@ -246,7 +246,7 @@ def test_two_ledgers_of_one_instance_believe_each_its_own(tmp_path: Path) -> Non
     ]
     clients[0].run_burst()
     outcomes = [client.plan().decisions[0].outcome for client in clients * 2]
-    assert outcomes == [Outcome.GIVEN, Outcome.ASSIGNED] * 2
+    assert outcomes == [Outcome.ALREADY_ASSIGNED, Outcome.ASSIGNED] * 2
     for client in clients:
         client.close()
 

@@ -109,7 +109,7 @@ def test_a_held_job_leaves_what_is_free_here_to_others(cloud: Apart) -> None:
     instance.add_nodes(["free"], NODE)
     plan = client.plan()
     outcomes = {decision.id: decision.outcome for decision in plan.decisions}
-    assert outcomes == {1: Outcome.GIVEN, 2: Outcome.GIVEN}
+    assert outcomes == {1: Outcome.ALREADY_ASSIGNED, 2: Outcome.ALREADY_ASSIGNED}
     instance.advance(0)
     assert is_held(instance, 1)
     assert instance.job(2).state is JobState.RUN

@@ -283,8 +283,8 @@ def entry(
     return Entry(1, replace(burst, state=state), 1000, "batch", since, ended=ended)
 
 
-def room(limit: Limits, spent: Spent, lease: float = HOUR) -> float:
-    return Budget(limit, spent, lease).room(Owner("cloud", 1000, "batch"), NODE)
+def nodes_left(limit: Limits, spent: Spent, lease: float = HOUR) -> float:
+    return Budget(limit, spent, lease).nodes_left(Owner("cloud", 1000, "batch"), NODE)
 
 
 def test_a_day_is_one_of_utc() -> None:
@@ -304,51 +304,51 @@ def test_a_burst_over_midnight_costs_each_day_its_part() -> None:
 def test_what_was_spent_yesterday_does_not_count_today() -> None:
     limit = Limits(cost_per_day=10)
     yesterday = entry(MIDNIGHT - 8 * HOUR, ended=MIDNIGHT)
-    assert room(limit, Spent(MIDNIGHT - HOUR, (), (), [yesterday])) == 2
-    assert room(limit, Spent(MIDNIGHT + HOUR, (), (), [yesterday])) == 10
+    assert nodes_left(limit, Spent(MIDNIGHT - HOUR, (), (), [yesterday])) == 2
+    assert nodes_left(limit, Spent(MIDNIGHT + HOUR, (), (), [yesterday])) == 10
 
 
 def test_a_lease_that_reaches_into_the_next_day_leaves_room_on_both() -> None:
     limit = Limits(cost_per_day=10)
     spent_today = entry(MIDNIGHT - 9 * HOUR, ended=MIDNIGHT - HOUR)
-    assert room(limit, Spent(MIDNIGHT - MINUTE, (), (), [spent_today])) == 2
+    assert nodes_left(limit, Spent(MIDNIGHT - MINUTE, (), (), [spent_today])) == 2
     reserved = entry(MIDNIGHT - HOUR, nodes=4, lease=MIDNIGHT + 2 * HOUR)
-    assert room(limit, Spent(MIDNIGHT - MINUTE, [reserved]), 2 * HOUR) == 1
+    assert nodes_left(limit, Spent(MIDNIGHT - MINUTE, [reserved]), 2 * HOUR) == 1
 
 
 def test_a_lease_of_days_counts_a_whole_day_for_the_limit_of_one() -> None:
-    assert room(Limits(cost_per_day=48), Spent(NOON), 5 * DAY) == 2
-    assert room(Limits(cost=240), Spent(NOON), 5 * DAY) == 2
+    assert nodes_left(Limits(cost_per_day=48), Spent(NOON), 5 * DAY) == 2
+    assert nodes_left(Limits(cost=240), Spent(NOON), 5 * DAY) == 2
 
 
 @pytest.mark.parametrize("what", ["cost", "node_hours"])
 def test_what_lives_counts_until_its_lease_ends_and_what_outlives_it_until_now(what: str) -> None:
     limit = Limits(**{what: 10})  # type: ignore[arg-type]
     live = entry(NOON, nodes=2, lease=NOON + HOUR)
-    assert room(limit, Spent(NOON, [live])) == 8
-    assert room(limit, Spent(NOON + 3 * HOUR, [live])) == 4
-    assert room(limit, Spent(NOON, [], [Sum(Owner("cloud", 1000, "batch"), 7.5, 7.5)])) == 2
+    assert nodes_left(limit, Spent(NOON, [live])) == 8
+    assert nodes_left(limit, Spent(NOON + 3 * HOUR, [live])) == 4
+    assert nodes_left(limit, Spent(NOON, [], [Sum(Owner("cloud", 1000, "batch"), 7.5, 7.5)])) == 2
 
 
 def test_a_longer_lease_needs_money_for_the_longer_part_only() -> None:
     live = entry(NOON, nodes=2, lease=NOON + HOUR)
     owner = Owner("cloud", 1000, "batch")
-    allowance = Budget(Limits(nodes=2, cost=4), Spent(NOON + HOUR / 2, [live]), HOUR)
+    budget = Budget(Limits(nodes=2, cost=4), Spent(NOON + HOUR / 2, [live]), HOUR)
     start, end = NOON + HOUR, NOON + 2 * HOUR
-    assert allowance.why_not_longer(owner, live.burst, start, end) == ""
-    why = allowance.why_not_longer(owner, live.burst, start, end + MINUTE)
+    assert budget.why_not_longer(owner, live.burst, start, end) == ""
+    why = budget.why_not_longer(owner, live.burst, start, end + MINUTE)
     assert why == "the limit cost of the instance is 4, of which 2 is taken"
 
 
 def test_a_copy_is_spent_by_itself() -> None:
-    allowance = Budget(Limits(nodes=3), Spent(NOON), HOUR)
+    budget = Budget(Limits(nodes=3), Spent(NOON), HOUR)
     owner = Owner("cloud")
-    assert allowance.room(owner, NODE) == 3
-    copied = allowance.copy()
-    copied.take(owner, NODE, 2)
-    assert (copied.room(owner, NODE), allowance.room(owner, NODE)) == (1, 3)
-    allowance.restore(copied)
-    assert allowance.room(owner, NODE) == 1
+    assert budget.nodes_left(owner, NODE) == 3
+    copied = budget.copy()
+    copied.spend(owner, NODE, 2)
+    assert (copied.nodes_left(owner, NODE), budget.nodes_left(owner, NODE)) == (1, 3)
+    budget.restore(copied)
+    assert budget.nodes_left(owner, NODE) == 1
 
 
 # --- when the money is out ---------------------------------------------------------------------

@@ -148,7 +148,7 @@ def test_jobs_that_do_not_start_are_released_and_what_was_brought_up_for_them_en
     with caplog.at_level(logging.WARNING):
         world.pass_for(within - 20.0)
         assert world.told.events == []
-        assert {d.outcome for d in world.decisions()} == {Outcome.GIVEN}
+        assert {d.outcome for d in world.decisions()} == {Outcome.ALREADY_ASSIGNED}
         world.pass_for(60.0)
     (event,) = world.told.events
     assert sorted(event[0]) == world.jobs

@@ -500,10 +500,12 @@ def test_a_job_given_earlier_keeps_only_nodes_free_that_it_matches() -> None:
     for properties, free in (["fast"], NODE), (["^fast"], FAST_NODE):
         jobs = (constrained(1, {"properties": properties}), plain)
         plan = plan_with(Elsewhere("cloud", FAST), jobs, {1: ""}, (NODE, FAST_NODE))
-        assert decision(plan, 1).outcome is Outcome.GIVEN
+        assert decision(plan, 1).outcome is Outcome.ALREADY_ASSIGNED
         assert plan.bursts == ()
         plan = plan_with(Elsewhere("cloud", FAST), jobs, {1: ""}, (free,))
-        assert decision(plan, 1).outcome is not Outcome.GIVEN, "what it was to use is gone"
+        assert decision(plan, 1).outcome is not Outcome.ALREADY_ASSIGNED, (
+            "what it was to use is gone"
+        )
 
 
 def test_a_job_given_earlier_whose_nodes_are_gone_is_planned_in_its_turn() -> None:
@@ -517,7 +519,7 @@ def test_a_job_given_earlier_with_malformed_constraints_stays_given_with_its_bur
     jobs = (constrained(1, {"x": []}), constrained(2, {"x": []}), job(3))
     plan = plan_with(Elsewhere("cloud"), jobs, {1: "cloud-1", 2: ""})
     outcomes = [found.outcome for found in plan.decisions]
-    assert outcomes == [Outcome.GIVEN, Outcome.FAILED, Outcome.ASSIGNED]
+    assert outcomes == [Outcome.ALREADY_ASSIGNED, Outcome.FAILED, Outcome.ASSIGNED]
 
 
 def test_a_job_rides_on_a_burst_that_is_coming_if_what_is_free_does_not_match() -> None:

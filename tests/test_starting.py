@@ -163,7 +163,7 @@ def test_what_did_not_start_on_free_nodes_is_offered_anew_with_new_ones() -> Non
     world = World(free=True)
     world.step()
     assert world.cloud.created == []
-    assert world.decision().outcome is Outcome.GIVEN
+    assert world.decision().outcome is Outcome.ALREADY_ASSIGNED
     world.steps(LATE)
     assert world.told.events == [([world.job], "cloud", "")]
     assert world.decision().outcome is Outcome.UNMATCHED

@@ -185,7 +185,7 @@ class FluxBurst(ServedClient):
         self._controller.store.hold()
         self._controller.read_queue()
         self._controller.forget_ended()
-        return self._controller.apply(still_valid(plan, self._controller.backlog.jobs))
+        return self._controller.apply(still_valid(plan, self._controller.pending_queue.jobs))
 
     @takes_turn
     def run_burst(

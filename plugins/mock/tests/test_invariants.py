@@ -638,7 +638,7 @@ class Bursting(RuleBasedStateMachine):
             decision = decisions[job.id]
             assert decision.reasons, decision
             assert decision.outcome is not Outcome.NOT_SELECTED
-            assert (decision.outcome is Outcome.GIVEN) <= (job.id in assigned)
+            assert (decision.outcome is Outcome.ALREADY_ASSIGNED) <= (job.id in assigned)
 
     def _is_closed(self, job: Job) -> bool:
         return bool(self.instance.queues()[job.queue].why_closed)
@@ -694,7 +694,7 @@ class Bursting(RuleBasedStateMachine):
                 assert decisions, job.id
                 _, last = decisions[-1]
                 assert last.reasons
-                placed = last.outcome in (Outcome.ASSIGNED, Outcome.GIVEN)
+                placed = last.outcome in (Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED)
                 assert placed <= (job.id in assigned), (job, last)
 
     def _check_costs(self) -> None:

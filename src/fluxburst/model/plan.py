@@ -21,8 +21,11 @@ class Outcome(str, enum.Enum):
     UNMATCHED = "unmatched"
     """Selected, but no plugin takes it, or none has room for it."""
 
-    GIVEN = "given"
-    """Given to a plugin earlier: it is not given again."""
+    ALREADY_ASSIGNED = "given"
+    """Assigned to a plugin earlier: it is not assigned again."""
+
+    GIVEN = "given"  # noqa: PIE796 - an alias
+    """The former name of ``ALREADY_ASSIGNED``."""
 
     NOT_SELECTED = "not selected"
     """No candidate for bursting."""

@@ -120,17 +120,17 @@ class BudgetLine:
         hours = self.share if share is None else share
         return hours * (1.0 if self.what == "node_hours" else price)
 
-    def room(self, price: float, *, opens: bool, share: float | None = None) -> float:
+    def nodes_left(self, price: float, *, opens: bool, share: float | None = None) -> float:
         """Return how many nodes of a price it has room for; ``opens``: they are a new burst."""
         if self.what == "bursts":
             return math.inf if not opens or self.left >= 1 else 0
         weight = self.weight(price, share)
         return math.floor(max(0.0, self.left) / weight + ROUNDING) if weight else math.inf
 
-    def take(self, price: float, nodes: int, *, opens: bool, share: float | None = None) -> None:
+    def spend(self, price: float, nodes: int, *, opens: bool, share: float | None = None) -> None:
         """Take nodes from what is left."""
-        taken = float(opens) if self.what == "bursts" else self.weight(price, share) * nodes
-        self.left -= taken
+        spent = float(opens) if self.what == "bursts" else self.weight(price, share) * nodes
+        self.left -= spent
 
     def __str__(self) -> str:
         used = self.limit - self.left
@@ -169,25 +169,26 @@ class Budget:
         """Become what the other is, which is not to be used any more."""
         self._lines, self._opened = other._lines, other._opened
 
-    def room(self, owner: Owner, node_type: NodeType) -> float:
+    def nodes_left(self, owner: Owner, node_type: NodeType) -> float:
         """Return how many more nodes of a type an owner may open."""
         if self._unlimited:
             return math.inf
         opens = (owner, node_type.name) not in self._opened
         lease, price = self._lease_of(owner, node_type), node_type.price
         over = self._over(owner)
-        rooms = [
-            line.room(price, opens=opens, share=self._share(line.what, lease)) for line in over
+        left = [
+            line.nodes_left(price, opens=opens, share=self._share(line.what, lease))
+            for line in over
         ]
-        return min(rooms, default=math.inf)
+        return min(left, default=math.inf)
 
-    def take(self, owner: Owner, node_type: NodeType, nodes: int) -> None:
+    def spend(self, owner: Owner, node_type: NodeType, nodes: int) -> None:
         """Count nodes that an owner opens."""
         opens = (owner, node_type.name) not in self._opened
         lease = self._lease_of(owner, node_type)
         for line in self._over(owner):
             share = self._share(line.what, lease)
-            line.take(node_type.price, nodes, opens=opens, share=share)
+            line.spend(node_type.price, nodes, opens=opens, share=share)
         self._opened.add((owner, node_type.name))
 
     def why_not(self, owner: Owner, node_type: NodeType, nodes: int) -> str:
@@ -196,7 +197,7 @@ class Budget:
         lease = self._lease_of(owner, node_type)
         for line in self._over(owner):
             share = self._share(line.what, lease)
-            if line.room(node_type.price, opens=opens, share=share) < nodes:
+            if line.nodes_left(node_type.price, opens=opens, share=share) < nodes:
                 return str(line)
         return ""
 
@@ -216,7 +217,7 @@ class Budget:
                 return str(line)
         return ""
 
-    def ceilings(self) -> Iterator[BudgetLine]:
+    def lines(self) -> Iterator[BudgetLine]:
         """Yield what is left for the instance, and for all that have a limit of their own."""
         names = [Scope("instance")]
         names += [Scope("plugin", name) for name in self._limits.plugins]

@@ -147,7 +147,7 @@ class Packer:
             node_type = supply.node_type
             most = math.inf if node_type.max_nodes is None else node_type.max_nodes
             left = max(0, most - self.in_use.get(node_type.name, 0) - supply.opened)
-            allowed = self._budget.room(self._owner, node_type)
+            allowed = self._budget.nodes_left(self._owner, node_type)
             supply.available = min(left, allowed)
             supply.limited = ""
             if allowed < left:
@@ -172,14 +172,14 @@ class Packer:
     def open_more(self, supply: Supply, count: int, required_bits: int) -> list[Opened]:
         """Open ``count`` more nodes of a type that match the constraint of these bits."""
         opened = supply.open(count, required_bits)
-        self._budget.take(self._owner, supply.node_type, count)
+        self._budget.spend(self._owner, supply.node_type, count)
         self.look_at_limits()
         return opened
 
     def close(self, supply: Supply, bits: int, count: int) -> None:
         """Take off new nodes of a type and these bits that nothing is to be on."""
         supply.close(bits, count)
-        self._budget.take(self._owner, supply.node_type, -count)
+        self._budget.spend(self._owner, supply.node_type, -count)
 
     def _state(self) -> _State:
         supplies = [supply.copy() for supply in self.supplies]

@@ -141,7 +141,7 @@ class OwnerPackers:
         self._plugins = context.plugins
         self._facts = context.facts
         self._limits = context.limits
-        self._budget = context.limits.allowance.copy()
+        self._budget = context.limits.budget.copy()
         self._lives = context.lives
         self._requests = context.requests
         self._bursts = bursts

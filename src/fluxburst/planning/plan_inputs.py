@@ -45,7 +45,7 @@ class PlanLimits:
     """What holds a plan back, besides what plugins can supply.
 
     Attributes:
-        allowance: What the limits leave; it is not changed.
+        budget: What the limits leave; it is not changed.
         by_owner: Whether each user and queue gets bursts of its own, to be charged for.
         closed: Node types that are not to be asked for, by plugin and name, with the reason.
         tried: Node types of which one burst is to be tried, with the reason for no other.
@@ -60,7 +60,7 @@ class PlanLimits:
         users: Whose jobs the instance runs.
     """
 
-    allowance: Budget = field(default_factory=lambda: Budget(Limits(), Spent(0.0), 0.0))
+    budget: Budget = field(default_factory=lambda: Budget(Limits(), Spent(0.0), 0.0))
     by_owner: bool = False
     closed: Mapping[tuple[str, str], str] = field(default_factory=dict)
     tried: Mapping[tuple[str, str], str] = field(default_factory=dict)

@@ -48,12 +48,12 @@ class Planner:
         plugins: The loaded plugins, by name.
         nodes: The instance's nodes.
         limits: What holds it back; by default nothing.
-        residual: What is left of the capacity that is free or coming, where the jobs are only
+        free_capacity: What is left of the capacity that is free or coming, where the jobs are only
             some of those that wait; by default that is counted anew, with all of them.
         scheduler: By which rules the instance starts jobs.
 
     Attributes:
-        residual: What the plan has left of it.
+        free_capacity: What the plan has left of it.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class Planner:
         plugins: Mapping[str, BurstPlugin],
         nodes: Sequence[Node],
         limits: PlanLimits | None = None,
-        residual: FreeCapacity | None = None,
+        free_capacity: FreeCapacity | None = None,
         scheduler: Scheduler = UNKNOWN,
     ) -> None:
         limits = limits or PlanLimits()
-        self._partial = residual is not None
-        self.residual = self._before = residual or FreeCapacity()
+        self._partial = free_capacity is not None
+        self.free_capacity = self._before = free_capacity or FreeCapacity()
         self._votes = votes
         self._plugins = plugins
         self._limits = limits
@@ -108,7 +108,7 @@ class Planner:
             while in_turn and (waiting := self._withdraw_waiting(queue)):
                 self._assign(waiting)
         left, bits = self._packers.leftover(), self._requests.bits
-        self.residual = replace(self.residual, pool=left, bits=bits)
+        self.free_capacity = replace(self.free_capacity, pool=left, bits=bits)
         return Plan(
             decisions=tuple(self._draft.decisions[job.id] for job in jobs),
             bursts=tuple(self._bursts.all(self._packers.by_owner, self._draft.any_job_of)),
@@ -205,7 +205,7 @@ class Planner:
             if mark.burst or fits or not self._context.facts.types.get(mark.plugin):
                 where = f" in burst {mark.burst}" if mark.burst else ""
                 why = f"was given to {mark.plugin}{where}"
-                self._draft.decide(candidate.id, Outcome.GIVEN, why, plugin=mark.plugin)
+                self._draft.decide(candidate.id, Outcome.ALREADY_ASSIGNED, why, plugin=mark.plugin)
             else:
                 rest.append(candidate)
         return rest
@@ -231,5 +231,5 @@ class Planner:
         nodes, held_up_by = self._before.nodes, self._before.held_up_by
         if not self._partial:
             nodes, held_up_by = self._existing.worst_fit(self._requests.bits), None
-        waiting, self.residual = check.run(queue, nodes, held_up_by)
+        waiting, self.free_capacity = check.run(queue, nodes, held_up_by)
         return waiting

@@ -36,7 +36,7 @@ class Assigner:
         hooks: The client's hooks.
         plugins: The loaded plugins, by name.
         instance: The instance that the jobs wait in.
-        backlog: The client's mirror of its pending jobs.
+        pending_queue: The client's mirror of its pending jobs.
         store: The client's store.
         waiting: Its jobs that wait until they are tried again.
     """
@@ -46,14 +46,14 @@ class Assigner:
         hooks: Manager,
         plugins: Mapping[str, BurstPlugin],
         instance: Instance,
-        backlog: PendingQueue,
+        pending_queue: PendingQueue,
         store: BurstStore,
         waiting: Waiting,
     ) -> None:
         self._hooks = hooks
         self._plugins = plugins
         self._instance = instance
-        self._backlog = backlog
+        self._pending_queue = pending_queue
         self._store = store
         self._waiting = waiting
 
@@ -112,7 +112,9 @@ class Assigner:
             The jobs that were given.
         """
         left = set() if plugin.isolated else self._move(plugin, list(jobs.values()), errors)
-        inactive = {*self._backlog.set_marks({i: m for i, m in marks.items() if i not in left})}
+        inactive = {
+            *self._pending_queue.set_marks({i: m for i, m in marks.items() if i not in left})
+        }
         if inactive:
             now = self._store.now()
             self._store.ledger.free(inactive, now, "it is no longer active")
@@ -140,14 +142,14 @@ class Assigner:
         marks = {
             jobid: replace(mark, burst=bursts[jobid])
             for jobid in bursts
-            if (mark := self._backlog.marks.get(jobid)) and mark.plugin == plugin.name
+            if (mark := self._pending_queue.marks.get(jobid)) and mark.plugin == plugin.name
         }
         self._store.ledger.name_bursts({jobid: mark.burst for jobid, mark in marks.items()})
         return marks
 
     def set_marks(self, marks: Mapping[int, Mark]) -> None:
         """Mark jobs as they are recorded."""
-        self._backlog.set_marks(marks)
+        self._pending_queue.set_marks(marks)
 
     def mark_again(self, marks: Mapping[int, Mark], errors: list[FluxburstError]) -> None:
         """Write the memos of assigned jobs anew, and move those that were not moved yet.
@@ -156,14 +158,14 @@ class Assigner:
             marks: The marks that the ledger has for them.
             errors: What fails is added here.
         """
-        self._backlog.set_marks(marks)
+        self._pending_queue.set_marks(marks)
         for name, plugin in self._plugins.items():
             left = [
-                self._backlog.jobs[jobid]
+                self._pending_queue.jobs[jobid]
                 for jobid, mark in marks.items()
                 if mark.plugin == name
                 and mark.queue
-                and self._backlog.jobs[jobid].queue == mark.queue
+                and self._pending_queue.jobs[jobid].queue == mark.queue
             ]
             if left:
                 self._move(plugin, left, errors)
@@ -177,12 +179,12 @@ class Assigner:
         jobs = [jobid for jobid in jobs if not self._may_run_elsewhere(jobid)]
         ended = {jobid: note for jobid in jobs if (note := self._end_elsewhere(jobid))}
         if ended:
-            self._backlog.end(ended)
+            self._pending_queue.end(ended)
             jobs = [jobid for jobid in jobs if jobid not in ended]
         if jobs:
             self._move_back(plugin, {*jobs})
             self._unhold(jobs)
-            self._backlog.set_marks(dict.fromkeys(jobs))
+            self._pending_queue.set_marks(dict.fromkeys(jobs))
             self._store.ledger.free(jobs, self._store.now(), reason)
         for jobid in [*jobs, *ended]:
             plugin.jobs.pop(jobid, None)
@@ -204,12 +206,12 @@ class Assigner:
         }
         if marks:
             self._record_one(marks)
-            self._backlog.set_marks(marks)
+            self._pending_queue.set_marks(marks)
         return tuple(marks)
 
     def _was_given(self, jobid: int, burst: Burst) -> bool:
         """Whether a job was given to a burst that no record has; one that has the job would."""
-        job, memo = self._backlog.jobs.get(jobid), self._backlog.forged.get(jobid)
+        job, memo = self._pending_queue.jobs.get(jobid), self._pending_queue.forged.get(jobid)
         if job is None or memo is None or job.urgency != URGENCY_HOLD:
             return False
         if (memo.plugin, memo.burst) != (burst.plugin, burst.name):
@@ -225,12 +227,12 @@ class Assigner:
     def waiting_for(self, plugin: BurstPlugin, bursts: Collection[str] | None) -> list[int]:
         """Return the pending jobs that a plugin was given for some of its bursts; None for all."""
         if bursts is None:
-            return [job.id for job, _ in self._backlog.given(plugin.name)]
-        return [j for burst in bursts for j in self._backlog.given_for(plugin.name, burst)]
+            return [job.id for job, _ in self._pending_queue.given(plugin.name)]
+        return [j for burst in bursts for j in self._pending_queue.given_for(plugin.name, burst)]
 
     def forget_ended(self) -> None:
         """Let plugins forget the jobs that have ended."""
-        pending = self._backlog.jobs.keys()
+        pending = self._pending_queue.jobs.keys()
         left = {name: plugin.jobs.keys() - pending for name, plugin in self._plugins.items()}
         if any(left.values()):
             running = set(self._instance.job_ids(RUNNING))
@@ -240,16 +242,16 @@ class Assigner:
 
     def forget_free(self, plugin: BurstPlugin) -> None:
         """Let a plugin forget the pending jobs that another client took back from it."""
-        for jobid in [jobid for jobid in plugin.jobs if jobid in self._backlog.jobs]:
-            mark = self._backlog.marks.get(jobid)
+        for jobid in [jobid for jobid in plugin.jobs if jobid in self._pending_queue.jobs]:
+            mark = self._pending_queue.marks.get(jobid)
             if mark is None or mark.plugin != plugin.name:
                 del plugin.jobs[jobid]
 
     def hold_again(self) -> None:
         """Hold what runs in isolated bursts, where somebody has let it go here meanwhile."""
         for burst in [entry.burst for entry in self._store.ledger.live() if entry.burst.isolated]:
-            given = self._backlog.given_for(burst.plugin, burst.name)
-            loose = [i for i in given if self._backlog.jobs[i].urgency != URGENCY_HOLD]
+            given = self._pending_queue.given_for(burst.plugin, burst.name)
+            loose = [i for i in given if self._pending_queue.jobs[i].urgency != URGENCY_HOLD]
             if loose:
                 _log.warning(
                     "job %s runs in burst %s: it was let go here, and is held again, or it would "
@@ -259,18 +261,18 @@ class Assigner:
                     burst.name,
                     burst.name,
                 )
-                self._backlog.set_urgencies(dict.fromkeys(loose, URGENCY_HOLD))
+                self._pending_queue.set_urgencies(dict.fromkeys(loose, URGENCY_HOLD))
 
     def _hold(self, plugin: BurstPlugin, jobs: Collection[int]) -> set[int]:
         """Hold jobs that are to run elsewhere; return those that start here, which are free."""
-        started = {*self._backlog.set_urgencies(dict.fromkeys(jobs, URGENCY_HOLD))}
+        started = {*self._pending_queue.set_urgencies(dict.fromkeys(jobs, URGENCY_HOLD))}
         if started:
-            self._backlog.set_marks(dict.fromkeys(started))
+            self._pending_queue.set_marks(dict.fromkeys(started))
             self._store.ledger.free(started, self._store.now(), "it starts here")
         return started
 
     def _may_run_elsewhere(self, jobid: int) -> bool:
-        mark = self._backlog.marks.get(jobid)
+        mark = self._pending_queue.marks.get(jobid)
         if mark is None or mark.urgency is None:
             return False
         entry = self._store.ledger.entry(mark.burst)
@@ -278,7 +280,7 @@ class Assigner:
 
     def _end_elsewhere(self, jobid: int) -> str:
         """Return how a job has ended in an isolated burst; empty if it has not, for all we know."""
-        mark = self._backlog.marks.get(jobid)
+        mark = self._pending_queue.marks.get(jobid)
         if mark is None or mark.urgency is None:
             return ""
         entry = self._store.ledger.entry(mark.burst)
@@ -288,14 +290,14 @@ class Assigner:
 
     def _unhold(self, jobs: Collection[int]) -> None:
         """Give jobs that were held for isolated bursts their urgency back."""
-        marks = {jobid: self._backlog.marks.get(jobid) for jobid in jobs}
+        marks = {jobid: self._pending_queue.marks.get(jobid) for jobid in jobs}
         urgencies = {i: m.urgency for i, m in marks.items() if m and m.urgency is not None}
         if urgencies:
             owner = self._instance.attribute("security.owner")
-            self._backlog.set_urgencies(
+            self._pending_queue.set_urgencies(
                 {
                     jobid: urgency
-                    if str(self._backlog.jobs[jobid].user) == owner
+                    if str(self._pending_queue.jobs[jobid].user) == owner
                     else min(urgency, URGENCY_DEFAULT)  # more than which no guest may ask for
                     for jobid, urgency in urgencies.items()
                 }
@@ -326,22 +328,22 @@ class Assigner:
         Where the instance fails at it, that holds for all of them: they are moved back, as far as
         that goes, since some may have been moved.
         """
-        known = self._backlog.jobs
+        known = self._pending_queue.jobs
         queues = {jobid: known[jobid].queue for jobid in jobs if jobid in known}
         try:
-            return self._backlog.move(jobs, queue)
+            return self._pending_queue.move(jobs, queue)
         except InstanceError as error:
             for before in dict.fromkeys(queues.values()):
                 theirs = [jobid for jobid, name in queues.items() if name == before]
                 with suppress(InstanceError):
-                    self._backlog.move(theirs, before)
+                    self._pending_queue.move(theirs, before)
             return dict.fromkeys(jobs, str(error))
 
     def _not_moved(self, plugin: BurstPlugin, jobs: Sequence[int], why: str) -> None:
         """Release jobs that Flux does not move; they wait before they are tried again."""
-        marked = [jobid for jobid in jobs if jobid in self._backlog.marks]
+        marked = [jobid for jobid in jobs if jobid in self._pending_queue.marks]
         if marked:
-            self._backlog.set_marks(dict.fromkeys(marked))
+            self._pending_queue.set_marks(dict.fromkeys(marked))
         reason = f"{NOT_MOVED}{plugin.queue!r}: {why}"
         self._store.ledger.free(jobs, self._store.now(), reason)
         self._waiting.note(jobs)
@@ -362,11 +364,11 @@ class Assigner:
     def _move_back(self, plugin: BurstPlugin, jobs: Collection[int]) -> None:
         """Move jobs that were taken from another queue back to it."""
         queues: dict[str, list[int]] = {}
-        for job, mark in self._backlog.given(plugin.name):
+        for job, mark in self._pending_queue.given(plugin.name):
             if job.id in jobs and mark.queue and job.queue != mark.queue:
                 queues.setdefault(mark.queue, []).append(job.id)
         for queue, moving in queues.items():
-            for jobid, why in self._backlog.move(moving, queue).items():
+            for jobid, why in self._pending_queue.move(moving, queue).items():
                 _log.warning("job %s stays in its queue: %s", format_f58(jobid), why)
 
 

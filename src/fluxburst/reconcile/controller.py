@@ -51,7 +51,7 @@ class Controller:
         self.workers = parts.workers
         self.store = parts.store
         self.scan = parts.scan
-        self.backlog = parts.backlog
+        self.pending_queue = parts.pending_queue
 
     @property
     def policy(self) -> Policy:
@@ -77,9 +77,9 @@ class Controller:
             InstanceError: if the instance cannot be asked.
             LedgerError: if the ledger cannot be read.
         """
-        self.backlog.refresh(self.store.ledger)
+        self.pending_queue.refresh(self.store.ledger)
         self.parts.waiting.look()
-        self.backlog.changed |= self.parts.waiting.over() & self.backlog.jobs.keys()
+        self.pending_queue.changed |= self.parts.waiting.over() & self.pending_queue.jobs.keys()
         limits = self.parts.limits
         queues = self._instance.queues()
         users = limits.users if again else self._instance.users()
@@ -136,7 +136,7 @@ class Controller:
         """Offer the jobs of what was refused to the next plugins, until all have been asked."""
         outcome = self.parts.provisioner.outcome
         while outcome.displaced:
-            jobs = [self.backlog.jobs.get(i, job) for i, job in outcome.displaced.items()]
+            jobs = [self.pending_queue.jobs.get(i, job) for i, job in outcome.displaced.items()]
             outcome.displaced.clear()
             free = [job for job in jobs if job.mark is None]
             plan = self.parts.planners.replan(free, outcome.refused)
@@ -241,7 +241,7 @@ class Controller:
         """
         self.store.load()
         self.read_queue()
-        return sorted(self.backlog.jobs.values(), key=queue_order)
+        return sorted(self.pending_queue.jobs.values(), key=queue_order)
 
     def changed_jobs(self) -> list[Job]:
         """Return the pending jobs that a plan may decide on otherwise than the one before."""
@@ -268,7 +268,7 @@ class Controller:
 
     def forget_gone(self) -> None:
         """Forget what was last decided on jobs that are pending no longer."""
-        gone = self.backlog.gone
+        gone = self.pending_queue.gone
         self.parts.decisions.forget(gone)
         self.scan.forget(gone)
         self.parts.waiting.forget(gone)
@@ -283,7 +283,7 @@ class Controller:
         """Forget what the last plan left of the capacity, once some of that is no longer there."""
         kept = {e.burst.name for e in self.store.ledger.live() if e.burst.state in KEPT_STATES}
         if not self._kept <= kept:
-            self.scan.residual = None
+            self.scan.free_capacity = None
         self._kept = kept
 
 

@@ -52,7 +52,7 @@ class CurrentLimits:
         self.queues: Mapping[str, Queue] = {}
         self.users: Users = only_this_user()
 
-    def allowance(self) -> Budget:
+    def budget(self) -> Budget:
         """Return what the limits leave now."""
         limits, now = self.policy.limits, self._store.now()
         spent = spent_of(self._store.ledger, now) if limits.is_set else Spent(now)
@@ -67,7 +67,7 @@ class CurrentLimits:
         breakers = ledger.breakers().values()
         open_breakers = closed_types(breakers, live, now)
         return PlanLimits(
-            allowance=self.allowance(),
+            budget=self.budget(),
             by_owner=self.policy.limits.by_owner,
             closed={
                 **self._cooling(now),

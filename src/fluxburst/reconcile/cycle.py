@@ -115,9 +115,9 @@ def _plan(controller: Controller, scope: Scope) -> Plan:
     started = time.monotonic()
     all_jobs = scan.is_due(started)
     jobs = scan.full() if all_jobs else controller.changed_jobs()
-    with controller.parts.planners.planner(None if all_jobs else scan.residual) as planner:
-        plan = planner.plan(jobs, controller.backlog.jobs.values())
-    scan.residual = planner.residual
+    with controller.parts.planners.planner(None if all_jobs else scan.free_capacity) as planner:
+        plan = planner.plan(jobs, controller.pending_queue.jobs.values())
+    scan.free_capacity = planner.free_capacity
     if all_jobs:
         scan.looked_at_all(started, time.monotonic() - started, controller.policy.watch.poll)
     return plan
@@ -133,5 +133,5 @@ def _provision(
         controller.scan.start_over()  # the plan is not carried out
         return controller.request(scope.on_demand.nodes, scope.on_demand.tasks), ()
     except BurstErrors as failures:
-        controller.scan.residual = None  # what was promised did not all come
+        controller.scan.free_capacity = None  # what was promised did not all come
         return failures.bursts, failures.errors

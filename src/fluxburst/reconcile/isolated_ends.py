@@ -23,7 +23,7 @@ class IsolatedEnds:
 
     Args:
         store: The client's store.
-        backlog: Its mirror of its pending jobs.
+        pending_queue: Its mirror of its pending jobs.
         assigner: What knows which jobs wait for a burst.
         terminator: What terminates its bursts.
         policy: Its policy.
@@ -32,13 +32,13 @@ class IsolatedEnds:
     def __init__(
         self,
         store: BurstStore,
-        backlog: PendingQueue,
+        pending_queue: PendingQueue,
         assigner: Assigner,
         terminator: Terminator,
         policy: Policy,
     ) -> None:
         self._store = store
-        self._backlog = backlog
+        self._pending_queue = pending_queue
         self._assigner = assigner
         self._terminator = terminator
         self.policy = policy
@@ -62,7 +62,9 @@ class IsolatedEnds:
             _log.warning("burst %s: the output of its job is %s", burst.name, burst.output)
         note = end_note(burst)
         burst = self._store.record(plugin, replace(burst, error=""))
-        self._backlog.end(dict.fromkeys(self._assigner.waiting_for(plugin, {burst.name}), note))
+        self._pending_queue.end(
+            dict.fromkeys(self._assigner.waiting_for(plugin, {burst.name}), note)
+        )
         self._terminator.end(burst, note)
 
     def _note_usage(self, burst: Burst) -> float:

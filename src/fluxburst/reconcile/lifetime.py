@@ -45,7 +45,7 @@ class LeaseKeeper:
     Args:
         hooks: The client's hooks.
         instance: The instance.
-        backlog: The client's mirror of its pending jobs.
+        pending_queue: The client's mirror of its pending jobs.
         store: The client's store.
         assigner: What takes its jobs back.
         terminator: What takes its bursts down.
@@ -53,14 +53,14 @@ class LeaseKeeper:
         refusals: Tells which jobs would fail without some nodes.
         policy: Its policy.
         spans: How long its bursts live.
-        allowance: Tells what the limits leave now.
+        budget: Tells what the limits leave now.
     """
 
     def __init__(
         self,
         hooks: Manager,
         instance: Instance,
-        backlog: PendingQueue,
+        pending_queue: PendingQueue,
         store: BurstStore,
         assigner: Assigner,
         terminator: Terminator,
@@ -68,20 +68,20 @@ class LeaseKeeper:
         refusals: Refusals,
         policy: Policy,
         spans: RemainingLife,
-        allowance: Callable[[], Budget],
+        budget: Callable[[], Budget],
     ) -> None:
         self._hooks = hooks
         self._instance = instance
-        self._backlog = backlog
+        self._pending_queue = pending_queue
         self._store = store
         self._assigner = assigner
         self._terminator = terminator
         self._workers = workers
         self._refusals = refusals
         self.policy = policy
-        self._allowance = allowance
+        self._budget = budget
         self._spans = spans
-        self._outliving = Outliving(backlog, spans)
+        self._outliving = Outliving(pending_queue, spans)
         self._housework = Housework(instance)
         self._ask_again: dict[str, float] = {}
         self.errors: list[FluxburstError] = []
@@ -210,7 +210,7 @@ class LeaseKeeper:
             return False
         try:
             with self._store.ledger.transaction(durable=True):
-                why = self._allowance().why_not_longer(
+                why = self._budget().why_not_longer(
                     owner_of(entry), entry.burst, max(now, before), until
                 )
                 if not why:
@@ -297,7 +297,9 @@ class LeaseKeeper:
 
     def _is_waited_for(self, burst: Burst) -> bool:
         """Whether a job waits for it that could start on it: one that its user holds does not."""
-        return any(map(self._backlog.keeps, self._backlog.given_for(burst.plugin, burst.name)))
+        return any(
+            map(self._pending_queue.keeps, self._pending_queue.given_for(burst.plugin, burst.name))
+        )
 
     def _running(self, entries: Sequence[Entry], nodes: Sequence[Node]) -> dict[str, list[int]]:
         """Return the jobs that run on each burst's nodes.
@@ -314,7 +316,7 @@ class LeaseKeeper:
                 running[burst.name] = self._instance.jobs_on(own)
             elif burst.jobs and not burst.hostnames:
                 started = set(self._instance.job_ids(RUNNING)) if started is None else started
-                kept = (j for j in burst.jobs if self._backlog.keeps(j) or j in started)
+                kept = (j for j in burst.jobs if self._pending_queue.keeps(j) or j in started)
                 running[burst.name] = [j for j in kept if self._is_assigned(j, burst)]
             else:
                 running[burst.name] = []

@@ -26,13 +26,13 @@ class Memos:
     """Keeps memos in step with the ledger, as far as their users let that be.
 
     Args:
-        backlog: The client's mirror of the pending jobs.
+        pending_queue: The client's mirror of the pending jobs.
         store: The client's store.
         assigner: What assigns its jobs.
     """
 
-    def __init__(self, backlog: PendingQueue, store: BurstStore, assigner: Assigner) -> None:
-        self._backlog = backlog
+    def __init__(self, pending_queue: PendingQueue, store: BurstStore, assigner: Assigner) -> None:
+        self._pending_queue = pending_queue
         self._store = store
         self._assigner = assigner
         self._warned: set[int] = set()
@@ -42,10 +42,10 @@ class Memos:
 
     def look(self) -> None:
         """Say once of each memo that is nobody's; write those anew that do not say what is so."""
-        self._warn(self._backlog.forged.keys() - self._warned)
+        self._warn(self._pending_queue.forged.keys() - self._warned)
         # What was altered only now may be a memo of ours that has not been told of yet.
-        altered = self._backlog.altered & self._altered_before
-        self._altered_before = set(self._backlog.altered)
+        altered = self._pending_queue.altered & self._altered_before
+        self._altered_before = set(self._pending_queue.altered)
         self._repair(jobid for jobid in altered if self._repairs[jobid] < REPAIRS)
 
     def forget(self, jobids: Iterable[int]) -> None:
@@ -59,8 +59,8 @@ class Memos:
             return
         self._warned.update(jobids)
         named = [
-            f"{format_f58(jobid)} of user {self._backlog.jobs[jobid].user} "
-            f"({_short(self._backlog.forged[jobid])})"
+            f"{format_f58(jobid)} of user {self._pending_queue.jobs[jobid].user} "
+            f"({_short(self._pending_queue.forged[jobid])})"
             for jobid in sorted(jobids)[:NAMED]
         ]
         more = f" and {len(jobids) - NAMED} more" if len(jobids) > NAMED else ""
@@ -74,7 +74,7 @@ class Memos:
         )
 
     def _repair(self, jobids: Iterable[int]) -> None:
-        marks = {jobid: self._backlog.marks[jobid] for jobid in jobids}
+        marks = {jobid: self._pending_queue.marks[jobid] for jobid in jobids}
         if marks:
             self._repairs.update(marks.keys())
             self._assigner.mark_again(marks, self.errors)

@@ -44,7 +44,7 @@ class Observer:
         hooks: The client's hooks.
         plugins: The loaded plugins, by name.
         instance: The instance.
-        backlog: The client's mirror of its pending jobs.
+        pending_queue: The client's mirror of its pending jobs.
         store: Its store.
         ownership: What tells whose the bursts are that plugins list.
         vetting: What vets what they answer.
@@ -60,7 +60,7 @@ class Observer:
         hooks: Manager,
         plugins: Mapping[str, BurstPlugin],
         instance: Instance,
-        backlog: PendingQueue,
+        pending_queue: PendingQueue,
         store: BurstStore,
         ownership: Ownership,
         vetting: Vetting,
@@ -72,7 +72,7 @@ class Observer:
     ) -> None:
         self._plugins = plugins
         self._instance = instance
-        self._backlog = backlog
+        self._pending_queue = pending_queue
         self._store = store
         self._ownership = ownership
         self._vetting = vetting
@@ -80,9 +80,9 @@ class Observer:
         self._terminator = terminator
         self._workers = workers
         self._policy = policy
-        self._outliving = Outliving(backlog, spans)
+        self._outliving = Outliving(pending_queue, spans)
         self._failures = Failures(hooks, instance, store, assigner, terminator, policy)
-        self._isolated_ends = IsolatedEnds(store, backlog, assigner, terminator, policy)
+        self._isolated_ends = IsolatedEnds(store, pending_queue, assigner, terminator, policy)
         self._orphans = Orphans(store, assigner, terminator, self._failures)
         self._answering: set[str] = set()
         self.errors = self._failures.errors
@@ -266,7 +266,7 @@ class Observer:
             self._terminator.go_on(plugin, burst, listed=listed)
         elif self._has_ended(burst):
             self._isolated_ends.end(plugin, burst)
-        elif burst.isolated and not self._backlog.waited_for(plugin.name, name):
+        elif burst.isolated and not self._pending_queue.waited_for(plugin.name, name):
             self._terminator.end(burst, _NOT_HELD)
         elif burst.state not in LIVE_STATES - {BurstState.DRAINING}:
             return  # whoever drains it ends it
@@ -329,7 +329,7 @@ class Observer:
         alive = {entry.burst.name for entry in self._store.ledger.live(plugin.name)}
         stranded = [
             job.id
-            for job, mark in self._backlog.given(plugin.name)
+            for job, mark in self._pending_queue.given(plugin.name)
             if mark.burst and mark.burst not in alive
         ]
         self._assigner.release(plugin, stranded, "the burst that it waited for is not there")

@@ -38,12 +38,12 @@ class Outliving:
     """Finds the bursts that have to go, as a job is about to outlive them.
 
     Args:
-        backlog: The client's mirror of its pending jobs.
+        pending_queue: The client's mirror of its pending jobs.
         spans: How long its bursts live.
     """
 
-    def __init__(self, backlog: PendingQueue, spans: RemainingLife) -> None:
-        self._backlog = backlog
+    def __init__(self, pending_queue: PendingQueue, spans: RemainingLife) -> None:
+        self._pending_queue = pending_queue
         self._spans = spans
         self._shapes: Sequence[_Shape] = ()
         self._looked_at = -math.inf
@@ -71,7 +71,7 @@ class Outliving:
             return ""
         waiting = self._waiting_for(entry)
         found = self._first(waiting, left)
-        if found is None and not any(self._backlog.keeps(job.id) for job in waiting):
+        if found is None and not any(self._pending_queue.keeps(job.id) for job in waiting):
             own = [node for node in nodes if node.hostname in burst.hostnames]
             longer = itertools.takewhile(lambda one: one.needed > left, self._longest_first(now))
             room = self._room_of(nodes, own)
@@ -95,8 +95,8 @@ class Outliving:
         return f"job {format_f58(job.id)} {runs}, and it has {rest} left for jobs"
 
     def _waiting_for(self, entry: Entry) -> list[Job]:
-        ids = self._backlog.given_for(entry.burst.plugin, entry.burst.name)
-        return [self._backlog.jobs[jobid] for jobid in ids]
+        ids = self._pending_queue.given_for(entry.burst.plugin, entry.burst.name)
+        return [self._pending_queue.jobs[jobid] for jobid in ids]
 
     def _first(self, jobs: Iterable[Job], left: float) -> Job | None:
         """Return the first of some jobs that needs nodes for longer than is left."""
@@ -112,7 +112,7 @@ class Outliving:
         """Return the jobs that could start, one of those that are alike, the longest first."""
         if not 0 <= now - self._looked_at < LOOK_SECONDS:
             shapes: dict[object, _Shape] = {}
-            for job in self._backlog.jobs.values():
+            for job in self._pending_queue.jobs.values():
                 if job.not_startable:
                     continue
                 try:

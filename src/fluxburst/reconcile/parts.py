@@ -20,7 +20,7 @@ from fluxburst.reconcile.observe import Observer
 from fluxburst.reconcile.ownership import Ownership
 from fluxburst.reconcile.planners import Planners
 from fluxburst.reconcile.provision import Provisioner
-from fluxburst.reconcile.queue_mirror import backlog_of
+from fluxburst.reconcile.queue_mirror import pending_queue_of
 from fluxburst.reconcile.refusals import Refusals
 from fluxburst.reconcile.remaining_life import RemainingLife
 from fluxburst.reconcile.scan import Scan
@@ -55,22 +55,24 @@ class Parts:
     ) -> None:
         self._policy = policy
         self.workers = PluginWorkers(instance.wake)
-        self.backlog = backlog_of(instance)
-        self.scan = Scan(self.backlog)
+        self.pending_queue = pending_queue_of(instance)
+        self.scan = Scan(self.pending_queue)
         self.store = BurstStore(hooks, plugins, instance, place)
         self.decisions = DecisionLog(self.store)
         self.waiting = Waiting(self.store, policy)
-        self.spans = RemainingLife(self.backlog, self.store, policy)
+        self.spans = RemainingLife(self.pending_queue, self.store, policy)
         self.limits = CurrentLimits(self.store, self.waiting, self.spans, self.workers, policy)
         self.planners = Planners(hooks, plugins, instance, self.limits, policy)
-        self.assigner = Assigner(hooks, plugins, instance, self.backlog, self.store, self.waiting)
-        self.memos = Memos(self.backlog, self.store, self.assigner)
+        self.assigner = Assigner(
+            hooks, plugins, instance, self.pending_queue, self.store, self.waiting
+        )
+        self.memos = Memos(self.pending_queue, self.store, self.assigner)
         self.losses = Losses(instance, self.store)
         self.ownership = Ownership(self.store)
         vetting = Vetting(instance, self.store, Standing(place))
-        refusals = Refusals(instance, self.backlog)
+        refusals = Refusals(instance, self.pending_queue)
         self.provisioner = Provisioner(
-            hooks, self.store, vetting, self.assigner, self.workers, policy, self.limits.allowance
+            hooks, self.store, vetting, self.assigner, self.workers, policy, self.limits.budget
         )
         self.terminator = self._terminator(hooks, plugins, instance, refusals)
         self.observer = self._observer(hooks, plugins, instance, vetting)
@@ -114,7 +116,7 @@ class Parts:
             hooks,
             plugins,
             instance,
-            self.backlog,
+            self.pending_queue,
             self.store,
             self.ownership,
             vetting,
@@ -129,7 +131,7 @@ class Parts:
         return LeaseKeeper(
             hooks,
             instance,
-            self.backlog,
+            self.pending_queue,
             self.store,
             self.assigner,
             self.terminator,
@@ -137,7 +139,7 @@ class Parts:
             refusals,
             self._policy,
             self.spans,
-            self.limits.allowance,
+            self.limits.budget,
         )
 
     def _starting(self, hooks: Manager, plugins: Plugins, instance: Instance) -> StartTimeout:
@@ -145,7 +147,7 @@ class Parts:
             hooks,
             plugins,
             instance,
-            self.backlog,
+            self.pending_queue,
             self.store,
             self.assigner,
             self.waiting,

@@ -52,13 +52,13 @@ class Planners:
     @contextmanager
     def planner(
         self,
-        residual: FreeCapacity | None = None,
+        free_capacity: FreeCapacity | None = None,
         closed: Mapping[tuple[str, str], str] | None = None,
     ) -> Iterator[Planner]:
         """Yield a planner; whoever asks for the nodes meanwhile sees those that it sees.
 
         Args:
-            residual: What the plan before has left of the capacity; None to count it anew.
+            free_capacity: What the plan before has left of the capacity; None to count it anew.
             closed: Node types that are closed besides those that are anyway, with the reason.
         """
         self._seen_nodes = self._instance.nodes()
@@ -68,7 +68,7 @@ class Planners:
                 self._plugins,
                 self._seen_nodes,
                 self._limits.of_plan(closed or {}),
-                residual,
+                free_capacity,
                 self._scheduler(),
             )
         finally:

@@ -77,7 +77,7 @@ class Provisioner:
         assigner: What gives its jobs away.
         workers: The threads of its plugins.
         policy: Its policy.
-        allowance: Tells what the limits leave now.
+        budget: Tells what the limits leave now.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Provisioner:
         assigner: Assigner,
         workers: PluginWorkers,
         policy: Policy,
-        allowance: Callable[[], Budget],
+        budget: Callable[[], Budget],
     ) -> None:
         self._hooks = hooks
         self._store = store
@@ -96,7 +96,7 @@ class Provisioner:
         self._assigner = assigner
         self._workers = workers
         self._policy = policy
-        self._reserver = Reserver(store, assigner, policy, allowance)
+        self._reserver = Reserver(store, assigner, policy, budget)
         self.outcome = Outcome()
 
     @property

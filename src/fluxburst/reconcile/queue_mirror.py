@@ -15,12 +15,12 @@ from fluxburst.ledger import Ledger, Placement
 from fluxburst.model.collector import collector_paused
 from fluxburst.model.job import Job, Mark
 
-_backlogs: weakref.WeakKeyDictionary[Any, PendingQueue] = weakref.WeakKeyDictionary()
+_pending_queues: weakref.WeakKeyDictionary[Any, PendingQueue] = weakref.WeakKeyDictionary()
 
 
-def backlog_of(instance: Instance) -> PendingQueue:
+def pending_queue_of(instance: Instance) -> PendingQueue:
     """Return the mirror of an instance's pending jobs, of which each instance object has one."""
-    return _backlogs.setdefault(instance, PendingQueue(instance))
+    return _pending_queues.setdefault(instance, PendingQueue(instance))
 
 
 class PendingQueue:

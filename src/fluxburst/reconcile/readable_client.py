@@ -133,8 +133,8 @@ class ReadableClient:
 
     def queue_counts(self) -> tuple[int, int, int]:
         """Return how many jobs the passes know to be pending, given away, and without a place."""
-        backlog = self._controller.backlog
-        return len(backlog.jobs), len(backlog.marks), self._controller.scan.waiting
+        pending_queue = self._controller.pending_queue
+        return len(pending_queue.jobs), len(pending_queue.marks), self._controller.scan.waiting
 
     def next_due(self) -> float:
         """Return when a lease or an idle timer is due at the earliest; seconds since the epoch."""

@@ -33,12 +33,12 @@ class Refusals:
 
     Args:
         instance: The instance.
-        backlog: The client's mirror of its pending jobs.
+        pending_queue: The client's mirror of its pending jobs.
     """
 
-    def __init__(self, instance: Instance, backlog: PendingQueue) -> None:
+    def __init__(self, instance: Instance, pending_queue: PendingQueue) -> None:
         self._instance = instance
-        self._backlog = backlog
+        self._pending_queue = pending_queue
         self._said: dict[tuple[str, str], tuple[int, ...]] = {}
 
     def keep(self, burst: Burst) -> bool:
@@ -68,7 +68,7 @@ class Refusals:
             return []
         waiting = [
             job
-            for job in self._backlog.jobs.values()
+            for job in self._pending_queue.jobs.values()
             if scheduler.policy_of(job.queue) in REFUSING_POLICIES and not job.not_startable
         ]
         if not waiting:

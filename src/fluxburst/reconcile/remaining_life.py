@@ -24,7 +24,7 @@ class RemainingLife:
     """How long bursts live.
 
     Args:
-        backlog: The client's mirror of its pending jobs.
+        pending_queue: The client's mirror of its pending jobs.
         store: The client's store.
         policy: Its policy.
 
@@ -32,8 +32,8 @@ class RemainingLife:
         refused: Why leases were not renewed when that was last tried, by the bursts' names.
     """
 
-    def __init__(self, backlog: PendingQueue, store: BurstStore, policy: Policy) -> None:
-        self._backlog = backlog
+    def __init__(self, pending_queue: PendingQueue, store: BurstStore, policy: Policy) -> None:
+        self._pending_queue = pending_queue
         self._store = store
         self.policy = policy
         self.refused: dict[str, str] = {}
@@ -85,7 +85,10 @@ class RemainingLife:
         if not fixed:
             return self.policy.lifetimes.lease
         burst = entry.burst
-        jobs = [self._backlog.jobs[i] for i in self._backlog.given_for(burst.plugin, burst.name)]
+        jobs = [
+            self._pending_queue.jobs[i]
+            for i in self._pending_queue.given_for(burst.plugin, burst.name)
+        ]
         return self.lifespans.lease_for(self.lifespans.longest(jobs), fixed)
 
     def renewed_at(self, entry: Entry) -> float:

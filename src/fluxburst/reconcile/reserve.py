@@ -49,7 +49,7 @@ class Reserver:
         store: The client's store.
         assigner: What records which jobs are assigned.
         policy: Its policy.
-        allowance: Tells what the limits leave now.
+        budget: Tells what the limits leave now.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class Reserver:
         store: BurstStore,
         assigner: Assigner,
         policy: Policy,
-        allowance: Callable[[], Budget],
+        budget: Callable[[], Budget],
     ) -> None:
         self._store = store
         self._assigner = assigner
         self.policy = policy
-        self._allowance = allowance
+        self._budget = budget
 
     def reserve(self, plugin: BurstPlugin, assigned: Sequence[int], plan: Plan) -> Reservation:
         """Record what a plugin is going to be asked for the jobs that are assigned to it."""
@@ -119,11 +119,11 @@ class Reserver:
             until = self._store.now() + lease
             burst = replace(burst, lease_until=until if math.isfinite(lease) else None)
             with ledger.transaction():
-                allowance = self._allowance()
+                budget = self._budget()
                 entry = self._store.request(burst, theirs)
                 kind = NodeType(burst.node_type, 0, price=burst.price)
                 owner = owner_of(entry)._replace(lease=lease)
-                why = allowance.why_not(owner, kind, burst.nodes)
+                why = budget.why_not(owner, kind, burst.nodes)
                 if why:
                     ended = replace(burst, state=BurstState.FAILED, error=why)
                     ledger.record(ended, self._store.now())

@@ -24,20 +24,20 @@ class Scan:
     """The jobs that passes look at.
 
     Args:
-        backlog: The pending jobs.
+        pending_queue: The pending jobs.
 
     Attributes:
-        residual: What the last plan left of the capacity that is free or coming; None where it is
-            not known, and is counted anew.
+        free_capacity: What the last plan left of the capacity that is free or coming; None where it
+            is not known, and is counted anew.
     """
 
-    def __init__(self, backlog: PendingQueue) -> None:
-        self._backlog = backlog
+    def __init__(self, pending_queue: PendingQueue) -> None:
+        self._pending_queue = pending_queue
         self._order: list[tuple[int, int]] = []
         self._waiting: dict[int, tuple[int, int]] = {}
         self._capacity: object = None
         self._next = -math.inf
-        self.residual: FreeCapacity | None = None
+        self.free_capacity: FreeCapacity | None = None
 
     @property
     def waiting(self) -> int:
@@ -59,12 +59,12 @@ class Scan:
     def start_over(self) -> None:
         """Have all jobs looked at next: what was decided holds no longer, or was not done."""
         self._next = -math.inf
-        self.residual = None
+        self.free_capacity = None
 
     def full(self) -> list[Job]:
         """Return all pending jobs, in queue order."""
-        self._backlog.changed.clear()
-        return sorted(self._backlog.jobs.values(), key=queue_order)
+        self._pending_queue.changed.clear()
+        return sorted(self._pending_queue.jobs.values(), key=queue_order)
 
     def changed(self, capacity: object, depth: int) -> list[Job]:
         """Return the jobs that changed, and the first that wait if there may be room for them now.
@@ -75,15 +75,17 @@ class Scan:
             capacity: What there may be room by: compared with that of the last time.
             depth: How many of those that wait, at most.
         """
-        chosen = set(self._backlog.changed)
-        self._backlog.changed.clear()
+        chosen = set(self._pending_queue.changed)
+        self._pending_queue.changed.clear()
         if capacity != self._capacity:
             chosen.update(jobid for _, jobid in islice(self._live_order(), depth))
         self._capacity = capacity
-        if self.residual is None:
-            jobs_by_id = self._backlog.jobs.items()
+        if self.free_capacity is None:
+            jobs_by_id = self._pending_queue.jobs.items()
             chosen.update(jobid for jobid, job in jobs_by_id if job.mark is not None)
-        jobs = [self._backlog.jobs[jobid] for jobid in chosen if jobid in self._backlog.jobs]
+        jobs = [
+            self._pending_queue.jobs[jobid] for jobid in chosen if jobid in self._pending_queue.jobs
+        ]
         return sorted(jobs, key=queue_order)
 
     def forget(self, jobids: Iterable[int]) -> None:
@@ -95,7 +97,7 @@ class Scan:
         """Note which jobs wait for capacity, which helps none that it failed to decide on."""
         for decision in decisions:
             known = self._waiting.pop(decision.id, None)
-            job = self._backlog.jobs.get(decision.id)
+            job = self._pending_queue.jobs.get(decision.id)
             if decision.outcome is Outcome.UNMATCHED and job is not None:
                 order = queue_order(job)
                 self._waiting[decision.id] = order

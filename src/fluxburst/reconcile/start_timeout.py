@@ -88,7 +88,7 @@ class StartTimeout:
         hooks: The client's hooks.
         plugins: The loaded plugins, by name.
         instance: The instance.
-        backlog: The client's mirror of its pending jobs.
+        pending_queue: The client's mirror of its pending jobs.
         store: Its store.
         assigner: What releases its jobs.
         waiting: Its jobs that wait until they are tried again.
@@ -100,7 +100,7 @@ class StartTimeout:
         hooks: Manager,
         plugins: Mapping[str, BurstPlugin],
         instance: Instance,
-        backlog: PendingQueue,
+        pending_queue: PendingQueue,
         store: BurstStore,
         assigner: Assigner,
         waiting: Waiting,
@@ -109,7 +109,7 @@ class StartTimeout:
         self._hooks = hooks
         self._plugins = plugins
         self._instance = instance
-        self._backlog = backlog
+        self._pending_queue = pending_queue
         self._store = store
         self._assigner = assigner
         self._waiting = waiting
@@ -174,7 +174,7 @@ class StartTimeout:
         """Yield the pending jobs that are to start here, with their marks."""
         for name, plugin in self._plugins.items():
             if not may_be_isolated(plugin):
-                for job, mark in list(self._backlog.given(name)):
+                for job, mark in list(self._pending_queue.given(name)):
                     if mark.urgency is None and not job.not_startable:
                         yield job, mark
 

@@ -274,7 +274,7 @@ def of_ledger(
 def count_jobs(plan: Plan) -> Jobs:
     """Return the numbers of jobs that a plan decided on."""
     outcomes = Counter(decision.outcome for decision in plan.decisions)
-    given = outcomes[Outcome.GIVEN]
+    given = outcomes[Outcome.ALREADY_ASSIGNED]
     return Jobs(len(plan.decisions), len(plan.jobs), given, outcomes[Outcome.UNMATCHED])
 
 
@@ -302,7 +302,7 @@ def _limits(policy: Policy, spent: Spent) -> tuple[LimitUse, ...]:
     lease = min(policy.lifetimes.lease, policy.lifetimes.max_lifetime)
     return tuple(
         LimitUse(c.scope, c.what, c.limit, c.limit - c.left, c.left)
-        for c in Budget(policy.limits, spent, lease).ceilings()
+        for c in Budget(policy.limits, spent, lease).lines()
     )
 
 

@@ -30,8 +30,8 @@ def check_limits(installation: Installation) -> Iterator[Finding]:
             text = f"limits.plugins.{name} is of a plugin that is not loaded"
             yield warning(text, "correct its name, or take the table out")
     lease = min(policy.lifetimes.lease, policy.lifetimes.max_lifetime)
-    for ceiling in Budget(limits, Spent(client.now()), lease).ceilings():
-        yield from _check_ceiling(ceiling, types, lease)
+    for line in Budget(limits, Spent(client.now()), lease).lines():
+        yield from _check_line(line, types, lease)
     yield ok("they were checked against the node types and the lease")
 
 
@@ -48,25 +48,25 @@ def _check_unpriced(limits: Limits, types: dict[str, list[NodeType]]) -> Iterato
             yield warning(text, "set limits where its capacity comes from")
 
 
-def _check_ceiling(
-    ceiling: BudgetLine, types: dict[str, list[NodeType]], lease: float
+def _check_line(
+    line: BudgetLine, types: dict[str, list[NodeType]], lease: float
 ) -> Iterator[Finding]:
     """Check that a limit, with nothing used, leaves room for one node."""
-    scope = ceiling.scope
+    scope = line.scope
     those = (
         types.get(scope.name, []) if scope.kind == "plugin" else [*itertools.chain(*types.values())]
     )
     if not those:
         return
     cheapest = min(those, key=lambda kind: kind.price)
-    if ceiling.room(cheapest.price, opens=True) >= 1:
+    if line.nodes_left(cheapest.price, opens=True) >= 1:
         return
-    text = f"the limit {ceiling.what} of {scope} is {ceiling.limit:g}: nothing is ever brought up"
+    text = f"the limit {line.what} of {scope} is {line.limit:g}: nothing is ever brought up"
     advice = "raise it"
-    if ceiling.what not in ("nodes", "bursts"):
-        needs = ceiling.weight(cheapest.price)
+    if line.what not in ("nodes", "bursts"):
+        needs = line.weight(cheapest.price)
         text += f", as one node of the cheapest type ({cheapest.name}) takes {needs:g}"
-    if ceiling.share and ceiling.limit:
+    if line.share and line.limit:
         text += f" until its lease of {format_duration(lease)} ends"
         advice += ", or shorten lifetimes.lease"
     yield warning(text, advice)
