@@ -24,7 +24,7 @@ from fluxburst import (
 )
 from fluxburst.config.file import Config
 from fluxburst.config.policy import Policy
-from fluxburst.ledger import Placement
+from fluxburst.ledger import Assignment
 from fluxburst.model.burst import prefix_of, tag_of
 from fluxburst.model.job import Mark
 from fluxburst.model.node import Node
@@ -240,8 +240,8 @@ def client_on(
 
 def assign(client: FluxBurst, marks: Mapping[int, Mark]) -> None:
     """Have jobs assigned as a client assigns them: recorded in the ledger, and marked."""
-    client.ledger.place(
-        Placement(job, mark.plugin, mark.burst, 0.0, queue=mark.queue, urgency=mark.urgency)
+    client.ledger.assign(
+        Assignment(job, mark.plugin, mark.burst, 0.0, queue=mark.queue, urgency=mark.urgency)
         for job, mark in marks.items()
     )
     client.instance.set_marks(marks)

@@ -12,7 +12,7 @@ from support import Apart, Elsewhere, Joining, client_on, job, spec
 
 from fluxburst import Burst, Duration, FluxBurst, NodeType
 from fluxburst.config.policy import Lifetimes, Policy
-from fluxburst.ledger import Placement
+from fluxburst.ledger import Assignment
 from fluxburst.model.job import Job, JobState, Mark
 from fluxburst.model.plan import Outcome
 from fluxburst.simulation.embedded import EmbeddedInstance
@@ -120,7 +120,7 @@ def test_a_forged_memo_takes_no_capacity_and_the_job_is_planned_as_any_other() -
     (burst,) = cloud.bursts.values()
     assert burst.jobs == (1, 2)
     assert instance.job(1).mark == Mark("cloud", burst.name)
-    assert [placement.burst for placement in client.ledger.placements(1)] == [burst.name]
+    assert [assignment.burst for assignment in client.ledger.assignments(1)] == [burst.name]
 
 
 def test_a_forged_memo_is_said_once_with_whose_it_is(caplog: pytest.LogCaptureFixture) -> None:
@@ -258,7 +258,7 @@ def test_an_assignment_that_was_interrupted_before_the_job_was_moved_is_complete
     client = client_on(instance, cloud)
     client.request_burst("cloud", 1, None)
     (burst,) = cloud.bursts.values()
-    client.ledger.place([Placement(1, "cloud", burst.name, instance.now(), queue="batch")])
+    client.ledger.assign([Assignment(1, "cloud", burst.name, instance.now(), queue="batch")])
     for _ in range(2):
         one_pass(client)
     assert (instance.job(1).queue, instance.job(1).mark) == (
@@ -284,7 +284,7 @@ def test_of_an_isolated_burst_that_no_record_has_the_provider_is_believed_not_th
     cloud = Apart("apart", NODE, there=there)
     client = client_on(second, cloud)
     client.run_burst()
-    assert [p.job for p in client.ledger.placements() if p.burst == name] == ([1] if held else [])
+    assert [p.job for p in client.ledger.assignments() if p.burst == name] == ([1] if held else [])
     assert (name in cloud.there) is held
     assert second.job(2).urgency == 0
 

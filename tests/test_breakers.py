@@ -304,9 +304,9 @@ def test_what_is_refused_goes_to_the_next_plugin_in_the_same_pass(
         assert client.run_burst() == []
         assert (first.asked, len(second.created)) == (["cheap", "dear"], 1)
         assert (list(first.jobs), list(second.jobs)) == ([], [1])
-        placements = client.ledger.placements(1)
-        assert [p.plugin for p in placements] == ["first", "first", "second"]
-        assert ["none" in p.reason for p in placements] == [True, True, False]
+        assignments = client.ledger.assignments(1)
+        assert [p.plugin for p in assignments] == ["first", "first", "second"]
+        assert ["none" in p.reason for p in assignments] == [True, True, False]
 
 
 def test_a_failure_that_another_plugin_would_share_is_not_offered_on() -> None:

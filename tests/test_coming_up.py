@@ -126,5 +126,5 @@ def test_a_plugin_may_say_itself_that_nodes_are_ready_that_it_does_not_name() ->
         (entry,) = client.ledger.live()
         assert entry.burst.state is BurstState.READY
         (job,) = entry.burst.jobs
-        (placement,) = client.ledger.placements(job)
-        assert (placement.burst, placement.freed) == (entry.burst.name, None)
+        (assignment,) = client.ledger.assignments(job)
+        assert (assignment.burst, assignment.released) == (entry.burst.name, None)

@@ -21,7 +21,7 @@ from support import Elsewhere, client_on, job
 
 from fluxburst import Burst, BurstState
 from fluxburst.errors import LedgerError
-from fluxburst.ledger import Breaker, Ledger, Placement, Usage, schema
+from fluxburst.ledger import Assignment, Breaker, Ledger, Usage, schema
 from fluxburst.ledger.entries import TRANSITIONS
 from fluxburst.ledger.location import state_directory
 from fluxburst.model.burst import LIVE_STATES
@@ -195,11 +195,11 @@ def test_free_names_never_clash(wanted: list[str]) -> None:
 # --- jobs, use, breakers -----------------------------------------------------------------------
 
 
-def test_placements_decisions_usages_and_breakers_come_back_as_they_were(ledger: Ledger) -> None:
-    ledger.place([Placement(1, "cloud", "cloud-1", 1.0), Placement(2, "cloud", "", 1.0)])
-    ledger.free([1], 2.0, "it failed")
-    assert ledger.placements(1) == [Placement(1, "cloud", "cloud-1", 1.0, 2.0, "it failed")]
-    assert len(ledger.placements()) == 2
+def test_assignments_decisions_usages_and_breakers_come_back_as_they_were(ledger: Ledger) -> None:
+    ledger.assign([Assignment(1, "cloud", "cloud-1", 1.0), Assignment(2, "cloud", "", 1.0)])
+    ledger.release([1], 2.0, "it failed")
+    assert ledger.assignments(1) == [Assignment(1, "cloud", "cloud-1", 1.0, 2.0, "it failed")]
+    assert len(ledger.assignments()) == 2
 
     said = Decision(1, Outcome.UNMATCHED, "", ("cloud declined", "too large"))
     ledger.decide([said], 3.0)
@@ -279,12 +279,12 @@ WRITER = """
 import sys
 from pathlib import Path
 from fluxburst import Burst
-from fluxburst.ledger import Ledger, Placement
+from fluxburst.ledger import Assignment, Ledger
 ledger = Ledger(Path(sys.argv[1]), "here")
 for number in range(100_000):
     with ledger.transaction():
         ledger.request(Burst(f"b{number}", "cloud", "node", 1), float(number), None, "")
-        ledger.place([Placement(number, "cloud", f"b{number}", float(number))])
+        ledger.assign([Assignment(number, "cloud", f"b{number}", float(number))])
     print(number, flush=True)
 """
 
@@ -303,7 +303,7 @@ def test_what_was_committed_is_there_after_a_kill_and_the_rest_is_not_by_halves(
     with closing(Ledger(path, "here")) as ledger:
         names = [entry.burst.name for entry in ledger.entries()]
         assert names[: told + 1] == [f"b{number}" for number in range(told + 1)]
-        assert [p.burst for p in ledger.placements()] == names
+        assert [p.burst for p in ledger.assignments()] == names
         assert len(ledger.transitions()) == len(names)
         ledger.request(burst(), 1.0, None, "")
 

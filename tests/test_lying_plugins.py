@@ -15,7 +15,7 @@ from support import Apart, Elsewhere, client_on, named, spec
 from fluxburst import Burst, BurstState, Duration, FluxBurst, NodeType, hookimpl
 from fluxburst.config.policy import Lifetimes, Policy
 from fluxburst.errors import BurstErrors
-from fluxburst.ledger import Placement
+from fluxburst.ledger import Assignment
 from fluxburst.model.job import JobState
 from fluxburst.model.node import Node
 from fluxburst.simulation.embedded import EmbeddedInstance
@@ -323,8 +323,8 @@ def test_a_held_job_is_not_ended_for_what_a_plugin_says_of_a_burst_in_no_record(
 
 def test_a_job_that_the_ledger_knows_is_not_claimed_by_a_burst_in_no_record() -> None:
     client, held = claims_a_held_job(site(), ApartLiar(), burstable=1, memo=MEMO)
-    client.ledger.place([Placement(held, "other", "b", client.now())])
-    client.ledger.free([held], client.now(), "it was taken back")
+    client.ledger.assign([Assignment(held, "other", "b", client.now())])
+    client.ledger.release([held], client.now(), "it was taken back")
     passes(client, 4)
     assert_it_stays(client, held)
 

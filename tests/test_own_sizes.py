@@ -89,7 +89,7 @@ class World:
 
     def reasons(self) -> set[str]:
         """Return why the jobs were released first."""
-        return {self.client.ledger.placements(job)[0].reason for job in self.jobs}
+        return {self.client.ledger.assignments(job)[0].reason for job in self.jobs}
 
 
 SAID: dict[str, tuple[Answer, bool, int, float, str]] = {

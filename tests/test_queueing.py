@@ -149,10 +149,10 @@ def test_its_job_is_released_and_offered_to_the_next_plugin_in_the_same_pass() -
         assert next_one.created == []
         world.watch(20 * MINUTE)
         assert len(next_one.created) == 1
-        first, second = world.client.ledger.placements(job)
+        first, second = world.client.ledger.assignments(job)
         assert (first.plugin, second.plugin) == ("queue", "next")
         assert "it waited in its provider's queue for 2h10m" in first.reason
-        assert first.freed == second.at
+        assert first.released == second.at
 
 
 def test_its_node_type_is_not_asked_for_again_at_once_and_ever_more_rarely() -> None:
@@ -227,8 +227,8 @@ def test_an_isolated_burst_waits_no_longer_either_and_its_job_is_free() -> None:
         assert world.instance.job(job).urgency == 0
         world.watch(20 * MINUTE, step=30.0)
         assert world.first.burst.state is BurstState.FAILED
-        assert world.client.ledger.placements(job)[0].freed is not None
-        assert "it waited in its provider's queue" in world.client.ledger.placements(job)[0].reason
+        assert world.client.ledger.assignments(job)[0].released is not None
+        assert "it waited in its provider's queue" in world.client.ledger.assignments(job)[0].reason
 
 
 def test_what_waited_in_a_queue_has_cost_nothing_and_its_money_is_free() -> None:
@@ -256,8 +256,8 @@ def test_what_waits_in_a_queue_costs_nothing_and_takes_no_more_money_with_time()
         assert [entry.burst.state for entry in world.entries] == [BurstState.REQUESTED] * 2
         third = world.submit()
         world.watch(10 * MINUTE)
-        assert world.client.ledger.placements(second)
-        assert not world.client.ledger.placements(third)
+        assert world.client.ledger.assignments(second)
+        assert not world.client.ledger.assignments(third)
 
 
 @pytest.mark.parametrize("how", ["its job is cancelled", "by hand"])

@@ -120,7 +120,7 @@ def test_a_job_that_flux_would_not_move_is_declined_and_nothing_is_written_on_it
     client = client_on(instance, cloud)
     assert "constraints of its own" in decision(client).reasons[0]
     passes(client, 3)
-    assert (cloud.created, client.ledger.placements()) == ([], [])
+    assert (cloud.created, client.ledger.assignments()) == ([], [])
     assert "annotations" not in instance.job(jobid)
     # In that queue already, it need not be moved.
     there = instance.submit(spec(1, 4, burstable=True, queue="burst", constraints=OWN))

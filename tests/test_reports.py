@@ -21,7 +21,7 @@ from support import named, spec
 from fluxburst import Burst, BurstState, Decision, FluxBurst, Outcome
 from fluxburst.cli import main
 from fluxburst.cli.app import Settings
-from fluxburst.ledger import Breaker, Ledger, Placement, Usage
+from fluxburst.ledger import Assignment, Breaker, Ledger, Usage
 from fluxburst.ledger.entries import HOUR
 from fluxburst.ledger.lock import InstanceLock, holder_of
 from fluxburst.simulation.embedded import EmbeddedInstance
@@ -99,10 +99,10 @@ def state(tmp_path: Path) -> Path:
     old = Burst("old", "cloud", "node", 2, (JOB,), price=3.0, since=NOW - 4 * HOUR)
     entry = ledger.request(old, NOW - 4 * HOUR, 1000, "batch")
     ledger.decide([Decision(JOB, Outcome.ASSIGNED, "cloud", ("it fits",))], NOW - 4 * HOUR)
-    ledger.place([Placement(JOB, "cloud", "old", NOW - 4 * HOUR)])
+    ledger.assign([Assignment(JOB, "cloud", "old", NOW - 4 * HOUR)])
     ledger.record(replace(old, state=BurstState.READY), NOW - 3 * HOUR)
     ledger.use([Usage(entry.id, JOB, 1000, 2.0, NOW - 3 * HOUR, NOW - 2 * HOUR)])
-    ledger.free([JOB], NOW - 2 * HOUR, "it was preempted")
+    ledger.release([JOB], NOW - 2 * HOUR, "it was preempted")
     ledger.record(replace(old, state=BurstState.ENDED), NOW - 2 * HOUR, "it was idle")
     gone = Burst("gone-1", "gone", "node", 1, price=1.0, since=NOW - HOUR, lease_until=NOW + HOUR)
     ledger.request(gone, NOW - HOUR, None, "")
@@ -310,7 +310,7 @@ def test_why_says_of_when_an_isolated_bursts_state_is_where_no_service_runs(
     ledger = Ledger(state / "ledger.sqlite", "embedded")
     apart = Burst("apart", "cloud", "node", 1, (JOB,), isolated=True)
     ledger.request(apart, NOW - 2 * HOUR, 1000, "")
-    ledger.place([Placement(JOB, "cloud", "apart", NOW - 2 * HOUR)])
+    ledger.assign([Assignment(JOB, "cloud", "apart", NOW - 2 * HOUR)])
     ledger.record(replace(apart, state=BurstState.READY), NOW - HOUR)
     ledger.close()
     at = ("--state-dir", str(state), *MOCK)

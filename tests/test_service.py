@@ -105,7 +105,7 @@ class Watched:
 
     @property
     def placed(self) -> set[int]:
-        return {placement.job for placement in self.client.ledger.placements()}
+        return {assignment.job for assignment in self.client.ledger.assignments()}
 
     def nodes(self) -> int:
         return sum(entry.burst.nodes for entry in self.client.ledger.live())
@@ -135,8 +135,8 @@ def test_a_submitted_job_is_given_in_the_pass_after_the_wait() -> None:
     with Watched() as watched:
         watched.submit_at(100.0, work())
         watched.run(200.0)
-        (placement,) = watched.client.ledger.placements()
-        assert placement.at - watched.start == pytest.approx(100.0, abs=0.1)
+        (assignment,) = watched.client.ledger.assignments()
+        assert assignment.at - watched.start == pytest.approx(100.0, abs=0.1)
 
 
 def test_what_is_submitted_together_is_planned_together() -> None:
@@ -763,9 +763,9 @@ def test_another_selector_is_asked_about_jobs_that_were_not_selected_before() ->
     with Reread(limited(None)) as service:
         jobid = service.instance.submit(spec(1, 8))
         service.service.run(2)
-        assert service.client.ledger.placements(jobid) == []
+        assert service.client.ledger.assignments(jobid) == []
         service.reread(limited(None, selector={"any": [{"user": [1000]}]}))
-        assert len(service.client.ledger.placements(jobid)) == 1
+        assert len(service.client.ledger.assignments(jobid)) == 1
 
 
 @pytest.mark.usefixtures("cloud")
@@ -812,9 +812,9 @@ def test_parameters_of_plugins_are_taken_over() -> None:
     with Reread(limited(None)) as service:
         jobid = service.instance.submit(work(cores=32))
         service.service.run(2)
-        assert service.client.ledger.placements(jobid) == []
+        assert service.client.ledger.assignments(jobid) == []
         service.reread(limited(None, plugins={"cloud": {"cores": 32}}))
-        assert len(service.client.ledger.placements(jobid)) == 1
+        assert len(service.client.ledger.assignments(jobid)) == 1
 
 
 @pytest.mark.usefixtures("cloud")

@@ -13,7 +13,7 @@ from fluxburst import BurstParameters, BurstPlugin, FluxBurst, NodeType
 from fluxburst.config.policy import Breaking, Policy
 from fluxburst.errors import BurstError, BurstErrors, InstanceError
 from fluxburst.formats.units import Duration
-from fluxburst.ledger import Placement
+from fluxburst.ledger import Assignment
 from fluxburst.model.job import Mark
 from fluxburst.model.plan import Decision, Outcome
 from fluxburst.planning.setbacks import NOT_MOVED, NOT_STARTED, setback_of
@@ -197,7 +197,7 @@ def test_whatever_fails_the_service_does_not_spin(
     client, passes = watched_for(HOUR, instance, plugin)
     assert rests(passes, HOUR)
     assert instance.memos <= 40
-    assert 2 <= len(client.ledger.placements(jobid)) <= 20
+    assert 2 <= len(client.ledger.assignments(jobid)) <= 20
 
 
 # --- how long a job waits ----------------------------------------------------------------------
@@ -205,33 +205,33 @@ def test_whatever_fails_the_service_does_not_spin(
 POLICY = Breaking(backoff=Duration(60.0), max_backoff=Duration(200.0))
 
 
-def freed(at: float, reason: str, burst: str = "b") -> Placement:
-    return Placement(1, "cloud", burst, at - 10.0, at, reason)
+def released(at: float, reason: str, burst: str = "b") -> Assignment:
+    return Assignment(1, "cloud", burst, at - 10.0, at, reason)
 
 
 def test_each_time_in_a_row_doubles_the_wait_up_to_a_most() -> None:
-    placements = [freed(100.0, f"{NOT_MOVED}'q'")]
+    assignments = [released(100.0, f"{NOT_MOVED}'q'")]
     waits = []
     for at in (200.0, 300.0, 400.0, 500.0):
-        setback = setback_of(placements, POLICY)
+        setback = setback_of(assignments, POLICY)
         assert setback is not None
         waits.append(setback.until - setback.since)
-        placements.append(freed(at, f"{NOT_STARTED}5m"))
+        assignments.append(released(at, f"{NOT_STARTED}5m"))
     assert waits == [60.0, 120.0, 200.0, 200.0]
 
 
 def test_what_was_released_for_another_reason_does_not_wait() -> None:
-    stuck = freed(100.0, f"{NOT_STARTED}5m")
+    stuck = released(100.0, f"{NOT_STARTED}5m")
     assert setback_of([], POLICY) is None
-    assert setback_of([stuck, freed(200.0, "its burst was taken down")], POLICY) is None
-    assert setback_of([stuck, Placement(1, "cloud", "b", 200.0)], POLICY) is None
-    found = setback_of([freed(50.0, "x"), stuck], POLICY)
+    assert setback_of([stuck, released(200.0, "its burst was taken down")], POLICY) is None
+    assert setback_of([stuck, Assignment(1, "cloud", "b", 200.0)], POLICY) is None
+    found = setback_of([released(50.0, "x"), stuck], POLICY)
     assert found is not None
     assert found.times == 1
 
 
 def test_a_clock_that_was_set_back_has_nothing_wait() -> None:
-    setback = setback_of([freed(1e6, f"{NOT_MOVED}'q'")], POLICY)
+    setback = setback_of([released(1e6, f"{NOT_MOVED}'q'")], POLICY)
     assert setback is not None
     assert [setback.holds(now) for now in (1e6, 1e6 + 59.0, 1e6 + 60.0, 5e5)] == [
         True,
@@ -243,7 +243,7 @@ def test_a_clock_that_was_set_back_has_nothing_wait() -> None:
 
 def test_only_what_did_not_start_on_free_nodes_is_not_left_to_them() -> None:
     on_free, on_burst = (
-        setback_of([freed(1.0, f"{NOT_STARTED}5m", burst)], Policy().breakers)
+        setback_of([released(1.0, f"{NOT_STARTED}5m", burst)], Policy().breakers)
         for burst in ("", "b")
     )
     assert on_free is not None

@@ -54,7 +54,7 @@ class World:
         return decided
 
     def reasons(self) -> list[str]:
-        return [p.reason for p in self.client.ledger.placements(self.job)]
+        return [p.reason for p in self.client.ledger.assignments(self.job)]
 
     @property
     def burst(self) -> str:

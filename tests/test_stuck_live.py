@@ -116,9 +116,9 @@ def test_a_move_that_flux_refuses_leaves_nothing_in_the_jobs_eventlog(
     assert (found["memo"], found["jobspec-update"]) == (0, 0)
     assert plugin.created == []
     ledger = Ledger(tmp_path / "ledger.sqlite", "", read_only=True)
-    (placement,) = ledger.placements()  # it was tried once, and waits
+    (assignment,) = ledger.assignments()  # it was tried once, and waits
     ledger.close()
-    assert "exceeds policy limit of 1m for queue burst" in placement.reason
+    assert "exceeds policy limit of 1m for queue burst" in assignment.reason
 
 
 def test_nothing_is_brought_up_for_a_stopped_queue_until_it_is_started(

@@ -89,8 +89,8 @@ def test_a_job_that_does_not_fit_on_what_came_is_released_and_what_came_ends(
     world.steps(LATE + 20.0)
     burst = world.cloud.created[0]
     assert world.told.events == [([job], "cloud", burst)]
-    (placement, *_) = world.client.ledger.placements(job)
-    assert placement.reason == (
+    (assignment, *_) = world.client.ledger.assignments(job)
+    assert assignment.reason == (
         f"it did not start within 5m although nothing runs on the nodes of its burst: {why}"
     )
     decided = world.decisions()[job]
@@ -166,7 +166,7 @@ def test_what_fits_on_fewer_nodes_runs_there_and_what_never_does_is_released_mea
     world.steps(LATE + 20.0)
     assert not world.is_pending(small)
     assert world.told.events == [([large], "cloud", entry.burst.name)]
-    (reason, *_) = [p.reason for p in world.client.ledger.placements(large)]
+    (reason, *_) = [p.reason for p in world.client.ledger.assignments(large)]
     assert reason == (
         "it did not start within 5m although its burst is ready: it does not fit: it asks for "
         "2 nodes of 4 cores, and its burst has 1 node of 8 cores"
@@ -184,7 +184,7 @@ def test_a_job_that_waits_for_others_on_its_burst_is_left_alone() -> None:
     assert not world.is_pending(first)
     assert world.is_pending(job)
     assert world.told.events == []
-    assert [p.reason for p in world.client.ledger.placements(job)] == [""]
+    assert [p.reason for p in world.client.ledger.assignments(job)] == [""]
 
 
 def test_a_job_that_waits_for_other_nodes_lets_no_burst_idle_for_long() -> None:
@@ -200,6 +200,6 @@ def test_a_job_that_waits_for_other_nodes_lets_no_burst_idle_for_long() -> None:
     world.steps(LATE + 80.0)
     assert not world.is_pending(other)
     assert world.told.events == [([job], "cloud", entry.burst.name)]
-    (reason, *_) = [p.reason for p in world.client.ledger.placements(job)]
+    (reason, *_) = [p.reason for p in world.client.ledger.assignments(job)]
     assert "it does not fit on what is free: it asks for 2 nodes of 8 cores" in reason
     assert world.client.ledger.breakers().get(("cloud", "a")) in (None, Breaker("cloud", "a"))

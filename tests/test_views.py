@@ -181,7 +181,7 @@ def test_what_a_hook_does_to_a_job_nobody_else_sees_and_nothing_records(
     assert dict(unmatched) == before[1]
     (entry,) = client.ledger.entries()
     assert (entry.burst.jobs, entry.user) == ((1,), 1000)
-    assert {placement.job for placement in client.ledger.placements()} == {1}
+    assert {assignment.job for assignment in client.ledger.assignments()} == {1}
     for witness in witnesses:
         assert witness.seen
         for seen in witness.seen:

@@ -189,8 +189,8 @@ def judge(scenario: Scenario, jobs: Sequence[int]) -> list[str]:
     ledger = Ledger(scenario.state / "ledger.sqlite", "", read_only=True)
     problems += [f"not over: {entry.burst}" for entry in ledger.entries() if entry.live]
     for job in jobs:
-        times = ledger.placements(job)
-        if any(p.freed is None for p in times[:-1]):
+        times = ledger.assignments(job)
+        if any(p.released is None for p in times[:-1]):
             problems.append(f"job {job} was given while it was given: {times}")
     ledger.close()
     return problems

@@ -117,7 +117,7 @@ def test_a_job_that_another_holds_up_is_released_and_its_nodes_go(
         wait_until(lambda: passes(client) and not client.ledger.live(), "the idle burst goes")
         assert told.events == [([job], "local", burst)]
         why = "it did not start within 2s although nodes that it fits on are free"
-        assert [p.reason[: len(why)] for p in client.ledger.placements(job)] == [why]
+        assert [p.reason[: len(why)] for p in client.ledger.assignments(job)] == [why]
         (entry,) = client.ledger.entries()  # it was not tried again
         assert (entry.burst.name, entry.burst.state) == (burst, BurstState.ENDED)
         (decided,) = (d for d in client.plan().decisions if d.id == job)

@@ -293,7 +293,7 @@ def judge(address: str, state: Path) -> list[str]:
     story = connect(address, Killer(None))("world", "story")
     ledger = Ledger(state / "ledger.sqlite", "remote", read_only=True)
     entries = ledger.entries()
-    placements = ledger.placements()
+    assignments = ledger.assignments()
     ledger.close()
     judged = ("left", "unfinished", "overlapping", "broken", "drained", "others")
     problems = [f"{what}: {story[what]}" for what in judged]
@@ -306,9 +306,9 @@ def judge(address: str, state: Path) -> list[str]:
     cost = sum(entry.cost(0.0) for entry in entries)
     if abs(cost - story["billed"]) > 1e-6:
         problems.append(f"billed {story['billed']}, in the ledger {cost}")
-    for job in {placement.job for placement in placements}:
-        times = [p for p in placements if p.job == job]
-        if any(p.freed is None for p in times[:-1]):
+    for job in {assignment.job for assignment in assignments}:
+        times = [p for p in assignments if p.job == job]
+        if any(p.released is None for p in times[:-1]):
             problems.append(f"job {job} was given while it was given: {times}")
     return problems
 

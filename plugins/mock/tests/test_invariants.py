@@ -36,7 +36,7 @@ from fluxburst.config.file import Config
 from fluxburst.config.policy import Breaking, Lifetimes, Limit, Limits, Policy, Timeouts, Watching
 from fluxburst.errors import BurstErrors, RequestError
 from fluxburst.hooks.packages import Package
-from fluxburst.ledger import Entry, Placement
+from fluxburst.ledger import Assignment, Entry
 from fluxburst.ledger.entries import TRANSITIONS
 from fluxburst.model.burst import COMING_STATES, LIVE_STATES, prefix_of, tag_of
 from fluxburst.model.job import Job, JobState
@@ -531,9 +531,9 @@ class Bursting(RuleBasedStateMachine):
     @invariant()
     def no_job_is_given_twice(self) -> None:
         assert not self.instance.twice
-        placements = self.client.ledger.placements()
-        given = [placement.job for placement in placements if placement.freed is None]
-        assert len(given) == len(set(given)), placements
+        assignments = self.client.ledger.assignments()
+        given = [assignment.job for assignment in assignments if assignment.released is None]
+        assert len(given) == len(set(given)), assignments
 
     @invariant()
     def what_was_asked_for_was_recorded_first(self) -> None:
@@ -572,10 +572,10 @@ class Bursting(RuleBasedStateMachine):
     def note_what_is_wanted(self) -> None:
         """Note when each burst was last wanted: a job waits for it, or ran on it."""
         now = self.instance.now()
-        for placement in self._assigned().values():
-            job = self.instance.job(placement.job)
-            if placement.burst and not job.not_startable and not self._is_closed(job):
-                self.wanted_at[placement.burst] = now
+        for assignment in self._assigned().values():
+            job = self.instance.job(assignment.job)
+            if assignment.burst and not job.not_startable and not self._is_closed(job):
+                self.wanted_at[assignment.burst] = now
 
     @invariant()
     def what_is_not_ours_is_left_alone(self) -> None:
@@ -596,7 +596,7 @@ class Bursting(RuleBasedStateMachine):
             assert job.queue in allowed
             assert job.urgency == self.urgencies[job.id]
 
-    def _assigned(self) -> dict[int, Placement]:
+    def _assigned(self) -> dict[int, Assignment]:
         """Return where the pending jobs are that the ledger has as assigned."""
         return self.client.ledger.assigned([job.id for job in self.instance.pending_jobs()])
 

@@ -117,16 +117,16 @@ class Transition:
 
 
 @dataclass(frozen=True)
-class Placement:
-    """One time that a job was given away.
+class Assignment:
+    """One time that a job was assigned.
 
     Attributes:
         job: The job's id.
         plugin: To whom.
         burst: In which burst; empty for nodes that were there.
         at: When.
-        freed: When it was taken back; None if it was not.
-        reason: Why it was taken back.
+        released: When it was released; None if it was not.
+        reason: Why it was released.
         queue: The queue that it goes back to then; empty for the one that it is in.
         urgency: The urgency that it gets back then, where it is held for an isolated burst; else
             None.
@@ -136,7 +136,7 @@ class Placement:
     plugin: str
     burst: str
     at: float
-    freed: float | None = None
+    released: float | None = None
     reason: str = ""
     queue: str = ""
     urgency: int | None = None

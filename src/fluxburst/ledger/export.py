@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from fluxburst.ledger.entries import Entry, Placement, Transition, Usage
+from fluxburst.ledger.entries import Assignment, Entry, Transition, Usage
 from fluxburst.ledger.store import Ledger
 from fluxburst.model.plan import Decision
 
@@ -21,7 +21,7 @@ FIELDS = (
 def records(ledger: Ledger, now: float) -> Iterator[dict[str, Any]]:
     """Yield all that is in a ledger, each with its kind as ``record``.
 
-    First the ledger itself, then bursts, transitions, placements, usages, decisions, breakers.
+    First the ledger itself, then bursts, transitions, assignments, usages, decisions, breakers.
 
     Raises:
         LedgerError: if it cannot be read.
@@ -39,8 +39,8 @@ def records(ledger: Ledger, now: float) -> Iterator[dict[str, Any]]:
             yield {"record": "burst", **of_entry(entry, now)}
         for step in ledger.transitions():
             yield {"record": "transition", "burst": names[step.entry], **of_transition(step)}
-        for placement in ledger.placements():
-            yield {"record": "placement", **of_placement(placement)}
+        for assignment in ledger.assignments():
+            yield {"record": "placement", **of_assignment(assignment)}
         for usage in ledger.usages():
             yield {"record": "usage", "burst": names[usage.entry], **of_usage(usage)}
         for at, decision in ledger.decisions():
@@ -92,17 +92,17 @@ def of_transition(step: Transition) -> dict[str, Any]:
     }
 
 
-def of_placement(placement: Placement) -> dict[str, Any]:
+def of_assignment(assignment: Assignment) -> dict[str, Any]:
     """Return that a job was given away as plain data."""
     return {
-        "job": placement.job,
-        "plugin": placement.plugin,
-        "burst": placement.burst or None,
-        "at": placement.at,
-        "freed": placement.freed,
-        "reason": placement.reason or None,
-        "queue": placement.queue or None,
-        "urgency": placement.urgency,
+        "job": assignment.job,
+        "plugin": assignment.plugin,
+        "burst": assignment.burst or None,
+        "at": assignment.at,
+        "freed": assignment.released,
+        "reason": assignment.reason or None,
+        "queue": assignment.queue or None,
+        "urgency": assignment.urgency,
     }
 
 

@@ -12,9 +12,9 @@ from typing import Any
 from fluxburst.errors import LedgerError
 from fluxburst.ledger.entries import (
     TRANSITIONS,
+    Assignment,
     Breaker,
     Entry,
-    Placement,
     Transition,
     Usage,
     columns_of,
@@ -235,9 +235,9 @@ class Ledger(LedgerFile):
 
     # --- jobs ------------------------------------------------------------------------------
 
-    def place(self, placements: Iterable[Placement]) -> None:
+    def assign(self, assignments: Iterable[Assignment]) -> None:
         """Record that jobs were given away; wherever they had been given before, they are not."""
-        rows = [(p.job, p.plugin, p.burst, p.at, p.queue, p.urgency) for p in placements]
+        rows = [(p.job, p.plugin, p.burst, p.at, p.queue, p.urgency) for p in assignments]
         self._reassigned.update(row[0] for row in rows)
         with self.transaction():
             self._run_many(
@@ -260,7 +260,7 @@ class Ledger(LedgerFile):
                 [(burst, job) for job, burst in bursts.items()],
             )
 
-    def free(self, jobs: Collection[int], at: float, reason: str) -> None:
+    def release(self, jobs: Collection[int], at: float, reason: str) -> None:
         """Record that jobs were taken back."""
         self._reassigned.update(jobs)
         with self.transaction():
@@ -269,15 +269,15 @@ class Ledger(LedgerFile):
                 [(at, reason, job) for job in jobs],
             )
 
-    def assigned(self, jobs: Collection[int]) -> dict[int, Placement]:
+    def assigned(self, jobs: Collection[int]) -> dict[int, Assignment]:
         """Return where those of the jobs are that were given away and not taken back."""
         wanted = sorted(jobs)
-        found: dict[int, Placement] = {}
+        found: dict[int, Assignment] = {}
         for start in range(0, len(wanted), _AT_ONCE):
             some = wanted[start : start + _AT_ONCE]
             marks = ", ".join("?" * len(some))
             asked = f"SELECT * FROM placements WHERE freed IS NULL AND job IN ({marks})"  # noqa: S608
-            found.update((row["job"], Placement(*row)) for row in self._all(asked, *some))
+            found.update((row["job"], Assignment(*row)) for row in self._all(asked, *some))
         return found
 
     def reassigned(self) -> set[int]:
@@ -285,12 +285,12 @@ class Ledger(LedgerFile):
         jobs, self._reassigned = self._reassigned, set()
         return jobs
 
-    def placements(self, job: int | None = None) -> list[Placement]:
+    def assignments(self, job: int | None = None) -> list[Assignment]:
         """Return when a job was given away, or all jobs were, in order."""
         rows = self._all(
             "SELECT * FROM placements WHERE ? IS NULL OR job = ? ORDER BY rowid", job, job
         )
-        return [Placement(*row) for row in rows]
+        return [Assignment(*row) for row in rows]
 
     def released_for(self, prefixes: Iterable[str], since: float) -> list[int]:
         """Return the jobs released since a time for a reason that begins with a prefix."""

@@ -1,7 +1,7 @@
 """What failed is not tried the same way at once: neither jobs nor node types.
 
 Jobs were released since giving them away came to nothing. How often that was is what the ledger's
-placements say, so a restart does not forget it.
+assignments say, so a restart does not forget it.
 
 A node type that fails again and again has a breaker. Closed, it is asked for; open, it is not until
 its time has come; then half-open, one burst is tried (the probe). What comes up closes it; what
@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 
 from fluxburst.config.policy import Breaking
 from fluxburst.formats.units import counted, format_duration
-from fluxburst.ledger.entries import Breaker, Entry, Placement
+from fluxburst.ledger.entries import Assignment, Breaker, Entry
 from fluxburst.model.burst import COMING_STATES
 
 JITTER = 0.25
@@ -114,31 +114,31 @@ class Setback:
         return f"{self.why}{times}; it is tried again after {again:%Y-%m-%d %H:%M:%S}Z"
 
 
-def setback_of(placements: Sequence[Placement], policy: Breaking) -> Setback | None:
+def setback_of(assignments: Sequence[Assignment], policy: Breaking) -> Setback | None:
     """Return what the last times came to that a job was given away; None if not to nothing.
 
     Args:
-        placements: All times that it was given away, in order.
+        assignments: All times that it was given away, in order.
         policy: How long it waits: ``backoff``, doubled with each time in a row, ``max_backoff`` at
             most.
     """
     times = 0
-    for placement in reversed(placements):
-        if placement.freed is None or not placement.reason.startswith(PREFIXES):
+    for assignment in reversed(assignments):
+        if assignment.released is None or not assignment.reason.startswith(PREFIXES):
             break
         times += 1
     if not times:
         return None
-    last = placements[-1]
-    assert last.freed is not None
+    last = assignments[-1]
+    assert last.released is not None
     pause = min(policy.max_backoff, policy.backoff * 2 ** min(times - 1, 60))
     not_moved = last.reason.startswith(NOT_MOVED)
     return Setback(
         plugin=last.plugin if not_moved else "",
         why=last.reason,
         times=times,
-        since=last.freed,
-        until=last.freed + pause,
+        since=last.released,
+        until=last.released + pause,
         on_free_nodes=not not_moved and not last.burst,
     )
 

@@ -16,7 +16,7 @@ from fluxburst.flux.protocol import Instance
 from fluxburst.formats.fluid import format_f58
 from fluxburst.formats.units import counted
 from fluxburst.hooks.manager import Manager
-from fluxburst.ledger import Breaker, Placement
+from fluxburst.ledger import Assignment, Breaker
 from fluxburst.model.burst import Burst
 from fluxburst.model.job import RUNNING, URGENCY_DEFAULT, URGENCY_HOLD, Job, Mark
 from fluxburst.planning.setbacks import NOT_MOVED, failed, moves_to, some_of
@@ -84,8 +84,8 @@ class Assigner:
 
     def _record_one(self, marks: Mapping[int, Mark]) -> None:
         now = self._store.now()
-        self._store.ledger.place(
-            Placement(job, mark.plugin, mark.burst, now, queue=mark.queue, urgency=mark.urgency)
+        self._store.ledger.assign(
+            Assignment(job, mark.plugin, mark.burst, now, queue=mark.queue, urgency=mark.urgency)
             for job, mark in marks.items()
         )
         self._waiting.forget(marks)
@@ -117,7 +117,7 @@ class Assigner:
         }
         if inactive:
             now = self._store.now()
-            self._store.ledger.free(inactive, now, "it is no longer active")
+            self._store.ledger.release(inactive, now, "it is no longer active")
         left |= inactive
         if plugin.isolated:
             left |= self._hold(plugin, jobs.keys() - left)
@@ -185,7 +185,7 @@ class Assigner:
             self._move_back(plugin, {*jobs})
             self._unhold(jobs)
             self._pending_queue.set_marks(dict.fromkeys(jobs))
-            self._store.ledger.free(jobs, self._store.now(), reason)
+            self._store.ledger.release(jobs, self._store.now(), reason)
         for jobid in [*jobs, *ended]:
             plugin.jobs.pop(jobid, None)
 
@@ -202,21 +202,21 @@ class Assigner:
         marks = {
             jobid: Mark(burst.plugin, burst.name, urgency=URGENCY_DEFAULT)
             for jobid in burst.jobs[:1]
-            if plugin.isolated and burst.isolated and self._was_given(jobid, burst)
+            if plugin.isolated and burst.isolated and self._was_assigned(jobid, burst)
         }
         if marks:
             self._record_one(marks)
             self._pending_queue.set_marks(marks)
         return tuple(marks)
 
-    def _was_given(self, jobid: int, burst: Burst) -> bool:
+    def _was_assigned(self, jobid: int, burst: Burst) -> bool:
         """Whether a job was given to a burst that no record has; one that has the job would."""
         job, memo = self._pending_queue.jobs.get(jobid), self._pending_queue.forged.get(jobid)
         if job is None or memo is None or job.urgency != URGENCY_HOLD:
             return False
         if (memo.plugin, memo.burst) != (burst.plugin, burst.name):
             return False
-        if self._store.ledger.placements(jobid):
+        if self._store.ledger.assignments(jobid):
             return False
         try:
             return self._hooks.select_job(job)
@@ -228,7 +228,7 @@ class Assigner:
         """Return the pending jobs that a plugin was given for some of its bursts; None for all."""
         if bursts is None:
             return [job.id for job, _ in self._pending_queue.given(plugin.name)]
-        return [j for burst in bursts for j in self._pending_queue.given_for(plugin.name, burst)]
+        return [j for burst in bursts for j in self._pending_queue.assigned_to(plugin.name, burst)]
 
     def forget_ended(self) -> None:
         """Let plugins forget the jobs that have ended."""
@@ -250,7 +250,7 @@ class Assigner:
     def hold_again(self) -> None:
         """Hold what runs in isolated bursts, where somebody has let it go here meanwhile."""
         for burst in [entry.burst for entry in self._store.ledger.live() if entry.burst.isolated]:
-            given = self._pending_queue.given_for(burst.plugin, burst.name)
+            given = self._pending_queue.assigned_to(burst.plugin, burst.name)
             loose = [i for i in given if self._pending_queue.jobs[i].urgency != URGENCY_HOLD]
             if loose:
                 _log.warning(
@@ -268,7 +268,7 @@ class Assigner:
         started = {*self._pending_queue.set_urgencies(dict.fromkeys(jobs, URGENCY_HOLD))}
         if started:
             self._pending_queue.set_marks(dict.fromkeys(started))
-            self._store.ledger.free(started, self._store.now(), "it starts here")
+            self._store.ledger.release(started, self._store.now(), "it starts here")
         return started
 
     def _may_run_elsewhere(self, jobid: int) -> bool:
@@ -345,7 +345,7 @@ class Assigner:
         if marked:
             self._pending_queue.set_marks(dict.fromkeys(marked))
         reason = f"{NOT_MOVED}{plugin.queue!r}: {why}"
-        self._store.ledger.free(jobs, self._store.now(), reason)
+        self._store.ledger.release(jobs, self._store.now(), reason)
         self._waiting.note(jobs)
         for jobid in jobs:
             plugin.jobs.pop(jobid, None)

@@ -168,13 +168,13 @@ class Controller:
     def _result(self) -> list[Burst]:
         outcome = self.parts.provisioner.outcome
         self.parts.provisioner.outcome = Outcome()
-        offered_on = {id(e) for e, jobs in outcome.offered_on if jobs and self._all_given(jobs)}
+        offered_on = {id(e) for e, jobs in outcome.offered_on if jobs and self._all_assigned(jobs)}
         errors = [error for error in _flat(outcome.errors) if id(error) not in offered_on]
         if errors:
             raise BurstErrors(errors, outcome.bursts)
         return outcome.bursts
 
-    def _all_given(self, jobs: Collection[int]) -> bool:
+    def _all_assigned(self, jobs: Collection[int]) -> bool:
         return all(any(job in p.jobs for p in self._plugins.values()) for job in jobs)
 
     def take_down(self, names: Collection[str] | None) -> list[str]:

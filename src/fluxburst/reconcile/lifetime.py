@@ -298,7 +298,9 @@ class LeaseKeeper:
     def _is_waited_for(self, burst: Burst) -> bool:
         """Whether a job waits for it that could start on it: one that its user holds does not."""
         return any(
-            map(self._pending_queue.keeps, self._pending_queue.given_for(burst.plugin, burst.name))
+            map(
+                self._pending_queue.keeps, self._pending_queue.assigned_to(burst.plugin, burst.name)
+            )
         )
 
     def _running(self, entries: Sequence[Entry], nodes: Sequence[Node]) -> dict[str, list[int]]:
@@ -324,8 +326,8 @@ class LeaseKeeper:
 
     def _is_assigned(self, job: int, burst: Burst) -> bool:
         """Whether a job that a burst was asked for was not released, or assigned elsewhere."""
-        for last in self._store.ledger.placements(job)[-1:]:
-            return last.freed is None and last.burst in {"", burst.name}
+        for last in self._store.ledger.assignments(job)[-1:]:
+            return last.released is None and last.burst in {"", burst.name}
         return True
 
     def _note_usage(

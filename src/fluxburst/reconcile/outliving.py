@@ -95,7 +95,7 @@ class Outliving:
         return f"job {format_f58(job.id)} {runs}, and it has {rest} left for jobs"
 
     def _waiting_for(self, entry: Entry) -> list[Job]:
-        ids = self._pending_queue.given_for(entry.burst.plugin, entry.burst.name)
+        ids = self._pending_queue.assigned_to(entry.burst.plugin, entry.burst.name)
         return [self._pending_queue.jobs[jobid] for jobid in ids]
 
     def _first(self, jobs: Iterable[Job], left: float) -> Job | None:

@@ -1,7 +1,7 @@
 """The pending jobs of the instance, as a client keeps them: read once, then only what changes.
 
 Users write the memos of their jobs. To whom a job is assigned is what the ledger says, and never
-what a memo does: here jobs have the marks of their placements, and no others.
+what a memo does: here jobs have the marks of their assignments, and no others.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from fluxburst.flux.protocol import Instance
-from fluxburst.ledger import Ledger, Placement
+from fluxburst.ledger import Assignment, Ledger
 from fluxburst.model.collector import collector_paused
 from fluxburst.model.job import Job, Mark
 
@@ -33,7 +33,7 @@ class PendingQueue:
         jobs: The pending jobs, by id, as they were when :meth:`refresh` was last called, with the
             marks that the ledger has for them.
         marks: The marks of those that were given away, by id.
-        forged: What the memos of jobs say that the ledger has no placement for.
+        forged: What the memos of jobs say that the ledger has no assignment for.
         altered: The ids of jobs whose memos say something else than the ledger, or nothing.
         changed: The ids of those that are new or have changed; whoever looks at them empties it.
         gone: The ids of those that are pending no longer; whoever looks at them empties it.
@@ -47,7 +47,7 @@ class PendingQueue:
         self.altered: set[int] = set()
         self.changed: set[int] = set()
         self.gone: set[int] = set()
-        self._given: dict[str, dict[str, dict[int, None]]] = {}
+        self._assigned: dict[str, dict[str, dict[int, None]]] = {}
         self._memos: dict[int, Mark] = {}
         self._read: tuple[weakref.ref[Ledger], object] | None = None
 
@@ -82,9 +82,9 @@ class PendingQueue:
             jobs = set(self.jobs)
             self._read = weakref.ref(ledger), written
         jobs &= self.jobs.keys()
-        placed = ledger.assigned(jobs)
+        assigned = ledger.assigned(jobs)
         for jobid in jobs:
-            mark = _mark_of(placed[jobid]) if jobid in placed else None
+            mark = _mark_of(assigned[jobid]) if jobid in assigned else None
             self._compare(jobid, mark)
             if self.marks.get(jobid) != mark:
                 self.changed.add(jobid)
@@ -144,17 +144,17 @@ class PendingQueue:
 
     def given(self, plugin: str) -> Iterator[tuple[Job, Mark]]:
         """Yield the pending jobs that a plugin was given, with their marks."""
-        for jobids in self._given.get(plugin, {}).values():
+        for jobids in self._assigned.get(plugin, {}).values():
             for jobid in jobids:
                 yield self.jobs[jobid], self.marks[jobid]
 
-    def given_for(self, plugin: str, burst: str) -> Collection[int]:
+    def assigned_to(self, plugin: str, burst: str) -> Collection[int]:
         """Return the pending jobs that a plugin was given for one of its bursts."""
-        return list(self._given.get(plugin, {}).get(burst, ()))
+        return list(self._assigned.get(plugin, {}).get(burst, ()))
 
     def waited_for(self, plugin: str, burst: str) -> bool:
         """Whether a pending job was given to a plugin for one of its bursts."""
-        return bool(self._given.get(plugin, {}).get(burst))
+        return bool(self._assigned.get(plugin, {}).get(burst))
 
     def keeps(self, jobid: int) -> bool:
         """Whether a job keeps its burst: it could start, or is held because it runs there."""
@@ -178,17 +178,17 @@ class PendingQueue:
     def _note_mark(self, jobid: int, mark: Mark | None) -> None:
         before = self.marks.pop(jobid, None)
         if before is not None:
-            bursts = self._given[before.plugin]
+            bursts = self._assigned[before.plugin]
             del bursts[before.burst][jobid]
             if not bursts[before.burst]:
                 del bursts[before.burst]
         if mark is not None:
             self.marks[jobid] = mark
-            self._given.setdefault(mark.plugin, {}).setdefault(mark.burst, {})[jobid] = None
+            self._assigned.setdefault(mark.plugin, {}).setdefault(mark.burst, {})[jobid] = None
 
 
-def _mark_of(placement: Placement) -> Mark:
-    return Mark(placement.plugin, placement.burst, placement.queue, placement.urgency)
+def _mark_of(assignment: Assignment) -> Mark:
+    return Mark(assignment.plugin, assignment.burst, assignment.queue, assignment.urgency)
 
 
 def _marked(job: Job, mark: Mark | None) -> Job:

@@ -87,7 +87,7 @@ class RemainingLife:
         burst = entry.burst
         jobs = [
             self._pending_queue.jobs[i]
-            for i in self._pending_queue.given_for(burst.plugin, burst.name)
+            for i in self._pending_queue.assigned_to(burst.plugin, burst.name)
         ]
         return self.lifespans.lease_for(self.lifespans.longest(jobs), fixed)
 

@@ -255,8 +255,8 @@ class StartTimeout:
         up = {node.hostname for node in nodes if node.up}
         nameless = any(not burst.hostnames for burst in bursts)
         running = self._instance.job_ids(RUNNING) if nameless else ()
-        placed = [self._store.ledger.placements(job)[-1:] for job in running]
-        used = {last.burst for (last,) in filter(None, placed)}
+        assigned = [self._store.ledger.assignments(job)[-1:] for job in running]
+        used = {last.burst for (last,) in filter(None, assigned)}
         return frozenset(
             burst.name
             for burst in bursts
@@ -266,7 +266,7 @@ class StartTimeout:
     def _waited(self, job: Job, mark: Mark) -> float:
         """Return for how long, by the ledger, a job may have waited for nodes that were free."""
         ledger = self._store.ledger
-        times = [p.at for p in ledger.placements(job.id)[-1:]]
+        times = [p.at for p in ledger.assignments(job.id)[-1:]]
         entry: Entry | None = ledger.entry(mark.burst) if mark.burst else None
         if entry is not None:
             times.append(self._store.now() if entry.ready is None else entry.ready)

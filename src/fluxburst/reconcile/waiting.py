@@ -45,7 +45,7 @@ class Waiting:
     def note(self, jobs: Iterable[int]) -> None:
         """Learn from the ledger what has become of jobs that were given away, or released."""
         for job in jobs:
-            found = setback_of(self._store.ledger.placements(job), self.policy.breakers)
+            found = setback_of(self._store.ledger.assignments(job), self.policy.breakers)
             self._known.pop(job, None)
             self._over.discard(job)
             if found is not None:

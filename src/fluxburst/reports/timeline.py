@@ -102,16 +102,16 @@ def of_job(
         raise UnknownJobError(format_f58(job), f"the ledger {ledger.path}".rstrip())
     with ledger.snapshot():
         decisions = ledger.decisions(job)
-        placements = ledger.placements(job)
+        assignments = ledger.assignments(job)
         usages = [usage for usage in ledger.usages() if usage.job == job]
         on = {usage.entry for usage in usages}
-        names = {placement.burst for placement in placements}
+        names = {assignment.burst for assignment in assignments}
         entries = [e for e in ledger.entries() if e.id in on or e.burst.name in names]
         events = [
             Event(at, "decided", d.outcome.value, d.plugin, job=job, why="; ".join(d.reasons))
             for at, d in decisions
         ]
-        events += _placed(ledger, job, None)
+        events += _assigned(ledger, job, None)
         for entry in entries:
             events += _life(ledger, entry)
         events += _used(ledger, entries, job)
@@ -139,7 +139,7 @@ def of_burst(ledger: Ledger, name: str, now: float) -> BurstStory:
             raise RequestError(f"the ledger has no burst {name!r}{did_you_mean(name, known)}")
         events = [
             *_life(ledger, entry),
-            *_placed(ledger, None, name),
+            *_assigned(ledger, None, name),
             *_used(ledger, [entry], None),
         ]
         line = costs.total(costs.slices([entry], ledger.usages(), now))
@@ -156,16 +156,16 @@ def _life(ledger: Ledger, entry: Entry) -> Iterator[Event]:
         yield Event(step.at, "burst", step.state.value, burst.plugin, burst.name, why=step.reason)
 
 
-def _placed(ledger: Ledger, job: int | None, burst: str | None) -> Iterator[Event]:
+def _assigned(ledger: Ledger, job: int | None, burst: str | None) -> Iterator[Event]:
     """Yield when jobs were given away and taken back: those of a job, or those of a burst."""
-    for p in ledger.placements(job):
+    for p in ledger.assignments(job):
         if burst is not None and p.burst != burst:
             continue
         fits = "" if p.burst else "it fits on nodes that are there"
         yield Event(p.at, "given", format_f58(p.job), p.plugin, p.burst, p.job, fits)
-        if p.freed is not None:
+        if p.released is not None:
             what = format_f58(p.job)
-            yield Event(p.freed, "taken back", what, p.plugin, p.burst, p.job, p.reason)
+            yield Event(p.released, "taken back", what, p.plugin, p.burst, p.job, p.reason)
 
 
 def _used(ledger: Ledger, entries: Iterable[Entry], job: int | None) -> Iterator[Event]:
