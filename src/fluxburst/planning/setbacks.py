@@ -10,6 +10,7 @@ fails opens it for twice as long.
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from datetime import datetime, timezone
 
 from fluxburst.config.policy import Breaking
 from fluxburst.formats.units import counted, format_duration
+from fluxburst.ledger import Ledger
 from fluxburst.ledger.entries import Assignment, Breaker, Entry
 from fluxburst.model.burst import COMING_STATES
 
@@ -153,3 +155,32 @@ def some_of(names: Iterable[str], most: int = 5) -> str:
     listed = list(names)
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return f"{', '.join(listed[:most])}{more}"
+
+
+class Starts:
+    """The starts of all jobs in isolated bursts, as the ledger has them when first asked for.
+
+    A job whose burst was lost is started again in another one: that is not its fault. A job that
+    takes its machine down with it would be started for ever, so the starts are counted.
+
+    Args:
+        ledger: The ledger.
+        most: How often a job is started.
+    """
+
+    def __init__(self, ledger: Ledger, most: int) -> None:
+        self._ledger = ledger
+        self._most = most
+
+    @functools.cached_property
+    def _lost(self) -> Mapping[int, int]:
+        return self._ledger.lost_starts()
+
+    def why_not(self, job: int) -> str:
+        """Return why a job is not started again in an isolated burst; empty where it may be."""
+        lost = self._lost.get(job, 0)
+        if lost < self._most:
+            return ""
+        times = "once" if lost == 1 else f"{lost} times"
+        each = "" if lost == 1 else " each time"
+        return f"was started {times} in isolated bursts and lost{each}; not tried again"

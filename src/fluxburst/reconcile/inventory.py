@@ -12,7 +12,7 @@ from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
 from fluxburst.plugin.validation import check_adopted, check_burst, check_names
 from fluxburst.provider.isolation import UNREAD
-from fluxburst.reconcile.ownership import Ownership
+from fluxburst.reconcile.vetting import Ownership
 from fluxburst.reconcile.workers import Answer, Call, Done, Failed, PluginWorkers, TimedOut
 
 

@@ -27,11 +27,10 @@ from fluxburst.reconcile.inventory import Inventory, take_inventory
 from fluxburst.reconcile.isolated_ends import IsolatedEnds
 from fluxburst.reconcile.orphans import Orphans
 from fluxburst.reconcile.outliving import Outliving
-from fluxburst.reconcile.ownership import Ownership
 from fluxburst.reconcile.queue_mirror import PendingQueue
 from fluxburst.reconcile.remaining_life import RemainingLife
 from fluxburst.reconcile.terminate import Terminator
-from fluxburst.reconcile.vetting import Vetting
+from fluxburst.reconcile.vetting import Ownership, Vetting
 from fluxburst.reconcile.workers import Answer, Call, Done, Failed, PluginWorkers, TimedOut
 
 _log = logging.getLogger(__name__)

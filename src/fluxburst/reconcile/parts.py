@@ -11,23 +11,19 @@ from fluxburst.ledger import LedgerPlace
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.assign import Assigner
 from fluxburst.reconcile.burst_store import BurstStore
-from fluxburst.reconcile.current_limits import CurrentLimits
-from fluxburst.reconcile.decision_log import DecisionLog
 from fluxburst.reconcile.lifetime import LeaseKeeper
 from fluxburst.reconcile.losses import Losses
 from fluxburst.reconcile.memos import Memos
 from fluxburst.reconcile.observe import Observer
-from fluxburst.reconcile.ownership import Ownership
-from fluxburst.reconcile.planners import Planners
+from fluxburst.reconcile.planners import CurrentLimits, Planners
 from fluxburst.reconcile.provision import Provisioner
 from fluxburst.reconcile.queue_mirror import pending_queue_of
 from fluxburst.reconcile.refusals import Refusals
 from fluxburst.reconcile.remaining_life import RemainingLife
-from fluxburst.reconcile.scan import Scan
-from fluxburst.reconcile.standing import Standing
+from fluxburst.reconcile.scan import DecisionLog, Scan
 from fluxburst.reconcile.start_timeout import StartTimeout
 from fluxburst.reconcile.terminate import Terminator
-from fluxburst.reconcile.vetting import Vetting
+from fluxburst.reconcile.vetting import Ownership, Standing, Vetting
 from fluxburst.reconcile.waiting import Waiting
 from fluxburst.reconcile.workers import PluginWorkers
 

@@ -1,4 +1,7 @@
-"""Planners for one client: each is given what is known of the instance and of limits now."""
+"""Planners for one client, and what holds their plans back now.
+
+That is limits, breakers, cool-downs, silent plugins, and closed queues.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,116 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from fluxburst.config.policy import Policy
+from fluxburst.errors import PatienceError
 from fluxburst.flux.protocol import Instance
+from fluxburst.formats.units import format_duration
 from fluxburst.hooks.manager import Manager
+from fluxburst.model.identity import Users, only_this_user
 from fluxburst.model.job import Job
 from fluxburst.model.node import Node
 from fluxburst.model.plan import Plan
+from fluxburst.model.queues import Queue
 from fluxburst.model.scheduler import Scheduler
-from fluxburst.planning.plan_inputs import FreeCapacity
+from fluxburst.packing.limits import Budget, Spent, spent_of
+from fluxburst.planning.lifespans import Lifespans
+from fluxburst.planning.plan_inputs import FreeCapacity, PlanLimits
 from fluxburst.planning.planner import Planner
+from fluxburst.planning.setbacks import Starts, closed_types, tried_types
 from fluxburst.plugin.base import BurstPlugin
-from fluxburst.reconcile.current_limits import CurrentLimits
+from fluxburst.reconcile.burst_store import BurstStore
+from fluxburst.reconcile.lifetime import IDLE
+from fluxburst.reconcile.remaining_life import RemainingLife
+from fluxburst.reconcile.waiting import Waiting
+from fluxburst.reconcile.workers import PluginWorkers
+
+
+class CurrentLimits:
+    """What holds the plans of one client back, as of now.
+
+    Args:
+        store: The client's store.
+        waiting: Its jobs that wait until they are tried again.
+        spans: How long its bursts live.
+        workers: The threads of its plugins.
+        policy: Its policy.
+
+    Attributes:
+        queues: The instance's queues by name, as they were read last.
+        users: Whose jobs the instance runs, as was read last.
+    """
+
+    def __init__(
+        self,
+        store: BurstStore,
+        waiting: Waiting,
+        spans: RemainingLife,
+        workers: PluginWorkers,
+        policy: Policy,
+    ) -> None:
+        self._store = store
+        self._waiting = waiting
+        self._spans = spans
+        self._workers = workers
+        self.policy = policy
+        self.queues: Mapping[str, Queue] = {}
+        self.users: Users = only_this_user()
+
+    def budget(self) -> Budget:
+        """Return what the limits leave now."""
+        limits, now = self.policy.limits, self._store.now()
+        spent = spent_of(self._store.ledger, now) if limits.is_set else Spent(now)
+        return Budget(limits, spent, Lifespans(self.policy.lifetimes).lease)
+
+    def of_plan(self, closed: Mapping[tuple[str, str], str]) -> PlanLimits:
+        """Return what holds a plan back now, with more node types closed."""
+        ledger = self._store.ledger
+        now = self._store.now()
+        live = ledger.live()
+        stuck = self._workers.stuck()
+        breakers = ledger.breakers().values()
+        open_breakers = closed_types(breakers, live, now)
+        return PlanLimits(
+            budget=self.budget(),
+            by_owner=self.policy.limits.by_owner,
+            closed={
+                **self._cooling(now),
+                **open_breakers,
+                **closed,
+            },
+            tried=tried_types(breakers, open_breakers),
+            stuck={name: PatienceError(why, plugin=name) for name, why in stuck.items()},
+            why_not_again=self._waiting.why_not,
+            shuns_free_nodes=self._waiting.shuns_free_nodes,
+            why_not_isolated=Starts(ledger, self.policy.policy.starts).why_not,
+            lives=self._spans.lives(live),
+            name_of=ledger.free_name,
+            queues=self.queues,
+            users=self.users,
+        )
+
+    def capacity(self) -> object:
+        """Return something that differs once there may be room for jobs that had none."""
+        live = self._store.ledger.live()
+        now = self._store.now()
+        closed = closed_types(self._store.ledger.breakers().values(), live, now)
+        return (
+            tuple((entry.burst.name, entry.burst.nodes) for entry in live),
+            tuple(closed),
+            tuple(self._cooling(now)),
+            tuple(self._workers.stuck()),
+        )
+
+    def _cooling(self, now: float) -> Mapping[tuple[str, str], str]:
+        """Return the node types of which an idle burst has only just ended."""
+        cool_down = self.policy.lifetimes.cool_down
+        if not cool_down:
+            return {}
+        return {
+            (entry.burst.plugin, entry.burst.node_type): "it cools down for "
+            f"{format_duration(entry.ended + cool_down - now)} yet"
+            for entry in self._store.ledger.entries(now - cool_down)
+            if entry.ended is not None and IDLE in entry.reason
+        }
 
 
 class Planners:

@@ -1,7 +1,8 @@
-"""Which jobs a pass looks at: all of them, or those that changed and the first that wait.
+"""Which jobs a pass looks at, and what was decided on them before.
 
-Looking at all jobs takes as long as the queue is; it is done at first, and again at times. In
-between, what a plan has left of the capacity is where the next begins.
+They are all, or those that changed and the first that wait. Looking at all takes as long as the
+queue is; it is done at first, and again at times. In between, what a plan has left of the capacity
+is where the next begins.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from bisect import insort
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
+from fluxburst.errors import FluxburstError
 from fluxburst.model.job import Job, queue_order
 from fluxburst.model.plan import Decision, Outcome
 from fluxburst.planning.plan_inputs import FreeCapacity
+from fluxburst.reconcile.burst_store import BurstStore
 from fluxburst.reconcile.queue_mirror import PendingQueue
 
 SHARE = 0.05
@@ -111,3 +114,46 @@ class Scan:
         for order in self._order:
             if self._waiting.get(order[1]) == order:
                 yield order
+
+
+class DecisionLog:
+    """Records the decisions of one client, where they differ from those before.
+
+    Args:
+        store: The client's store.
+    """
+
+    def __init__(self, store: BurstStore) -> None:
+        self._store = store
+        self._known: dict[int, int] = {}
+
+    def record(self, decisions: Sequence[Decision]) -> list[FluxburstError]:
+        """Record the decisions that are new.
+
+        Returns:
+            What failed in making these.
+        """
+        changed: dict[int, int] = {}
+        new = []
+        for decision in decisions:
+            digest = hash((decision.outcome, decision.plugin, decision.reasons))
+            known = self._known.get(decision.id)
+            if known == digest or (known is None and decision.outcome is Outcome.NOT_SELECTED):
+                continue
+            changed[decision.id] = digest
+            new.append(decision)
+        if new:
+            self._store.ledger.decide(new, self._store.now())
+            self._known.update(changed)
+        return [decision.error for decision in new if decision.error is not None]
+
+    def forget(self, jobids: Iterable[int]) -> None:
+        """Forget jobs that are gone, or what was decided on them and not recorded."""
+        for jobid in jobids:
+            self._known.pop(jobid, None)
+
+    def forget_before(self, time: float) -> None:
+        """Have the ledger forget what was decided before a time, in seconds since the epoch."""
+        ledger = self._store.ledger
+        if not ledger.unwritable:
+            ledger.forget_decisions(time)

@@ -30,14 +30,14 @@ from fluxburst.ledger import Entry, Ledger
 from fluxburst.ledger.location import is_full
 from fluxburst.model.burst import LEAVING_STATES, LIVE_STATES, Burst, BurstState, drain_reason
 from fluxburst.model.leftovers import still_listed, with_leftover, without_leftover
+from fluxburst.planning.setbacks import Starts
 from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.assign import Assigner
 from fluxburst.reconcile.burst_store import BurstStore, is_ours, is_placeholder
 from fluxburst.reconcile.inventory import listed_by
-from fluxburst.reconcile.isolated_starts import Starts
-from fluxburst.reconcile.ownership import Ownership
 from fluxburst.reconcile.refusals import Refusals
+from fluxburst.reconcile.vetting import Ownership
 from fluxburst.reconcile.workers import (
     Answer,
     Call,

@@ -10,7 +10,7 @@ from typing import Protocol
 from fluxburst.ledger import Entry, Ledger
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.plugin.validation import check_adopted, check_names
-from fluxburst.reconcile.ownership import Ownership
+from fluxburst.reconcile.vetting import Ownership
 from fluxburst.reconcile.workers import Answer, Call, Done, Failed, PluginWorkers, TimedOut
 
 

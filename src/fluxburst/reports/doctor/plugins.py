@@ -14,8 +14,8 @@ from fluxburst.formats.units import counted, format_duration
 from fluxburst.model.node import check_node_types
 from fluxburst.plugin.base import BurstPlugin, Finding
 from fluxburst.reconcile.burst_store import is_ours
-from fluxburst.reconcile.ownership import strangers_text
 from fluxburst.reconcile.verify import install_advice, names_there
+from fluxburst.reconcile.vetting import strangers_text
 from fluxburst.reports.doctor.findings import REACH, advice_on, made_by, ok, warning, wrong
 from fluxburst.reports.doctor.installation import Installation
 from fluxburst.reports.leases import check_armed
