@@ -8,7 +8,7 @@ from typing import Any
 from fluxburst.errors import FormatError
 from fluxburst.formats.fluid import parse_fluid
 from fluxburst.model.job import Job, JobState
-from fluxburst.simulation.job_table import COMPLETED, Record
+from fluxburst.simulation.tables import COMPLETED, Record
 
 
 def begin_times(job: Job) -> list[float]:

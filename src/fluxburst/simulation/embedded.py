@@ -33,12 +33,18 @@ from fluxburst.model.queues import Queue
 from fluxburst.model.scheduler import Scheduler
 from fluxburst.simulation.clock import Clock
 from fluxburst.simulation.housekeeping import House
-from fluxburst.simulation.job_table import CANCELED, COMPLETED, FAILED, TIMEOUT, JobTable
-from fluxburst.simulation.node_table import NodeTable
 from fluxburst.simulation.placing import Share
-from fluxburst.simulation.queue_table import QueueTable
 from fluxburst.simulation.recordings import Recording
 from fluxburst.simulation.scheduling import Scheduling
+from fluxburst.simulation.tables import (
+    CANCELED,
+    COMPLETED,
+    FAILED,
+    TIMEOUT,
+    JobTable,
+    NodeTable,
+    QueueTable,
+)
 
 __all__ = [
     "CANCELED",

@@ -14,17 +14,17 @@ from fluxburst.model.scheduler import Scheduler
 from fluxburst.simulation.clock import Clock
 from fluxburst.simulation.dependencies import begin_times, dependencies_met
 from fluxburst.simulation.housekeeping import House
-from fluxburst.simulation.job_table import (
+from fluxburst.simulation.placing import Allocation, Share, give_back, place, take
+from fluxburst.simulation.tables import (
     COMPLETED,
     FAILED,
     TIMEOUT,
     JobTable,
+    NodeTable,
+    QueueTable,
     Record,
     priority_of,
 )
-from fluxburst.simulation.node_table import NodeTable
-from fluxburst.simulation.placing import Allocation, Share, give_back, place, take
-from fluxburst.simulation.queue_table import QueueTable
 
 DEFAULT_RUN_SECONDS = 60.0
 
