@@ -23,7 +23,7 @@ SITE = ROOT / "build" / "site"
 RESULTS = ROOT / ".nox" / "results"
 COVERAGE = RESULTS / "coverage.json"
 METRICS = "prometheus-client>=0.20"  # of the extra fluxburst[metrics]
-TEST_TOOLS = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", METRICS]
+TEST_TOOLS = ["pytest>=8.1", "pytest-xdist>=3.5", "hypothesis>=6.100", METRICS]
 COVERAGE_TOOLS = ["pytest-cov>=7"]
 LINT_TOOLS = ["ruff==0.17.6", "import-linter==2.17"]
 SITE_TOOLS = ["sphinx>=9", "myst-parser>=5", "furo>=2025.12.19"]
@@ -384,9 +384,9 @@ def soak(session: nox.Session) -> None:
     """
     _install(session, PLUGINS)
     seed = session.posargs[0] if session.posargs else "1"
-    paths = [str(ROOT / path) for path in ("tests", "plugins/mock/tests", "plugins/local/tests")]
-    session.env["PYTHONPATH"] = os.pathsep.join(paths)
-    mock, local = paths[1:]
+    roots = [str(ROOT), *(str(ROOT / "plugins" / name) for name in ("mock", "local"))]
+    session.env["PYTHONPATH"] = os.pathsep.join(roots)  # of the packages of tests
+    mock, local = "plugins/mock/tests/mock", "plugins/local/tests/local"
     session.run("python", f"{mock}/killing.py", "--soak=1000", f"--seed={seed}")
     sequences = ["-q", f"--hypothesis-seed={seed}", f"{mock}/test_invariants.py"]
     session.run("pytest", *sequences, env={"FLUXBURST_SOAK": "1000"})

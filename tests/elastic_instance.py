@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import Flux
+from tests.live import Flux
 
 from fluxburst import Burst, FluxBurst
 from fluxburst.cli import main

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import click
-from elastic_instance import free_port, outside
+from tests.elastic_instance import free_port, outside
 
 
 def blocks(text: str, language: str) -> list[str]:

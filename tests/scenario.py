@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from elastic_instance import ElasticInstance, wait_until
-from support import Elsewhere
+from tests.elastic_instance import ElasticInstance, wait_until
+from tests.support import Elsewhere
 
 from fluxburst import Burst, BurstState, Duration, FluxBurst
 from fluxburst.cli.progress import follow

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from live import Flux, running_flux
-from support import flux_available
+from tests.live import Flux, running_flux
+from tests.support import flux_available
 
 from fluxburst.formats.process import CommandError, run
 from fluxburst.provider import fluxion

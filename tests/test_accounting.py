@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from live import Flux, running_flux
-from site_flux import flux_with_accounting, needs_accounting
-from support import Elsewhere, client_with, job, spec
+from tests.live import Flux, running_flux
+from tests.site_flux import flux_with_accounting, needs_accounting
+from tests.support import Elsewhere, client_with, job, spec
 
 from fluxburst import FluxBurst, NodeType
 from fluxburst.flux.live import LiveInstance

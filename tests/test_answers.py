@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support import client_on, job, named, spec
+from tests.support import client_on, job, named, spec
 
 from fluxburst import Burst, BurstPlugin, BurstState, Duration, FluxBurst, NodeType
 from fluxburst.config.policy import Lifetimes, Policy

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Apart, Elsewhere, Joining, client_on, job, spec
+from tests.support import Apart, Elsewhere, Joining, client_on, job, spec
 
 from fluxburst import Burst, Duration, FluxBurst, NodeType
 from fluxburst.config.policy import Lifetimes, Policy

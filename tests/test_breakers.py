@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Elsewhere, Joining, client_on, job, spec
+from tests.support import Elsewhere, Joining, client_on, job, spec
 
 from fluxburst import Burst, BurstState, FluxBurst, NodeType
 from fluxburst.config.policy import Breaking, Limit, Limits, Policy, Timeouts

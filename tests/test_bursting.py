@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import Elsewhere, assign, client_with, job, named, spec
+from tests.support import Elsewhere, assign, client_with, job, named, spec
 
 from fluxburst import (
     Burst,

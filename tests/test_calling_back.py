@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Elsewhere, at_most, client_with, job, spec
+from tests.support import Elsewhere, at_most, client_with, job, spec
 
 from fluxburst import Burst, BurstState, FluxBurst, Job, NodeType, hookimpl
 from fluxburst.errors import BurstErrors

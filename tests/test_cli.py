@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import named
+from tests.support import named
 
 from fluxburst.cli import main
 from fluxburst.formats.fluid import format_f58

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import at_most
+from tests.support import at_most
 
 from fluxburst.errors import FluxburstError, RequestError
 from fluxburst.formats.process import CommandError, run

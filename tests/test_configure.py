@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from support import Elsewhere, at_most, client_with, job, spec
+from tests.support import Elsewhere, at_most, client_with, job, spec
 
 from fluxburst import FluxBurst, NodeType, hookimpl
 

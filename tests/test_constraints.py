@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support import at_most
+from tests.support import at_most
 
 from fluxburst.errors import FormatError, JobspecError
 from fluxburst.formats.hostlist import (

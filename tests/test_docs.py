@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 import pytest
-from support import Elsewhere, flux_available
+from tests.support import Elsewhere, flux_available
 
 from fluxburst import BurstParameters, BurstPlugin, FluxBurst, hookspecs
 from fluxburst.cli.app import cli
@@ -193,8 +193,8 @@ def test_the_user_guide_runs_on_the_embedded_instance(
 
 LIVE_GUIDE = """
 import subprocess, sys
-sys.path[:0] = [{tests!r}, {data!r}]
-from test_docs import GUIDE, guides_namespace, run_in_order
+sys.path[:0] = [{root!r}, {data!r}]
+from tests.test_docs import GUIDE, guides_namespace, run_in_order
 
 def flux(*arguments):
     return subprocess.run(["flux", *arguments], check=True, capture_output=True, text=True).stdout
@@ -211,7 +211,7 @@ print(flux("jobs", "-no", "{{annotations.user.fluxburst.plugin}}", job))
 @pytest.mark.skipif(not flux_available(), reason="no live Flux")
 def test_the_user_guide_runs_inside_a_live_flux(working_directory: Path) -> None:
     write_guides_config(working_directory)
-    script = LIVE_GUIDE.format(tests=str(Path(__file__).parent), data=str(DATA))
+    script = LIVE_GUIDE.format(root=str(ROOT), data=str(DATA))
     done = subprocess.run(
         ["flux", "start", sys.executable, "-c", script],
         cwd=working_directory,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import named
-from test_reports import CLOUD, MOCK, MakePackage, Run, run, state
+from tests.support import named
+from tests.test_reports import CLOUD, MOCK, MakePackage, Run, run, state
 
 from fluxburst import Burst, BurstParameters, BurstPlugin
 from fluxburst.config.file import Config

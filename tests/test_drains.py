@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from support import Joining, client_on, job, spec
+from tests.support import Joining, client_on, job, spec
 
 from fluxburst import BurstState, NodeType, Outcome
 from fluxburst.config.file import Config

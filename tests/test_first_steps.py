@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from elastic_instance import free_port, outside
-from live import running_flux
-from readmes import blocks
-from support import flux_available
+from tests.elastic_instance import free_port, outside
+from tests.live import running_flux
+from tests.readmes import blocks
+from tests.support import flux_available
 
 from fluxburst import FluxBurst
 from fluxburst.simulation.embedded import EmbeddedInstance

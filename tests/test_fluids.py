@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import at_most
+from tests.support import at_most
 
 from fluxburst.errors import FluxburstError, FormatError
 from fluxburst.formats.fluid import format_f58, parse_fluid

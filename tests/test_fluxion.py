@@ -8,9 +8,9 @@ import subprocess
 import sys
 
 import pytest
-from live import Flux
-from site_flux import needs_fluxion, running_fluxion
-from support import Apart, Elsewhere, client_on
+from tests.live import Flux
+from tests.site_flux import needs_fluxion, running_fluxion
+from tests.support import Apart, Elsewhere, client_on
 
 from fluxburst.config.file import Config
 from fluxburst.model.scheduler import FLUXION, SCHED_SIMPLE, UNKNOWN, Scheduler

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from full_disks import fill, make_read_only, small_disk, unwritable_ledger
-from support import Joining, client_on, spec
+from tests.full_disks import fill, make_read_only, small_disk, unwritable_ledger
+from tests.support import Joining, client_on, spec
 
 from fluxburst import BurstState, FluxBurst, hookimpl
 from fluxburst.config.file import Config

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
-from site_flux import needs_fluxion, running_fluxion
+from tests.site_flux import needs_fluxion, running_fluxion
 
 from fluxburst.errors import InstanceError
 from fluxburst.flux import holding

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support import Elsewhere, client_on, job, spec
+from tests.support import Elsewhere, client_on, job, spec
 
 from fluxburst import Burst, Job, NodeType
 from fluxburst.config.policy import Limit, Limits, Policy

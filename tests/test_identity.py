@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 
 import pytest
-from live import running_flux
-from support import Apart, Elsewhere, client_on, flux_available, job, spec
+from tests.live import running_flux
+from tests.support import Apart, Elsewhere, client_on, flux_available, job, spec
 
 from fluxburst import FluxBurst, NodeType
 from fluxburst.flux.live import LiveInstance

@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from elastic_instance import elastic_instance
-from readmes import blocks
-from support import flux_available
+from tests.elastic_instance import elastic_instance
+from tests.readmes import blocks
+from tests.support import flux_available
 
 from fluxburst.config.file import load
 from fluxburst.reconcile.verify import install_advice

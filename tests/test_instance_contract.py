@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import pytest
-from live import TWO_QUEUES, Flux, running_flux
-from site_flux import needs_fluxion, running_fluxion
-from support import at_most, flux_available, spec
+from tests.live import TWO_QUEUES, Flux, running_flux
+from tests.site_flux import needs_fluxion, running_fluxion
+from tests.support import at_most, flux_available, spec
 
 from fluxburst.errors import InstanceError
 from fluxburst.flux.live import LiveInstance

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import Apart, Elsewhere, job, named, spec
+from tests.support import Apart, Elsewhere, job, named, spec
 
 from fluxburst import Burst, BurstState, FluxBurst, NodeType
 from fluxburst.errors import BurstErrors, CapacityError, RequestError

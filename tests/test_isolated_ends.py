@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Apart, Joining, client_on, job, spec
+from tests.support import Apart, Joining, client_on, job, spec
 
 from fluxburst import Burst, BurstState, FluxBurst, NodeType, hookimpl
 from fluxburst.config.policy import Breaking, Deciding, Policy, Timeouts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support import Joining, client_on, job, spec
+from tests.support import Joining, client_on, job, spec
 
 from fluxburst import NodeType
 from fluxburst.model.node import Node

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from support import Joining, client_on, job, spec
+from tests.support import Joining, client_on, job, spec
 
 from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, NodeType
 from fluxburst.config.policy import Lifetimes, Policy, Timeouts

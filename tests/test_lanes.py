@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from support import Elsewhere, Joining, client_on, job, spec
+from tests.support import Elsewhere, Joining, client_on, job, spec
 
 from fluxburst import Burst, BurstState, FluxBurst, NodeType
 from fluxburst.config.policy import Policy, Timeouts

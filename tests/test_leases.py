@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 
 import pytest
-from support import Joining, client_on, spec
+from tests.support import Joining, client_on, spec
 
 from fluxburst import Burst, FluxBurst, NodeType
 from fluxburst.cli.status import shown_status

@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from full_disks import fill, make_read_only, small_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import Elsewhere, client_on, job
+from tests.full_disks import fill, make_read_only, small_disk
+from tests.support import Elsewhere, client_on, job
 
 from fluxburst import Burst, BurstState
 from fluxburst.errors import LedgerError

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Elsewhere, client_on, job, spec
+from tests.support import Elsewhere, client_on, job, spec
 
 from fluxburst import Burst, BurstState, Duration, FluxBurst, NodeType, Outcome
 from fluxburst.config.policy import Lifetimes, Limits, Policy

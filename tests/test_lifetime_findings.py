@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from support import Elsewhere, job, spec
+from tests.support import Elsewhere, job, spec
 
 from fluxburst import Duration, Job, NodeType
 from fluxburst.config.policy import Lifetimes

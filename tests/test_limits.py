@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import Elsewhere, Joining, client_on, job, spec
+from tests.support import Elsewhere, Joining, client_on, job, spec
 
 from fluxburst import Burst, BurstState, FluxBurst, NodeType
 from fluxburst.config.policy import LIMITED, Lifetimes, Limit, Limits, Policy

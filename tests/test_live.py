@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import Flux, running_flux
-from support import Elsewhere, at_most, flux_available
+from tests.live import Flux, running_flux
+from tests.support import Elsewhere, at_most, flux_available
 
 from fluxburst import FluxBurst
 from fluxburst.errors import FluxUnavailableError, FluxVersionError, InstanceError
@@ -68,7 +68,7 @@ def test_jobs_given_by_one_process_are_not_given_by_the_next(flux: Flux, tmp_pat
     assert len(cloud.jobs) == 5
     client.close()
     script = """
-from support import Elsewhere
+from tests.support import Elsewhere
 from fluxburst import FluxBurst
 client = FluxBurst()
 client.plugins["cloud"] = cloud = Elsewhere("cloud")
@@ -76,7 +76,7 @@ print(len(client.run_burst()), len(cloud.jobs), len(cloud.created))
 """
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env={**flux.environment, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**flux.environment, "PYTHONPATH": str(Path(__file__).parents[1])},
         capture_output=True,
         text=True,
         check=True,

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from live import running_flux
-from support import Elsewhere, client_on, flux_available, job
+from tests.live import running_flux
+from tests.support import Elsewhere, client_on, flux_available, job
 
 from fluxburst import FluxBurst
 from fluxburst.errors import HeldError, LedgerError

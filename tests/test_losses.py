@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import Joining, client_on, job, spec
+from tests.support import Joining, client_on, job, spec
 
 from fluxburst import Burst, BurstState, FluxBurst, NodeType, hookimpl
 from fluxburst.errors import LedgerError

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from support import Joining, client_on, named, spec
+from tests.support import Joining, client_on, named, spec
 
 from fluxburst import Burst, BurstState, Duration, NodeType, hookimpl
 from fluxburst.cli import main

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from support import Apart, Elsewhere, client_on, named, spec
+from tests.support import Apart, Elsewhere, client_on, named, spec
 
 from fluxburst import Burst, BurstState, Duration, FluxBurst, NodeType, hookimpl
 from fluxburst.config.policy import Lifetimes, Policy

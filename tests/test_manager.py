@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import Elsewhere, client_with, job
+from tests.support import Elsewhere, client_with, job
 
 from fluxburst import FluxBurst, Job, hookimpl
 from fluxburst.errors import HookAnswerError, HookError, ParameterError, UnknownPluginError

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
-from support import Elsewhere, client_with, job
+from tests.support import Elsewhere, client_with, job
 
 from fluxburst import Burst, BurstState
 from fluxburst.errors import BurstErrors, CapacityError, RequestError

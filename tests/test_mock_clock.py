@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_reports import MOCK, MakePackage, Run, run
+from tests.test_reports import MOCK, MakePackage, Run, run
 
 from fluxburst.ledger import Ledger
 from fluxburst.ledger.clock import time_of

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Elsewhere, client_on, job
+from tests.support import Elsewhere, client_on, job
 
 from fluxburst.cli import main
 from fluxburst.config.file import Config

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Elsewhere, client_with, job
+from tests.support import Elsewhere, client_with, job
 
 from fluxburst import Burst, BurstState, FluxBurst
 from fluxburst.config.conversion import CONVERSION_ERRORS, convert, reasons

@@ -13,8 +13,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from ledgers import DUMPS, ENDED, INSTANCE, JOB, LIVES, make_ledger
-from support import Elsewhere, client_on
+from tests.ledgers import DUMPS, ENDED, INSTANCE, JOB, LIVES, make_ledger
+from tests.support import Elsewhere, client_on
 
 from fluxburst.cli import main
 from fluxburst.errors import LedgerError

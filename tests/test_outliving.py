@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from support import Joining, client_on, spec
+from tests.support import Joining, client_on, spec
 
 from fluxburst import Burst, BurstState, Duration, NodeType
 from fluxburst.config.policy import Lifetimes, Limits, Policy, Timeouts

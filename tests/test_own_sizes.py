@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import Stubborn, Told, client_on, named, spec
+from tests.support import Stubborn, Told, client_on, named, spec
 
 from fluxburst import Burst, BurstParameters, BurstPlugin, BurstState, FluxBurst, Job, NodeType
 from fluxburst.config.policy import Lifetimes, Policy

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Elsewhere, client_on, job, named, spec
+from tests.support import Elsewhere, client_on, job, named, spec
 
 from fluxburst import Burst, BurstState, FluxBurst, NodeType
 from fluxburst.cli import main

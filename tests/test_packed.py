@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support import spec
+from tests.support import spec
 
 from fluxburst.flux.compact_job import PackedJob
 from fluxburst.model.job import Job

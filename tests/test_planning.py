@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from support import Elsewhere, assign, client_with, job, spec
+from tests.support import Elsewhere, assign, client_with, job, spec
 
 from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, NodeType, Outcome, hookimpl
 from fluxburst.errors import InstanceError, OrderingError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support import Elsewhere, Joining, client_on, spec
+from tests.support import Elsewhere, Joining, client_on, spec
 
 from fluxburst import FluxBurst, NodeType, Outcome
 from fluxburst.formats.fluid import format_f58

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from support import Elsewhere, Joining, client_on, spec
+from tests.support import Elsewhere, Joining, client_on, spec
 
 from fluxburst import Burst, BurstState, Duration, NodeType
 from fluxburst.cli.status import shown_status

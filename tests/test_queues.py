@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support import Joining, client_on, spec
+from tests.support import Joining, client_on, spec
 
 from fluxburst import FluxBurst, NodeType
 from fluxburst.cli.output import not_startable_lines

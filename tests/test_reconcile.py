@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
-from support import Elsewhere, assign, job, named, spec
+from tests.support import Elsewhere, assign, job, named, spec
 
 from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, NodeType, hookimpl
 from fluxburst.cli import main

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from support import Joining, client_on, spec
+from tests.support import Joining, client_on, spec
 
 from fluxburst import FluxBurst, NodeType
 from fluxburst.config.policy import Lifetimes, Policy

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import named, spec
+from tests.support import named, spec
 
 from fluxburst import Burst, BurstState, Decision, FluxBurst, Outcome
 from fluxburst.cli import main

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from live import running_flux
-from support import flux_available
+from tests.live import running_flux
+from tests.support import flux_available
 
 from fluxburst.flux.live import LiveInstance
 from fluxburst.flux.live_scheduler import is_node_exclusive, provider_of_sched, scheduler_of

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from full_disks import full_ledger
-from support import Joining, client_on, job, spec
+from tests.full_disks import full_ledger
+from tests.support import Joining, client_on, job, spec
 
 from fluxburst import Burst, BurstState, FluxBurst, Job, NodeType, hookimpl
 from fluxburst.config.file import Config
@@ -674,8 +674,8 @@ def test_the_service_beats_at_least_as_often_as_it_is_to() -> None:
 PACKAGE = """
 from dataclasses import dataclass
 from fluxburst import BurstParameters, NodeType, PluginType, hookimpl
-from full_disks import full_ledger
-from support import Joining
+from tests.full_disks import full_ledger
+from tests.support import Joining
 
 made, there, instances = [], {}, []
 boot = 0.0

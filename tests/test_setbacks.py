@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from support import Elsewhere, Joining, client_on, spec
+from tests.support import Elsewhere, Joining, client_on, spec
 
 from fluxburst import BurstParameters, BurstPlugin, FluxBurst, NodeType
 from fluxburst.config.policy import Breaking, Policy

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from support import at_most, flux_available
+from tests.support import at_most, flux_available
 
 from fluxburst.errors import FormatError
 from fluxburst.formats.hostlist import (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Apart, Joining, Stubborn, Told, client_on, spec
+from tests.support import Apart, Joining, Stubborn, Told, client_on, spec
 
 from fluxburst import BurstState, FluxBurst, NodeType
 from fluxburst.config.policy import Lifetimes, Policy, Timeouts

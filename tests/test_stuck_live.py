@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from elastic_instance import wait_until
-from live import TWO_QUEUES, Flux, running_flux
-from support import Elsewhere, flux_available
+from tests.elastic_instance import wait_until
+from tests.live import TWO_QUEUES, Flux, running_flux
+from tests.support import Elsewhere, flux_available
 
 from fluxburst import FluxBurst, Job, NodeType
 from fluxburst.config.file import Config

@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 
 import pytest
-from support import Joining, Told, client_on, spec
+from tests.support import Joining, Told, client_on, spec
 
 from fluxburst import Burst, BurstState, FluxBurst, NodeType
 from fluxburst.config.policy import Lifetimes, Policy

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from elastic_instance import wait_until
-from support import named
+from tests.elastic_instance import wait_until
+from tests.support import named
 
 MakePackage = Callable[..., str]
 

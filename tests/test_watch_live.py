@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import Flux, running_flux
-from support import flux_available
+from tests.live import Flux, running_flux
+from tests.support import flux_available
 
 pytestmark = [
     pytest.mark.flux,

@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any, NoReturn
 
 import pytest
-from support import Elsewhere, client_with, job, spec
+from tests.support import Elsewhere, client_with, job, spec
 
 from fluxburst import BurstPlugin, FluxBurst, NodeType, Outcome, hookimpl
 from fluxburst.config.file import Config

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 import pytest
-from support import Elsewhere, client_on, spec
+from tests.support import Elsewhere, client_on, spec
 
 from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, NodeType, hookimpl
 from fluxburst.errors import BurstError, BurstErrors, UnexpectedError

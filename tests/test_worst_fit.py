@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support import Elsewhere, flux_available, job
+from tests.support import Elsewhere, flux_available, job
 
 from fluxburst import BurstPlugin, Job, NodeType, Outcome
 from fluxburst.model.node import Node

@@ -1,3 +1,0 @@
-from fixtures import namespace, operator, server
-
-__all__ = ["namespace", "operator", "server"]
