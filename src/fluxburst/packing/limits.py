@@ -193,6 +193,8 @@ class Budget:
 
     def why_not(self, owner: Owner, node_type: NodeType, nodes: int) -> str:
         """Return which limit so many more nodes would pass, or empty for none."""
+        if self._unlimited:
+            return ""
         opens = (owner, node_type.name) not in self._opened
         lease = self._lease_of(owner, node_type)
         for line in self._over(owner):

@@ -377,12 +377,10 @@ class Packer:
             return "", ""
         best: tuple[tuple[float, float], Supply, list[PlacementStep], int] | None = None
         for supply in supplies:
-            if not supply.fits(chunk, required_bits):
+            there = supply.place(chunk, rest, required_bits)
+            if there is None:
                 continue
-            opened_steps, short = place(chunk, rest, supply.pool, required_bits)
-            new = supply.nodes_for(chunk, short)
-            if new > supply.available_for(required_bits):
-                continue
+            opened_steps, short, new = there
             key = self._cost(chunk, short, supply.node_type, new)
             if best is None or key < best[0]:
                 best = key, supply, opened_steps, new

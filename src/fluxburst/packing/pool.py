@@ -388,6 +388,21 @@ class Supply:
         """Return how many empty nodes so many units of a chunk need, of which one has to fit."""
         return -(-units // units_that_fit(chunk, self.node_type.gpus, self.free)) if units else 0
 
+    def place(
+        self, chunk: Chunk, units: int, required_bits: int
+    ) -> tuple[list[PlacementStep], int, int] | None:
+        """Place units of a chunk on the nodes that are open, and count those that are lacking.
+
+        Returns:
+            The steps, how many units are left over, and how many more nodes these need; None where
+            so many cannot follow, or an empty one has no room.
+        """
+        if not self.fits(chunk, required_bits):
+            return None
+        steps, short = place(chunk, units, self.pool, required_bits)
+        new = self.nodes_for(chunk, short)
+        return None if new > self.available_for(required_bits) else (steps, short, new)
+
     def matches(self, required_bits: int) -> bool:
         """Whether some of its nodes match the constraint of these bits."""
         return any(True for _ in self._matching(required_bits))

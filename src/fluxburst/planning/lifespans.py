@@ -109,6 +109,11 @@ class Lifespans:
         sized = self.lifetimes.startup + needed + self.lifetimes.teardown
         return min(max(self.lifetimes.lease, sized), self.lifetimes.max_lifetime)
 
+    def lease_of(self, burst: Burst, plugin: BurstPlugin, jobs: Collection[Job]) -> float:
+        """Return how long the lease of a new burst is: for its jobs, as its type allows."""
+        lease = self.lease_for(self.longest(jobs), why_not_renewable(plugin))
+        return min(lease, self.of_type(type_of(burst, plugin)))
+
     def why_too_short(
         self, needed: float, plugin: str, types: Sequence[NodeType], fixed: str
     ) -> str:

@@ -78,8 +78,7 @@ class Controller:
             LedgerError: if the ledger cannot be read.
         """
         self.pending_queue.refresh(self.store.ledger)
-        self.parts.waiting.look()
-        self.pending_queue.changed |= self.parts.waiting.over() & self.pending_queue.jobs.keys()
+        self.pending_queue.changed |= self.parts.waiting.look() & self.pending_queue.jobs.keys()
         limits = self.parts.limits
         queues = self._instance.queues()
         users = limits.users if again else self._instance.users()
@@ -269,6 +268,8 @@ class Controller:
     def forget_gone(self) -> None:
         """Forget what was last decided on jobs that are pending no longer."""
         gone = self.pending_queue.gone
+        if not gone:
+            return
         self.parts.decisions.forget(gone)
         self.scan.forget(gone)
         self.parts.waiting.forget(gone)

@@ -68,7 +68,7 @@ class LeaseKeeper:
         refusals: Refusals,
         policy: Policy,
         spans: RemainingLife,
-        budget: Callable[[], Budget],
+        budget: Callable[[float], Budget],
     ) -> None:
         self._hooks = hooks
         self._instance = instance
@@ -210,7 +210,7 @@ class LeaseKeeper:
             return False
         try:
             with self._store.ledger.transaction(durable=True):
-                why = self._budget().why_not_longer(
+                why = self._budget(now).why_not_longer(
                     owner_of(entry), entry.burst, max(now, before), until
                 )
                 if not why:

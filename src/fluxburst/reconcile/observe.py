@@ -325,12 +325,13 @@ class Observer:
 
     def _free_the_stranded(self, plugin: BurstPlugin) -> None:
         """Free the jobs that wait for bursts that are not there any more."""
+        waiting = {
+            job.id: mark.burst for job, mark in self._pending_queue.given(plugin.name) if mark.burst
+        }
+        if not waiting:
+            return
         alive = {entry.burst.name for entry in self._store.ledger.live(plugin.name)}
-        stranded = [
-            job.id
-            for job, mark in self._pending_queue.given(plugin.name)
-            if mark.burst and mark.burst not in alive
-        ]
+        stranded = [jobid for jobid, burst in waiting.items() if burst not in alive]
         self._assigner.release(plugin, stranded, "the burst that it waited for is not there")
 
     # --- what comes too late ---------------------------------------------------------------

@@ -64,9 +64,9 @@ class CurrentLimits:
         self.queues: Mapping[str, Queue] = {}
         self.users: Users = only_this_user()
 
-    def budget(self) -> Budget:
-        """Return what the limits leave now."""
-        limits, now = self.policy.limits, self._store.now()
+    def budget(self, now: float) -> Budget:
+        """Return what the limits leave now, in seconds since the epoch."""
+        limits = self.policy.limits
         spent = spent_of(self._store.ledger, now) if limits.is_set else Spent(now)
         return Budget(limits, spent, Lifespans(self.policy.lifetimes).lease)
 
@@ -79,7 +79,7 @@ class CurrentLimits:
         breakers = ledger.breakers().values()
         open_breakers = closed_types(breakers, live, now)
         return PlanLimits(
-            budget=self.budget(),
+            budget=self.budget(now),
             by_owner=self.policy.limits.by_owner,
             closed={
                 **self._cooling(now),
@@ -91,7 +91,7 @@ class CurrentLimits:
             why_not_again=self._waiting.why_not,
             shuns_free_nodes=self._waiting.shuns_free_nodes,
             why_not_isolated=Starts(ledger, self.policy.policy.starts).why_not,
-            lives=self._spans.lives(live),
+            lives=self._spans.lives(live, now),
             name_of=ledger.free_name,
             queues=self.queues,
             users=self.users,

@@ -88,7 +88,7 @@ class Provisioner:
         assigner: Assigner,
         workers: PluginWorkers,
         policy: Policy,
-        budget: Callable[[], Budget],
+        budget: Callable[[float], Budget],
     ) -> None:
         self._hooks = hooks
         self._store = store

@@ -65,9 +65,8 @@ class RemainingLife:
         """Return until when jobs may run on the nodes of a burst; inf for ever."""
         return self.end_of(entry) - self.lifespans.teardown
 
-    def lives(self, entries: Sequence[Entry]) -> Lives:
+    def lives(self, entries: Sequence[Entry], now: float) -> Lives:
         """Return how long nodes live now; on those still to join, jobs start later."""
-        now = self._store.now()
         ends = {}
         for entry in entries:
             until = self.until(entry)

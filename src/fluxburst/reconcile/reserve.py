@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fluxburst.config.policy import Policy
@@ -13,7 +13,7 @@ from fluxburst.model.job import Job, Mark
 from fluxburst.model.node import NodeType
 from fluxburst.model.plan import Plan
 from fluxburst.packing.limits import Budget, owner_of
-from fluxburst.planning.lifespans import Lifespans, type_of, why_not_renewable
+from fluxburst.planning.lifespans import Lifespans
 from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
 from fluxburst.plugin.validation import check_burst, check_name
@@ -57,7 +57,7 @@ class Reserver:
         store: BurstStore,
         assigner: Assigner,
         policy: Policy,
-        budget: Callable[[], Budget],
+        budget: Callable[[float], Budget],
     ) -> None:
         self._store = store
         self._assigner = assigner
@@ -112,32 +112,25 @@ class Reserver:
         """
         reserved: list[Burst] = []
         refused: list[Burst] = []
-        ledger = self._store.ledger
+        ledger, lifespans = self._store.ledger, Lifespans(self.policy.lifetimes)
         for burst in bursts:
             theirs = [jobs[jobid] for jobid in burst.jobs if jobid in jobs]
-            lease = self._lease_for(plugin, burst, theirs)
-            until = self._store.now() + lease
-            burst = replace(burst, lease_until=until if math.isfinite(lease) else None)
+            lease, now = lifespans.lease_of(burst, plugin, theirs), self._store.now()
+            burst = replace(burst, lease_until=now + lease if math.isfinite(lease) else None)
             with ledger.transaction():
-                budget = self._budget()
+                budget = self._budget(now)
                 entry = self._store.request(burst, theirs)
                 kind = NodeType(burst.node_type, 0, price=burst.price)
                 owner = owner_of(entry)._replace(lease=lease)
                 why = budget.why_not(owner, kind, burst.nodes)
                 if why:
                     ended = replace(burst, state=BurstState.FAILED, error=why)
-                    ledger.record(ended, self._store.now())
+                    ledger.record(ended, now)
             if why:
                 refused.append(ended)
             else:
                 reserved.append(burst)
         return reserved, refused
-
-    def _lease_for(self, plugin: BurstPlugin, burst: Burst, jobs: Collection[Job]) -> float:
-        """Return how long the lease of a burst is to be, in seconds: long enough for its jobs."""
-        lifespans = Lifespans(self.policy.lifetimes)
-        lease = lifespans.lease_for(lifespans.longest(jobs), why_not_renewable(plugin))
-        return min(lease, lifespans.of_type(type_of(burst, plugin)))
 
     def _record(self, placeholder: Burst | None) -> Burst | None:
         """Record what a plugin is asked that sizes its bursts itself."""

@@ -27,12 +27,8 @@ class Waiting:
         self._over: set[int] = set()
         self._read: tuple[weakref.ref[Ledger], object] | None = None
 
-    def look(self) -> None:
-        """Read what others may have written to the ledger.
-
-        Raises:
-            LedgerError: if it cannot be read.
-        """
+    def _read_again(self) -> None:
+        """Read what others may have written to the ledger."""
         ledger = self._store.ledger
         written = ledger.written_by_others
         if self._read is not None and self._read[0]() is ledger and self._read[1] == written:
@@ -69,8 +65,13 @@ class Waiting:
         found = self._known.get(job)
         return found is not None and found.on_free_nodes
 
-    def over(self) -> set[int]:
-        """Return the jobs whose time has come since this was last asked."""
+    def look(self) -> set[int]:
+        """Learn what others may have recorded; return the jobs whose time has come since.
+
+        Raises:
+            LedgerError: if the ledger cannot be read.
+        """
+        self._read_again()
         now = self._store.now()
         over = {job for job, setback in self._known.items() if not setback.holds(now)}
         new = over - self._over
