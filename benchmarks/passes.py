@@ -17,7 +17,7 @@ from typing import Any
 from instances import jobspec, make_pending, submit
 
 from fluxburst import FluxBurst, NodeType
-from fluxburst.flux.event_stream import Feed
+from fluxburst.flux.event_stream import EventStream
 from fluxburst.flux.rpc import Channel, Requests
 from fluxburst.service.loop import PATIENCE
 from fluxburst_mock.plugin import BurstParameters
@@ -90,7 +90,7 @@ def _raw(changer: Changer) -> float:
     """Time what a pass cannot do without: what changed, the nodes, and marks on what is new."""
     import flux
 
-    feed, requests = Feed(flux.Flux()), Requests(Channel(flux.Flux()))
+    feed, requests = EventStream(flux.Flux()), Requests(Channel(flux.Flux()))
     feed.catch_up()
     pending = [job.id for job in feed.changes().jobs]
     seconds = []

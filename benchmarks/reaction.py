@@ -19,7 +19,7 @@ from typing import Any
 from instances import jobspec, make_pending, submit
 
 from fluxburst import Burst, BurstParameters, BurstPlugin, BurstState, FluxBurst, NodeType
-from fluxburst.flux.event_stream import Feed
+from fluxburst.flux.event_stream import EventStream
 from fluxburst.flux.rpc import Channel
 from fluxburst.model.job import JobState
 from fluxburst.service.loop import Service
@@ -125,7 +125,7 @@ def heard(how: str) -> dict[str, Any]:
     import flux
 
     channel_flux = flux.Flux()
-    feed = Feed(channel_flux)
+    feed = EventStream(channel_flux)
     feed.catch_up()
     feed.changes()
     known: dict[int, float] = {}

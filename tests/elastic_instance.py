@@ -80,7 +80,7 @@ def refusal_of_init(plugin: str, directory: Path, *options: str) -> str:
     return said.getvalue()
 
 
-def bring_up(client: FluxBurst, seconds: float = PATIENCE_SECONDS) -> list[Burst]:
+def provision(client: FluxBurst, seconds: float = PATIENCE_SECONDS) -> list[Burst]:
     """Run a cycle, and wait for what it brings up; return the bursts."""
     client.run_burst()
     return follow(client, seconds, quiet=True)

@@ -232,8 +232,8 @@ def test_a_client_that_was_killed_before_it_was_answered_is_no_failure_of_a_node
     instance = instance_with(1)
     cloud = Joining("cloud", instance)
     with client_on(instance, cloud, policy=POLICY) as client:
-        intent = Burst("cloud-0", "cloud", "node", 1, (1,))
-        client.ledger.request(intent, instance.now(), None, "")
+        reservation = Burst("cloud-0", "cloud", "node", 1, (1,))
+        client.ledger.request(reservation, instance.now(), None, "")
         client.reconcile()
         entry = client.ledger.entry("cloud-0")
         assert entry is not None

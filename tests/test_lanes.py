@@ -26,7 +26,7 @@ SHORT = Policy(timeouts=Timeouts(create=Duration(0.2), delete=Duration(0.2), lis
 
 
 @contextmanager
-def lanes() -> Iterator[PluginWorkers]:
+def workers() -> Iterator[PluginWorkers]:
     made = PluginWorkers(lambda: None)
     try:
         yield made
@@ -60,7 +60,7 @@ class Calls:
 
 def test_a_plugins_calls_are_made_in_order_in_one_thread() -> None:
     calls = Calls()
-    with lanes() as threads:
+    with workers() as threads:
         for number in range(20):
             threads.start(calls.make("cloud", str(number)))
         threads.wait(LONG)
@@ -72,7 +72,7 @@ def test_a_plugins_calls_are_made_in_order_in_one_thread() -> None:
 def test_two_plugins_work_at_the_same_time() -> None:
     both = threading.Barrier(2, timeout=LONG)
     calls = Calls()
-    with lanes() as threads:
+    with workers() as threads:
         threads.start(calls.make("one", "a", both.wait))
         threads.start(calls.make("two", "b", both.wait))
         threads.wait(LONG)
@@ -82,7 +82,7 @@ def test_two_plugins_work_at_the_same_time() -> None:
 
 def test_answers_are_settled_by_whoever_waits() -> None:
     where: list[threading.Thread] = []
-    with lanes() as threads:
+    with workers() as threads:
         call = Calls().make("cloud", "a")
         call.on_answer = lambda _: where.append(threading.current_thread())
         threads.start(call)
@@ -115,7 +115,7 @@ def test_what_a_call_raises_is_its_answer() -> None:
     def fails() -> None:
         raise ValueError("no")
 
-    with lanes() as threads:
+    with workers() as threads:
         call = Calls().make("cloud", "a", fails)
         call.on_answer = answers.append
         threads.start(call)
@@ -131,7 +131,7 @@ def test_what_interrupts_is_no_failure_of_the_plugin() -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    with lanes() as threads:
+    with workers() as threads:
         call = Calls().make("cloud", "a", interrupted)
         call.on_answer = answers.append
         threads.start(call)
@@ -145,7 +145,7 @@ def test_what_interrupts_is_no_failure_of_the_plugin() -> None:
 def test_a_call_that_timed_out_is_told_a_second_time_what_it_answers() -> None:
     release = threading.Event()
     answers: list[Answer[Any]] = []
-    with lanes() as threads:
+    with workers() as threads:
         call = Calls().make("cloud", "slow", lambda: release.wait(LONG), timeout=0.05)
         call.on_answer = answers.append
         threads.start(call)
@@ -161,7 +161,7 @@ def test_a_call_that_timed_out_is_told_a_second_time_what_it_answers() -> None:
 def test_what_waits_behind_a_call_that_hangs_is_given_up_and_never_made() -> None:
     release = threading.Event()
     calls = Calls()
-    with lanes() as threads:
+    with workers() as threads:
         threads.start(calls.make("cloud", "hangs", lambda: release.wait(LONG), timeout=0.1))
         threads.start(calls.make("cloud", "behind"))
         threads.start(calls.make("other", "elsewhere"))
@@ -186,7 +186,7 @@ def test_what_waits_behind_a_call_that_hangs_is_given_up_and_never_made() -> Non
 def test_a_call_is_given_up_once_however_often_it_is_waited_for() -> None:
     release = threading.Event()
     calls = Calls()
-    with lanes() as threads:
+    with workers() as threads:
         threads.start(calls.make("cloud", "hangs", lambda: release.wait(LONG), timeout=0.05))
         for _ in range(3):
             threads.wait(LONG)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.support import spec
 
-from fluxburst.flux.compact_job import PackedJob
+from fluxburst.flux.compact_job import CompactJob
 from fluxburst.model.job import Job
 
 RECORD = {"id": 7, "state": 8, "priority": 16, "name": "hostname"}
@@ -20,8 +20,8 @@ PLAIN = {**RECORD, "spec": SPEC}
 
 
 @pytest.fixture
-def job() -> PackedJob:
-    return PackedJob(RECORD, json.dumps(SPEC))
+def job() -> CompactJob:
+    return CompactJob(RECORD, json.dumps(SPEC))
 
 
 READINGS: dict[str, Callable[[Job], Any]] = {
@@ -54,15 +54,15 @@ READINGS: dict[str, Callable[[Job], Any]] = {
 
 
 @pytest.mark.parametrize("read", READINGS.values(), ids=READINGS)
-def test_it_reads_like_any_job(job: PackedJob, read: Callable[[Job], Any]) -> None:
+def test_it_reads_like_any_job(job: CompactJob, read: Callable[[Job], Any]) -> None:
     assert read(job) == read(Job(PLAIN))
 
 
-def test_it_equals_any_dict_of_the_same_items(job: PackedJob) -> None:
-    other = PackedJob(RECORD, json.dumps(SPEC))
+def test_it_equals_any_dict_of_the_same_items(job: CompactJob) -> None:
+    other = CompactJob(RECORD, json.dumps(SPEC))
     for same in (PLAIN, Job(PLAIN), other):
         assert [job == same, same == job, job != same, same != job] == [True, True, False, False]
-    for different in (RECORD, Job(RECORD), PackedJob(RECORD, json.dumps(spec(3)))):
+    for different in (RECORD, Job(RECORD), CompactJob(RECORD, json.dumps(spec(3)))):
         assert [job == different, different == job] == [False, False]
         assert [job != different, different != job] == [True, True]
 
@@ -96,7 +96,7 @@ CHANGES: dict[str, Callable[[Job], Any]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_it_changes_like_any_job(job: PackedJob, change: Callable[[Job], Any]) -> None:
+def test_it_changes_like_any_job(job: CompactJob, change: Callable[[Job], Any]) -> None:
     plain = Job(copy.deepcopy(PLAIN))
     assert change(job) == change(plain)
     assert dict(job) == dict(plain)
@@ -104,21 +104,21 @@ def test_it_changes_like_any_job(job: PackedJob, change: Callable[[Job], Any]) -
     assert ("spec" in job) == ("spec" in plain)
 
 
-def test_jobs_read_by_turns_keep_their_own_jobspecs(job: PackedJob) -> None:
-    other = PackedJob({"id": 8}, json.dumps(spec(5)))
+def test_jobs_read_by_turns_keep_their_own_jobspecs(job: CompactJob) -> None:
+    other = CompactJob({"id": 8}, json.dumps(spec(5)))
     assert [job.nodes, other.nodes] == [2, 5]
     assert [job["spec"], other["spec"], job["spec"]] == [SPEC, spec(5), SPEC]
 
 
-def test_what_is_not_there_is_a_key_error(job: PackedJob) -> None:
+def test_what_is_not_there_is_a_key_error(job: CompactJob) -> None:
     with pytest.raises(KeyError):
         job["nothing"]
 
 
-def test_one_with_other_items_is_the_same_job_with_these(job: PackedJob) -> None:
+def test_one_with_other_items_is_the_same_job_with_these(job: CompactJob) -> None:
     plain = Job(PLAIN)
     changes: list[dict[str, Any]] = [{"name": "other"}, {"queue": "burst"}, {"spec": spec(5)}]
     for items in changes:
         assert job.but(**items) == plain.but(**items) == {**PLAIN, **items}
     assert job == PLAIN
-    assert isinstance(job.but(name="other"), PackedJob)
+    assert isinstance(job.but(name="other"), CompactJob)

@@ -15,7 +15,7 @@ from tests.support import Elsewhere, client_with, job, named, spec
 from fluxburst import Burst, BurstPlugin, BurstState, FluxBurst, Job, NodeType, Outcome, hookimpl
 from fluxburst.config.policy import Policy
 from fluxburst.errors import BurstErrors
-from fluxburst.flux.compact_job import PackedJob
+from fluxburst.flux.compact_job import CompactJob
 from fluxburst.flux.protocol import Changes
 from fluxburst.model.burst import BurstRequest
 
@@ -156,7 +156,7 @@ class Schedules(Elsewhere):
 
 def packed(plain: Job) -> Job:
     record = {key: value for key, value in plain.items() if key != "spec"}
-    return PackedJob(record, json.dumps(plain["spec"]))
+    return CompactJob(record, json.dumps(plain["spec"]))
 
 
 @pytest.mark.parametrize("make", [Job, packed])

@@ -244,7 +244,7 @@ class FluxBurst(ServedClient):
         """
         self._controller.store.hold(starts_without=True, without_lock=True)
         self._controller.read_queue()
-        return self._controller.take_down([names] if isinstance(names, str) else names)
+        return self._controller.terminate([names] if isinstance(names, str) else names)
 
     @takes_turn
     def remaining(self, names: Collection[str] | None = None) -> list[Remaining]:

@@ -62,7 +62,7 @@ def ledger(
             _export(book, now, export)
         elif name is not None:
             told = timeline.of_burst(book, name, now)
-            _print_story(told, now, format, lease=_lease(settings, told.entry, now))
+            _print_timeline(told, now, format, lease=_lease(settings, told.entry, now))
         else:
             entries = book.entries() if everything else book.live()
             _print_entries(entries, now, format, nothing=_nothing(book, everything))
@@ -148,7 +148,7 @@ def event_table(events: Iterable[timeline.Event], title: str) -> Table:
     return table(title, ["when", "what", "which", "plugin", "burst", "why"], rows)
 
 
-def _print_story(told: timeline.BurstStory, now: float, format: str, *, lease: str) -> None:
+def _print_timeline(told: timeline.BurstTimeline, now: float, format: str, *, lease: str) -> None:
     if format == "json":
         events = [dataclasses.asdict(event) for event in told.events]
         cost = _line(told.cost)

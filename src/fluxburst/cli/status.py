@@ -51,23 +51,23 @@ def status(context: click.Context, watch: bool) -> None:
     client, problems = loaded_where_possible(settings)
     with client:
         if not watch:
-            _print(_look(settings, client, problems), as_json=settings.json)
+            _print(_observe(settings, client, problems), as_json=settings.json)
         elif settings.json:
-            for now in _looks(settings, client, problems):
+            for now in _statuses(settings, client, problems):
                 click.echo(json.dumps(now.to_dict()))
         else:
             with Live(console=console(), auto_refresh=False) as live:
-                for now in _looks(settings, client, problems):
+                for now in _statuses(settings, client, problems):
                     live.update(shown_status(now), refresh=True)
 
 
-def _looks(settings: Settings, client: FluxBurst, problems: list[str]) -> Iterator[Status]:
+def _statuses(settings: Settings, client: FluxBurst, problems: list[str]) -> Iterator[Status]:
     while True:
-        yield _look(settings, client, problems)
+        yield _observe(settings, client, problems)
         time.sleep(REFRESH_SECONDS)
 
 
-def _look(settings: Settings, client: FluxBurst, problems: list[str]) -> Status:
+def _observe(settings: Settings, client: FluxBurst, problems: list[str]) -> Status:
     try:
         return of_client(client, problems=problems)
     except AWAY as error:

@@ -70,7 +70,9 @@ def _holder(settings: Settings, client: FluxBurst, *, asked: bool) -> str:
     return holder_of([directory / LOCK])
 
 
-def _tell(settings: Settings, client: FluxBurst, job: int) -> tuple[timeline.JobStory, float, str]:
+def _tell(
+    settings: Settings, client: FluxBurst, job: int
+) -> tuple[timeline.JobTimeline, float, str]:
     """Return the story, its time, and why the instance could not be asked; empty where it was."""
     directory = settings.directory
     try:
@@ -92,7 +94,7 @@ def _tell(settings: Settings, client: FluxBurst, job: int) -> tuple[timeline.Job
 
 
 def _elsewhere(
-    told: timeline.JobStory, burst: Burst, reason: str, now: float, *, looked_after: bool
+    told: timeline.JobTimeline, burst: Burst, reason: str, now: float, *, looked_after: bool
 ) -> str:
     """Return what is known of a job in an isolated burst, and since when that is so."""
     if burst.exit_code is not None:
@@ -115,7 +117,7 @@ def _present(client: FluxBurst, job: int) -> Decision | None:
     return next((d for d in client.plan().decisions if d.id == job), None)
 
 
-def _print(told: timeline.JobStory, now: float, *, asked: bool, looked_after: bool) -> None:
+def _print(told: timeline.JobTimeline, now: float, *, asked: bool, looked_after: bool) -> None:
     out = console()
     name = format_f58(told.job)
     if told.events:

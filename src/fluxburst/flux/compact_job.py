@@ -40,7 +40,7 @@ def _asked_by(text: str) -> _Asked:
     return _Asked(job.chunks, job.burstable, job.queue, job.constraint is not None)
 
 
-class PackedJob(Job):
+class CompactJob(Job):
     """A job whose ``spec`` is read from its JSON text when it is asked for.
 
     It is the same as the :class:`~fluxburst.model.job.Job` with that jobspec, except that changing
@@ -120,13 +120,13 @@ class PackedJob(Job):
         """Return the same job with other items, packed where this one is."""
         if not self._text or "spec" in items:
             return super().but(**items)
-        return PackedJob(dict(super().items(), **items), self._text)
+        return CompactJob(dict(super().items(), **items), self._text)
 
     def private(self) -> Job:
         """Return a copy that shares nothing with this one that can be changed."""
         if not self._text:
             return super().private()
-        return PackedJob(super().private(), self._text)
+        return CompactJob(super().private(), self._text)
 
     # --- reading: what dict does itself, it does without __missing__ ------------------------
 

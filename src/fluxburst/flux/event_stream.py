@@ -17,7 +17,7 @@ from fluxburst.flux.protocol import Changes
 from fluxburst.flux.rpc import PATIENCE_SECONDS, STREAMING, Channel, Disconnected
 
 
-class Feed:
+class EventStream:
     """The two streams of one connection.
 
     After any exception it should be let go: an event may have been lost.

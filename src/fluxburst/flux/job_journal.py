@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fluxburst.flux.compact_job import PackedJob
+from fluxburst.flux.compact_job import CompactJob
 from fluxburst.flux.protocol import Changes
 from fluxburst.model.job import PENDING, Job, JobState, queue_order
 
@@ -121,7 +121,7 @@ class Journal:
     def _as_told(self, jobid: int) -> Job:
         tracked = self._jobs[jobid]
         if tracked.job is None:
-            tracked.job = PackedJob(_record(jobid, tracked), tracked.text)
+            tracked.job = CompactJob(_record(jobid, tracked), tracked.text)
         return tracked.job
 
 

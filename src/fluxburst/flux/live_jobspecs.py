@@ -72,10 +72,10 @@ class JobspecCache:
             if states["total"] - states["inactive"] <= JOURNAL_FACTOR * len(wanted):
                 self._specs.update(_specs_of_journal(requests, set(wanted)))
                 wanted = [jobid for jobid in wanted if jobid not in self._specs]
-        self._specs.update(_looked_up(requests, wanted))
+        self._specs.update(_fetched(requests, wanted))
 
 
-def _looked_up(requests: Requests, wanted: Collection[int]) -> Iterator[tuple[int, Any]]:
+def _fetched(requests: Requests, wanted: Collection[int]) -> Iterator[tuple[int, Any]]:
     payloads = [{"id": i, "keys": ["jobspec"], "flags": LOOKUP_CURRENT} for i in wanted]
     answers = requests.ask_all("job-info.lookup", payloads)
     for jobid, answer in zip(wanted, answers, strict=True):
@@ -124,7 +124,7 @@ def as_submitted(requests: Requests, jobid: int) -> dict[str, Any] | None:
         OSError: if the instance does not answer.
     """
     signed = {"id": jobid, "keys": ["J"], "flags": 0}
-    for _, spec in _looked_up(requests, [jobid]):
+    for _, spec in _fetched(requests, [jobid]):
         submitted = _payload(requests.ask("job-info.lookup", signed)["J"])
         return _with_environment_of(submitted, spec)
     return None

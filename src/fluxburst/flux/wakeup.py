@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterator
 
 
-class Bell:
+class Wakeup:
     """Something that any thread and any signal handler can ring, and that poll(2) can hear."""
 
     def __init__(self) -> None:

@@ -20,12 +20,12 @@ class Turn:
 
     Args:
         in_hook: Whether a hook is being called in this thread.
-        in_lane: Whether this is the thread of a plugin.
+        in_worker: Whether this is the thread of a plugin.
     """
 
-    def __init__(self, in_hook: Callable[[], bool], in_lane: Callable[[], bool]) -> None:
+    def __init__(self, in_hook: Callable[[], bool], in_worker: Callable[[], bool]) -> None:
         self._in_hook = in_hook
-        self._in_lane = in_lane
+        self._in_worker = in_worker
         self._lock = threading.Lock()
         self._thread = 0
 
@@ -37,7 +37,7 @@ class Turn:
         """
         if self._in_hook():
             raise _not_from(what, "a hook")
-        if self._in_lane():
+        if self._in_worker():
             raise _not_from(what, "a burst plugin")
 
     @contextmanager

@@ -335,7 +335,7 @@ class LedgerFile:
     def _connection(self) -> sqlite3.Connection:
         return self._reading.connection if self._writer is None else self._writer.connection
 
-    def _look_again(self) -> None:
+    def _check_again(self) -> None:
         """Read a file anew of which a copy is looked at, once others have written to it."""
         if self._writer is None and self._reading.stale():
             former, self._reading = self._reading, to_read(self._file)
@@ -404,7 +404,7 @@ class LedgerFile:
             yield
             return
         with self._speaking():
-            self._look_again()
+            self._check_again()
             self._connection.execute("BEGIN")
         try:
             yield
@@ -433,7 +433,7 @@ class LedgerFile:
     def _all(self, question: str, *values: Any) -> list[sqlite3.Row]:
         with self._speaking():
             if not self._connection.in_transaction:
-                self._look_again()
+                self._check_again()
             return self._connection.execute(question, texts_writable(values)).fetchall()
 
     def _one(self, question: str, *values: Any) -> sqlite3.Row | None:

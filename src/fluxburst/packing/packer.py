@@ -141,7 +141,7 @@ class Packer:
                 pool.absorb(supply.pool)
         return pool
 
-    def look_at_limits(self) -> None:
+    def check_limits(self) -> None:
         """Learn how many nodes of each type may follow."""
         for supply in self.supplies:
             node_type = supply.node_type
@@ -173,7 +173,7 @@ class Packer:
         """Open ``count`` more nodes of a type that match the constraint of these bits."""
         opened = supply.open(count, required_bits)
         self._budget.spend(self._owner, supply.node_type, count)
-        self.look_at_limits()
+        self.check_limits()
         return opened
 
     def close(self, supply: Supply, bits: int, count: int) -> None:
@@ -197,7 +197,7 @@ class Packer:
         which packs best. Where the limits do not let all of them in, again in queue order, so
         that it is the last in the queue that are left out, not the smallest.
         """
-        self.look_at_limits()
+        self.check_limits()
         if len(demands) < 2:  # whatever the order
             return self._pack_in_order(demands)
         before = self._state()

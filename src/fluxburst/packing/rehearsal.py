@@ -260,7 +260,7 @@ class Rehearsal:
         if payer.owner is None or purse.left <= 0:
             return False
         packer = self._packer_of(payer.owner)
-        packer.look_at_limits()
+        packer.check_limits()
         crowded = self._many and nodes.is_crowded(claim.chunks, claim.required_bits)
         best: tuple[float, int, Supply, int] | None = None
         for source, (owner, supply) in enumerate(self._supplies, start=1):

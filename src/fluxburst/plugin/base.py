@@ -16,7 +16,7 @@ from fluxburst.model.job import Job
 from fluxburst.model.node import NodeType
 from fluxburst.packing.fitting import could_fit
 from fluxburst.packing.pool import Candidates
-from fluxburst.plugin.defaults import bring_up, sized, take_down
+from fluxburst.plugin.defaults import provision, sized, terminate
 from fluxburst.plugin.failures import as_burst_error, only_looking
 from fluxburst.plugin.findings import Finding
 from fluxburst.plugin.implementers import called_by_another, own_copy
@@ -329,7 +329,7 @@ class BurstPlugin:
         wanted = self.planned
         if request_burst and not wanted:
             wanted = (self.by_hand(nodes, tasks),)
-        return bring_up(self, wanted)
+        return provision(self, wanted)
 
     def unburst(self) -> Sequence[str]:
         """Take all bursts down.
@@ -347,8 +347,8 @@ class BurstPlugin:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a provider's library may raise anything
-            return take_down(self, known, [as_burst_error(error, self.name)])
-        return take_down(self, known)
+            return terminate(self, known, [as_burst_error(error, self.name)])
+        return terminate(self, known)
 
     def cleanup(self, name: str | None = None) -> Sequence[str]:
         """Take one burst down, or all of them. Otherwise as :meth:`unburst`.
@@ -361,7 +361,7 @@ class BurstPlugin:
         if name not in self.bursts and not self.owns(name):
             problem = "is not a burst of this instance: it is not taken down"
             raise BurstError(problem, plugin=self.name, burst=name)
-        return take_down(self, {name})
+        return terminate(self, {name})
 
     def candidates(self, node_type: str) -> Candidates | None:
         """Return the declared nodes that new nodes of a type may come as; None if not known.

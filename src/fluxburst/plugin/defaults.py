@@ -46,7 +46,7 @@ class Supplier(Protocol):
         """Take a burst down."""
 
 
-def bring_up(plugin: Supplier, bursts: Iterable[Burst]) -> Sequence[Burst]:
+def provision(plugin: Supplier, bursts: Iterable[Burst]) -> Sequence[Burst]:
     """Create bursts by a plugin; return them in the state they are in now.
 
     Raises:
@@ -57,7 +57,7 @@ def bring_up(plugin: Supplier, bursts: Iterable[Burst]) -> Sequence[Burst]:
     errors: list[FluxburstError] = []
     for burst in bursts:
         try:
-            done.append(_bring_up(plugin, burst))
+            done.append(_provision(plugin, burst))
         except BurstError as error:
             errors.append(error)
     if errors:
@@ -65,7 +65,7 @@ def bring_up(plugin: Supplier, bursts: Iterable[Burst]) -> Sequence[Burst]:
     return done
 
 
-def take_down(
+def terminate(
     plugin: Supplier, names: Collection[str], before: Sequence[FluxburstError] = ()
 ) -> Sequence[str]:
     """Delete bursts of a plugin; return the names that are gone.
@@ -120,7 +120,7 @@ def sized(plugin: Supplier, nodes: int | None, tasks: int | None) -> tuple[NodeT
     return types[name], count
 
 
-def _bring_up(plugin: Supplier, burst: Burst) -> Burst:
+def _provision(plugin: Supplier, burst: Burst) -> Burst:
     plugin.bursts[burst.name] = burst
     try:
         created = check_created(plugin.create(burst), burst)
@@ -128,7 +128,7 @@ def _bring_up(plugin: Supplier, burst: Burst) -> Burst:
         raise
     except BaseException as error:  # a provider's library may raise anything
         failure = as_burst_error(error, plugin.name, burst.name)
-        left = _give_up(plugin, burst) if failure.asked else ""
+        left = _clean_up(plugin, burst) if failure.asked else ""
         if left:
             failure.args = (f"{failure.args[0]}; {left}",)
         state = BurstState.ENDING if left else BurstState.FAILED
@@ -141,7 +141,7 @@ def _bring_up(plugin: Supplier, burst: Burst) -> Burst:
     return created
 
 
-def _give_up(plugin: Supplier, burst: Burst) -> str:
+def _clean_up(plugin: Supplier, burst: Burst) -> str:
     """Delete what a failed creation left; return what may be left even so."""
     try:
         plugin.delete(burst)

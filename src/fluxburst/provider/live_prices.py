@@ -62,12 +62,12 @@ class LivePrices:
             if time.monotonic() > self._until or not self._asked.issuperset(names):
                 self._until = time.monotonic() + GOOD_SECONDS
                 self._asked = frozenset(names)
-                self.known = self._look_up(sorted(names)) if names else {}
+                self.known = self._fetch(sorted(names)) if names else {}
             self._say()
             known = self.known
         return [replace(kind, price=known.get(kind.name, kind.price)) for kind in kinds]
 
-    def _look_up(self, names: Collection[str]) -> Mapping[str, float]:
+    def _fetch(self, names: Collection[str]) -> Mapping[str, float]:
         known: dict[str, float] = {}
         self.problem = ""
         try:

@@ -56,8 +56,8 @@ class BurstStore:
         self._instance = instance
         self._place = place
         self.now = instance.now
-        self._told: dict[str, dict[str, Burst]] = {}
-        self._untold: list[tuple[Burst, Burst | None, str]] | None = None
+        self._published: dict[str, dict[str, Burst]] = {}
+        self._unpublished: list[tuple[Burst, Burst | None, str]] | None = None
 
     @functools.cached_property
     def ledger(self) -> Ledger:
@@ -85,7 +85,7 @@ class BurstStore:
                 continue
             live.setdefault(entry.burst.plugin, {})[entry.burst.name] = entry.burst
         for name, plugin in self._plugins.items():
-            told = self._told.setdefault(name, {})
+            told = self._published.setdefault(name, {})
             for burst in live[name].values():
                 known_here = told.get(burst.name)
                 reopened = known_here is not None and known_here.state not in LIVE_STATES
@@ -100,7 +100,7 @@ class BurstStore:
         entry = self.ledger.entry(known.name)
         if entry is not None:
             plugin.bursts[known.name] = entry.burst
-            self._told.setdefault(plugin.name, {})[known.name] = entry.burst
+            self._published.setdefault(plugin.name, {})[known.name] = entry.burst
             self._tell(entry.burst, known, entry.reason)
 
     def hold(self, *, starts_without: bool = False, without_lock: bool = False) -> None:
@@ -176,12 +176,12 @@ class BurstStore:
             # It costs nothing before it was asked for, unless it was found as nobody's.
             asked = entry.requested if known.since is None else known.since
             burst = replace(burst, since=max(burst.since, asked))
-        before = self._told.setdefault(plugin.name, {}).get(burst.name)
+        before = self._published.setdefault(plugin.name, {}).get(burst.name)
         recorded = burst
         if before is None or replace(burst, since=before.since) != before or reason:
             recorded = self.ledger.record(burst, self.now(), reason).burst
         plugin.bursts[burst.name] = recorded
-        self._told[plugin.name][burst.name] = recorded
+        self._published[plugin.name][burst.name] = recorded
         if recorded.state is BurstState.READY and (
             before is None or before.state != recorded.state
         ):
@@ -231,14 +231,14 @@ class BurstStore:
         there = replace(burst, hostnames=hosts, since=since)
         reopened = self.ledger.reopen(there, self.now(), reason).burst
         plugin.bursts[burst.name] = reopened
-        self._told.setdefault(plugin.name, {})[burst.name] = reopened
+        self._published.setdefault(plugin.name, {})[burst.name] = reopened
         self._tell(reopened, entry.burst, reason)
         return reopened
 
     def publish(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Let a plugin, and observers, know of a burst whose intent has been recorded."""
         plugin.bursts[burst.name] = burst
-        self._told.setdefault(plugin.name, {})[burst.name] = burst
+        self._published.setdefault(plugin.name, {})[burst.name] = burst
         self._tell(burst, None, "")
 
     def created(self, bursts: Iterable[Burst]) -> None:
@@ -252,7 +252,7 @@ class BurstStore:
         Anybody may write into what a plugin knows. What is neither in the ledger, nor has a name
         of ours, nor is among what was ``answered``, is forgotten.
         """
-        told = self._told.setdefault(plugin.name, {})
+        told = self._published.setdefault(plugin.name, {})
         for name, burst in list(plugin.bursts.items()):
             if burst == told.get(name):
                 continue
@@ -272,21 +272,21 @@ class BurstStore:
     def batch(self) -> Iterator[None]:
         """Record what follows in one transaction; observers are told once that is durable."""
         untold: list[tuple[Burst, Burst | None, str]] = []
-        self._untold = untold
+        self._unpublished = untold
         try:
             with self.ledger.transaction():
                 yield
         except BaseException:
-            self._told.clear()  # what plugins know is recorded anew
+            self._published.clear()  # what plugins know is recorded anew
             raise
         finally:
-            self._untold = None
+            self._unpublished = None
         for burst, before, reason in untold:
             self._tell(burst, before, reason)
 
     def _tell(self, burst: Burst, before: Burst | None, reason: str) -> None:
-        if self._untold is not None:
-            self._untold.append((burst, before, reason))
+        if self._unpublished is not None:
+            self._unpublished.append((burst, before, reason))
             return
         why = reason or burst.error
         extra = {"burst": burst.name, "plugin": burst.plugin, "jobs": burst.jobs}
@@ -298,7 +298,7 @@ class BurstStore:
         ended = [name for name, burst in plugin.bursts.items() if burst.state not in LIVE_STATES]
         for name in ended[:-REMEMBERED]:
             plugin.bursts.pop(name, None)
-            self._told.get(plugin.name, {}).pop(name, None)
+            self._published.get(plugin.name, {}).pop(name, None)
 
     # --- looking ---------------------------------------------------------------------------
 

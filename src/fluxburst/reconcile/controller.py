@@ -78,7 +78,7 @@ class Controller:
             LedgerError: if the ledger cannot be read.
         """
         self.pending_queue.refresh(self.store.ledger)
-        self.pending_queue.changed |= self.parts.waiting.look() & self.pending_queue.jobs.keys()
+        self.pending_queue.changed |= self.parts.waiting.reload() & self.pending_queue.jobs.keys()
         limits = self.parts.limits
         queues = self._instance.queues()
         users = limits.users if again else self._instance.users()
@@ -147,13 +147,13 @@ class Controller:
             with collector_paused(), self.store.ledger.transaction(durable=True):
                 self.scan.record(plan.decisions)
                 failures = self.parts.decisions.record(plan.decisions)
-                intents = self.parts.provisioner.reserve(self._plugins, plan)
+                reservations = self.parts.provisioner.reserve(self._plugins, plan)
         except LedgerError:
             self.parts.decisions.forget(decision.id for decision in plan.decisions)
             raise
         for failure in failures:
             self._hooks.phase_failed("plan", None, failure)
-        self.parts.provisioner.start(intents, patience)
+        self.parts.provisioner.start(reservations, patience)
 
     def request(
         self, nodes: int | None, tasks: int | None, plugin: BurstPlugin | None = None
@@ -167,8 +167,8 @@ class Controller:
     def _result(self) -> list[Burst]:
         outcome = self.parts.provisioner.outcome
         self.parts.provisioner.outcome = Outcome()
-        offered_on = {id(e) for e, jobs in outcome.offered_on if jobs and self._all_assigned(jobs)}
-        errors = [error for error in _flat(outcome.errors) if id(error) not in offered_on]
+        reoffered = {id(e) for e, jobs in outcome.reoffered if jobs and self._all_assigned(jobs)}
+        errors = [error for error in _flat(outcome.errors) if id(error) not in reoffered]
         if errors:
             raise BurstErrors(errors, outcome.bursts)
         return outcome.bursts
@@ -176,9 +176,9 @@ class Controller:
     def _all_assigned(self, jobs: Collection[int]) -> bool:
         return all(any(job in p.jobs for p in self._plugins.values()) for job in jobs)
 
-    def take_down(self, names: Collection[str] | None) -> list[str]:
+    def terminate(self, names: Collection[str] | None) -> list[str]:
         """Take bursts down: all, or the named ones. See :meth:`FluxBurst.run_unburst`."""
-        gone, errors = self.parts.terminator.take_down(names)
+        gone, errors = self.parts.terminator.terminate(names)
         self.store.ledger.catch_up()
         if self.store.ledger.unwritable:
             errors = [*errors, unrecorded(self.store.ledger, gone)]
@@ -210,11 +210,11 @@ class Controller:
     def reconcile(self, patience: float = math.inf) -> list[FluxburstError]:
         """Mend what is not as it was left. See :meth:`FluxBurst.reconcile`."""
         self.forget_ended()
-        self.parts.memos.look()
+        self.parts.memos.observe()
         self.parts.assigner.hold_again()
-        self.parts.losses.look()
+        self.parts.losses.observe()
         self.parts.observer.sync(patience, repair=True)
-        self.parts.starting.look(self.parts.limits.queues)
+        self.parts.starting.observe(self.parts.limits.queues)
         self.parts.lease_keeper.keep()
         self.workers.wait(patience)
         return self._errors()
@@ -222,11 +222,11 @@ class Controller:
     def keep(self, patience: float) -> list[FluxburstError]:
         """Take in what has been answered, see who has joined, and do what is due."""
         self.workers.wait(0)
-        self.parts.memos.look()
+        self.parts.memos.observe()
         self.parts.assigner.hold_again()
-        self.parts.losses.look()
+        self.parts.losses.observe()
         self.parts.observer.join()
-        self.parts.starting.look(self.parts.limits.queues)
+        self.parts.starting.observe(self.parts.limits.queues)
         self.parts.lease_keeper.keep()
         self.workers.wait(patience)
         return self._errors()

@@ -119,7 +119,7 @@ def _plan(controller: Controller, scope: Scope) -> Plan:
         plan = planner.plan(jobs, controller.pending_queue.jobs.values())
     scan.free_capacity = planner.free_capacity
     if all_jobs:
-        scan.looked_at_all(started, time.monotonic() - started, controller.policy.watch.poll)
+        scan.record_full(started, time.monotonic() - started, controller.policy.watch.poll)
     return plan
 
 

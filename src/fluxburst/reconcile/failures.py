@@ -64,7 +64,7 @@ class Failures:
         self.errors.append(error)
         self._hooks.phase_failed("run", plugin, error)
 
-    def broken(self, plugin: BurstPlugin, burst: Burst) -> None:
+    def degraded(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Take down what is left of a burst that lost nodes, once no job runs on that."""
         if burst.isolated and burst.joined:  # its job began: that is a start
             self._store.record(plugin, replace(burst, state=BurstState.READY, error=""))

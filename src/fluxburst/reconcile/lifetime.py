@@ -142,9 +142,9 @@ class LeaseKeeper:
         ):  # to drain it may fail jobs for sure, under Fluxion, that may only be too long for it
             self._drain(entry, why)
         elif entry.burst.lease_until is not None:
-            self._look_at_lease(entry, now)
+            self._check_lease(entry, now)
 
-    def _look_at_lease(self, entry: Entry, now: float) -> None:
+    def _check_lease(self, entry: Entry, now: float) -> None:
         name = entry.burst.name
         late = self._is_late(entry, now)
         # One whose renewal was refused is asked for again as long as there is time.

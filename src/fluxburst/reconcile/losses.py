@@ -35,9 +35,9 @@ class Losses:
         self._store = store
         self._up: dict[str, frozenset[str]] = {}
         self._lost: dict[str, frozenset[str]] = {}
-        self._told: set[tuple[str, int]] = set()
+        self._reported: set[tuple[str, int]] = set()
 
-    def look(self) -> None:
+    def observe(self) -> None:
         """Say which nodes have been lost since the last time, and which jobs.
 
         Raises:
@@ -50,11 +50,11 @@ class Losses:
             return
         up = {node.hostname for node in self._instance.nodes() if node.up}
         for entry in entries:
-            self._look_at_nodes(entry, up)
+            self._observe_nodes(entry, up)
             if entry.burst.name in self._lost:
-                self._look_at_jobs(entry)
+                self._observe_jobs(entry)
 
-    def _look_at_nodes(self, entry: Entry, up: Collection[str]) -> None:
+    def _observe_nodes(self, entry: Entry, up: Collection[str]) -> None:
         burst = entry.burst
         hosts = frozenset(burst.hostnames)
         # All of a burst that is ready were up, also where that was seen by another process.
@@ -68,13 +68,13 @@ class Losses:
             names = format_hostlist(sorted(gone))
             self._say(entry, f"{nodes} {names} {verb} lost: not up in the instance any more")
 
-    def _look_at_jobs(self, entry: Entry) -> None:
+    def _observe_jobs(self, entry: Entry) -> None:
         """Say which jobs were lost with nodes; Flux may fail them only a moment later."""
         name = entry.burst.name
         for run in self._runs_on(entry):
             on = self._lost[name].intersection(run.hostnames)
             if run.node_failure and on:
-                self._told.add((name, run.job))
+                self._reported.add((name, run.job))
                 where = format_hostlist(sorted(on))
                 job = format_f58(run.job)
                 text = f"job {job} is lost: it ran on {where} ({run.node_failure})"
@@ -84,7 +84,9 @@ class Losses:
         """Return what the jobs had that ran on a burst, or may have, save those told of."""
         used = (usage.job for usage in self._store.ledger.usages_of(entry.id))
         jobs = {
-            job for job in (*entry.burst.jobs, *used) if (entry.burst.name, job) not in self._told
+            job
+            for job in (*entry.burst.jobs, *used)
+            if (entry.burst.name, job) not in self._reported
         }
         return self._instance.runs(jobs) if jobs else ()
 
@@ -100,7 +102,7 @@ class Losses:
         for known in (self._up, self._lost):
             for name in list(_gone(known, names)):
                 del known[name]
-        self._told = {told for told in self._told if told[0] in names}
+        self._reported = {told for told in self._reported if told[0] in names}
 
 
 def _has_nodes(entry: Entry) -> bool:

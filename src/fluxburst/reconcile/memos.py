@@ -40,7 +40,7 @@ class Memos:
         self._altered_before: set[int] = set()
         self.errors: list[FluxburstError] = []
 
-    def look(self) -> None:
+    def observe(self) -> None:
         """Say once of each memo that is nobody's; write those anew that do not say what is so."""
         self._warn(self._pending_queue.forged.keys() - self._warned)
         # What was altered only now may be a memo of ours that has not been told of yet.

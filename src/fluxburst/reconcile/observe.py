@@ -230,7 +230,7 @@ class Observer:
             elif burst == known:
                 continue
             elif burst.state is BurstState.FAILED:
-                self._failures.broken(plugin, burst)
+                self._failures.degraded(plugin, burst)
             else:
                 self._store.record(plugin, burst)
 
@@ -270,8 +270,8 @@ class Observer:
         elif burst.state not in LIVE_STATES - {BurstState.DRAINING}:
             return  # whoever drains it ends it
         elif found is not None and found.state is BurstState.FAILED:
-            if not _looks_twice(plugin, burst):
-                self._failures.broken(
+            if not _needs_refresh(plugin, burst):
+                self._failures.degraded(
                     plugin, replace(burst, hostnames=found.hostnames, error=found.error)
                 )
         elif seen.there is not None and burst.name in seen.there:
@@ -289,7 +289,7 @@ class Observer:
         """Whether a burst is gone: not listed, though it should be, and no node of it up."""
         if seen.there is None or (burst.state in COMING_STATES and not seen.complete):
             return False
-        if _looks_twice(self._plugins[burst.plugin], burst):
+        if _needs_refresh(self._plugins[burst.plugin], burst):
             return False
         up = {node.hostname for node in self._instance.nodes() if node.up}
         return up.isdisjoint(burst.hostnames)
@@ -318,7 +318,7 @@ class Observer:
             self._isolated_ends.end(plugin, now)
         elif now.nodes < burst.nodes:
             few = f"of its {counted(burst.nodes, 'node')}, {now.nodes} can be found there"
-            self._failures.broken(plugin, replace(now, error=few))
+            self._failures.degraded(plugin, replace(now, error=few))
         elif now != burst:
             self._store.record(plugin, now)
         self._store.created([burst])
@@ -371,7 +371,7 @@ def _changes(burst: Burst) -> bool:
     return burst.state in COMING_STATES
 
 
-def _looks_twice(plugin: BurstPlugin, burst: Burst) -> bool:
+def _needs_refresh(plugin: BurstPlugin, burst: Burst) -> bool:
     """Whether what a list says of a burst is not enough, as its plugin is asked for it as well.
 
     An isolated burst has no nodes here that would tell, and its job is started again where it is

@@ -58,13 +58,13 @@ class Orphans:
         _log.warning("burst %s: nobody's, is taken down", burst.name, extra={"burst": burst.name})
         burst = self._bounded(plugin, burst)
         jobs = self._assigner.adopt(plugin, burst)
-        broken = burst.state is BurstState.FAILED and burst.exit_code is None
-        state = BurstState.STARTING if broken else burst.state
+        degraded = burst.state is BurstState.FAILED and burst.exit_code is None
+        state = BurstState.STARTING if degraded else burst.state
         self._store.request(replace(burst, jobs=jobs))
         recorded = self._store.record(plugin, replace(burst, jobs=jobs, state=state))
         self._store.created([recorded])
-        if broken:
-            self._failures.broken(plugin, recorded)
+        if degraded:
+            self._failures.degraded(plugin, recorded)
             return
         entry = self._store.ledger.entry(name)
         assert entry is not None

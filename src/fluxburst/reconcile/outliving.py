@@ -28,7 +28,7 @@ from fluxburst.packing.fitting import could_fit, fits_now
 from fluxburst.reconcile.queue_mirror import PendingQueue
 from fluxburst.reconcile.remaining_life import RemainingLife
 
-LOOK_SECONDS = 2.0
+CHECK_SECONDS = 2.0
 """How often all pending jobs are looked at, at most: a pass may follow the last at once."""
 
 UP_STATES = frozenset({BurstState.JOINING, BurstState.READY})
@@ -46,7 +46,7 @@ class Outliving:
         self._pending_queue = pending_queue
         self._spans = spans
         self._shapes: Sequence[_Shape] = ()
-        self._looked_at = -math.inf
+        self._observed = -math.inf
         self._room = _Room(())
 
     def why_too_late(self, entry: Entry, now: float) -> str:
@@ -110,7 +110,7 @@ class Outliving:
 
     def _longest_first(self, now: float) -> Sequence[_Shape]:
         """Return the jobs that could start, one of those that are alike, the longest first."""
-        if not 0 <= now - self._looked_at < LOOK_SECONDS:
+        if not 0 <= now - self._observed < CHECK_SECONDS:
             shapes: dict[object, _Shape] = {}
             for job in self._pending_queue.jobs.values():
                 if job.not_startable:
@@ -122,7 +122,7 @@ class Outliving:
                     continue  # as above
                 shapes.setdefault((needed, shape.constraint, shape.chunks), shape)
             self._shapes = sorted(shapes.values(), key=lambda one: -one.needed)
-            self._looked_at = now
+            self._observed = now
         return self._shapes
 
 

@@ -57,14 +57,14 @@ class Outcome:
         errors: What failed.
         refused: Node types that had no capacity or quota, by plugin and name, with the reason.
         displaced: The jobs of what was refused, by id, to be offered on.
-        offered_on: Errors that do not count once their jobs have found another place, with these.
+        reoffered: Errors that do not count once their jobs have found another place, with these.
     """
 
     bursts: list[Burst] = field(default_factory=list)
     errors: list[FluxburstError] = field(default_factory=list)
     refused: dict[tuple[str, str], str] = field(default_factory=dict)
     displaced: dict[int, Job] = field(default_factory=dict)
-    offered_on: list[tuple[FluxburstError, frozenset[int]]] = field(default_factory=list)
+    reoffered: list[tuple[FluxburstError, frozenset[int]]] = field(default_factory=list)
 
 
 class Provisioner:
@@ -117,13 +117,13 @@ class Provisioner:
             if assigned
         ]
 
-    def start(self, intents: Sequence[Reservation], patience: float = math.inf) -> None:
+    def start(self, reservations: Sequence[Reservation], patience: float = math.inf) -> None:
         """Start what was intended, and take in what is answered within ``patience`` seconds.
 
         By default it is waited for all of it. What comes of it is in :attr:`outcome`.
         """
-        for intent in intents:
-            self._start(intent)
+        for reservation in reservations:
+            self._start(reservation)
         self._workers.wait(patience)
 
     def start_on_demand(
@@ -142,19 +142,19 @@ class Provisioner:
 
     # --- the steps -------------------------------------------------------------------------
 
-    def _start(self, intent: Reservation) -> None:
-        plugin = intent.plugin
-        for burst in intent.refused:
+    def _start(self, reservation: Reservation) -> None:
+        plugin = reservation.plugin
+        for burst in reservation.refused:
             self._failed(plugin, LimitError(burst.error, plugin=plugin.name, burst=burst.name))
-        jobs = self._assigner.mark(plugin, intent.jobs, intent.marks, self.outcome.errors)
-        wanted = [burst for burst in intent.bursts if not jobs.keys().isdisjoint(burst.jobs)]
-        for burst in intent.bursts:
+        jobs = self._assigner.mark(plugin, reservation.jobs, reservation.marks, self.outcome.errors)
+        wanted = [burst for burst in reservation.bursts if not jobs.keys().isdisjoint(burst.jobs)]
+        for burst in reservation.bursts:
             if burst not in wanted:
                 self._drop(plugin, burst, _NO_JOBS)
         if jobs:
-            self._call(plugin, BurstRequest(tuple(wanted), jobs), intent.placeholder)
-        elif intent.placeholder is not None:
-            self._end_placeholder(intent.placeholder, _NO_JOBS)
+            self._call(plugin, BurstRequest(tuple(wanted), jobs), reservation.placeholder)
+        elif reservation.placeholder is not None:
+            self._end_placeholder(reservation.placeholder, _NO_JOBS)
 
     def _end_placeholder(self, placeholder: Burst, why: str) -> None:
         ended = replace(placeholder, state=BurstState.ENDED)
@@ -351,7 +351,7 @@ class Provisioner:
                 theirs = {j: job for j in burst.jobs if isinstance(job := request.jobs.get(j), Job)}
                 self.outcome.displaced.update(theirs)
                 if not isinstance(one, ParameterError):  # which a person must know of anyway
-                    self.outcome.offered_on.append((one, frozenset(theirs)))
+                    self.outcome.reoffered.append((one, frozenset(theirs)))
         self._failed(plugin, error)
 
     def _count_failure(self, burst: Burst, error: FluxburstError) -> None:

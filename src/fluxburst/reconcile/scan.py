@@ -55,7 +55,7 @@ class Scan:
         """
         return now >= self._next
 
-    def looked_at_all(self, now: float, seconds: float, poll: float) -> None:
+    def record_full(self, now: float, seconds: float, poll: float) -> None:
         """Note how long it took to look at all jobs, which says when to do so again."""
         self._next = now + max(poll, seconds / SHARE)
 

@@ -31,24 +31,24 @@ class Shortfalls:
 
     def __init__(self, plugins: Mapping[str, BurstPlugin]) -> None:
         self._plugins = plugins
-        self._told: set[tuple[str, str]] = set()
-        self._looked_at: frozenset[str] = frozenset()
+        self._reported: set[tuple[str, str]] = set()
+        self._observed: frozenset[str] = frozenset()
 
-    def look(self, ready: Sequence[Burst], nodes: Sequence[Node]) -> None:
+    def observe(self, ready: Sequence[Burst], nodes: Sequence[Node]) -> None:
         """Warn of the node types whose nodes have less than their plugins say; once of each."""
         for burst in ready:
             key = burst.plugin, burst.node_type
-            if burst.name in self._looked_at or key in self._told:
+            if burst.name in self._observed or key in self._reported:
                 continue
             if less := self.less_than_said(burst, nodes):
-                self._told.add(key)
+                self._reported.add(key)
                 _log.warning(
                     "plugin %s, burst %s: of node type %r, a node has joined with %s: jobs may "
                     "not start there; mend the plugin's configuration",
                     *(burst.plugin, burst.name, burst.node_type, less),
                     extra={"plugin": burst.plugin, "burst": burst.name},
                 )
-        self._looked_at = frozenset(burst.name for burst in ready)
+        self._observed = frozenset(burst.name for burst in ready)
 
     def less_than_said(self, burst: Burst, nodes: Sequence[Node]) -> str:
         """Return what a node of a burst has less than its type says; empty for nothing."""

@@ -117,10 +117,10 @@ class StartTimeout:
         self._shortfalls = Shortfalls(plugins)
         self._since: dict[tuple[int, Why], float] = {}
         self._sizing: set[str] = set()
-        self._has_looked = False
+        self._has_observed = False
         self._next = -math.inf
 
-    def look(self, queues: Mapping[str, Queue]) -> None:
+    def observe(self, queues: Mapping[str, Queue]) -> None:
         """Release the jobs whose queue was closed, and those that have not started for too long.
 
         The time is that of a clock which cannot be set. What was before this process looked for
@@ -141,9 +141,9 @@ class StartTimeout:
         known, self._since = self._since, {}
         for one in stuck:
             key = one.job.id, one.why
-            before = 0.0 if self._has_looked else self._waited(one.job, one.mark)
+            before = 0.0 if self._has_observed else self._waited(one.job, one.mark)
             self._since[key] = known.get(key, now - before)
-        self._has_looked = True
+        self._has_observed = True
         late = {
             job.id for job, _, why in stuck if now - self._since[job.id, why] >= self._patience(why)
         }
@@ -203,7 +203,7 @@ class StartTimeout:
         awaited = [ready[name] for name in dict.fromkeys(m.burst for _, m in waiting if m.burst)]
         unseen = self._without_nodes(awaited, room.nodes) if awaited else frozenset()
         if awaited:
-            self._shortfalls.look(awaited, room.nodes)
+            self._shortfalls.observe(awaited, room.nodes)
         for job, mark in waiting:
             for why in self._whys(job, ready.get(mark.burst), mark.burst in unseen, room):
                 yield Stuck(job, mark, why)

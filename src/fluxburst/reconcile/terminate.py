@@ -103,7 +103,7 @@ class Terminator:
 
     # --- by hand ---------------------------------------------------------------------------
 
-    def take_down(self, names: Collection[str] | None) -> tuple[list[Burst], list[FluxburstError]]:
+    def terminate(self, names: Collection[str] | None) -> tuple[list[Burst], list[FluxburstError]]:
         """Take bursts down: all, or the named ones; return those that are gone, and what failed.
 
         Raises:
@@ -119,7 +119,7 @@ class Terminator:
                 self._start(self._plugins[plugin_name], bursts, everything=names is None)
         self._workers.wait(math.inf)
         for plugin_name, bursts in chosen.items():
-            self._look_for_claimed(self._plugins[plugin_name], names_of(bursts))
+            self._verify_claimed(self._plugins[plugin_name], names_of(bursts))
         gone, errors = self.gone, self.errors
         self.gone, self.errors = [], []
         return gone, errors
@@ -239,7 +239,7 @@ class Terminator:
         self._undrain(names_of(bursts))
         self._end_all(plugin, bursts, _NOT_LISTED)
 
-    def _look_for_claimed(self, plugin: BurstPlugin, names: Collection[str]) -> None:
+    def _verify_claimed(self, plugin: BurstPlugin, names: Collection[str]) -> None:
         """See by hand whether bursts are gone of which their plugin is not believed that."""
         claimed = self._claims.intersection(names)
         if not claimed:
@@ -344,11 +344,11 @@ class Terminator:
             self._end_placeholders(plugin)
         for burst in ended:
             if burst.isolated:
-                self._give_back(plugin, burst)
+                self._release_lost(plugin, burst)
         waiting = self._assigner.waiting_for(plugin, None if emptied else names_of(ended))
         self._assigner.release(plugin, waiting, _TAKEN_DOWN)
 
-    def _give_back(self, plugin: BurstPlugin, burst: Burst) -> None:
+    def _release_lost(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Free the job of an isolated burst that was lost; tell where it is not started again."""
         jobs = self._assigner.waiting_for(plugin, {burst.name})
         starts = Starts(self._store.ledger, self.policy.policy.starts)
@@ -440,9 +440,11 @@ def unrecorded(ledger: Ledger, gone: Sequence[Burst]) -> LedgerError:
     if not gone:
         return LedgerError(ledger.path, ledger.unwritable)
     names = ", ".join(burst.name for burst in gone)
-    mend = "make room, and then" if is_full(Path(ledger.path).parent) else "once it can be written"
+    repair = (
+        "make room, and then" if is_full(Path(ledger.path).parent) else "once it can be written"
+    )
     return LedgerError(
         ledger.path,
-        f"{ledger.unwritable}; gone, but not recorded as gone: {names}: {mend}, run "
+        f"{ledger.unwritable}; gone, but not recorded as gone: {names}: {repair}, run "
         "'fluxburst unburst --all' again, which records it",
     )

@@ -65,7 +65,7 @@ class Waiting:
         found = self._known.get(job)
         return found is not None and found.on_free_nodes
 
-    def look(self) -> set[int]:
+    def reload(self) -> set[int]:
         """Learn what others may have recorded; return the jobs whose time has come since.
 
         Raises:

@@ -172,7 +172,7 @@ class PluginWorkers:
     @property
     def here(self) -> bool:
         """Whether this is one of the threads."""
-        return any(lane.is_here for lane in list(self._workers.values()))
+        return any(worker.is_here for worker in list(self._workers.values()))
 
     @property
     def in_flight(self) -> frozenset[str]:
@@ -222,10 +222,10 @@ class PluginWorkers:
 
     def close(self, patience: float = 1.0) -> None:
         """End the threads; one whose plugin does not answer is left to itself."""
-        for lane in self._workers.values():
-            lane.put(None)
-        for lane in self._workers.values():
-            lane.join(patience)
+        for worker in self._workers.values():
+            worker.put(None)
+        for worker in self._workers.values():
+            worker.join(patience)
         self._workers.clear()
         self._calls.clear()
 

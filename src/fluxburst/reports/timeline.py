@@ -44,7 +44,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class JobStory:
+class JobTimeline:
     """All that is known of one job.
 
     Attributes:
@@ -68,7 +68,7 @@ class JobStory:
 
 
 @dataclass(frozen=True)
-class BurstStory:
+class BurstTimeline:
     """All that is known of one burst.
 
     Attributes:
@@ -84,7 +84,7 @@ class BurstStory:
 
 def of_job(
     ledger: Ledger, job: int, now: float, present: Decision | None = None, exception: str = ""
-) -> JobStory:
+) -> JobTimeline:
     """Tell what happened to a job.
 
     Args:
@@ -120,12 +120,12 @@ def of_job(
         raise UnknownJobError(format_f58(job), f"the ledger {ledger.path}".rstrip())
     paid = [p for p in costs.slices(entries, everyone, now) if p.usage and p.usage.job == job]
     line = costs.total(paid)
-    return JobStory(
+    return JobTimeline(
         job, _in_order(events), tuple(entries), line.cost, line.node_hours, present, exception
     )
 
 
-def of_burst(ledger: Ledger, name: str, now: float) -> BurstStory:
+def of_burst(ledger: Ledger, name: str, now: float) -> BurstTimeline:
     """Tell what happened to a burst.
 
     Raises:
@@ -143,7 +143,7 @@ def of_burst(ledger: Ledger, name: str, now: float) -> BurstStory:
             *_used(ledger, [entry], None),
         ]
         line = costs.total(costs.slices([entry], ledger.usages(), now))
-    return BurstStory(entry, _in_order(events), line)
+    return BurstTimeline(entry, _in_order(events), line)
 
 
 def _in_order(events: Iterable[Event]) -> tuple[Event, ...]:

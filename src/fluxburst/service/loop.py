@@ -142,7 +142,7 @@ class Service:
 
     def pass_once(self) -> Report:
         """Run one pass; what fails is reported, and logged once for as long as it is the same."""
-        self._look_at_clock()
+        self._check_clock()
         started = time.monotonic()
         plan, error = None, None
         everything = self._is_time_to_ask()
@@ -160,7 +160,7 @@ class Service:
             self._asked_at = float("-inf")  # whoever was to be asked may not have been
         self._failing.note(error)
         self._failed_in_a_row = self._failed_in_a_row + 1 if error is not None else 0
-        self._look_at_leases()
+        self._check_leases()
         return Report(time.monotonic() - started, plan, error)
 
     # --- the steps -------------------------------------------------------------------------
@@ -235,7 +235,7 @@ class Service:
             _log.error("the configuration is not used, the former one stays: %s", error)
         self._reread_done()
 
-    def _look_at_leases(self) -> None:
+    def _check_leases(self) -> None:
         """Say once of each burst that it lives on after its lease, as nothing ends it."""
         try:
             live, now = self._client.ledger.live(), self._client.now()
@@ -255,7 +255,7 @@ class Service:
             return frozenset()  # the pass says it
         return frozenset(entry.burst.name for entry in live if is_left(entry.burst))
 
-    def _look_at_clock(self) -> None:
+    def _check_clock(self) -> None:
         """Say when the clock was set: leases and timers go by it."""
         offset = time.time() - time.monotonic()
         jump = offset - self._clock

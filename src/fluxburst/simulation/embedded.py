@@ -375,7 +375,7 @@ class EmbeddedInstance:
         lost = self._nodes.ranks_of(hostnames)
         self._scheduling.fail_jobs_on(lost)
         self._house.lose(lost)
-        self._nodes.take_down(lost)
+        self._nodes.mark_down(lost)
 
     @_locked
     def at(self, when: float, what: Callable[[], None]) -> None:

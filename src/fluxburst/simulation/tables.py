@@ -327,7 +327,7 @@ class NodeTable:
                 properties=frozenset(properties),
             )
 
-    def take_down(self, ranks: Iterable[int]) -> None:
-        """Take nodes down."""
+    def mark_down(self, ranks: Iterable[int]) -> None:
+        """Mark nodes as down."""
         for rank in ranks:
             self.by_rank[rank] = replace(self.by_rank[rank], up=False)

@@ -344,12 +344,12 @@ class ComputeEngineBurst(ElasticPlugin):
             return self._with_output(now, compute, lead)
         if seen.lost:
             if not adopting:  # where refresh() has the last word
-                self._look_again(compute, burst, found, seen.lost)
+                self._check_again(compute, burst, found, seen.lost)
             return lost(burst, seen.problem, began=now.state is BurstState.READY or now.joined > 0)
         late = isolated.late(now, time.time(), self.params.join_timeout)
         return replace(now, state=BurstState.FAILED, error=late) if late else now
 
-    def _look_again(
+    def _check_again(
         self, compute: Compute, burst: Burst, found: Sequence[Machine], missing: Collection[str]
     ) -> None:
         """Look for instances that are not listed by their labels, where a job may run on.

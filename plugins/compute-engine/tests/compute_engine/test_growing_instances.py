@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from tests.compute_engine.fake_compute import Site
 from tests.compute_engine.sites import LARGE, SMALL
-from tests.elastic_instance import ElasticInstance, bring_up, elastic_instance
+from tests.elastic_instance import ElasticInstance, elastic_instance, provision
 from tests.support import flux_available
 
 from fluxburst import BurstState
@@ -38,7 +38,7 @@ def test_the_nodes_that_a_job_lacks_come_and_keep_no_secrets_in_their_metadata(
 ) -> None:
     client = grown.client()
     job = grown.submit("-N3", "-t10m", "hostname")
-    (burst,) = bring_up(client)
+    (burst,) = provision(client)
     assert (burst.state, burst.nodes) == (BurstState.READY, 2), (burst, machines.logs())
     assert burst.node_type == SMALL
     assert len(machines.machines) == 2
@@ -52,7 +52,7 @@ def test_the_nodes_that_a_job_lacks_come_and_keep_no_secrets_in_their_metadata(
 def test_the_machine_type_is_chosen_for_the_job(grown: ElasticInstance, machines: Site) -> None:
     client = grown.client()
     job = grown.submit("-n1", "-c40", "-t10m", "true")
-    (burst,) = bring_up(client)
+    (burst,) = provision(client)
     assert (burst.node_type, burst.nodes) == (LARGE, 1), machines.logs()
     client.wait_for_jobs([job])
     assert grown.flux("jobs", "-no", "{status}", str(job)) == "COMPLETED"
@@ -64,7 +64,7 @@ def test_spot_machines_that_are_not_to_be_had_are_bought_on_demand(
     machines.full = {"SPOT"}
     job = grown.submit("-N3", "-t10m", "hostname")
     client = grown.client(provisioning="spot, then on-demand")
-    ready = [burst for burst in bring_up(client) if burst.state is BurstState.READY]
+    ready = [burst for burst in provision(client) if burst.state is BurstState.READY]
     assert [burst.node_type for burst in ready] == [SMALL], machines.logs()
     client.wait_for_jobs([job])
     assert grown.flux("jobs", "-no", "{status}", str(job)) == "COMPLETED"

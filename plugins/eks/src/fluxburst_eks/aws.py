@@ -178,19 +178,19 @@ class Aws:
 
         return self.ask(f"sign a token for the cluster {cluster}", sign)
 
-    def wait(self, what: str, look: Callable[[], T | None], seconds: float) -> T:
+    def wait(self, what: str, observe: Callable[[], T | None], seconds: float) -> T:
         """Look until there is an answer.
 
         Args:
             what: What is waited for, such as ``the node group x to be active``.
-            look: Looks once; None for not yet.
+            observe: Asks once; None for not yet.
             seconds: How long to wait.
 
         Raises:
             BurstError: if it has not come to be so in time.
         """
         until = time.monotonic() + seconds
-        while (found := look()) is None:
+        while (found := observe()) is None:
             if time.monotonic() + self.poll > until:
                 raise BurstError(f"waited {format_duration(seconds)} in vain for {what}")
             time.sleep(self.poll)

@@ -117,7 +117,7 @@ def wait_active(aws: Aws, name: str, seconds: float) -> Described:
         BurstError: or one of its kinds, if it failed, is being deleted, or takes too long.
     """
 
-    def look() -> Described | None:
+    def observe() -> Described | None:
         found = describe(aws, name)
         if found is None or found.status == "DELETING":
             raise BurstError(f"the cluster {name} is being deleted")
@@ -125,13 +125,13 @@ def wait_active(aws: Aws, name: str, seconds: float) -> Described:
             raise as_issue_error(found.issues, f"the cluster {name}")
         return found if found.status in ("ACTIVE", "UPDATING") and found.endpoint else None
 
-    return aws.wait(f"the cluster {name} to be active", look, seconds)
+    return aws.wait(f"the cluster {name} to be active", observe, seconds)
 
 
 def delete(aws: Aws, name: str, seconds: float) -> None:
     """Delete a cluster, and wait until it is gone; one that is not there is a success."""
 
-    def look() -> bool | None:
+    def observe() -> bool | None:
         found = describe(aws, name)
         if found is None:
             return True
@@ -144,4 +144,4 @@ def delete(aws: Aws, name: str, seconds: float) -> None:
                 return None
         return None
 
-    aws.wait(f"the cluster {name} to be gone", look, seconds)
+    aws.wait(f"the cluster {name} to be gone", observe, seconds)

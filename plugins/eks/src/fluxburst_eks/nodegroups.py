@@ -183,7 +183,7 @@ def wait_active(aws: Aws, cluster: str, name: str, seconds: float) -> NodeGroup:
         BurstError: or one of its kinds, if it failed, is being deleted, or takes too long.
     """
 
-    def look() -> NodeGroup | None:
+    def observe() -> NodeGroup | None:
         found = describe(aws, cluster, name)
         if found is None or found.status == "DELETING":
             raise BurstError(f"the node group {name} is being deleted")
@@ -192,13 +192,13 @@ def wait_active(aws: Aws, cluster: str, name: str, seconds: float) -> NodeGroup:
             raise as_issue_error(found.issues, f"the node group {name}")
         return found if found.status == "ACTIVE" else None
 
-    return aws.wait(f"the node group {name} to be active", look, seconds)
+    return aws.wait(f"the node group {name} to be active", observe, seconds)
 
 
 def delete(aws: Aws, cluster: str, name: str, seconds: float) -> None:
     """Delete a node group, and wait until it is gone; one that is not there is a success."""
 
-    def look() -> bool | None:
+    def observe() -> bool | None:
         found = describe(aws, cluster, name)
         if found is None:
             return True
@@ -214,7 +214,7 @@ def delete(aws: Aws, cluster: str, name: str, seconds: float) -> None:
                 return None
         return None
 
-    aws.wait(f"the node group {name} to be gone", look, seconds)
+    aws.wait(f"the node group {name} to be gone", observe, seconds)
 
 
 def resize(aws: Aws, cluster: str, name: str, nodes: int, most: int) -> None:

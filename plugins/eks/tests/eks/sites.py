@@ -149,7 +149,7 @@ class Site:
             resources_vpc_config={"subnetIds": self.subnets},
             tags=dict(tags),
         )
-        self._bring_up(self._eks.clusters[name])
+        self._provision(self._eks.clusters[name])
 
     def add_group(self, name: str, nodes: int = 1, machine_type: str = "c5.4xlarge") -> None:
         """Have a node group be there that somebody else made."""
@@ -191,7 +191,7 @@ class Site:
         self.endpoint = url
         for cluster in self._eks.clusters.values():
             if cluster.status == "ACTIVE":
-                self._bring_up(cluster)
+                self._provision(cluster)
 
     def nodes_with(self, labels: Mapping[str, str]) -> float:
         """Return how many nodes have certain labels."""
@@ -221,7 +221,7 @@ class Site:
 
     # --- time passes -----------------------------------------------------------------------
 
-    def _bring_up(self, cluster: Any) -> None:
+    def _provision(self, cluster: Any) -> None:
         cluster.status = "ACTIVE"
         cluster.endpoint = self.endpoint or self.server.url
         authority = base64.b64encode(self.server.certificate.read_bytes()).decode()
@@ -239,7 +239,7 @@ class Site:
         if one.status == "DELETING":
             (cluster.nodegroups if rest else self._eks.clusters).pop((rest or [name])[0])
         elif not rest:
-            self._bring_up(one)
+            self._provision(one)
         elif self._is_full(one):
             one.health = {"issues": [{"code": self.issue[0], "message": self.issue[1]}]}
             one.status = "CREATE_FAILED" if one.polls_left < -1 else "CREATING"

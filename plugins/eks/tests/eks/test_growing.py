@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.eks.sites import Site, eks_site
-from tests.elastic_instance import ElasticInstance, bring_up, elastic_instance, wait_until
+from tests.elastic_instance import ElasticInstance, elastic_instance, provision, wait_until
 from tests.kubernetes.apiserver import Server
 from tests.kubernetes.flux_operator import FluxOperator
 from tests.support import flux_available
@@ -65,7 +65,7 @@ def test_jobs_of_different_sizes_get_the_machines_that_suit_them_and_all_goes_ag
     client = grown.client()
     small = grown.submit("-N2", "-c8", "-n2", "hostname")
     large = grown.submit("-N1", "-n1", "-c64", "hostname")
-    bursts = {burst.node_type: burst for burst in bring_up(client)}
+    bursts = {burst.node_type: burst for burst in provision(client)}
     assert {b.state for b in bursts.values()} == {BurstState.READY}, (bursts, pods.logs())
     assert bursts["c5.4xlarge"].hostnames == ("burst-c5-4xlarge-0-0", "burst-c5-4xlarge-0-1")
     assert bursts["c7a.16xlarge"].hostnames == ("burst-c7a-16xlarge-0-0",)
@@ -83,7 +83,7 @@ def test_a_job_goes_to_another_machine_type_where_the_first_is_not_to_be_had(
     aws.full = {("", "c5.4xlarge")}
     client = grown.client()
     job = grown.submit("-N1", "-n1", "-c4", "hostname")
-    (burst,) = [b for b in bring_up(client) if b.state is BurstState.READY]
+    (burst,) = [b for b in provision(client) if b.state is BurstState.READY]
     assert burst.node_type == "c7a.16xlarge"
     client.wait_for_jobs([job])
     assert grown.flux("jobs", "-no", "{status}", str(job)) == "COMPLETED"

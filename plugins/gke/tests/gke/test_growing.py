@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from tests.elastic_instance import ElasticInstance, bring_up, elastic_instance
+from tests.elastic_instance import ElasticInstance, elastic_instance, provision
 from tests.gke.sites import Site, gke_site
 from tests.kubernetes.apiserver import Server
 from tests.support import flux_available
@@ -61,7 +61,7 @@ def test_the_cheapest_machine_type_that_fits_joins_runs_the_job_and_goes(
 ) -> None:
     client = grown.client()
     small = grown.submit("-N2", "--exclusive", "hostname")
-    (burst,) = bring_up(client)
+    (burst,) = provision(client)
     assert (burst.state, burst.node_type) == (BurstState.READY, "c2-standard-8"), (
         burst,
         project.operator.logs(),
@@ -70,7 +70,7 @@ def test_the_cheapest_machine_type_that_fits_joins_runs_the_job_and_goes(
     nodes = grown.flux("jobs", "-no", "{nodelist}", str(small))
     assert nodes == f"{this_host()},{burst.hostnames[0]}"
     large = grown.submit("-n1", "-c8", "nproc")
-    (other,) = [one for one in bring_up(client) if one.name != burst.name]
+    (other,) = [one for one in provision(client) if one.name != burst.name]
     assert (other.state, other.node_type) == (BurstState.READY, "n2-standard-16")
     client.wait_for_jobs([large])
     assert grown.flux("jobs", "-no", "{status}", str(large)) == "COMPLETED"
@@ -84,7 +84,7 @@ def test_spot_that_there_is_none_of_fails_over_to_machines_on_demand(
     project.none_of.add("spot")
     client = grown.client(provisioning="spot, then on-demand")
     job = grown.submit("-N2", "--exclusive", "hostname")
-    bursts = bring_up(client)
+    bursts = provision(client)
     assert [one.node_type for one in bursts if one.state is BurstState.READY] == ["c2-standard-8"]
     assert any(one.node_type.endswith("-spot") for one in bursts)
     client.wait_for_jobs([job])

@@ -241,13 +241,13 @@ class ManagedKubernetes(MiniClusterBurst):
             self.burst_pools.check_unlisted(burst, "is not there by its name")
         return self.burst_pools.with_pool(now, pool)
 
-    def _look_again(self, cluster: Cluster | None, burst: Burst) -> None:
+    def _check_again(self, cluster: Cluster | None, burst: Burst) -> None:
         """Look for an isolated burst that is not listed by its labels, where its job may run on.
 
         Raises:
             BurstError: if something of it is there, or that cannot be told.
         """
-        super()._look_again(cluster, burst)
+        super()._check_again(cluster, burst)
         if cluster is None:
             self.burst_pools.check_unlisted(burst, "is in a cluster that is not to be had")
 

@@ -276,7 +276,7 @@ class MiniClusterBurst(ElasticPlugin):
         with self.connection.there() as cluster:
             found = self._miniclusters(cluster).find(burst.name)
             if found is None and burst.isolated:
-                self._look_again(cluster, burst)
+                self._check_again(cluster, burst)
         if found is None:
             gone = "its MiniCluster is there no longer"
             return replace(burst, state=BurstState.FAILED, error=gone)
@@ -403,7 +403,7 @@ class MiniClusterBurst(ElasticPlugin):
             kept = replace(kept, output=f"{kept.output} [it may be had by: {output}]")
         return kept
 
-    def _look_again(self, cluster: Cluster | None, burst: Burst) -> None:
+    def _check_again(self, cluster: Cluster | None, burst: Burst) -> None:
         """Look for an isolated burst that is not listed by its labels, where its job may run on.
 
         Raises:

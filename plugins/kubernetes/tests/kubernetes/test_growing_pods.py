@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.elastic_instance import bring_up, wait_until
+from tests.elastic_instance import provision, wait_until
 from tests.kubernetes.apiserver import Server
 from tests.kubernetes.flux_operator import FluxOperator, flux_operator
 from tests.kubernetes.growing_pods import Growing, growing
@@ -69,9 +69,9 @@ def test_two_bursts_take_a_slot_each_and_a_third_finds_no_capacity(
 ) -> None:
     grown.submit("-N3", "--exclusive", "sleep", "inf")
     client = grown.client()
-    first = bring_up(client)
+    first = provision(client)
     grown.submit("-N3", "--exclusive", "sleep", "inf")
-    both = bring_up(client)
+    both = provision(client)
     hosts = sorted(
         host for burst in {b.name: b for b in [*first, *both]}.values() for host in burst.hostnames
     )
@@ -89,7 +89,7 @@ def test_a_job_that_runs_is_waited_for_before_its_pods_are_deleted(
     done = tmp_path / "done"
     job = grown.submit("-N3", "sh", "-c", f"sleep 2; touch {done}")
     client = grown.client()
-    bring_up(client)
+    provision(client)
     wait_until(lambda: grown.flux("jobs", "-no", "{status}", str(job)) == "RUN", "it runs")
     client.run_unburst()
     assert done.exists()
@@ -101,7 +101,7 @@ def test_a_broker_that_is_killed_costs_its_burst(
 ) -> None:
     grown.submit("-N3", "sleep", "inf")
     client = grown.client()
-    (burst,) = bring_up(client)
+    (burst,) = provision(client)
     pods.brokers[burst.hostnames[1]].kill()
     path = f"/api/v1/namespaces/{SPACE}/pods/{burst.hostnames[1]}-abcde"
     ended = ("Succeeded", "Failed")
@@ -118,7 +118,7 @@ def test_jobs_move_to_a_queue_of_the_pods_own(
         queued.flux("submit", "-N1", "--exclusive", "sleep", "inf")
         job = queued.submit("-N1", "hostname")
         client = queued.client()
-        (burst,) = bring_up(client)
+        (burst,) = provision(client)
         assert burst.hostnames == ("burst-0-0",)
         client.wait_for_jobs([job])
         assert queued.flux("jobs", "-no", "{queue} {status}", str(job)) == "burst COMPLETED"

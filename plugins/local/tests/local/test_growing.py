@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.elastic_instance import bring_up, wait_until
+from tests.elastic_instance import provision, wait_until
 from tests.local.growing import Growing, growing
 from tests.plugin_contract import check_contract
 from tests.readmes import run_commands
@@ -92,7 +92,7 @@ def test_the_commands_of_the_readme_work_as_they_stand_and_leave_nothing(tmp_pat
 def test_exactly_the_nodes_that_are_missing_come_up(grown: Growing) -> None:
     jobid = grown.submit("-N3", "hostname")
     client = grown.client()
-    (burst,) = bring_up(client)
+    (burst,) = provision(client)
     assert (burst.state, burst.nodes, burst.jobs) == (BurstState.READY, 2, (jobid,))
     assert sorted(grown.brokers()) == sorted(burst.hostnames) == ["burst0", "burst1"]
     client.wait_for_jobs([jobid])
@@ -111,7 +111,7 @@ def test_nodes_that_are_coming_are_not_brought_up_again(grown: Growing) -> None:
     assert adopted.name == next(iter(first.plugins["local"].bursts))
     assert (len(adopted.hostnames), len(new.hostnames)) == (1, 1)
     assert set(adopted.hostnames).isdisjoint(new.hostnames)
-    third = bring_up(grown.client())
+    third = provision(grown.client())
     assert {burst.name for burst in third} == {adopted.name, new.name}
     assert {burst.state for burst in third} == {BurstState.READY}
 
@@ -121,7 +121,7 @@ def test_bursts_may_be_brought_up_and_taken_down_again_and_again(grown: Growing)
     descriptors = 0
     for turn in range(3):
         jobid = grown.submit("-N4", "hostname")
-        assert {burst.state for burst in bring_up(client)} <= {BurstState.READY, BurstState.ENDED}
+        assert {burst.state for burst in provision(client)} <= {BurstState.READY, BurstState.ENDED}
         client.wait_for_jobs([jobid])
         assert len(client.run_unburst()) == 1
         assert (grown.left_over(), grown.nodes("down")) == ([], 3)
@@ -136,7 +136,7 @@ def test_sixteen_nodes_come_and_go_in_turn_and_nothing_is_left(tmp_path: Path) -
         client = many.client()
         for _ in range(2):
             jobid = many.submit("-N17", "hostname")
-            bring_up(client)
+            provision(client)
             client.wait_for_jobs([jobid])
             assert len(client.run_unburst()) == 1
             assert (many.left_over(), many.nodes("down")) == ([], 16)
@@ -208,7 +208,7 @@ def test_bursts_of_another_instance_are_left_alone(grown: Growing, tmp_path: Pat
 def test_taking_down_waits_for_the_jobs_on_its_nodes(grown: Growing) -> None:
     client = grown.client()
     jobid = grown.submit("-N4", "sleep", "1.5")
-    bring_up(client)
+    provision(client)
     client.wait_for_jobs([jobid], ["RUN"])
     assert len(client.run_unburst()) == 1
     assert grown.flux("jobs", "-no", "{status}", str(jobid)) == "COMPLETED"
@@ -218,7 +218,7 @@ def test_taking_down_waits_for_the_jobs_on_its_nodes(grown: Growing) -> None:
 def test_after_the_grace_period_jobs_are_named_and_left_running(grown: Growing) -> None:
     client = grown.client(grace="0.2s")
     jobid = grown.submit("-N4", "sleep", "100")
-    bring_up(client)
+    provision(client)
     client.wait_for_jobs([jobid], ["RUN"])
     with pytest.raises(BurstErrors, match=r"still runs on its nodes after 0\.2s; they are drained"):
         client.run_unburst()
@@ -232,7 +232,7 @@ def test_after_the_grace_period_jobs_are_named_and_left_running(grown: Growing) 
 def test_after_the_grace_period_jobs_are_canceled_if_that_is_wanted(grown: Growing) -> None:
     client = grown.client(grace="0.2s", cancel_jobs=True)
     jobid = grown.submit("-N4", "sleep", "100")
-    bring_up(client)
+    provision(client)
     client.wait_for_jobs([jobid], ["RUN"])
     assert len(client.run_unburst()) == 1
     assert grown.flux("jobs", "-no", "{status}", str(jobid)) == "CANCELED"
@@ -255,7 +255,7 @@ def test_a_broker_killed_while_it_joins_fails_the_burst_and_the_next_run_mends_i
     assert "burst1 is no more" in burst.error
     assert (grown.left_over(), client.instance.pending_jobs()[0].mark) == ([], None)
     again = grown.client()
-    assert [burst.state for burst in bring_up(again)] == [BurstState.READY]
+    assert [burst.state for burst in provision(again)] == [BurstState.READY]
     again.wait_for_jobs([jobid])
     again.run_unburst()
     assert grown.left_over() == []
@@ -266,7 +266,7 @@ def test_a_broker_killed_while_a_job_runs_on_it_is_mended_and_flux_fails_the_job
 ) -> None:
     running = grown.submit("-N4", "sleep", "100")
     client = grown.client()
-    bring_up(client)
+    provision(client)
     # A node that is lost before its shell runs leaves the job in Flux forever, also if canceled.
     grown.flux("job", "wait-event", "-p", "exec", str(running), "shell.start")
     lost(grown, "burst1")
@@ -274,7 +274,7 @@ def test_a_broker_killed_while_a_job_runs_on_it_is_mended_and_flux_fails_the_job
     assert grown.flux("jobs", "-no", "{status}", str(running)) in ("FAILED", "CANCELED")
     waiting = grown.submit("-N4", "hostname")
     mender = grown.client()
-    assert BurstState.READY in [burst.state for burst in bring_up(mender)]
+    assert BurstState.READY in [burst.state for burst in provision(mender)]
     mender.wait_for_jobs([waiting])
     assert grown.flux("jobs", "-no", "{status}", str(waiting)) == "COMPLETED"
     mender.run_unburst()
@@ -287,7 +287,7 @@ def test_a_lost_node_and_its_job_are_warned_of_while_another_job_goes_on(
     grown.submit("-N1", "-x", "sleep", "100")
     jobs = [grown.submit("-N1", "-x", "sleep", "100") for _ in range(2)]
     client = grown.client()
-    (burst,) = bring_up(client)
+    (burst,) = provision(client)
     for jobid in jobs:
         grown.flux("job", "wait-event", "-p", "exec", str(jobid), "shell.start")
     client.reconcile()
@@ -314,7 +314,7 @@ def test_a_lost_node_and_its_job_are_warned_of_while_another_job_goes_on(
 def test_what_jobs_of_a_killed_broker_leave_behind_is_ended_with_it(grown: Growing) -> None:
     jobid = grown.submit("-N4", "sleep", "4242")
     client = grown.client()
-    bring_up(client)
+    provision(client)
     # A shell that Flux kills before that would leave its task behind by itself, also on the lead.
     grown.flux("job", "wait-event", "-p", "exec", str(jobid), "shell.start")
     for host in ("burst0", "burst1", "burst2"):
@@ -329,7 +329,7 @@ def test_what_jobs_of_a_killed_broker_leave_behind_is_ended_with_it(grown: Growi
 def test_a_broker_killed_while_it_is_drained_is_mended_by_the_next_run(grown: Growing) -> None:
     client = grown.client(grace="0.2s")
     jobid = grown.submit("-N4", "sleep", "100")
-    bring_up(client)
+    provision(client)
     client.wait_for_jobs([jobid], ["RUN"])
     with pytest.raises(BurstErrors):
         client.run_unburst()
@@ -346,7 +346,7 @@ def test_all_brokers_killed_leave_no_job_given_to_a_burst_that_is_not_there(
     jobid = grown.submit("-N4", "hostname")
     client = grown.client()
     client.instance.set_marks({jobid: Mark("local", "local-never-was")})
-    assert [burst.state for burst in bring_up(grown.client())] == [BurstState.READY]
+    assert [burst.state for burst in provision(grown.client())] == [BurstState.READY]
     client.wait_for_jobs([jobid])
     assert len(grown.client().run_unburst()) == 1
 
@@ -355,7 +355,7 @@ def test_taking_down_that_is_interrupted_anywhere_is_finished_by_the_next(grown:
     for step in ("drain", "disconnect", "undrain"):
         client = grown.client()
         jobid = grown.submit("-N4", "hostname")
-        bring_up(client)
+        provision(client)
         client.wait_for_jobs([jobid])
         _interrupt_after(client, step)
         with pytest.raises(KeyboardInterrupt):
@@ -393,7 +393,7 @@ def _failed(grown: Growing, flux_root: Path) -> str:
     """Burst with brokers of another Flux root; return why it failed."""
     grown.submit("-N2", "hostname")
     client = grown.client(flux_root=str(flux_root), join_timeout="3s")
-    (burst,) = bring_up(client)
+    (burst,) = provision(client)
     assert burst.state is BurstState.FAILED
     assert (grown.left_over(), grown.nodes("down")) == ([], 3)
     assert client.instance.pending_jobs()[0].mark is None
@@ -465,7 +465,7 @@ def test_a_job_that_is_taken_is_moved_to_the_burst_queue_and_others_stay_off_its
     busy = queued.flux("submit", "-N1", "sleep", "100")
     jobid = queued.submit("-N1", "hostname")
     client = queued.client()
-    (burst,) = bring_up(client)
+    (burst,) = provision(client)
     assert (burst.nodes, burst.jobs) == (1, (jobid,))
     client.wait_for_jobs([jobid])
     stays = queued.flux("submit", "-N1", "hostname")
@@ -494,7 +494,7 @@ def test_a_free_burst_node_is_used_by_the_next_job_that_is_moved(queued: Growing
     queued.flux("submit", "-N1", "sleep", "100")
     first = queued.submit("-N1", "hostname")
     client = queued.client()
-    bring_up(client)
+    provision(client)
     client.wait_for_jobs([first])
     second = queued.submit("-N1", "hostname")
     client.run_burst()
@@ -523,7 +523,7 @@ def test_a_node_that_somebody_drained_is_not_used_and_stays_drained(grown: Growi
     grown.flux("resource", "drain", "1", "bad", "memory")
     grown.submit("-N3", "hostname")
     client = grown.client()
-    (burst,) = bring_up(client)
+    (burst,) = provision(client)
     assert burst.hostnames == ("burst1", "burst2")
     client.run_unburst()
     assert client.remaining() == []

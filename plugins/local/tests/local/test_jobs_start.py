@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.elastic_instance import bring_up, wait_until
+from tests.elastic_instance import provision, wait_until
 from tests.local.growing import Growing, growing
 from tests.support import Told, flux_available
 
@@ -60,7 +60,7 @@ def test_a_host_that_a_job_excludes_is_not_the_one_that_is_brought_up(
     grown: Growing, excluded: str
 ) -> None:
     job = grown.submit(f"--requires={excluded}", "-n2", "true")
-    (burst,) = bring_up(grown.client())
+    (burst,) = provision(grown.client())
     assert burst.hostnames == ("burst1",)
     assert hosts_of(grown, job) == "burst1"
 
@@ -69,7 +69,7 @@ def test_jobs_that_the_scheduler_spreads_have_nodes_enough(grown: Growing) -> No
     """Packed tightly they would fit on two nodes, and the second would wait for the first."""
     grown.submit("-n2", "sleep", "600")
     spread = grown.submit("-N3", "-n3", "true")
-    bring_up(grown.client())
+    provision(grown.client())
     assert hosts_of(grown, spread)
 
 
@@ -77,7 +77,7 @@ def test_an_exclusive_slot_is_brought_up_a_node(grown: Growing) -> None:
     spec = json.loads(grown.flux("submit", "--dry-run", "--setattr=burstable", "-n3", "true"))
     spec["resources"][0]["exclusive"] = True
     job = int(grown.flux("job", "id", grown.flux("job", "submit", stdin=json.dumps(spec))))
-    bring_up(grown.client())
+    provision(grown.client())
     assert hosts_of(grown, job).count("burst") == 1
     assert grown.nodes("up") == 3
 

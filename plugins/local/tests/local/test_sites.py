@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.elastic_instance import bring_up, outside, wait_until
+from tests.elastic_instance import outside, provision, wait_until
 from tests.local.growing import Growing, check_transcript, growing, local_plugin, transcript
 from tests.local.isolating import check_it_runs_there
 from tests.local.parts import Sshd, running_sshd, ssh_available
@@ -71,7 +71,7 @@ def test_a_burst_is_a_job_of_the_enclosing_instance_on_other_nodes_than_the_lead
     enclosing = {**os.environ, "FLUX_URI": (tmp_path / "uri").read_text().strip()}
     by_flux.submit("-N4", "-oexit-timeout=1s", "sleep", "600")
     client = by_flux.client(launcher="flux")
-    (burst,) = bring_up(client)
+    (burst,) = provision(client)
     assert (burst.state, burst.nodes) == (BurstState.READY, 3)
     jobs = ["flux", "jobs", "-no", "{name} {nnodes} {ranks}"]
     listed = subprocess.run(jobs, env=enclosing, capture_output=True, text=True, check=True)
@@ -81,7 +81,7 @@ def test_a_burst_is_a_job_of_the_enclosing_instance_on_other_nodes_than_the_lead
     wait_until(lambda: client.list_jobs() == [], "Flux has failed the job")
     waiting = by_flux.submit("-N4", "hostname")
     mender = by_flux.client(launcher="flux")
-    assert [b.state for b in bring_up(mender)] == [BurstState.FAILED, BurstState.READY]
+    assert [b.state for b in provision(mender)] == [BurstState.FAILED, BurstState.READY]
     mender.wait_for_jobs([waiting])
     assert len(by_flux.client(launcher="flux").run_unburst()) == 1
     listed = subprocess.run(jobs, env=enclosing, capture_output=True, text=True, check=True)
@@ -144,7 +144,7 @@ def test_brokers_run_on_hosts_that_ssh_reaches_and_end_with_their_burst(
 ) -> None:
     jobid = by_ssh.submit("-N3", "hostname")
     client = by_ssh.client(launcher="ssh", ssh_args=sshd.options)
-    (burst,) = bring_up(client)
+    (burst,) = provision(client)
     assert (burst.state, burst.hostnames) == (BurstState.READY, tuple(sshd.hosts[1:]))
     client.wait_for_jobs([jobid])
     other = by_ssh.client(launcher="ssh", ssh_args=sshd.options)
@@ -167,14 +167,14 @@ def test_a_broker_ends_when_its_connection_does_and_is_mended_by_the_next_run(
 ) -> None:
     running = by_ssh.submit("-N3", "-oexit-timeout=1s", "sleep", "600")
     client = by_ssh.client(launcher="ssh", ssh_args=sshd.options)
-    (burst,) = bring_up(client)
+    (burst,) = provision(client)
     client.wait_for_jobs([running], ["RUN"])
     local_plugin(client).launcher.end(burst.name)
     wait_until(lambda: by_ssh.brokers() == {}, "the remote brokers have ended")
     client.wait_for_jobs([running])
     waiting = by_ssh.submit("-N3", "hostname")
     mender = by_ssh.client(launcher="ssh", ssh_args=sshd.options)
-    assert [b.state for b in bring_up(mender)] == [BurstState.FAILED, BurstState.READY]
+    assert [b.state for b in provision(mender)] == [BurstState.FAILED, BurstState.READY]
     mender.wait_for_jobs([waiting])
     mender.run_unburst()
 
@@ -186,7 +186,7 @@ def test_a_host_with_another_key_than_it_is_known_by_is_refused(
     by_ssh.submit("-N2", "hostname")
     options = sshd.options_with(sshd.wrong_known_hosts)
     client = by_ssh.client(launcher="ssh", ssh_args=options)
-    (burst,) = bring_up(client)
+    (burst,) = provision(client)
     assert burst.state is BurstState.FAILED
     assert "ssh: Host key verification failed" in burst.error
     assert by_ssh.left_over() == []

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.elastic_instance import bring_up, outside, wait_until
+from tests.elastic_instance import outside, provision, wait_until
 from tests.local.growing import Growing, check_transcript, growing, local_plugin, transcript
 from tests.local.isolating import check_it_runs_there, isolated_transcript
 from tests.local.parts import Slurm, running_slurm, slurm_available
@@ -71,7 +71,7 @@ def test_a_burst_is_a_slurm_job_of_its_name_and_is_found_by_it(
 ) -> None:
     jobid = by_slurm.submit("-N3", "hostname")
     client = by_slurm.client(launcher="slurm")
-    (burst,) = bring_up(client)
+    (burst,) = provision(client)
     assert burst.state is BurstState.READY
     assert slurm("squeue", "--noheader", "--format=%j %D %t") == f"{burst.name} 2 R"
     client.wait_for_jobs([jobid])
@@ -117,7 +117,7 @@ def test_a_burst_that_waits_in_slurms_queue_says_so_and_is_given_up_in_time(
     assert slurm("squeue", "--noheader", "--format=%i") == busy
     slurm("scancel", busy)
     wait_until(lambda: slurm("squeue", "-h", "-j", busy, "-t", "R,CG") == "", "the nodes are free")
-    assert [b.state for b in bring_up(by_slurm.client(launcher="slurm"))] == [BurstState.READY]
+    assert [b.state for b in provision(by_slurm.client(launcher="slurm"))] == [BurstState.READY]
     client.wait_for_jobs([jobid])
     by_slurm.client(launcher="slurm").run_unburst()
 
@@ -129,7 +129,7 @@ def test_a_burst_asks_for_what_its_partition_allows_or_is_refused(
     by_slurm.submit("-N2", "-t1m", "hostname")
     client = by_slurm.client(launcher="slurm", partition="short")
     assert client.policy.lifetimes.lease > 1800
-    (burst,) = bring_up(client)
+    (burst,) = provision(client)
     assert burst.state is BurstState.READY
     assert slurm("squeue", "--noheader", "--format=%P %l") == "short 30:00"
     assert burst.lease_until is not None
@@ -187,14 +187,14 @@ def test_a_slurm_job_that_somebody_cancels_is_mended_by_the_next_run(
 ) -> None:
     running = by_slurm.submit("-N3", "-oexit-timeout=1s", "sleep", "600")
     client = by_slurm.client(launcher="slurm")
-    (burst,) = bring_up(client)
+    (burst,) = provision(client)
     client.wait_for_jobs([running], ["RUN"])
     slurm("scancel", f"--name={burst.name}")
     wait_until(lambda: len(by_slurm.up()) == 1, "its nodes are down")
     client.wait_for_jobs([running])
     waiting = by_slurm.submit("-N3", "hostname")
     mender = by_slurm.client(launcher="slurm")
-    *cancelled, other = bring_up(mender)  # Slurm lists it for as long as it cleans up after it
+    *cancelled, other = provision(mender)  # Slurm lists it for as long as it cleans up after it
     assert {b.state for b in cancelled} <= {BurstState.FAILED}
     assert other.state is BurstState.READY
     assert not [entry for entry in mender.ledger.live() if entry.burst.name == burst.name]

@@ -281,7 +281,7 @@ class Bursting(RuleBasedStateMachine):
             self.restart()
 
     @rule(which=st.integers(0, 9))
-    def take_down(self, which: int) -> None:
+    def terminate(self, which: int) -> None:
         """Take one burst down, or all."""
         live = [entry.burst.name for entry in self._live()]
         name = live[which] if which < len(live) else None
@@ -441,8 +441,8 @@ class Bursting(RuleBasedStateMachine):
         for books in self.books.values():
             books.unwatched = True
         self.gate.set()
-        lanes = self.client._controller.workers
-        while not all(call.future.done() for call in list(lanes._calls)):
+        workers = self.client._controller.workers
+        while not all(call.future.done() for call in list(workers._calls)):
             time.sleep(0.0005)
         for books in self.books.values():
             books.unwatched = False

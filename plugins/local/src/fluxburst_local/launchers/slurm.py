@@ -89,11 +89,11 @@ class SlurmLauncher:
         for command in ("sbatch", "squeue", "scancel", "sinfo"):
             if shutil.which(command) is None:
                 raise BurstError(f"there is no {command} on PATH")
-        self._look_at_partitions()
+        self._check_partitions()
         if not self._options.time:
             self._no_operator = slurm_limits.why_no_operator(self._asked)
 
-    def _look_at_partitions(self) -> None:
+    def _check_partitions(self) -> None:
         """Learn what the partitions have and allow that its jobs go to; that may change.
 
         Raises:
@@ -173,7 +173,7 @@ class SlurmLauncher:
         wanted = [host for host in hosts if host not in there]
         if not wanted:
             return
-        self._look_at_partitions()
+        self._check_partitions()
         self.check_time()
         self._brokers.logs(name).mkdir(parents=True, exist_ok=True, mode=0o700)
         command = [
