@@ -12,7 +12,7 @@ from fluxburst.config.policy import Lifetimes, Policy
 from fluxburst.errors import BurstError
 from fluxburst.formats.units import Duration
 from fluxburst.model.housekeeping import Housekeeping, told
-from fluxburst.provider.node_removal import leave
+from fluxburst.provider.node_removal import remove_nodes
 from fluxburst.simulation.embedded import EmbeddedInstance
 
 CLEANING = 100.0
@@ -78,7 +78,7 @@ def test_nodes_that_are_to_leave_say_which_housekeeping_keeps_them(cancel_jobs: 
         ended.append(None)
 
     with pytest.raises(BurstError, match=r"housekeeping of job .* still runs on cloud-.*-0, for"):
-        leave(instance, [0], reason="x", grace=4.0, cancel_jobs=cancel_jobs, end=end)
+        remove_nodes(instance, [0], reason="x", grace=4.0, cancel_jobs=cancel_jobs, end=end)
     assert ended == []
     (node,) = instance.nodes()
     assert node.drained

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import secrets
 import socket
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from fluxburst.provider.elastic import (
     load,
 )
 from fluxburst.provider.isolation import output_finding
-from fluxburst.provider.node_removal import burst_left_by, leave
+from fluxburst.provider.node_removal import burst_left_by, remove_nodes
 
 if TYPE_CHECKING:
     from fluxburst.plugin.client_view import ClientView
@@ -191,8 +192,8 @@ class ElasticPlugin(JoiningPlugin):
             (own if name == burst.name else others).update(hosts)
         return [node for node in self.instance.nodes() if node.hostname in own - others]
 
-    def have_leave(self, burst: Burst, nodes: Iterable[Node], end: Callable[[], None]) -> None:
-        """Have a burst's nodes leave the instance, as its parameters say (:func:`leave`).
+    def remove_nodes(self, burst: Burst, nodes: Iterable[Node], end: Callable[[], None]) -> None:
+        """Have a burst's nodes leave the instance, as its parameters say (:func:`remove_nodes`).
 
         Args:
             burst: The burst.
@@ -202,7 +203,7 @@ class ElasticPlugin(JoiningPlugin):
         Raises:
             BurstError: if jobs still run on them, or they stay up.
         """
-        leave(
+        remove_nodes(
             self.instance,
             [node.rank for node in nodes],
             reason=drain_reason(burst.name),
@@ -210,6 +211,11 @@ class ElasticPlugin(JoiningPlugin):
             cancel_jobs=self.params.cancel_jobs,
             end=end,
         )
+
+    def have_leave(self, burst: Burst, nodes: Iterable[Node], end: Callable[[], None]) -> None:
+        """Remove a burst's nodes: the former name of :meth:`remove_nodes`, for one release."""
+        warnings.warn("have_leave() is remove_nodes() now", DeprecationWarning, stacklevel=2)
+        self.remove_nodes(burst, nodes, end)
 
     def lacking(self) -> Iterable[str]:
         """Return which of the declared burst nodes somebody has drained."""

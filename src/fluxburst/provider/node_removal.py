@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
 from collections.abc import Callable, Collection
 
 from fluxburst.errors import BurstError
@@ -29,7 +30,7 @@ def burst_left_by(node: Node) -> str:
     return match["burst"] if match and node.drained else ""
 
 
-def leave(
+def remove_nodes(
     instance: Instance,
     ranks: Collection[int],
     *,
@@ -119,3 +120,17 @@ def _wait(
             return False
         instance.wait(min(POLL_SECONDS, left))
     return True
+
+
+def leave(
+    instance: Instance,
+    ranks: Collection[int],
+    *,
+    reason: str,
+    grace: float,
+    cancel_jobs: bool,
+    end: Callable[[], None],
+) -> None:
+    """Remove nodes: the former name of :func:`remove_nodes`, for one release."""
+    warnings.warn("node_removal.leave is remove_nodes now", DeprecationWarning, stacklevel=2)
+    remove_nodes(instance, ranks, reason=reason, grace=grace, cancel_jobs=cancel_jobs, end=end)

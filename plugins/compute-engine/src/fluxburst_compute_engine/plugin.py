@@ -247,7 +247,7 @@ class ComputeEngineBurst(ElasticPlugin):
                 self.fleet.end(compute, burst.name)
                 return
             nodes = self._nodes_of(compute, burst)
-            self.have_leave(burst, nodes, lambda: self.fleet.end(compute, burst.name))
+            self.remove_nodes(burst, nodes, lambda: self.fleet.end(compute, burst.name))
 
     def list_bursts(self) -> Collection[str]:
         """Return the bursts that something is left of: instances, a policy, drained nodes."""

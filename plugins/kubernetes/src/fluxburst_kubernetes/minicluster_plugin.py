@@ -238,7 +238,7 @@ class MiniClusterBurst(ElasticPlugin):
                 self._end(cluster, burst.name)
             else:
                 nodes = self._nodes_of(cluster, burst)
-                self.have_leave(burst, nodes, lambda: self._end(cluster, burst.name))
+                self.remove_nodes(burst, nodes, lambda: self._end(cluster, burst.name))
             self._miniclusters(cluster).remove_job(burst.name)
             with self._changing:
                 self._miniclusters(cluster).remove_unused_secrets()

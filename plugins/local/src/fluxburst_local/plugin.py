@@ -221,7 +221,7 @@ class LocalBurst(ElasticPlugin):
             end()
             shutil.rmtree(directory)
         else:
-            self.have_leave(burst, self._nodes_of(burst), end)
+            self.remove_nodes(burst, self._nodes_of(burst), end)
         kept = self._isolated.set_aside(burst.name).exists()
         if burst.state is not BurstState.FAILED and not burst.error and not kept:
             shutil.rmtree(self.brokers.logs(burst.name), ignore_errors=True)
