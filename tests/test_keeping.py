@@ -513,8 +513,8 @@ def test_what_a_job_used_of_a_burst_is_recorded() -> None:
         assert (second.ended or 0.0) - second.started == 2 * MINUTE
 
 
-def test_the_use_of_a_burst_that_was_taken_down_under_its_jobs_is_over() -> None:
-    with World(lifetimes()) as world:
+def test_the_use_of_a_burst_whose_jobs_unburst_cancels_is_over() -> None:
+    with World(lifetimes(grace=0, cancel_jobs=1)) as world:
         world.submit(10 * HOUR)
         world.client.run_burst()
         world.watch(10 * MINUTE)

@@ -68,6 +68,8 @@ teardown = "5m"
 keep = "lead[0-3],gpu7"
 startup = "3m"
 assumed_duration = "4h"
+grace = "2m"
+cancel_jobs = true
 
 [timeouts]
 create = "1m"
@@ -127,7 +129,7 @@ node_hours = 10
 
 def test_every_key_of_every_table_is_taken(load: Load) -> None:
     assert load(EVERYTHING) == Policy(
-        Lifetimes(7200, 600, 60, 86400, 90, 300, "lead[0-3],gpu7", 180, 14400),  # type: ignore[arg-type]
+        Lifetimes(7200, 600, 60, 86400, 90, 300, "lead[0-3],gpu7", 180, 14400, 120, True),  # type: ignore[arg-type]
         Timeouts(60, 120, 180.5, 0.5, 120, 180, math.inf),  # type: ignore[arg-type]
         Breaking(5, 30, 1800),  # type: ignore[arg-type]
         Watching(60, 0, 7, 86400),  # type: ignore[arg-type]

@@ -652,9 +652,10 @@ def test_a_service_that_was_stopped_before_it_ran_runs_no_pass() -> None:
 
 def test_draining_takes_all_bursts_down() -> None:
     with Watched() as watched:
-        watched.submit_at(1.0, work())
+        watched.submit_at(1.0, work(30.0))
         watched.run(10.0)
         assert list(watched.service.drain()) == watched.plugin.created
+        assert watched.instance.now() < watched.start + 35.0
         assert list(watched.plugin.there) == []
 
 

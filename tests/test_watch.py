@@ -136,7 +136,7 @@ def test_who_ends_the_service_is_told_what_stays_what_it_costs_and_what_ends_it(
 
 def test_where_nothing_stays_nothing_is_said(tmp_path: Path) -> None:
     config = tmp_path / "fluxburst.toml"
-    config.write_text("[plugins.mock]\n")
+    config.write_text("[plugins.mock]\n[lifetimes]\ngrace = 0\ncancel_jobs = true\n")
     with watching(config, None, "--drain", f"--state-dir={tmp_path / 'state'}") as service:
         until_bursts_stay(tmp_path / "state")
         assert stopped(service) == ""

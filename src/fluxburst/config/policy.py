@@ -45,11 +45,15 @@ class Lifetimes:
         min_lifetime: How long a burst lives at least, idle or not.
         max_lifetime: How long a burst lives at most, whatever runs on it.
         cool_down: How long after the end of an idle burst no other of its node type is brought up.
-        teardown: How long before the end of its lease a burst is begun to be taken down.
+        teardown: How long before the end of its lease a burst is drained. After half of that, the
+            jobs that still run on it are cancelled.
         keep: Hostlist (RFC 29) of nodes that idleness does not end.
         startup: How long nodes are taken to need until jobs start on them.
         assumed_duration: How long a job without a time limit is taken to run: inf for ever, 0 for
             a job that may be placed anywhere.
+        grace: How long ``unburst`` waits for the jobs on the bursts that it drains.
+        cancel_jobs: Whether it cancels the jobs that still run then. Otherwise their bursts are
+            kept, drained, until these jobs have ended or the lease does.
     """
 
     lease: Duration = Duration(3600.0)
@@ -61,6 +65,8 @@ class Lifetimes:
     keep: str = ""
     startup: Duration = Duration(600.0)
     assumed_duration: Duration = Duration(math.inf)
+    grace: Duration = Duration(600.0)
+    cancel_jobs: bool = False
 
     def __post_init__(self) -> None:
         _check_durations(self)

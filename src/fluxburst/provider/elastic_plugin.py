@@ -49,12 +49,13 @@ class ElasticParameters:
         },
     )
     log_level: int = field(default=7, metadata={"help": "severity up to which brokers log, 0 to 7"})
-    grace: Duration = field(
-        default=Duration(600.0),
-        metadata={"help": "how long to wait for the jobs on nodes that are taken down"},
+    grace: Optional[Duration] = field(  # noqa: UP045
+        default=None,
+        metadata={"help": "deprecated: for its bursts, instead of grace in [lifetimes]"},
     )
-    cancel_jobs: bool = field(
-        default=False, metadata={"help": "cancel jobs that still run after the grace period"}
+    cancel_jobs: Optional[bool] = field(  # noqa: UP045
+        default=None,
+        metadata={"help": "deprecated: for its bursts, instead of cancel_jobs in [lifetimes]"},
     )
     isolated_burst: bool = field(
         default=False, metadata={"help": "run each job in a Flux instance of its own"}
@@ -193,7 +194,7 @@ class ElasticPlugin(JoiningPlugin):
         return [node for node in self.instance.nodes() if node.hostname in own - others]
 
     def remove_nodes(self, burst: Burst, nodes: Iterable[Node], end: Callable[[], None]) -> None:
-        """Have a burst's nodes leave the instance, as its parameters say (:func:`remove_nodes`).
+        """Remove a burst's nodes from the instance. See :func:`node_removal.remove_nodes`.
 
         Args:
             burst: The burst.
@@ -201,16 +202,10 @@ class ElasticPlugin(JoiningPlugin):
             end: Ends their brokers, and returns once they have ended.
 
         Raises:
-            BurstError: if jobs still run on them, or they stay up.
+            BurstError: if something still runs on them, or they stay up.
         """
-        remove_nodes(
-            self.instance,
-            [node.rank for node in nodes],
-            reason=drain_reason(burst.name),
-            grace=self.params.grace,
-            cancel_jobs=self.params.cancel_jobs,
-            end=end,
-        )
+        ranks = [node.rank for node in nodes]
+        remove_nodes(self.instance, ranks, reason=drain_reason(burst.name), end=end)
 
     def have_leave(self, burst: Burst, nodes: Iterable[Node], end: Callable[[], None]) -> None:
         """Remove a burst's nodes: the former name of :meth:`remove_nodes`, for one release."""

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 from fluxburst.config.policy import Policy
 from fluxburst.errors import BurstError, FluxburstError
-from fluxburst.flux.protocol import Instance
 from fluxburst.hooks.manager import Manager
 from fluxburst.model.burst import COMING_STATES, Burst, BurstState
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.assign import Assigner
 from fluxburst.reconcile.burst_store import BurstStore
+from fluxburst.reconcile.drain import Drainer
 from fluxburst.reconcile.terminate import Terminator
 
 
@@ -24,9 +24,9 @@ class Failures:
 
     Args:
         hooks: The client's hooks.
-        instance: The instance.
         store: Its store.
         assigner: What releases its jobs.
+        drainer: What drains its bursts.
         terminator: What terminates its bursts.
         policy: Its policy.
 
@@ -37,16 +37,16 @@ class Failures:
     def __init__(
         self,
         hooks: Manager,
-        instance: Instance,
         store: BurstStore,
         assigner: Assigner,
+        drainer: Drainer,
         terminator: Terminator,
         policy: Policy,
     ) -> None:
         self._hooks = hooks
-        self._instance = instance
         self._store = store
         self._assigner = assigner
+        self._drainer = drainer
         self._terminator = terminator
         self.policy = policy
         self.errors: list[FluxburstError] = []
@@ -68,13 +68,12 @@ class Failures:
         """Take down what is left of a burst that lost nodes, once no job runs on that."""
         if burst.isolated and burst.joined:  # its job began: that is a start
             self._store.record(plugin, replace(burst, state=BurstState.READY, error=""))
-        if not self._busy(burst):
+        if not self._drainer.why_busy(burst):
             self.failed(plugin, burst)
             return
-        known = self._store.ledger.entry(burst.name)
-        assert known is not None
-        self._store.record(plugin, replace(burst, state=known.burst.state))
-        self._terminator.drain(replace(known, burst=burst), burst.error)
+        known = self._store.known(burst)
+        self._store.record(plugin, replace(burst, state=known.state))
+        self._drainer.drain(burst, burst.error)
         waiting = self._assigner.waiting_for(plugin, {burst.name})
         self._assigner.release(plugin, waiting, burst.error)
 
@@ -89,7 +88,3 @@ class Failures:
         self._terminator.end(burst)
         waiting = self._assigner.waiting_for(plugin, {burst.name})
         self._assigner.release(plugin, waiting, burst.error)
-
-    def _busy(self, burst: Burst) -> bool:
-        ranks = self._store.ranks_of([burst])[burst.name]
-        return bool(ranks and self._instance.jobs_on(ranks))

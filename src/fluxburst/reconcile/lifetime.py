@@ -25,6 +25,7 @@ from fluxburst.plugin.base import BurstPlugin, as_burst_error
 from fluxburst.plugin.validation import check_burst
 from fluxburst.reconcile.assign import Assigner
 from fluxburst.reconcile.burst_store import BurstStore
+from fluxburst.reconcile.drain import CANCEL_SECONDS, Drainer
 from fluxburst.reconcile.housekeeping import Housework
 from fluxburst.reconcile.outliving import Outliving
 from fluxburst.reconcile.queue_mirror import PendingQueue
@@ -48,7 +49,8 @@ class LeaseKeeper:
         pending_queue: The client's mirror of its pending jobs.
         store: The client's store.
         assigner: What takes its jobs back.
-        terminator: What takes its bursts down.
+        drainer: What drains its bursts.
+        terminator: What terminates its bursts.
         workers: The threads of its plugins.
         refusals: Tells which jobs would fail without some nodes.
         policy: Its policy.
@@ -63,6 +65,7 @@ class LeaseKeeper:
         pending_queue: PendingQueue,
         store: BurstStore,
         assigner: Assigner,
+        drainer: Drainer,
         terminator: Terminator,
         workers: PluginWorkers,
         refusals: Refusals,
@@ -75,6 +78,7 @@ class LeaseKeeper:
         self._pending_queue = pending_queue
         self._store = store
         self._assigner = assigner
+        self._drainer = drainer
         self._terminator = terminator
         self._workers = workers
         self._refusals = refusals
@@ -103,8 +107,9 @@ class LeaseKeeper:
             busy = running[entry.burst.name] or self._housework.on(entry.burst, nodes)
             if entry.burst.state in KEPT_STATES:
                 self._keep(entry, busy, nodes)
-            elif entry.burst.state is BurstState.DRAINING:
-                self._finish(entry, busy)
+            else:
+                own = [node for node in nodes if node.hostname in entry.burst.hostnames]
+                self._finish(entry, busy=bool(busy) or not all(node.idle for node in own))
 
     def next_due(self) -> float:
         """Return when something is due at the earliest, in seconds since the epoch."""
@@ -113,6 +118,8 @@ class LeaseKeeper:
         for entry in self._store.ledger.live():
             burst = entry.burst
             times.append(self._spans.limit_of(entry) - lifetimes.teardown)
+            if burst.state is BurstState.DRAINING:
+                times += [self._cancelled_at(entry), self._ended_at(entry)]
             if burst.lease_until is not None:
                 times.append(burst.lease_until - self._spans.lifespans.lease / 2)
                 times.append(burst.lease_until - lifetimes.teardown)
@@ -136,7 +143,7 @@ class LeaseKeeper:
             # For the sake of jobs that its end would fail it stays, but is not renewed.
             if self._is_late(entry, now) or not self._refusals.keep(entry.burst):
                 idle = format_duration(self.policy.lifetimes.idle_timeout)
-                self._terminator.drain(entry, f"{IDLE}{idle}")
+                self._drainer.drain(entry.burst, f"{IDLE}{idle}")
         elif (why := self._outliving.why_drained(entry, now, nodes)) and not self._refusals.of(
             entry.burst.hostnames
         ):  # to drain it may fail jobs for sure, under Fluxion, that may only be too long for it
@@ -160,7 +167,7 @@ class LeaseKeeper:
 
     def _drain(self, entry: Entry, why: str) -> None:
         """Drain a burst, and free the jobs that wait for it: they cannot start on it any more."""
-        self._terminator.drain(entry, why)
+        self._drainer.drain(entry.burst, why)
         plugin = self._store.plugin_of(entry.burst)
         assert plugin is not None
         waiting = self._assigner.waiting_for(plugin, {entry.burst.name})
@@ -171,20 +178,31 @@ class LeaseKeeper:
         until = entry.burst.lease_until
         return until is not None and now >= until - self._spans.lifespans.teardown
 
-    def _finish(self, entry: Entry, running: Collection[int]) -> None:
-        """End a drained burst once no job runs on it, or its time is up."""
-        now = self._store.now()
-        times = [self._spans.limit_of(entry)]
-        if entry.burst.lease_until is not None:
-            times.append(entry.burst.lease_until)
-        late = now >= min(times) - self._spans.lifespans.teardown / 2
-        if running and not late:
-            self._renew_if_due(entry, now)
+    def _finish(self, entry: Entry, *, busy: bool) -> None:
+        """End a drained burst once no job runs on it; cancel its jobs once its time is up."""
+        burst, now = entry.burst, self._store.now()
+        cancel_at = self._cancelled_at(entry)
+        if busy and now < cancel_at:
+            if burst.state is BurstState.DRAINING:
+                self._renew_if_due(entry, now)
             return
-        if running and not entry.burst.isolated:
-            note = f"the time of burst {entry.burst.name} is up: {entry.reason}"
-            self._instance.cancel_jobs(running, note)
-        self._terminator.end(entry.burst, entry.reason)
+        if busy and not burst.isolated:
+            self._drainer.cancel(burst, f"the time of burst {burst.name} is up: {entry.reason}")
+            if self._drainer.why_busy(burst) and now < self._ended_at(entry):
+                return
+        if burst.state is BurstState.DRAINING:
+            self._terminator.end(burst, entry.reason)
+
+    def _cancelled_at(self, entry: Entry) -> float:
+        """Return when the jobs on a drained burst are cancelled, in seconds since the epoch."""
+        lease = entry.burst.lease_until
+        last = min(self._spans.limit_of(entry), math.inf if lease is None else lease)
+        return last - self._spans.lifespans.teardown / 2
+
+    def _ended_at(self, entry: Entry) -> float:
+        """Return when a drained burst is ended whatever still runs on it."""
+        patience = min(CANCEL_SECONDS, self._spans.lifespans.teardown / 4)
+        return self._cancelled_at(entry) + patience
 
     # --- leases ----------------------------------------------------------------------------
 

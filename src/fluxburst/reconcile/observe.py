@@ -22,6 +22,7 @@ from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
 from fluxburst.reconcile.assign import Assigner
 from fluxburst.reconcile.burst_store import BurstStore
+from fluxburst.reconcile.drain import Drainer
 from fluxburst.reconcile.failures import Failures
 from fluxburst.reconcile.inventory import Inventory, take_inventory
 from fluxburst.reconcile.isolated_ends import IsolatedEnds
@@ -48,7 +49,8 @@ class Observer:
         ownership: What tells whose the bursts are that plugins list.
         vetting: What vets what they answer.
         assigner: What takes its jobs back.
-        terminator: What takes its bursts down.
+        drainer: What drains its bursts.
+        terminator: What terminates its bursts.
         workers: The threads of its plugins.
         policy: Its policy.
         spans: How long its bursts live.
@@ -64,6 +66,7 @@ class Observer:
         ownership: Ownership,
         vetting: Vetting,
         assigner: Assigner,
+        drainer: Drainer,
         terminator: Terminator,
         workers: PluginWorkers,
         policy: Policy,
@@ -80,9 +83,9 @@ class Observer:
         self._workers = workers
         self._policy = policy
         self._outliving = Outliving(pending_queue, spans)
-        self._failures = Failures(hooks, instance, store, assigner, terminator, policy)
+        self._failures = Failures(hooks, store, assigner, drainer, terminator, policy)
         self._isolated_ends = IsolatedEnds(store, pending_queue, assigner, terminator, policy)
-        self._orphans = Orphans(store, assigner, terminator, self._failures)
+        self._orphans = Orphans(store, assigner, drainer, terminator, self._failures)
         self._answering: set[str] = set()
         self.errors = self._failures.errors
 

@@ -18,6 +18,7 @@ from fluxburst.model.node import NodeType
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
 from fluxburst.reconcile.assign import Assigner
 from fluxburst.reconcile.burst_store import BurstStore
+from fluxburst.reconcile.drain import Drainer
 from fluxburst.reconcile.failures import Failures
 from fluxburst.reconcile.terminate import Terminator
 
@@ -32,15 +33,22 @@ class Orphans:
     Args:
         store: The client's store.
         assigner: What gives a job of ours back to the burst that it runs in.
+        drainer: What drains its bursts.
         terminator: What terminates its bursts.
         failures: What takes in that a burst, or its plugin, failed.
     """
 
     def __init__(
-        self, store: BurstStore, assigner: Assigner, terminator: Terminator, failures: Failures
+        self,
+        store: BurstStore,
+        assigner: Assigner,
+        drainer: Drainer,
+        terminator: Terminator,
+        failures: Failures,
     ) -> None:
         self._store = store
         self._assigner = assigner
+        self._drainer = drainer
         self._terminator = terminator
         self._failures = failures
 
@@ -55,7 +63,8 @@ class Orphans:
             return
         if self._store.ledger.unwritable:
             return
-        _log.warning("burst %s: nobody's, is taken down", burst.name, extra={"burst": burst.name})
+        what = "burst %s is not in the ledger; terminating it"
+        _log.warning(what, burst.name, extra={"burst": burst.name, "plugin": plugin.name})
         burst = self._bounded(plugin, burst)
         jobs = self._assigner.adopt(plugin, burst)
         degraded = burst.state is BurstState.FAILED and burst.exit_code is None
@@ -66,10 +75,8 @@ class Orphans:
         if degraded:
             self._failures.degraded(plugin, recorded)
             return
-        entry = self._store.ledger.entry(name)
-        assert entry is not None
         if not (burst.isolated and jobs):  # a job that is held here runs in it
-            self._terminator.drain(entry, _ORPHAN)
+            self._drainer.drain(recorded, _ORPHAN)
 
     def _bounded(self, plugin: BurstPlugin, burst: Burst) -> Burst:
         """Return a burst that is in no record, as far as its plugin is believed of it."""

@@ -11,6 +11,7 @@ from fluxburst.ledger import LedgerPlace
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.assign import Assigner
 from fluxburst.reconcile.burst_store import BurstStore
+from fluxburst.reconcile.drain import Drainer
 from fluxburst.reconcile.lifetime import LeaseKeeper
 from fluxburst.reconcile.losses import Losses
 from fluxburst.reconcile.memos import Memos
@@ -67,10 +68,11 @@ class Parts:
         self.ownership = Ownership(self.store)
         vetting = Vetting(instance, self.store, Standing(place))
         refusals = Refusals(instance, self.pending_queue)
+        self.drainer = Drainer(instance, self.store, refusals, policy)
         self.provisioner = Provisioner(
             hooks, self.store, vetting, self.assigner, self.workers, policy, self.limits.budget
         )
-        self.terminator = self._terminator(hooks, plugins, instance, refusals)
+        self.terminator = self._terminator(hooks, plugins)
         self.observer = self._observer(hooks, plugins, instance, vetting)
         self.lease_keeper = self._lease_keeper(hooks, instance, refusals)
         self.starting = self._starting(hooks, plugins, instance)
@@ -83,26 +85,23 @@ class Parts:
     @policy.setter
     def policy(self, policy: Policy) -> None:
         self._policy = policy
-        acting = (self.provisioner, self.terminator, self.observer, self.lease_keeper)
+        acting = (self.provisioner, self.drainer, self.terminator, self.observer, self.lease_keeper)
         planning = (self.waiting, self.spans, self.limits, self.planners)
         for part in (*acting, *planning, self.starting):
             part.policy = policy
 
     # --- the parts that act ----------------------------------------------------------------
 
-    def _terminator(
-        self, hooks: Manager, plugins: Plugins, instance: Instance, refusals: Refusals
-    ) -> Terminator:
+    def _terminator(self, hooks: Manager, plugins: Plugins) -> Terminator:
         return Terminator(
             hooks,
             plugins,
-            instance,
             self.store,
             self.ownership,
             self.assigner,
             self.workers,
             self._policy,
-            refusals,
+            self.drainer,
         )
 
     def _observer(
@@ -117,6 +116,7 @@ class Parts:
             self.ownership,
             vetting,
             self.assigner,
+            self.drainer,
             self.terminator,
             self.workers,
             self._policy,
@@ -130,6 +130,7 @@ class Parts:
             self.pending_queue,
             self.store,
             self.assigner,
+            self.drainer,
             self.terminator,
             self.workers,
             refusals,

@@ -1,4 +1,4 @@
-"""Taking bursts down: drained first where jobs may still run, then deleted, then settled.
+"""Terminating bursts: drained first where jobs still run, then deleted, then settled.
 
 A burst that is to go is recorded as such before anything is done about it, and stays so until its
 plugin says that it is gone, however often that has to be asked. A plugin that lists a burst after
@@ -23,20 +23,19 @@ from fluxburst.errors import (
     PatienceError,
     RequestError,
 )
-from fluxburst.flux.protocol import Instance
 from fluxburst.formats.fluid import format_f58
 from fluxburst.hooks.manager import Manager
-from fluxburst.ledger import Entry, Ledger
+from fluxburst.ledger import Ledger
 from fluxburst.ledger.location import is_full
-from fluxburst.model.burst import LEAVING_STATES, LIVE_STATES, Burst, BurstState, drain_reason
+from fluxburst.model.burst import LEAVING_STATES, LIVE_STATES, Burst, BurstState
 from fluxburst.model.leftovers import still_listed, with_leftover, without_leftover
 from fluxburst.planning.setbacks import Starts
 from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.assign import Assigner
 from fluxburst.reconcile.burst_store import BurstStore, is_ours, is_placeholder
+from fluxburst.reconcile.drain import Drainer
 from fluxburst.reconcile.inventory import listed_by
-from fluxburst.reconcile.refusals import Refusals
 from fluxburst.reconcile.vetting import Ownership
 from fluxburst.reconcile.workers import (
     Answer,
@@ -60,13 +59,12 @@ class Terminator:
     Args:
         hooks: The client's hooks.
         plugins: The loaded plugins, by name.
-        instance: The instance.
         store: The client's store.
         ownership: What tells whose the bursts are that plugins list.
         assigner: What takes its jobs back.
         workers: The threads of its plugins.
         policy: Its policy.
-        refusals: Tells which jobs would fail without some nodes.
+        drainer: What drains its bursts.
 
     Attributes:
         gone: The bursts that went since this was last emptied.
@@ -77,18 +75,16 @@ class Terminator:
         self,
         hooks: Manager,
         plugins: Mapping[str, BurstPlugin],
-        instance: Instance,
         store: BurstStore,
         ownership: Ownership,
         assigner: Assigner,
         workers: PluginWorkers,
         policy: Policy,
-        refusals: Refusals,
+        drainer: Drainer,
     ) -> None:
         self._hooks = hooks
         self._plugins = plugins
-        self._refusals = refusals
-        self._instance = instance
+        self._drainer = drainer
         self._store = store
         self._ownership = ownership
         self._assigner = assigner
@@ -112,17 +108,34 @@ class Terminator:
         """
         self.gone, self.errors = [], []
         chosen = self._chosen(names)
+        busy: list[Burst] = []
         for plugin_name, bursts in chosen.items():
-            for burst in bursts:
-                self._refusals.warn(burst)
-            if bursts or names is None:
-                self._start(self._plugins[plugin_name], bursts, everything=names is None)
+            with_jobs = [burst for burst in bursts if self._drainer.why_busy(burst)]
+            busy += [self._drainer.drain(burst) for burst in with_jobs]
+            free = [burst for burst in bursts if burst not in with_jobs]
+            if free or (names is None and not with_jobs):
+                everything = names is None and not with_jobs
+                self._start(self._plugins[plugin_name], free, everything=everything)
+        self._end_drained(busy)
         self._workers.wait(math.inf)
         for plugin_name, bursts in chosen.items():
             self._verify_claimed(self._plugins[plugin_name], names_of(bursts))
         gone, errors = self.gone, self.errors
         self.gone, self.errors = [], []
         return gone, errors
+
+    def _end_drained(self, busy: Sequence[Burst]) -> None:
+        """Have drained bursts deleted, each once no job runs on it; the others are kept."""
+
+        def is_free(burst: Burst) -> None:
+            self._start(self._plugins[burst.plugin], [burst], everything=False)
+
+        def meanwhile() -> None:
+            self._workers.wait(0)
+
+        for error in self._drainer.wait_for_jobs(busy, is_free, meanwhile):
+            self.errors.append(error)
+            self._hooks.phase_failed("unburst", self._plugins[error.plugin], error)
 
     def _chosen(self, names: Collection[str] | None) -> dict[str, list[Burst]]:
         """Return what to take down, by plugin."""
@@ -206,9 +219,7 @@ class Terminator:
             why = still_listed(plugin.name, found.name)
             burst, reason = with_leftover(burst, why), str(why.args[0])
         burst = self._store.reopen(plugin, burst, reason)
-        ranks = self._store.ranks_of([burst])[burst.name]
-        if ranks:
-            self._instance.drain(ranks, drain_reason(burst.name))
+        self._drainer.drain_nodes([burst])
         return burst
 
     def _is_doubted(self, name: str) -> bool:
@@ -236,7 +247,7 @@ class Terminator:
 
     def _confirm(self, plugin: BurstPlugin, bursts: Sequence[Burst]) -> None:
         """Record the end of bursts that are not listed any more."""
-        self._undrain(names_of(bursts))
+        self._drainer.undrain(names_of(bursts))
         self._end_all(plugin, bursts, _NOT_LISTED)
 
     def _verify_claimed(self, plugin: BurstPlugin, names: Collection[str]) -> None:
@@ -256,20 +267,16 @@ class Terminator:
 
     # --- step by step ----------------------------------------------------------------------
 
-    def drain(self, entry: Entry, reason: str) -> None:
-        """Let no new job start on a burst's nodes: the first step of taking it down."""
-        plugin = self._store.plugin_of(entry.burst)
-        if plugin is None or entry.burst.state in LEAVING_STATES:
-            return
-        self._refusals.warn(entry.burst)
-        burst = self._store.record(plugin, replace(entry.burst, state=BurstState.DRAINING), reason)
-        ranks = self._store.ranks_of([burst])[burst.name]
-        self._instance.drain(ranks, drain_reason(burst.name))
-
     def end(self, burst: Burst, reason: str = "") -> None:
-        """Have a burst deleted; it is settled when its plugin has answered."""
+        """Have a burst deleted; it is settled when its plugin has answered.
+
+        One on which jobs run is only drained: the lease keeper ends it once they have ended.
+        """
         plugin = self._store.plugin_of(burst)
         if plugin is None or burst.name in self._workers.in_flight:
+            return
+        if burst.state not in LEAVING_STATES and self._drainer.why_busy(burst):
+            self._drainer.drain(burst, reason or burst.error)
             return
         self._store.record(plugin, replace(burst, state=BurstState.ENDING), reason)
         if plugin.name in self._workers.stuck():
@@ -285,6 +292,7 @@ class Terminator:
                 ending = replace(plugin.bursts.get(burst.name, burst), state=BurstState.ENDING)
                 live[burst.name] = self._store.record(plugin, ending)
         plugin.bursts.update(live)  # whatever observers, who were told of it, wrote into that
+        self._drainer.drain_nodes(live.values())
 
         def run() -> list[str]:
             return list(self._hooks.unburst_plugin(plugin, bursts))
@@ -335,7 +343,7 @@ class Terminator:
         spared = [burst for burst in bursts if burst.name not in gone]
         gone -= self._claimed(plugin, gone)
         # Before the end is recorded: after it, nobody would come back to them.
-        self._undrain(gone)
+        self._drainer.undrain(gone)
         ended = self._end_all(plugin, [burst for burst in bursts if burst.name in gone])
         # One that lists others' bursts was not asked to take all of its own down at once.
         others = self._ownership.strangers.get(plugin.name)
@@ -383,14 +391,6 @@ class Terminator:
         state = BurstState.FAILED if error else BurstState.ENDED
         ended = replace(entry.burst, state=state, error=error)
         return self._store.record(plugin, ended, reason or entry.reason)
-
-    def _undrain(self, gone: Collection[str]) -> None:
-        """Take back the nodes that were drained for bursts which are gone."""
-        reasons = {drain_reason(name) for name in gone}
-        nodes = self._instance.nodes() if reasons else ()
-        ranks = [node.rank for node in nodes if node.drained and node.drain_reason in reasons]
-        if ranks:
-            self._instance.undrain(ranks)
 
     def _end_placeholders(self, plugin: BurstPlugin) -> None:
         """Record the end of what a plugin was asked that does not name its bursts."""

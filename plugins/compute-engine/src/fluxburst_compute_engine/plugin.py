@@ -237,7 +237,7 @@ class ComputeEngineBurst(ElasticPlugin):
         return self._as_it_is(replace(burst, nodes=len(hosts)), found, hosts)
 
     def delete(self, burst: Burst) -> None:
-        """Drain its nodes, wait for their jobs, delete its instances, wait until they are gone.
+        """Delete its instances, wait until they are gone, and remove its drained nodes.
 
         Raises:
             BurstError: if jobs still run on its nodes, or its instances are not gone in time.

@@ -226,7 +226,7 @@ class MiniClusterBurst(ElasticPlugin):
         return self._as_it_is(burst, found)
 
     def delete(self, burst: Burst) -> None:
-        """Drain its nodes, wait for their jobs, delete the MiniCluster, wait until it is gone.
+        """Delete its MiniCluster, wait until that is gone, and remove its drained nodes.
 
         The instance's secrets go with its last burst. The namespace stays.
 

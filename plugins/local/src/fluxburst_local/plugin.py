@@ -209,10 +209,10 @@ class LocalBurst(ElasticPlugin):
         return replace(burst, lease_until=min(until, burst.lease_until))
 
     def delete(self, burst: Burst) -> None:
-        """Drain its nodes, wait for their jobs, end the brokers, disconnect and undrain the nodes.
+        """End the brokers of its drained nodes, disconnect and undrain the nodes.
 
         Raises:
-            BurstError: if jobs still run on them after the grace period, or they do not end.
+            BurstError: if jobs still run on them, or they do not end.
         """
         end = functools.partial(self.launcher.end, burst.name)
         directory = self.brokers.isolated(burst.name)
