@@ -15,8 +15,8 @@ from fluxburst.config.policy import Limits
 from fluxburst.model.constraints import ALL_ALIKE, ConstraintBits
 from fluxburst.model.jobspec import Chunk
 from fluxburst.model.node import NodeType
-from fluxburst.packing.explain import why_no_type, why_not
 from fluxburst.packing.fitting import could_fit as could_fit  # plugins of 0.1 import it from here
+from fluxburst.packing.fitting import why_no_type, why_not
 from fluxburst.packing.limits import Budget, Owner, Spent
 from fluxburst.packing.pool import (
     Candidates,
