@@ -111,7 +111,8 @@ class Assigner:
         Returns:
             The jobs that were given.
         """
-        left = set() if plugin.isolated else self._move(plugin, list(jobs.values()), errors)
+        isolated = plugin.isolated
+        left = set() if isolated else self._move(plugin, list(jobs.values()), errors)
         inactive = {
             *self._pending_queue.set_marks({i: m for i, m in marks.items() if i not in left})
         }
@@ -119,7 +120,7 @@ class Assigner:
             now = self._store.now()
             self._store.ledger.release(inactive, now, "it is no longer active")
         left |= inactive
-        if plugin.isolated:
+        if isolated:
             left |= self._hold(plugin, jobs.keys() - left)
         given = {jobid: job for jobid, job in jobs.items() if jobid not in left}
         extra = {"plugin": plugin.name, "jobs": list(given)}
