@@ -24,7 +24,7 @@ from fluxburst.plugin.base import BurstPlugin
 from fluxburst.provider.isolation import end_note, without_hope
 from fluxburst.reconcile.burst_store import BurstStore
 from fluxburst.reconcile.queue_mirror import PendingQueue
-from fluxburst.reconcile.waiting import Waiting
+from fluxburst.reconcile.scan import Waiting
 
 _log = logging.getLogger(__name__)
 

@@ -21,11 +21,10 @@ from fluxburst.reconcile.provision import Provisioner
 from fluxburst.reconcile.queue_mirror import pending_queue_of
 from fluxburst.reconcile.refusals import Refusals
 from fluxburst.reconcile.remaining_life import RemainingLife
-from fluxburst.reconcile.scan import DecisionLog, Scan
+from fluxburst.reconcile.scan import DecisionLog, Scan, Waiting
 from fluxburst.reconcile.start_timeout import StartTimeout
 from fluxburst.reconcile.terminate import Terminator
 from fluxburst.reconcile.vetting import Ownership, Standing, Vetting
-from fluxburst.reconcile.waiting import Waiting
 from fluxburst.reconcile.workers import PluginWorkers
 
 Plugins = Mapping[str, BurstPlugin]

@@ -29,7 +29,7 @@ from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.burst_store import BurstStore
 from fluxburst.reconcile.lifetime import IDLE
 from fluxburst.reconcile.remaining_life import RemainingLife
-from fluxburst.reconcile.waiting import Waiting
+from fluxburst.reconcile.scan import Waiting
 from fluxburst.reconcile.workers import PluginWorkers
 
 

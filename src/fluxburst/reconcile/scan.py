@@ -1,4 +1,4 @@
-"""Which jobs a pass looks at, and what was decided on them before.
+"""Which jobs a pass looks at, what was decided on them before, and which wait to be tried again.
 
 They are all, or those that changed and the first that wait. Looking at all takes as long as the
 queue is; it is done at first, and again at times. In between, what a plan has left of the capacity
@@ -8,14 +8,18 @@ is where the next begins.
 from __future__ import annotations
 
 import math
+import weakref
 from bisect import insort
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
+from fluxburst.config.policy import Policy
 from fluxburst.errors import FluxburstError
+from fluxburst.ledger import Ledger
 from fluxburst.model.job import Job, queue_order
 from fluxburst.model.plan import Decision, Outcome
 from fluxburst.planning.plan_inputs import FreeCapacity
+from fluxburst.planning.setbacks import PREFIXES, Setback, setback_of
 from fluxburst.reconcile.burst_store import BurstStore
 from fluxburst.reconcile.queue_mirror import PendingQueue
 
@@ -157,3 +161,75 @@ class DecisionLog:
         ledger = self._store.ledger
         if not ledger.unwritable:
             ledger.forget_decisions(time)
+
+
+class Waiting:
+    """The setbacks of one client's jobs, as the ledger has them.
+
+    Args:
+        store: The client's store.
+        policy: Its policy.
+    """
+
+    def __init__(self, store: BurstStore, policy: Policy) -> None:
+        self._store = store
+        self.policy = policy
+        self._known: dict[int, Setback] = {}
+        self._over: set[int] = set()
+        self._read: tuple[weakref.ref[Ledger], object] | None = None
+
+    def _read_again(self) -> None:
+        """Read what others may have written to the ledger."""
+        ledger = self._store.ledger
+        written = ledger.written_by_others
+        if self._read is not None and self._read[0]() is ledger and self._read[1] == written:
+            return
+        self._read = weakref.ref(ledger), written
+        self._known.clear()
+        long_ago = self._store.now() - 2 * self.policy.breakers.max_backoff
+        self.note(ledger.released_for(PREFIXES, long_ago))
+
+    def note(self, jobs: Iterable[int]) -> None:
+        """Learn from the ledger what has become of jobs that were given away, or released."""
+        for job in jobs:
+            found = setback_of(self._store.ledger.assignments(job), self.policy.breakers)
+            self._known.pop(job, None)
+            self._over.discard(job)
+            if found is not None:
+                self._known[job] = found
+
+    def forget(self, jobs: Iterable[int]) -> None:
+        """Forget jobs that are pending no longer."""
+        for job in jobs:
+            self._known.pop(job, None)
+            self._over.discard(job)
+
+    def why_not(self, job: int, plugin: str) -> str:
+        """Return why a job is not offered to a plugin now, or to none (empty name); or empty."""
+        found = self._known.get(job)
+        if found is None or found.plugin != plugin or not found.holds(self._store.now()):
+            return ""
+        return str(found)
+
+    def shuns_free_nodes(self, job: int) -> bool:
+        """Whether a job is to get new nodes, since on free ones it did not start."""
+        found = self._known.get(job)
+        return found is not None and found.on_free_nodes
+
+    def reload(self) -> set[int]:
+        """Learn what others may have recorded; return the jobs whose time has come since.
+
+        Raises:
+            LedgerError: if the ledger cannot be read.
+        """
+        self._read_again()
+        now = self._store.now()
+        over = {job for job, setback in self._known.items() if not setback.holds(now)}
+        new = over - self._over
+        self._over = over
+        return new
+
+    def next_due(self) -> float:
+        """Return when the next job is tried again, in seconds since the epoch."""
+        now = self._store.now()
+        return min((s.until for s in self._known.values() if s.until > now), default=math.inf)

@@ -33,6 +33,7 @@ from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.assign import Assigner
 from fluxburst.reconcile.burst_store import BurstStore, is_placeholder
 from fluxburst.reconcile.queue_mirror import PendingQueue
+from fluxburst.reconcile.scan import Waiting
 from fluxburst.reconcile.shortfalls import (
     Shortfalls,
     describe_nodes,
@@ -40,7 +41,6 @@ from fluxburst.reconcile.shortfalls import (
     nodes_of,
 )
 from fluxburst.reconcile.start_room import Room
-from fluxburst.reconcile.waiting import Waiting
 
 
 class Why(str, enum.Enum):
