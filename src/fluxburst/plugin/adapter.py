@@ -12,6 +12,7 @@ from typing import Protocol
 from fluxburst.model.burst import Burst, BurstRequest, burst_name
 from fluxburst.model.job import Job
 from fluxburst.plugin.base import BurstPlugin
+from fluxburst.plugin.validation import check_burst, check_name
 
 
 class Provider(Protocol):
@@ -45,6 +46,7 @@ class Provider(Protocol):
         Raises:
             RequestError: if that is no size.
             CapacityError: if nothing can supply it.
+            BurstError: if the plugin answers something else.
         """
 
     def placeholder(self, jobs: Collection[int]) -> Burst | None:
@@ -101,8 +103,11 @@ class SizedProvider:
         return bursts or ()
 
     def size(self, nodes: int | None, tasks: int | None) -> Burst | None:
-        """Ask the plugin, by its ``by_hand``."""
-        return self.plugin.by_hand(nodes, tasks)
+        """Ask the plugin, by its ``by_hand``, which has to answer a burst."""
+        burst = self.plugin.by_hand(nodes, tasks)
+        check_burst(burst, burst, "by_hand()")
+        check_name(burst.name, "by_hand()")
+        return burst
 
     def placeholder(self, jobs: Collection[int]) -> Burst | None:
         """Return None: its bursts are known before it is asked for them."""

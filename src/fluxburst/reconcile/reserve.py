@@ -16,7 +16,6 @@ from fluxburst.packing.limits import Budget, owner_of
 from fluxburst.planning.lifespans import Lifespans
 from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
-from fluxburst.plugin.validation import check_burst, check_name
 from fluxburst.reconcile.assign import Assigner
 from fluxburst.reconcile.burst_store import BurstStore
 
@@ -149,12 +148,8 @@ def _on_demand(plugin: BurstPlugin, nodes: int | None, tasks: int | None) -> Bur
     """
     try:
         burst = provider_of(plugin).size(nodes, tasks)
-        if burst is None:
-            return None
-        check_burst(burst, burst, "by_hand()")
-        check_name(burst.name, "by_hand()")
     except (KeyboardInterrupt, RequestError):
         raise
     except BaseException as error:
         raise as_burst_error(error, plugin.name) from error
-    return replace(burst, plugin=plugin.name)
+    return None if burst is None else replace(burst, plugin=plugin.name)
