@@ -336,8 +336,8 @@ def test_an_error_in_one_plugin_does_not_keep_the_others_from_being_taken_down()
     assert [burst.name for burst in caught.value.bursts] == [named("cloud", 1)]
     left = stuck.bursts[named("stuck", 1)]
     assert left.state is BurstState.ENDING
-    assert "could not be taken down, it may cost money" in left.error
-    assert "will not go" in left.error
+    assert "could not be taken down, it may cost money" in left.problem
+    assert "will not go" in left.leftover
 
 
 def test_a_plugin_that_cannot_be_asked_is_an_error_and_its_known_bursts_still_go() -> None:

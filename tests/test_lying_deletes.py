@@ -317,7 +317,9 @@ def test_what_had_failed_before_it_could_not_be_taken_down_has_failed_in_the_end
         world.client.run_burst()
         world.watch(MINUTE)
         first = world.client.ledger.entries()[0]
-        assert first.burst.error.startswith("no such image; what is left of it could not be taken")
+        assert first.burst.problem.startswith(
+            "no such image; what is left of it could not be taken"
+        )
         world.plugin.there.pop(first.burst.name)
         world.watch(MINUTE)
         last = world.client.ledger.entries()[0]
@@ -329,7 +331,7 @@ def test_a_plugin_that_then_fails_to_delete_it_is_told_of_as_any_other() -> None
         world.run_a_job().watch(HOUR)
         world.plugin.breaks = BurstError("access denied")
         world.watch(HOUR)
-        assert "access denied" in world.entry.burst.error
+        assert "access denied" in world.entry.burst.leftover
         world.plugin.breaks = None
         world.plugin.there.clear()
         world.watch(10 * MINUTE)

@@ -17,7 +17,6 @@ from tests.support import Elsewhere, client_with, job
 
 from fluxburst import Burst, BurstState
 from fluxburst.errors import BurstErrors, CapacityError, RequestError
-from fluxburst.model.leftovers import with_leftover
 from fluxburst.service import metrics
 from fluxburst.service.metrics import Metrics
 
@@ -56,7 +55,7 @@ def samples(of: Metrics, tmp_path: Path) -> Samples:
 def everything() -> Metrics:
     """Return metrics of which each has a sample."""
     made = Metrics()
-    left = with_leftover(replace(READY, state=BurstState.ENDING), "access denied")
+    left = replace(READY, state=BurstState.ENDING, leftover="access denied")
     made.set_bursts([READY, left])
     made.set_jobs(4, 3, 2, 1)
     made.set_cost(1.5, 2.5, 3.5, 4.5)

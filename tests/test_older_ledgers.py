@@ -18,7 +18,7 @@ from tests.support import Elsewhere, client_on
 
 from fluxburst.cli import main
 from fluxburst.errors import LedgerError
-from fluxburst.ledger import Ledger, schema
+from fluxburst.ledger import Ledger, SetbackKind, schema
 from fluxburst.reports import status
 from fluxburst.simulation.embedded import EmbeddedInstance
 
@@ -105,6 +105,50 @@ def test_it_is_brought_up_to_date_by_who_acts_while_another_looks(
         assert entry.idle == 1_790_020_000.0
         assert reader.schema == schema.VERSION
         assert reader.entries() == [reader.entry(e.burst.name) for e in reader.entries()]
+
+
+_LEFT = "what is left of it could not be taken down, it may cost money: "
+_TOLD = {
+    "idle": ("ended", "no job has been on it, or waited for it, for 5m", ""),
+    "lifetime": ("draining", "it may live 30m at most", ""),
+    "lease": ("ending", "its lease ends: it was not renewed in time", f"{_LEFT}access denied"),
+    "failed": ("ending", "no such image", f"no such image; {_LEFT}access denied"),
+    "on_demand": ("ended", "", ""),
+}
+
+
+def test_what_texts_told_before_has_fields_of_its_own(tmp_path: Path) -> None:
+    path = make_ledger(3, tmp_path / "ledger.sqlite")
+    with closing(sqlite3.connect(path)) as connection:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(bursts)")]
+        row = connection.execute("SELECT * FROM bursts WHERE name = ?", [ENDED]).fetchone()
+        for number, (name, (state, reason, error)) in enumerate(_TOLD.items()):
+            told = {"id": 100 + number, "name": name, "state": state, "reason": reason}
+            values = {**dict(zip(columns, row, strict=True)), **told, "error": error}
+            marks = ", ".join("?" * len(columns))
+            connection.execute(f"INSERT INTO bursts VALUES ({marks})", list(values.values()))
+        setbacks = "it could not be moved to queue 'q': no", "it did not start within 5m", "else"
+        for job, reason in enumerate(setbacks):
+            connection.execute(
+                "INSERT INTO placements (job, plugin, burst, at, freed, reason) "
+                "VALUES (?, 'mock', '', 1.0, 2.0, ?)",
+                (job, reason),
+            )
+        connection.commit()
+    with closing(Ledger(path, INSTANCE)) as ledger:
+        entries = {name: ledger.entry(name) for name in _TOLD}
+        bursts = {name: entry.burst for name, entry in entries.items() if entry is not None}
+        assert {n: b.end_reason and b.end_reason.value for n, b in bursts.items()} == {
+            name: name for name in _TOLD
+        }
+        assert {n: (b.error, b.leftover) for n, b in bursts.items() if b.leftover} == {
+            "lease": ("", "access denied"),
+            "failed": ("no such image", "access denied"),
+        }
+        assert {n: b.problem for n, b in bursts.items()} == {n: t[2] for n, t in _TOLD.items()}
+        kinds = [ledger.assignments(job)[-1].setback for job in range(3)]
+        assert kinds == [SetbackKind.NOT_MOVED, SetbackKind.NOT_STARTED, None]
+        assert sorted(ledger.set_back(0.0)) == [0, 1]
 
 
 # --- media that cannot be written ----------------------------------------------------------------

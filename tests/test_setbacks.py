@@ -13,10 +13,10 @@ from fluxburst import BurstParameters, BurstPlugin, FluxBurst, NodeType
 from fluxburst.config.policy import Breaking, Policy
 from fluxburst.errors import BurstError, BurstErrors, InstanceError
 from fluxburst.formats.units import Duration
-from fluxburst.ledger import Assignment
+from fluxburst.ledger import Assignment, SetbackKind
 from fluxburst.model.job import Mark
 from fluxburst.model.plan import Decision, Outcome
-from fluxburst.planning.setbacks import NOT_MOVED, NOT_STARTED, setback_of
+from fluxburst.planning.setbacks import setback_of
 from fluxburst.service.loop import Service
 from fluxburst.simulation.embedded import EmbeddedInstance
 
@@ -205,33 +205,36 @@ def test_whatever_fails_the_service_does_not_spin(
 POLICY = Breaking(backoff=Duration(60.0), max_backoff=Duration(200.0))
 
 
-def released(at: float, reason: str, burst: str = "b") -> Assignment:
-    return Assignment(1, "cloud", burst, at - 10.0, at, reason)
+NOT_MOVED, NOT_STARTED = SetbackKind.NOT_MOVED, SetbackKind.NOT_STARTED
+
+
+def released(at: float, setback: SetbackKind | None, burst: str = "b") -> Assignment:
+    return Assignment(1, "cloud", burst, at - 10.0, at, "why", setback=setback)
 
 
 def test_each_time_in_a_row_doubles_the_wait_up_to_a_most() -> None:
-    assignments = [released(100.0, f"{NOT_MOVED}'q'")]
+    assignments = [released(100.0, NOT_MOVED)]
     waits = []
     for at in (200.0, 300.0, 400.0, 500.0):
         setback = setback_of(assignments, POLICY)
         assert setback is not None
         waits.append(setback.until - setback.since)
-        assignments.append(released(at, f"{NOT_STARTED}5m"))
+        assignments.append(released(at, NOT_STARTED))
     assert waits == [60.0, 120.0, 200.0, 200.0]
 
 
 def test_what_was_released_for_another_reason_does_not_wait() -> None:
-    stuck = released(100.0, f"{NOT_STARTED}5m")
+    stuck = released(100.0, NOT_STARTED)
     assert setback_of([], POLICY) is None
-    assert setback_of([stuck, released(200.0, "its burst was taken down")], POLICY) is None
+    assert setback_of([stuck, released(200.0, None)], POLICY) is None
     assert setback_of([stuck, Assignment(1, "cloud", "b", 200.0)], POLICY) is None
-    found = setback_of([released(50.0, "x"), stuck], POLICY)
+    found = setback_of([released(50.0, None), stuck], POLICY)
     assert found is not None
     assert found.times == 1
 
 
 def test_a_clock_that_was_set_back_has_nothing_wait() -> None:
-    setback = setback_of([released(1e6, f"{NOT_MOVED}'q'")], POLICY)
+    setback = setback_of([released(1e6, NOT_MOVED)], POLICY)
     assert setback is not None
     assert [setback.holds(now) for now in (1e6, 1e6 + 59.0, 1e6 + 60.0, 5e5)] == [
         True,
@@ -243,8 +246,7 @@ def test_a_clock_that_was_set_back_has_nothing_wait() -> None:
 
 def test_only_what_did_not_start_on_free_nodes_is_not_left_to_them() -> None:
     on_free, on_burst = (
-        setback_of([released(1.0, f"{NOT_STARTED}5m", burst)], Policy().breakers)
-        for burst in ("", "b")
+        setback_of([released(1.0, NOT_STARTED, burst)], Policy().breakers) for burst in ("", "b")
     )
     assert on_free is not None
     assert on_burst is not None

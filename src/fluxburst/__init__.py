@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fluxburst.client import FluxBurst
     from fluxburst.formats.units import ByteSize, Duration
     from fluxburst.hookspecs import hookimpl
-    from fluxburst.model.burst import Burst, BurstRequest, BurstState
+    from fluxburst.model.burst import Burst, BurstRequest, BurstState, EndReason
     from fluxburst.model.job import Job
     from fluxburst.model.node import Node, NodeType
     from fluxburst.model.plan import Decision, Outcome, Plan
@@ -35,6 +35,7 @@ _MODULES = {
     "ByteSize": "formats.units",
     "Decision": "model.plan",
     "Duration": "formats.units",
+    "EndReason": "model.burst",
     "FluxBurst": "client",
     "Job": "model.job",
     "Node": "model.node",
@@ -54,6 +55,7 @@ __all__ = [
     "ByteSize",
     "Decision",
     "Duration",
+    "EndReason",
     "FluxBurst",
     "Job",
     "Node",

@@ -133,7 +133,7 @@ def entry_table(entries: Iterable[Entry], now: float, title: str = "Bursts") -> 
                 time_text(entry.requested),
                 format_duration(max(0.0, entry.billed_to(now) - entry.billed_from)),
                 f"{entry.cost(now):.2f}",
-                entry.burst.error or entry.reason,
+                entry.burst.problem or entry.reason,
             )
             for entry in entries
         ],

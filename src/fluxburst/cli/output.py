@@ -119,8 +119,8 @@ def _progress(burst: Burst) -> str:
     """Write a burst's state; while its nodes join, how many have, and what it waits for."""
     if burst.state is BurstState.JOINING:
         return f"joining {burst.joined}/{burst.nodes}"
-    waits = burst.state is BurstState.REQUESTED and burst.error
-    return f"{burst.state.value}: {burst.error}" if waits else burst.state.value
+    waits = burst.state is BurstState.REQUESTED and burst.waiting_for
+    return f"{burst.state.value}: {burst.waiting_for}" if waits else burst.state.value
 
 
 def burst_table(bursts: Iterable[Burst], title: str = "Bursts") -> Table:

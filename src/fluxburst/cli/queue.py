@@ -237,10 +237,10 @@ def _report_bursts(bursts: Sequence[Burst], wait: str, failures: BurstErrors | N
     lines = []
     for burst in bursts:
         if burst.state in COMING_STATES:
-            why = f" ({burst.error})" if burst.error else ""
+            why = f" ({burst.problem})" if burst.problem else ""
             lines.append(f"{burst.name} is not ready after {wait}{why}")
-        elif burst.error and burst.name not in told:
-            lines.append(f"{burst.name} failed: {burst.error}")
+        elif burst.problem and burst.name not in told:
+            lines.append(f"{burst.name} failed: {burst.problem}")
     for line in lines:
         complain(line)
     return bool(lines)
@@ -285,7 +285,7 @@ def _print_run(
                         "jobs": list(burst.jobs),
                         "state": burst.state.value,
                         "hostnames": list(burst.hostnames),
-                        "error": burst.error or None,
+                        "error": burst.problem or None,
                     }
                     for burst in bursts
                 ],

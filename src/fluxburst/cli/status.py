@@ -163,7 +163,7 @@ def _row(entry: Entry, now: Status) -> tuple[object, ...]:
         _until(burst.lease_until, now.at, armed=burst.name not in now.unarmed),
         f"{burst.nodes * burst.price:.2f}",
         f"{entry.cost(now.at):.2f}",
-        burst.error or entry.reason,
+        burst.problem or entry.reason,
     )
 
 

@@ -1,7 +1,16 @@
 """The durable record of every burst and what happened to it."""
 
-from fluxburst.ledger.entries import Assignment, Breaker, Entry, Transition, Usage
+from fluxburst.ledger.entries import Assignment, Breaker, Entry, SetbackKind, Transition, Usage
 from fluxburst.ledger.location import LedgerPlace
 from fluxburst.ledger.store import Ledger
 
-__all__ = ["Assignment", "Breaker", "Entry", "Ledger", "LedgerPlace", "Transition", "Usage"]
+__all__ = [
+    "Assignment",
+    "Breaker",
+    "Entry",
+    "Ledger",
+    "LedgerPlace",
+    "SetbackKind",
+    "Transition",
+    "Usage",
+]

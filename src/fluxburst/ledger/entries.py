@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from fluxburst.model.burst import LIVE_STATES, Burst, BurstState
+from fluxburst.model.burst import LIVE_STATES, Burst, BurstState, EndReason
 
 HOUR = 3600.0
 DAY = 86400.0
@@ -116,6 +117,16 @@ class Transition:
     reason: str
 
 
+class SetbackKind(str, enum.Enum):
+    """What came to nothing when a job was assigned."""
+
+    NOT_MOVED = "not_moved"
+    """Flux did not move the job to its plugin's queue."""
+
+    NOT_STARTED = "not_started"
+    """The job did not start on nodes that were free."""
+
+
 @dataclass(frozen=True)
 class Assignment:
     """One time that a job was assigned.
@@ -126,10 +137,12 @@ class Assignment:
         burst: In which burst; empty for nodes that were there.
         at: When.
         released: When it was released; None if it was not.
-        reason: Why it was released.
+        reason: Why it was released, for a person.
         queue: The queue that it goes back to then; empty for the one that it is in.
         urgency: The urgency that it gets back then, where it is held for an isolated burst; else
             None.
+        setback: What came to nothing, if it was released for that; it waits before it is tried
+            again then. None for any other reason.
     """
 
     job: int
@@ -140,6 +153,7 @@ class Assignment:
     reason: str = ""
     queue: str = ""
     urgency: int | None = None
+    setback: SetbackKind | None = None
 
 
 @dataclass(frozen=True)
@@ -203,6 +217,9 @@ def columns_of(burst: Burst) -> dict[str, Any]:
         "isolated": burst.isolated,
         "exit_code": burst.exit_code,
         "output": burst.output,
+        "waiting_for": burst.waiting_for,
+        "end_reason": burst.end_reason.value if burst.end_reason else "",
+        "leftover": burst.leftover,
     }
 
 
@@ -230,6 +247,9 @@ def entry_of(row: sqlite3.Row) -> Entry:
         isolated=bool(row["isolated"]),
         exit_code=row["exit_code"],
         output=row["output"],
+        waiting_for=row["waiting_for"],
+        end_reason=EndReason(row["end_reason"]) if row["end_reason"] else None,
+        leftover=row["leftover"],
     )
     own = (
         "id",
@@ -244,3 +264,10 @@ def entry_of(row: sqlite3.Row) -> Entry:
         "reason",
     )
     return Entry(burst=burst, **{name: row[name] for name in own})
+
+
+def assignment_of(row: sqlite3.Row) -> Assignment:
+    """Return the assignment that a row is."""
+    *values, setback = tuple(row)
+    assignment = Assignment(*values)
+    return replace(assignment, setback=SetbackKind(setback)) if setback else assignment

@@ -14,6 +14,7 @@ FIELDS = (
     "name", "plugin", "node_type", "nodes", "state", "joined", "jobs", "user", "queue", "hostnames",
     "price", "cost", "projected_cost", "requested", "created", "started", "ready", "idle", "ended",
     "since", "lease_until", "isolated", "exit_code", "output", "reason", "error",
+    "waiting_for", "end_reason", "leftover",
 )  # fmt: skip
 """What :func:`of_entry` says of a burst, in order."""
 
@@ -78,7 +79,10 @@ def of_entry(entry: Entry, now: float) -> dict[str, Any]:
         "exit_code": burst.exit_code,
         "output": burst.output or None,
         "reason": entry.reason or None,
-        "error": burst.error or None,
+        "error": burst.problem or None,
+        "waiting_for": burst.waiting_for or None,
+        "end_reason": burst.end_reason.value if burst.end_reason else None,
+        "leftover": burst.leftover or None,
     }
 
 
@@ -103,6 +107,7 @@ def of_assignment(assignment: Assignment) -> dict[str, Any]:
         "reason": assignment.reason or None,
         "queue": assignment.queue or None,
         "urgency": assignment.urgency,
+        "setback": assignment.setback.value if assignment.setback else None,
     }
 
 

@@ -126,7 +126,46 @@ def _restorable(connection: sqlite3.Connection) -> None:
             )
 
 
-STEPS: tuple[Step, ...] = (_first, _isolated, _restorable)
+_LEFT = "what is left of it could not be taken down, it may cost money: "
+_END_REASONS = (
+    ("idle", "no job has been on it, or waited for it, for %"),
+    ("lifetime", "it may live % at most"),
+    ("lease", "its lease ends: %"),
+    ("not_recorded", "it is in no record"),
+    ("job_not_held", "its job is held here no longer: %"),
+)
+_SETBACKS = (
+    ("not_moved", "it could not be moved to queue %"),
+    ("not_started", "it did not start within %"),
+)
+
+
+def _fields(connection: sqlite3.Connection) -> None:
+    """Give fields of their own to what was told only by how a text begins."""
+    for column in ("waiting_for", "end_reason", "leftover"):
+        connection.execute(f"ALTER TABLE bursts ADD COLUMN {column} TEXT NOT NULL DEFAULT ''")
+    connection.execute("ALTER TABLE placements ADD COLUMN setback TEXT NOT NULL DEFAULT ''")
+    for number, error in connection.execute("SELECT id, error FROM bursts").fetchall():
+        first, _, left = error.partition(_LEFT)
+        if left:
+            values = first.removesuffix("; "), left, number
+            connection.execute("UPDATE bursts SET error = ?, leftover = ? WHERE id = ?", values)
+    for reason, text in _END_REASONS:
+        connection.execute(
+            "UPDATE bursts SET end_reason = ? WHERE reason LIKE ?"
+            " AND state IN ('draining', 'ending', 'ended', 'failed')",
+            (reason, text),
+        )
+    connection.execute(
+        "UPDATE bursts SET end_reason = CASE WHEN exit_code IS NOT NULL THEN 'job_ended' "
+        "WHEN error != '' OR reason != '' THEN 'failed' ELSE 'on_demand' END "
+        "WHERE end_reason = '' AND state IN ('draining', 'ending', 'ended', 'failed')"
+    )
+    for kind, text in _SETBACKS:
+        connection.execute("UPDATE placements SET setback = ? WHERE reason LIKE ?", (kind, text))
+
+
+STEPS: tuple[Step, ...] = (_first, _isolated, _restorable, _fields)
 """Step n brings version n to version n + 1."""
 
 VERSION = len(STEPS)

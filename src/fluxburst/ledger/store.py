@@ -15,14 +15,16 @@ from fluxburst.ledger.entries import (
     Assignment,
     Breaker,
     Entry,
+    SetbackKind,
     Transition,
     Usage,
+    assignment_of,
     columns_of,
     entry_of,
     ids_of,
 )
 from fluxburst.ledger.file import LedgerFile
-from fluxburst.model.burst import LIVE_STATES, Burst, BurstState
+from fluxburst.model.burst import LIVE_STATES, Burst, BurstState, EndReason
 from fluxburst.model.plan import Decision, Outcome
 
 _AT_ONCE = 500
@@ -225,11 +227,12 @@ class Ledger(LedgerFile):
     def lost_starts(self) -> Mapping[int, int]:
         """Return how often each job ran in an isolated burst that was lost before it ended.
 
-        A burst that was taken down by hand has neither an error nor a reason, and does not count.
+        A burst that was terminated on demand does not count.
         """
         rows = self._all(
             "SELECT jobs FROM bursts WHERE isolated AND ready IS NOT NULL AND ended IS NOT NULL "
-            "AND exit_code IS NULL AND (error != '' OR reason != '')"
+            "AND exit_code IS NULL AND (error != '' OR end_reason != '') AND end_reason != ?",
+            EndReason.ON_DEMAND.value,
         )
         return Counter(job for row in rows for job in ids_of(row["jobs"]))
 
@@ -260,13 +263,28 @@ class Ledger(LedgerFile):
                 [(burst, job) for job, burst in bursts.items()],
             )
 
-    def release(self, jobs: Collection[int], at: float, reason: str) -> None:
-        """Record that jobs were taken back."""
+    def release(
+        self,
+        jobs: Collection[int],
+        at: float,
+        reason: str,
+        setback: SetbackKind | None = None,
+    ) -> None:
+        """Record that jobs were released.
+
+        Args:
+            jobs: Their ids.
+            at: When, in seconds since the epoch.
+            reason: Why, for a person.
+            setback: What came to nothing; None if it is no setback.
+        """
         self._reassigned.update(jobs)
+        kind = "" if setback is None else setback.value
         with self.transaction():
             self._run_many(
-                "UPDATE placements SET freed = ?, reason = ? WHERE job = ? AND freed IS NULL",
-                [(at, reason, job) for job in jobs],
+                "UPDATE placements SET freed = ?, reason = ?, setback = ? "
+                "WHERE job = ? AND freed IS NULL",
+                [(at, reason, kind, job) for job in jobs],
             )
 
     def assigned(self, jobs: Collection[int]) -> dict[int, Assignment]:
@@ -277,7 +295,7 @@ class Ledger(LedgerFile):
             some = wanted[start : start + _AT_ONCE]
             marks = ", ".join("?" * len(some))
             asked = f"SELECT * FROM placements WHERE freed IS NULL AND job IN ({marks})"  # noqa: S608
-            found.update((row["job"], Assignment(*row)) for row in self._all(asked, *some))
+            found.update((row["job"], assignment_of(row)) for row in self._all(asked, *some))
         return found
 
     def reassigned(self) -> set[int]:
@@ -290,20 +308,12 @@ class Ledger(LedgerFile):
         rows = self._all(
             "SELECT * FROM placements WHERE ? IS NULL OR job = ? ORDER BY rowid", job, job
         )
-        return [Assignment(*row) for row in rows]
+        return [assignment_of(row) for row in rows]
 
-    def released_for(self, prefixes: Iterable[str], since: float) -> list[int]:
-        """Return the jobs released since a time for a reason that begins with a prefix."""
-        return [
-            row["job"]
-            for prefix in prefixes
-            for row in self._all(
-                "SELECT DISTINCT job FROM placements WHERE freed >= ? AND substr(reason, 1, ?) = ?",
-                since,
-                len(prefix),
-                prefix,
-            )
-        ]
+    def set_back(self, since: float) -> list[int]:
+        """Return the jobs released since a time because of a setback."""
+        asked = "SELECT DISTINCT job FROM placements WHERE freed >= ? AND setback != ''"
+        return [row["job"] for row in self._all(asked, since)]
 
     def decide(self, decisions: Iterable[Decision], at: float) -> None:
         """Record decisions on jobs."""

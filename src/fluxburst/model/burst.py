@@ -46,6 +46,37 @@ class BurstState(str, enum.Enum):
     """It did not come up, or broke; ``error`` says why. Nothing is left unless that says so."""
 
 
+class EndReason(str, enum.Enum):
+    """Why a burst is terminated."""
+
+    IDLE = "idle"
+    """No job ran on it, or waited for it, for ``idle_timeout``."""
+
+    LEASE = "lease"
+    """Its lease was not renewed."""
+
+    LIFETIME = "lifetime"
+    """It has lived as long as it may."""
+
+    OUTLIVED = "outlived"
+    """A job could have started on it that would have outlived it."""
+
+    FAILED = "failed"
+    """It did not come up, vanished, or lost nodes."""
+
+    JOB_ENDED = "job_ended"
+    """Its isolated job has ended there."""
+
+    JOB_NOT_HELD = "job_not_held"
+    """Its isolated job is not held here any more."""
+
+    NOT_RECORDED = "not_recorded"
+    """Its plugin listed it, and no record had it."""
+
+    ON_DEMAND = "on_demand"
+    """A person ran ``unburst``."""
+
+
 LIVE_STATES = frozenset(BurstState) - {BurstState.ENDED, BurstState.FAILED}
 COMING_STATES = frozenset({BurstState.REQUESTED, BurstState.STARTING, BurstState.JOINING})
 LEAVING_STATES = frozenset({BurstState.DRAINING, BurstState.ENDING})
@@ -64,7 +95,7 @@ class Burst:
         state: Where it is in its life.
         hostnames: Hostnames of its nodes as the instance will know them, once they are known.
         price: What one node costs an hour, in the currency of the plugin's prices.
-        error: Why it failed, or what it waits for, for a person.
+        error: Why it failed, for a person.
         joined: How many of its nodes were up in the instance when that was last looked at. Of an
             isolated burst: how many were in its own; the job may have begun once all were.
         since: When the provider began to bill it, in seconds since the epoch, once it did; None
@@ -78,6 +109,11 @@ class Burst:
         hosts: Hostnames of declared nodes that it is to be brought up on, one for each node, where
             constraints of its jobs name hosts or ranks; empty for any. It is only told to
             ``create``.
+        waiting_for: What it waits for as it comes up, such as the provider's queue, for a person.
+        end_reason: Why it is being, or was, terminated; None if it is not, or that is not known.
+            fluxburst sets it.
+        leftover: Why it could not be terminated when that was last tried, for a person: it may
+            still cost money. fluxburst sets it.
     """
 
     name: str
@@ -96,6 +132,23 @@ class Burst:
     exit_code: int | None = None
     output: str = ""
     hosts: tuple[str, ...] = ()
+    waiting_for: str = ""
+    end_reason: EndReason | None = None
+    leftover: str = ""
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it could not be terminated when that was last tried."""
+        return self.state is BurstState.ENDING and bool(self.leftover)
+
+    @property
+    def problem(self) -> str:
+        """What went wrong with it, or else what it waits for, for a person; empty for nothing."""
+        left = f"{_LEFT}{self.leftover}" if self.leftover else ""
+        return "; ".join(filter(None, (self.error, left))) or self.waiting_for
+
+
+_LEFT = "what is left of it could not be taken down, it may cost money: "
 
 
 def drain_reason(burst: str) -> str:

@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 from fluxburst.config.policy import Breaking
 from fluxburst.formats.units import counted, format_duration
 from fluxburst.ledger import Ledger
-from fluxburst.ledger.entries import Assignment, Breaker, Entry
+from fluxburst.ledger.entries import Assignment, Breaker, Entry, SetbackKind
 from fluxburst.model.burst import COMING_STATES
 
 JITTER = 0.25
@@ -80,12 +80,6 @@ def _times(breaker: Breaker) -> str:
     return f"it failed {counted(breaker.failures, 'time')} in a row, last with: {breaker.error}"
 
 
-NOT_MOVED = "it could not be moved to queue "
-NOT_STARTED = "it did not start within "
-PREFIXES = (NOT_MOVED, NOT_STARTED)
-"""What the reasons begin with for which jobs are released, and wait until they are tried again."""
-
-
 @dataclass(frozen=True)
 class Setback:
     """What came to nothing, and until when it is not tried again.
@@ -126,7 +120,7 @@ def setback_of(assignments: Sequence[Assignment], policy: Breaking) -> Setback |
     """
     times = 0
     for assignment in reversed(assignments):
-        if assignment.released is None or not assignment.reason.startswith(PREFIXES):
+        if assignment.released is None or assignment.setback is None:
             break
         times += 1
     if not times:
@@ -134,7 +128,7 @@ def setback_of(assignments: Sequence[Assignment], policy: Breaking) -> Setback |
     last = assignments[-1]
     assert last.released is not None
     pause = min(policy.max_backoff, policy.backoff * 2 ** min(times - 1, 60))
-    not_moved = last.reason.startswith(NOT_MOVED)
+    not_moved = last.setback is SetbackKind.NOT_MOVED
     return Setback(
         plugin=last.plugin if not_moved else "",
         why=last.reason,

@@ -64,16 +64,23 @@ def check_burst(answer: object, asked: Burst, what: str) -> Burst:
         lease = asked.lease_until
     elif lease is not None and asked.lease_until is not None:
         lease = min(lease, asked.lease_until)
+    error, waiting_for = answer.error, answer.waiting_for
+    comes = answer.state in COMING_STATES and answer.exit_code is None
+    if comes and not waiting_for:  # some plugins say in error what a burst waits for
+        error, waiting_for = "", error
     return replace(
         answer,
         plugin=asked.plugin,
         node_type=writable(answer.node_type),
-        error=writable(answer.error),
+        error=writable(error),
+        waiting_for=writable(waiting_for),
         output=writable(answer.output),
         # And for as many nodes as were asked for, until it is known to have fewer.
         nodes=answer.nodes or asked.nodes,
         lease_until=lease,
         isolated=asked.isolated,
+        end_reason=asked.end_reason,
+        leftover=asked.leftover,
     )
 
 
@@ -154,7 +161,7 @@ def _problems(burst: Burst) -> Iterable[tuple[str, str]]:
     """Yield the fields whose values cannot be, and why."""
     if not isinstance(burst.state, BurstState):
         yield "state", "is not a BurstState"
-    for field in ("node_type", "error", "output"):
+    for field in ("node_type", "error", "output", "waiting_for"):
         if not isinstance(getattr(burst, field), str):
             yield field, "is not text"
     yield from _problems_of_nodes(burst)

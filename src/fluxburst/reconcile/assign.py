@@ -16,10 +16,10 @@ from fluxburst.flux.protocol import Instance
 from fluxburst.formats.fluid import format_f58
 from fluxburst.formats.units import counted
 from fluxburst.hooks.manager import Manager
-from fluxburst.ledger import Assignment, Breaker
+from fluxburst.ledger import Assignment, Breaker, SetbackKind
 from fluxburst.model.burst import Burst
 from fluxburst.model.job import RUNNING, URGENCY_DEFAULT, URGENCY_HOLD, Job, Mark
-from fluxburst.planning.setbacks import NOT_MOVED, failed, moves_to, some_of
+from fluxburst.planning.setbacks import failed, moves_to, some_of
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.provider.isolation import end_note, without_hope
 from fluxburst.reconcile.burst_store import BurstStore
@@ -171,7 +171,13 @@ class Assigner:
             if left:
                 self._move(plugin, left, errors)
 
-    def release(self, plugin: BurstPlugin, jobs: Collection[int], reason: str) -> None:
+    def release(
+        self,
+        plugin: BurstPlugin,
+        jobs: Collection[int],
+        reason: str,
+        setback: SetbackKind | None = None,
+    ) -> None:
         """Free jobs that were given to a plugin, so that they can be given anew.
 
         One that may run in an isolated burst is not, as long as something of that may be there;
@@ -186,7 +192,7 @@ class Assigner:
             self._move_back(plugin, {*jobs})
             self._unhold(jobs)
             self._pending_queue.set_marks(dict.fromkeys(jobs))
-            self._store.ledger.release(jobs, self._store.now(), reason)
+            self._store.ledger.release(jobs, self._store.now(), reason, setback)
         for jobid in [*jobs, *ended]:
             plugin.jobs.pop(jobid, None)
 
@@ -345,8 +351,9 @@ class Assigner:
         marked = [jobid for jobid in jobs if jobid in self._pending_queue.marks]
         if marked:
             self._pending_queue.set_marks(dict.fromkeys(marked))
-        reason = f"{NOT_MOVED}{plugin.queue!r}: {why}"
-        self._store.ledger.release(jobs, self._store.now(), reason)
+        reason = f"it could not be moved to queue {plugin.queue!r}: {why}"
+        ledger = self._store.ledger
+        ledger.release(jobs, self._store.now(), reason, SetbackKind.NOT_MOVED)
         self._waiting.note(jobs)
         for jobid in jobs:
             plugin.jobs.pop(jobid, None)

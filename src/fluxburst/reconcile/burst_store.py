@@ -18,6 +18,7 @@ from fluxburst.model.burst import (
     LIVE_STATES,
     Burst,
     BurstState,
+    EndReason,
     is_plain,
 )
 from fluxburst.model.job import Job
@@ -138,44 +139,35 @@ class BurstStore:
         queue = queues.pop() if len(queues) == 1 else ""
         return self.ledger.request(burst, self.now(), user, queue)
 
-    def record(self, plugin: BurstPlugin, burst: Burst, reason: str = "") -> Burst:
+    def record(
+        self,
+        plugin: BurstPlugin,
+        burst: Burst,
+        reason: str = "",
+        *,
+        end_reason: EndReason | None = None,
+        leftover: str | None = None,
+    ) -> Burst:
         """Record what has become of a burst; return it as it is recorded.
 
         What it was requested for, and at which price, stays as it was, whatever its plugin says;
         so does how its job ended, its lease, where the plugin says nothing of it, and why it is
-        being taken down, whatever is answered late.
+        terminated, whatever is answered late.
+
+        Args:
+            plugin: Whose it is.
+            burst: The burst, as it is now.
+            reason: Why it is in its state now, for a person.
+            end_reason: Why it is terminated; what was recorded first stays.
+            leftover: Why it could not be terminated; None for what is recorded.
         """
         entry = self.ledger.entry(burst.name) or self.request(burst)
         known = entry.burst
-        burst = _within(known, burst)
-        lease = known.lease_until if burst.lease_until is None else burst.lease_until
-        late = known.state in LEAVING_STATES and burst.state in COMING_STATES | {BurstState.READY}
-        error = known.error if late else burst.error
-        ready = burst.state is BurstState.READY and not known.isolated
         burst = replace(
-            burst,
-            joined=(burst.joined or burst.nodes) if ready else burst.joined,
-            jobs=known.jobs,
-            price=known.price,
-            lease_until=lease,
-            error=error,
-            isolated=known.isolated,
-            exit_code=known.exit_code if burst.exit_code is None else burst.exit_code,
-            output=burst.output or known.output,
+            _since_it_costs(entry, _as_believed(known, burst)),
+            end_reason=_end_reason(known, burst, end_reason),
+            leftover=known.leftover if leftover is None else leftover,
         )
-        if not known.isolated:  # whatever was written into what a plugin knows
-            burst = replace(burst, exit_code=None, output="")
-        costless = {BurstState.REQUESTED}
-        if entry.created is not None and entry.started is None:
-            costless |= LEAVING_STATES  # it goes without having left its provider's queue
-        if burst.since is None and burst.state in LIVE_STATES - costless:
-            # The provider does not say since when it costs: then since it was asked.
-            since = entry.requested if known.since is None else known.since
-            burst = replace(burst, since=since)
-        elif burst.since is not None and burst.since < entry.requested:
-            # It costs nothing before it was asked for, unless it was found as nobody's.
-            asked = entry.requested if known.since is None else known.since
-            burst = replace(burst, since=max(burst.since, asked))
         before = self._published.setdefault(plugin.name, {}).get(burst.name)
         recorded = burst
         if before is None or replace(burst, since=before.since) != before or reason:
@@ -288,7 +280,7 @@ class BurstStore:
         if self._unpublished is not None:
             self._unpublished.append((burst, before, reason))
             return
-        why = reason or burst.error
+        why = reason or burst.problem
         extra = {"burst": burst.name, "plugin": burst.plugin, "jobs": burst.jobs}
         _log.info("burst %s: %s", burst.name, f"{burst.state.value} {why}".strip(), extra=extra)
         self._hooks.burst_changed(burst, before)
@@ -353,3 +345,49 @@ def _within(known: Burst, burst: Burst) -> Burst:
     """Return a burst with no more nodes than it is known with; of 0 it is not known how many."""
     most = known.nodes or burst.nodes
     return burst if burst.nodes <= most else replace(burst, nodes=most)
+
+
+def _end_reason(known: Burst, burst: Burst, end_reason: EndReason | None) -> EndReason | None:
+    """Return why a burst is terminated: what was recorded first stays."""
+    goes = burst.state in LEAVING_STATES or burst.state is BurstState.FAILED
+    failed = EndReason.FAILED if goes and burst.error else None
+    return known.end_reason or end_reason or failed
+
+
+def _as_believed(known: Burst, burst: Burst) -> Burst:
+    """Return a burst as far as its plugin is believed, which says only what becomes of it."""
+    burst = _within(known, burst)
+    late = known.state in LEAVING_STATES and burst.state in COMING_STATES | {BurstState.READY}
+    ready = burst.state is BurstState.READY and not known.isolated
+    burst = replace(
+        burst,
+        joined=(burst.joined or burst.nodes) if ready else burst.joined,
+        jobs=known.jobs,
+        price=known.price,
+        lease_until=known.lease_until if burst.lease_until is None else burst.lease_until,
+        error=known.error if late else burst.error,
+        waiting_for="" if late or burst.state not in COMING_STATES else burst.waiting_for,
+        isolated=known.isolated,
+        exit_code=known.exit_code if burst.exit_code is None else burst.exit_code,
+        output=burst.output or known.output,
+    )
+    if known.isolated:
+        return burst
+    return replace(burst, exit_code=None, output="")  # whatever was written into what it knows
+
+
+def _since_it_costs(entry: Entry, burst: Burst) -> Burst:
+    """Return a burst with since when it costs: not before it was asked for."""
+    known = entry.burst
+    costless = {BurstState.REQUESTED}
+    if entry.created is not None and entry.started is None:
+        costless |= LEAVING_STATES  # it goes without having left its provider's queue
+    if burst.since is None and burst.state in LIVE_STATES - costless:
+        # The provider does not say since when it costs: then since it was asked.
+        since = entry.requested if known.since is None else known.since
+        return replace(burst, since=since)
+    if burst.since is not None and burst.since < entry.requested:
+        # It costs nothing before it was asked for, unless it was in no record when it was found.
+        asked = entry.requested if known.since is None else known.since
+        return replace(burst, since=max(burst.since, asked))
+    return burst

@@ -18,8 +18,7 @@ from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.lifetime import KEPT_STATES
 from fluxburst.reconcile.parts import Parts
 from fluxburst.reconcile.provision import Outcome
-from fluxburst.reconcile.terminate import unrecorded
-from fluxburst.reconcile.verify import Remaining, remaining
+from fluxburst.reconcile.verify import Remaining, remaining, unrecorded
 
 
 class Controller:

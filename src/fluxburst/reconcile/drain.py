@@ -14,7 +14,7 @@ from fluxburst.config.policy import Policy
 from fluxburst.errors import BurstError
 from fluxburst.flux.protocol import Instance
 from fluxburst.formats.units import format_duration
-from fluxburst.model.burst import LEAVING_STATES, Burst, BurstState, drain_reason
+from fluxburst.model.burst import LEAVING_STATES, Burst, BurstState, EndReason, drain_reason
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.provider.node_removal import why_busy
 from fluxburst.reconcile.burst_store import BurstStore
@@ -46,17 +46,23 @@ class Drainer:
         self.policy = policy
         self._warned: set[tuple[str, str]] = set()
 
-    def drain(self, burst: Burst, reason: str = "") -> Burst:
+    def drain(self, burst: Burst, reason: str, end_reason: EndReason | None) -> Burst:
         """Let no new job start on a burst's nodes; return the burst as it is recorded then.
 
         Whose drain it is, is on disk before a node is drained.
+
+        Args:
+            burst: The burst.
+            reason: Why, for a person.
+            end_reason: Why; None for what is recorded.
         """
         plugin = self._store.plugin_of(burst)
         if plugin is None:
             return burst
         if burst.state not in LEAVING_STATES:
             self._refusals.warn(burst)
-            burst = self._store.record(plugin, replace(burst, state=BurstState.DRAINING), reason)
+            drained = replace(burst, state=BurstState.DRAINING)
+            burst = self._store.record(plugin, drained, reason, end_reason=end_reason)
         self.drain_nodes([burst])
         return burst
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from fluxburst.config.policy import Policy
 from fluxburst.errors import BurstError, FluxburstError
 from fluxburst.hooks.manager import Manager
-from fluxburst.model.burst import COMING_STATES, Burst, BurstState
+from fluxburst.model.burst import COMING_STATES, Burst, BurstState, EndReason
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.assign import Assigner
 from fluxburst.reconcile.burst_store import BurstStore
@@ -73,7 +73,7 @@ class Failures:
             return
         known = self._store.known(burst)
         self._store.record(plugin, replace(burst, state=known.state))
-        self._drainer.drain(burst, burst.error)
+        self._drainer.drain(burst, burst.error, EndReason.FAILED)
         waiting = self._assigner.waiting_for(plugin, {burst.name})
         self._assigner.release(plugin, waiting, burst.error)
 
@@ -85,6 +85,6 @@ class Failures:
 
     def end(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Have what there is of a burst taken down, and free the jobs that wait for it."""
-        self._terminator.end(burst)
+        self._terminator.end(burst, end_reason=EndReason.FAILED)
         waiting = self._assigner.waiting_for(plugin, {burst.name})
         self._assigner.release(plugin, waiting, burst.error)

@@ -77,7 +77,9 @@ def _refreshed(plugin: BurstPlugin, burst: Burst, refused: dict[str, BurstError]
     One that its provider will not supply after all is noted as refused.
     """
     try:
-        return check_burst(plugin.refresh(replace(burst, error="")), burst, "refresh()")
+        return check_burst(
+            plugin.refresh(replace(burst, error="", waiting_for="")), burst, "refresh()"
+        )
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a provider's library may raise anything

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fluxburst.config.policy import Policy
 from fluxburst.ledger import Breaker, Usage
-from fluxburst.model.burst import Burst, BurstState
+from fluxburst.model.burst import Burst, BurstState, EndReason
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.provider.isolation import UNREAD, end_note, without_hope
 from fluxburst.reconcile.assign import Assigner
@@ -65,7 +65,7 @@ class IsolatedEnds:
         self._pending_queue.end(
             dict.fromkeys(self._assigner.waiting_for(plugin, {burst.name}), note)
         )
-        self._terminator.end(burst, note)
+        self._terminator.end(burst, note, EndReason.JOB_ENDED)
 
     def _note_usage(self, burst: Burst) -> float:
         """Record that an isolated burst's job had all of it, since it ran there; return until when.

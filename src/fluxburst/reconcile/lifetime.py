@@ -17,7 +17,7 @@ from fluxburst.formats.hostlist import parse_hostlist
 from fluxburst.formats.units import format_duration
 from fluxburst.hooks.manager import Manager
 from fluxburst.ledger import Entry, Usage
-from fluxburst.model.burst import COMING_STATES, Burst, BurstState
+from fluxburst.model.burst import COMING_STATES, Burst, BurstState, EndReason
 from fluxburst.model.job import RUNNING
 from fluxburst.model.node import Node
 from fluxburst.packing.limits import Budget, owner_of
@@ -33,9 +33,6 @@ from fluxburst.reconcile.refusals import Refusals
 from fluxburst.reconcile.remaining_life import RemainingLife
 from fluxburst.reconcile.terminate import Terminator
 from fluxburst.reconcile.workers import Answer, Call, Done, Failed, PluginWorkers, TimedOut
-
-IDLE = "no job has been on it, or waited for it, for "
-"""What the reason for ending an idle burst begins with."""
 
 KEPT_STATES = COMING_STATES | {BurstState.READY}
 
@@ -138,16 +135,17 @@ class LeaseKeeper:
         entry = self._note_idleness(entry, idle=not wanted)
         if now >= self._spans.limit_of(entry) - self._spans.lifespans.teardown:
             lived = format_duration(self._spans.longest(entry))
-            self._drain(entry, f"it may live {lived} at most")
+            self._drain(entry, f"it may live {lived} at most", EndReason.LIFETIME)
         elif self._is_idle_too_long(entry, now):
             # For the sake of jobs that its end would fail it stays, but is not renewed.
             if self._is_late(entry, now) or not self._refusals.keep(entry.burst):
                 idle = format_duration(self.policy.lifetimes.idle_timeout)
-                self._drainer.drain(entry.burst, f"{IDLE}{idle}")
+                why = f"no job has been on it, or waited for it, for {idle}"
+                self._drainer.drain(entry.burst, why, EndReason.IDLE)
         elif (why := self._outliving.why_drained(entry, now, nodes)) and not self._refusals.of(
             entry.burst.hostnames
         ):  # to drain it may fail jobs for sure, under Fluxion, that may only be too long for it
-            self._drain(entry, why)
+            self._drain(entry, why, EndReason.OUTLIVED)
         elif entry.burst.lease_until is not None:
             self._check_lease(entry, now)
 
@@ -163,11 +161,11 @@ class LeaseKeeper:
                 or self._spans.fixed(entry)
                 or "it was not renewed in time"
             )
-            self._drain(entry, f"its lease ends: {why}")
+            self._drain(entry, f"its lease ends: {why}", EndReason.LEASE)
 
-    def _drain(self, entry: Entry, why: str) -> None:
+    def _drain(self, entry: Entry, why: str, end_reason: EndReason) -> None:
         """Drain a burst, and free the jobs that wait for it: they cannot start on it any more."""
-        self._drainer.drain(entry.burst, why)
+        self._drainer.drain(entry.burst, why, end_reason)
         plugin = self._store.plugin_of(entry.burst)
         assert plugin is not None
         waiting = self._assigner.waiting_for(plugin, {entry.burst.name})

@@ -17,7 +17,14 @@ from fluxburst.flux.protocol import Instance
 from fluxburst.formats.units import counted, format_duration
 from fluxburst.hooks.manager import Manager
 from fluxburst.ledger import Entry
-from fluxburst.model.burst import COMING_STATES, LEAVING_STATES, LIVE_STATES, Burst, BurstState
+from fluxburst.model.burst import (
+    COMING_STATES,
+    LEAVING_STATES,
+    LIVE_STATES,
+    Burst,
+    BurstState,
+    EndReason,
+)
 from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
 from fluxburst.reconcile.assign import Assigner
@@ -269,7 +276,7 @@ class Observer:
         elif self._has_ended(burst):
             self._isolated_ends.end(plugin, burst)
         elif burst.isolated and not self._pending_queue.waited_for(plugin.name, name):
-            self._terminator.end(burst, _NOT_HELD)
+            self._terminator.end(burst, _NOT_HELD, EndReason.JOB_NOT_HELD)
         elif burst.state not in LIVE_STATES - {BurstState.DRAINING}:
             return  # whoever drains it ends it
         elif found is not None and found.state is BurstState.FAILED:
@@ -313,6 +320,7 @@ class Observer:
                 nodes=found.nodes or burst.nodes,
                 hostnames=found.hostnames or burst.hostnames,
                 error=found.error,
+                waiting_for=found.waiting_for,
                 since=burst.since if found.since is None else found.since,
                 exit_code=found.exit_code,
                 output=found.output or burst.output,
@@ -348,7 +356,7 @@ class Observer:
         waits = burst.state is BurstState.REQUESTED and burst.plugin in self._answering
         if not waits or waited <= limit:
             return ""
-        last = f": {burst.error}" if burst.error else ""
+        last = f": {burst.problem}" if burst.problem else ""
         return (
             f"it waited in its provider's queue for {format_duration(round(waited))}, and request "
             f"in [timeouts] is {format_duration(limit)}{last}"
@@ -398,5 +406,5 @@ def _joined(burst: Burst, up: Collection[str]) -> Burst:
         return burst
     joined = sum(hostname in up for hostname in burst.hostnames)
     if joined == burst.nodes:
-        return replace(burst, state=BurstState.READY, joined=joined, error="")
+        return replace(burst, state=BurstState.READY, joined=joined, error="", waiting_for="")
     return replace(burst, state=BurstState.JOINING, joined=joined) if joined else burst

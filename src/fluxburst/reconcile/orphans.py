@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from fluxburst.errors import BurstError
 from fluxburst.formats.units import counted
-from fluxburst.model.burst import Burst, BurstState
+from fluxburst.model.burst import Burst, BurstState, EndReason
 from fluxburst.model.node import NodeType
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
 from fluxburst.reconcile.assign import Assigner
@@ -76,7 +76,7 @@ class Orphans:
             self._failures.degraded(plugin, recorded)
             return
         if not (burst.isolated and jobs):  # a job that is held here runs in it
-            self._drainer.drain(recorded, _ORPHAN)
+            self._drainer.drain(recorded, _ORPHAN, EndReason.NOT_RECORDED)
 
     def _bounded(self, plugin: BurstPlugin, burst: Burst) -> Burst:
         """Return a burst that is in no record, as far as its plugin is believed of it."""

@@ -14,6 +14,7 @@ from fluxburst.errors import PatienceError
 from fluxburst.flux.protocol import Instance
 from fluxburst.formats.units import format_duration
 from fluxburst.hooks.manager import Manager
+from fluxburst.model.burst import EndReason
 from fluxburst.model.identity import Users, only_this_user
 from fluxburst.model.job import Job
 from fluxburst.model.node import Node
@@ -27,7 +28,6 @@ from fluxburst.planning.planner import Planner
 from fluxburst.planning.setbacks import Starts, closed_types, tried_types
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.burst_store import BurstStore
-from fluxburst.reconcile.lifetime import IDLE
 from fluxburst.reconcile.remaining_life import RemainingLife
 from fluxburst.reconcile.scan import Waiting
 from fluxburst.reconcile.workers import PluginWorkers
@@ -118,7 +118,7 @@ class CurrentLimits:
             (entry.burst.plugin, entry.burst.node_type): "it cools down for "
             f"{format_duration(entry.ended + cool_down - now)} yet"
             for entry in self._store.ledger.entries(now - cool_down)
-            if entry.ended is not None and IDLE in entry.reason
+            if entry.ended is not None and entry.burst.end_reason is EndReason.IDLE
         }
 
 

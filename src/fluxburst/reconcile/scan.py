@@ -19,7 +19,7 @@ from fluxburst.ledger import Ledger
 from fluxburst.model.job import Job, queue_order
 from fluxburst.model.plan import Decision, Outcome
 from fluxburst.planning.plan_inputs import FreeCapacity
-from fluxburst.planning.setbacks import PREFIXES, Setback, setback_of
+from fluxburst.planning.setbacks import Setback, setback_of
 from fluxburst.reconcile.burst_store import BurstStore
 from fluxburst.reconcile.queue_mirror import PendingQueue
 
@@ -187,7 +187,7 @@ class Waiting:
         self._read = weakref.ref(ledger), written
         self._known.clear()
         long_ago = self._store.now() - 2 * self.policy.breakers.max_backoff
-        self.note(ledger.released_for(PREFIXES, long_ago))
+        self.note(ledger.set_back(long_ago))
 
     def note(self, jobs: Iterable[int]) -> None:
         """Learn from the ledger what has become of jobs that were given away, or released."""

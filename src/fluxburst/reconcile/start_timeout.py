@@ -21,13 +21,13 @@ from fluxburst.flux.protocol import Instance
 from fluxburst.formats.fluid import format_f58
 from fluxburst.formats.units import format_duration
 from fluxburst.hooks.manager import Manager
-from fluxburst.ledger import Entry
+from fluxburst.ledger import Entry, SetbackKind
 from fluxburst.model.burst import Burst, BurstState
 from fluxburst.model.job import RUNNING, Job, Mark
 from fluxburst.model.node import Node
 from fluxburst.model.queues import Queue, why_not_startable
 from fluxburst.planning.facts import may_be_isolated
-from fluxburst.planning.setbacks import NOT_STARTED, some_of
+from fluxburst.planning.setbacks import some_of
 from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.assign import Assigner
@@ -67,7 +67,7 @@ class Told(NamedTuple):
     """What is said of such a job.
 
     Attributes:
-        reason: Why it is released.
+        reason: Within what it did not start, and why it is released.
         is_short: Its burst has less than was asked for, as far as that is known.
     """
 
@@ -233,7 +233,7 @@ class StartTimeout:
     def _told(self, stuck: Stuck, burst: Burst | None, room: Room) -> Told:
         """Return what is said of a job that is released."""
         job, why = stuck.job, stuck.why
-        reason = f"{NOT_STARTED}{format_duration(self._patience(why))} {why.value}"
+        reason = f"{format_duration(self._patience(why))} {why.value}"
         if burst is None or why not in (Why.IDLE, Why.SMALL):
             return Told(reason)
         try:
@@ -276,11 +276,11 @@ class StartTimeout:
 
     def _release(self, plugin_name: str, burst: str, jobs: Sequence[Job], told: Told) -> None:
         """Release jobs, and say so: this is a fault of somebody's."""
-        plugin, reason = self._plugins[plugin_name], told.reason
+        plugin, reason = self._plugins[plugin_name], f"it did not start within {told.reason}"
         ids = [job.id for job in jobs]
         if told.is_short:
             self._count_shortfall(burst, reason)
-        self._assigner.release(plugin, ids, reason)
+        self._assigner.release(plugin, ids, reason, SetbackKind.NOT_STARTED)
         self._waiting.note(ids)
         gone = set(ids)
         self._since = {key: since for key, since in self._since.items() if key[0] not in gone}
@@ -292,7 +292,7 @@ class StartTimeout:
             plugin_name,
             some_of(map(format_f58, ids)),
             where,
-            reason.removeprefix(NOT_STARTED),
+            told.reason,
             extra={"plugin": plugin_name, "burst": burst, "jobs": ids},
         )
         self._hooks.jobs_not_started(jobs, plugin, burst, reason)

@@ -12,23 +12,19 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from fluxburst.config.policy import Policy
 from fluxburst.errors import (
     BurstError,
     BurstErrors,
     FluxburstError,
-    LedgerError,
     PatienceError,
     RequestError,
 )
 from fluxburst.formats.fluid import format_f58
 from fluxburst.hooks.manager import Manager
-from fluxburst.ledger import Ledger
-from fluxburst.ledger.location import is_full
-from fluxburst.model.burst import LEAVING_STATES, LIVE_STATES, Burst, BurstState
-from fluxburst.model.leftovers import still_listed, with_leftover, without_leftover
+from fluxburst.model.burst import LEAVING_STATES, LIVE_STATES, Burst, BurstState, EndReason
+from fluxburst.model.leftovers import still_listed
 from fluxburst.planning.setbacks import Starts
 from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin
@@ -111,11 +107,12 @@ class Terminator:
         busy: list[Burst] = []
         for plugin_name, bursts in chosen.items():
             with_jobs = [burst for burst in bursts if self._drainer.why_busy(burst)]
-            busy += [self._drainer.drain(burst) for burst in with_jobs]
+            busy += [self._drainer.drain(b, "", EndReason.ON_DEMAND) for b in with_jobs]
             free = [burst for burst in bursts if burst not in with_jobs]
             if free or (names is None and not with_jobs):
                 everything = names is None and not with_jobs
-                self._start(self._plugins[plugin_name], free, everything=everything)
+                plugin = self._plugins[plugin_name]
+                self._start(plugin, free, everything=everything, end_reason=EndReason.ON_DEMAND)
         self._end_drained(busy)
         self._workers.wait(math.inf)
         for plugin_name, bursts in chosen.items():
@@ -217,7 +214,7 @@ class Terminator:
         burst, reason = replace(entry.burst, since=found.since), _THERE_AGAIN
         if self._store.ledger.times_deleted(found.name):
             why = still_listed(plugin.name, found.name)
-            burst, reason = with_leftover(burst, why), str(why.args[0])
+            burst, reason = replace(burst, leftover=str(why)), str(why.args[0])
         burst = self._store.reopen(plugin, burst, reason)
         self._drainer.drain_nodes([burst])
         return burst
@@ -267,7 +264,7 @@ class Terminator:
 
     # --- step by step ----------------------------------------------------------------------
 
-    def end(self, burst: Burst, reason: str = "") -> None:
+    def end(self, burst: Burst, reason: str = "", end_reason: EndReason | None = None) -> None:
         """Have a burst deleted; it is settled when its plugin has answered.
 
         One on which jobs run is only drained: the lease keeper ends it once they have ended.
@@ -276,21 +273,29 @@ class Terminator:
         if plugin is None or burst.name in self._workers.in_flight:
             return
         if burst.state not in LEAVING_STATES and self._drainer.why_busy(burst):
-            self._drainer.drain(burst, reason or burst.error)
+            self._drainer.drain(burst, reason or burst.error, end_reason)
             return
-        self._store.record(plugin, replace(burst, state=BurstState.ENDING), reason)
+        ending = replace(burst, state=BurstState.ENDING)
+        self._store.record(plugin, ending, reason, end_reason=end_reason)
         if plugin.name in self._workers.stuck():
             return
         if self._store.now() >= self._retry_at.get(burst.name, -math.inf):
             self._start(plugin, [burst], everything=False)
 
-    def _start(self, plugin: BurstPlugin, bursts: Sequence[Burst], *, everything: bool) -> None:
+    def _start(
+        self,
+        plugin: BurstPlugin,
+        bursts: Sequence[Burst],
+        *,
+        everything: bool,
+        end_reason: EndReason | None = None,
+    ) -> None:
         live: dict[str, Burst] = {}
         for burst in bursts:
             entry = self._store.ledger.entry(burst.name)
             if entry is not None and entry.live:
                 ending = replace(plugin.bursts.get(burst.name, burst), state=BurstState.ENDING)
-                live[burst.name] = self._store.record(plugin, ending)
+                live[burst.name] = self._store.record(plugin, ending, end_reason=end_reason)
         plugin.bursts.update(live)  # whatever observers, who were told of it, wrote into that
         self._drainer.drain_nodes(live.values())
 
@@ -387,10 +392,10 @@ class Terminator:
             return replace(plugin.bursts.get(burst.name, burst), state=BurstState.ENDED)
         if not entry.live:
             return entry.burst
-        error = without_leftover(entry.burst.error)
+        error = entry.burst.error
         state = BurstState.FAILED if error else BurstState.ENDED
-        ended = replace(entry.burst, state=state, error=error)
-        return self._store.record(plugin, ended, reason or entry.reason)
+        ended = replace(entry.burst, state=state)
+        return self._store.record(plugin, ended, reason or entry.reason, leftover="")
 
     def _end_placeholders(self, plugin: BurstPlugin) -> None:
         """Record the end of what a plugin was asked that does not name its bursts."""
@@ -408,7 +413,7 @@ class Terminator:
             known = plugin.bursts.get(burst.name)
             why = of.get(burst.name)
             if known is not None and why is not None and known.state in LIVE_STATES:
-                self._store.record(plugin, with_leftover(known, why))
+                self._store.record(plugin, known, leftover=str(why))
         self.errors.append(error)
         self._hooks.phase_failed("unburst", plugin, error)
 
@@ -433,18 +438,3 @@ def _each(error: FluxburstError) -> Sequence[FluxburstError]:
 _TAKEN_DOWN = "the burst that it waited for was taken down"
 _THERE_AGAIN = "its plugin lists it, although it had ended"
 _NOT_LISTED = "its plugin does not list it any more"
-
-
-def unrecorded(ledger: Ledger, gone: Sequence[Burst]) -> LedgerError:
-    """Return what to say of what was taken down, but is not recorded as such."""
-    if not gone:
-        return LedgerError(ledger.path, ledger.unwritable)
-    names = ", ".join(burst.name for burst in gone)
-    repair = (
-        "make room, and then" if is_full(Path(ledger.path).parent) else "once it can be written"
-    )
-    return LedgerError(
-        ledger.path,
-        f"{ledger.unwritable}; gone, but not recorded as gone: {names}: {repair}, run "
-        "'fluxburst unburst --all' again, which records it",
-    )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+from fluxburst.errors import LedgerError
 from fluxburst.ledger import Entry, Ledger
+from fluxburst.ledger.location import is_full
+from fluxburst.model.burst import Burst
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.plugin.validation import check_adopted, check_names
 from fluxburst.reconcile.vetting import Ownership
@@ -144,5 +148,20 @@ def _recorded(entry: Entry, plugins: Mapping[str, BurstPlugin]) -> tuple[str, st
     if burst.plugin not in plugins:
         load = f"load it (--plugin {burst.plugin}; if it is not installed: "
         return f"{state}, and its plugin is not loaded", load + install_advice(burst.plugin) + ")"
-    why = f"{state}: {burst.error}" if burst.error else state
+    why = f"{state}: {burst.problem}" if burst.problem else state
     return why, f"run 'fluxburst unburst {burst.name}' again"
+
+
+def unrecorded(ledger: Ledger, gone: Sequence[Burst]) -> LedgerError:
+    """Return what to say of what was taken down, but is not recorded as such."""
+    if not gone:
+        return LedgerError(ledger.path, ledger.unwritable)
+    names = ", ".join(burst.name for burst in gone)
+    repair = (
+        "make room, and then" if is_full(Path(ledger.path).parent) else "once it can be written"
+    )
+    return LedgerError(
+        ledger.path,
+        f"{ledger.unwritable}; gone, but not recorded as gone: {names}: {repair}, run "
+        "'fluxburst unburst --all' again, which records it",
+    )

@@ -22,7 +22,6 @@ from fluxburst.errors import (
 from fluxburst.formats.units import format_duration
 from fluxburst.hookspecs import hookimpl
 from fluxburst.model.burst import COMING_STATES, LEAVING_STATES, LIVE_STATES, Burst, BurstState
-from fluxburst.model.leftovers import is_left, without_leftover
 from fluxburst.model.plan import Plan
 from fluxburst.reports.leases import overdue, unarmed
 
@@ -186,7 +185,7 @@ class Service:
         states = COMING_STATES | LEAVING_STATES
         bursts = [b for plugin in self._client.plugins.values() for b in plugin.bursts.values()]
         bursts = [burst for burst in bursts if burst.state in LIVE_STATES]
-        left = [burst for burst in bursts if is_left(burst)]
+        left = [burst for burst in bursts if burst.is_left]
         if any(b.state in states or b.isolated for b in bursts if b not in left):
             return min(SOON, poll)
         return min(RETRY, poll) if left else poll
@@ -253,7 +252,7 @@ class Service:
             live = self._client.ledger.live()
         except FluxburstError:
             return frozenset()  # the pass says it
-        return frozenset(entry.burst.name for entry in live if is_left(entry.burst))
+        return frozenset(entry.burst.name for entry in live if entry.burst.is_left)
 
     def _check_clock(self) -> None:
         """Say when the clock was set: leases and timers go by it."""
@@ -276,10 +275,9 @@ class _FailedBursts:
         """Log a failure."""
         if previous is None or previous.state is BurstState.REQUESTED:
             return
-        why, before = without_leftover(burst.error), without_leftover(previous.error)
-        if why and burst.state in _FAILING and before != why:
+        if burst.error and burst.state in _FAILING and burst.error != previous.error:
             extra = {"burst": burst.name, "plugin": burst.plugin}
-            _log.warning("burst %s: failed: %s", burst.name, burst.error, extra=extra)
+            _log.warning("burst %s: failed: %s", burst.name, burst.problem, extra=extra)
 
 
 _FAILING = frozenset({BurstState.ENDING, BurstState.FAILED})

@@ -65,7 +65,6 @@ from fluxburst.errors import RequestError
 from fluxburst.hookspecs import hookimpl
 from fluxburst.model.burst import Burst, BurstState
 from fluxburst.model.job import Job
-from fluxburst.model.leftovers import is_left
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reports.status import Status
 
@@ -233,7 +232,7 @@ class Metrics:
             key = (burst.plugin, burst.node_type, burst.state.value)
             number[key] += 1
             nodes[key] += burst.nodes
-            if is_left(burst):
+            if burst.is_left:
                 left[(burst.plugin,)] += 1
         labels = ("plugin", "node_type", "state")
         self._gauges.replace("fluxburst_bursts", "Bursts.", labels, number)

@@ -265,7 +265,7 @@ class ManagedKubernetes(MiniClusterBurst):
         """Go on with bringing up a burst where another process was interrupted."""
         if pool.state is PoolState.RUNNING:
             return self.burst_pools.with_pool(self._create_on_its_pool(burst), pool)
-        coming = replace(burst, error=f"its node pool {pool.name} comes up")
+        coming = replace(burst, waiting_for=f"its node pool {pool.name} comes up")
         return self.burst_pools.with_pool(coming, pool)
 
     # --- going -----------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def outcome(found: Found, now: float, patience: Patience, *, ran: bool = False) 
 
 def as_it_is(burst: Burst, seen: Outcome, output: str) -> Burst:
     """Return a burst as its outcome has it."""
-    burst = replace(burst, hostnames=(), isolated=True, output=output, error=seen.waiting)
+    burst = replace(burst, hostnames=(), isolated=True, output=output, waiting_for=seen.waiting)
     if seen.exit_code is not None:
         return replace(burst, state=BurstState.READY, exit_code=seen.exit_code, error=seen.reason)
     if seen.problem:

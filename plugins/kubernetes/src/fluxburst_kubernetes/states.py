@@ -146,7 +146,7 @@ def as_it_is(
     if len(up) == len(hosts):
         return replace(burst, state=BurstState.READY, error="")
     state = BurstState.JOINING if up else BurstState.STARTING
-    return replace(burst, state=state, joined=len(up), error=seen.waiting)
+    return replace(burst, state=state, joined=len(up), waiting_for=seen.waiting)
 
 
 def _ended(job: Mapping[str, Any] | None) -> str:

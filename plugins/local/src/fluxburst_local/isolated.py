@@ -133,7 +133,7 @@ class IsolatedBursts:
         if late:
             return replace(now, state=BurstState.FAILED, error=f"its brokers {late}")
         if launched.since is None:
-            return replace(now, state=BurstState.REQUESTED, error=launched.waiting)
+            return replace(now, state=BurstState.REQUESTED, waiting_for=launched.waiting)
         return now
 
     def _told(self, name: str) -> Mapping[str, str]:

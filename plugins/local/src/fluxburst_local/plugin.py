@@ -324,7 +324,7 @@ class LocalBurst(ElasticPlugin):
             left = tuple(host for host in hosts if host not in lost) if adopting else hosts
             return replace(burst, state=BurstState.FAILED, hostnames=left, error=problem)
         if launched.since is None:
-            return replace(burst, state=BurstState.REQUESTED, error=launched.waiting)
+            return replace(burst, state=BurstState.REQUESTED, waiting_for=launched.waiting)
         if not missing:
             return replace(burst, state=BurstState.READY)
         return replace(burst, state=BurstState.STARTING)

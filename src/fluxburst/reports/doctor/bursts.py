@@ -31,9 +31,9 @@ def check_bursts(installation: Installation) -> Iterator[Finding]:
     for text in overdue(live, unarmed(live, client.plugins), client.now()):
         yield warning(text, "do that")
     for entry in live:
-        if entry.burst.error:
+        if entry.burst.problem:
             again = f"see 'fluxburst ledger --burst {entry.burst.name}'"
-            yield warning(f"{entry.burst.name}: {entry.burst.error}", again)
+            yield warning(f"{entry.burst.name}: {entry.burst.problem}", again)
     yield ok(f"{len(live)} are there, or may be")
 
 
