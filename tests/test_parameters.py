@@ -193,7 +193,8 @@ WRONG_TYPED = [
     ("sizes", {"a": "1"}, "integer"),
     ("pool", {"name": "a", "size": 1.5}, "size: expected integer"),
     *each("pool", "expected", 5, "x", None),
-    *each("wait", "duration", -1, True, None, [], math.nan),
+    *each("wait", "duration (30s, 5m, 1.5h), and not negative", -1, -0.5),
+    *each("wait", "duration", True, None, [], math.nan),
     *each("wait", "Flux Standard Duration", "soon", "-5", "", "5 minutes"),
     *each("memory", "byte size", -1, 1.5, True, None, "many", "4XB", ""),
 ]  # fmt: skip

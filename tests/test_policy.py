@@ -198,6 +198,7 @@ def test_what_is_no_duration_is_refused(refused: Refused, table: str, key: str, 
     said = refused(f"[{table}]\n{key} = {value}")
     assert f"[{table}]: {key}: expected " in said
     assert "30s" in said
+    assert ("and not negative" in said) == ("-" in value)
 
 
 @pytest.mark.parametrize(("table", "key"), [(t, k) for t, k in DURATIONS if t != "lifetimes"])

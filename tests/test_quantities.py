@@ -55,6 +55,19 @@ def test_what_is_not_a_duration_is_refused_with_what_was_expected(text: str) -> 
     assert caught.value.text == text
 
 
+@pytest.mark.parametrize("text", ["-1", "-1.5h", "-0x10"])
+def test_of_a_negative_duration_the_sign_is_said(text: str) -> None:
+    with pytest.raises(FormatError, match="and not negative"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["-x", "-", "5x", "--1"])
+def test_of_what_is_no_duration_no_sign_is_said(text: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        parse_duration(text)
+    assert "negative" not in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["0x.", "0x.s", "0x1.2.3", "0x1p99999", "0x..1h"])
 def test_malformed_hexadecimal_is_not_a_duration(text: str) -> None:
     with pytest.raises(FormatError):

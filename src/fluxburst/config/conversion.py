@@ -104,9 +104,12 @@ def _path(value: Any, _: Any) -> Path:
 def _duration(value: Any, _: Any) -> Duration:
     if isinstance(value, str):
         return parse_duration(value)
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-        return Duration(float(value))
-    raise _expect(Duration)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if value >= 0:
+            return Duration(float(value))
+        if value < 0:
+            raise _ExpectationError(f"expected {type_name(Duration)}, and not negative")
+    raise _expect(Duration)  # not a number is neither
 
 
 def _byte_size(value: Any, _: Any) -> ByteSize:

@@ -44,7 +44,8 @@ def parse_duration(text: str) -> Duration:
     expected = "a Flux Standard Duration (RFC 23), such as 30s, 5m, 1.5h or 2d"
     match = _DURATION.fullmatch(text)
     if match is None:
-        raise FormatError(text, expected)
+        negative = text[:1] == "-" and _DURATION.fullmatch(text[1:])
+        raise FormatError(text, f"{expected}, and not negative" if negative else expected)
     number = match["number"]
     try:
         value = float.fromhex(number) if number[:2].lower() == "0x" else float(number)
