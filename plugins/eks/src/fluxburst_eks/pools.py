@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -10,39 +9,29 @@ from typing import TYPE_CHECKING
 from fluxburst.errors import BurstError, CapacityError
 from fluxburst.provider.machine_types import MachineTypes
 from fluxburst_eks import clusters, nodegroups, zones
-from fluxburst_eks.clusters import ClusterPlan, Described
+from fluxburst_eks.cluster import EksCluster
+from fluxburst_eks.clusters import Described
 from fluxburst_eks.errors import NotFoundError, of_capacity
 from fluxburst_eks.nodegroups import GroupPlan, NodeGroup
+from fluxburst_eks.tags import PREFIX, record_of, tags_of
 from fluxburst_eks.zones import Resting
 from fluxburst_kubernetes.labels import label_value
 from fluxburst_kubernetes.node_pools import (
-    Access,
     Pool,
     PoolRequest,
     PoolState,
     Record,
-    read_record,
 )
 
 if TYPE_CHECKING:
     from fluxburst_eks.aws import Aws
     from fluxburst_eks.parameters import BurstParameters
-    from fluxburst_eks.tokens import Token
 
-PREFIX = "fluxburst.io/"
 FORMER_MOST = f"{PREFIX}former-most"
 GROUP_LABEL = "eks.amazonaws.com/nodegroup"
 """The label that EKS gives to every node of a managed node group: the group's name."""
 
-MOST_OF_A_TAG = 256
 GIB = 2**30
-FRESH_SECONDS = 300.0
-"""A token is used for a connection if it is good for that long, or else made anew."""
-
-# A tag's value has letters, digits, spaces and + - = . _ : / @ alone; a hostlist has none of these
-# that stand for what it has beside them.
-_TO_TAG = str.maketrans("[],", ":/ ")
-_FROM_TAG = str.maketrans(":/ ", "[],")
 
 _STATES = {
     "CREATING": PoolState.COMING,
@@ -55,26 +44,8 @@ _STATES = {
 }
 
 
-def tags_of(record: Record) -> dict[str, str]:
-    """Return the tags that say what a node group, or a cluster, was made for."""
-    texts = record.texts()
-    if "hostnames" in texts:
-        texts["hostnames"] = texts["hostnames"].translate(_TO_TAG)
-    return {f"{PREFIX}{name}": text for name, text in texts.items() if len(text) <= MOST_OF_A_TAG}
-
-
-def record_of(tags: Mapping[str, str]) -> Record | None:
-    """Return what tags say; None for those of others."""
-    texts = {
-        name.removeprefix(PREFIX): text for name, text in tags.items() if name.startswith(PREFIX)
-    }
-    if "hostnames" in texts:
-        texts["hostnames"] = texts["hostnames"].translate(_FROM_TAG)
-    return read_record(texts)
-
-
 class EksPools:
-    """The cluster of the parameters, and its node groups.
+    """The node groups of the cluster that the parameters name.
 
     Args:
         aws: The account.
@@ -86,58 +57,9 @@ class EksPools:
         self._aws = aws
         self._params = params
         self._machines = machines
+        self.cluster = EksCluster(aws, params)
         self._cluster = params.cluster_name
         self._resting = Resting(params.zone_pause)
-        self._signing = threading.Lock()
-        self._token: Token | None = None
-
-    # --- the cluster -----------------------------------------------------------------------
-
-    def access(self) -> Access | None:
-        """Return how to reach the cluster now; None if there is none that can be reached."""
-        found = clusters.describe(self._aws, self._cluster)
-        if found is None or found.status in ("DELETING", "FAILED") or not found.endpoint:
-            return None
-        with self._signing:
-            if self._token is None or self._token.until - time.time() < FRESH_SECONDS:
-                self._token = self._aws.token(self._cluster)
-            token = self._token.text
-        return Access(self._cluster, found.endpoint, found.certificate, token)
-
-    def ensure_cluster(self, record: Record) -> None:
-        """Have the cluster be there, and wait until it can be used."""
-        if clusters.describe(self._aws, self._cluster) is None:
-            if not self._params.create_cluster:
-                raise BurstError(
-                    f"there is no cluster {self._cluster} in the region {self._aws.region}: set "
-                    "create_cluster to have it made, or name another one with cluster_name"
-                )
-            clusters.create(self._aws, self._cluster, self._cluster_plan(record))
-        clusters.wait_active(self._aws, self._cluster, self._params.cluster_timeout)
-
-    def _cluster_plan(self, record: Record) -> ClusterPlan:
-        params = self._params
-        if params.cluster_role_arn is None or not params.subnets:
-            raise BurstError("cluster_role_arn and subnets are needed to make a cluster")
-        return ClusterPlan(
-            params.cluster_role_arn,
-            params.subnets,
-            params.security_groups,
-            params.kubernetes_version or "",
-            tags_of(record),
-        )
-
-    def made_for(self) -> Record | None:
-        """Return what fluxburst wrote on the cluster; None if it is not there, or not ours."""
-        found = clusters.describe(self._aws, self._cluster)
-        return None if found is None else record_of(found.tags)
-
-    def delete_cluster(self) -> None:
-        """Delete the cluster, if fluxburst made it, and wait until it is gone."""
-        if self.made_for() is not None:
-            clusters.delete(self._aws, self._cluster, self._params.cluster_timeout)
-
-    # --- node groups -----------------------------------------------------------------------
 
     def selector(self, pool: str) -> Mapping[str, str]:
         """Return the label of a node group's nodes."""

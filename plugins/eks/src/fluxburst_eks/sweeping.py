@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fluxburst_eks import nodegroups
-from fluxburst_eks.pools import record_of
+from fluxburst_eks.tags import record_of
 
 if TYPE_CHECKING:
     from fluxburst_eks.aws import Aws

@@ -24,7 +24,7 @@ from fluxburst.errors import AuthError, BurstError, CapacityError, ParameterErro
 from fluxburst.simulation.embedded import EmbeddedInstance
 from fluxburst.simulation.recordings import Recording
 from fluxburst_eks import BurstParameters, EksBurst
-from fluxburst_eks.pools import record_of, tags_of
+from fluxburst_eks.tags import record_of, tags_of
 from fluxburst_kubernetes.node_pools import PoolState, Record
 
 pytestmark = pytest.mark.kubernetes
@@ -331,7 +331,7 @@ def test_the_api_server_lets_in_who_signed_for_this_cluster_and_nobody_else(
 
 
 def test_a_token_is_used_again_as_long_as_it_is_good_for_minutes(plugin: EksBurst) -> None:
-    first, second = plugin.pools.access(), plugin.pools.access()
+    first, second = plugin.pools.cluster.access(), plugin.pools.cluster.access()
     assert first is not None
     assert second is not None
     assert first.token == second.token

@@ -20,7 +20,6 @@ from fluxburst_gke.parameters import BurstParameters
 from fluxburst_gke.zones import Zones
 from fluxburst_google.errors import ExistsError, NotFoundError
 from fluxburst_kubernetes.node_pools import (
-    Access,
     Pool,
     PoolRequest,
     PoolState,
@@ -43,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 class GkePools:
-    """The cluster that the parameters name, and its node pools.
+    """The node pools of the cluster that the parameters name.
 
     Args:
         google: The project and location that it is in.
@@ -55,26 +54,6 @@ class GkePools:
         self.params = params
         self.cluster = GkeCluster(google, params)
         self.zones = Zones(params.zone_pause)
-
-    # --- the cluster -----------------------------------------------------------------------
-
-    def access(self) -> Access | None:
-        """Return how to reach the cluster now; None if there is none, or it is being deleted."""
-        return self.cluster.access()
-
-    def ensure_cluster(self, record: Record) -> None:
-        """Have the cluster be there; it is made only where the parameters say so."""
-        self.cluster.ensure(record)
-
-    def made_for(self) -> Record | None:
-        """Return what fluxburst wrote on the cluster; None if it is not there, or not ours."""
-        return self.cluster.made_for()
-
-    def delete_cluster(self) -> None:
-        """Delete the cluster, if fluxburst made it, and wait until it is gone."""
-        self.cluster.delete()
-
-    # --- node pools ------------------------------------------------------------------------
 
     def selector(self, pool: str) -> Mapping[str, str]:
         """Return the label that the nodes of a pool have."""

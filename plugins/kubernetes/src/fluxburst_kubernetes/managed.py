@@ -88,7 +88,7 @@ class ManagedKubernetes(MiniClusterBurst):
     def _configuration(self) -> SingleConfig | None:
         from fluxburst_kubernetes.cluster import configuration_of
 
-        access = self.pools.access()
+        access = self.pools.cluster.access()
         return None if access is None else configuration_of(access)
 
     def _types(self) -> list[NodeType]:
@@ -150,7 +150,7 @@ class ManagedKubernetes(MiniClusterBurst):
 
     def _is_known_to_be_absent(self) -> bool:
         try:
-            return self.pools.access() is None
+            return self.pools.cluster.access() is None
         except BurstError:  # said by the check before
             return False
 
@@ -177,7 +177,7 @@ class ManagedKubernetes(MiniClusterBurst):
         """
         with only_looking():
             pools = self.pools
-        pools.ensure_cluster(self.burst_pools.record_of(burst))
+        pools.cluster.ensure(self.burst_pools.record_of(burst))
         with self.connection.opened() as cluster:
             miniclusters = self._miniclusters(cluster)
             new = miniclusters.find(burst.name) is None
@@ -225,7 +225,7 @@ class ManagedKubernetes(MiniClusterBurst):
             if name not in found:
                 found[name] = self.burst_pools.without_minicluster(name, pool)
         if not found and not self.params.keep_cluster:
-            record = self.pools.made_for()
+            record = self.pools.cluster.made_for()
             if record is not None and record.tag == self.tag:
                 error = "only the cluster that was made for it is left"
                 found[record.burst] = replace(self._remnant(record.burst), error=error)
@@ -281,11 +281,11 @@ class ManagedKubernetes(MiniClusterBurst):
         super().delete(burst)
         if self.params.keep_cluster:
             return
-        record = self.pools.made_for()
+        record = self.pools.cluster.made_for()
         if record is None or record.tag != self.tag:
             return
         if not {name for name in self.list_bursts() if name != record.burst}:
-            self.pools.delete_cluster()
+            self.pools.cluster.delete()
 
     def _end(self, cluster: Cluster | None, name: str) -> None:
         """End a burst's pods, then its nodes: while its nodes are drained, it is known to go."""

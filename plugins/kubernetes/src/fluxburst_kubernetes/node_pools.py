@@ -152,18 +152,16 @@ class PoolRequest:
     record: Record
 
 
-class NodePools(Protocol):
-    """A provider's cluster and the node pools in it.
+class ProviderCluster(Protocol):
+    """A provider's cluster, which is the user's or made by fluxburst.
 
-    Everything may be asked again, and then finds what is there. All raise a
-    :class:`~fluxburst.errors.BurstError` or one of its kinds for what the provider refuses: a
-    ``CapacityError``, ``QuotaError`` or ``AuthError`` where it is that.
+    Everything may be asked again, and raises what :class:`NodePools` raises.
     """
 
     def access(self) -> Access | None:
         """Return how to reach the cluster now; None if there is none, or it is being deleted."""
 
-    def ensure_cluster(self, record: Record) -> None:
+    def ensure(self, record: Record) -> None:
         """Have the cluster be there, and wait until it can be used.
 
         It is made only where the user asked for that, with ``record`` written on it.
@@ -172,8 +170,21 @@ class NodePools(Protocol):
     def made_for(self) -> Record | None:
         """Return what fluxburst wrote on the cluster; None if it is not there, or not ours."""
 
-    def delete_cluster(self) -> None:
+    def delete(self) -> None:
         """Delete the cluster, if fluxburst made it, and wait until it is gone."""
+
+
+class NodePools(Protocol):
+    """The node pools in a provider's cluster.
+
+    Everything may be asked again, and then finds what is there. All raise a
+    :class:`~fluxburst.errors.BurstError` or one of its kinds for what the provider refuses: a
+    ``CapacityError``, ``QuotaError`` or ``AuthError`` where it is that.
+    """
+
+    @property
+    def cluster(self) -> ProviderCluster:
+        """The cluster that they are in."""
 
     def selector(self, pool: str) -> Mapping[str, str]:
         """Return the labels of Kubernetes that the nodes of a pool have, and no others."""

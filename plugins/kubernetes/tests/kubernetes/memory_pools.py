@@ -69,27 +69,9 @@ class MemoryProvider:
     on_create: Callable[[], object] = lambda: None
     on_delete: Callable[[], object] = lambda: None
 
-    def access(self) -> Access | None:
-        if not self.exists:
-            return None
-        ca = self.certificate or self.server.certificate.read_bytes()
-        return Access("there", self.server.url, ca, self.server.tokens["admin"], "admin")
-
-    def ensure_cluster(self, record: Record) -> None:
-        if self.exists:
-            return
-        if not self.may_make:
-            raise BurstError("there is no cluster, and none is to be made")
-        self.done.append("make cluster")
-        self.exists, self.made_with = True, record
-
-    def made_for(self) -> Record | None:
-        return self.made_with if self.exists else None
-
-    def delete_cluster(self) -> None:
-        self.done.append("delete cluster")
-        self.exists, self.made_with = False, None
-        self.pools.clear()
+    @property
+    def cluster(self) -> MemoryCluster:
+        return MemoryCluster(self)
 
     def selector(self, pool: str) -> Mapping[str, str]:
         return {"example.org/pool": pool}
@@ -122,6 +104,37 @@ class MemoryProvider:
     def shrink(self, name: str, nodes: int) -> None:
         self.done.append(f"shrink {name} to {nodes}")
         self.pools[name] = replace(self.pools[name], nodes=nodes, record=None)
+
+
+@dataclass
+class MemoryCluster:
+    """The cluster of such a provider."""
+
+    provider: MemoryProvider
+
+    def access(self) -> Access | None:
+        if not self.provider.exists:
+            return None
+        ca = self.provider.certificate or self.provider.server.certificate.read_bytes()
+        return Access(
+            "there", self.provider.server.url, ca, self.provider.server.tokens["admin"], "admin"
+        )
+
+    def ensure(self, record: Record) -> None:
+        if self.provider.exists:
+            return
+        if not self.provider.may_make:
+            raise BurstError("there is no cluster, and none is to be made")
+        self.provider.done.append("make cluster")
+        self.provider.exists, self.provider.made_with = True, record
+
+    def made_for(self) -> Record | None:
+        return self.provider.made_with if self.provider.exists else None
+
+    def delete(self) -> None:
+        self.provider.done.append("delete cluster")
+        self.provider.exists, self.provider.made_with = False, None
+        self.provider.pools.clear()
 
 
 class MemoryBurst(ManagedKubernetes):

@@ -1,0 +1,81 @@
+"""The EKS cluster of the parameters, as the base for managed clusters has it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from fluxburst.errors import BurstError
+from fluxburst_eks import clusters
+from fluxburst_eks.clusters import ClusterPlan
+from fluxburst_eks.tags import record_of, tags_of
+from fluxburst_kubernetes.node_pools import Access, Record
+
+if TYPE_CHECKING:
+    from fluxburst_eks.aws import Aws
+    from fluxburst_eks.parameters import BurstParameters
+    from fluxburst_eks.tokens import Token
+
+FRESH_SECONDS = 300.0
+"""A token is used for a connection if it is good for that long, or else made anew."""
+
+
+class EksCluster:
+    """The cluster that the parameters name.
+
+    Args:
+        aws: The account.
+        params: The plugin's parameters.
+    """
+
+    def __init__(self, aws: Aws, params: BurstParameters) -> None:
+        self._aws = aws
+        self._params = params
+        self._name = params.cluster_name
+        self._signing = threading.Lock()
+        self._token: Token | None = None
+
+    def access(self) -> Access | None:
+        """Return how to reach the cluster now; None if there is none that can be reached."""
+        found = clusters.describe(self._aws, self._name)
+        if found is None or found.status in ("DELETING", "FAILED") or not found.endpoint:
+            return None
+        with self._signing:
+            if self._token is None or self._token.until - time.time() < FRESH_SECONDS:
+                self._token = self._aws.token(self._name)
+            token = self._token.text
+        return Access(self._name, found.endpoint, found.certificate, token)
+
+    def ensure(self, record: Record) -> None:
+        """Have the cluster be there, and wait until it can be used."""
+        if clusters.describe(self._aws, self._name) is None:
+            if not self._params.create_cluster:
+                raise BurstError(
+                    f"there is no cluster {self._name} in the region {self._aws.region}: set "
+                    "create_cluster to have it made, or name another one with cluster_name"
+                )
+            clusters.create(self._aws, self._name, self._plan(record))
+        clusters.wait_active(self._aws, self._name, self._params.cluster_timeout)
+
+    def made_for(self) -> Record | None:
+        """Return what fluxburst wrote on the cluster; None if it is not there, or not ours."""
+        found = clusters.describe(self._aws, self._name)
+        return None if found is None else record_of(found.tags)
+
+    def delete(self) -> None:
+        """Delete the cluster, if fluxburst made it, and wait until it is gone."""
+        if self.made_for() is not None:
+            clusters.delete(self._aws, self._name, self._params.cluster_timeout)
+
+    def _plan(self, record: Record) -> ClusterPlan:
+        params = self._params
+        if params.cluster_role_arn is None or not params.subnets:
+            raise BurstError("cluster_role_arn and subnets are needed to make a cluster")
+        return ClusterPlan(
+            params.cluster_role_arn,
+            params.subnets,
+            params.security_groups,
+            params.kubernetes_version or "",
+            tags_of(record),
+        )
