@@ -12,19 +12,16 @@ from contextlib import suppress
 from dataclasses import replace
 
 from fluxburst.errors import BurstError, FluxburstError, InstanceError
-from fluxburst.flux.protocol import Instance
 from fluxburst.formats.fluid import format_f58
 from fluxburst.formats.units import counted
-from fluxburst.hooks.manager import Manager
 from fluxburst.ledger import Assignment, Breaker, SetbackKind
 from fluxburst.model.burst import Burst
 from fluxburst.model.job import RUNNING, URGENCY_DEFAULT, URGENCY_HOLD, Job, Mark
 from fluxburst.planning.setbacks import failed, moves_to, some_of
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.provider.isolation import end_note, without_hope
-from fluxburst.reconcile.burst_store import BurstStore
-from fluxburst.reconcile.queue_mirror import PendingQueue
 from fluxburst.reconcile.scan import Waiting
+from fluxburst.reconcile.shared import Shared
 
 _log = logging.getLogger(__name__)
 
@@ -33,29 +30,18 @@ class Assigner:
     """Gives jobs to plugins.
 
     Args:
-        hooks: The client's hooks.
-        plugins: The loaded plugins, by name.
-        instance: The instance that the jobs wait in.
-        pending_queue: The client's mirror of its pending jobs.
-        store: The client's store.
+        shared: What the parts of a client share.
         waiting: Its jobs that wait until they are tried again.
     """
 
-    def __init__(
-        self,
-        hooks: Manager,
-        plugins: Mapping[str, BurstPlugin],
-        instance: Instance,
-        pending_queue: PendingQueue,
-        store: BurstStore,
-        waiting: Waiting,
-    ) -> None:
-        self._hooks = hooks
-        self._plugins = plugins
-        self._instance = instance
-        self._pending_queue = pending_queue
-        self._store = store
+    def __init__(self, shared: Shared, waiting: Waiting) -> None:
+        self._hooks = shared.hooks
+        self._plugins = shared.plugins
+        self._instance = shared.instance
+        self._pending_queue = shared.pending_queue
+        self._store = shared.store
         self._waiting = waiting
+        self._shared = shared
 
     def record(
         self, plugin: BurstPlugin, jobs: Mapping[int, Job], burst_of: Mapping[int, str]
@@ -364,7 +350,7 @@ class Assigner:
         key = plugin.name, moves_to(plugin.queue)
         known = ledger.breakers().get(key)
         if not moved:
-            now, policy = self._store.now(), self._waiting.policy.breakers
+            now, policy = self._store.now(), self._shared.policy.breakers
             ledger.set_breaker(failed(known or Breaker(*key), policy, now, problem))
         elif known is not None:
             ledger.set_breaker(Breaker(*key))

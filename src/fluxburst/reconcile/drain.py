@@ -10,15 +10,13 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from fluxburst.config.policy import Policy
 from fluxburst.errors import BurstError
-from fluxburst.flux.protocol import Instance
 from fluxburst.formats.units import format_duration
 from fluxburst.model.burst import LEAVING_STATES, Burst, BurstState, EndReason, drain_reason
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.provider.node_removal import why_busy
-from fluxburst.reconcile.burst_store import BurstStore
 from fluxburst.reconcile.refusals import Refusals
+from fluxburst.reconcile.shared import Shared
 
 POLL_SECONDS = 0.5
 CANCEL_SECONDS = 60.0
@@ -31,19 +29,15 @@ class Drainer:
     """Drains the bursts of one client.
 
     Args:
-        instance: The instance.
-        store: The client's store.
+        shared: What the parts of a client share.
         refusals: Tells which jobs would fail without some nodes.
-        policy: Its policy.
     """
 
-    def __init__(
-        self, instance: Instance, store: BurstStore, refusals: Refusals, policy: Policy
-    ) -> None:
-        self._instance = instance
-        self._store = store
+    def __init__(self, shared: Shared, refusals: Refusals) -> None:
+        self._instance = shared.instance
+        self._store = shared.store
         self._refusals = refusals
-        self.policy = policy
+        self._shared = shared
         self._warned: set[tuple[str, str]] = set()
 
     def drain(self, burst: Burst, reason: str, end_reason: EndReason | None) -> Burst:
@@ -139,7 +133,7 @@ class Drainer:
         Parameters of its plugin that are called so are deprecated, and count.
         """
         plugin = self._store.plugin_of(burst)
-        lifetimes = self.policy.lifetimes
+        lifetimes = self._shared.policy.lifetimes
         grace, cancels = self._own(plugin, "grace"), self._own(plugin, "cancel_jobs")
         return (
             float(lifetimes.grace if grace is None else grace),

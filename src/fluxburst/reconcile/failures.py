@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fluxburst.config.policy import Policy
 from fluxburst.errors import BurstError, FluxburstError
-from fluxburst.hooks.manager import Manager
 from fluxburst.model.burst import COMING_STATES, Burst, BurstState, EndReason
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.assign import Assigner
-from fluxburst.reconcile.burst_store import BurstStore
 from fluxburst.reconcile.drain import Drainer
+from fluxburst.reconcile.shared import Shared
 from fluxburst.reconcile.terminate import Terminator
 
 
@@ -23,32 +21,24 @@ class Failures:
     """Takes in what failed for one client.
 
     Args:
-        hooks: The client's hooks.
-        store: Its store.
+        shared: What the parts of a client share.
         assigner: What releases its jobs.
         drainer: What drains its bursts.
         terminator: What terminates its bursts.
-        policy: Its policy.
 
     Attributes:
         errors: What failed since this was last emptied.
     """
 
     def __init__(
-        self,
-        hooks: Manager,
-        store: BurstStore,
-        assigner: Assigner,
-        drainer: Drainer,
-        terminator: Terminator,
-        policy: Policy,
+        self, shared: Shared, assigner: Assigner, drainer: Drainer, terminator: Terminator
     ) -> None:
-        self._hooks = hooks
-        self._store = store
+        self._hooks = shared.hooks
+        self._store = shared.store
         self._assigner = assigner
         self._drainer = drainer
         self._terminator = terminator
-        self.policy = policy
+        self._shared = shared
         self.errors: list[FluxburstError] = []
 
     def cannot_ask(self, plugin: BurstPlugin, error: BurstError) -> None:
@@ -59,7 +49,7 @@ class Failures:
 
     def refused(self, plugin: BurstPlugin, burst: Burst, error: BurstError) -> None:
         """End a burst that its provider will not supply after all; others are offered its jobs."""
-        self._store.count_failure(burst, burst.error, self.policy.breakers, final=True)
+        self._store.count_failure(burst, burst.error, self._shared.policy.breakers, final=True)
         self.end(plugin, burst)
         self.errors.append(error)
         self._hooks.phase_failed("run", plugin, error)
@@ -80,7 +70,7 @@ class Failures:
     def failed(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Count the failure of a burst that did not come up, and have it taken down."""
         if burst.state in COMING_STATES or burst.state is BurstState.FAILED:
-            self._store.count_failure(burst, burst.error, self.policy.breakers)
+            self._store.count_failure(burst, burst.error, self._shared.policy.breakers)
         self.end(plugin, burst)
 
     def end(self, plugin: BurstPlugin, burst: Burst) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from fluxburst.config.policy import Policy
 from fluxburst.ledger import Breaker, Usage
 from fluxburst.model.burst import Burst, BurstState, EndReason
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.provider.isolation import UNREAD, end_note, without_hope
 from fluxburst.reconcile.assign import Assigner
-from fluxburst.reconcile.burst_store import BurstStore
-from fluxburst.reconcile.queue_mirror import PendingQueue
+from fluxburst.reconcile.shared import Shared
 from fluxburst.reconcile.terminate import Terminator
 
 _log = logging.getLogger(__name__)
@@ -22,26 +20,17 @@ class IsolatedEnds:
     """Ends the jobs of one client that have ended in isolated bursts.
 
     Args:
-        store: The client's store.
-        pending_queue: Its mirror of its pending jobs.
+        shared: What the parts of a client share.
         assigner: What knows which jobs wait for a burst.
         terminator: What terminates its bursts.
-        policy: Its policy.
     """
 
-    def __init__(
-        self,
-        store: BurstStore,
-        pending_queue: PendingQueue,
-        assigner: Assigner,
-        terminator: Terminator,
-        policy: Policy,
-    ) -> None:
-        self._store = store
-        self._pending_queue = pending_queue
+    def __init__(self, shared: Shared, assigner: Assigner, terminator: Terminator) -> None:
+        self._store = shared.store
+        self._pending_queue = shared.pending_queue
         self._assigner = assigner
         self._terminator = terminator
-        self.policy = policy
+        self._shared = shared
 
     def end(self, plugin: BurstPlugin, burst: Burst) -> None:
         """End the job here that has ended in an isolated burst, and then the burst.
@@ -56,7 +45,7 @@ class IsolatedEnds:
         self._store.ledger.set_breaker(Breaker(burst.plugin, burst.node_type))
         ended = self._note_usage(burst)
         if burst.output.startswith(UNREAD):
-            if not gone and self._store.now() < ended + self.policy.timeouts.output:
+            if not gone and self._store.now() < ended + self._shared.policy.timeouts.output:
                 return
             burst = without_hope(burst)
             _log.warning("burst %s: the output of its job is %s", burst.name, burst.output)

@@ -10,12 +10,9 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-from fluxburst.config.policy import Policy
 from fluxburst.errors import BurstError, FluxburstError, LedgerError, LimitError
-from fluxburst.flux.protocol import Instance
 from fluxburst.formats.hostlist import parse_hostlist
 from fluxburst.formats.units import format_duration
-from fluxburst.hooks.manager import Manager
 from fluxburst.ledger import Entry, Usage
 from fluxburst.model.burst import COMING_STATES, Burst, BurstState, EndReason
 from fluxburst.model.job import RUNNING
@@ -24,15 +21,14 @@ from fluxburst.packing.limits import Budget, owner_of
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
 from fluxburst.plugin.validation import check_burst
 from fluxburst.reconcile.assign import Assigner
-from fluxburst.reconcile.burst_store import BurstStore
 from fluxburst.reconcile.drain import CANCEL_SECONDS, Drainer
 from fluxburst.reconcile.housekeeping import Housework
 from fluxburst.reconcile.outliving import Outliving
-from fluxburst.reconcile.queue_mirror import PendingQueue
 from fluxburst.reconcile.refusals import Refusals
 from fluxburst.reconcile.remaining_life import RemainingLife
+from fluxburst.reconcile.shared import Shared
 from fluxburst.reconcile.terminate import Terminator
-from fluxburst.reconcile.workers import Answer, Call, Done, Failed, PluginWorkers, TimedOut
+from fluxburst.reconcile.workers import Answer, Call, Done, Failed, TimedOut
 
 KEPT_STATES = COMING_STATES | {BurstState.READY}
 
@@ -41,49 +37,39 @@ class LeaseKeeper:
     """Keeps one client's bursts.
 
     Args:
-        hooks: The client's hooks.
-        instance: The instance.
-        pending_queue: The client's mirror of its pending jobs.
-        store: The client's store.
+        shared: What the parts of a client share.
         assigner: What takes its jobs back.
         drainer: What drains its bursts.
         terminator: What terminates its bursts.
-        workers: The threads of its plugins.
         refusals: Tells which jobs would fail without some nodes.
-        policy: Its policy.
         spans: How long its bursts live.
         budget: Tells what the limits leave now.
     """
 
     def __init__(
         self,
-        hooks: Manager,
-        instance: Instance,
-        pending_queue: PendingQueue,
-        store: BurstStore,
+        shared: Shared,
         assigner: Assigner,
         drainer: Drainer,
         terminator: Terminator,
-        workers: PluginWorkers,
         refusals: Refusals,
-        policy: Policy,
         spans: RemainingLife,
         budget: Callable[[float], Budget],
     ) -> None:
-        self._hooks = hooks
-        self._instance = instance
-        self._pending_queue = pending_queue
-        self._store = store
+        self._hooks = shared.hooks
+        self._instance = shared.instance
+        self._pending_queue = shared.pending_queue
+        self._store = shared.store
         self._assigner = assigner
         self._drainer = drainer
         self._terminator = terminator
-        self._workers = workers
+        self._workers = shared.workers
         self._refusals = refusals
-        self.policy = policy
+        self._shared = shared
         self._budget = budget
         self._spans = spans
-        self._outliving = Outliving(pending_queue, spans)
-        self._housework = Housework(instance)
+        self._outliving = Outliving(shared.pending_queue, spans)
+        self._housework = Housework(shared.instance)
         self._ask_again: dict[str, float] = {}
         self.errors: list[FluxburstError] = []
 
@@ -110,7 +96,7 @@ class LeaseKeeper:
 
     def next_due(self) -> float:
         """Return when something is due at the earliest, in seconds since the epoch."""
-        lifetimes = self.policy.lifetimes
+        lifetimes = self._shared.policy.lifetimes
         times = [math.inf]
         for entry in self._store.ledger.live():
             burst = entry.burst
@@ -139,7 +125,7 @@ class LeaseKeeper:
         elif self._is_idle_too_long(entry, now):
             # For the sake of jobs that its end would fail it stays, but is not renewed.
             if self._is_late(entry, now) or not self._refusals.keep(entry.burst):
-                idle = format_duration(self.policy.lifetimes.idle_timeout)
+                idle = format_duration(self._shared.policy.lifetimes.idle_timeout)
                 why = f"no job has been on it, or waited for it, for {idle}"
                 self._drainer.drain(entry.burst, why, EndReason.IDLE)
         elif (why := self._outliving.why_drained(entry, now, nodes)) and not self._refusals.of(
@@ -246,7 +232,7 @@ class LeaseKeeper:
             Call(
                 plugin.name,
                 "renew()",
-                self.policy.timeouts.list,
+                self._shared.policy.timeouts.list,
                 lambda: plugin.renew(wanted),
                 lambda answer: self._settle_renewal(plugin, wanted, before, answer),
                 frozenset({wanted.name}),
@@ -303,11 +289,11 @@ class LeaseKeeper:
     def _is_idle_too_long(self, entry: Entry, now: float) -> bool:
         if entry.idle is None or now < self._idle_end(entry):
             return False
-        kept = frozenset(parse_hostlist(self.policy.lifetimes.keep))
+        kept = frozenset(parse_hostlist(self._shared.policy.lifetimes.keep))
         return kept.isdisjoint(entry.burst.hostnames)
 
     def _idle_end(self, entry: Entry) -> float:
-        lifetimes = self.policy.lifetimes
+        lifetimes = self._shared.policy.lifetimes
         assert entry.idle is not None
         return max(entry.idle + lifetimes.idle_timeout, entry.requested + lifetimes.min_lifetime)
 

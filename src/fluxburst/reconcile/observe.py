@@ -8,14 +8,11 @@ that has changed since it was asked for.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from fluxburst.config.policy import Policy
 from fluxburst.errors import BurstError, PatienceError
-from fluxburst.flux.protocol import Instance
 from fluxburst.formats.units import counted, format_duration
-from fluxburst.hooks.manager import Manager
 from fluxburst.ledger import Entry
 from fluxburst.model.burst import (
     COMING_STATES,
@@ -28,18 +25,17 @@ from fluxburst.model.burst import (
 from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
 from fluxburst.reconcile.assign import Assigner
-from fluxburst.reconcile.burst_store import BurstStore
 from fluxburst.reconcile.drain import Drainer
 from fluxburst.reconcile.failures import Failures
 from fluxburst.reconcile.inventory import Inventory, take_inventory
 from fluxburst.reconcile.isolated_ends import IsolatedEnds
 from fluxburst.reconcile.orphans import Orphans
 from fluxburst.reconcile.outliving import Outliving
-from fluxburst.reconcile.queue_mirror import PendingQueue
 from fluxburst.reconcile.remaining_life import RemainingLife
+from fluxburst.reconcile.shared import Shared
 from fluxburst.reconcile.terminate import Terminator
 from fluxburst.reconcile.vetting import Ownership, Vetting
-from fluxburst.reconcile.workers import Answer, Call, Done, Failed, PluginWorkers, TimedOut
+from fluxburst.reconcile.workers import Answer, Call, Done, Failed, TimedOut
 
 _log = logging.getLogger(__name__)
 
@@ -48,64 +44,41 @@ class Observer:
     """Looks at plugins and the instance for one client.
 
     Args:
-        hooks: The client's hooks.
-        plugins: The loaded plugins, by name.
-        instance: The instance.
-        pending_queue: The client's mirror of its pending jobs.
-        store: Its store.
+        shared: What the parts of a client share.
         ownership: What tells whose the bursts are that plugins list.
         vetting: What vets what they answer.
         assigner: What takes its jobs back.
         drainer: What drains its bursts.
         terminator: What terminates its bursts.
-        workers: The threads of its plugins.
-        policy: Its policy.
         spans: How long its bursts live.
     """
 
     def __init__(
         self,
-        hooks: Manager,
-        plugins: Mapping[str, BurstPlugin],
-        instance: Instance,
-        pending_queue: PendingQueue,
-        store: BurstStore,
+        shared: Shared,
         ownership: Ownership,
         vetting: Vetting,
         assigner: Assigner,
         drainer: Drainer,
         terminator: Terminator,
-        workers: PluginWorkers,
-        policy: Policy,
         spans: RemainingLife,
     ) -> None:
-        self._plugins = plugins
-        self._instance = instance
-        self._pending_queue = pending_queue
-        self._store = store
+        self._plugins = shared.plugins
+        self._instance = shared.instance
+        self._pending_queue = shared.pending_queue
+        self._store = shared.store
         self._ownership = ownership
         self._vetting = vetting
         self._assigner = assigner
         self._terminator = terminator
-        self._workers = workers
-        self._policy = policy
-        self._outliving = Outliving(pending_queue, spans)
-        self._failures = Failures(hooks, store, assigner, drainer, terminator, policy)
-        self._isolated_ends = IsolatedEnds(store, pending_queue, assigner, terminator, policy)
-        self._orphans = Orphans(store, assigner, drainer, terminator, self._failures)
+        self._workers = shared.workers
+        self._shared = shared
+        self._outliving = Outliving(shared.pending_queue, spans)
+        self._failures = Failures(shared, assigner, drainer, terminator)
+        self._isolated_ends = IsolatedEnds(shared, assigner, terminator)
+        self._orphans = Orphans(shared.store, assigner, drainer, terminator, self._failures)
         self._answering: set[str] = set()
         self.errors = self._failures.errors
-
-    @property
-    def policy(self) -> Policy:
-        """The client's policy."""
-        return self._policy
-
-    @policy.setter
-    def policy(self, policy: Policy) -> None:
-        self._policy = policy
-        self._failures.policy = policy
-        self._isolated_ends.policy = policy
 
     # --- what a pass asks for --------------------------------------------------------------
 
@@ -182,7 +155,7 @@ class Observer:
                 case TimedOut(why):
                     self._silent(plugin, PatienceError(why, plugin=plugin.name))
 
-        timeout = self._policy.timeouts.list
+        timeout = self._shared.policy.timeouts.list
         what = "list_bursts()" if all_of_it else "refresh()"
         self._workers.start(Call(plugin.name, what, timeout, run, on_answer))
 
@@ -352,7 +325,7 @@ class Observer:
 
         While its plugin does not answer, nothing is known of it: it may have come up.
         """
-        limit, waited = self._policy.timeouts.request, self._store.now() - entry.requested
+        limit, waited = self._shared.policy.timeouts.request, self._store.now() - entry.requested
         waits = burst.state is BurstState.REQUESTED and burst.plugin in self._answering
         if not waits or waited <= limit:
             return ""
@@ -363,7 +336,7 @@ class Observer:
         )
 
     def _too_slow(self, entry: Entry) -> str:
-        limit, now = self._policy.timeouts.join, self._store.now()
+        limit, now = self._shared.policy.timeouts.join, self._store.now()
         if entry.started is not None and now - entry.started > limit:
             return f"it did not join within {format_duration(limit)}"
         late = self._outliving.why_too_late(entry, now)

@@ -9,11 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from fluxburst.config.policy import Policy
 from fluxburst.errors import PatienceError
-from fluxburst.flux.protocol import Instance
 from fluxburst.formats.units import format_duration
-from fluxburst.hooks.manager import Manager
 from fluxburst.model.burst import EndReason
 from fluxburst.model.identity import Users, only_this_user
 from fluxburst.model.job import Job
@@ -26,49 +23,38 @@ from fluxburst.planning.lifespans import Lifespans
 from fluxburst.planning.plan_inputs import FreeCapacity, PlanLimits
 from fluxburst.planning.planner import Planner
 from fluxburst.planning.setbacks import Starts, closed_types, tried_types
-from fluxburst.plugin.base import BurstPlugin
-from fluxburst.reconcile.burst_store import BurstStore
 from fluxburst.reconcile.remaining_life import RemainingLife
 from fluxburst.reconcile.scan import Waiting
-from fluxburst.reconcile.workers import PluginWorkers
+from fluxburst.reconcile.shared import Shared
 
 
 class CurrentLimits:
     """What holds the plans of one client back, as of now.
 
     Args:
-        store: The client's store.
+        shared: What the parts of a client share.
         waiting: Its jobs that wait until they are tried again.
         spans: How long its bursts live.
-        workers: The threads of its plugins.
-        policy: Its policy.
 
     Attributes:
         queues: The instance's queues by name, as they were read last.
         users: Whose jobs the instance runs, as was read last.
     """
 
-    def __init__(
-        self,
-        store: BurstStore,
-        waiting: Waiting,
-        spans: RemainingLife,
-        workers: PluginWorkers,
-        policy: Policy,
-    ) -> None:
-        self._store = store
+    def __init__(self, shared: Shared, waiting: Waiting, spans: RemainingLife) -> None:
+        self._store = shared.store
         self._waiting = waiting
         self._spans = spans
-        self._workers = workers
-        self.policy = policy
+        self._workers = shared.workers
+        self._shared = shared
         self.queues: Mapping[str, Queue] = {}
         self.users: Users = only_this_user()
 
     def budget(self, now: float) -> Budget:
         """Return what the limits leave now, in seconds since the epoch."""
-        limits = self.policy.limits
+        limits = self._shared.policy.limits
         spent = spent_of(self._store.ledger, now) if limits.is_set else Spent(now)
-        return Budget(limits, spent, Lifespans(self.policy.lifetimes).lease)
+        return Budget(limits, spent, Lifespans(self._shared.policy.lifetimes).lease)
 
     def of_plan(self, closed: Mapping[tuple[str, str], str]) -> PlanLimits:
         """Return what holds a plan back now, with more node types closed."""
@@ -80,7 +66,7 @@ class CurrentLimits:
         open_breakers = closed_types(breakers, live, now)
         return PlanLimits(
             budget=self.budget(now),
-            by_owner=self.policy.limits.by_owner,
+            by_owner=self._shared.policy.limits.by_owner,
             closed={
                 **self._cooling(now),
                 **open_breakers,
@@ -90,7 +76,7 @@ class CurrentLimits:
             stuck={name: PatienceError(why, plugin=name) for name, why in stuck.items()},
             why_not_again=self._waiting.why_not,
             shuns_free_nodes=self._waiting.shuns_free_nodes,
-            why_not_isolated=Starts(ledger, self.policy.policy.starts).why_not,
+            why_not_isolated=Starts(ledger, self._shared.policy.policy.starts).why_not,
             lives=self._spans.lives(live, now),
             name_of=ledger.free_name,
             queues=self.queues,
@@ -111,7 +97,7 @@ class CurrentLimits:
 
     def _cooling(self, now: float) -> Mapping[tuple[str, str], str]:
         """Return the node types of which an idle burst has only just ended."""
-        cool_down = self.policy.lifetimes.cool_down
+        cool_down = self._shared.policy.lifetimes.cool_down
         if not cool_down:
             return {}
         return {
@@ -126,26 +112,16 @@ class Planners:
     """Makes the planners of one client.
 
     Args:
-        hooks: The client's hooks.
-        plugins: The loaded plugins, by name; the client's own mapping, not a copy.
-        instance: The instance that jobs wait in.
+        shared: What the parts of a client share.
         limits: What holds plans back.
-        policy: The client's policy.
     """
 
-    def __init__(
-        self,
-        hooks: Manager,
-        plugins: Mapping[str, BurstPlugin],
-        instance: Instance,
-        limits: CurrentLimits,
-        policy: Policy,
-    ) -> None:
-        self._hooks = hooks
-        self._plugins = plugins
-        self._instance = instance
+    def __init__(self, shared: Shared, limits: CurrentLimits) -> None:
+        self._hooks = shared.hooks
+        self._plugins = shared.plugins
+        self._instance = shared.instance
         self._limits = limits
-        self.policy = policy
+        self._shared = shared
         self._seen_nodes: tuple[Node, ...] | None = None
 
     def nodes(self) -> tuple[Node, ...]:
@@ -185,5 +161,5 @@ class Planners:
     def _scheduler(self) -> Scheduler:
         """Return by which rules jobs start here, and whether they are to share nodes."""
         scheduler = self._instance.scheduler()
-        shared = self.policy.placement.share_nodes
+        shared = self._shared.policy.placement.share_nodes
         return scheduler if shared else replace(scheduler, whole_nodes=True)

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from fluxburst.config.policy import Policy
 from fluxburst.errors import (
     BurstError,
     BurstErrors,
@@ -23,7 +22,6 @@ from fluxburst.errors import (
     QuotaError,
 )
 from fluxburst.formats.units import counted, format_duration
-from fluxburst.hooks.manager import Manager
 from fluxburst.ledger import Breaker
 from fluxburst.model.burst import Burst, BurstRequest, BurstState
 from fluxburst.model.job import Job
@@ -32,15 +30,15 @@ from fluxburst.packing.limits import Budget
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.plugin.validation import check_created, check_name
 from fluxburst.reconcile.assign import Assigner
-from fluxburst.reconcile.burst_store import BurstStore, is_ours
+from fluxburst.reconcile.burst_store import is_ours
 from fluxburst.reconcile.reserve import Reservation, Reserver
+from fluxburst.reconcile.shared import Shared
 from fluxburst.reconcile.vetting import Vetting
 from fluxburst.reconcile.workers import (
     Answer,
     Call,
     Done,
     Failed,
-    PluginWorkers,
     TimedOut,
     names_of,
 )
@@ -71,43 +69,27 @@ class Provisioner:
     """Brings bursts up for one client.
 
     Args:
-        hooks: The client's hooks.
-        store: Its store.
+        shared: What the parts of a client share.
         vetting: What vets what its plugins answer.
         assigner: What gives its jobs away.
-        workers: The threads of its plugins.
-        policy: Its policy.
         budget: Tells what the limits leave now.
     """
 
     def __init__(
         self,
-        hooks: Manager,
-        store: BurstStore,
+        shared: Shared,
         vetting: Vetting,
         assigner: Assigner,
-        workers: PluginWorkers,
-        policy: Policy,
         budget: Callable[[float], Budget],
     ) -> None:
-        self._hooks = hooks
-        self._store = store
+        self._hooks = shared.hooks
+        self._store = shared.store
         self._vetting = vetting
         self._assigner = assigner
-        self._workers = workers
-        self._policy = policy
-        self._reserver = Reserver(store, assigner, policy, budget)
+        self._workers = shared.workers
+        self._shared = shared
+        self._reserver = Reserver(shared, assigner, budget)
         self.outcome = Outcome()
-
-    @property
-    def policy(self) -> Policy:
-        """The client's policy."""
-        return self._policy
-
-    @policy.setter
-    def policy(self, policy: Policy) -> None:
-        self._policy = policy
-        self._reserver.policy = policy
 
     def reserve(self, plugins: Mapping[str, BurstPlugin], plan: Plan) -> list[Reservation]:
         """Record what a plan says, which :meth:`start` is to do once that is durable."""
@@ -180,7 +162,7 @@ class Provisioner:
             Call(
                 plugin.name,
                 "create()",
-                self._policy.timeouts.create * max(1, len(request.bursts)),
+                self._shared.policy.timeouts.create * max(1, len(request.bursts)),
                 run,
                 lambda answer: self._settle(plugin, request, placeholder, up, answer),
                 bursts=names_of(request.bursts),
@@ -356,7 +338,7 @@ class Provisioner:
 
     def _count_failure(self, burst: Burst, error: FluxburstError) -> None:
         final = getattr(error, "final", False)
-        self._store.count_failure(burst, str(error), self._policy.breakers, final=final)
+        self._store.count_failure(burst, str(error), self._shared.policy.breakers, final=final)
 
     def _on_timeout(self, plugin: BurstPlugin, request: BurstRequest, why: str) -> None:
         """Take bursts for failed whose creation has not been answered, and have them taken down."""

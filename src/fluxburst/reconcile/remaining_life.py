@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from fluxburst.config.policy import Policy
 from fluxburst.ledger import Entry
 from fluxburst.model.burst import COMING_STATES
 from fluxburst.model.node import NodeType
 from fluxburst.planning.lifespans import Lifespans, Lives, type_of, why_not_renewable
-from fluxburst.reconcile.burst_store import BurstStore
-from fluxburst.reconcile.queue_mirror import PendingQueue
+from fluxburst.reconcile.shared import Shared
 
 QUEUED_SECONDS = 60.0
 """How much of its lease a burst may lose while it waits for its machines."""
@@ -24,24 +22,22 @@ class RemainingLife:
     """How long bursts live.
 
     Args:
-        pending_queue: The client's mirror of its pending jobs.
-        store: The client's store.
-        policy: Its policy.
+        shared: What the parts of a client share.
 
     Attributes:
         refused: Why leases were not renewed when that was last tried, by the bursts' names.
     """
 
-    def __init__(self, pending_queue: PendingQueue, store: BurstStore, policy: Policy) -> None:
-        self._pending_queue = pending_queue
-        self._store = store
-        self.policy = policy
+    def __init__(self, shared: Shared) -> None:
+        self._pending_queue = shared.pending_queue
+        self._store = shared.store
+        self._shared = shared
         self.refused: dict[str, str] = {}
 
     @property
     def lifespans(self) -> Lifespans:
         """The lifetimes of the configuration."""
-        return Lifespans(self.policy.lifetimes)
+        return Lifespans(self._shared.policy.lifetimes)
 
     def fixed(self, entry: Entry) -> str:
         """Return why the leases of a burst's plugin cannot be renewed; empty where they can."""
@@ -71,7 +67,7 @@ class RemainingLife:
         for entry in entries:
             until = self.until(entry)
             if math.isfinite(until):
-                up_at = entry.requested + self.policy.lifetimes.startup
+                up_at = entry.requested + self._shared.policy.lifetimes.startup
                 joins = entry.burst.state in COMING_STATES
                 ends[entry.burst.name] = until - (max(0.0, up_at - now) if joins else 0.0)
         return Lives(self.lifespans, now, ends)
@@ -82,7 +78,7 @@ class RemainingLife:
         """Return how long the lease of a burst is to be from when it is renewed, in seconds."""
         fixed = self.fixed(entry)
         if not fixed:
-            return self.policy.lifetimes.lease
+            return self._shared.policy.lifetimes.lease
         burst = entry.burst
         jobs = [
             self._pending_queue.jobs[i]

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fluxburst.config.policy import Policy
 from fluxburst.errors import LimitError, RequestError
 from fluxburst.model.burst import Burst, BurstState
 from fluxburst.model.job import Job, Mark
@@ -17,7 +16,7 @@ from fluxburst.planning.lifespans import Lifespans
 from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin, as_burst_error
 from fluxburst.reconcile.assign import Assigner
-from fluxburst.reconcile.burst_store import BurstStore
+from fluxburst.reconcile.shared import Shared
 
 
 @dataclass(frozen=True)
@@ -45,22 +44,17 @@ class Reserver:
     """Reserves bursts for one client.
 
     Args:
-        store: The client's store.
+        shared: What the parts of a client share.
         assigner: What records which jobs are assigned.
-        policy: Its policy.
         budget: Tells what the limits leave now.
     """
 
     def __init__(
-        self,
-        store: BurstStore,
-        assigner: Assigner,
-        policy: Policy,
-        budget: Callable[[float], Budget],
+        self, shared: Shared, assigner: Assigner, budget: Callable[[float], Budget]
     ) -> None:
-        self._store = store
+        self._store = shared.store
         self._assigner = assigner
-        self.policy = policy
+        self._shared = shared
         self._budget = budget
 
     def reserve(self, plugin: BurstPlugin, assigned: Sequence[int], plan: Plan) -> Reservation:
@@ -111,7 +105,7 @@ class Reserver:
         """
         reserved: list[Burst] = []
         refused: list[Burst] = []
-        ledger, lifespans = self._store.ledger, Lifespans(self.policy.lifetimes)
+        ledger, lifespans = self._store.ledger, Lifespans(self._shared.policy.lifetimes)
         for burst in bursts:
             theirs = [jobs[jobid] for jobid in burst.jobs if jobid in jobs]
             lease, now = lifespans.lease_of(burst, plugin, theirs), self._store.now()

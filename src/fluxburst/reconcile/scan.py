@@ -13,7 +13,6 @@ from bisect import insort
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from fluxburst.config.policy import Policy
 from fluxburst.errors import FluxburstError
 from fluxburst.ledger import Ledger
 from fluxburst.model.job import Job, queue_order
@@ -22,6 +21,7 @@ from fluxburst.planning.plan_inputs import FreeCapacity
 from fluxburst.planning.setbacks import Setback, setback_of
 from fluxburst.reconcile.burst_store import BurstStore
 from fluxburst.reconcile.queue_mirror import PendingQueue
+from fluxburst.reconcile.shared import Shared
 
 SHARE = 0.05
 """The part of the time that may be spent on looking at all jobs."""
@@ -167,13 +167,12 @@ class Waiting:
     """The setbacks of one client's jobs, as the ledger has them.
 
     Args:
-        store: The client's store.
-        policy: Its policy.
+        shared: What the parts of a client share.
     """
 
-    def __init__(self, store: BurstStore, policy: Policy) -> None:
-        self._store = store
-        self.policy = policy
+    def __init__(self, shared: Shared) -> None:
+        self._store = shared.store
+        self._shared = shared
         self._known: dict[int, Setback] = {}
         self._over: set[int] = set()
         self._read: tuple[weakref.ref[Ledger], object] | None = None
@@ -186,13 +185,13 @@ class Waiting:
             return
         self._read = weakref.ref(ledger), written
         self._known.clear()
-        long_ago = self._store.now() - 2 * self.policy.breakers.max_backoff
+        long_ago = self._store.now() - 2 * self._shared.policy.breakers.max_backoff
         self.note(ledger.set_back(long_ago))
 
     def note(self, jobs: Iterable[int]) -> None:
         """Learn from the ledger what has become of jobs that were given away, or released."""
         for job in jobs:
-            found = setback_of(self._store.ledger.assignments(job), self.policy.breakers)
+            found = setback_of(self._store.ledger.assignments(job), self._shared.policy.breakers)
             self._known.pop(job, None)
             self._over.discard(job)
             if found is not None:

@@ -15,12 +15,9 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from fluxburst.config.policy import Policy
 from fluxburst.errors import JobspecError
-from fluxburst.flux.protocol import Instance
 from fluxburst.formats.fluid import format_f58
 from fluxburst.formats.units import format_duration
-from fluxburst.hooks.manager import Manager
 from fluxburst.ledger import Entry, SetbackKind
 from fluxburst.model.burst import Burst, BurstState
 from fluxburst.model.job import RUNNING, Job, Mark
@@ -29,11 +26,10 @@ from fluxburst.model.queues import Queue, why_not_startable
 from fluxburst.planning.facts import may_be_isolated
 from fluxburst.planning.setbacks import some_of
 from fluxburst.plugin.adapter import provider_of
-from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.assign import Assigner
-from fluxburst.reconcile.burst_store import BurstStore, is_placeholder
-from fluxburst.reconcile.queue_mirror import PendingQueue
+from fluxburst.reconcile.burst_store import is_placeholder
 from fluxburst.reconcile.scan import Waiting
+from fluxburst.reconcile.shared import Shared
 from fluxburst.reconcile.shortfalls import (
     Shortfalls,
     describe_nodes,
@@ -85,36 +81,21 @@ class StartTimeout:
     """Releases one client's jobs that do not start. Isolated bursts' are held here on purpose.
 
     Args:
-        hooks: The client's hooks.
-        plugins: The loaded plugins, by name.
-        instance: The instance.
-        pending_queue: The client's mirror of its pending jobs.
-        store: Its store.
+        shared: What the parts of a client share.
         assigner: What releases its jobs.
         waiting: Its jobs that wait until they are tried again.
-        policy: Its policy.
     """
 
-    def __init__(
-        self,
-        hooks: Manager,
-        plugins: Mapping[str, BurstPlugin],
-        instance: Instance,
-        pending_queue: PendingQueue,
-        store: BurstStore,
-        assigner: Assigner,
-        waiting: Waiting,
-        policy: Policy,
-    ) -> None:
-        self._hooks = hooks
-        self._plugins = plugins
-        self._instance = instance
-        self._pending_queue = pending_queue
-        self._store = store
+    def __init__(self, shared: Shared, assigner: Assigner, waiting: Waiting) -> None:
+        self._hooks = shared.hooks
+        self._plugins = shared.plugins
+        self._instance = shared.instance
+        self._pending_queue = shared.pending_queue
+        self._store = shared.store
         self._assigner = assigner
         self._waiting = waiting
-        self.policy = policy
-        self._shortfalls = Shortfalls(plugins)
+        self._shared = shared
+        self._shortfalls = Shortfalls(shared.plugins)
         self._since: dict[tuple[int, Why], float] = {}
         self._sizing: set[str] = set()
         self._has_observed = False
@@ -130,13 +111,13 @@ class StartTimeout:
         now = self._instance.monotonic()
         if now < self._next:
             return
-        self._next = now + min(MOST_SECONDS, self.policy.timeouts.start / 10)
+        self._next = now + min(MOST_SECONDS, self._shared.policy.timeouts.start / 10)
         self._sizing = {
             name for name, one in self._plugins.items() if provider_of(one).sizes_bursts
         }
         self._release_stranded()
         live = [entry.burst for entry in self._store.ledger.live()]
-        room = Room(self._instance, self.policy, self._shortfalls, live)
+        room = Room(self._instance, self._shared.policy, self._shortfalls, live)
         stuck = list(self._stuck(live, room))
         known, self._since = self._since, {}
         for one in stuck:
@@ -165,7 +146,7 @@ class StartTimeout:
 
     def _patience(self, why: Why) -> float:
         """Return how long a job may take to start, in seconds; its nodes may still have to come."""
-        timeouts = self.policy.timeouts
+        timeouts = self._shared.policy.timeouts
         return timeouts.start + (timeouts.join if why is Why.UNTOLD else 0.0)
 
     # --- the steps -------------------------------------------------------------------------
@@ -304,7 +285,7 @@ class StartTimeout:
         """
         entry = self._store.ledger.entry(name)
         if entry is not None:
-            self._store.count_failure(entry.burst, why, self.policy.breakers, final=True)
+            self._store.count_failure(entry.burst, why, self._shared.policy.breakers, final=True)
 
 
 _STRANDED = "nothing is there of what its plugin brought up for it"

@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from fluxburst.config.policy import Policy
 from fluxburst.errors import (
     BurstError,
     BurstErrors,
@@ -22,23 +21,22 @@ from fluxburst.errors import (
     RequestError,
 )
 from fluxburst.formats.fluid import format_f58
-from fluxburst.hooks.manager import Manager
 from fluxburst.model.burst import LEAVING_STATES, LIVE_STATES, Burst, BurstState, EndReason
 from fluxburst.model.leftovers import still_listed
 from fluxburst.planning.setbacks import Starts
 from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.assign import Assigner
-from fluxburst.reconcile.burst_store import BurstStore, is_ours, is_placeholder
+from fluxburst.reconcile.burst_store import is_ours, is_placeholder
 from fluxburst.reconcile.drain import Drainer
 from fluxburst.reconcile.inventory import listed_by
+from fluxburst.reconcile.shared import Shared
 from fluxburst.reconcile.vetting import Ownership
 from fluxburst.reconcile.workers import (
     Answer,
     Call,
     Done,
     Failed,
-    PluginWorkers,
     TimedOut,
     names_of,
 )
@@ -53,13 +51,9 @@ class Terminator:
     """Takes bursts down for one client.
 
     Args:
-        hooks: The client's hooks.
-        plugins: The loaded plugins, by name.
-        store: The client's store.
+        shared: What the parts of a client share.
         ownership: What tells whose the bursts are that plugins list.
         assigner: What takes its jobs back.
-        workers: The threads of its plugins.
-        policy: Its policy.
         drainer: What drains its bursts.
 
     Attributes:
@@ -68,24 +62,16 @@ class Terminator:
     """
 
     def __init__(
-        self,
-        hooks: Manager,
-        plugins: Mapping[str, BurstPlugin],
-        store: BurstStore,
-        ownership: Ownership,
-        assigner: Assigner,
-        workers: PluginWorkers,
-        policy: Policy,
-        drainer: Drainer,
+        self, shared: Shared, ownership: Ownership, assigner: Assigner, drainer: Drainer
     ) -> None:
-        self._hooks = hooks
-        self._plugins = plugins
+        self._hooks = shared.hooks
+        self._plugins = shared.plugins
         self._drainer = drainer
-        self._store = store
+        self._store = shared.store
         self._ownership = ownership
         self._assigner = assigner
-        self._workers = workers
-        self.policy = policy
+        self._workers = shared.workers
+        self._shared = shared
         self._failures: Counter[str] = Counter()
         self._retry_at: dict[str, float] = {}
         self._claims: set[str] = set()
@@ -169,7 +155,7 @@ class Terminator:
             plugin,
             self._ownership,
             self._workers,
-            self.policy.timeouts.list,
+            self._shared.policy.timeouts.list,
             lambda error: self.errors.append(error),
         )
 
@@ -306,7 +292,7 @@ class Terminator:
             Call(
                 plugin.name,
                 "delete()",
-                self.policy.timeouts.delete * max(1, len(bursts)),
+                self._shared.policy.timeouts.delete * max(1, len(bursts)),
                 run,
                 lambda answer: self._settle(plugin, bursts, answer, everything=everything),
                 bursts=names_of(bursts),
@@ -364,7 +350,7 @@ class Terminator:
     def _release_lost(self, plugin: BurstPlugin, burst: Burst) -> None:
         """Free the job of an isolated burst that was lost; tell where it is not started again."""
         jobs = self._assigner.waiting_for(plugin, {burst.name})
-        starts = Starts(self._store.ledger, self.policy.policy.starts)
+        starts = Starts(self._store.ledger, self._shared.policy.policy.starts)
         for job in jobs:
             if why := starts.why_not(job):
                 last = f" [last: {burst.error}]" if burst.error else ""
