@@ -17,7 +17,7 @@ from tests.support import at_most, flux_available, spec
 from fluxburst.errors import InstanceError
 from fluxburst.flux.live import LiveInstance
 from fluxburst.flux.protocol import Instance
-from fluxburst.model.job import PENDING, Job, JobState, Mark
+from fluxburst.model.job import ACTIVE, PENDING, Job, JobState, Mark
 from fluxburst.model.node import NodeType
 from fluxburst.model.queues import Queue, why_not_moved
 from fluxburst.simulation.embedded import EmbeddedInstance
@@ -106,7 +106,7 @@ class LiveWorld:
 
         self._flux = flux
         self._handle = bindings.Flux(flux.uri)
-        flux("queue", "stop", "--all")
+        self._all_queues("start", False)
 
     def instance(self) -> Instance:
         import flux as bindings
@@ -126,13 +126,15 @@ class LiveWorld:
         return {int(flux.job.submit_get_id(future)) for future in sent}
 
     def start_scheduling(self) -> None:
-        self._flux("queue", "start", "--all")
+        self._all_queues("start", True)
 
     def cancel(self, jobid: int) -> None:
-        self._flux("cancel", str(jobid))
+        import flux.job
+
+        flux.job.cancel(self._handle, jobid)
 
     def drain(self) -> None:
-        self._flux("resource", "drain", "0")
+        self._ask("resource.drain", {"targets": "0"})
 
     def memo(self, jobid: int, key: str, value: str) -> None:
         self._flux("job", "memo", str(jobid), f"{key}={value}")
@@ -153,6 +155,26 @@ class LiveWorld:
         template = "{exception.type}|{exception.note}"
         kind, _, note = self._flux("jobs", "-no", template, str(jobid)).partition("|")
         return kind, note
+
+    def tidy(self) -> None:
+        """Leave the instance as it was found. Commands of Flux would take seconds for that."""
+        import flux.constants
+
+        self._all_queues("start", True)
+        self._all_queues("enable", True)
+        cancel = {"dry_run": False, "severity": 0, "type": "cancel", "states": int(ACTIVE)}
+        self._ask("job-manager.raiseall", {**cancel, "userid": flux.constants.FLUX_USERID_UNKNOWN})
+        self._ask("job-manager.drain", {})
+        for ranks in self._ask("resource.status", {})["drain"]:
+            self._ask("resource.undrain", {"targets": ranks})
+
+    def _all_queues(self, verb: str, value: bool) -> None:
+        more = {"nocheckpoint": False} if verb == "start" else {}
+        self._ask(f"job-manager.queue-{verb}", {verb: value, "all": True, **more})
+
+    def _ask(self, topic: str, request: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = self._handle.rpc(topic, request, nodeid=0).get() or {}
+        return answer
 
 
 @pytest.fixture(scope="module")
@@ -195,14 +217,9 @@ BOTH = [
 
 def tidied(flux: Flux) -> Iterator[World]:
     """Yield a world on an instance, and leave the instance as it was found."""
-    yield LiveWorld(flux)
-    flux("queue", "start", "--all", "--quiet")
-    flux("queue", "enable", "--all", "--quiet")
-    flux("cancel", "--all", "--quiet")
-    flux("queue", "drain")
-    drained = flux("resource", "drain", "-no", "{ranks}")
-    if drained:
-        flux("resource", "undrain", ",".join(drained.split()))
+    world = LiveWorld(flux)
+    yield world
+    world.tidy()
 
 
 @pytest.fixture(params=BOTH)
