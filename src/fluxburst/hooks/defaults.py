@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fluxburst.hookspecs import hookimpl
-from fluxburst.model.burst import Burst, BurstRequest, BurstState
+from fluxburst.model.burst import Burst, BurstRequest
 from fluxburst.model.job import Job
 from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin
@@ -36,29 +36,7 @@ def fluxburst_run_plugin(plugin: BurstPlugin, request: BurstRequest) -> Sequence
     return provider_of(plugin).run(request)
 
 
-def _has_others(plugin: BurstPlugin, names: Sequence[str]) -> bool:
-    """Whether a plugin has, or may have, bursts besides these: also those of other processes."""
-    known = {n for n, burst in plugin.bursts.items() if burst.state is not BurstState.ENDED}
-    try:
-        return not known.union(plugin.list_bursts()).issubset(names)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001 - it cannot be told; the one who takes down says so
-        return True
-
-
 @hookimpl(trylast=True)
 def fluxburst_unburst_plugin(plugin: BurstPlugin, bursts: Sequence[Burst]) -> Sequence[str]:
-    """Let the plugin take all of it down, or burst by burst where only some are meant.
-
-    A plugin of flux-burst's kind returns nothing, which is taken for all of them.
-    """
-    names = [burst.name for burst in bursts]
-    if not _has_others(plugin, names):
-        gone = plugin.unburst()
-        return names if gone is None else gone
-    ended: list[str] = []
-    for name in names:
-        gone = plugin.cleanup(name)
-        ended += [name] if gone is None else gone
-    return ended
+    """Let the plugin terminate them."""
+    return provider_of(plugin).terminate([burst.name for burst in bursts])

@@ -9,9 +9,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fluxburst.model.burst import Burst, BurstRequest, burst_name
+from fluxburst.model.burst import Burst, BurstRequest, BurstState, burst_name
 from fluxburst.model.job import Job
 from fluxburst.plugin.base import BurstPlugin
+from fluxburst.plugin.defaults import not_ours, terminate
 from fluxburst.plugin.validation import check_burst, check_name
 
 
@@ -47,6 +48,13 @@ class Provider(Protocol):
             RequestError: if that is no size.
             CapacityError: if nothing can supply it.
             BurstError: if the plugin answers something else.
+        """
+
+    def terminate(self, names: Collection[str]) -> Sequence[str]:
+        """Have bursts terminated; return the names that are gone.
+
+        Raises:
+            BurstErrors: for those that may still be there, once all have been tried.
         """
 
     def placeholder(self, jobs: Collection[int]) -> Burst | None:
@@ -108,6 +116,44 @@ class SizedProvider:
         check_burst(burst, burst, "by_hand()")
         check_name(burst.name, "by_hand()")
         return burst
+
+    def terminate(self, names: Collection[str]) -> Sequence[str]:
+        """Have these deleted and no others: what exists has been listed before.
+
+        A plugin that implements ``unburst`` or ``cleanup`` does it there.
+        """
+        own = type(self.plugin)
+        if own.unburst is not BurstPlugin.unburst or own.cleanup is not BurstPlugin.cleanup:
+            return self._terminate_by_itself(names)
+        plugin = self.plugin
+        strange = [name for name in names if name not in plugin.bursts and not plugin.owns(name)]
+        refused = [not_ours(plugin.name, name) for name in strange]
+        return terminate(plugin, {*names} - {*strange}, refused)
+
+    def _terminate_by_itself(self, names: Collection[str]) -> Sequence[str]:
+        """Have all terminated at once if there are no others, or else one by one.
+
+        A plugin of flux-burst's kind returns nothing, which is taken for all of them.
+        """
+        if not self._has_others(names):
+            gone = self.plugin.unburst()
+            return list(names) if gone is None else gone
+        ended: list[str] = []
+        for name in names:
+            gone = self.plugin.cleanup(name)
+            ended += [name] if gone is None else gone
+        return ended
+
+    def _has_others(self, names: Collection[str]) -> bool:
+        """Whether it has, or may have, other bursts: also those of other processes."""
+        bursts = self.plugin.bursts
+        known = {name for name, burst in bursts.items() if burst.state is not BurstState.ENDED}
+        try:
+            return not known.union(self.plugin.list_bursts()).issubset(names)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - it cannot be told; whoever terminates says so
+            return True
 
     def placeholder(self, jobs: Collection[int]) -> Burst | None:
         """Return None: its bursts are known before it is asked for them."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from fluxburst.config import parameters
-from fluxburst.errors import BurstError, RequestError
+from fluxburst.errors import RequestError
 from fluxburst.model.burst import LIVE_STATES, Burst, BurstState, is_name_of, prefix_of, tag_of
 from fluxburst.model.constraints import compiled
 from fluxburst.model.identity import SUBMITTER
@@ -16,7 +16,7 @@ from fluxburst.model.job import Job
 from fluxburst.model.node import NodeType
 from fluxburst.packing.fitting import could_fit
 from fluxburst.packing.pool import Candidates
-from fluxburst.plugin.defaults import provision, sized, terminate
+from fluxburst.plugin.defaults import not_ours, provision, sized, terminate
 from fluxburst.plugin.failures import as_burst_error, only_looking
 from fluxburst.plugin.findings import Finding
 from fluxburst.plugin.implementers import called_by_another, own_copy
@@ -359,8 +359,7 @@ class BurstPlugin:
         if name is None:
             return self.unburst()
         if name not in self.bursts and not self.owns(name):
-            problem = "is not a burst of this instance: it is not taken down"
-            raise BurstError(problem, plugin=self.name, burst=name)
+            raise not_ours(self.name, name)
         return terminate(self, {name})
 
     def candidates(self, node_type: str) -> Candidates | None:

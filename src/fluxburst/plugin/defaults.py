@@ -96,6 +96,12 @@ def terminate(
     return [burst.name for burst in gone]
 
 
+def not_ours(plugin: str, burst: str) -> BurstError:
+    """Return what to say of a burst that is not to be deleted, as it is not this instance's."""
+    problem = "is not a burst of this instance: it is not taken down"
+    return BurstError(problem, plugin=plugin, burst=burst)
+
+
 def sized(plugin: Supplier, nodes: int | None, tasks: int | None) -> tuple[NodeType, int]:
     """Return the cheapest node type of a plugin that has room, and how many nodes of it.
 

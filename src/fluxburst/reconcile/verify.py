@@ -12,6 +12,7 @@ from fluxburst.errors import LedgerError
 from fluxburst.ledger import Entry, Ledger
 from fluxburst.ledger.location import is_full
 from fluxburst.model.burst import Burst
+from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.plugin.validation import check_adopted, check_names
 from fluxburst.reconcile.vetting import Ownership
@@ -66,9 +67,9 @@ def names_there(plugin: BurstPlugin) -> frozenset[str]:
         BurstError: if it answers with something else, or cannot tell.
     """
     plugin.instance_tag  # noqa: B018 - where that cannot be told, nothing is known to be ours
-    adopted, _ = check_adopted(plugin.adopt() or (), plugin.name)
-    listed = check_names(plugin.list_bursts(), "list_bursts()")
-    return frozenset(listed) | adopted.keys()
+    if not provider_of(plugin).lists_bursts and (adopted := plugin.adopt()) is not None:
+        return frozenset(check_adopted(adopted, plugin.name)[0])
+    return frozenset(check_names(plugin.list_bursts(), "list_bursts()"))
 
 
 def remaining(
