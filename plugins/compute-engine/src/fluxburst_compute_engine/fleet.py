@@ -40,13 +40,17 @@ class Fleet:
         """Until when a zone is left alone for a node type, by the monotonic clock."""
         self._region_zones: list[str] = []
 
-    def all(self, compute: Compute) -> list[tuple[labels.Written, Machine]]:
+    def listed(self, compute: Compute) -> list[tuple[labels.Written, compute_v1.Instance]]:
         """Return all instances of this Flux instance, with what they say of their bursts."""
         return [
-            (labels.read(one.labels, metadata_of(one)), machine_of(one))
+            (labels.read(one.labels, metadata_of(one)), one)
             for one in compute.instances(labels.instance_labels(self.tag))
             if labels.BURST in one.labels
         ]
+
+    def all(self, compute: Compute) -> list[tuple[labels.Written, Machine]]:
+        """Return the same, with what counts of the instances."""
+        return [(written, machine_of(one)) for written, one in self.listed(compute)]
 
     def find(self, compute: Compute, name: str) -> list[Machine]:
         """Return the instances of a burst."""
@@ -188,16 +192,27 @@ class Fleet:
             return f"; {command} may tell why"
         return ""
 
-    def end(self, compute: Compute, name: str) -> None:
-        """Delete a burst's instances, wait until they are gone, and what goes with them."""
+    def end(self, compute: Compute, name: str, seen: Sequence[compute_v1.Instance] = ()) -> None:
+        """Delete a burst's instances, wait until they are gone, and what goes with them.
+
+        Args:
+            compute: The connection.
+            name: The burst's name.
+            seen: Those of its instances that were listed just now. A later list proves that none
+                is left.
+        """
         self.await_insertions(compute, name)
-        self._delete(compute, name)
+        self._delete(compute, name, seen)
         placement.remove(compute, self.params, self.tag, name)
 
-    def _delete(self, compute: Compute, name: str) -> None:
+    def _delete(
+        self, compute: Compute, name: str, seen: Sequence[compute_v1.Instance] = ()
+    ) -> None:
+        own = labels.burst_labels(self.tag, name)
         until = time.monotonic() + self.params.delete_timeout
         asked: set[tuple[str, str]] = set()
-        while found := compute.instances(labels.burst_labels(self.tag, name)):
+        found = seen or compute.instances(own)
+        while found:
             for one in found:
                 if (one.zone, one.name) not in asked and compute.delete(one):
                     asked.add((one.zone, one.name))
@@ -208,6 +223,7 @@ class Fleet:
                     f"its instances were deleted, and {left} are still there after {limit}"
                 )
             time.sleep(self.params.poll_interval)
+            found = compute.instances(own)
 
     def forget_secrets(self, compute: Compute, name: str) -> None:
         """Take the secrets out of the metadata; where that fails, only a warning is due."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fluxburst import Burst, BurstState, Node, NodeType
+from fluxburst import Burst, BurstState, NodeType
 from fluxburst.errors import (
     AuthError,
     BurstError,
@@ -246,8 +246,11 @@ class ComputeEngineBurst(ElasticPlugin):
             if burst.isolated:
                 self.fleet.end(compute, burst.name)
                 return
-            nodes = self._nodes_of(compute, burst)
-            self.remove_nodes(burst, nodes, lambda: self.fleet.end(compute, burst.name))
+            listed = self.fleet.listed(compute)
+            supplied = [(written.name, {one.name}) for written, one in listed]
+            nodes = self.nodes_of(burst, supplied, self._draining())
+            own = [one for written, one in listed if written.name == burst.name]
+            self.remove_nodes(burst, nodes, lambda: self.fleet.end(compute, burst.name, own))
 
     def list_bursts(self) -> Collection[str]:
         """Return the bursts that something is left of: instances, a policy, drained nodes."""
@@ -434,11 +437,6 @@ class ComputeEngineBurst(ElasticPlugin):
         if self.isolated:
             return {}
         return self.draining({host for shape in self.shapes for host in shape.hosts})
-
-    def _nodes_of(self, compute: Compute, burst: Burst) -> list[Node]:
-        """Return the nodes of a burst, and of no other, as they are now."""
-        supplied = [(written.name, {one.host}) for written, one in self.fleet.all(compute)]
-        return self.nodes_of(burst, supplied, self._draining())
 
 
 def _named(name: str) -> Burst:

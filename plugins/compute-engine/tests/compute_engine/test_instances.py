@@ -13,6 +13,7 @@ from tests.support import spec
 
 from fluxburst import BurstState, NodeType
 from fluxburst.errors import BurstError, CapacityError, QuotaError
+from fluxburst.model.burst import prefix_of
 from fluxburst.simulation.embedded import EmbeddedInstance
 
 
@@ -313,3 +314,43 @@ def test_bursts_of_any_name_are_found(site: Site, elastic: Path, name: str) -> N
     (adopted,) = plugin.adopt()
     plugin.delete(adopted)
     assert site.left() == []
+
+
+# --- how often Google is asked for a list --------------------------------------------------------
+
+
+def listings(site: Site) -> int:
+    """Return how often instances were listed since this was last called."""
+    number = site.requests.count("instances.aggregatedList")
+    site.requests.clear()
+    return number
+
+
+def test_a_pass_lists_instances_once_and_for_each_burst_that_comes_up(
+    site: Site, elastic: Path
+) -> None:
+    client = client_of(site, elastic)
+    client.reconcile()
+    assert listings(site) == 1
+    plugin = client.plugins["compute_engine"]
+    made = plugin.create(burst(f"{prefix_of(plugin.name, plugin.instance_tag)}1"))
+    listings(site)
+    assert [one.name for one in plugin.adopt() or ()] == [made.name]
+    assert listings(site) == 1
+    plugin.refresh(made)
+    assert listings(site) == 1
+
+
+def test_unburst_lists_instances_once_and_once_before_each_burst_is_deleted(
+    site: Site, elastic: Path
+) -> None:
+    client = client_of(site, elastic)
+    plugin = client.plugins["compute_engine"]
+    made = plugin.create(burst(f"{prefix_of(plugin.name, plugin.instance_tag)}1"))
+    listings(site)
+    assert client.run_unburst() == [made.name]
+    first_deletion = site.requests.index("instances.delete")
+    before, after = site.requests[:first_deletion], site.requests[first_deletion:]
+    assert before.count("instances.aggregatedList") == 2
+    assert after.count("instances.aggregatedList") >= 1  # which proves that none is left
+    assert (after.count("instances.delete"), site.left()) == (2, [])
