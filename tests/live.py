@@ -8,6 +8,9 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from fluxburst.model.job import ACTIVE
 
 TWO_QUEUES = """
 [resource]
@@ -106,3 +109,22 @@ def running_flux(
             yield Flux(uri, command)
         finally:
             process.communicate(timeout=60)
+
+
+def tidy(flux: Flux) -> None:
+    """Leave an instance as one that has just started. Commands of Flux would take seconds."""
+    import flux as bindings
+    from flux.constants import FLUX_USERID_UNKNOWN
+
+    handle = bindings.Flux(flux.uri)
+
+    def ask(topic: str, **request: Any) -> dict[str, Any]:
+        return handle.rpc(topic, request, nodeid=0).get() or {}
+
+    ask("job-manager.queue-start", start=True, all=True, nocheckpoint=False)
+    ask("job-manager.queue-enable", enable=True, all=True)
+    whose = {"userid": FLUX_USERID_UNKNOWN, "states": int(ACTIVE)}
+    ask("job-manager.raiseall", dry_run=False, severity=0, type="cancel", **whose)
+    ask("job-manager.drain")
+    for ranks in ask("resource.status")["drain"]:
+        ask("resource.undrain", targets=ranks)

@@ -10,14 +10,14 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import pytest
-from tests.live import TWO_QUEUES, Flux, running_flux
+from tests.live import TWO_QUEUES, Flux, running_flux, tidy
 from tests.site_flux import needs_fluxion, running_fluxion
 from tests.support import at_most, flux_available, spec
 
 from fluxburst.errors import InstanceError
 from fluxburst.flux.live import LiveInstance
 from fluxburst.flux.protocol import Instance
-from fluxburst.model.job import ACTIVE, PENDING, Job, JobState, Mark
+from fluxburst.model.job import PENDING, Job, JobState, Mark
 from fluxburst.model.node import NodeType
 from fluxburst.model.queues import Queue, why_not_moved
 from fluxburst.simulation.embedded import EmbeddedInstance
@@ -156,18 +156,6 @@ class LiveWorld:
         kind, _, note = self._flux("jobs", "-no", template, str(jobid)).partition("|")
         return kind, note
 
-    def tidy(self) -> None:
-        """Leave the instance as it was found. Commands of Flux would take seconds for that."""
-        import flux.constants
-
-        self._all_queues("start", True)
-        self._all_queues("enable", True)
-        cancel = {"dry_run": False, "severity": 0, "type": "cancel", "states": int(ACTIVE)}
-        self._ask("job-manager.raiseall", {**cancel, "userid": flux.constants.FLUX_USERID_UNKNOWN})
-        self._ask("job-manager.drain", {})
-        for ranks in self._ask("resource.status", {})["drain"]:
-            self._ask("resource.undrain", {"targets": ranks})
-
     def _all_queues(self, verb: str, value: bool) -> None:
         more = {"nocheckpoint": False} if verb == "start" else {}
         self._ask(f"job-manager.queue-{verb}", {verb: value, "all": True, **more})
@@ -219,7 +207,7 @@ def tidied(flux: Flux) -> Iterator[World]:
     """Yield a world on an instance, and leave the instance as it was found."""
     world = LiveWorld(flux)
     yield world
-    world.tidy()
+    tidy(flux)
 
 
 @pytest.fixture(params=BOTH)

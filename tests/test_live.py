@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.live import Flux, running_flux
+from tests.live import Flux, running_flux, tidy
 from tests.support import Elsewhere, at_most, flux_available
 
 from fluxburst import FluxBurst
@@ -28,11 +28,18 @@ from fluxburst.model.job import Mark
 needs_flux = pytest.mark.skipif(not flux_available(), reason="no live Flux")
 
 
-@pytest.fixture
-def flux() -> Iterator[Flux]:
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Flux]:
     with running_flux() as running:
-        running("resource", "drain", "0")
         yield running
+
+
+@pytest.fixture
+def flux(shared: Flux) -> Iterator[Flux]:
+    """An instance on whose node no job starts."""
+    shared("resource", "drain", "0")
+    yield shared
+    tidy(shared)
 
 
 def handle_of(flux: Flux) -> Any:
