@@ -67,21 +67,21 @@ def in_the_future(burst: Burst) -> Burst:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda burst: "done", "answered 'done', not the burst as it is now"),
-        (changed(name="other"), "not the burst as it is now"),
+        (lambda burst: "done", "returned 'done', not the current burst"),
+        (changed(name="other"), "not the current burst"),
         (changed(state="ready"), "whose state is not a BurstState: 'ready'"),
         (changed(nodes="three"), "whose nodes is not a number of nodes: 'three'"),
         (changed(nodes=-3), "whose nodes is not a number of nodes: -3"),
-        (changed(nodes=1002), "answered that it has 1002 nodes, more than the 2 asked for"),
+        (changed(nodes=1002), "returned that it has 1002 nodes, more than the 2 requested"),
         (changed(error=None), "whose error is not text: None"),
         (changed(hostnames=["a", "b"]), "whose hostnames is not a tuple of text"),
         (changed(since="today"), "whose since is not a time in seconds since the epoch: 'today'"),
         (changed(lease_until=math.nan), "whose lease_until is not a time"),
         (changed(lease_until=1.0), "a lease that was over .* ago: is the provider's clock right"),
         (changed(state=BurstState.FAILED, error="no such image"), "no such image"),
-        (changed(state=BurstState.ENDED), "answered that it has ended"),
-        (changed(state=BurstState.DRAINING), "answered that it is draining"),
-        (changed(state=BurstState.ENDING), "answered that it is ending"),
+        (changed(state=BurstState.ENDED), "returned that it has ended"),
+        (changed(state=BurstState.DRAINING), "returned that it is draining"),
+        (changed(state=BurstState.ENDING), "returned that it is ending"),
         (changed(nodes=0, state=BurstState.READY), "whose nodes is 0, though it is ready: 0"),
         (changed(hostnames=("a", "a")), "whose hostnames names a host twice"),
         (changed(hostnames=("a", "b", "c")), "whose hostnames are more than its 2 nodes"),
@@ -92,7 +92,7 @@ def in_the_future(burst: Burst) -> Burst:
         (changed(hostnames=("busy",)), "the hostname 'busy', which was up before it was asked for"),
         (changed(hostnames=("lead",)), "the hostname 'lead', which is the lead's"),
         (changed(jobs=("1",)), "whose jobs is not a tuple of ids"),
-        (in_the_future, "answered since = .*, which is 1h ahead: is the provider's clock right"),
+        (in_the_future, "returned since = .*, which is 1h ahead: is the provider's clock right"),
     ],
 )
 def test_a_burst_that_cannot_be_is_a_failed_creation_that_leaves_nothing(
@@ -172,7 +172,7 @@ def test_an_error_that_cannot_say_what_it_is_is_told_of_by_its_type() -> None:
 
     with (
         client_with(Odd(fail)) as client,
-        pytest.raises(BurstErrors, match="UnspeakableError: it cannot be put into words"),
+        pytest.raises(BurstErrors, match="UnspeakableError: its text is not available"),
     ):
         client.run_burst()
 

@@ -598,7 +598,7 @@ def test_a_create_that_answers_wrongly_is_an_error_and_what_it_made_is_deleted(
 
     wrong = Wrong("cloud")
     client = client_with(wrong, jobs=(job(1),))
-    with pytest.raises(BurstErrors, match="not the burst as it is now"):
+    with pytest.raises(BurstErrors, match="not the current burst"):
         client.run_burst()
     assert len(wrong.deleted) == 1
     assert marks(client) == {1: None}
@@ -636,7 +636,7 @@ def test_one_name_may_be_given_as_text() -> None:
 
 @pytest.mark.parametrize("setter", ["set_selector", "set_ordering"])
 def test_what_is_no_function_is_refused(setter: str) -> None:
-    with pytest.raises(RequestError, match="is a function, not 'burstable'"):
+    with pytest.raises(RequestError, match="must be a function, not 'burstable'"):
         getattr(client_with(), setter)("burstable")
 
 

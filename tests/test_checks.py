@@ -51,7 +51,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
 def test_an_interval_is_more_than_no_time_and_finite(seconds: float) -> None:
-    with pytest.raises(RequestError, match="must be more than no time, and finite"):
+    with pytest.raises(RequestError, match="must be positive and finite"):
         check_interval(seconds)
     check_interval(0.001)
 

@@ -120,11 +120,11 @@ def test_from_a_plain_flux_start_to_a_true_burst(terminal: Terminal) -> None:
     terminal.type(start_elastic)
     submit, run, attach, listed, unburst, leave = burst
     assert terminal.type(submit).startswith("ƒ")
-    assert re.search(r"1 job selected, 1 given, 0 not\..*ready", terminal.type(run), re.DOTALL)
+    assert re.search(r"1 job selected, 1 assigned, 0 not\..*ready", terminal.type(run), re.DOTALL)
     hosts = terminal.type(attach).splitlines()[:-1]
     assert len(hosts) == 4
     assert re.search(r"free +burst +3 ", terminal.type(listed))
-    assert re.search(r"Gone: local-\S+", terminal.type(unburst))
+    assert re.search(r"Terminated: local-\S+", terminal.type(unburst))
     assert re.search(r"down +burst +3 ", terminal.type(listed))
     terminal.type(leave)
 

@@ -162,7 +162,7 @@ def test_on_the_command_line_it_is_said_in_lines_and_the_status_is_1(small: Path
     fill(small)
     done = fluxburst("unburst", "--all")
     assert done.returncode == 1
-    assert "Gone: mock-" in done.stdout
+    assert "Terminated: mock-" in done.stdout
     assert "gone, but not recorded as gone: mock-" in done.stderr
     assert all(": ledger " in f": {line}" for line in done.stderr.splitlines()), done.stderr
     told = json.loads(fluxburst("status", "--json").stdout)

@@ -154,9 +154,10 @@ def test_doctor_warns_of_the_owners_rights_for_guests() -> None:
     joining.params = Params(run_as="owner", isolated_burst=False)
     everyone = Users(ME, allows_guests=True)
     (fine, warned) = said(everyone, apart, careful, joining)
-    assert fine == ("ok", "it takes and runs jobs of guests, too")
+    assert fine == ("ok", "it accepts and runs guests' jobs")
     assert warned[0] == "warning"
-    assert "apart has run_as = 'owner': whoever may submit a job can read and change" in warned[1]
+    assert "run_as = 'owner': anyone who may submit a job can read and change" in warned[1]
+    assert warned[1].startswith("guests are allowed, and apart has ")
     assert said(Users(ME), apart)[0][0] == "ok"
     assert len(said(Users(ME), apart)) == 1
 

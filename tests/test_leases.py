@@ -72,8 +72,8 @@ def test_what_lives_on_after_its_lease_is_warned_of_where_nothing_ends_it() -> N
         (entry,) = now.bursts
         text = " ".join(shown(now).split())
         assert (
-            f"burst {entry.burst.name}: its lease ended 1h ago, and nothing ends its nodes by "
-            f"itself: they cost 2.00 an hour until 'fluxburst unburst {entry.burst.name}'"
+            f"burst {entry.burst.name}: its lease ended 1h ago, but nothing ends its nodes "
+            f"automatically: they cost 2.00 an hour until 'fluxburst unburst {entry.burst.name}'"
         ) in text
 
 
@@ -84,7 +84,8 @@ def test_the_service_warns_of_it_once(caplog: pytest.LogCaptureFixture) -> None:
         for _ in range(12):  # idle, drained, not gone, and still not
             instance.advance(HOUR / 6)
             service.run(2)
-    over = [r for r in caplog.records if "nothing ends its nodes by itself" in r.getMessage()]
+    warning = "nothing ends its nodes automatically"
+    over = [r for r in caplog.records if warning in r.getMessage()]
     assert [record.levelno for record in over][-1:] == [logging.WARNING]
     assert len(over) == 1
 

@@ -48,7 +48,7 @@ def found(
 
 def test_where_all_is_well_that_is_said() -> None:
     assert found(Elsewhere("cloud", NODE), [work(1, 4 * HOUR), work(2, 0.0)]) == [
-        ("ok", "nodes live as long as the jobs that wait may run")
+        ("ok", "nodes live as long as the waiting jobs may run")
     ]
 
 
@@ -56,7 +56,7 @@ def test_leases_that_cannot_be_renewed_are_named() -> None:
     first, *_ = found(Fixed("cloud", NODE))
     assert first == (
         "ok",
-        "leases of cloud cannot be renewed (it does not extend them): they are sized by their jobs",
+        "leases of cloud cannot be renewed (it does not extend them): their jobs set the length",
     )
 
 
@@ -65,7 +65,7 @@ def test_jobs_that_outlive_every_node_are_a_warning() -> None:
     ((level, what),) = found(Elsewhere("cloud", NODE), jobs, max_lifetime=HOUR)
     assert level == "warning"
     assert what == (
-        "job ƒ2 and 1 more may burst, and may run longer than any node lives for jobs: 4h at most, "
+        "job ƒ2 and 1 more may burst but may run longer than any node lives for jobs: 4h at most, "
         "and 40m"
     )
 
@@ -74,7 +74,7 @@ def test_jobs_without_a_limit_are_a_warning_where_nodes_end() -> None:
     (_, (level, what)) = found(Fixed("cloud", NODE), [work(1, 0.0)])
     assert (level, what) == (
         "warning",
-        "job ƒ2 may burst, and has no time limit: no node lives for ever",
+        "job ƒ2 may burst but has no time limit: no node lives forever",
     )
     assert len(found(Fixed("cloud", NODE), [work(1, 0.0)], assumed_duration=HOUR)) == 2
 
@@ -87,8 +87,8 @@ def test_a_type_whose_life_is_all_startup_and_teardown_is_an_error() -> None:
     short = NodeType("short", cores=8, max_lifetime=Duration(HOUR / 4))
     ((level, what),) = found(Elsewhere("cloud", short))
     assert level == "error"
-    assert "no job with a time limit is ever placed on 'short' nodes of cloud" in what
-    assert "they live 15m at most, of which 10m are for startup and 10m for teardown" in what
+    assert "no job with a time limit ever fits on 'short' nodes of cloud" in what
+    assert "they live 15m at most, with 10m for startup and 10m for teardown" in what
 
 
 def test_queues_that_let_jobs_run_longer_than_any_node_lives_are_a_warning() -> None:
@@ -106,8 +106,8 @@ def test_queues_that_let_jobs_run_longer_than_any_node_lives_are_a_warning() -> 
         ),
         (
             "warning",
-            "jobs of queue 'c' that ask for no time limit have none, and never burst: no node "
-            "lives for ever",
+            "jobs of queue 'c' without a time limit run without end, and never burst: no node "
+            "lives forever",
         ),
     ]
 

@@ -184,7 +184,7 @@ def test_the_log_of_the_service_has_it_once_and_then_that_it_is_over(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    over = "what had failed does so no longer"
+    over = "recovered: earlier failures have cleared"
     with World() as world:
         service = Service(world.client)
         start = world.instance.now()
@@ -505,7 +505,7 @@ def test_unburst_verify_counts_what_is_left_and_exits_with_1(
         code, out, err = run("unburst", "--all", "--verify")
         assert code == 1
         assert f"plugin liar: burst {name} may be there: its plugin lists it" in err
-        assert out == "Nothing was taken down.\n"
+        assert out == "Nothing to terminate.\n"
         code, out, _ = run("unburst", "--all", "--verify", "--json")
         told = json.loads(out)
         assert (code, told["gone"]) == (1, [])
@@ -513,7 +513,7 @@ def test_unburst_verify_counts_what_is_left_and_exits_with_1(
         assert f"{name}   liar" in run("status")[1]
     sys.modules["fluxburst_liar"].LIES.clear()
     code, out, err = run("unburst", "--all", "--verify")
-    assert (code, out, err) == (0, f"Gone: {name} Nothing is left.\n", "")
+    assert (code, out, err) == (0, f"Terminated: {name} Nothing is left.\n", "")
 
 
 # --- what is in no record ------------------------------------------------------------------------

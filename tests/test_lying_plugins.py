@@ -552,7 +552,7 @@ def test_numbers_that_nothing_can_have_are_refused_where_they_come_in(
     failed = passes(client, 3)
     failed += [entry.burst.error for entry in client.ledger.entries()]
     (field,) = said
-    assert any(f"answered a burst whose {field} is not" in text for text in failed), failed
+    assert any(f"returned a burst whose {field} is not" in text for text in failed), failed
 
 
 @pytest.mark.parametrize("lease", [1e12, 1e300, 10**30, 10**400])

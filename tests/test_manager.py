@@ -59,7 +59,7 @@ def test_a_package_with_an_entry_point_takes_part(make_package: MakePackage) -> 
         (
             "from fluxburst import hookimpl\n@hookimpl\n"
             "def fluxburst_register_plugins(): return ['cloud']",
-            "answered ['cloud'] (list), expected a list of PluginType or None",
+            "returned ['cloud'] (list), expected a list of PluginType or None",
         ),
         (
             "from fluxburst import hookimpl\n@hookimpl\n"

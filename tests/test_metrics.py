@@ -251,7 +251,7 @@ def test_an_address_that_is_taken_is_named() -> None:
 
 
 def test_an_address_that_is_not_this_hosts_is_named() -> None:
-    with pytest.raises(RequestError, match=r"served on 192\.0\.2\.1:0"):
+    with pytest.raises(RequestError, match=r"cannot serve metrics on 192\.0\.2\.1:0"):
         Metrics().serve("192.0.2.1")  # of TEST-NET-1, RFC 5737
 
 
@@ -275,7 +275,7 @@ def test_a_textfile_that_the_collector_would_not_read_is_refused(tmp_path: Path)
 
 
 def test_a_textfile_that_can_not_be_written_is_named_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"x\.prom cannot be written: No such file"):
+    with pytest.raises(RequestError, match=r"cannot write .*x\.prom: No such file"):
         Metrics().write_textfile(tmp_path / "nowhere" / "x.prom")
     taken = tmp_path / "taken.prom"
     taken.mkdir()

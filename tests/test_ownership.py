@@ -278,7 +278,8 @@ def test_unburst_and_doctor_show_what_is_not_ours(
     code, out, err = run(capsys, "unburst", "--all", "--verify", *at)
     assert code == 0
     assert "Nothing is left." in out
-    assert "plugin cloud lists others' bursts, left alone: prod-db-1" in err
+    assert "plugin cloud lists bursts of others, left alone: prod-db-1" in err
     code, out, _ = run(capsys, "unburst", "--all", "--verify", "--json", *at)
     assert json.loads(out)["strangers"] == {"cloud": ["prod-db-1"]}
-    assert "it lists what is not of this instance: prod-db-1" in run(capsys, "doctor", *at)[1]
+    out = run(capsys, "doctor", *at)[1]
+    assert "it lists bursts that are not this instance's: prod-db-1" in out

@@ -661,7 +661,7 @@ def test_the_environment_is_stronger_than_the_config_whatever_the_names() -> Non
 
 @pytest.mark.parametrize("names", [("disk", "disk_gb"), ("disk_gb", "disk"), ("disk_gb", "block")])
 def test_two_names_of_one_parameter_are_refused(names: tuple[str, str]) -> None:
-    with pytest.raises(ParameterError, match="names of one parameter: set disk alone") as caught:
+    with pytest.raises(ParameterError, match="name the same parameter: set only disk") as caught:
         build("demo", Renamed, config=dict.fromkeys(names, 5), config_source="here", environ={})
     [problem] = caught.value.problems
     assert (problem.field, problem.source) == (names[1], "here")

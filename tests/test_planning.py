@@ -281,11 +281,11 @@ def test_a_package_can_veto_and_can_force_what_a_plugin_schedules() -> None:
 @pytest.mark.parametrize(
     ("answers", "expected"),
     [
-        (Answers(select=1), "answered 1 (int), expected True, False or None"),
-        (Answers(order="cloud"), "answered 'cloud' (str), expected a list of plugin names or None"),
-        (Answers(order=[1]), "answered [1] (list), expected a list of plugin names or None"),
+        (Answers(select=1), "returned 1 (int), expected True, False or None"),
+        (Answers(order="cloud"), "returned 'cloud' (str), expected a list of plugin names or None"),
+        (Answers(order=[1]), "returned [1] (list), expected a list of plugin names or None"),
         (Answers(order=["clod"]), "named the plugin 'clod', which is not loaded; did you mean"),
-        (Answers(schedule="no"), "answered 'no' (str), expected True, False or None"),
+        (Answers(schedule="no"), "returned 'no' (str), expected True, False or None"),
     ],
 )
 def test_a_wrong_answer_costs_the_job_and_names_the_package(

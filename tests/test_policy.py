@@ -222,7 +222,7 @@ def test_bursts_live_longer_than_no_time_at_all(refused: Refused, key: str) -> N
     [
         (
             "[lifetimes]\nlease = '10m'",
-            "teardown (10m) must be shorter than lease (10m), which it is a part of",
+            "teardown (10m) must be shorter than lease (10m), which includes it",
         ),
         (
             "[lifetimes]\nmin_lifetime = '2h'\nmax_lifetime = '1h'",
@@ -280,7 +280,7 @@ def test_what_is_spent_by_the_hour_needs_a_lease_that_ends(
     refused: Refused, load: Load, table: str, what: str
 ) -> None:
     text = f"[lifetimes]\nlease = 'inf'\n[{table}]\n{what} = 1"
-    assert f"limits.{what} needs a lease that ends" in refused(text)
+    assert f"limits.{what} needs a finite lease" in refused(text)
     load(f"[lifetimes]\nlease = 'inf'\n[{table}]\nnodes = 1")
 
 

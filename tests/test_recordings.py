@@ -244,12 +244,12 @@ def test_a_job_without_a_state_is_refused(tmp_path: Path, state: object) -> None
 )  # fmt: skip
 def test_malformed_resources_are_refused(tmp_path: Path, resources: object) -> None:
     path = written(tmp_path / "q", json.dumps({"resources": resources}), *lines_of([job()], None))
-    refused(path, "its resources cannot be read", 1)
+    refused(path, "its resources are invalid", 1)
 
 
 def test_the_same_id_twice_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "q", *lines_of([job(1), job(2), job(1)]))
-    refused(path, "holds the same job id twice")
+    refused(path, "has a duplicate job id")
 
 
 @pytest.mark.parametrize("number", [-1, 2**64])

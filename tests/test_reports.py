@@ -178,7 +178,7 @@ def test_all_of_the_ledger_is_exported_as_json_lines(run: Run, state: Path, tmp_
 def test_an_empty_ledger_says_so(run: Run, tmp_path: Path) -> None:
     for command in (["ledger"], ["cost"]):
         status, out, _ = run(*command, "--mock")
-        assert (status, "a ledger in memory, which begins empty" in out) == (0, True)
+        assert (status, "a ledger in memory, which starts empty" in out) == (0, True)
         assert "There are no bursts in" in run(*command, "--state-dir", str(tmp_path))[1]
     assert json_of(run("ledger", "--mock", "--json")) == []
     assert json_of(run("cost", "--mock", "--json"))["lines"] == []
@@ -287,14 +287,16 @@ def test_unburst_that_is_interrupted_says_what_stays_what_it_costs_and_what_ends
     monkeypatch.setattr(FluxBurst, "run_unburst", interrupted)
     status, _, err = run("unburst", "--all", *at)
     assert status == 128 + signal.SIGINT
-    assert f"1 burst with 2 nodes stays, and costs 2.00 an hour: {FIRST}; to end them: " in err
+    assert (
+        f"1 burst with 2 nodes remains and costs 2.00 an hour: {FIRST}; to terminate them: " in err
+    )
     assert "fluxburst --plugin cloud" in err
-    assert "it ends by itself, with its lease, by " in err
+    assert "it ends automatically with its lease, by " in err
 
 
 def test_status_says_of_when_it_is_where_no_service_runs(run: Run, state: Path) -> None:
     out = run("status", *MOCK, "--state-dir", str(state))[1]
-    assert "bursts are as they were last recorded, at 2026-" in out
+    assert "bursts as last recorded, at 2026-" in out
     assert "Z, 30m ago" in out
     lock = InstanceLock([state / "lock"])
     lock.acquire()
@@ -315,7 +317,7 @@ def test_why_says_of_when_an_isolated_bursts_state_is_where_no_service_runs(
     ledger.close()
     at = ("--state-dir", str(state), *MOCK)
     said = " ".join(run("why", str(JOB), *at)[1].split())
-    assert "There: burst apart was ready when that was last recorded, at 2026-" in said
+    assert "There: burst apart was ready when last recorded, at 2026-" in said
     assert "1h ago; no service runs" in said
     lock = InstanceLock([state / "lock"])
     lock.acquire()
@@ -411,7 +413,7 @@ def test_why_of_a_job_that_the_instance_has_ended_says_by_what(
 def test_why_of_a_job_that_nothing_is_known_of_is_said(run: Run, state: Path) -> None:
     status, out, err = run("why", "ƒ7", "--state-dir", str(state), *MOCK)
     assert (status, out) == (1, "")
-    assert "job ƒ7 is not known" in err
+    assert "unknown job ƒ7" in err
 
 
 # --- unburst --verify ----------------------------------------------------------------------

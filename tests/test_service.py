@@ -445,7 +445,7 @@ def test_a_pass_that_fails_is_logged_once_and_said_to_be_over(
         assert [line for line in lines(caplog) if "API" in line] == [
             "plugin cloud: the provider's API is down"
         ]
-        assert lines(caplog, logging.INFO).count("what had failed does so no longer") == 1
+        assert lines(caplog, logging.INFO).count("recovered: earlier failures have cleared") == 1
         assert watched.reports[-1].error is None
 
 
@@ -466,7 +466,7 @@ def test_a_burst_that_cannot_be_deleted_is_logged_once_and_said_to_be_over(
         watched.at(2 * HOUR, monkeypatch.undo)
         watched.run(3 * HOUR)
         assert len([line for line in lines(caplog) if "access denied" in line]) == 1
-        assert lines(caplog, logging.INFO).count("what had failed does so no longer") == 1
+        assert lines(caplog, logging.INFO).count("recovered: earlier failures have cleared") == 1
         pauses = [after - before for before, after in itertools.pairwise(tried)]
         assert 25.0 < pauses[0] < 35.0
         assert 295.0 < pauses[-1] < 335.0
@@ -508,7 +508,7 @@ def test_with_a_full_disk_the_service_goes_on_and_spends_nothing(
         assert watched.placed == jobs
         assert {job for job in jobs if watched.client.ledger.decisions(job)} == jobs
         watched.service.run(1)
-        assert lines(caplog, logging.INFO)[-1] == "what had failed does so no longer"
+        assert lines(caplog, logging.INFO)[-1] == "recovered: earlier failures have cleared"
 
 
 class Shaky(EmbeddedInstance):

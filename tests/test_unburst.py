@@ -124,8 +124,9 @@ def test_an_unburst_that_is_interrupted_says_what_stays(site: Site, verify: tupl
     (site.cloud / "slow-delete").touch()
     status, said = site.interrupted("unburst", "--all", *verify)
     assert status == 128 + signal.SIGINT
-    assert f"2 bursts with 2 nodes stay, and cost 1.00 an hour: {ONE}, {TWO}; to end them: " in said
-    assert "nothing ends 2 of them by itself" in said
+    both = f"2 bursts with 2 nodes remain and cost 1.00 an hour: {ONE}, {TWO}; "
+    assert f"{both}to terminate them: " in said
+    assert "nothing ends 2 of them automatically" in said
     assert said.endswith("fluxburst: interrupted\n")
     assert ("whether anything is left" in said) is bool(verify)
 
@@ -136,8 +137,8 @@ def test_an_unburst_that_is_interrupted_while_it_verifies_says_what_stays(site: 
     status, said = site.interrupted("unburst", "--all", "--verify")
     assert status == 128 + signal.SIGINT
     assert site.there() == [TWO]
-    assert f"1 burst with 1 node stays, and costs 0.50 an hour: {TWO}; to end them: " in said
-    assert "it was not looked to the end whether anything is left: run this again" in said
+    assert f"1 burst with 1 node remains and costs 0.50 an hour: {TWO}; to terminate them: " in said
+    assert "verification was incomplete: run this command again" in said
 
 
 def ordinary_user() -> list[str]:
@@ -166,7 +167,7 @@ def test_unburst_ends_what_is_there_where_its_directory_cannot_be_written_and_sa
         site.state.chmod(0o755)
     assert site.there() == []
     assert done.returncode == 1
-    assert f"Gone: {ONE}, {TWO} Nothing is left." in done.stdout
+    assert f"Terminated: {ONE}, {TWO} Nothing is left." in done.stdout
     assert "cannot be written (" in done.stderr
     assert f"gone, but not recorded as gone: {ONE}, {TWO}: once it can be written" in done.stderr
     for path in site.state.iterdir():

@@ -115,7 +115,7 @@ def test_who_ends_the_service_is_told_what_stays_what_it_costs_and_what_ends_it(
         first, second = [line for line in err.splitlines() if "stay" in line or "leases" in line]
         said = re.search(
             r"(\d+) bursts? with (\d+) nodes? stays?, and costs? (\d+\.\d\d) an hour: (.*); "
-            r"to end them: (.*)$",
+            r"to terminate them: (.*)$",
             first,
         )
         assert said is not None, first
@@ -124,14 +124,14 @@ def test_who_ends_the_service_is_told_what_stays_what_it_costs_and_what_ends_it(
         assert [int(said[1]), int(said[2])] == [len(bursts), sum(b.nodes for b in bursts)]
         assert float(said[3]) == pytest.approx(sum(b.nodes * b.price for b in bursts))
         assert said[4] == ", ".join(burst.name for burst in bursts)
-        of_all = r"\d+ of them end by themselves, with their leases, by 20"
-        assert re.search(f"{of_all}|it ends by itself, with its lease, by 20", second)
+        of_all = r"\d+ of them end automatically with their leases, by 20"
+        assert re.search(f"{of_all}|it ends automatically with its lease, by 20", second)
         words = shlex.split(said[5])
         assert words[0] == "fluxburst"
         done = subprocess.run(
             [sys.executable, "-m", *words], capture_output=True, text=True, check=False
         )
-        assert (done.returncode, "Gone: mock-" in done.stdout) == (0, True), done.stderr
+        assert (done.returncode, "Terminated: mock-" in done.stdout) == (0, True), done.stderr
 
 
 def test_where_nothing_stays_nothing_is_said(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_service_on_a_terminal_ends_with_it_unless_by_nohup(
         while "burst mock-" not in told:
             told += os.read(terminal, 4096).decode()
         os.kill(child, signal.SIGHUP)
-        wanted = "the configuration was read again" if ignored else "to end them:"
+        wanted = "configuration reloaded" if ignored else "to terminate them:"
         while wanted not in told:
             told += os.read(terminal, 4096).decode()
         if ignored:
@@ -256,8 +256,8 @@ def test_a_reload_is_over_when_the_configuration_has_been_read(
         service.send_signal(signal.SIGHUP)
         assert manager.until("READY=1") == ["RELOADING=1", "READY=1"]
         logged = stopped(service)
-    assert "the configuration is not used, the former one stays" in logged
-    assert "the configuration was read again" in logged
+    assert "cannot use the new configuration, keeping the former one" in logged
+    assert "configuration reloaded" in logged
     assert manager.until("STOPPING=1") == ["STOPPING=1"]
 
 

@@ -290,7 +290,7 @@ def test_metrics_can_be_scraped_and_are_in_the_textfile(
         submit(flux)
         site.manager.until("STATUS=1 burst")
         site.manager.until("WATCHDOG=1")
-        found = re.search(r"metrics are on port (\d+)", site.log.read_text())
+        found = re.search(r"serving metrics on port (\d+)", site.log.read_text())
         assert found is not None
         with urllib.request.urlopen(f"http://127.0.0.1:{found[1]}/metrics", timeout=10) as page:
             scraped = page.read().decode()

@@ -1,11 +1,11 @@
-"""fluxburst extends a Flux instance with capacity from somewhere else, and takes it down again.
+"""fluxburst extends a Flux instance with capacity from elsewhere, and terminates it after use.
 
 For users: :class:`~fluxburst.client.FluxBurst`. For plugin authors: :data:`hookimpl`,
 :class:`BurstPlugin`, :class:`PluginType`, :class:`NodeType`, :class:`Burst`,
 :class:`BurstState`, and the errors in :mod:`fluxburst.errors`.
 
-Importing this imports neither Flux nor any plugin; each name's module is imported when the name
-is first used, so that a command line that only prints its help does not pay for the rest.
+Importing this imports neither Flux nor any plugin. Each name's module is imported on first use,
+so that a command line that only prints its help starts fast.
 """
 
 from __future__ import annotations

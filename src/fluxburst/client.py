@@ -1,4 +1,4 @@
-"""FluxBurst: what users call, and no policy of its own."""
+"""FluxBurst: the interface for users, without policy of its own."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from fluxburst.reconcile.verify import Remaining
 
 
 class FluxBurst(ServedClient):
-    """A burst client: it looks at an instance's queue and has plugins bring capacity up.
+    """A burst client: it reads an instance's queue and has plugins provision capacity.
 
     Args:
         handle: A ``flux.Flux``, or any :class:`~fluxburst.flux.protocol.Instance`; by default
-            the instance that this process runs in, connected to on first use.
+            the instance of this process, connected to on first use.
         mock: Run without Flux, on an embedded instance with one node up and one burstable job
             that needs four.
-        validate: Ask each plugin to validate itself when it is loaded.
+        validate: Ask each plugin to validate itself on loading.
         config: Selector, ordering, blocked packages and parameters; by default those of the
-            configuration file in the usual places, if there is one.
-        block: Names of packages that are not to take part, besides those of ``config``.
-        state_dir: Where the ledger is kept; by default that of ``FLUXBURST_STATE_DIR``, or one for
-            each instance in the user's state directory. The ledger of an embedded instance is
-            kept in memory unless this is given.
+            configuration file in the usual places, if it exists.
+        block: Names of packages to ignore, besides those of ``config``.
+        state_dir: Directory of the ledger; by default ``FLUXBURST_STATE_DIR``, or one for
+            each instance in the user's state directory. An embedded instance's ledger is in memory
+            unless this is set.
 
     Raises:
-        ConfigError: if the configuration cannot be read, or names a selector or an ordering that
-            there is not.
+        ConfigError: if the configuration is invalid, or names an unknown selector or
+            ordering.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class FluxBurst(ServedClient):
 
     @not_from_within
     def close(self) -> None:
-        """Let others hold the instance, close the ledger, and end the threads."""
+        """Release the instance, close the ledger, and end the threads."""
         self._controller.close()
 
     # --- plugins, selector, ordering -------------------------------------------------------
@@ -77,20 +77,20 @@ class FluxBurst(ServedClient):
 
         Args:
             name: Its name, one of :attr:`choices`; ``compute-engine`` is ``compute_engine``.
-            dataclass: An object of its parameters; by default they come from config and
-                environment alone. It is not changed.
-            kwargs: Passed on to the plugin's factory.
+            dataclass: An object of its parameters; by default they come from configuration and
+                environment only. It is not changed.
+            kwargs: Further arguments for the plugin's factory.
 
         Raises:
-            UnknownPluginError: if no package that takes part offers it.
-            ParameterError: if the parameters cannot be used.
-            BurstError: if the plugin refuses them, or could not be made.
+            UnknownPluginError: if no package taking part offers it.
+            ParameterError: if the parameters are invalid.
+            BurstError: if the plugin refuses them, or its construction fails.
         """
         return self._loader.load(name, dataclass, kwargs, self.config, validate=self.validate)
 
     @not_from_within
     def set_selector(self, func: Callable[[Job], Any]) -> None:
-        """Select jobs by a function from a job to whether it is a candidate for bursting.
+        """Select jobs with a function of the job: true if it is a candidate for bursting.
 
         Raises:
             RequestError: if it is not a function.
@@ -104,25 +104,25 @@ class FluxBurst(ServedClient):
 
     @not_from_within
     def set_ordering(self, func: orderings.Ordering) -> None:
-        """Order plugins by a function from the loaded plugins to (name, plugin) in order.
+        """Order plugins with a function of the loaded plugins that yields (name, plugin) in order.
 
-        It is called for each job; names it leaves out are not offered the job.
+        It is called for each job; plugins it leaves out are not offered the job.
 
         Raises:
             RequestError: if it is not a function.
         """
         self._functions.set_ordering(func)
 
-    # --- looking ---------------------------------------------------------------------------
+    # --- reading ---------------------------------------------------------------------------
 
     @takes_turn
     def select_jobs(self) -> dict[int, Job]:
         """Return the jobs that are candidates for bursting, by id.
 
-        Jobs that cannot be judged are left out; :meth:`plan` says why.
+        Jobs that cannot be judged are left out; :meth:`plan` gives the reason.
 
         Raises:
-            InstanceError: if the instance cannot be asked.
+            InstanceError: if the instance cannot be reached.
         """
         jobs = self._controller.pending()
         with self._controller.parts.planners.planner() as planner:
@@ -130,12 +130,12 @@ class FluxBurst(ServedClient):
 
     @takes_turn
     def plan(self) -> Plan:
-        """Decide on every pending job, and change nothing.
+        """Decide on every pending job, without changing anything.
 
         Raises:
-            OrderingError: if the ordering that was set names a plugin that is not loaded.
-            InstanceError: if the instance cannot be asked.
-            LedgerError: if the ledger cannot be read.
+            OrderingError: if the ordering names a plugin that is not loaded.
+            InstanceError: if the instance cannot be reached.
+            LedgerError: if the ledger is unreadable.
         """
         jobs = self._controller.pending()
         with self._controller.parts.planners.planner() as planner:
@@ -145,18 +145,18 @@ class FluxBurst(ServedClient):
 
     @takes_turn
     def reconcile(self) -> None:
-        """Compare what is there with the ledger, and mend the difference; do what is due.
+        """Compare reality with the ledger, repair differences, and do what is due.
 
-        Bursts that were created but not recorded as such are adopted; those that were being taken
-        down go on to the end; what carries this instance's name and is in no record is taken down,
-        as is what lost nodes, once no job runs on what is left of it; jobs that wait for a burst
-        that failed or is not there are free again. A plugin that cannot be asked is left alone,
-        and nothing of its is presumed gone. Leases are renewed, idle bursts are ended.
+        Adopts bursts that were created without a record of it; continues terminations; terminates
+        bursts that carry this instance's name but are in no record, and bursts that lost nodes,
+        once no job runs on the rest; releases jobs that wait for a burst that failed or does not
+        exist. A plugin that cannot be asked is left alone, and none of its bursts is presumed
+        gone. Renews leases, and ends idle bursts.
 
         Raises:
             HeldError: if another client holds the instance.
-            LedgerError: if the ledger cannot be written; nothing was brought up.
-            BurstErrors: for all that failed; the rest was done.
+            LedgerError: if the ledger is not writable; nothing was provisioned.
+            BurstErrors: for everything that failed; the rest was done.
         """
         self._controller.store.hold()
         self._controller.read_queue()
@@ -165,20 +165,20 @@ class FluxBurst(ServedClient):
 
     @takes_turn
     def apply(self, plan: Plan) -> list[Burst]:
-        """Do what a plan says: mark its jobs, then have each plugin bring its capacity up.
+        """Apply a plan: mark its jobs, then have each plugin provision its capacity.
 
-        Jobs that have started, were given away or were held since the plan was made are left out.
-        What a plugin has no capacity or quota for is offered to the next.
+        Leaves out jobs that were started, assigned or held since the plan was made. If a plugin
+        lacks capacity or quota, its jobs are offered to the next.
 
         Returns:
-            The bursts that came up or are coming.
+            The bursts that are up or on their way.
 
         Raises:
             UnknownPluginError: if a plugin of the plan is not loaded; nothing was done.
             HeldError: if another client holds the instance; nothing was done.
-            LedgerError: if the ledger cannot be written; nothing more was brought up.
-            BurstErrors: for all that failed; the rest was done. The jobs of failed bursts are
-                free again.
+            LedgerError: if the ledger is not writable; nothing more was provisioned.
+            BurstErrors: for everything that failed; the rest was done. Jobs of failed bursts are
+                released.
         """
         for name in plan.assignments:
             self._loader.loaded(name)
@@ -194,8 +194,8 @@ class FluxBurst(ServedClient):
         """Run one burst cycle: reconcile, plan, and apply the plan.
 
         Args:
-            request_burst: Have each plugin bring up ``nodes`` nodes, or room for ``tasks``
-                tasks, instead; jobs are looked at, but none is given away.
+            request_burst: Instead, have each plugin provision ``nodes`` nodes, or room for
+                ``tasks`` tasks; jobs are planned, but none is assigned.
             nodes: How many nodes.
             tasks: How many tasks.
 
@@ -204,8 +204,8 @@ class FluxBurst(ServedClient):
 
         Raises:
             HeldError: if another client holds the instance; nothing was done.
-            LedgerError: if the ledger cannot be written; nothing more was brought up.
-            BurstErrors: for all that failed; the rest was done.
+            LedgerError: if the ledger is not writable; nothing more was provisioned.
+            BurstErrors: for everything that failed; the rest was done.
         """
         on_demand = OnDemand(nodes, tasks) if request_burst else None
         result = run_cycle(self._controller, Scope(on_demand=on_demand))
@@ -214,7 +214,7 @@ class FluxBurst(ServedClient):
 
     @takes_turn
     def request_burst(self, name: str, nodes: int | None, tasks: int | None) -> list[Burst]:
-        """Have one plugin bring up capacity by hand.
+        """Have one plugin provision capacity on demand.
 
         Raises:
             UnknownPluginError: if it is not loaded.
@@ -226,21 +226,21 @@ class FluxBurst(ServedClient):
 
     @takes_turn
     def request_bursts(self, nodes: int | None, tasks: int | None) -> list[Burst]:
-        """Have each loaded plugin bring up capacity by hand. Otherwise as :meth:`request_burst`."""
+        """Have each loaded plugin provision capacity on demand, as :meth:`request_burst` does."""
         self._controller.store.hold()
         return self._controller.request(nodes, tasks)
 
     @takes_turn
     def run_unburst(self, names: Collection[str] | None = None) -> list[str]:
-        """Take bursts down: all, or the named ones; also where the ledger cannot be written.
+        """Terminate bursts: all, or the named ones, even if the ledger is not writable.
 
         Returns:
-            The names that are gone.
+            The names of those that are gone.
 
         Raises:
-            RequestError: if a name is not that of a burst.
-            BurstErrors: for all that could not be taken down, the rest was; and for the ledger, if
-                it does not have all that was.
+            RequestError: if a name belongs to no burst.
+            BurstErrors: for all terminations that failed (the rest was done), and for the ledger if
+                it does not have all changes.
         """
         self._controller.store.hold(starts_without=True, without_lock=True)
         self._controller.read_queue()
@@ -248,19 +248,19 @@ class FluxBurst(ServedClient):
 
     @takes_turn
     def remaining(self, names: Collection[str] | None = None) -> list[Remaining]:
-        """Prove that nothing is left: ask each plugin what there is, and the ledger.
+        """Verify that nothing is left: ask each plugin, and read the ledger.
 
-        While this client holds the instance, a burst that is listed although the ledger has its
-        end is recorded as being there again: it costs.
+        If this client holds the instance, a burst that is still listed although the ledger has its
+        end is recorded as existing again: it costs money.
 
         Args:
             names: The bursts to look for; by default all.
 
         Returns:
-            All that is there, or may be: also each plugin that cannot be asked.
+            Everything that exists or may exist, including each plugin that cannot be asked.
 
         Raises:
-            LedgerError: if the ledger cannot be read.
+            LedgerError: if the ledger is unreadable.
         """
         return self._controller.remaining(names)
 
@@ -268,15 +268,15 @@ class FluxBurst(ServedClient):
     def wait_for_jobs(
         self, jobids: Iterable[int] | None = None, states: Iterable[str] | None = None
     ) -> None:
-        """Wait until jobs are in one of the states, or have ended.
+        """Wait until jobs reach one of the states, or have ended.
 
         Args:
-            jobids: Which; by default all active jobs. Ids that the instance does not know count
+            jobids: The jobs; by default all active jobs. Ids unknown to the instance count
                 as ended.
             states: Names of states (RFC 21), by default ``INACTIVE``.
 
         Raises:
-            RequestError: if a state is not one.
+            RequestError: if a state is unknown.
         """
         wanted = JobState.named([states] if isinstance(states, str) else states or ["INACTIVE"])
         chosen = self.list_jobs() if jobids is None else list(jobids)

@@ -1,11 +1,11 @@
-"""One tree of exceptions, which carry data; the command line turns them into text and a status.
+"""One tree of exceptions that carry data; the command line turns them into text and a status.
 
-Everything raised on purpose is a :class:`FluxburstError`. A :class:`RequestError` says that the
-request itself is wrong (exit status 2); everything else says that something failed (exit status 1).
+Everything raised on purpose is a :class:`FluxburstError`. A :class:`RequestError` means that the
+request itself is wrong (exit status 2); every other error means a failure (exit status 1).
 
-What code of a package or plugin raises is a failure of that package, whatever it is: a cancelled
-task and ``sys.exit()`` are no :class:`Exception`. Only :class:`KeyboardInterrupt` passes: it is the
-user's, or the service's that is stopped.
+Any exception in a package's or plugin's code is a failure of that package, even a cancelled task
+or ``sys.exit()``, which are not :class:`Exception`. Only :class:`KeyboardInterrupt` passes: it
+comes from the user, or from stopping the service.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 
 def writable(text: str) -> str:
-    r"""Return a text as UTF-8 can write it: what stands for a byte that is none is escaped.
+    r"""Return a text that UTF-8 can encode: lone surrogates are escaped.
 
-    What a provider's command printed may hold any bytes, which Python reads as lone surrogates:
-    ``\udce9``. Neither the ledger nor Flux takes them.
+    The output of a provider's command may contain any bytes, which Python decodes to lone
+    surrogates: ``\udce9``. Neither the ledger nor Flux accepts them.
     """
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def text_of(error: BaseException) -> str:
-    """Return what an error says; one of foreign code may not even be able to say it."""
+    """Return an error's text; str() of a foreign error may fail."""
     try:
         return writable(str(error))
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - the error itself is told of, by its type
-        return "it cannot be put into words"
+    except BaseException:  # noqa: BLE001 - reported by its type
+        return "its text is not available"
 
 
 def described(error: BaseException) -> str:
-    """Return what an error says to a person; one of foreign code is told of with its type."""
+    """Return an error's text for people; with its type if it is foreign."""
     ours = isinstance(error, FluxburstError)
     return text_of(error) if ours else f"{type(error).__name__}: {text_of(error)}"
 
@@ -52,18 +52,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 class FluxburstError(Exception):
-    """The root of every error that fluxburst raises on purpose; what it says can be written."""
+    """The root of all errors that fluxburst raises on purpose; UTF-8 can encode its text."""
 
     def __str__(self) -> str:
         return writable(super().__str__())
 
 
 class RequestError(FluxburstError):
-    """The request itself is wrong: nothing was changed, and a person must correct it."""
+    """The request itself is wrong: nothing was changed, and the user must correct it."""
 
 
 class ConfigError(RequestError):
-    """A configuration cannot be used; ``source`` is the file or variable it came from."""
+    """A configuration is invalid; ``source`` is its file or variable."""
 
     def __init__(self, source: str, problem: str) -> None:
         super().__init__(f"{source}: {problem}")
@@ -72,9 +72,9 @@ class ConfigError(RequestError):
 
 
 class UnknownPluginError(RequestError):
-    """A burst plugin was named that no installed package offers, or that is not loaded.
+    """No installed package offers the named burst plugin, or it is not loaded.
 
-    ``known`` are the names that could have been meant.
+    ``known`` are the names to choose from.
     """
 
     def __init__(self, name: str, known: Sequence[str], *, why: str = "") -> None:
@@ -88,11 +88,11 @@ class UnknownPluginError(RequestError):
 
 
 class OrderingError(RequestError):
-    """The ordering that was set yields something that is not a loaded plugin with its name."""
+    """The ordering yields something other than a loaded plugin with its name."""
 
 
 class JobspecError(RequestError):
-    """A jobspec does not follow RFC 14, 25 or 31, so what it asks for cannot be told."""
+    """A jobspec violates RFC 14, 25 or 31, so its request is unknown."""
 
     def __init__(self, job: int | None, problem: str) -> None:
         where = "jobspec" if job is None else f"job {job}: jobspec"
@@ -102,7 +102,7 @@ class JobspecError(RequestError):
 
 
 class FormatError(RequestError):
-    """A text does not follow its format (an idset, a hostlist, a duration, a byte size, an R)."""
+    """A text violates its format (an idset, a hostlist, a duration, a byte size, an R)."""
 
     def __init__(self, text: object, expected: str) -> None:
         super().__init__(f"{text!r} is not {expected}")
@@ -111,7 +111,7 @@ class FormatError(RequestError):
 
 
 class RecordingError(RequestError):
-    """A recorded queue cannot be read or written; ``line`` counts from 1, 0 for the whole file."""
+    """A recorded queue is unreadable or unwritable; ``line`` counts from 1; 0 is the whole file."""
 
     def __init__(self, path: str, problem: str, *, line: int = 0) -> None:
         super().__init__(f"{path}{f', line {line}' if line else ''}: {problem}")
@@ -121,7 +121,7 @@ class RecordingError(RequestError):
 
 
 class FluxUnavailableError(RequestError):
-    """A live instance was asked for, and there is no Flux to talk to, or not one that fits."""
+    """A live instance is needed, but there is no Flux, or an unsuitable one."""
 
 
 class FluxVersionError(FluxUnavailableError):
@@ -134,15 +134,15 @@ class FluxVersionError(FluxUnavailableError):
 
 
 class InstanceError(FluxburstError):
-    """The instance did not do what was asked of it, or went away while being asked."""
+    """The instance refused a request, or disappeared during it."""
 
 
 class NotOwnerError(RequestError):
-    """Only the instance's owner may do what was asked, and this process is somebody else's."""
+    """Only the instance's owner may do this, and this process belongs to another user."""
 
 
 class LedgerError(FluxburstError):
-    """The ledger cannot be read or written: nothing is brought up without it."""
+    """The ledger is unreadable or unwritable: nothing is provisioned without it."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"ledger {path}: {problem}" if path else f"ledger: {problem}")
@@ -151,21 +151,19 @@ class LedgerError(FluxburstError):
 
 
 class UnknownJobError(FluxburstError):
-    """Nothing is known of a job: it was never decided on, and is not pending."""
+    """Nothing is known about a job: it has no decisions, and is not pending."""
 
     def __init__(self, job: str, where: str) -> None:
-        super().__init__(
-            f"job {job} is not known: it is not pending, and nothing was recorded of it in {where}"
-        )
+        super().__init__(f"unknown job {job}: it is not pending, and {where} has no record of it")
         self.job = job
 
 
 class HeldError(RequestError):
-    """Another client holds the instance; ``holder`` says who, for a person."""
+    """Another client holds the instance; ``holder`` describes it for people."""
 
     def __init__(self, path: str, holder: str) -> None:
         super().__init__(
-            f"the instance is held by another client ({holder}), and one at a time may act: "
+            f"another client holds the instance ({holder}), and only one may act at a time: "
             f"wait for it, or stop it [lock: {path}]"
         )
         self.path = path
@@ -173,10 +171,10 @@ class HeldError(RequestError):
 
 
 class HookError(FluxburstError):
-    """A hook implementation raised, or answered with something that is not an answer.
+    """A hook implementation raised an exception or returned an invalid answer.
 
-    ``distribution`` is the package to blame, ``subject`` the job, burst or plugin it was asked
-    about (empty where there is none). The original error is the ``__cause__``.
+    ``distribution`` is the package to blame, ``subject`` the job, burst or plugin concerned
+    (empty if there is none). The original error is the ``__cause__``.
     """
 
     def __init__(self, hook: str, distribution: str, problem: str, *, subject: str = "") -> None:
@@ -189,11 +187,11 @@ class HookError(FluxburstError):
 
 
 class HookAnswerError(HookError, RequestError):
-    """A hook implementation answered with something that is not an answer: the package is wrong."""
+    """A hook implementation returned an invalid answer: the package is wrong."""
 
 
 class UnexpectedError(FluxburstError):
-    """Something was raised that is nobody's answer: a fault of fluxburst, or of a package.
+    """An unexpected exception: a fault of fluxburst, or of a package.
 
     The original error is the ``__cause__``.
     """
@@ -204,12 +202,12 @@ class UnexpectedError(FluxburstError):
 
 
 class BurstError(FluxburstError):
-    """A burst plugin could not do its work. ``burst`` is empty where no single one is meant.
+    """A burst plugin failed. ``burst`` is empty unless a single burst is concerned.
 
-    ``nodes`` is how many of its nodes came up all the same, where creation failed half-way and that
-    is known: they cost until they are taken down. ``asked`` is whether anything was asked of the
-    provider, as far as is known: where nothing was, there is nothing to delete. ``final`` is
-    whether what was asked for will not come any more, though it was accepted at first.
+    ``nodes`` is how many nodes came up although creation failed half-way, if known: they cost
+    money until they are terminated. ``asked`` is whether the provider received any request, as
+    far as is known: if not, there is nothing to delete. ``final`` is whether an accepted request
+    will never be fulfilled.
     """
 
     asked = True
@@ -244,24 +242,24 @@ class QuotaError(BurstError):
 
 
 class LimitError(BurstError):
-    """A limit of the configuration would be passed: nothing was asked of the provider."""
+    """The request would exceed a configured limit: nothing was asked of the provider."""
 
 
 class PatienceError(BurstError):
-    """The provider did not answer in time; what it was asked for may still happen."""
+    """The provider did not answer in time; the request may still succeed."""
 
 
 class UnreachableError(BurstError):
-    """The provider could not be asked, or did not answer: what was asked for may still happen."""
+    """The provider could not be reached or did not answer: the request may still succeed."""
 
 
 class AuthError(BurstError):
-    """The provider does not accept these credentials: a person must act."""
+    """The provider does not accept these credentials: the user must act."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with one parameter: which field, where its value came from, and why."""
+    """One problem with one parameter: the field, the source of its value, and the reason."""
 
     field: str
     source: str
@@ -272,7 +270,7 @@ class Problem:
 
 
 class ParameterError(BurstError, RequestError):
-    """The parameters of a burst plugin cannot be used; ``problems`` holds all of them at once."""
+    """A burst plugin's parameters are invalid; ``problems`` holds every problem at once."""
 
     def __init__(self, plugin: str, problems: Sequence[Problem]) -> None:
         super().__init__("; ".join(str(problem) for problem in problems), plugin=plugin)
@@ -280,10 +278,10 @@ class ParameterError(BurstError, RequestError):
 
 
 class BurstErrors(FluxburstError):  # noqa: N818 - it is several
-    """Everything that failed in one run, unburst or cleanup; what did not fail went on.
+    """All failures of one run, unburst or cleanup; the rest went on.
 
-    ``errors`` holds no other :class:`BurstErrors`: theirs are taken in. ``bursts`` are those that
-    did come up (or did go down) all the same.
+    ``errors`` holds no nested :class:`BurstErrors`. ``bursts`` are those that came up (or are
+    gone) nevertheless.
     """
 
     errors: tuple[FluxburstError, ...]

@@ -1,13 +1,13 @@
 """Every phase as a typed specification; no logic.
 
 A package takes part by defining functions with these names, marked with
-:data:`fluxburst.hookimpl`, in a module it names in the entry-point group ``fluxburst``. A
-function may leave out arguments that it does not need. Before and after a phase are
-``@hookimpl(wrapper=True)``; ``tryfirst=True`` and ``trylast=True`` move an implementation
+:data:`fluxburst.hookimpl`, in a module that the entry-point group ``fluxburst`` names. A
+function may omit arguments that it does not need. ``@hookimpl(wrapper=True)`` runs before and
+after a phase; ``tryfirst=True`` and ``trylast=True`` move an implementation
 forward and back among the others.
 
-First-result hooks ask one implementation after the other until one answers something other than
-None; the one registered last is asked first, and what fluxburst itself would answer comes last.
+First-result hooks ask one implementation after another until one returns something other than
+None; the one registered last is asked first, and fluxburst's own answer comes last.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 def fluxburst_register_plugins() -> Iterable[PluginType[Any]] | None:
     """Offer burst plugins.
 
-    Collected: every package is asked, once, when it is registered. Two packages that offer the
-    same name are an error that names both; the first keeps it.
+    Collected: every package is asked once, when it is registered. If two packages offer the
+    same name, an error names both; the first keeps it.
 
     Returns:
         The burst plugins this package offers; None for none.
@@ -47,7 +47,7 @@ def fluxburst_register_plugins() -> Iterable[PluginType[Any]] | None:
 def fluxburst_register_commands() -> Iterable[click.Command] | None:
     """Add subcommands to the command line.
 
-    Collected: every package is asked, when a command is typed that is not built in.
+    Collected: every package is asked when a user types a command that is not built in.
 
     Returns:
         The commands this package adds; None for none.
@@ -56,7 +56,7 @@ def fluxburst_register_commands() -> Iterable[click.Command] | None:
 
 @hookspec(historic=True)
 def fluxburst_configure(client: ClientView) -> None:
-    """Learn of a client.
+    """Receive a client.
 
     Called once for each client and package, also for packages registered later.
     """
@@ -80,20 +80,20 @@ def fluxburst_order_plugins(
 ) -> Sequence[str] | None:
     """Decide to which burst plugins a job is offered, and in which order.
 
-    Built in: all of them, in the order they were loaded. ``job`` is None where the order is
-    asked for without a job (``client.iter_plugins()``).
+    Default: all of them, in the order of loading. ``job`` is None if the caller asks without a
+    job (``client.iter_plugins()``).
 
     Returns:
-        Names of loaded burst plugins; one that is left out is not offered the job. None for no
+        Names of loaded burst plugins; a plugin left out is not offered the job. None for no
         opinion.
     """
 
 
 @hookspec(firstresult=True)
 def fluxburst_schedule_job(job: Job, plugin: BurstPlugin, client: ClientView) -> bool | None:
-    """Decide whether a burst plugin takes a job. Nothing may be brought up here.
+    """Decide whether a burst plugin takes a job. Must not provision anything.
 
-    Built in: ``plugin.schedule(job)``.
+    Default: ``plugin.schedule(job)``.
 
     Returns:
         True: it takes the job. False: it does not, and the next plugin is offered it. None for
@@ -105,15 +105,15 @@ def fluxburst_schedule_job(job: Job, plugin: BurstPlugin, client: ClientView) ->
 def fluxburst_run_plugin(
     plugin: BurstPlugin, request: BurstRequest, client: ClientView
 ) -> Sequence[Burst] | None:
-    """Bring a plugin's capacity up.
+    """Provision a plugin's capacity.
 
-    Built in: ``plugin.run(request_burst=…, nodes=…, tasks=…)``.
+    Default: ``plugin.run(request_burst=…, nodes=…, tasks=…)``.
 
     Returns:
-        The bursts that came up or are coming. None for no opinion.
+        The bursts that are up or on their way. None for no opinion.
 
     Raises:
-        BurstErrors: for what did not come up; its ``bursts`` are those that did.
+        BurstErrors: for nodes that could not be provisioned; its ``bursts`` are those that came up.
     """
 
 
@@ -121,27 +121,27 @@ def fluxburst_run_plugin(
 def fluxburst_unburst_plugin(
     plugin: BurstPlugin, bursts: Sequence[Burst], client: ClientView
 ) -> Sequence[str] | None:
-    """Take bursts of a plugin down.
+    """Terminate bursts of a plugin.
 
-    Built in: ``plugin.unburst()``, or ``plugin.cleanup(name)`` for each where only some of the
+    Default: ``plugin.unburst()``, or ``plugin.cleanup(name)`` for each if only some of the
     plugin's bursts are meant.
 
     Returns:
-        The names that are gone. None for no opinion.
+        The names of those that are gone. None for no opinion.
 
     Raises:
-        BurstErrors: for what could not be taken down; its ``bursts`` are those that are gone.
+        BurstErrors: for terminations that failed; its ``bursts`` are those that are gone.
     """
 
 
 @hookspec
 def fluxburst_job_scheduled(job: Job, plugin: BurstPlugin, client: ClientView) -> None:
-    """Observe that a job was given to a plugin. Told when a plan is applied, not when made."""
+    """Observe a job's assignment to a plugin. Called when a plan is applied, not when made."""
 
 
 @hookspec
 def fluxburst_jobs_unmatched(jobs: Sequence[Job], client: ClientView) -> None:
-    """Observe the selected jobs that no plugin took. Told when a plan is applied."""
+    """Observe the selected jobs that no plugin took. Called when a plan is applied."""
 
 
 @hookspec
@@ -150,14 +150,14 @@ def fluxburst_jobs_not_started(
 ) -> None:
     """Observe that jobs did not start although their nodes were ready and free.
 
-    They were released, and wait before they are tried again. ``burst`` is the burst whose nodes
-    they were assigned to, empty for nodes that were free before.
+    They were released, and wait before a retry. ``burst`` is the burst whose nodes they were
+    assigned to, empty for nodes that were free before.
     """
 
 
 @hookspec
 def fluxburst_burst_changed(burst: Burst, previous: Burst | None, client: ClientView) -> None:
-    """Observe that a burst is new (``previous`` is None) or has changed, usually its state."""
+    """Observe a new burst (``previous`` is None) or a change of one, usually of its state."""
 
 
 @hookspec
@@ -166,7 +166,7 @@ def fluxburst_phase_failed(
 ) -> None:
     """Observe a failure.
 
-    ``phase`` is ``plan``, ``run``, ``unburst``, ``adopt``, ``renew``, or ``record`` where the
-    ledger cannot be written; ``plugin`` is None where the failure is not of one plugin. Failures
-    while planning are told when the plan is applied.
+    ``phase`` is ``plan``, ``run``, ``unburst``, ``adopt``, ``renew``, or ``record`` if the
+    ledger is not writable; ``plugin`` is None if no single plugin failed. Failures of planning
+    are reported when the plan is applied.
     """

@@ -1,6 +1,6 @@
-"""Old import paths of public names: each stays for one release, and warns.
+"""Old import paths of public names: each works for one release, with a warning.
 
-``import fluxburst.OLD`` answers with the module that has its names now. docs/migration.md lists
+``import fluxburst.OLD`` returns the module that has its names now; docs/migration.md lists them.
 them for people.
 """
 
@@ -41,13 +41,13 @@ MOVED = {
     "fluxburst.sets": "fluxburst.formats.hostlist",
     "fluxburst.supply": "fluxburst.packing.pool",
 }
-"""Where the names of each old module are now."""
+"""New modules for the names of each old module."""
 
 _PACKAGES = {name.rpartition(".")[0] for name in MOVED} - {"fluxburst"}
 
 
 class _Moved:
-    """Finds old modules, after all other finders: it costs nothing where none is asked for."""
+    """Finds old modules, after all other finders: other imports pay nothing."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -59,20 +59,20 @@ class _Moved:
         return ModuleSpec(name, self, is_package=name in _PACKAGES)  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """Have an ordinary module made."""
+        """Use an ordinary module."""
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Warn, and give an old module the names of the new one."""
+        """Warn, and fill an old module with the new one's names."""
         if module.__name__ in _PACKAGES:
             return
         new = MOVED[module.__name__]
-        warnings.warn(f"{module.__name__} is {new} now", DeprecationWarning, stacklevel=2)
+        warnings.warn(f"{module.__name__} moved to {new}", DeprecationWarning, stacklevel=2)
         names = vars(importlib.import_module(new))
         vars(module).update((name, names[name]) for name in names if not name.startswith("__"))
 
 
 def install() -> None:
-    """Have old modules found."""
+    """Install the finder of old modules."""
     if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
         sys.meta_path.append(_Moved())

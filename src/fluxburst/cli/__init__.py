@@ -1,4 +1,4 @@
-"""The command line: commands, and no logic of their own.
+"""The command line: commands without logic of their own.
 
 Modules are imported when a command runs, so that help and completion answer at once.
 """

@@ -1,4 +1,4 @@
-"""The group of commands, the options that all of them take, and what an error exits with."""
+"""The group of commands, the options all commands share, and the exit statuses of errors."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ OK, FAILED, WRONG_REQUEST = 0, 1, 2
 """Exit statuses: done, something failed, the request itself is wrong."""
 
 _COMMANDS = {
-    "cost": ("ledger", "Show what bursts cost, and how much of it was idle."),
-    "demo": ("demo", "Show a burst from queue to capacity and back, on this machine alone."),
-    "doctor": ("doctor", "Check everything that fluxburst depends on, and say what to do."),
+    "cost": ("ledger", "Show what bursts cost and how much of it was idle."),
+    "demo": ("demo", "Show one burst from start to finish, on this machine alone."),
+    "doctor": ("doctor", "Check everything fluxburst depends on and suggest fixes."),
     "jobs": ("queue", "Show the jobs that are candidates for bursting."),
-    "ledger": ("ledger", "Show the bursts that the ledger has, the story of one, or export all."),
+    "ledger": ("ledger", "Show the bursts in the ledger, the history of one, or export all."),
     "params": ("packages", "Show the parameters of a burst plugin and where they come from."),
     "plan": ("queue", "Show what a run would do, and why. Changes nothing."),
-    "plugins": ("packages", "Show the installed packages that take part, or would."),
+    "plugins": ("packages", "Show the installed packages and whether they take part."),
     "record": ("queue", "Record the queue and nodes of a live instance to FILE."),
-    "run": ("queue", "Run one burst cycle: plan, mark the jobs, bring the capacity up."),
-    "status": ("status", "Show bursts, jobs, limits, breakers and spending as they are now."),
-    "unburst": ("queue", "Take bursts down."),
-    "watch": ("watch", "Watch the queue, and burst and unburst as there is cause."),
-    "why": ("why", "Show what was decided on a job, and what happened to it, in order of time."),
+    "run": ("queue", "Run one burst cycle: plan, assign jobs, provision capacity."),
+    "status": ("status", "Show current bursts, jobs, limits, breakers and spending."),
+    "unburst": ("queue", "Terminate bursts."),
+    "watch": ("watch", "Run as a service: watch the queue, burst and unburst as needed."),
+    "why": ("why", "Show the decisions and events of one job, in order of time."),
 }
-"""For each built-in command: its module here, and its help in the list of commands."""
+"""Built-in commands: the module here, and the help text in the list of commands."""
 
 
 @dataclass
 class Settings:
-    """What the options that every command takes were set to."""
+    """Values of the options that every command takes."""
 
     config: Path | None = None
     plugins: list[str] = field(default_factory=list)
@@ -66,13 +66,13 @@ class Settings:
 
     @property
     def directory(self) -> Path | None:
-        """Where the ledger is kept, if that is named here or by the environment."""
+        """The ledger's directory, if an option or the environment names one."""
         from fluxburst.ledger.location import named_directory
 
         return named_directory(self.state_dir)
 
     def load_config(self) -> Config:
-        """Return the configuration that these settings name, or the one in the usual places."""
+        """Return the configuration named by these settings, or the one in the usual places."""
         from fluxburst.config import file as config_file
 
         return config_file.find(self.config)
@@ -101,9 +101,9 @@ class Settings:
         return manager
 
     def client(self, *, plugins: bool = True, some_will_do: bool = False) -> FluxBurst:
-        """Return a client, with the plugins loaded that are named here or in the config.
+        """Return a client with the plugins loaded that are named here or in the configuration.
 
-        With ``some_will_do``, those that cannot be loaded are said and left out, unless it is all.
+        With ``some_will_do``, plugins that cannot be loaded are logged and skipped unless all fail.
         """
         from fluxburst.client import FluxBurst
         from fluxburst.errors import ConfigError, FluxburstError, RequestError
@@ -123,8 +123,8 @@ class Settings:
             _tell_guest(instance)
             offered = client.choices.replace("|", ", ") or "none; install a fluxburst_* package"
             raise RequestError(
-                "no burst plugin is named: use --plugin NAME, or [plugins.NAME] in the config "
-                f"[on offer: {offered}]"
+                "no burst plugin selected: use --plugin NAME, or [plugins.NAME] in the config "
+                f"[available: {offered}]"
             )
         for name in names if plugins else ():
             try:
@@ -133,11 +133,11 @@ class Settings:
                 if not some_will_do or (name == names[-1] and not client.plugins):
                     raise
                 for line in lines_of(error):
-                    _log.error("%s is left out: %s", name, line)
+                    _log.error("skipping plugin %s: %s", name, line)
         return client
 
     def plugin_names(self, client: FluxBurst) -> list[str]:
-        """Return the plugins that are named here, or else in the config, each once."""
+        """Return the plugins named here, or else in the configuration, without duplicates."""
         from fluxburst.formats.spelling import known_name
 
         spelled = (known_name(name, client.hooks.offers) for name in self.plugins)
@@ -145,10 +145,10 @@ class Settings:
 
 
 def _tell_guest(instance: Instance) -> None:
-    """Have a guest told that he is one first: what else is wrong he need not mend.
+    """Check ownership first: a guest need not fix any other problem.
 
     Raises:
-        NotOwnerError: if he is.
+        NotOwnerError: if the user is a guest of the instance.
     """
     from fluxburst.errors import FluxUnavailableError, InstanceError
 
@@ -157,12 +157,12 @@ def _tell_guest(instance: Instance) -> None:
 
 
 def settings_of(context: click.Context) -> Settings:
-    """Return the settings of this run of the command line."""
+    """Return the settings of this invocation."""
     return context.find_root().ensure_object(Settings)
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Keep an option, whether it stood before or after the command."""
+    """Store an option, whether it came before or after the command."""
     settings = settings_of(context)
     name = parameter.name or ""
     if isinstance(value, tuple):
@@ -181,36 +181,36 @@ def _global_options(*, hidden: bool) -> list[click.Option]:
         option(
             "--config",
             type=click.Path(path_type=Path),
-            help="Configuration file (TOML); by default the first there is of $FLUXBURST_CONFIG, "
+            help="Configuration file (TOML). Default: the first that exists of $FLUXBURST_CONFIG, "
             "~/.config/fluxburst/fluxburst.toml, /etc/fluxburst/fluxburst.toml.",
         ),
         option("--plugin", "plugins", multiple=True, help="Burst plugin to load; repeatable."),
-        option("--block", multiple=True, help="Package that is not to take part; repeatable."),
+        option("--block", multiple=True, help="Package to ignore; repeatable."),
         option(
             "--mock",
             metavar="[=FILE]",
-            help="Work without Flux, on a recorded queue: FILE's, or the one that is bundled.",
+            help="Work without Flux, on a recorded queue: FILE, or the bundled one.",
         ),
         option(
             "--state-dir",
             type=click.Path(path_type=Path),
             metavar="DIR",
-            help="Where the ledger is kept; by default $FLUXBURST_STATE_DIR, or a directory for "
-            "each instance in ~/.local/state/fluxburst; with --mock, in memory.",
+            help="Directory of the ledger. Default: $FLUXBURST_STATE_DIR, or one directory per "
+            "instance in ~/.local/state/fluxburst; in memory with --mock.",
         ),
-        option("--json", is_flag=True, help="Print JSON, for programs."),
-        option("-v", "--verbose", count=True, help="Say more; twice, for debugging."),
+        option("--json", is_flag=True, help="Print JSON."),
+        option("-v", "--verbose", count=True, help="Log more; -vv for debugging."),
         option(
             "--log-format",
             type=click.Choice(["text", "json"]),
-            help="How log lines are written to standard error: as text, or as JSON objects.",
+            help="Format of the log lines on standard error.",
         ),
-        option("-q", "--quiet", is_flag=True, help="Say nothing but the result and errors."),
+        option("-q", "--quiet", is_flag=True, help="Print only the result and errors."),
     ]
 
 
 def _with_mock_value(arguments: Sequence[str]) -> list[str]:
-    """Give a bare ``--mock`` the empty value, which otherwise only ``--mock=FILE`` would have."""
+    """Give a bare ``--mock`` an empty value, as click expects ``--mock=FILE``."""
     end = list(arguments).index("--") if "--" in arguments else len(arguments)
     return [
         "--mock=" if argument == "--mock" and position < end else argument
@@ -219,19 +219,19 @@ def _with_mock_value(arguments: Sequence[str]) -> list[str]:
 
 
 class Command(click.Command):
-    """A command that takes the global options as well."""
+    """A command that also takes the global options."""
 
     def __init__(self, *arguments: Any, **attributes: Any) -> None:
         super().__init__(*arguments, **attributes)
         self.params += _global_options(hidden=True)
-        self.epilog = self.epilog or "The options of 'fluxburst --help' may stand here as well."
+        self.epilog = self.epilog or "All options of 'fluxburst --help' work here, too."
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse, with a bare ``--mock`` understood."""
+        """Parse the arguments; a bare ``--mock`` is allowed."""
         return super().parse_args(ctx, _with_mock_value(args))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run, once all options are known."""
+        """Set up logging, then run the command."""
         settings = settings_of(ctx)
         level = logging.WARNING - 10 * min(settings.verbose, 2)
         logs.set_up(logging.ERROR if settings.quiet else level, settings.log_format)
@@ -239,10 +239,10 @@ class Command(click.Command):
 
 
 class Application(click.Group):
-    """The group of commands: built-in ones by name, those of packages once one is asked for."""
+    """The group of commands; packages are searched only for commands that are not built in."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse, with a bare ``--mock`` understood."""
+        """Parse the arguments; a bare ``--mock`` is allowed."""
         return super().parse_args(ctx, _with_mock_value(args))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -255,7 +255,7 @@ class Application(click.Group):
             formatter.write_dl([(name, _COMMANDS[name][1]) for name in sorted(_COMMANDS)])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command; packages are only asked for one that is not built in."""
+        """Return a command; search the packages only if it is not built in."""
         if cmd_name in _COMMANDS:
             module = importlib.import_module(f"fluxburst.cli.{_COMMANDS[cmd_name][0]}")
             command: click.Command = getattr(module, cmd_name)
@@ -270,7 +270,7 @@ class Application(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, with the nearest name if there is none."""
+        """Find the command; suggest the closest name if there is none."""
         from fluxburst.errors import did_you_mean
 
         try:
@@ -283,12 +283,12 @@ class Application(click.Group):
 
 
 def _as_command(name: str) -> str:
-    """Return a command's name with dashes: a plugin's name, which may have underscores, will do."""
+    """Return a command's name with dashes, since plugin names may contain underscores."""
     return name.replace("_", "-")
 
 
 def _adopted(command: click.Command) -> click.Command:
-    """Let a package's command take the global options too, save those it has itself."""
+    """Add the global options to a package's command, except those it defines itself."""
     own = {name for parameter in command.params for name in parameter.opts}
     command.params += [o for o in _global_options(hidden=True) if not own.intersection(o.opts)]
     return command
@@ -304,7 +304,7 @@ cli = Application(
     "fluxburst",
     callback=_print_help,
     invoke_without_command=True,
-    help="Extend a Flux instance with capacity from somewhere else, and take it down again.",
+    help="Extend a Flux instance with capacity from elsewhere, and terminate it after use.",
     epilog="Installed packages may add commands; 'fluxburst plugins' lists the packages.",
     params=_global_options(hidden=False),
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -332,7 +332,7 @@ cli.params.append(
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: what is under way is ended as by Ctrl-C."""
+    """SIGTERM; handled like Ctrl-C."""
 
 
 def _terminated(*_: object) -> None:
@@ -340,15 +340,15 @@ def _terminated(*_: object) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 something failed, 2 the request is wrong."""
+    """Run the command line and exit: 0 success, 1 failure, 2 invalid request."""
     from fluxburst.errors import FluxburstError
 
     signal.signal(signal.SIGTERM, _terminated)
-    if sys.stdout is None:  # it was closed by whoever started this
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end
+    if sys.stdout is None:  # the parent process closed it
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until exit
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a name is better with a ? than not at all
+            stream.reconfigure(errors="replace")  # better a ? in a name than no output
     try:
         status = cli.main(
             list(sys.argv[1:] if arguments is None else arguments),
@@ -358,7 +358,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         complain(f"{error.format_message()}")
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt) as error:  # click makes the one of the other
+    except (click.Abort, KeyboardInterrupt) as error:  # click turns the latter into the former
         terminated = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)
         complain(f"{'terminated' if terminated else 'interrupted'}")
         sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
@@ -376,7 +376,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def lines_of(error: BaseException) -> list[str]:
-    """Return what to print of an error: a line for each thing that is wrong."""
+    """Return the lines to print for an error: one for each problem."""
     from fluxburst.errors import BurstErrors, ParameterError
 
     if isinstance(error, BurstErrors):
@@ -387,7 +387,7 @@ def lines_of(error: BaseException) -> list[str]:
 
 
 def status_of(error: BaseException) -> int:
-    """Return what to exit with."""
+    """Return the exit status for an error."""
     from fluxburst.errors import BurstErrors, RequestError
 
     if isinstance(error, BurstErrors):

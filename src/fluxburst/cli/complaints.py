@@ -1,4 +1,4 @@
-"""What is said on standard error; what others wrote is in it, so no terminal is to obey it."""
+"""Lines on standard error, with control characters of foreign text removed."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ def complain(line: str) -> None:
 
 
 def printable(value: object) -> str:
-    """Return a text without what would move a terminal's cursor: job names are anybody's."""
+    """Return a text without control characters: any user may put them into a job's name."""
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(value))

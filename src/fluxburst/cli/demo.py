@@ -1,4 +1,4 @@
-"""``fluxburst demo``: a burst from queue to capacity and back, with no Flux and no cloud."""
+"""``fluxburst demo``: one burst from start to finish, without Flux or a cloud."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LONGEST_SECONDS = 2 * 86400
 
 
 class CostMeter:
-    """Adds up what bursts cost, by being told of their changes."""
+    """Adds up the cost of bursts, as an observer of their changes."""
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
@@ -45,7 +45,7 @@ class CostMeter:
 
     @hookimpl
     def fluxburst_burst_changed(self, burst: Burst, client: FluxBurst) -> None:
-        """Note when a burst begins and ends to cost."""
+        """Note when a burst starts and stops to cost money."""
         now = client.now()
         if burst.state is BurstState.ENDED:
             started = self._since.pop(burst.name, now)
@@ -54,7 +54,7 @@ class CostMeter:
             self._since.setdefault(burst.name, now)
 
     def cost(self, burst: Burst, now: float) -> float:
-        """Return what a burst has cost until now."""
+        """Return the cost of a burst so far."""
         if burst.name in self._cost:
             return self._cost[burst.name]
         return _cost(burst, now - self._since.get(burst.name, now))
@@ -67,10 +67,10 @@ def _cost(burst: Burst, seconds: float) -> float:
 @click.command(cls=Command)
 @click.pass_context
 def demo(context: click.Context) -> None:
-    """Show a burst from queue to capacity and back, on this machine alone.
+    """Show one burst from start to finish, on this machine alone.
 
-    A recorded queue of 300 jobs waits in an embedded instance with one node; the mock plugin
-    supplies more, for make-believe money, on a virtual clock.
+    A recorded queue of 300 jobs waits in an embedded instance with one node. The mock plugin
+    provides more nodes, for simulated money, on a virtual clock.
     """
     settings = settings_of(context)
     if settings.json:
@@ -81,7 +81,7 @@ def demo(context: click.Context) -> None:
 
 def _client(meter: CostMeter, block: Sequence[str]) -> FluxBurst:
     instance = EmbeddedInstance(recordings.load(recordings.BUNDLED))
-    # Some of its jobs wait for hours behind a reservation, which is no fault that is to be told.
+    # Some of its jobs wait for hours behind a reservation; that is no fault to report.
     policy = Policy(timeouts=Timeouts(start=Duration(math.inf)))
     client = FluxBurst(instance, config=Config(policy=policy), block=block)
     try:
@@ -93,7 +93,7 @@ def _client(meter: CostMeter, block: Sequence[str]) -> FluxBurst:
 
 
 def run_silently(block: Sequence[str] = ()) -> dict[str, Any]:
-    """Run the demo without showing it; return what came of it."""
+    """Run the demo without output; return its summary."""
     meter = CostMeter()
     client = _client(meter, block)
     made = client.plan()
@@ -102,7 +102,7 @@ def run_silently(block: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _act(client: FluxBurst, made: Plan, frame: Callable[[], None]) -> None:
-    """Burst, let the jobs run to their ends, and take everything down."""
+    """Burst, run all jobs to their end, and terminate all bursts."""
     instance = client.instance
     assert isinstance(instance, EmbeddedInstance)
     given = [jobid for jobs in made.assignments.values() for jobid in jobs]
@@ -115,14 +115,14 @@ def _act(client: FluxBurst, made: Plan, frame: Callable[[], None]) -> None:
                 "the demo's jobs do not end: is a FLUXBURST_ variable set for the mock plugin?"
             )
         instance.advance(STEP_SECONDS)
-        client.reconcile()  # leases are renewed, idle bursts end
+        client.reconcile()  # renews leases, ends idle bursts
         frame()
     client.run_unburst()
     frame()
 
 
 def show(out: Console, block: Sequence[str] = ()) -> None:
-    """Run the demo and show it, live on a terminal."""
+    """Run and show the demo, live on a terminal."""
     meter = CostMeter()
     client = _client(meter, block)
     started = client.now()
@@ -142,31 +142,29 @@ def show(out: Console, block: Sequence[str] = ()) -> None:
         out.print(_picture(client, made, meter, started))
     summary = _summary(client, made, meter)
     out.print(
-        f"\n[bold]{counted(summary['finished'], 'job')}[/] that had no room here finished on "
-        f"[bold]{counted(summary['nodes'], 'node')}[/] brought up for that, for "
-        f"[bold]${summary['cost']:.2f}[/] of make-believe money. All nodes are down again."
+        f"\n[bold]{counted(summary['finished'], 'job')}[/] without room here finished on "
+        f"[bold]{counted(summary['nodes'], 'node')}[/] provisioned for them, for "
+        f"[bold]${summary['cost']:.2f}[/] of simulated money. All nodes are terminated."
     )
-    out.print(
-        "Why each job was or was not given away: [bold]fluxburst plan --mock --plugin mock[/]"
-    )
+    out.print("Why each job was or was not assigned: [bold]fluxburst plan --mock --plugin mock[/]")
 
 
 def _phases(made: Plan) -> Table:
-    """Show what each phase made of the queue."""
+    """Show the result of each phase."""
     outcomes = Counter(decision.outcome for decision in made.decisions)
     nodes = sum(burst.nodes for burst in made.bursts)
     rows = [
         ("instance", f"{counted(len(made.decisions), 'job')} pending on a Flux with one node"),
         (
             "select",
-            f"{len(made.selected)} flagged burstable and waiting for nodes only "
+            f"{len(made.selected)} flagged burstable and short of nodes only "
             f"({outcomes[Outcome.NOT_STARTABLE]} are held or wait for another job)",
         ),
-        ("order", "offered to the plugins in the order they were loaded: mock"),
+        ("order", "offered to the plugins in the order of loading: mock"),
         (
             "schedule",
-            f"{outcomes[Outcome.ASSIGNED]} taken, {len(made.unmatched)} not: they ask for "
-            "another plugin, or there is no room within the limits",
+            f"{outcomes[Outcome.ASSIGNED]} assigned, {len(made.unmatched)} not: they ask for "
+            "another plugin, or exceed the limits",
         ),
         ("run", f"{counted(nodes, 'node')} in {counted(len(made.bursts), 'burst')}"),
     ]

@@ -1,4 +1,4 @@
-"""``fluxburst doctor``: what may be wrong, and what to do about it."""
+"""``fluxburst doctor``: likely problems, and how to fix them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "error": "red"}
 @click.command(cls=Command)
 @click.pass_context
 def doctor(context: click.Context) -> int:
-    """Check everything that fluxburst depends on, and say what to do. Changes nothing."""
+    """Check everything fluxburst depends on and suggest fixes. Changes nothing."""
     settings = settings_of(context)
     found = Doctor(
         settings.load_config,
@@ -39,7 +39,7 @@ def doctor(context: click.Context) -> int:
             for checked in found
             if checked.finding.level != "ok" or not settings.quiet
         ]
-        console().print(table("What was found", ["check", "is", "what, and what to do"], rows))
+        console().print(table("Findings", ["check", "status", "finding and advice"], rows))
     return FAILED if any(c.finding.level == "error" for c in found) else OK
 
 

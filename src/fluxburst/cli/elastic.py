@@ -1,4 +1,4 @@
-"""What the commands ``fluxburst PLUGIN init`` share, which make elastic instances."""
+"""Shared by the commands ``fluxburst PLUGIN init``, which create elastic instances."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _log = logging.getLogger(__name__)
 
 
 def instance_options(*, lead_cores_required: bool) -> Sequence[Option]:
-    """Return the argument and the options that say what an instance is, but for its burst nodes."""
+    """Return the argument and options that define an instance, except for its burst nodes."""
     return (
         click.argument("directory", type=click.Path(path_type=Path, file_okay=False)),
         click.option(
-            "--address", help="Where burst nodes reach the first lead host; by default its name."
+            "--address", help="Address of the first lead host for burst nodes. Default: its name."
         ),
         click.option("--port", type=int, default=elastic_instances.DEFAULT_PORT, show_default=True),
-        click.option("--network-device", default="", help="What the lead listens on."),
+        click.option("--network-device", default="", help="Network device the lead listens on."),
         click.option(
-            "--lead-hosts", metavar="HOSTLIST", help="Hosts up from the start; by default this."
+            "--lead-hosts", metavar="HOSTLIST", help="Hosts up from the start. Default: this host."
         ),
         click.option(
             "--lead-cores",
@@ -45,32 +45,32 @@ def instance_options(*, lead_cores_required: bool) -> Sequence[Option]:
         click.option(
             "--lead-gpus", type=click.IntRange(min=0), default=0, help="GPUs of a lead host."
         ),
-        click.option("--queue", default="", help="Give the burst nodes a queue of this name."),
+        click.option("--queue", default="", help="Put the burst nodes into a queue of this name."),
         click.option(
-            "--default-queue", default="batch", show_default=True, help="Then the other queue."
+            "--default-queue", default="batch", show_default=True, help="Queue of the lead hosts."
         ),
         click.option("--curve-cert", type=click.Path(path_type=Path), help="Use this certificate."),
         click.option(
-            "--flux-root", type=click.Path(path_type=Path), help="Prefix of Flux; else on PATH."
+            "--flux-root", type=click.Path(path_type=Path), help="Prefix of Flux; else from PATH."
         ),
         config_file_option(),
-        click.option("--force", is_flag=True, help="Replace an elastic instance that is there."),
+        click.option("--force", is_flag=True, help="Replace an existing elastic instance."),
     )
 
 
 def config_file_option() -> Option:
-    """Return the option for what an administrator configures beside what we do."""
+    """Return the option for additional configuration by an administrator."""
     return click.option(
         "--config-file",
         "config_files",
         type=click.Path(path_type=Path),
         multiple=True,
-        help="Put this configuration of Flux (TOML) beside; may be given again.",
+        help="Additional Flux configuration (TOML); repeatable.",
     )
 
 
 def with_options(*options: Option) -> Callable[[F], F]:
-    """Return a decorator that gives a command these options, in this order."""
+    """Return a decorator that adds these options to a command, in this order."""
 
     def decorated(function: F) -> F:
         for option in reversed(options):
@@ -81,15 +81,15 @@ def with_options(*options: Option) -> Callable[[F], F]:
 
 
 def refuse(problems: Iterable[tuple[str, str]], options: Mapping[str, str]) -> None:
-    """Refuse what the plugin would refuse once it is to be used.
+    """Refuse now whatever the plugin would refuse when it loads.
 
     Args:
-        problems: What its checks say of the parameters to be written: the field, and why.
-        options: For each field that an option is for, the option, such as ``--image``; what is
-            wrong with others is left to whoever sets them.
+        problems: Findings of its checks on the parameters to be written: field and reason.
+        options: The option that sets each field, such as ``--image``. Problems of other
+            fields are ignored here.
 
     Raises:
-        RequestError: for all options that are wrong.
+        RequestError: names all invalid options.
     """
     wrong = [f"{options[field]}: {why}" for field, why in problems if field in options]
     if wrong:
@@ -97,10 +97,10 @@ def refuse(problems: Iterable[tuple[str, str]], options: Mapping[str, str]) -> N
 
 
 def counts_of(option: str, texts: Sequence[str], example: str) -> dict[str, int]:
-    """Return how many there are to be of each name, from the values ``NAME=COUNT`` of an option.
+    """Return the count for each name, from an option's values ``NAME=COUNT``.
 
     Raises:
-        RequestError: if one is something else, or given twice, or nobody can mean so many.
+        RequestError: if a value is malformed or repeated, or a count is out of range.
     """
     counts: dict[str, int] = {}
     for text in texts:
@@ -115,14 +115,14 @@ def counts_of(option: str, texts: Sequence[str], example: str) -> dict[str, int]
 
 
 def check_nodes(option: str, count: int | str) -> None:
-    """Check that so many nodes can be declared, before there is a name for each.
+    """Check a count of burst nodes before a name is made for each.
 
     Raises:
-        RequestError: if they are too many; a number of very many digits is, too.
+        RequestError: if the count is too large, or is a number of too many digits to read.
     """
     most = elastic_instances.MAX_NODES
     if len(str(count)) > len(str(most)) or int(count) > most:
-        raise RequestError(f"{option}: {count} burst nodes are too many, at most {most} can be")
+        raise RequestError(f"{option}: {count} burst nodes are too many; the maximum is {most}")
 
 
 def elastic_of(
@@ -132,11 +132,11 @@ def elastic_of(
     gpus: int = 0,
     shapes: Sequence[Shape] = (),
 ) -> Elastic:
-    """Return the elastic instance that options ask for, with these burst nodes.
+    """Return the elastic instance for these options, with these burst nodes.
 
     Raises:
-        RequestError: if a hostlist cannot be read, or names no host.
-        FluxUnavailableError: if there is no such Flux.
+        RequestError: if a hostlist is malformed or empty.
+        FluxUnavailableError: if Flux is not found.
     """
     leads = parse_hostlist(given["lead_hosts"] or elastic_instances.this_host())
     if not leads:
@@ -168,21 +168,21 @@ def write(
     """Write an elastic instance's directory, with a configuration of fluxburst and a start script.
 
     Args:
-        elastic: The instance.
+        elastic: The instance to write.
         directory: Where to write it.
-        given: The options, as :func:`instance_options` has them.
-        plugin: The plugin that it is to grow by.
-        parameters: The plugin's parameters; those that are None are left out.
+        given: The options of :func:`instance_options`.
+        plugin: The plugin that grows the instance.
+        parameters: The plugin's parameters; None values are left out.
 
     Returns:
-        What is to be said of it.
+        A summary for the user.
 
     Raises:
-        RequestError: and what else :func:`fluxburst.provider.elastic_directory.write` raises.
+        RequestError: as :func:`fluxburst.provider.elastic_directory.write` does.
     """
     written = {"config_dir": str(directory.absolute()), **parameters}
     lines = [
-        f"# For fluxburst in this instance; 'fluxburst params {plugin}' tells what can be set.",
+        f"# For fluxburst in this instance; 'fluxburst params {plugin}' lists all parameters.",
         f"[plugins.{plugin}]",
         *(
             f"{name} = {json.dumps(value, ensure_ascii=False)}"
@@ -204,7 +204,7 @@ def write(
     problem = elastic_directory.why_unreachable(elastic.address)
     if problem:
         _log.warning(
-            "burst nodes may not reach the lead: %s; give an address that they reach it at with "
+            "burst nodes may not reach the lead: %s; pass an address they can reach with "
             "--address, or set lead_host",
             problem,
         )
@@ -212,7 +212,7 @@ def write(
 
 
 def start_script(elastic: Elastic, directory: Path) -> str:
-    """Return a script that starts a lead broker; Flux leaves queues with names stopped."""
+    """Return a script that starts a lead broker; Flux starts with named queues stopped."""
     absolute = directory.absolute()
     command = elastic_instances.lead_command(elastic, absolute, "@HOST@")
     broker = shlex.join(command).replace("@HOST@", '"$host"')
@@ -223,11 +223,11 @@ def start_script(elastic: Elastic, directory: Path) -> str:
     first = f'{flux} queue start --all --quiet && exec "$@"'
     config = shlex.quote(str(absolute / "config"))
     return (
-        "#!/bin/sh\n# Starts a lead broker of this elastic instance, with the command given.\n"
+        "#!/bin/sh\n# Starts a lead broker of this elastic instance, with the given command.\n"
         f"host={host}\n"
         '[ $# -gt 0 ] || set -- "${SHELL:-/bin/sh}"\n'
         f'set -- sh -c {shlex.quote(first)} sh "$@"\n'
-        "# Guests reach the broker by its run directory, where they are allowed.\n"
+        "# If guests are allowed, they reach the broker through its run directory.\n"
         f"guests=$({flux} config get --config-path={config} --default=false "
         "access.allow-guest-user)\n"
         'if [ "$guests" = true ]; then\n'
@@ -239,7 +239,7 @@ def start_script(elastic: Elastic, directory: Path) -> str:
 
 
 def say(directory: Path, text: str, notes: Sequence[str] = ()) -> None:
-    """Say what was written, and the commands that come next."""
+    """Print a summary of what was written, and the next commands."""
     start = shlex.quote(str(directory / "start"))
     console().print(
         f"{directory}: {text}\n"

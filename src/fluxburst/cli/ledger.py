@@ -29,34 +29,34 @@ FORMATS = ("table", "json", "csv")
 
 
 @click.command(cls=Command)
-@click.option("--all", "everything", is_flag=True, help="Show the bursts that have ended, too.")
-@click.option("--burst", "name", metavar="NAME", help="Show what happened to one burst, and why.")
+@click.option("--all", "everything", is_flag=True, help="Include bursts that have ended.")
+@click.option("--burst", "name", metavar="NAME", help="Show the history of one burst.")
 @click.option(
     "--format",
     "format",
     type=click.Choice(FORMATS),
     default="table",
     show_default=True,
-    help="How to print it.",
+    help="Output format.",
 )
 @click.option(
     "--export",
     "export",
     metavar="FILE",
-    help="Write all that the ledger holds to FILE, - for standard output, as JSON lines.",
+    help="Export the whole ledger to FILE as JSON lines; - for standard output.",
 )
 @click.pass_context
 def ledger(
     context: click.Context, everything: bool, name: str | None, format: str, export: str | None
 ) -> None:
-    """Show the bursts that the ledger has, the story of one, or export all.
+    """Show the bursts in the ledger, the history of one, or export all.
 
-    Needs no instance where --state-dir or FLUXBURST_STATE_DIR names the ledger's directory.
+    Needs no instance if --state-dir or FLUXBURST_STATE_DIR names the ledger's directory.
     """
     settings = settings_of(context)
     format = "json" if settings.json else format
     if sum((everything, name is not None, export is not None)) > 1:
-        raise click.UsageError("give one of --all, --burst and --export", context)
+        raise click.UsageError("use only one of --all, --burst and --export", context)
     with ledger_of(settings) as (book, now):
         if export is not None:
             _export(book, now, export)
@@ -69,7 +69,7 @@ def ledger(
 
 
 def _lease(settings: Settings, entry: Entry, now: float) -> str:
-    """Return what to say of the lease of a burst that lives; empty for none."""
+    """Describe the lease of a live burst; empty if it has none."""
     until = entry.burst.lease_until
     if not entry.live or until is None:
         return ""
@@ -77,16 +77,16 @@ def _lease(settings: Settings, entry: Entry, now: float) -> str:
     tense = "ends" if until > now else "ended"
     text = f"Its lease {tense} at {time_text(until)}"
     if unarmed([entry], plugins):
-        return f"{text}, and nothing ends its nodes by itself: the lease is not armed."
+        return f"{text}, but the lease is not armed: nothing ends its nodes automatically."
     return f"{text}."
 
 
 def _nothing(book: Ledger, everything: bool) -> str:
-    """Return what to say where there is nothing to be shown."""
-    where = f"the ledger {book.path}" if book.path else "a ledger in memory, which begins empty"
+    """Return the message for an empty list."""
+    where = f"the ledger {book.path}" if book.path else "a ledger in memory, which starts empty"
     if everything or not book.entries():
         return f"There are no bursts in {where}."
-    return f"No burst lives in {where}; --all shows those that have ended."
+    return f"No live bursts in {where}; --all shows those that have ended."
 
 
 def _export(book: Ledger, now: float, file: str) -> None:
@@ -101,7 +101,7 @@ def _export(book: Ledger, now: float, file: str) -> None:
         with Path(file).open("w", encoding="utf-8") as to:
             write(to)
     except OSError as error:
-        raise RequestError(f"{file} cannot be written: {error.strerror}") from error
+        raise RequestError(f"cannot write {file}: {error.strerror}") from error
 
 
 def _print_entries(entries: Sequence[Entry], now: float, format: str, *, nothing: str) -> None:
@@ -141,7 +141,7 @@ def entry_table(entries: Iterable[Entry], now: float, title: str = "Bursts") -> 
 
 
 def event_table(events: Iterable[timeline.Event], title: str) -> Table:
-    """Make a table of what happened."""
+    """Make a table of events."""
     rows = [
         (time_text(e.at), e.kind, e.what, e.plugin or "-", e.burst or "-", e.why) for e in events
     ]
@@ -160,10 +160,10 @@ def _print_timeline(told: timeline.BurstTimeline, now: float, format: str, *, le
     else:
         out = console()
         out.print(entry_table([told.entry], now, "Burst"))
-        out.print(event_table(told.events, "What happened"))
+        out.print(event_table(told.events, "Events"))
         if lease:
             out.print(lease, markup=False)
-        out.print(f"Of its node time, {told.cost.idle_share:.0%} was idle.", markup=False)
+        out.print(f"{told.cost.idle_share:.0%} of its node time was idle.", markup=False)
 
 
 def _print_csv(fields: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -184,19 +184,19 @@ def _cell(value: Any) -> Any:
     type=click.Choice(costs.GROUPINGS),
     default="burst",
     show_default=True,
-    help="What to sum up for.",
+    help="Group costs by this.",
 )
 @click.option(
     "--since",
     metavar="TIME",
-    help="Count from a date or time (UTC), or from as long ago as a duration says.",
+    help="Start at this date or time (UTC), or this long ago (a duration).",
 )
 @click.pass_context
 def cost(context: click.Context, by: costs.By, since: str | None) -> None:
-    """Show what bursts cost, and how much of it was idle.
+    """Show what bursts cost and how much of it was idle.
 
-    What is idle is node time that was bought and in which no job ran; by user and by job it is a
-    line of its own. Days are those of UTC.
+    Idle cost pays for node time without a running job; by user and by job, it has a line of its
+    own. Days are in UTC.
     """
     settings = settings_of(context)
     with ledger_of(settings) as (book, now):

@@ -1,4 +1,4 @@
-"""Log lines of the command line: as text for a person, or as JSON for a log collector."""
+"""Log lines of the command line: text for people, or JSON for a log collector."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from fluxburst.cli.complaints import printable
 Format = Literal["text", "json"]
 
 FIELDS = ("burst", "plugin", "job", "jobs")
-"""What a log call may say of its subject, by ``extra={"burst": name, "jobs": ids}``."""
+"""Fields of a log call's subject, passed as ``extra={"burst": name, "jobs": ids}``."""
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, in ASCII.
+    """One JSON object per line, in ASCII.
 
-    Its keys: ``time`` (RFC 3339, in UTC, to the millisecond), ``level``, ``logger``, ``message``;
-    those of :data:`FIELDS` that the log call passed; ``exception``, the traceback as text, where
-    there is one.
+    Keys: ``time`` (RFC 3339, UTC, milliseconds), ``level``, ``logger``, ``message``; those of
+    :data:`FIELDS` that the log call passed; ``exception``, the traceback as text, if there is
+    one.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -39,15 +39,15 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """The level and the message, with nothing in it that a terminal would obey."""
+    """The level and the message, without control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, and those of a traceback."""
+        """Return the line, with any traceback."""
         return printable(super().format(record))
 
 
 def _plain(value: object) -> object:
-    """Return what JSON has no form for: collections as lists, the rest as text."""
+    """Return a value that JSON can express: collections as lists, anything else as text."""
     return list(value) if isinstance(value, (set, frozenset)) else str(value)
 
 
@@ -55,8 +55,8 @@ def set_up(level: int, format: Format = "text") -> None:
     """Send the library's log lines to standard error.
 
     Args:
-        level: The least severe level that is shown, as in :mod:`logging`.
-        format: ``text``: the level and the message, and nothing of the fields. ``json``: see
+        level: The least severe level to show, as in :mod:`logging`.
+        format: ``text``: level and message, without fields. ``json``: see
             :class:`JsonFormatter`.
     """
     handler = logging.StreamHandler()

@@ -25,10 +25,10 @@ from fluxburst.model.burst import Burst, BurstState
 from fluxburst.model.queues import STOPPED
 
 WIDTH_OF_A_FILE = 160
-"""How wide tables are where the output is no terminal, and so has no width."""
+"""Width of tables if the output is not a terminal."""
 
 _REASONS = 5
-"""How many reasons why jobs are not startable are shown: each job may wait on another."""
+"""How many reasons for jobs not being startable are shown: every job may have its own."""
 
 STATE_STYLES = {
     BurstState.READY: "green",
@@ -53,7 +53,7 @@ def _plain(value: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """Write a value for a person: JSON for what is nested, the bare text otherwise."""
+    """Format a value for people: JSON if nested, plain text otherwise."""
     plain = _plain(value) if not isinstance(value, (list, dict, int, float, type(None))) else value
     if isinstance(plain, str):
         return plain
@@ -68,7 +68,7 @@ def print_json(value: Any) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """Make a table; columns whose name ends in ``#`` hold numbers."""
+    """Make a table; columns whose names end in ``#`` hold numbers."""
     made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for column in columns:
         number = column.endswith("#")
@@ -80,7 +80,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
 
 
 def user_name(user: int) -> str:
-    """Return what a user is called; one that this machine does not know, by number."""
+    """Return a user's name, or the number if this machine does not know the user."""
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:
@@ -88,22 +88,22 @@ def user_name(user: int) -> str:
 
 
 def time_text(seconds: float | None) -> str:
-    """Write a time for a person: in UTC, to the second; ``-`` for None."""
+    """Format a time for people: UTC, in seconds; ``-`` for None."""
     if seconds is None:
         return "-"
     return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S}Z"
 
 
 def time_ago(seconds: float, now: float) -> str:
-    """Write a time that is past, and how long ago it was."""
+    """Format a past time, and how long ago it was."""
     return f"at {time_text(seconds)}, {format_duration(round(max(0.0, now - seconds)))} ago"
 
 
 def not_startable_lines(jobs: Mapping[str, Sequence[int]]) -> Iterator[str]:
-    """Yield what to say of the jobs that more nodes would not let start: a line for each reason.
+    """Yield one line per reason for jobs that more nodes would not help to start.
 
     Args:
-        jobs: Their ids, by why.
+        jobs: Their ids, by reason.
     """
     most_first = sorted(jobs.items(), key=lambda one: -len(one[1]))
     for why, ids in most_first[:_REASONS]:
@@ -116,7 +116,7 @@ def not_startable_lines(jobs: Mapping[str, Sequence[int]]) -> Iterator[str]:
 
 
 def _progress(burst: Burst) -> str:
-    """Write a burst's state; while its nodes join, how many have, and what it waits for."""
+    """Format a burst's state; while its nodes join: how many have, and what it waits for."""
     if burst.state is BurstState.JOINING:
         return f"joining {burst.joined}/{burst.nodes}"
     waits = burst.state is BurstState.REQUESTED and burst.waiting_for

@@ -21,7 +21,7 @@ def _status(package: Package) -> str:
 @click.command(cls=Command)
 @click.pass_context
 def plugins(context: click.Context) -> None:
-    """Show the installed packages that take part, or would."""
+    """Show the installed packages and whether they take part."""
     settings = settings_of(context)
     packages = settings.manager().packages
     if settings.json:
@@ -49,7 +49,7 @@ def plugins(context: click.Context) -> None:
         )
         for package in packages
     ]
-    columns = ["package", "burst plugins", "status", "hooks, or what is wrong"]
+    columns = ["package", "burst plugins", "status", "hooks or problem"]
     console().print(table("Packages", columns, rows))
 
 
@@ -57,7 +57,7 @@ def plugins(context: click.Context) -> None:
 @click.argument("name")
 @click.pass_context
 def params(context: click.Context, name: str) -> None:
-    """Show the parameters of the burst plugin NAME and where their present values come from."""
+    """Show the parameters of the burst plugin NAME, their values and where these come from."""
     settings = settings_of(context)
     manager = settings.manager()
     config = settings.load_config().spelled(manager.offers)
@@ -83,5 +83,5 @@ def params(context: click.Context, name: str) -> None:
         )
         for value in values
     ]
-    columns = ["parameter", "type", "default", "environment", "what for", "value (from)"]
+    columns = ["parameter", "type", "default", "environment", "meaning", "value (source)"]
     console().print(table(f"Parameters of {name}", columns, rows))

@@ -1,4 +1,4 @@
-"""Watching bursts come up: live on a terminal, silent elsewhere."""
+"""Follow bursts until they are up: live on a terminal, silent elsewhere."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from fluxburst.client import FluxBurst
 from fluxburst.model.burst import COMING_STATES, Burst
 
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS, POLL_GROWTH = 0.1, 2.0, 1.2
-"""Nodes that come at once are seen at once; a provider that takes minutes is not asked in vain."""
+"""Grows from a short to a long interval: fast providers show at once, slow ones are not polled."""
 
 
 def _until_up(client: FluxBurst, seconds: float) -> Iterator[list[Burst]]:
-    """Yield the client's bursts as they change, until none is coming or the time is up."""
+    """Yield the client's bursts as they change, until all are up or the time is over."""
     until = client.now() + seconds
     bursts = client.refresh_bursts()
     yield bursts
     pause = FIRST_POLL_SECONDS
     while any(burst.state in COMING_STATES for burst in bursts) and client.now() < until:
-        client.instance.wait(0)  # its plugins' answers woke it, and have been taken in
+        client.instance.wait(0)  # answers of plugins woke it and have been processed
         client.instance.wait(min(pause, until - client.now()))
         pause = min(LAST_POLL_SECONDS, pause * POLL_GROWTH)
         bursts = client.refresh_bursts()
@@ -30,9 +30,9 @@ def _until_up(client: FluxBurst, seconds: float) -> Iterator[list[Burst]]:
 
 
 def follow(client: FluxBurst, seconds: float, *, quiet: bool) -> list[Burst]:
-    """Wait at most ``seconds`` for the client's bursts to come up; return them as they are.
+    """Wait up to ``seconds`` for the client's bursts to come up; return their last state.
 
-    The seconds are those of the instance's clock.
+    The instance's clock counts the seconds.
     """
     if quiet or not sys.stdout.isatty():
         return list(_until_up(client, seconds))[-1]

@@ -62,11 +62,11 @@ _COUNTED = (
     "exclusive",
     "burstable",
 )
-"""What is told of a job's jobspec: properties of :class:`Job`, and keys of ``jobs --json``."""
+"""Facts from a job's jobspec: properties of :class:`Job`, and keys of ``jobs --json``."""
 
 
 def _told(job: Job) -> tuple[dict[str, Any], list[JobspecError]]:
-    """Return what can be told of a job, null for what cannot, and why not."""
+    """Return the readable facts of a job, None for the others, and the errors."""
     told = {"id": job.id, "name": job.get("name"), "user": job.user, "queue": job.queue or None}
     errors = []
     for name in _COUNTED:
@@ -76,7 +76,7 @@ def _told(job: Job) -> tuple[dict[str, Any], list[JobspecError]]:
             told[name] = None
             errors.append(error)
     if job.has_other_types and not told["cores"]:
-        told["cores"] = None  # those in a socket, or of a processing unit, are not counted
+        told["cores"] = None  # cores of a socket or processing units are not counted
     if job.has_alternatives:
         told.update(dict.fromkeys(("nodes", "cores", "gpus", "memory")))
     return told, errors
@@ -137,13 +137,13 @@ def plan(context: click.Context) -> int:
 
 
 def _say_where_none_begins(client: FluxBurst) -> None:
-    """Say on standard error where no burst can begin in the instance."""
+    """Print a warning if no burst can begin in the instance."""
     for line in why_no_burst_begins(client):
         complain(line)
 
 
 def _tell(failures: BurstErrors | None) -> list[str]:
-    """Say on standard error what failed; return the lines."""
+    """Print failures to standard error; return the lines."""
     told = lines_of(failures) if failures else []
     for line in told:
         complain(line)
@@ -155,7 +155,7 @@ def print_plan(made: Plan) -> None:
     out = console()
     outcomes = Counter(decision.outcome for decision in made.decisions)
     out.print(table("Decisions", ["outcome", "jobs#"], [(o.value, outcomes[o]) for o in Outcome]))
-    out.print(burst_table(made.bursts, "Bursts it would bring up"))
+    out.print(burst_table(made.bursts, "Bursts to provision"))
     rows = [
         (format_f58(decision.id), decision.plugin or "-", "; ".join(decision.reasons))
         for decision in made.decisions
@@ -171,7 +171,7 @@ def _print_not_startable(jobs: Mapping[str, Sequence[int]]) -> None:
 
 
 def _report_failures(made: Plan, told: Collection[str] = ()) -> int:
-    """Say on standard error what failed while planning, each thing once, unless it was told."""
+    """Print failures of planning to standard error, each once, except those already printed."""
     errors = made.failures
     counted = Counter(
         f"{error.distribution}: {error.hook}: {error.problem}"
@@ -187,20 +187,20 @@ def _report_failures(made: Plan, told: Collection[str] = ()) -> int:
 
 
 @click.command(cls=Command)
-@click.option("--nodes", type=click.IntRange(min=1), help="Bring up this many nodes, by hand.")
-@click.option("--tasks", type=click.IntRange(min=1), help="Bring up room for so many tasks.")
+@click.option("--nodes", type=click.IntRange(min=1), help="Provision this many nodes.")
+@click.option("--tasks", type=click.IntRange(min=1), help="Provision room for this many tasks.")
 @click.option(
     "--wait",
     default="10m",
     show_default=True,
     metavar="DURATION",
-    help="How long to wait for the bursts to be ready; 0 not to.",
+    help="How long to wait for the bursts to be ready; 0 to return at once.",
 )
 @click.pass_context
 def run(context: click.Context, nodes: int | None, tasks: int | None, wait: str) -> int:
-    """Run one burst cycle: plan, mark the jobs, bring the capacity up.
+    """Run one burst cycle: plan, assign jobs, provision capacity.
 
-    With --nodes or --tasks, each plugin brings up that much instead, whatever the queue holds.
+    With --nodes or --tasks, each plugin provisions that much, whatever the queue holds.
     """
     settings = settings_of(context)
     seconds = _seconds(wait)
@@ -232,7 +232,7 @@ def run(context: click.Context, nodes: int | None, tasks: int | None, wait: str)
 
 
 def _report_bursts(bursts: Sequence[Burst], wait: str, failures: BurstErrors | None) -> bool:
-    """Say on standard error which bursts did not come up, unless that was said; whether any."""
+    """Print which bursts did not come up, unless already printed; return whether any did not."""
     told = {getattr(error, "burst", "") for error in failures.errors} if failures else set()
     lines = []
     for burst in bursts:
@@ -247,11 +247,11 @@ def _report_bursts(bursts: Sequence[Burst], wait: str, failures: BurstErrors | N
 
 
 def _name_what_may_be_there(client: FluxBurst) -> None:
-    """Say which bursts were brought up, where the instance can no longer be asked about them."""
+    """Name the bursts just requested, if the instance can no longer be asked about them."""
     for plugin in client.plugins.values():
         for burst in plugin.bursts.values():
             if burst.state in LIVE_STATES:
-                complain(f"{burst.name} was brought up and may be there")
+                complain(f"{burst.name} was requested and may exist")
 
 
 def _seconds(text: str) -> float:
@@ -268,7 +268,7 @@ def _print_run(
     bursts: Sequence[Burst],
     failures: BurstErrors | None,
 ) -> None:
-    """Print what was planned, what was really given, and what became of the bursts."""
+    """Print the plan, the assignments made, and the state of the bursts."""
     taken = {jobid for ids in given.values() for jobid in ids}
     if settings.json:
         print_json(
@@ -295,7 +295,7 @@ def _print_run(
         return
     out = console()
     left = len(made.selected) - len(taken)
-    out.print(f"{counted(len(made.selected), 'job')} selected, {len(taken)} given, {left} not.")
+    out.print(f"{counted(len(made.selected), 'job')} selected, {len(taken)} assigned, {left} not.")
     _print_not_startable({w: jobs for w, jobs in made.not_startable.items() if STOPPED.match(w)})
     if bursts:
         out.print(burst_table(bursts))
@@ -303,13 +303,13 @@ def _print_run(
 
 @click.command(cls=Command)
 @click.argument("names", nargs=-1, metavar="[NAME…]")
-@click.option("--all", "everything", is_flag=True, help="Take all bursts down.")
-@click.option("--verify", is_flag=True, help="Then ask each plugin what is left; 1 if anything is.")
+@click.option("--all", "everything", is_flag=True, help="Terminate all bursts.")
+@click.option("--verify", is_flag=True, help="Then ask each plugin for leftovers; exit 1 if any.")
 @click.pass_context
 def unburst(context: click.Context, names: tuple[str, ...], everything: bool, verify: bool) -> int:
-    """Take the named bursts down, or --all of them."""
+    """Terminate the named bursts, or all with --all."""
     if bool(names) == everything:
-        raise click.UsageError("name the bursts to take down, or give --all", context)
+        raise click.UsageError("name the bursts to terminate, or use --all", context)
     settings = settings_of(context)
     client = settings.client(some_will_do=everything)
     chosen = None if everything else names
@@ -328,7 +328,7 @@ def unburst(context: click.Context, names: tuple[str, ...], everything: bool, ve
             click.echo(f"fluxburst: {_NOT_VERIFIED}", err=True)
         raise
     there = {item.burst for item in left}
-    gone = [name for name in gone if name not in there]  # whatever its plugin said
+    gone = [name for name in gone if name not in there]  # despite the plugin's answer
     if settings.json:
         remaining = [dataclasses.asdict(item) for item in left] if verify else None
         errors = lines_of(failures) if failures else []
@@ -336,21 +336,21 @@ def unburst(context: click.Context, names: tuple[str, ...], everything: bool, ve
         answer = {"gone": gone, "errors": errors, "remaining": remaining, "strangers": others}
         print_json(answer)
     elif not settings.quiet:
-        text = f"Gone: {', '.join(gone)}" if gone else "Nothing was taken down."
+        text = f"Terminated: {', '.join(gone)}" if gone else "Nothing to terminate."
         proof = " Nothing is left." if verify and not left else ""
         console().print(text + proof, markup=False)
     _tell(failures)
     for item in left:
         complain(str(item))
     for plugin, listed in client.strangers().items() if verify else ():
-        theirs = f"plugin {plugin} lists others' bursts, left alone: {', '.join(listed)}"
+        theirs = f"plugin {plugin} lists bursts of others, left alone: {', '.join(listed)}"
         complain(theirs)
     status = status_of(failures) if failures else OK
     named = set(settings.plugin_names(client))
     return max(status, FAILED if left or named - client.plugins.keys() else OK)
 
 
-_NOT_VERIFIED = "it was not looked to the end whether anything is left: run this again"
+_NOT_VERIFIED = "verification was incomplete: run this command again"
 
 
 @click.command(cls=Command)
@@ -360,15 +360,15 @@ _NOT_VERIFIED = "it was not looked to the end whether anything is left: run this
 def record(context: click.Context, file: Path, force: bool) -> None:
     """Record the queue and the nodes of the instance to FILE, for --mock=FILE.
 
-    Environments, files, arguments of commands and memos are left out.
+    Leaves out environments, files, command arguments and memos.
     """
     settings = settings_of(context)
     try:
         there = file.exists()
     except OSError as error:
-        raise RequestError(f"{file} cannot be written: {error.strerror}") from error
+        raise RequestError(f"cannot write {file}: {error.strerror}") from error
     if there and not force:
-        raise RequestError(f"{file} exists already; give --force to overwrite it")
+        raise RequestError(f"{file} exists; overwrite it with --force")
     instance = settings.instance()
     pending = instance.pending_jobs()
     nodes = instance.nodes()

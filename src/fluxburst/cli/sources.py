@@ -1,4 +1,4 @@
-"""Where commands that only look take the ledger from: the instance's, or a directory's."""
+"""The ledger for read-only commands: the instance's, or one in a named directory."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fluxburst.ledger.location import FILE
 from fluxburst.plugin.base import BurstPlugin
 
 AWAY = (FluxUnavailableError, InstanceError)
-"""What is raised where the instance cannot be asked."""
+"""Errors that mean the instance cannot be asked."""
 
 
 @contextmanager
 def ledger_of(settings: Settings) -> Iterator[tuple[Ledger, float]]:
-    """Yield the ledger that the settings name, to be read, and the time that it goes by.
+    """Yield the ledger named by the settings, opened for reading, and its current time.
 
-    No instance is needed where its directory is named.
+    Needs no instance if the directory is named.
     """
     directory = settings.directory
     if directory is not None and settings.mock is None:
@@ -38,12 +38,12 @@ def ledger_of(settings: Settings) -> Iterator[tuple[Ledger, float]]:
         try:
             found = client.ledger
         except AWAY as error:
-            raise RequestError(f"{error}; or name the --state-dir that the ledger is in") from error
+            raise RequestError(f"{error}; or name its directory with --state-dir") from error
         yield found, client.now()
 
 
 def ledger_in(directory: Path) -> Ledger:
-    """Return the ledger in a directory, to be read.
+    """Return the ledger in a directory, opened for reading.
 
     Raises:
         RequestError: if there is no such directory.
@@ -53,19 +53,19 @@ def ledger_in(directory: Path) -> Ledger:
         there = stat.S_ISDIR(directory.stat().st_mode)
     except PermissionError as error:
         raise RequestError(
-            f"{directory} is not this user's to look into: run fluxburst as the user it belongs to"
+            f"cannot read {directory}: run fluxburst as the user who owns it"
         ) from error
     except OSError:
         there = False
     if not there:
-        raise RequestError(f"{directory} is not a directory: there is no ledger in it")
+        raise RequestError(f"{directory} is not a directory, so it holds no ledger")
     return Ledger(directory / FILE, "", read_only=True)
 
 
 def plugins_where_possible(settings: Settings, names: Collection[str]) -> Mapping[str, BurstPlugin]:
-    """Return plugins by name, as the configuration has them; those that can be made, unchecked.
+    """Return the configured plugins by name, unchecked; leave out those that fail to construct.
 
-    Nothing is asked of instance and providers.
+    Asks neither the instance nor a provider.
     """
     client = settings.client(plugins=False)
     client.validate = False
@@ -76,7 +76,7 @@ def plugins_where_possible(settings: Settings, names: Collection[str]) -> Mappin
 
 
 def loaded_where_possible(settings: Settings) -> tuple[FluxBurst, list[str]]:
-    """Return a client with the plugins that can be loaded, and why the others cannot."""
+    """Return a client with the plugins that load, and why the others do not."""
     client = settings.client(plugins=False)
     problems = []
     for name in settings.plugin_names(client):

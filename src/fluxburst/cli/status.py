@@ -1,4 +1,4 @@
-"""``fluxburst status``: how things stand, once or again and again."""
+"""``fluxburst status``: the current state, once or repeatedly."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ REFRESH_SECONDS = 2.0
 
 
 @click.command(cls=Command)
-@click.option("--watch", is_flag=True, help="Show it again every 2 seconds, until interrupted.")
+@click.option("--watch", is_flag=True, help="Refresh every 2 seconds until interrupted.")
 @click.pass_context
 def status(context: click.Context, watch: bool) -> None:
-    """Show bursts, jobs, limits, breakers and spending as they are now.
+    """Show current bursts, jobs, limits, breakers and spending.
 
-    Asks no provider. Where the instance cannot be reached, the ledger alone is shown, if
+    Asks no provider. If the instance cannot be reached, shows the ledger alone, provided that
     --state-dir or FLUXBURST_STATE_DIR names its directory.
     """
     settings = settings_of(context)
@@ -99,7 +99,7 @@ def _print(now: Status, *, as_json: bool) -> None:
 
 
 def shown_status(now: Status) -> RenderableType:
-    """Return how things stand, for a person."""
+    """Return the current state, formatted for people."""
     parts: list[RenderableType] = [Text(line) for line in _head(now)]
     parts += [Text(printable(line), style="red") for line in _wrong(now)]
     if now.bursts:
@@ -112,15 +112,15 @@ def shown_status(now: Status) -> RenderableType:
 
 
 def _head(now: Status) -> Iterator[str]:
-    yield f"{now.instance or 'an instance not known yet'} at {time_text(now.at)}"
-    yield f"held by {now.holder}" if now.holder else "held by nobody: no service runs"
+    yield f"{now.instance or 'an unknown instance'} at {time_text(now.at)}"
+    yield f"held by {now.holder}" if now.holder else "not held: no service runs"
     if now.bursts and not now.holder and now.recorded is not None:
-        yield f"bursts are as they were last recorded, {time_ago(now.recorded, now.at)}"
+        yield f"bursts as last recorded, {time_ago(now.recorded, now.at)}"
     nodes, jobs, money = now.nodes, now.jobs, now.spending
     yield f"bursts: {len(now.bursts)}, nodes: {nodes.joined} of {nodes.asked} have joined"
     if jobs is not None:
         yield (
-            f"jobs: {jobs.pending} pending, {jobs.selected} selected, {jobs.given} given, "
+            f"jobs: {jobs.pending} pending, {jobs.selected} selected, {jobs.given} assigned, "
             f"{jobs.unmatched} unmatched"
         )
     yield from not_startable_lines(now.not_startable)
@@ -132,9 +132,9 @@ def _head(now: Status) -> Iterator[str]:
 
 def _wrong(now: Status) -> Iterator[str]:
     if now.unreachable:
-        yield f"the instance cannot be reached, this is the ledger alone: {now.unreachable}"
+        yield f"cannot reach the instance, showing the ledger alone: {now.unreachable}"
     if now.unwritable:
-        yield f"the ledger cannot be written, so nothing is brought up: {now.unwritable}"
+        yield f"cannot write the ledger, so nothing is provisioned: {now.unwritable}"
     for plugin, names in now.missing.items():
         has = f"has bursts: {', '.join(names)}"
         yield f"plugin {plugin} is not installed, and {has}; {install_advice(plugin)}"
@@ -168,7 +168,7 @@ def _row(entry: Entry, now: Status) -> tuple[object, ...]:
 
 
 def _state(entry: Entry, now: float) -> str:
-    """Return a burst's state; of one that is only requested, for how long it has been."""
+    """Return a burst's state; if only requested, with its age."""
     state = entry.burst.state
     if state is not BurstState.REQUESTED:
         return str(state.value)
@@ -201,5 +201,5 @@ def _breakers(now: Status) -> Table:
         )
         for breaker in now.breakers
     ]
-    columns = ["node type", "breaker", "failures#", "tried again", "last error"]
+    columns = ["node type", "breaker", "failures#", "retry", "last error"]
     return table("Node types that failed", columns, rows)

@@ -1,4 +1,4 @@
-"""What a command that is ended says of the bursts that stay."""
+"""Warnings about bursts that stay when a command ends."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from fluxburst.reports.leases import unarmed
 
 
 def what_stays(client: FluxBurst, settings: Settings) -> Iterator[str]:
-    """Yield what to say of the bursts that stay: what they cost, until when, and what ends them."""
+    """Yield what the remaining bursts cost, until when, and how to end them."""
     try:
         live = client.ledger.live()
     except FluxburstError as error:
-        yield f"bursts may stay, and cost: {error}"
+        yield f"bursts may remain and cost money: {error}"
         return
     if not live:
         return
@@ -27,22 +27,22 @@ def what_stays(client: FluxBurst, settings: Settings) -> Iterator[str]:
     nodes = sum(burst.nodes for burst in bursts)
     an_hour = sum(burst.nodes * burst.price for burst in bursts)
     names = ", ".join(burst.name for burst in bursts)
-    stay = "stays, and costs" if len(bursts) == 1 else "stay, and cost"
+    stay = "remains and costs" if len(bursts) == 1 else "remain and cost"
     yield (
         f"{counted(len(bursts), 'burst')} with {counted(nodes, 'node')} {stay} {an_hour:.2f} an "
         f"hour: {names}; "
-        f"to end them: {command(settings, 'unburst', '--all')}"
+        f"to terminate them: {command(settings, 'unburst', '--all')}"
     )
     endless = unarmed(live, client.plugins)
     armed = [b.lease_until for b in bursts if b.lease_until is not None and b.name not in endless]
     if armed:
         until = time_text(max(armed))
-        ends = "ends by itself, with its lease"
+        ends = "ends automatically with its lease"
         if len(armed) > 1:
-            ends = "end by themselves, with their leases"
+            ends = "end automatically with their leases"
         yield f"{_of(len(armed), bursts)} {ends}, by {until}"
     if len(armed) < len(bursts):
-        yield f"nothing ends {_of(len(bursts) - len(armed), bursts)} by itself"
+        yield f"nothing ends {_of(len(bursts) - len(armed), bursts)} automatically"
 
 
 def _of(count: int, bursts: Sequence[Burst]) -> str:
@@ -50,7 +50,7 @@ def _of(count: int, bursts: Sequence[Burst]) -> str:
 
 
 def command(settings: Settings, *words: str) -> str:
-    """Return a command line with the options that this one was given."""
+    """Return a command line with the options of this invocation."""
     options: list[str] = []
     if settings.config is not None:
         options += ["--config", str(settings.config)]

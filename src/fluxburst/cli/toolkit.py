@@ -1,4 +1,4 @@
-"""What packages need for commands of their own (``fluxburst_register_commands``)."""
+"""Toolkit for commands that packages add (``fluxburst_register_commands``)."""
 
 from __future__ import annotations
 

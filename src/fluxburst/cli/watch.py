@@ -1,4 +1,4 @@
-"""The command ``watch``: the service, with what goes around it."""
+"""The command ``watch``: the service with its signals, metrics and notifications."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 BEAT_SECONDS = 60.0
 
 MOCK_PACE = 0.01
-"""How many seconds one of an embedded instance takes."""
+"""Real seconds per second of an embedded instance."""
 
 _log = logging.getLogger(__name__)
 
 
 @click.command(cls=Command)
-@click.option("--drain", is_flag=True, help="On SIGTERM or SIGINT, take all bursts down first.")
+@click.option("--drain", is_flag=True, help="On SIGTERM or SIGINT, terminate all bursts first.")
 @click.pass_context
 def watch(context: click.Context, drain: bool) -> int:
-    """Watch the queue, and burst and unburst as there is cause, until SIGTERM or SIGINT.
+    """Run as a service: watch the queue, burst and unburst as needed, until SIGTERM or SIGINT.
 
-    SIGHUP has the configuration read again; on a terminal it ends the service, as closing that
-    does. What stays when it ends is said, with what it costs. Run by systemd, it tells when it is
-    ready, and feeds the watchdog. With --mock, time passes a hundred times as fast.
+    SIGHUP reloads the configuration; on a terminal it ends the service, as closing the terminal
+    does. At the end, it logs which bursts remain and what they cost. Under systemd, it reports
+    readiness and feeds the watchdog. With --mock, time passes a hundred times as fast.
     """
     settings = settings_of(context)
     settings.pace = MOCK_PACE
@@ -74,9 +74,9 @@ def watch(context: click.Context, drain: bool) -> int:
                 service.run()
             systemd.stopping()
             if drain:
-                _log.info("all bursts are taken down")
+                _log.info("terminating all bursts")
                 service.drain()
-        finally:  # also where it is interrupted while it does that
+        finally:  # also if interrupted during the drain
             for line in what_stays(client, settings):
                 _log.warning("%s", line)
     return OK
@@ -84,13 +84,13 @@ def watch(context: click.Context, drain: bool) -> int:
 
 @contextlib.contextmanager
 def _signals(service: Service) -> Iterator[None]:
-    """Let signals stop the service after its step, or have it read its configuration."""
+    """Let signals stop the service after its current step, or reload its configuration."""
 
     def stop(number: int, _: object) -> None:
         service.stop()
         signal.signal(number, before[signal.Signals(number)])  # a second one ends it at once
 
-    # A terminal that is closed sends it more than once.
+    # Closing a terminal sends SIGHUP more than once.
     hang_up = service.stop if _ends_with_terminal() else service.reread
     handlers = {
         signal.SIGTERM: stop,
@@ -108,7 +108,7 @@ def _signals(service: Service) -> Iterator[None]:
 
 
 def _ends_with_terminal() -> bool:
-    """Whether there is a terminal that this is to end with: not in a service, nor under nohup."""
+    """Whether the service ends with its terminal: not under systemd, nor under nohup."""
     if os.environ.get("NOTIFY_SOCKET") or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return False
     try:
@@ -120,7 +120,7 @@ def _ends_with_terminal() -> bool:
 
 @contextlib.contextmanager
 def _observers(client: FluxBurst) -> Iterator[_Display | None]:
-    """Have told whom the configuration names, and metrics shown where it says."""
+    """Register the configured notifications and metrics."""
     with contextlib.ExitStack() as stack:
         if client.config.notify:
             from fluxburst.service.notifier import Notifier
@@ -139,23 +139,23 @@ def _observers(client: FluxBurst) -> Iterator[_Display | None]:
             if metering.port is not None:
                 server = metrics.serve(metering.address, metering.port)
                 stack.callback(server.close)
-                _log.info("metrics are on port %d of %s", server.port, metering.address)
+                _log.info("serving metrics on port %d of %s", server.port, metering.address)
         yield display
 
 
 class _Display:
-    """Metrics, as they are shown after each pass. What cannot be shown is no reason to stop."""
+    """Updates the metrics after each pass; a failure never stops the service."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._problem = ""
 
     def show(self, client: FluxBurst, report: Report) -> None:
-        """Bring the metrics up to date; what fails is logged once for as long as it is the same."""
+        """Update the metrics; log a failure once for as long as it stays the same."""
         try:
             self._update(client, report)
             problem = ""
-        except Exception as error:  # noqa: BLE001 - said, and no reason to stop
+        except Exception as error:  # noqa: BLE001 - logged, and no reason to stop
             problem = described(error)
             _log.debug("metrics", exc_info=error)
         if problem and problem != self._problem:
@@ -177,7 +177,7 @@ class _Display:
 
 
 def _line(client: FluxBurst, report: Report) -> str:
-    """Return what to say of the service in one line."""
+    """Return the service's state in one line."""
     bursts = [b for plugin in client.plugins.values() for b in plugin.bursts.values()]
     live = [burst for burst in bursts if burst.state.value not in ("ended", "failed")]
     nodes = counted(sum(burst.nodes for burst in live), "node")

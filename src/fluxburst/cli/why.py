@@ -1,4 +1,4 @@
-"""``fluxburst why``: what was decided on one job, and what happened to it."""
+"""``fluxburst why``: the decisions and events of one job."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from fluxburst.reports.growth import why_no_burst_begins
 @click.argument("jobid")
 @click.pass_context
 def why(context: click.Context, jobid: str) -> None:
-    """Show what was decided on the job JOBID, and what happened to it, in order of time.
+    """Show the decisions and events of the job JOBID, in order of time.
 
-    JOBID may be in F58, decimal or hexadecimal (RFC 19). What is decided on it now is shown as
-    well, if it is pending and the instance can be asked.
+    JOBID may be in F58, decimal or hexadecimal (RFC 19). Includes the current decision if the
+    job is pending and the instance can be reached.
     """
     settings = settings_of(context)
     job = parse_fluid(jobid)
@@ -63,7 +63,7 @@ def why(context: click.Context, jobid: str) -> None:
 
 
 def _holder(settings: Settings, client: FluxBurst, *, asked: bool) -> str:
-    """Return who holds the instance, as its ledger's directory tells where it was not asked."""
+    """Return the instance's holder; if it cannot be asked, from the ledger's directory."""
     directory = settings.directory
     if asked or directory is None:
         return client.holder()
@@ -73,7 +73,7 @@ def _holder(settings: Settings, client: FluxBurst, *, asked: bool) -> str:
 def _tell(
     settings: Settings, client: FluxBurst, job: int
 ) -> tuple[timeline.JobTimeline, float, str]:
-    """Return the story, its time, and why the instance could not be asked; empty where it was."""
+    """Return the history, its time, and why the instance could not be asked (empty if it was)."""
     directory = settings.directory
     try:
         present = _present(client, job)
@@ -96,17 +96,17 @@ def _tell(
 def _elsewhere(
     told: timeline.JobTimeline, burst: Burst, reason: str, now: float, *, looked_after: bool
 ) -> str:
-    """Return what is known of a job in an isolated burst, and since when that is so."""
+    """Describe a job in an isolated burst, and how old that knowledge is."""
     if burst.exit_code is not None:
         unread = burst.output.startswith(UNREAD) and burst.state in LIVE_STATES
-        again = "; its burst is kept, and it is tried again" if unread else ""
+        again = "; its burst is kept, and reading is retried" if unread else ""
         return f"There: {reason or end_note(burst)}{again}."
     if not looked_after:
         changes = (one.at for one in told.events if (one.kind, one.burst) == ("burst", burst.name))
         since = time_ago(max(changes, default=now), now)
         return (
-            f"There: burst {burst.name} was {burst.state.value} when that was last recorded, "
-            f"{since}; no service runs that would look again."
+            f"There: burst {burst.name} was {burst.state.value} when last recorded, "
+            f"{since}; no service runs that would update it."
         )
     doing = "runs" if burst.state is BurstState.READY else "does not run"
     where = output_note(burst.output)
@@ -123,7 +123,7 @@ def _print(told: timeline.JobTimeline, now: float, *, asked: bool, looked_after:
     if told.events:
         out.print(event_table(told.events, f"Job {name}"))
     else:
-        out.print(f"Nothing was recorded of job {name} yet.", markup=False)
+        out.print(f"No record of job {name} yet.", markup=False)
     for entry in [e for e in told.bursts if e.burst.isolated]:
         burst, reason = entry.burst, "" if entry.live else entry.reason
         if burst.exit_code is not None or burst.state in LIVE_STATES:

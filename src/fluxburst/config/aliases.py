@@ -1,6 +1,6 @@
-"""Former names of parameters, which go on working in files, in the environment and in code.
+"""Former names of parameters, which still work in files, in the environment and in code.
 
-A field's former names stand in its ``metadata`` as ``aliases``.
+The key ``aliases`` of a field's ``metadata`` lists its former names.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ def aliases_of(field: dataclasses.Field[Any]) -> tuple[str, ...]:
 
 
 def accept_aliases(kind: type[T]) -> type[T]:
-    """Let objects of a dataclass be made, and read, by the former names of its fields as well.
+    """Let code construct and read a dataclass by the former names of its fields, too.
 
-    For use as a decorator, above ``@dataclass``.
+    Use it as a decorator above ``@dataclass``.
     """
     names = {
         alias: field.name
@@ -33,7 +33,7 @@ def accept_aliases(kind: type[T]) -> type[T]:
     def init(self: T, *args: Any, **given: Any) -> None:
         for alias in names.keys() & given.keys():
             if names[alias] in given:
-                raise TypeError(f"{alias} is a former name of {names[alias]}: give one of them")
+                raise TypeError(f"{alias} is a former name of {names[alias]}: set only one of them")
             given[names[alias]] = given.pop(alias)
         made(self, *args, **given)
 
@@ -44,7 +44,7 @@ def accept_aliases(kind: type[T]) -> type[T]:
 
 
 def _as(name: str) -> property:
-    """Return an attribute that stands for another one."""
+    """Return a property that reads another attribute."""
     return property(
         lambda self: getattr(self, name), lambda self, value: setattr(self, name, value)
     )

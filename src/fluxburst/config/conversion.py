@@ -1,7 +1,7 @@
-"""Converting one value to the type of a dataclass field, strictly; and saying what was expected.
+"""Strict conversion of a value to the type of a dataclass field, with exact error messages.
 
-A typed value (from TOML or from Python) must already be of its type; a text (from the
-environment) is read as one. Paths, enums, durations and byte sizes are written as text in both.
+A typed value (from TOML or Python) must already have the type; a text (from the environment)
+is parsed. Paths, enums, durations and byte sizes are text in both cases.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ CONVERSION_ERRORS = (
     ArithmeticError,
     RuntimeError,
 )
-"""What :func:`convert` raises; :func:`reasons` puts it into words."""
+"""Errors of :func:`convert`; :func:`reasons` describes them."""
 
 
 class _ExpectationError(ValueError):
-    """A value is not what its type asks for. The text says what was expected."""
+    """A value does not match its type. The text says what was expected."""
 
 
 def type_name(kind: Any) -> str:
-    """Return a type as a person would write it: ``int or none``, ``list of text``, ``duration``."""
+    """Describe a type for people: ``int or none``, ``list of text``, ``duration``."""
     origin, arguments = get_origin(kind), get_args(kind)
     simple = {
         bool: "true or false",
@@ -174,7 +174,7 @@ _COLLECTIONS: Mapping[Any, type] = {
     frozenset: frozenset,
     Sequence: list,
 }
-"""Types that are written as lists, and what is made of the list."""
+"""Types written as lists, and the constructor for each."""
 
 
 def _is_list(kind: Any) -> bool:
@@ -201,7 +201,7 @@ def _is_literal(kind: Any) -> bool:
 
 
 def _listed(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
-    """Read a list: a list of values, or (from text) JSON or values between commas."""
+    """Parse a list: a list of values, or (from text) JSON or comma-separated values."""
     arguments, collection = get_args(kind), _COLLECTIONS[get_origin(kind) or kind]
     fixed = collection is tuple and arguments and Ellipsis not in arguments
 
@@ -224,7 +224,7 @@ def _listed(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]
 
 
 def _any_of(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
-    """Read a union: as the first of its types that fits; empty text is none."""
+    """Parse a union: the first type that fits; empty text means none."""
     members = get_args(kind)
     optional = type(None) in members
     others = [member for member in members if member is not type(None)]
@@ -257,7 +257,7 @@ def _json(text: str, kind: Any) -> Any:
 
 
 def _table(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
-    """Read a table: a mapping, an object of the dataclass, or (from text) a JSON object."""
+    """Parse a table: a mapping, an object of the dataclass, or (from text) a JSON object."""
 
     def structure(value: Any, _: Any) -> Any:
         if isinstance(value, str) and converter is _TEXT:
@@ -315,9 +315,9 @@ def convert(value: Any, kind: Any, *, text: bool) -> Any:
     """Convert ``value`` to ``kind``.
 
     Args:
-        value: What was given; it is never changed.
-        kind: A type as a dataclass field is annotated with.
-        text: The value is text from the environment, to be read as ``kind``.
+        value: The value; never changed.
+        kind: A type, as in a dataclass field's annotation.
+        text: The value is text from the environment, to be parsed as ``kind``.
 
     Raises:
         Exception: one of :data:`CONVERSION_ERRORS`.
@@ -326,7 +326,7 @@ def convert(value: Any, kind: Any, *, text: bool) -> Any:
 
 
 def reasons(error: BaseException) -> Iterator[str]:
-    """Yield what was wrong, from the depths of what :func:`convert` raised."""
+    """Yield the reasons hidden in an error of :func:`convert`."""
     if isinstance(error, BaseValidationError):
         for inner in error.exceptions:
             where = [note.name for note in getattr(inner, "__notes__", ()) if hasattr(note, "name")]
@@ -335,7 +335,7 @@ def reasons(error: BaseException) -> Iterator[str]:
     elif isinstance(error, KeyError):
         yield f"lacks {error.args[0]!r}"
     elif isinstance(error, StructureHandlerNotFoundError):
-        yield f"its type, {type_name(error.type_)}, is not one that parameters can have"
+        yield f"its type, {type_name(error.type_)}, is not supported for parameters"
     elif isinstance(error, FormatError):
         yield f"expected {error.expected}"
     elif isinstance(error, RecursionError):

@@ -1,4 +1,4 @@
-"""The configuration file: TOML, strict, each message naming the file."""
+"""The configuration file: TOML, strict; every message names the file."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _KEYS = ("block", "ordering", "plugins", "notify", "selector", *policy.TABLES)
 
 @dataclass(frozen=True)
 class Config:
-    """What a configuration file says.
+    """Contents of a configuration file.
 
     Attributes:
-        source: The file it came from; empty where there is none.
-        block: Names of packages that are not to take part.
+        source: The file; empty if there is none.
+        block: Names of packages to ignore.
         selector: The selector's description; None for the default.
         ordering: The ordering's name; None for the default.
         plugins: For each burst plugin to load, in order, its parameters.
         policy: Lifetimes, timeouts, retries and limits.
-        notify: Whom to tell of what, each a :class:`~fluxburst.config.notification.Notification`.
-        written: For burst plugins whose tables spell their names otherwise, how they do.
+        notify: Receivers of events, each a :class:`~fluxburst.config.notification.Notification`.
+        written: Spelling of plugin names in the file, if it differs from the plugin's own.
     """
 
     source: str = ""
@@ -52,14 +52,14 @@ class Config:
     written: Mapping[str, str] = field(default_factory=dict)
 
     def source_of(self, plugin: str) -> str:
-        """Return what to call a plugin's table in messages."""
+        """Return the name of a plugin's table for messages."""
         return f"{self.source} [plugins.{self.written.get(plugin, plugin)}]"
 
     def spelled(self, known: Collection[str]) -> Config:
-        """Return the same with the names of burst plugins spelled as those that are known.
+        """Return a copy with plugin names spelled as the known plugins are.
 
         Raises:
-            ConfigError: if two tables are of one burst plugin.
+            ConfigError: if two tables belong to one burst plugin.
         """
         limits = self.policy.limits
         named = {"plugins": self.plugins, "limits.plugins": limits.plugins}
@@ -68,7 +68,7 @@ class Config:
             for name in names:
                 other = spellings.setdefault(known_name(name, known), name)
                 if other != name:
-                    problem = f"'{table}.{other}' and '{table}.{name}' are of one burst plugin"
+                    problem = f"'{table}.{other}' and '{table}.{name}' name one burst plugin"
                     raise ConfigError(self.source, problem)
         plugins = {known_name(name, known): table for name, table in self.plugins.items()}
         of_plugins = {known_name(name, known): table for name, table in limits.plugins.items()}
@@ -81,17 +81,17 @@ class Config:
 
 
 def usual_places(environ: Mapping[str, str] | None = None) -> list[Path]:
-    """Return where a configuration file is looked for, the first that exists being used."""
+    """Return the usual places of a configuration file; the first existing one is used."""
     environ = os.environ if environ is None else environ
     home = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/")) / ".config")
     return [home / "fluxburst" / "fluxburst.toml", Path("/etc/fluxburst/fluxburst.toml")]
 
 
 def find(explicit: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
-    """Load the configuration: the file named, ``FLUXBURST_CONFIG``'s, or one of the usual places.
+    """Load the named configuration file, ``FLUXBURST_CONFIG``'s, or one in the usual places.
 
     Raises:
-        ConfigError: if a file that was named is not there, or any cannot be used.
+        ConfigError: if a named file does not exist, or the file is invalid.
     """
     environ = os.environ if environ is None else environ
     if explicit is not None:
@@ -109,7 +109,7 @@ def find(explicit: Path | None = None, environ: Mapping[str, str] | None = None)
 
 
 def blocked_by_environment(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Return the names in ``FLUXBURST_BLOCK``, which are separated by commas."""
+    """Return the comma-separated names in ``FLUXBURST_BLOCK``."""
     environ = os.environ if environ is None else environ
     return tuple(n.strip() for n in environ.get(BLOCK_VARIABLE, "").split(",") if n.strip())
 
@@ -118,7 +118,7 @@ def load(path: Path) -> Config:
     """Read one configuration file.
 
     Raises:
-        ConfigError: if it cannot be read, is not TOML, or has a key or a type it must not have.
+        ConfigError: if it is unreadable, is not TOML, or has an unknown key or a wrong type.
     """
     source = str(path)
     try:

@@ -1,4 +1,4 @@
-"""Whom to tell of what: one table ``[[notify]]`` of the configuration file."""
+"""A receiver of events: one table ``[[notify]]`` of the configuration file."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _TIMEOUT = Duration(30.0)
 
 @dataclass(frozen=True)
 class Notification:
-    """Whom to tell of which events: one table ``[[notify]]`` of the configuration file.
+    """A receiver and its events: one table ``[[notify]]`` of the configuration file.
 
     Attributes:
         events: Names out of :data:`EVENTS`, or ``all``.
-        command: The command to run and its arguments; no shell is involved.
+        command: The command and its arguments; no shell is involved.
         url: The http or https URL to post to, instead of a command.
-        timeout: How long the command may run, or the URL be silent.
-        headers_file: File of further headers for the URL, such as ``Authorization``, one
-            ``Name: value`` a line; read for each event. Only its owner may be able to read it.
+        timeout: How long the command may run, or the URL may be silent.
+        headers_file: File of additional headers for the URL, such as ``Authorization``, one
+            ``Name: value`` per line; read for each event. Only its owner may have access.
 
     Raises:
-        RequestError: if an event is not known, if there is not exactly one of command and URL, or
-            if the URL or the timeout is none.
+        RequestError: if an event is unknown, if there is not exactly one of command and URL, or
+            if the URL or the timeout is invalid.
     """
 
     events: list[str]
@@ -52,20 +52,20 @@ class Notification:
     def __post_init__(self) -> None:
         names = (*EVENTS, ALL)
         if not self.events:
-            raise RequestError(f"events must name at least one [choose from {', '.join(names)}]")
+            raise RequestError(f"events must not be empty [choose from {', '.join(names)}]")
         for event in self.events:
             if event not in names:
                 hint = did_you_mean(event, names)
                 raise RequestError(f"unknown event {event!r}{hint} [{', '.join(names)}]")
         if bool(self.command) == bool(self.url):
-            raise RequestError("exactly one of command and url must be given")
+            raise RequestError("set exactly one of command and url")
         if self.url:
             check_url(self.url)
         elif self.headers_file is not None:
-            raise RequestError("headers_file goes with a url, not with a command")
+            raise RequestError("headers_file requires url, not command")
         if not (self.timeout > 0 and math.isfinite(self.timeout)):
-            raise FormatError(self.timeout, "a timeout of more than 0, and not for ever")
+            raise FormatError(self.timeout, "a positive and finite timeout")
 
     def wants(self, event: str) -> bool:
-        """Return whether it is to be told of an event."""
+        """Return whether the receiver wants an event."""
         return ALL in self.events or event in self.events

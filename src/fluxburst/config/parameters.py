@@ -1,11 +1,11 @@
-"""From defaults, config and environment to a plugin's dataclass.
+"""A plugin's parameters, from defaults, configuration and environment.
 
-Precedence, low to high: defaults, the config file's table, the object given by the caller,
-``FLUXBURST_<FIELD>``, ``FLUXBURST_<PLUGIN>_<FIELD>``. A field of the given object that still has
-its default counts as not given.
+Precedence, low to high: defaults, the configuration file's table, the object passed by the caller,
+``FLUXBURST_<FIELD>``, ``FLUXBURST_<PLUGIN>_<FIELD>``. A field of that object that equals its
+default counts as not set.
 
-A field's ``metadata`` may carry ``help`` (a sentence), ``secret`` (True: the value is never shown)
-and ``aliases`` (former names, which the config file and the environment may still use).
+A field's ``metadata`` may have ``help`` (a sentence), ``secret`` (True: the value is never shown)
+and ``aliases`` (former names that the configuration file and the environment may still use).
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ RESERVED = frozenset({"BLOCK", "CONFIG", "STATE_DIR"})
 
 @dataclass(frozen=True)
 class Value:
-    """One parameter as it stands: for showing, so a secret is masked.
+    """One parameter and its current value, for display: secrets are masked.
 
     Attributes:
         field: Its name.
-        type: Its type, as a person would write it.
-        required: It has no default.
-        default: Its default; None where it is required.
-        environment: The variables it is read from, the strongest first.
-        help: What it is for.
-        value: Its present value; None where it is not set.
-        source: Where the present value comes from; empty where it is not set.
+        type: Its type, described for people.
+        required: Whether it lacks a default.
+        default: Its default; None if required.
+        environment: The variables that set it, strongest first.
+        help: Its purpose.
+        value: Its current value; None if not set.
+        source: Source of the current value; empty if not set.
     """
 
     field: str
@@ -63,7 +63,7 @@ class _Given:
 
 
 def variables(plugin: str, field: str, aliases: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the environment variables a parameter is read from, the strongest first."""
+    """Return the environment variables that set a parameter, strongest first."""
     names = [name.upper() for name in (field, *aliases)]
     own = [f"{PREFIX}{plugin.upper().replace('-', '_')}_{name}" for name in names if plugin]
     general = [f"{PREFIX}{name}" for name in names if name not in RESERVED]
@@ -90,7 +90,7 @@ def _given_for(
     given: object | None,
     environ: Mapping[str, str],
 ) -> _Given | None:
-    """Return the strongest source that says something of this field."""
+    """Return the strongest source that sets this field."""
     for variable in variables(plugin, field.name, aliases_of(field)):
         if variable in environ:
             return _Given(environ[variable], f"environment variable {variable}", text=True)
@@ -111,7 +111,7 @@ def _types(kind: type) -> dict[str, Any]:
 
 
 def _is_secret(field: dataclasses.Field[Any], kind: Any) -> bool:
-    """Whether a field's value must not be shown: it is secret, or holds something that is."""
+    """Whether a field's value must be hidden: it is secret or contains a secret."""
     if field.metadata.get("secret"):
         return True
     return any(
@@ -123,7 +123,7 @@ def _is_secret(field: dataclasses.Field[Any], kind: Any) -> bool:
 
 
 def _parts(kind: Any) -> Iterator[Any]:
-    """Yield the types that a type is made of: those in its brackets, and in theirs."""
+    """Yield a type's type arguments, recursively."""
     for argument in typing.get_args(kind):
         yield argument
         yield from _parts(argument)
@@ -145,18 +145,18 @@ def build(
     given: T | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> T:
-    """Build a plugin's parameters. ``given`` is never changed.
+    """Build a plugin's parameters. Does not change ``given``.
 
     Args:
         plugin: The plugin's name, for messages and for the names of variables.
         kind: The dataclass to build.
         config: The plugin's table in the config file.
-        config_source: What to call that table in messages.
+        config_source: The table's name in messages.
         given: An object of ``kind``, or None.
-        environ: Where to look for variables; by default the process's environment.
+        environ: Environment variables; by default the process's.
 
     Raises:
-        ParameterError: with every problem at once.
+        ParameterError: names every problem at once.
     """
     config = config or {}
     environ = os.environ if environ is None else environ
@@ -188,7 +188,7 @@ def build(
 
 
 def _made(plugin: str, kind: type[T], values: Mapping[str, Any]) -> T:
-    """Make the object; what its own checks refuse is a problem too, without the secrets in it."""
+    """Make the object; errors of its own checks become problems, with secrets removed."""
     try:
         return kind(**values)
     except CONVERSION_ERRORS as error:
@@ -203,10 +203,10 @@ def _made(plugin: str, kind: type[T], values: Mapping[str, Any]) -> T:
 
 
 def check_type(plugin: str, kind: type, given: object) -> None:
-    """Check that an object of parameters is of the plugin's dataclass.
+    """Check that a parameter object has the plugin's dataclass.
 
     Raises:
-        ParameterError: if it is not.
+        ParameterError: if it does not.
     """
     if not isinstance(given, kind):
         got = f"{type(given).__module__}.{type(given).__qualname__}"
@@ -217,7 +217,7 @@ def check_type(plugin: str, kind: type, given: object) -> None:
 def _wrong_keys(
     config: Mapping[str, Any], source: str, fields: Sequence[dataclasses.Field[Any]]
 ) -> list[Problem]:
-    """Return the problems with keys: those that are no parameter, or are one's second name."""
+    """Return the problems with keys: unknown parameters, and duplicates through aliases."""
     known = {name: field.name for field in fields for name in (field.name, *aliases_of(field))}
     problems, seen = [], dict[str, str]()
     for key in config:
@@ -225,7 +225,7 @@ def _wrong_keys(
             why = f"is not a parameter{did_you_mean(key, [field.name for field in fields])}"
             problems.append(Problem(key, source, why))
         elif known[key] in seen:
-            why = f"and {seen[known[key]]} are names of one parameter: set {known[key]} alone"
+            why = f"and {seen[known[key]]} name the same parameter: set only {known[key]}"
             problems.append(Problem(key, source, why))
         else:
             seen[known[key]] = key
@@ -240,9 +240,9 @@ def describe(
     config_source: str = "the config",
     environ: Mapping[str, str] | None = None,
 ) -> list[Value]:
-    """Describe each parameter of a plugin and where its present value comes from.
+    """Describe each parameter of a plugin and the source of its current value.
 
-    Values are shown as they were given, converted or not; a secret shows as ``********``.
+    Values are shown as written, before conversion; a secret shows as ``********``.
     """
     environ = os.environ if environ is None else environ
     described = []

@@ -40,17 +40,17 @@ class Lifetimes:
     """How long bursts live: the table ``[lifetimes]``. All durations in seconds.
 
     Attributes:
-        lease: How long nodes live after the last renewal, also if nobody comes back to them.
-        idle_timeout: How long no job may be on, or wait for, a burst before it is taken down.
-        min_lifetime: How long a burst lives at least, idle or not.
-        max_lifetime: How long a burst lives at most, whatever runs on it.
-        cool_down: How long after the end of an idle burst no other of its node type is brought up.
+        lease: How long nodes live after the last renewal, even if fluxburst never comes back.
+        idle_timeout: How long a burst may have no running or waiting job before it ends.
+        min_lifetime: Minimum life of a burst, idle or not.
+        max_lifetime: Maximum life of a burst, even with running jobs.
+        cool_down: After an idle burst ends, how long no other of its node type is provisioned.
         teardown: How long before the end of its lease a burst is drained. After half of that, the
             jobs that still run on it are cancelled.
-        keep: Hostlist (RFC 29) of nodes that idleness does not end.
-        startup: How long nodes are taken to need until jobs start on them.
-        assumed_duration: How long a job without a time limit is taken to run: inf for ever, 0 for
-            a job that may be placed anywhere.
+        keep: Hostlist (RFC 29) of nodes that stay even if idle.
+        startup: Assumed time from the request of nodes until jobs start on them.
+        assumed_duration: Assumed run time of a job without a time limit: inf for unlimited, 0 for
+            a job that fits anywhere.
         grace: How long ``unburst`` waits for the jobs on the bursts that it drains.
         cancel_jobs: Whether it cancels the jobs that still run then. Otherwise their bursts are
             kept, drained, until these jobs have ended or the lease does.
@@ -79,7 +79,7 @@ class Lifetimes:
         _check(
             self.teardown < self.lease,
             f"teardown ({format_duration(self.teardown)}) must be shorter than lease "
-            f"({format_duration(self.lease)}), which it is a part of",
+            f"({format_duration(self.lease)}), which includes it",
         )
         _check(
             self.min_lifetime <= self.max_lifetime,
@@ -93,14 +93,14 @@ class Timeouts:
     """How long plugins may take: the table ``[timeouts]``. All durations in seconds.
 
     Attributes:
-        create: For asking the provider for a burst.
-        join: From when the provider brings it up until all its nodes are up in the instance.
-        delete: For taking a burst down, once it is drained.
-        list: For saying which bursts exist.
-        output: For how long the output of a job that has ended in an isolated burst is fetched
-            again where that fails; its burst is kept as long.
-        start: For jobs to start on nodes that are ready and free; then they are released.
-        request: For how long a burst may wait in its provider's queue; inf for ever.
+        create: For requesting a burst from the provider.
+        join: From the start of provisioning until all nodes are up in the instance.
+        delete: For deleting a burst, once it is drained.
+        list: For listing existing bursts.
+        output: How long to retry fetching the output of a job that ended in an isolated burst;
+            its burst is kept meanwhile.
+        start: For jobs to start on nodes that are ready and free; after that they are released.
+        request: How long a burst may wait in its provider's queue; inf for unlimited.
     """
 
     create: Duration = Duration(600.0)
@@ -117,12 +117,12 @@ class Timeouts:
 
 @dataclass(frozen=True)
 class Breaking:
-    """When a node type is not asked for any more: the table ``[breakers]``.
+    """When a node type is no longer requested: the table ``[breakers]``.
 
     Attributes:
-        failures: After how many failures in a row.
-        backoff: For how many seconds at first; doubled with each failure that follows.
-        max_backoff: For how many seconds at most.
+        failures: Number of failures in a row that opens a breaker.
+        backoff: How many seconds it stays open at first; doubled with each further failure.
+        max_backoff: The longest such time in seconds.
     """
 
     failures: int = 3
@@ -137,11 +137,11 @@ class Breaking:
 
 @dataclass(frozen=True)
 class Deciding:
-    """What is decided for jobs: the table ``[policy]``.
+    """Decisions on jobs: the table ``[policy]``.
 
     Attributes:
-        starts: How often a job is started in isolated bursts that are lost before it ends. After
-            that it is released, and offered to no plugin whose bursts are isolated.
+        starts: How often a job is started in isolated bursts that are lost before it ends. Then
+            it is released, and no longer offered to plugins whose bursts are isolated.
     """
 
     starts: int = 3
@@ -152,12 +152,12 @@ class Deciding:
 
 @dataclass(frozen=True)
 class Watching:
-    """How the service looks at the instance: the table ``[watch]``. All durations in seconds.
+    """How the service watches the instance: the table ``[watch]``. All durations in seconds.
 
     Attributes:
-        poll: How often everything is looked at, whatever happens.
+        poll: Interval of full passes, whatever happens.
         gather: How long events are gathered before a pass.
-        depth: How many waiting jobs are looked at again when capacity changes.
+        depth: How many waiting jobs are reconsidered when capacity changes.
         history: How long decisions on jobs are kept in the ledger.
     """
 
@@ -174,10 +174,10 @@ class Watching:
 
 @dataclass(frozen=True)
 class Metering:
-    """Where metrics are shown: the table ``[metrics]``. Nowhere by default.
+    """Where metrics are exposed: the table ``[metrics]``. Nowhere by default.
 
     Attributes:
-        port: Port to serve them on; None for none, 0 for any that is free.
+        port: Port to serve them on; None for none, 0 for any free one.
         address: Address to serve them on.
         textfile: File to write them to after each pass, for node_exporter's textfile collector.
     """
@@ -192,15 +192,15 @@ class Metering:
 
 @dataclass(frozen=True)
 class Limit:
-    """What one scope may use: the table ``[limits]``, or one below it. None is no limit.
+    """Limits of one scope: the table ``[limits]``, or one below it. None is no limit.
 
     Attributes:
         nodes: Nodes at once.
         bursts: Bursts at once.
         node_hours: Hours of nodes in total.
-        cost_per_hour: What all nodes at once cost an hour.
-        cost_per_day: What is spent in one day (UTC).
-        cost: What is spent in total.
+        cost_per_hour: Cost of all current nodes per hour.
+        cost_per_day: Spending in one day (UTC).
+        cost: Total spending.
     """
 
     nodes: Optional[int] = None  # noqa: UP045 - cattrs on Python 3.10
@@ -217,7 +217,7 @@ class Limit:
             _check(self.cost_per_day <= self.cost, "cost_per_day must not be more than cost")
 
     def values(self) -> Iterator[tuple[str, float]]:
-        """Yield the names and values of what is limited."""
+        """Yield the names and values of the limits that are set."""
         for name in LIMITED:
             value = getattr(self, name)
             if value is not None:
@@ -231,7 +231,7 @@ LIMITED = ("nodes", "bursts", "node_hours", "cost_per_hour", "cost_per_day", "co
 class Limits(Limit):
     """The table ``[limits]``: for the instance, and for plugins, users and queues by name.
 
-    ``*`` stands for each user, or each queue, that has no table of its own.
+    ``*`` applies to each user, or each queue, without its own table.
     """
 
     plugins: dict[str, Limit] = field(default_factory=dict)
@@ -263,7 +263,7 @@ class Limits(Limit):
         return users.get(user, users.get(None))
 
     def name_of_user(self, user: int) -> str:
-        """Return what to call a user: as in the limits, or else by the numeric id."""
+        """Return a user's name: as in the limits, or else the numeric id."""
         for name in self.users:
             if name != "*" and _uid(name) == user:
                 return name
@@ -275,12 +275,12 @@ class Limits(Limit):
 
     @property
     def by_owner(self) -> bool:
-        """Whether it matters for whose jobs a burst is brought up."""
+        """Whether a burst must be attributed to its jobs' users."""
         return bool(self.users or self.queues)
 
     @property
     def is_set(self) -> bool:
-        """Whether anything is limited."""
+        """Whether any limit is set."""
         tables = [*self.plugins.values(), *self.users.values(), *self.queues.values()]
         return any(True for limit in (self, *tables) for _ in limit.values())
 
@@ -300,8 +300,8 @@ class Placing:
     """How nodes are counted for jobs: the table ``[placement]``.
 
     Attributes:
-        share_nodes: Jobs share nodes where the scheduler lets them; False counts the nodes of each
-            job for it alone, as for a site whose scheduler or prolog gives jobs whole nodes.
+        share_nodes: Jobs share nodes if the scheduler allows it; False counts each job's nodes
+            separately, for a site whose scheduler or prolog gives jobs whole nodes.
     """
 
     share_nodes: bool = True
@@ -309,7 +309,7 @@ class Placing:
 
 @dataclass(frozen=True)
 class Policy:
-    """All of it."""
+    """The complete policy."""
 
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -328,7 +328,7 @@ class Policy:
                 for name in ("node_hours", "cost_per_day", "cost"):
                     _check(
                         getattr(limit, name) is None,
-                        f"limits.{name} needs a lease that ends: lifetimes.lease is inf",
+                        f"limits.{name} needs a finite lease: lifetimes.lease is inf",
                     )
 
 
@@ -339,7 +339,7 @@ def read(tables: Mapping[str, Any], source: str) -> Policy:
     """Build the policy from the tables of a configuration file.
 
     Raises:
-        ConfigError: with every problem at once.
+        ConfigError: names every problem at once.
     """
     problems: list[str] = []
     values: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Checks of parameters that plugins have in common."""
+"""Parameter checks shared by plugins."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fluxburst.errors import RequestError
 from fluxburst.formats.units import format_duration
 
 LONGEST_REQUEST_SECONDS = 86400.0
-"""A request that may take longer than a day is taken for a mistake."""
+"""A request longer than a day is treated as a mistake."""
 
 _ENDPOINT = re.compile(
     r"(?P<scheme>https?://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[!-~]*)?"
@@ -22,7 +22,7 @@ P = TypeVar("P")
 
 
 def run_checks(checks: Mapping[str, Callable[[P], None]], params: P) -> Iterator[tuple[str, str]]:
-    """Yield the field and the problem for each check that raises a RequestError."""
+    """Yield the field and the problem of each check that raises a RequestError."""
     for field, check in checks.items():
         try:
             check(params)
@@ -31,7 +31,7 @@ def run_checks(checks: Mapping[str, Callable[[P], None]], params: P) -> Iterator
 
 
 def check_log_level(level: int) -> None:
-    """Check that a broker knows a level (severities of RFC 5424).
+    """Check that a broker's log level exists (severities of RFC 5424).
 
     Raises:
         RequestError: if it does not.
@@ -41,37 +41,37 @@ def check_log_level(level: int) -> None:
 
 
 def check_port(port: int | None) -> None:
-    """Check that something can listen at a TCP port, where one is given.
+    """Check a TCP port, if set.
 
     Raises:
-        RequestError: if it cannot.
+        RequestError: if it is invalid.
     """
     if port is not None and not 1 <= port <= 65535:
         raise RequestError(f"{port} is not a TCP port")
 
 
 def check_price(price: float) -> None:
-    """Check that something can cost that.
+    """Check a price.
 
     Raises:
-        RequestError: if it is negative, infinite or no number.
+        RequestError: if it is negative, infinite or not a number.
     """
     if not 0 <= price < math.inf:
         raise RequestError(f"must be a number of 0 or more, got {price}")
 
 
 def check_interval(seconds: float) -> None:
-    """Check that something can be waited for by looking at it so often.
+    """Check a polling interval.
 
     Raises:
-        RequestError: if that is no time, or would never end.
+        RequestError: if it is not positive, or infinite.
     """
     if not 0 < seconds < math.inf:
-        raise RequestError("must be more than no time, and finite")
+        raise RequestError("must be positive and finite")
 
 
 def check_readable(path: Path | None) -> None:
-    """Check that a file can be read, where one is given.
+    """Check that a file is readable, if set.
 
     Raises:
         RequestError: if it cannot.

@@ -1,8 +1,8 @@
-"""Who this process is to a live instance: its owner, or a guest (RFC 12, flux-config-access(5)).
+"""This process's role in a live instance: owner or guest (RFC 12, flux-config-access(5)).
 
-Flux says it itself: a broker answers ``ping`` with the roles that it gave this connection, so
-``allow-root-owner`` counts as Flux counts it. A guest may list jobs, all or in private mode his
-own; jobspecs of others, nodes, urgencies and queues are the owner's.
+The role comes from Flux: a broker answers ``ping`` with the roles of this connection, so
+``allow-root-owner`` counts as in Flux. A guest may list jobs, all of them or, in private mode, his
+own; jobspecs of others, nodes, urgencies and queues are reserved for the owner.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ OWNER = 1
 
 _OWN_JOBS = (
     "Flag your jobs (flux submit --setattr=burstable); flux jobs -ao '{id.f58} {user.fluxburst}' "
-    "shows where they were given"
+    "shows their assignment"
 )
 
 
 def check_owner(requests: Requests, *, to_act: bool = False) -> None:
-    """Check that the instance takes this process for its owner.
+    """Check that the instance treats this process as its owner.
 
     Args:
         requests: A connection to the instance.
-        to_act: It has to be the owner, rather than root with the owner's rights. What root starts
-            runs as root, and what he starts is in a ledger that the owner does not read.
+        to_act: It must be the owner, not root with the owner's rights: jobs started by root run
+            as root, and root's ledger is hidden from the owner.
 
     Raises:
-        NotOwnerError: if it does not, with what can be done.
+        NotOwnerError: if it does not; the message has advice.
         OSError: if it does not answer.
     """
     answer = requests.ask("broker.ping", {})
@@ -44,13 +44,13 @@ def check_owner(requests: Requests, *, to_act: bool = False) -> None:
     owner = str(requests.ask("attr.get", {"name": "security.owner"})["value"])
     if not has_rights:
         raise NotOwnerError(_of_owner(owner))
-    # As the broker knows the user, who may have come from another host.
+    # The broker's name for the user, who may have come from another host.
     if owner != str(answer["userid"]):
         raise NotOwnerError(_to_act(owner))
 
 
 def read_users(requests: Requests) -> Users:
-    """Return whose jobs an instance takes and runs, by its configuration.
+    """Return the users whose jobs an instance accepts and runs, from its configuration.
 
     Raises:
         OSError: if it does not answer.
@@ -65,16 +65,16 @@ def read_users(requests: Requests) -> Users:
 
 
 def refused(error: OSError) -> NotOwnerError | None:
-    """Return what it means that an instance did not let this process in, if it means that."""
+    """Return advice if an error means that the instance denied access; else empty."""
     if error.errno == errno.EPERM:
         return NotOwnerError(
-            f"the instance does not let {_name_of(os.getuid())} in: it is another user's, and "
+            f"the instance denies {_name_of(os.getuid())} access: it belongs to another user and "
             "allows no guests (allow-guest-user in its table [access]); run fluxburst as its owner"
         )
     if error.errno == errno.EACCES:
         return NotOwnerError(
             f"{_name_of(os.getuid())} cannot enter the directory that the instance is reached in: "
-            "it is another user's, and allows no guests; run fluxburst as its owner"
+            "it belongs to another user and allows no guests; run fluxburst as its owner"
         )
     return None
 
@@ -82,8 +82,8 @@ def refused(error: OSError) -> NotOwnerError | None:
 def _to_act(owner: str) -> str:
     who = _owner_of(owner)
     return (
-        f"only the instance's owner, {who}, may burst: what {_name_of(os.getuid())} starts would "
-        f"run as the wrong user; use: sudo -u {_account(who)} fluxburst …"
+        f"only the instance's owner, {who}, may burst: jobs started by {_name_of(os.getuid())} "
+        f"would run as the wrong user; use: sudo -u {_account(who)} fluxburst …"
     )
 
 
@@ -92,7 +92,7 @@ def _owner_of(owner: str) -> str:
 
 
 def _account(who: str) -> str:
-    """Return how ``sudo -u`` is told of a user: by name, or by ``#UID``."""
+    """Return a user for ``sudo -u``: the name, or ``#UID``."""
     first, _, rest = who.partition(" ")
     return f"'#{rest}'" if first == "user" and not rest.startswith("(") else first
 

@@ -1,4 +1,4 @@
-"""The Python binding of Flux: imported when it is first needed, and of the running version."""
+"""The Python binding of Flux: imported on first use, and checked for its version."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def import_flux() -> Any:
     """Return the module ``flux``.
 
     Raises:
-        FluxUnavailableError: if it cannot be imported, with what can be done.
+        FluxUnavailableError: if it cannot be imported; the message has advice.
     """
     try:
         for module in ("flux.constants", "flux.job", "flux.job.list"):
@@ -25,10 +25,10 @@ def import_flux() -> Any:
         return importlib.import_module("flux")
     except ImportError as error:
         raise FluxUnavailableError(
-            f"no Flux: its Python bindings cannot be imported ({error}); install flux-python of "
-            "the same version, and ply, where libflux-core is found (for a Flux in a prefix of its "
-            "own: LD_LIBRARY_PATH=PREFIX/lib, or PYTHONPATH=PREFIX/lib/flux/python3.X for the "
-            "binding that it was built with), or use an embedded instance (--mock)"
+            f"no Flux: importing its Python binding fails ({error}); install flux-python of "
+            "the same version, and ply, where libflux-core is found (for a Flux in its own "
+            "prefix: LD_LIBRARY_PATH=PREFIX/lib, or PYTHONPATH=PREFIX/lib/flux/python3.X for the "
+            "binding built with it), or use an embedded instance (--mock)"
         ) from error
 
 
@@ -41,12 +41,12 @@ def check_versions(broker: str, binding: str) -> None:
     """Check that the running Flux is new enough and matches its Python binding.
 
     Raises:
-        FluxVersionError: naming both versions.
+        FluxVersionError: names both versions.
     """
     if _numbers(broker) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise FluxVersionError(
-            f"the running Flux is too old: {oldest} is the oldest that is supported",
+            f"the running Flux is too old: at least {oldest} is required",
             broker=broker,
             binding=binding,
         )
@@ -60,10 +60,10 @@ def check_versions(broker: str, binding: str) -> None:
 
 
 def binding_version() -> str:
-    """Return the version of Flux that its Python binding is for, empty where there is none."""
+    """Return the Flux version of the Python binding, empty if it is not installed."""
     try:
         return importlib.metadata.version("flux-python")
-    except importlib.metadata.PackageNotFoundError:  # the bindings that Flux itself installed
+    except importlib.metadata.PackageNotFoundError:  # the binding installed by Flux itself
         try:
             core = importlib.import_module("_flux._core")
         except ImportError:

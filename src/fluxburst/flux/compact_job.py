@@ -1,6 +1,6 @@
-"""Jobs whose jobspecs are kept as text, for queues too long to keep them as objects.
+"""Jobs with jobspecs kept as text, for long queues.
 
-As objects, a jobspec of a few hundred bytes takes several thousand.
+As objects, a jobspec of a few hundred bytes takes several thousand bytes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from fluxburst.model.job import Job
 from fluxburst.model.jobspec import Chunk
 
 _last_read: tuple[object, dict[str, Any]] = (None, {})
-"""A job and its jobspec, read last: what looks at jobs looks at one several times in a row."""
+"""The last job and its parsed jobspec: callers look at the same job several times in a row."""
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a jobspec asks for."""
+    """The request in a jobspec."""
 
     chunks: tuple[Chunk, ...]
     burstable: bool | str
@@ -31,23 +31,23 @@ class _Asked:
 
 @functools.lru_cache(maxsize=1024)
 def _asked_by(text: str) -> _Asked:
-    """Return what a jobspec asks for.
+    """Return the request in a jobspec.
 
     Raises:
-        JobspecError: if it does not say, or not clearly.
+        JobspecError: if it is missing or ambiguous.
     """
     job = Job(id=0, spec=json.loads(text))
     return _Asked(job.chunks, job.burstable, job.queue, job.constraint is not None)
 
 
 class CompactJob(Job):
-    """A job whose ``spec`` is read from its JSON text when it is asked for.
+    """A job whose ``spec`` is parsed from its JSON text on access.
 
-    It is the same as the :class:`~fluxburst.model.job.Job` with that jobspec, except that changing
-    what ``job["spec"]`` returns does not change the job, and that views of its items are of a copy.
+    It behaves like the :class:`~fluxburst.model.job.Job` with that jobspec, except that changes to
+    the value of ``job["spec"]`` do not change the job, and views of its items are views of a copy.
 
     Args:
-        record: What ``job-list`` says of it, without a jobspec.
+        record: Its record from ``job-list``, without a jobspec.
         text: Its jobspec, as JSON.
     """
 
@@ -59,7 +59,7 @@ class CompactJob(Job):
         """Empty once the jobspec is among the items."""
 
     def _read(self) -> dict[str, Any]:
-        global _last_read  # one for all jobs: one for each would cost what the text saves
+        global _last_read  # one for all jobs: one per job would cost what the text saves
         job, spec = _last_read
         if job is not self:
             spec = json.loads(self._text)
@@ -67,7 +67,7 @@ class CompactJob(Job):
         return spec
 
     def _unpack(self) -> None:
-        """Become a job like any other, before its items change."""
+        """Become an ordinary job before its items change."""
         if self._text:
             super().__setitem__("spec", json.loads(self._text))
             self._text = ""
@@ -76,59 +76,59 @@ class CompactJob(Job):
         plain = dict(super().items())
         return {**plain, "spec": self._read()} if self._text else plain
 
-    # --- what each plan asks of each job: the same for the same text --------------------------
+    # --- read by each plan for each job: equal for equal texts --------------------------------
 
     @property
     def chunks(self) -> tuple[Chunk, ...]:
-        """What it asks for, part by part; counted once for all jobs of the same jobspec."""
+        """Its request, part by part; computed once for all jobs with the same jobspec."""
         asked = self._asked
         return super().chunks if asked is None else asked.chunks
 
     @property
     def burstable(self) -> bool | str:
-        """As of every :class:`~fluxburst.model.job.Job`; read once for all of the same jobspec."""
+        """As for every :class:`~fluxburst.model.job.Job`; computed once per distinct jobspec."""
         asked = self._asked
         return super().burstable if asked is None else asked.burstable
 
     @property
     def constraint(self) -> dict[str, Any] | None:
-        """As of every :class:`~fluxburst.model.job.Job`."""
+        """As for every :class:`~fluxburst.model.job.Job`."""
         asked = self._asked
         return super().constraint if asked is None or asked.constrained else None
 
     @property
     def queue(self) -> str:
-        """As of every :class:`~fluxburst.model.job.Job`; the record goes before the jobspec."""
+        """As for every :class:`~fluxburst.model.job.Job`; the record precedes the jobspec."""
         asked = self._asked
         return super().queue if asked is None else str(super().get("queue") or asked.queue)
 
     @property
     def duration(self) -> float:
-        """As of every :class:`~fluxburst.model.job.Job`; the record has it where it is a number."""
+        """As for every :class:`~fluxburst.model.job.Job`; the record has it if it is a number."""
         duration = super().get("duration")
         return duration if isinstance(duration, float) else super().duration
 
     @property
     def _asked(self) -> _Asked | None:
-        """What its jobspec asks for; None where that has to be read for itself."""
+        """The request in its jobspec; None if the jobspec must be parsed for this job."""
         try:
             return _asked_by(self._text) if self._text else None
-        except JobspecError:  # which is to name this job
+        except JobspecError:  # the error must name this job
             return None
 
     def but(self, **items: Any) -> Job:
-        """Return the same job with other items, packed where this one is."""
+        """Return the same job with other items, compact if this one is."""
         if not self._text or "spec" in items:
             return super().but(**items)
         return CompactJob(dict(super().items(), **items), self._text)
 
     def private(self) -> Job:
-        """Return a copy that shares nothing with this one that can be changed."""
+        """Return a copy that shares no mutable part with this one."""
         if not self._text:
             return super().private()
         return CompactJob(super().private(), self._text)
 
-    # --- reading: what dict does itself, it does without __missing__ ------------------------
+    # --- reading: methods of dict that bypass __missing__ ------------------------------------
 
     def __missing__(self, key: str) -> Any:
         return self._read() if key == "spec" and self._text else super().__missing__(key)
@@ -171,7 +171,7 @@ class CompactJob(Job):
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    __hash__ = None  # type: ignore[assignment] # as it is for every dict
+    __hash__ = None  # type: ignore[assignment] # as for every dict
 
     def __or__(self, other: Any) -> Any:
         return self._plain() | other
@@ -206,21 +206,21 @@ class CompactJob(Job):
         super().update(*others, **items)
 
     def setdefault(self, key: str, default: Any = None, /) -> Any:
-        """Return an item, set to the default where there is none."""
+        """Return an item, set to the default if it is missing."""
         self._unpack()
         return super().setdefault(key, default)
 
     def pop(self, key: str, *default: Any) -> Any:
-        """Take an item out and return it."""
+        """Remove an item and return it."""
         self._unpack()
         return super().pop(key, *default)
 
     def popitem(self) -> tuple[str, Any]:
-        """Take the last item out and return it with its key."""
+        """Remove the last item and return it with its key."""
         self._unpack()
         return super().popitem()
 
     def clear(self) -> None:
-        """Take all items out."""
+        """Remove all items."""
         self._text = ""
         super().clear()

@@ -1,4 +1,4 @@
-"""Connections to a live instance: one for each thread, and others for streams of events."""
+"""Connections to a live instance: one for each thread, and others for event streams."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fluxburst.flux.rpc import Channel, Requests
 class Connections:
     """The connections to one instance.
 
-    One on which something went wrong is not used again: what is asked next opens a new one to the
-    same URI, so the instance may go away and come back.
+    A connection that failed is not used again: the next request opens a new one to the same URI,
+    so the instance may go away and come back.
 
     Args:
-        handle: A ``flux.Flux`` of the thread that passes it; by default the instance is the one
-            that ``FLUX_URI`` names when it is first used.
+        handle: A ``flux.Flux`` of the calling thread; by default the instance in ``FLUX_URI`` on
+            first use.
     """
 
     def __init__(self, handle: Any = None) -> None:
@@ -34,20 +34,20 @@ class Connections:
 
     @property
     def handle(self) -> Any:
-        """The ``flux.Flux`` that this thread talks through.
+        """The ``flux.Flux`` of this thread.
 
         Raises:
-            FluxUnavailableError: if there is no Flux, or none that answers.
+            FluxUnavailableError: if there is no Flux, or it does not answer.
             FluxVersionError: if it is too old or does not match its binding.
-            InstanceError: if it answered earlier and does not now.
+            InstanceError: if it answered before but does not now.
         """
         return self._connection("for its version")[0]
 
     @contextmanager
     def asking(self, what: str) -> Iterator[Requests]:
-        """Lend this thread's connection; let go of it, and raise one clear error, if that fails.
+        """Lend this thread's connection; on failure, close it and raise one clear error.
 
-        Answers may still be under way then, also where it was left by Ctrl-C.
+        Answers may still be on their way then, also after Ctrl-C.
         """
         connections = self._of_thread
         requests = Requests(self._connection(what)[1])
@@ -64,7 +64,7 @@ class Connections:
         """Open another handle to the instance.
 
         Args:
-            what: What the instance is to be asked on it, for messages.
+            what: What the instance will be asked, for messages.
         """
         flux = import_flux()
         uri = os.environ.get("FLUX_URI", "") if self._uri is None else self._uri
@@ -77,16 +77,16 @@ class Connections:
         return handle
 
     def check_owner(self, *, to_act: bool = False) -> None:
-        """Check that the instance takes this process for its owner, or that it is the owner's.
+        """Check that the instance treats this process as its owner, or that it is the owner's.
 
         Raises:
-            NotOwnerError: if that is not so, with what can be done.
+            NotOwnerError: if not; the message has advice.
         """
         with self.asking("who its owner is") as requests:
             access.check_owner(requests, to_act=to_act)
 
     def close(self) -> None:
-        """Let go of every thread's connection; the handle that was passed in stays open."""
+        """Close every thread's connection; a handle passed in stays open."""
         self._of_thread = threading.local()
 
     def _connection(self, what: str) -> tuple[Any, Channel]:
@@ -107,7 +107,7 @@ class Connections:
             try:
                 return self.open(what)
             except (InstanceError, FluxUnavailableError):
-                pass  # it is of an instance that cannot be reached from here under its local URI
+                pass  # its instance cannot be reached from here under its local URI
         return self._checked(given, what)
 
     def _checked(self, handle: Any, what: str) -> Any:
@@ -124,7 +124,7 @@ class Connections:
             return refused
         problem = error.strerror or str(error)
         if self._reached:
-            return InstanceError(f"the Flux instance was asked {what}, but is away: {problem}")
+            return InstanceError(f"the Flux instance is away (asked {what}): {problem}")
         return FluxUnavailableError(
             f"no Flux answers ({problem}); run this inside a Flux instance, or set FLUX_URI, or "
             "use an embedded instance (--mock)"
@@ -132,7 +132,7 @@ class Connections:
 
 
 def _local_uri(handle: Any) -> str:
-    """Return the URI under which other threads find a handle's instance, empty for none."""
+    """Return the URI for other threads to reach a handle's instance, empty if there is none."""
     try:
         return str(handle.attr_get("local-uri"))
     except OSError:
@@ -140,7 +140,7 @@ def _local_uri(handle: Any) -> str:
 
 
 def answered(what: str, error: OSError) -> InstanceError:
-    """Return the error for a question that the instance answered with one."""
+    """Return the exception for an error response of the instance."""
     return InstanceError(
         f"the Flux instance was asked {what} and answered: {error.strerror or error}"
     )

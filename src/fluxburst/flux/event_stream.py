@@ -1,7 +1,7 @@
-"""What happens in a live instance, as it happens: two streams over a connection of their own.
+"""Events of a live instance: two streams over a separate connection.
 
-They are the job manager's journal and the resource journal (``resource.journal``, which tells of
-nodes that go up, down or aside). Events are not waited for here.
+They are the job manager's journal and the resource journal (``resource.journal``, which reports
+nodes that go up, down or are drained). This module does not wait for events.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from fluxburst.flux.rpc import PATIENCE_SECONDS, STREAMING, Channel, Disconnecte
 class EventStream:
     """The two streams of one connection.
 
-    After any exception it should be let go: an event may have been lost.
+    Discard it after any exception: an event may have been lost.
 
     Args:
-        handle: A ``flux.Flux`` that nobody else uses.
+        handle: A ``flux.Flux`` for exclusive use.
     """
 
     def __init__(self, handle: Any) -> None:
@@ -45,12 +45,12 @@ class EventStream:
         return self._journal.caught_up and self._nodes_caught_up
 
     def catch_up(self) -> None:
-        """Read both histories, and what happened to jobs before this was called.
+        """Read both histories, and all job events up to this call.
 
-        The job manager is asked something: its answer comes after all it had to tell by then.
+        Asks the job manager a question: its answer comes after all events until then.
 
         Raises:
-            OSError: if the instance does not answer, or ended a stream.
+            OSError: if the instance does not answer, or has ended a stream.
         """
         self._mark = self._channel.send("job-manager.getinfo", {})
         while self._mark or not self.caught_up:
@@ -61,10 +61,10 @@ class EventStream:
             self.drain()
 
     def drain(self, until: float = math.inf) -> None:
-        """Read what has arrived, no longer than to a time of the monotonic clock.
+        """Read what has arrived, until a time of the monotonic clock at most.
 
         Raises:
-            OSError: if the instance went away, or ended a stream.
+            OSError: if the instance went away, or has ended a stream.
         """
         while self._channel.readable():
             while (found := self._channel.receive()) is not None:
@@ -73,12 +73,12 @@ class EventStream:
                     return
 
     def changes(self) -> Changes:
-        """Return what changed among the pending jobs since this was last asked."""
+        """Return the changes among the pending jobs since the last call."""
         self._news_of_jobs = False
         return self._journal.changes()
 
     def take_news(self) -> bool:
-        """Whether something happened since this was last asked, or the changes were."""
+        """Whether anything happened since the last call, of this or :meth:`changes`."""
         news = self._news_of_jobs or self._news_of_nodes
         self._news_of_jobs = self._news_of_nodes = False
         return news

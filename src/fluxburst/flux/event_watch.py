@@ -1,4 +1,4 @@
-"""Waiting for what happens in a live instance, also while it is away."""
+"""Waits for events of a live instance, also during its outages."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from fluxburst.flux.protocol import Changes
 from fluxburst.flux.wakeup import Wakeup
 
 RETRY_SECONDS = 1.0
-"""How often a wait looks whether an instance that went away is back."""
+"""How often a wait checks whether an instance is back after an outage."""
 
 
 class EventWatch:
-    """The event streams of an instance, which are opened anew where they broke.
+    """The event streams of an instance, reopened after a failure.
 
     Args:
         connections: The connections to the instance.
@@ -35,10 +35,10 @@ class EventWatch:
         self._wakeup = Wakeup()
 
     def changes(self) -> Changes:
-        """Return what changed among the pending jobs, up to now."""
+        """Return the changes among the pending jobs, up to now."""
         with self._stream_lock:
             if self._stream is not None:
-                # Where the streams broke, it may be back already.
+                # If the streams broke, the instance may be back already.
                 with suppress(InstanceError):
                     return self._changes()
             return self._changes()
@@ -50,7 +50,7 @@ class EventWatch:
             return stream.changes()
 
     def wait(self, seconds: float) -> None:
-        """Return after so many seconds, or once something happened, or on :meth:`wake`."""
+        """Return after this many seconds, or on an event, or on :meth:`wake`."""
         until = time.monotonic() + seconds
         with self._wakeup.rung_by_signals():
             while not self._wakeup.answer():
@@ -71,13 +71,13 @@ class EventWatch:
         self._wakeup.ring()
 
     def close(self) -> None:
-        """Let go of the streams; they are opened again when they are needed."""
+        """Close the streams; they reopen when needed."""
         with self._stream_lock:
             self._stream = None
 
     @contextmanager
     def _streaming(self, what: str) -> Iterator[EventStream]:
-        """Lend the streams; let go of them, and raise one clear error, if that fails."""
+        """Lend the streams; on failure, close them and raise one clear error."""
         with self._stream_lock:
             try:
                 if self._stream is None:
@@ -93,7 +93,7 @@ class EventWatch:
                 raise
 
     def _observe(self, until: float) -> tuple[EventStream | None, bool]:
-        """Read what happened, and say whether something did; no streams while it is away."""
+        """Read events and return whether there were any; without streams during an outage."""
         with self._stream_lock:
             was_away = self._away
             if self._stream is None and time.monotonic() < self._retry_at:

@@ -1,8 +1,8 @@
-"""From the job manager's journal to the pending jobs, as ``job-list`` would tell of them.
+"""Derives the pending jobs, as ``job-list`` reports them, from the job manager's journal.
 
-The journal (``job-manager.events-journal``) begins with the eventlogs of all active jobs, each with
-its jobspec, then a sentinel, then sends each event as it is posted. States follow the events as
-RFC 21 has it and flux-core's ``job-list`` module does it.
+The journal (``job-manager.events-journal``) starts with the eventlogs of all active jobs, each with
+its jobspec, then a sentinel, then each event as it happens. States follow the events as in
+RFC 21 and in flux-core's ``job-list`` module.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from fluxburst.model.job import PENDING, Job, JobState, queue_order
 TOPIC = "job-manager.events-journal"
 
 END_OF_HISTORY = -1
-"""The job id of the answer between what was and what happens now."""
+"""The job id of the sentinel between history and live events."""
 
 SERIES = 4
-"""How many jobspecs a new one is compared with: jobs are submitted in series of the same."""
+"""With how many jobspecs a new one is compared: users submit series of equal jobs."""
 
 
 @dataclass(slots=True)
 class _Tracked:
-    """What the events say of one job that has not started; kept small, for there may be many."""
+    """State of one job that has not started; kept small, as there may be many."""
 
     userid: int
     urgency: int
@@ -45,18 +45,18 @@ class _Tracked:
     t_sched: float = 0.0
     annotations: dict[str, Any] | None = None
     dependencies: dict[str, bool] | None = None
-    """For each that was ever added, whether it is still waited for."""
+    """For each dependency ever added, whether it is still pending."""
     told: bool = False
     job: Job | None = None
-    """What is told of it, until something changes that."""
+    """The last report of it, until something changes that."""
 
 
 @dataclass
 class Journal:
-    """The pending jobs, kept up to date by the answers of the journal's stream.
+    """The pending jobs, updated from the journal's stream.
 
     Attributes:
-        caught_up: The history has been read; what follows are events as they happen.
+        caught_up: The history has been read; live events follow.
         complete: The next changes are the first ones.
     """
 
@@ -68,7 +68,7 @@ class Journal:
     _recent: deque[tuple[Any, str]] = field(default_factory=lambda: deque(maxlen=SERIES))
 
     def read(self, answer: Mapping[str, Any]) -> None:
-        """Take in one answer of the stream."""
+        """Process one response of the stream."""
         jobid = answer["id"]
         if jobid == END_OF_HISTORY:
             self.caught_up = True
@@ -82,7 +82,7 @@ class Journal:
             self._as_told(jobid)  # while the instance sends the rest
 
     def changes(self) -> Changes:
-        """Return what changed since this was last asked."""
+        """Return the changes since the last call."""
         jobs = [self._told(jobid) for jobid in self._changed if self._jobs[jobid].state & PENDING]
         changes = Changes(sorted(jobs, key=queue_order), frozenset(self._gone), self.complete)
         self._changed.clear()
@@ -105,7 +105,7 @@ class Journal:
             self._changed.add(jobid)
 
     def _text_of(self, jobspec: Any) -> str:
-        """Return a jobspec as JSON: the same text, not only an equal one, throughout a series."""
+        """Return a jobspec as JSON: the identical string throughout a series of jobs."""
         for known, text in self._recent:
             if known == jobspec:
                 return text
@@ -126,7 +126,7 @@ class Journal:
 
 
 def apply_updates(spec: dict[str, Any], updates: Mapping[str, Any]) -> None:
-    """Change a jobspec as the context of a ``jobspec-update`` event says: values by path."""
+    """Change a jobspec by the context of a ``jobspec-update`` event: values by path."""
     for path, value in updates.items():
         *parents, last = path.split(".")
         target = spec
@@ -138,7 +138,7 @@ def apply_updates(spec: dict[str, Any], updates: Mapping[str, Any]) -> None:
 # --- events (RFC 21) -------------------------------------------------------------------------
 
 _LAST = frozenset({"invalidate", "alloc", "clean"})
-"""With these a job is pending no longer, as it is with a fatal exception."""
+"""After these events, and after a fatal exception, a job is no longer pending."""
 
 
 def _submitted(event: Mapping[str, Any], text: str) -> _Tracked:
@@ -166,7 +166,7 @@ def _priority(job: _Tracked, when: float, context: Mapping[str, Any]) -> None:
 
 
 def _back(job: _Tracked, when: float, context: Mapping[str, Any]) -> None:
-    """Return to the state in which a job waits to be given its priority anew."""
+    """Return to the state in which a job waits for a new priority."""
     if job.state is JobState.SCHED:
         job.state = JobState.PRIORITY
 
@@ -177,7 +177,7 @@ def _urgency(job: _Tracked, when: float, context: Mapping[str, Any]) -> None:
 
 
 def _jobspec_update(job: _Tracked, when: float, context: Mapping[str, Any]) -> None:
-    # The history has the jobspec with all updates already; in order, they give the same again.
+    # The history's jobspec already has all updates; applied in order, they give it again.
     spec = json.loads(job.text)
     apply_updates(spec, context)
     job.text = _text(spec)
@@ -193,7 +193,7 @@ def _annotations(job: _Tracked, when: float, context: Mapping[str, Any]) -> None
 
 
 def _dependency_add(job: _Tracked, when: float, context: Mapping[str, Any]) -> None:
-    # One that was met once is not waited for again, whatever follows.
+    # A dependency that was met once stays met, whatever follows.
     job.dependencies = {context["description"]: True, **(job.dependencies or {})}
 
 
@@ -214,14 +214,14 @@ EFFECTS: Mapping[str, Callable[[_Tracked, float, Mapping[str, Any]], None]] = {
     "dependency-add": _dependency_add,
     "dependency-remove": _dependency_remove,
 }
-"""For each event that changes a pending job, what it does."""
+"""For each event that changes a pending job, its effect."""
 
 REQUEST = {"full": False, "allow": dict.fromkeys([*EFFECTS, *_LAST, "submit", "exception"], 1)}
-"""The request for the stream: active jobs only, and the events that matter here."""
+"""The request for the stream: only active jobs, and the relevant events."""
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``old`` updated with ``new``, level by level; null and what is empty is left out."""
+    """Return ``old`` updated with ``new``, level by level, without null and empty values."""
     merged = dict(old)
     for key, value in new.items():
         if isinstance(value, dict):
@@ -239,7 +239,7 @@ def _text(jobspec: Mapping[str, Any]) -> str:
 
 
 def _record(jobid: int, job: _Tracked) -> dict[str, Any]:
-    """Return what ``job-list`` says of a job with ``attrs: ["all"]``."""
+    """Return a job's record, as ``job-list`` does for ``attrs: ["all"]``."""
     record = {
         "id": jobid,
         "userid": job.userid,
@@ -268,10 +268,9 @@ def _summary_of(text: str) -> Mapping[str, Any]:
 
 
 def summary(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``job-list`` makes of a jobspec: its name, size, limits and where it belongs.
+    """Return the fields that ``job-list`` derives from a jobspec: name, size, limits, queue, bank.
 
-    What a jobspec does not say, or says in a way that version 1 (RFC 25) does not know, is left
-    out, as it is there.
+    As there, fields are left out that a jobspec lacks or that violate version 1 (RFC 25).
     """
     found: dict[str, Any] = {}
     try:
@@ -283,7 +282,7 @@ def summary(spec: Mapping[str, Any]) -> dict[str, Any]:
                 found[key] = sys.intern(system[key])
         found.update(_sizes(spec, system))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-        pass  # as job-list: what came before the fault stands
+        pass  # as in job-list, the fields before the fault remain
     return found
 
 
@@ -337,7 +336,7 @@ def _count(vertices: Iterable[Mapping[str, Any]], factor: int, counts: _Counts) 
 def _tasks(
     spec: Mapping[str, Any], system: Mapping[str, Any], nodes: int, slots: int, cores: int
 ) -> int | None:
-    """Return how many tasks a job has; None where that depends on the nodes it will get."""
+    """Return the number of a job's tasks; None if it depends on the nodes allocated."""
     per = system.get("shell", {}).get("options", {}).get("per-resource")
     if per is not None and per["type"] == "node":
         return nodes * per.get("count", 1) if nodes else None

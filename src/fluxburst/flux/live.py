@@ -1,7 +1,7 @@
-"""A live Flux instance, through flux-python: what it is asked and told.
+"""A live Flux instance, through flux-python.
 
-Requests of one kind are sent for all jobs before the first answer is waited for, and jobspecs
-are kept by job id. Changes come from the job manager's journal, as they happen. flux-python is
+Requests of one kind are sent for all jobs before waiting for the first answer, and jobspecs
+are cached by job id. Changes come from the job manager's journal, as they happen. flux-python is
 imported when a live instance is first used, never before.
 """
 
@@ -48,13 +48,13 @@ from fluxburst.model.scheduler import Scheduler
 class LiveInstance:
     """A live Flux instance.
 
-    Each thread has a connection of its own, and what happens in the instance comes over another
-    one. A connection on which something went wrong is not used again: what is asked next opens a
-    new one to the same URI, so the instance may go away and come back.
+    Each thread has its own connection, and events come over another one. A connection that failed
+    is not used again: the next request opens a new one to the same URI, so the instance may go
+    away and come back.
 
     Args:
-        handle: A ``flux.Flux`` of the thread that passes it; by default the instance is the one
-            that ``FLUX_URI`` names when it is first used.
+        handle: A ``flux.Flux`` of the calling thread; by default the instance in ``FLUX_URI`` on
+            first use.
     """
 
     def __init__(self, handle: Any = None) -> None:
@@ -66,12 +66,12 @@ class LiveInstance:
 
     @property
     def handle(self) -> Any:
-        """The ``flux.Flux`` that this thread talks through.
+        """The ``flux.Flux`` of this thread.
 
         Raises:
-            FluxUnavailableError: if there is no Flux, or none that answers.
+            FluxUnavailableError: if there is no Flux, or it does not answer.
             FluxVersionError: if it is too old or does not match its binding.
-            InstanceError: if it answered earlier and does not now.
+            InstanceError: if it answered before but does not now.
         """
         return self._connections.handle
 
@@ -79,8 +79,7 @@ class LiveInstance:
     def name(self) -> str:
         """The lead broker's host, and the directory of its state or else its run directory.
 
-        Where an instance has state that outlasts a restart (flux-broker-attributes(7)), it is the
-        same instance afterwards.
+        An instance whose state outlasts a restart (flux-broker-attributes(7)) keeps its identity.
         """
         host = self._attribute("hostname", nodeid=0)
         state = self._attribute("statedir", nodeid=0)
@@ -88,10 +87,10 @@ class LiveInstance:
 
     @property
     def lock_file(self) -> Path | None:
-        """``fluxburst.lock`` in the lead broker's run directory, where that is on this host."""
+        """``fluxburst.lock`` in the lead broker's run directory, if it is on this host."""
         if self._attribute("rank") != "0":
             return None
-        # The broker may be reached from another host, with a directory of that name there, too.
+        # The broker may be on another host that also has a directory of that name.
         socket = Path(self._attribute("local-uri").partition("://")[2])
         directory = Path(self._attribute("rundir"))
         here = socket.is_socket() and directory.is_dir() and os.access(directory, os.W_OK)
@@ -102,14 +101,13 @@ class LiveInstance:
         return time.time()
 
     def monotonic(self) -> float:
-        """Return the time of a clock that only goes forward and that nobody sets, in seconds."""
+        """Return the time of a monotonic clock, in seconds."""
         return time.monotonic()
 
     def pending_jobs(self) -> Sequence[Job]:
         """Return the pending jobs of all users with their jobspecs, in queue order.
 
-        One streaming request lists them; the jobspecs of those not seen before are fetched
-        together.
+        One streaming request lists them; unknown jobspecs are fetched together.
         """
         with self._specs_lock, self._asking("its pending jobs") as requests:
             access.check_owner(requests)
@@ -119,18 +117,18 @@ class LiveInstance:
         return sorted(jobs, key=queue_order)
 
     def pending_changes(self) -> Changes:
-        """Return what changed among the pending jobs, as the job manager's journal tells it.
+        """Return the changes among the pending jobs, from the job manager's journal.
 
-        Everything that happened before it was asked is in the answer. The first time, and after
-        the instance came back, that is the journal's history of the active jobs. Jobspecs are
-        redacted, as the journal has them: they lack the environment.
+        The answer includes everything up to this call. The first time, and after the instance
+        came back, it is the journal's history of the active jobs. Jobspecs are redacted, as in
+        the journal: they lack the environment.
         """
         return self._events.changes()
 
     def runs(self, jobids: Collection[int]) -> Sequence[Run]:
-        """Return what those of the jobs that have started had (RFC 43: ``t_run``, ``ncores`` …).
+        """Return the nodes of the jobs that have started (RFC 43: ``t_run``, ``ncores`` …).
 
-        They are done with it when they are inactive; jobs that Flux has purged are not known.
+        An inactive job has released them; jobs purged by Flux are unknown.
         """
         attributes = ["userid", "t_run", "t_inactive", "nodelist", "ncores", "exception_note"]
         payloads = [{"id": jobid, "attrs": attributes} for jobid in jobids]
@@ -170,15 +168,15 @@ class LiveInstance:
         return nodes_from_status(*answers)
 
     def check_owner(self, *, to_act: bool = False) -> None:
-        """Check that the instance takes this process for its owner, or that it is the owner's.
+        """Check that the instance treats this process as its owner, or that it is the owner's.
 
         Raises:
-            NotOwnerError: if that is not so, with what can be done.
+            NotOwnerError: if not; the message has advice.
         """
         self._connections.check_owner(to_act=to_act)
 
     def users(self) -> Users:
-        """Return whose jobs its configuration has it take and run."""
+        """Return the users whose jobs it accepts and runs, from its configuration."""
         with self._asking("whose jobs it runs") as requests:
             return access.read_users(requests)
 
@@ -188,14 +186,14 @@ class LiveInstance:
             return read_scheduler(requests)
 
     def queues(self) -> Mapping[str, Queue]:
-        """Return every queue by name, as the job manager has it now."""
+        """Return every queue by name, in the job manager's current state."""
         with self._asking("for its queues") as requests:
             return live_queues.ask(requests)
 
     def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:
-        """Put memos on jobs, or take them off; return the ids of jobs that are not active.
+        """Put memos on jobs, or remove them; return the ids of jobs that are not active.
 
-        The memos are events of the jobs' eventlogs (RFC 21) and outlast every process.
+        The memos are events in the jobs' eventlogs (RFC 21) and outlast every process.
         """
         payloads = [
             {"id": jobid, "volatile": False, "memo": {"fluxburst": mark and mark.to_memo()}}
@@ -212,11 +210,11 @@ class LiveInstance:
         return inactive
 
     def attribute(self, name: str) -> str:
-        """Return a broker attribute (flux-broker-attributes(7)), empty where it is not set."""
+        """Return a broker attribute (flux-broker-attributes(7)), empty if not set."""
         return self._attribute(name)
 
     def jobs_on(self, ranks: Collection[int]) -> list[int]:
-        """Return the ids of the jobs that have something of these nodes: running or cleaning up."""
+        """Return the ids of the jobs that occupy these nodes: running or cleaning up."""
         if not ranks:
             return []
         matching = {"ranks": [format_idset(ranks)]}
@@ -224,7 +222,7 @@ class LiveInstance:
             return [record["id"] for record in _list(requests, RUNNING, ["state"], matching)]
 
     def housekeeping(self) -> Sequence[Housekeeping]:
-        """Return what runs on nodes after jobs have ended there."""
+        """Return the housekeeping that runs on nodes after jobs have ended."""
         with self._asking("for its housekeeping") as requests:
             return live_housekeeping.ask(requests)
 
@@ -250,9 +248,9 @@ class LiveInstance:
         self._raise(payloads, "to end jobs")
 
     def set_urgencies(self, urgencies: Mapping[int, int]) -> Collection[int]:
-        """Set the urgency of pending jobs; return those that could not be set.
+        """Set the urgency of pending jobs; return the jobs for which that failed.
 
-        The scheduler may have given resources to a job that is being held: it is one of them.
+        These include jobs that the scheduler gave resources while they were being held.
         """
         refused = self._set_urgencies(urgencies)
         held = [i for i, u in urgencies.items() if u == URGENCY_HOLD and i not in refused]
@@ -272,12 +270,12 @@ class LiveInstance:
         return refused
 
     def jobspec(self, jobid: int) -> Mapping[str, Any]:
-        """Return the jobspec of a job as it is now, with its environment.
+        """Return the current jobspec of a job, with its environment.
 
-        Flux keeps that only in what was submitted, ``J``, which is signed (RFC 15).
+        Flux keeps the environment only in the signed submission, ``J`` (RFC 15).
 
         Raises:
-            InstanceError: if there is no such job.
+            InstanceError: if the job is unknown.
         """
         with self._asking("for a jobspec") as requests:
             spec = as_submitted(requests, jobid)
@@ -286,7 +284,7 @@ class LiveInstance:
         return spec
 
     def move_jobs(self, jobids: Collection[int], queue: str) -> Mapping[int, str]:
-        """Update the queue of pending jobs; return those that Flux refused, with its reason."""
+        """Update the queue of pending jobs; return those that Flux refused to move, with its reason."""
         payloads = [
             {"id": jobid, "updates": {"attributes.system.queue": queue}} for jobid in jobids
         ]
@@ -299,14 +297,14 @@ class LiveInstance:
         }
 
     def drain(self, ranks: Collection[int], reason: str) -> None:
-        """Drain nodes; those that are drained already keep their reason."""
+        """Drain nodes; nodes already drained keep their reason."""
         if ranks:
             payload = {"targets": format_idset(ranks), "reason": reason, "mode": "update"}
             with self._asking("to drain nodes") as requests:
                 requests.ask("resource.drain", payload, nodeid=0)
 
     def undrain(self, ranks: Collection[int]) -> None:
-        """Undrain nodes, up or down; those that are not drained stay as they are."""
+        """Undrain nodes, up or down; others are left alone."""
         drained = {node.rank for node in self.nodes() if node.drained}
         with self._asking("to undrain nodes") as requests:
             if drained.intersection(ranks):
@@ -320,12 +318,12 @@ class LiveInstance:
                 try:
                     requests.ask("overlay.disconnect-subtree", {"rank": rank}, nodeid=0)
                 except OSError as error:
-                    # It is offline, or its connection is gone, which the instance is yet to notice.
+                    # It is offline, or its connection is gone but the instance has not noticed yet.
                     if error.errno not in (errno.EINVAL, errno.EHOSTUNREACH):
                         raise
 
     def wait_for_jobs(self, jobids: Collection[int], states: JobState) -> None:
-        """Return once each job has reached one of the states, or has ended; unknown ids have."""
+        """Return once each job has reached one of the states or has ended; unknown ids count."""
         payloads = [{"id": jobid, "attrs": [], "state": int(states)} for jobid in jobids]
         with self._asking("about the ends of jobs") as requests:
             for answer in requests.ask_all("job-list.list-id", payloads, patience=None):
@@ -333,10 +331,10 @@ class LiveInstance:
                     raise answer
 
     def wait(self, seconds: float) -> None:
-        """Let time pass: at most ``seconds``, less if something happened, or on :meth:`wake`.
+        """Let time pass: up to ``seconds``, less if something happens, or on :meth:`wake`.
 
-        A signal with a handler ends it, too, where this is the main thread.
-        Going away and coming back are things that happen, too; this does not raise for them.
+        On the main thread, a signal with a handler also ends it.
+        The instance's disappearance and return end it, too; neither raises.
         """
         self._events.wait(seconds)
 
@@ -345,9 +343,9 @@ class LiveInstance:
         self._events.wake()
 
     def close(self) -> None:
-        """Let go of every connection; what is asked after that opens new ones.
+        """Close every connection; later requests open new ones.
 
-        The handle that was passed in belongs to who passed it, and stays open.
+        A handle passed in belongs to its caller, and stays open.
         """
         self._events.close()
         self._connections.close()

@@ -1,4 +1,4 @@
-"""The housekeeping of a live Flux, as the job manager's statistics tell of it."""
+"""The housekeeping of a live Flux, from the job manager's statistics."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from fluxburst.model.housekeeping import Housekeeping
 
 
 def ask(requests: Requests) -> Sequence[Housekeeping]:
-    """Return what runs now, as ``flux housekeeping list`` does.
+    """Return what runs now, like ``flux housekeeping list``.
 
     Raises:
-        OSError: if the job manager does not say.
+        OSError: if the job manager does not answer.
     """
     stats = requests.ask("job-manager.stats-get", {})
     running = (stats.get("housekeeping") or {}).get("running") or {}

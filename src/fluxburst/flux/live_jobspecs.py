@@ -1,7 +1,7 @@
-"""The jobspecs of jobs of a live Flux: those of pending ones are kept, and fetched together.
+"""Jobspecs of a live Flux's jobs: those of pending jobs are cached, and fetched in bulk.
 
-On a first pass over a long queue they come from the job manager's journal, which tells of all
-active jobs in one stream; otherwise they are looked up one by one.
+On a first pass over a long queue they come from the job manager's journal, which reports all
+active jobs in one stream; otherwise each is looked up.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ LOOKUP_CURRENT = 2
 """``FLUX_JOB_LOOKUP_CURRENT``: the jobspec with later updates applied."""
 
 JOURNAL_FROM = 100
-"""From so many unknown jobspecs on, the journal is thought of."""
+"""The minimum number of unknown jobspecs for reading the journal."""
 
 JOURNAL_FACTOR = 2
-"""The journal is read where it tells of at most this many active jobs for each jobspec wanted.
+"""The maximum number of active jobs in the journal per jobspec wanted.
 
-One lookup costs the broker about three times what one job of the journal does.
+One lookup costs the broker about as much as three jobs of the journal.
 """
 
 
 class JobspecCache:
-    """The jobspecs of an instance's pending jobs; one thread at a time may use it."""
+    """The jobspecs of an instance's pending jobs; not safe for use by several threads."""
 
     def __init__(self) -> None:
         self._specs: dict[int, Any] = {}
@@ -39,11 +39,11 @@ class JobspecCache:
     ) -> Mapping[int, dict[str, Any]]:
         """Return the jobspecs of all pending jobs, by id; those of other jobs are forgotten.
 
-        A job that ended meanwhile may have none any more.
+        A job that has ended meanwhile may have none.
 
         Args:
-            requests: Through which those that are not known are fetched.
-            records: The pending jobs, as job-list has them.
+            requests: Fetches unknown jobspecs.
+            records: The pending jobs' records from job-list.
 
         Raises:
             OSError: if the instance does not answer.
@@ -57,14 +57,14 @@ class JobspecCache:
         }
 
     def _forget_moved(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Forget the jobspecs of jobs in another queue: its constraints are in the jobspec, too."""
+        """Forget the jobspecs of jobs that changed queue: the queue's constraints are in them."""
         for record in records:
             spec = self._specs.get(record["id"])
             if spec is not None and record.get("queue") != _queue_of(spec):
                 del self._specs[record["id"]]
 
     def _fetch(self, requests: Requests, pending: Collection[int]) -> None:
-        """Make the jobspecs of pending jobs known, and forget all others."""
+        """Fetch the jobspecs of pending jobs, and forget all others."""
         self._specs = {jobid: self._specs[jobid] for jobid in pending if jobid in self._specs}
         wanted = [jobid for jobid in pending if jobid not in self._specs]
         if len(wanted) >= JOURNAL_FROM:
@@ -105,7 +105,7 @@ def _updated(spec: dict[str, Any], events: Iterable[Mapping[str, Any]]) -> dict[
 
 
 def _as_listed(spec: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a jobspec fetched earlier with what ``flux update`` may have changed since."""
+    """Return a cached jobspec with later changes by ``flux update``."""
     system = spec.get("attributes", {}).get("system", {})
     for key in ("duration", "queue"):
         if key in record and record[key] != system.get(key):
@@ -118,7 +118,7 @@ def _queue_of(spec: Mapping[str, Any]) -> Any:
 
 
 def as_submitted(requests: Requests, jobid: int) -> dict[str, Any] | None:
-    """Return the jobspec of a job as it is now, with its environment; None if there is no such job.
+    """Return the current jobspec of a job, with its environment; None if it is unknown.
 
     Raises:
         OSError: if the instance does not answer.
@@ -131,7 +131,7 @@ def as_submitted(requests: Requests, jobid: int) -> dict[str, Any] | None:
 
 
 def _payload(signed: str) -> dict[str, Any]:
-    """Return what was signed: HEADER.PAYLOAD.SIGNATURE, in base64 (RFC 15)."""
+    """Return the signed part: HEADER.PAYLOAD.SIGNATURE, in base64 (RFC 15)."""
     payload = json.loads(base64.b64decode(signed.split(".")[1]))
     assert isinstance(payload, dict)
     return payload

@@ -1,6 +1,6 @@
 """The queues of a live Flux: ``job-manager.queue-list``, ``queue-status``, and its configuration.
 
-Flux posts no event when a queue is stopped or started, so this has to be asked.
+Flux posts no event when a queue is stopped or started, so it has to be polled.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _TOPIC = "job-manager.queue-status"
 
 
 def ask(requests: Requests) -> Mapping[str, Queue]:
-    """Return every queue by name; one whose name is empty where there are no named ones.
+    """Return every queue by name; without named queues, one with an empty name.
 
     Raises:
-        OSError: if the job manager does not say.
+        OSError: if the job manager does not answer.
     """
     first: list[tuple[str, Any, int]] = [
         ("job-manager.queue-list", {}, ANY_NODE),
@@ -34,7 +34,7 @@ def ask(requests: Requests) -> Mapping[str, Queue]:
     asked = [(_TOPIC, {"name": name}, ANY_NODE) for name in names] or [(_TOPIC, {}, ANY_NODE)]
     queues: dict[str, Queue] = {}
     for name, answer in zip(names or [""], requests.ask_each(asked), strict=True):
-        if not isinstance(answer, OSError):  # one that was removed meanwhile is refused
+        if not isinstance(answer, OSError):  # a queue removed meanwhile is refused
             queues[name] = _queue(name, answer, config)
     return queues
 
@@ -53,7 +53,7 @@ def _queue(name: str, status: Mapping[str, Any], config: Any) -> Queue:
 
 
 def _required(name: str, config: Any) -> tuple[str, ...] | None:
-    """Return what a queue requires of nodes; None where the configuration cannot be read."""
+    """Return a queue's requirements for nodes; None if the configuration is unreadable."""
     if isinstance(config, OSError):
         return None
     queue = (config.get("queues") or {}).get(name) or {}
@@ -63,7 +63,7 @@ def _required(name: str, config: Any) -> tuple[str, ...] | None:
 def _duration(name: str, config: Any, *path: str) -> float | None:
     """Return a duration of a queue's policy, or else of the instance's (flux-config-policy(5)).
 
-    In seconds; 0 where none is set, None where the configuration cannot be read.
+    In seconds; 0 if not set, None if the configuration is unreadable.
     """
     if isinstance(config, OSError):
         return None

@@ -1,8 +1,8 @@
-"""Which scheduler a live instance has, and by which rules it starts jobs.
+"""A live instance's scheduler, and its rules for starting jobs.
 
-``module.list`` tells which module provides the service ``sched``. Fluxion's modules answer
-``params`` with what they were configured and loaded with (flux-config-sched-fluxion-qmanager(5),
-flux-config-sched-fluxion-resource(5)); flux-core's have no rules that can be set.
+``module.list`` names the module that provides the service ``sched``. Fluxion's modules answer
+``params`` with their configuration and arguments (flux-config-sched-fluxion-qmanager(5),
+flux-config-sched-fluxion-resource(5)); flux-core's schedulers have no configurable rules.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _EXCLUSIVE_OPTION = re.compile(r"\bnode_exclusive\s*=\s*true\b")
 
 
 def read_scheduler(requests: Requests) -> Scheduler:
-    """Ask a live instance for its scheduler; what it does not tell is left out.
+    """Return a live instance's scheduler; unknown rules are left out.
 
     Only the owner of an instance may ask Fluxion's modules.
 
     Raises:
-        OSError: if it does not list its modules.
+        OSError: if listing its modules fails.
     """
     name, path = provider_of_sched(requests.ask("module.list", {}, nodeid=0))
     queues: Mapping[str, Any] = {}
@@ -45,7 +45,7 @@ def _params(requests: Requests, module: str) -> Mapping[str, Any]:
 
 
 def provider_of_sched(modules: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the name and the path of the module that provides ``sched``; empty for none."""
+    """Return the name and path of the module that provides ``sched``; empty if there is none."""
     for module in modules.get("mods", ()):
         if "sched" in module.get("services", ()):
             return str(module["name"]), str(module.get("path", ""))
@@ -57,14 +57,14 @@ def scheduler_of(
 ) -> Scheduler:
     """Return the rules of a scheduler.
 
-    Schedulers in Python place jobs with ``flux.resource.Rv1Pool``, unless they bring a pool of
-    their own; of others that are not known, jobs are taken to be placed tightly.
+    Schedulers in Python place jobs with ``flux.resource.Rv1Pool``, unless they bring their own
+    pool; other unknown schedulers are assumed to place jobs tightly.
 
     Args:
         name: The module that provides ``sched``.
-        path: The file that it was loaded from.
-        queues: What Fluxion's module for queues answers to ``params``.
-        matching: What Fluxion's module for resources answers to ``params``.
+        path: The file of that module.
+        queues: The answer of Fluxion's qmanager to ``params``.
+        matching: The answer of Fluxion's resource module to ``params``.
     """
     queues, matching = queues or {}, matching or {}
     if name == FLUXION:
@@ -87,5 +87,5 @@ def scheduler_of(
 
 
 def is_node_exclusive(match_policy: str) -> bool:
-    """Whether a match policy of Fluxion gives each job its nodes alone."""
+    """Whether a match policy of Fluxion gives each job exclusive nodes."""
     return match_policy in _NODE_EXCLUSIVE or bool(_EXCLUSIVE_OPTION.search(match_policy))

@@ -1,4 +1,4 @@
-"""What a client needs of an instance, and nothing more."""
+"""The interface of an instance: everything a client needs from it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fluxburst.model.scheduler import Scheduler
 
 @dataclass(frozen=True)
 class Changes:
-    """What changed in the queue since this was last asked.
+    """Changes in the queue since the last call.
 
     Attributes:
         jobs: Pending jobs that are new or changed, in queue order.
-        gone: The ids of jobs that were told of earlier and are pending no longer.
-        complete: ``jobs`` are all pending jobs, and what was told of earlier no longer counts.
+        gone: Ids of jobs reported earlier that are no longer pending.
+        complete: ``jobs`` are all pending jobs, and earlier reports are void.
     """
 
     jobs: Sequence[Job]
@@ -31,21 +31,21 @@ class Changes:
 
 
 NODE_FAILURE = "node failure"
-"""What Flux's note begins with on a job that failed as a node was lost (its module job-exec)."""
+"""How Flux's note begins if a job failed because a node was lost (its module job-exec)."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one job has, or had, of the instance's nodes.
+    """The nodes of the instance that one job has, or had.
 
     Attributes:
         job: The job's id.
         user: The numeric id of its user.
-        started: Since when it has had them, in seconds since the epoch.
-        ended: When it was done with them; None while it has them, also while it cleans up.
+        started: When it got them, in seconds since the epoch.
+        ended: When it released them; None while it has them, including its cleanup.
         hostnames: The hosts it runs or ran on.
         cores: How many cores it has, over all hosts.
-        node_failure: What the instance says of it, if it failed as a node was lost; else empty.
+        node_failure: The instance's note if the job failed because a node was lost; else empty.
     """
 
     job: int
@@ -60,20 +60,20 @@ class Run:
 class Instance(Protocol):
     """A Flux instance. Every method may raise :class:`fluxburst.errors.InstanceError`.
 
-    Every method may be called from any thread. An instance that went away is used again, by the
-    same object, as soon as it answers.
+    Every method may be called from any thread. If an instance goes away, the same object works
+    again as soon as the instance answers.
     """
 
     @property
     def name(self) -> str:
-        """What tells this instance from others, for a person and for the names of bursts."""
+        """Distinguishes this instance from others, for people and in the names of bursts."""
         ...
 
     @property
     def lock_file(self) -> Path | None:
-        """Where to take an advisory lock, so that one client at a time holds this instance.
+        """Path for an advisory lock, so that only one client at a time holds this instance.
 
-        None where there is no such place on this host.
+        None if this host has no such path.
         """
         ...
 
@@ -82,7 +82,7 @@ class Instance(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Return the time of a clock that only goes forward and that nobody sets, in seconds."""
+        """Return the time of a monotonic clock, in seconds."""
         ...
 
     def pending_jobs(self) -> Sequence[Job]:
@@ -90,23 +90,23 @@ class Instance(Protocol):
         ...
 
     def pending_changes(self) -> Changes:
-        """Return what changed among the pending jobs of all users since this was last asked.
+        """Return the changes among the pending jobs of all users since the last call.
 
-        A job is changed by anything that changes what :meth:`pending_jobs` says of it. The first
-        answer is complete, as is the first after the instance went away and came back. It costs
-        what the changes cost, however long the queue is.
+        A job counts as changed if its value in :meth:`pending_jobs` changes. The first answer is
+        complete, as is the first after the instance went away and came back. The cost depends on
+        the number of changes, not on the length of the queue.
         """
         ...
 
     def runs(self, jobids: Collection[int]) -> Sequence[Run]:
-        """Return what those of the jobs that have started had; unknown ids are left out."""
+        """Return the nodes of those of the jobs that have started; unknown ids are left out."""
         ...
 
     def exception_of(self, jobid: int) -> str:
-        """Return what ended a job other than its own end, for a person; empty for nothing.
+        """Return what ended a job prematurely, for people; empty for nothing.
 
-        That is the type and the note of its last exception (RFC 21). Of a job that has not ended,
-        or is not known, it is empty.
+        That is the type and the note of its last exception (RFC 21). Empty for a job that is
+        unknown or has not ended.
         """
         ...
 
@@ -122,65 +122,65 @@ class Instance(Protocol):
         """Check that this process has the rights of the instance's owner.
 
         Args:
-            to_act: Check that it is the owner's: root may have the rights, and is not the owner.
+            to_act: Also check that it is the owner's process: root has the rights without being it.
 
         Raises:
-            NotOwnerError: if it has not, or is not.
+            NotOwnerError: if it does not, or is not.
         """
         ...
 
     def users(self) -> Users:
-        """Return whose jobs it takes and runs, as it is configured now."""
+        """Return the users whose jobs it accepts and runs, in its current configuration."""
         ...
 
     def scheduler(self) -> Scheduler:
-        """Return the rules by which it starts jobs, as they are now."""
+        """Return its current rules for starting jobs."""
         ...
 
     def queues(self) -> Mapping[str, Queue]:
-        """Return every queue by name; one whose name is empty where there are no named ones."""
+        """Return every queue by name; without named queues, one with an empty name."""
         ...
 
     def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:
-        """Make marks last on jobs, or take them off (None).
+        """Put persistent memos on jobs, or remove them (None).
 
-        Returns the ids of jobs that are no longer active, and therefore could not be marked.
+        Returns the ids of jobs that are no longer active, and therefore got none.
         """
         ...
 
     def attribute(self, name: str) -> str:
-        """Return a broker attribute (flux-broker-attributes(7)) of the instance, empty for none."""
+        """Return a broker attribute (flux-broker-attributes(7)) of the instance; empty if unset."""
         ...
 
     def jobs_on(self, ranks: Collection[int]) -> list[int]:
-        """Return the ids of the jobs that have something of these nodes: running or cleaning up."""
+        """Return the ids of the jobs that occupy these nodes: running or cleaning up."""
         ...
 
     def housekeeping(self) -> Sequence[Housekeeping]:
-        """Return what runs on nodes after jobs have ended there."""
+        """Return the housekeeping that runs on nodes after jobs have ended."""
         ...
 
     def cancel_jobs(self, jobids: Collection[int], note: str) -> None:
-        """Cancel jobs; those that have ended, or are not known, are left as they are."""
+        """Cancel jobs; jobs that are unknown or have ended are left alone."""
         ...
 
     def end_jobs(self, notes: Mapping[int, str]) -> None:
-        """End pending jobs that ran elsewhere, each with a note that says how that went.
+        """End pending jobs that ran elsewhere, each with a note about its end there.
 
-        Flux cannot complete a job that has not run here: it ends with a fatal exception of type
-        ``burst`` (RFC 21). Those that have ended, or are not known, are left as they are.
+        Flux cannot complete a job that did not run here: it ends with a fatal exception of type
+        ``burst`` (RFC 21). Jobs that are unknown or have ended are left alone.
         """
         ...
 
     def set_urgencies(self, urgencies: Mapping[int, int]) -> Collection[int]:
-        """Set the urgency of pending jobs; one that is set to 0 is held: it does not start.
+        """Set the urgency of pending jobs; 0 holds a job: it does not start.
 
-        Returns the ids of jobs that could not be set, as they have resources or have ended.
+        Returns the ids of jobs with resources and of jobs that have ended: their urgency is fixed.
         """
         ...
 
     def jobspec(self, jobid: int) -> Mapping[str, Any]:
-        """Return the jobspec of a job as it is now, with its environment (RFC 14, RFC 25)."""
+        """Return the current jobspec of a job, with its environment (RFC 14, RFC 25)."""
         ...
 
     def move_jobs(self, jobids: Collection[int], queue: str) -> Mapping[int, str]:
@@ -188,26 +188,26 @@ class Instance(Protocol):
         ...
 
     def drain(self, ranks: Collection[int], reason: str) -> None:
-        """Set nodes aside: no job is started on them. Those that are drained keep their reason."""
+        """Drain nodes: no new job starts on them. Nodes already drained keep their reason."""
         ...
 
     def undrain(self, ranks: Collection[int]) -> None:
-        """Take nodes back, up or down; those that are not drained stay as they are."""
+        """Undrain nodes, up or down; others are left alone."""
         ...
 
     def disconnect(self, ranks: Collection[int]) -> None:
-        """Take nodes down: jobs that run on them fail. Those that are down stay as they are."""
+        """Take nodes offline: jobs that run on them fail. Nodes already down are left alone."""
         ...
 
     def wait_for_jobs(self, jobids: Collection[int], states: JobState) -> None:
-        """Return once each job has reached one of the states, or has ended; unknown ids have."""
+        """Return once each job has reached one of the states or has ended; unknown ids count."""
         ...
 
     def wait(self, seconds: float) -> None:
-        """Let time pass: at most ``seconds``, less if something happened in the instance.
+        """Let time pass: up to ``seconds``, less if something happens in the instance.
 
-        That is: a job was submitted, changed or ended, a node went up, down or aside, the instance
-        went away or came back, or :meth:`wake` was called. While it is away, this waits, too.
+        That is: a job was submitted, changed or ended; a node went up or down, or was drained; the
+        instance went away or came back; or :meth:`wake` was called. Waits also during an outage.
         """
         ...
 
@@ -216,5 +216,5 @@ class Instance(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of every connection; what is asked after that makes new ones."""
+        """Close every connection; later requests open new ones."""
         ...

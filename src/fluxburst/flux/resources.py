@@ -1,4 +1,4 @@
-"""Reading Flux's resource sets (R, RFC 20) and the status RPCs that carry them."""
+"""Parses Flux's resource sets (R, RFC 20) and the status RPCs that carry them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fluxburst.model.node import Node
 
 @dataclass(frozen=True)
 class RankResources:
-    """What an R gives of one rank."""
+    """The resources of one rank in an R."""
 
     hostname: str
     cores: frozenset[int]
@@ -21,7 +21,7 @@ class RankResources:
 
 
 def parse_r(rset: object) -> dict[int, RankResources]:
-    """Read an R of version 1 as what it gives of each rank.
+    """Parse an R of version 1 into the resources of each rank.
 
     Raises:
         FormatError: if it is not one.
@@ -50,7 +50,7 @@ def _ranks(entries: Any) -> Iterator[tuple[int, frozenset[int], frozenset[int]]]
 
 
 def properties_of(rset: Mapping[str, Any]) -> dict[int, frozenset[str]]:
-    """Return the properties (RFC 20) of each rank that has some."""
+    """Return the properties (RFC 20) of each rank that has any."""
     found: dict[int, set[str]] = {}
     for name, ranks in (rset["execution"].get("properties") or {}).items():
         for rank in parse_idset(ranks):
@@ -59,16 +59,16 @@ def properties_of(rset: Mapping[str, Any]) -> dict[int, frozenset[str]]:
 
 
 def nodes_from_status(resource: Mapping[str, Any], sched: Mapping[str, Any]) -> tuple[Node, ...]:
-    """Combine the answers of ``resource.status`` and ``resource.sched-status`` to nodes.
+    """Combine the answers of ``resource.status`` and ``resource.sched-status`` into nodes.
 
     Raises:
-        FormatError: if either is not such an answer.
+        FormatError: if either answer is malformed.
     """
     try:
         everything = parse_r(sched["all"])
         allocated = parse_r(sched["allocated"])
         offline = set(parse_idset(resource.get("offline") or ""))
-        # The scheduler's "down" are all that it may not use, also those that are drained or torpid.
+        # The scheduler's "down" nodes are all it may not use, including drained and torpid ones.
         aside = set(parse_r(sched["down"])) - offline
         aside.update(parse_idset(resource.get("exclude") or ""))
         drains = {
@@ -103,9 +103,9 @@ def _time_of(timestamp: object) -> float | None:
 
 
 def status_from_nodes(nodes: tuple[Node, ...]) -> dict[str, Any]:
-    """Write nodes as the answers that :func:`nodes_from_status` reads.
+    """Format nodes as the answers that :func:`nodes_from_status` reads.
 
-    Which cores are allocated is not kept, only how many.
+    Keeps only the number of allocated cores, not which.
     """
     nodes = tuple(sorted(nodes, key=lambda node: node.rank))
 
@@ -134,7 +134,7 @@ def status_from_nodes(nodes: tuple[Node, ...]) -> dict[str, Any]:
 
 
 def _rset(chosen: list[tuple[Node, int, int]]) -> dict[str, Any]:
-    """Write so many cores and gpus of each node as a set of resources (RFC 20)."""
+    """Format this many cores and gpus of each node as a resource set (RFC 20)."""
     lite = [
         {
             "rank": str(node.rank),

@@ -1,8 +1,8 @@
-"""Requests to a Flux broker, many at once, through the C functions that flux-python binds.
+"""Concurrent requests to a Flux broker, through the C functions that flux-python binds.
 
-flux-python's own objects make a reactor and swap a signal handler for every answer, and
-flux_future_wait_for(3) passes every other answer by on its way; with thousands of jobs that is the
-larger part of a pass. Here messages are read as they come and told apart by their matchtags
+flux-python's own objects create a reactor and swap a signal handler for every answer, and
+flux_future_wait_for(3) requeues every other answer on its way; with thousands of jobs that is the
+larger part of a pass. Here messages are read in order of arrival and matched by matchtag
 (RFC 6), and the waiting is done in Python, where signals are handled at once.
 See flux_rpc(3), flux_recv(3) and flux_pollevents(3).
 """
@@ -26,24 +26,24 @@ RESPONSE = 2
 """``FLUX_MSGTYPE_RESPONSE``."""
 
 PATIENCE_SECONDS = 60.0
-"""How long to wait for a next answer before the broker is taken for hung."""
+"""How long to wait for a next answer before the broker counts as hung."""
 
 
-class Disconnected(ConnectionError):  # noqa: N818 - what happened, not what is wrong
+class Disconnected(ConnectionError):  # noqa: N818 - an event rather than an error
     """The broker went away: nothing more can be sent or received over this handle."""
 
 
 class Channel:
     """Messages to and from a broker over one ``flux.Flux``.
 
-    Responses to requests of others on the same handle are left to them. After an exception the
-    answers to what was asked may still come, so the handle should not be used any more.
+    Responses to other users of the handle are left to them. After an exception, answers to earlier
+    requests may still arrive, so discard the handle.
     """
 
     def __init__(self, handle: Any) -> None:
         core = importlib.import_module("flux.core.inner")
         self._ffi, self._lib = core.ffi, core.lib
-        self._owner = handle  # which closes the handle when it is let go
+        self._owner = handle  # which closes the handle when it is released
         self._handle = handle.handle
         self._streams: dict[int, bool] = {}
         self._foreign: list[Any] = []
@@ -54,14 +54,14 @@ class Channel:
         self._poll.register(self.fileno(), select.POLLIN)
 
     def fileno(self) -> int:
-        """Return a file descriptor that turns readable when :meth:`readable` should be asked."""
+        """Return a file descriptor that turns readable when :meth:`readable` should be called."""
         descriptor = int(self._lib.flux_pollfd(self._handle))
         if descriptor < 0:
             raise self._disconnected()
         return descriptor
 
     def send(self, topic: str, payload: Any, *, nodeid: int = ANY_NODE, flags: int = 0) -> int:
-        """Send a request and return the matchtag of its answers, 0 where none will come.
+        """Send a request and return the matchtag of its answers, 0 if it gets none.
 
         Raises:
             Disconnected: if the broker is gone.
@@ -72,14 +72,14 @@ class Channel:
         if future == self._ffi.NULL:
             raise self._disconnected()
         tag = int(self._lib.flux_rpc_get_matchtag(future))
-        # A future that was not fulfilled leaves its matchtag to whoever reads the answers.
+        # An unfulfilled future leaves its matchtag to the reader of the answers.
         self._lib.flux_future_destroy(future)
         if not flags & NO_RESPONSE:
             self._streams[tag] = bool(flags & STREAMING)
         return tag
 
     def receive(self) -> tuple[int, Any | OSError] | None:
-        """Return a matchtag and its answer, or its refusal; None if nothing more has arrived.
+        """Return a matchtag and its answer or error; None if nothing more has arrived.
 
         Raises:
             Disconnected: if the broker is gone.
@@ -105,7 +105,7 @@ class Channel:
             return tag, answer
 
     def readable(self) -> bool:
-        """Whether there is something to receive; what :meth:`fileno` told is used up by this.
+        """Whether there is something to receive; resets the signal of :meth:`fileno`.
 
         Raises:
             Disconnected: if the broker is gone.
@@ -123,10 +123,10 @@ class Channel:
         return bool(events < 0 or events & self._lib.FLUX_POLLERR)
 
     def wait(self, seconds: float | None) -> bool:
-        """Wait until there is something to receive; False if nothing came in time.
+        """Wait until there is something to receive; False on timeout.
 
         Args:
-            seconds: How long at most; None for as long as it takes.
+            seconds: The timeout; None for unlimited.
         """
         until = None if seconds is None else time.monotonic() + seconds
         while not self.readable():
@@ -137,7 +137,7 @@ class Channel:
         return True
 
     def give_back(self) -> None:
-        """Leave the responses that were not ours to those who wait for them."""
+        """Return foreign responses to the handle for their receivers."""
         for message in self._foreign:
             self._lib.flux_requeue(self._handle, message, self._lib.FLUX_RQ_TAIL)
             self._lib.flux_msg_decref(message)
@@ -161,8 +161,8 @@ class Channel:
 class Requests:
     """Sends requests over one channel and waits for their answers.
 
-    What goes wrong is an ``OSError`` with Flux's own text; an answer that does not come is a
-    ``TimeoutError``, a broker that is gone :class:`Disconnected`.
+    Failures are an ``OSError`` with Flux's own text; a missing answer is a ``TimeoutError``, a
+    broker that is gone :class:`Disconnected`.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -185,12 +185,12 @@ class Requests:
     def ask_all(
         self, topic: str, payloads: Iterable[Any], *, patience: float | None = PATIENCE_SECONDS
     ) -> Iterator[Any | OSError]:
-        """Send all requests, then yield their answers in order; a refusal is yielded, too.
+        """Send all requests, then yield their answers in order; errors are yielded, too.
 
         Args:
             topic: The service's topic.
-            payloads: What each request carries.
-            patience: Seconds to wait for a next answer; None for as long as it takes.
+            payloads: The payload of each request.
+            patience: Seconds to wait for a next answer; None for unlimited.
 
         Raises:
             TimeoutError: if no answer comes.
@@ -202,11 +202,11 @@ class Requests:
         requests: Iterable[tuple[str, Any, int]],
         patience: float | None = PATIENCE_SECONDS,
     ) -> Iterator[Any | OSError]:
-        """Send requests to several services; as :meth:`ask_all`.
+        """Send requests to several services, like :meth:`ask_all`.
 
         Args:
-            requests: The topic, what the request carries, and the rank that it is for.
-            patience: Seconds to wait for a next answer; None for as long as it takes.
+            requests: The topic, the payload, and the destination rank.
+            patience: Seconds to wait for a next answer; None for unlimited.
 
         Raises:
             TimeoutError: if no answer comes.
@@ -223,7 +223,7 @@ class Requests:
     def stream(self, topic: str, payload: Any, *, cancel: str = "") -> Generator[Any, None, None]:
         """Send one streaming request and yield its answers to their end.
 
-        Where the caller stops early, ``cancel`` is the topic that ends the stream.
+        If the caller stops early, the topic ``cancel`` ends the stream.
         """
         wanted = self._channel.send(topic, payload, flags=STREAMING)
         ended = False
@@ -246,7 +246,7 @@ class Requests:
             self._channel.give_back()
 
     def _cancel(self, wanted: int, topic: str) -> None:
-        """End a stream, and read what was under way."""
+        """End a stream, and read what was on its way."""
         self._channel.send(topic, {"matchtag": wanted}, flags=NO_RESPONSE)
         while True:
             tag, answer = self._next(PATIENCE_SECONDS)

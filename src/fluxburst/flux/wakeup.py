@@ -1,4 +1,4 @@
-"""What ends a wait from outside: from another thread, or from a signal's handler."""
+"""Ends a wait from another thread or from a signal handler."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 
 class Wakeup:
-    """Something that any thread and any signal handler can ring, and that poll(2) can hear."""
+    """A bell that any thread or signal handler can ring, and that poll(2) notices."""
 
     def __init__(self) -> None:
         self._heard, self._rung = os.pipe()
@@ -20,16 +20,16 @@ class Wakeup:
             weakref.finalize(self, os.close, descriptor)
 
     def fileno(self) -> int:
-        """Return a file descriptor that is readable once it was rung."""
+        """Return a file descriptor that is readable after a ring."""
         return self._heard
 
     def ring(self) -> None:
         """Ring it."""
-        with contextlib.suppress(BlockingIOError):  # it was rung often enough
+        with contextlib.suppress(BlockingIOError):  # the pipe is full of earlier rings
             os.write(self._rung, b"!")
 
     def answer(self) -> bool:
-        """Whether it was rung since this was last asked."""
+        """Whether it rang since the last call."""
         try:
             return bool(os.read(self._heard, 65536))
         except BlockingIOError:
@@ -37,10 +37,10 @@ class Wakeup:
 
     @contextlib.contextmanager
     def rung_by_signals(self) -> Iterator[None]:
-        """Have every signal that Python handles ring it.
+        """Make every signal with a Python handler ring it.
 
-        Handlers run between two steps of Python: one that arrives just before poll(2) is called
-        would only be seen when that is over. Only the main thread is told of signals.
+        Python runs handlers between two bytecodes: without the bell, a signal just before poll(2)
+        would go unnoticed until the timeout. Only the main thread receives signals.
         """
         if threading.current_thread() is not threading.main_thread():
             yield

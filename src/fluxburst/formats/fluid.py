@@ -1,6 +1,6 @@
 """Job ids as text: FLUIDs (RFC 19). ``flux jobs`` shows them in F58.
 
-The forms in words and in emoji are not read: they need tables of thousands of words and pictures.
+Words and emoji are not supported: they need tables of thousands of words and pictures.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _DOTTED = re.compile(r"(?:job\.)?((?:[0-9a-f]{4}\.){3}[0-9a-f]{4})", re.ASCII | 
 
 
 def parse_fluid(text: str) -> int:
-    """Read a job id.
+    """Parse a job id.
 
-    In F58 (``ƒ2oHvV``, in ASCII ``f2oHvV``), decimal (``1234``), hexadecimal (``0x4d2``), in
+    In F58 (``ƒ2oHvV``, in ASCII ``f2oHvV``), decimal (``1234``), hexadecimal (``0x4d2``),
     dotted hexadecimal (``0000.0000.0000.04d2``), or as a path in the key-value store
     (``job.0000.0000.0000.04d2``).
 
@@ -47,7 +47,7 @@ def parse_fluid(text: str) -> int:
 
 
 def format_f58(value: int) -> str:
-    """Write a job id in F58.
+    """Format a job id in F58.
 
     Raises:
         FormatError: if it is below 0 or has more than 64 bits.

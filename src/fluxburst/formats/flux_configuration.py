@@ -1,7 +1,7 @@
-"""Configuration files of Flux (flux-config(5)): a directory of them, read as Flux reads it.
+"""Directories of Flux configuration files (flux-config(5)), merged as Flux merges them.
 
-An elastic instance's directory has ``config/`` with the files that fluxburst writes, and beside
-them those of an administrator: access, limits, an IMP. Flux merges all that end in ``.toml``.
+An elastic instance's directory has ``config/`` with the files written by fluxburst, and beside
+them an administrator's: access, limits, an IMP. Flux merges all that end in ``.toml``.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ else:
 
 SYSTEM, FLUXION, ENCLOSURE = "system.toml", "fluxion.toml", "enclosure.toml"
 OURS = (SYSTEM, FLUXION, ENCLOSURE)
-"""The files that fluxburst writes, and writes anew."""
+"""The files that fluxburst writes and overwrites."""
 
 NOTICE = (
-    "# Written by fluxburst, which writes it anew: what is yours belongs into another file beside "
+    "# Written by fluxburst, which overwrites it: put your own settings into another file next to "
     "it.\n"
 )
-"""What tells these files from an administrator's."""
+"""Distinguishes these files from an administrator's."""
 
 
 def parse(name: str, text: str) -> dict[str, Any]:
-    """Return what a configuration file says.
+    """Parse a configuration file.
 
     Raises:
-        RequestError: if it is not TOML, with where and why.
+        RequestError: if it is not TOML; says where and why.
     """
     try:
         return tomllib.loads(text)
@@ -43,28 +43,28 @@ def parse(name: str, text: str) -> dict[str, Any]:
 
 
 def texts_in(directory: Path) -> dict[str, str]:
-    """Return the files of a directory that Flux reads, by name; none where there is no directory.
+    """Return the files of a directory that Flux reads, by name; none if it does not exist.
 
     Raises:
-        RequestError: if one cannot be read.
+        RequestError: if one is unreadable.
     """
     return {path.name: _text_of(path) for path in sorted(directory.glob("*.toml"))}
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """Return the configuration that Flux makes of a directory.
+    """Return Flux's merged configuration of a directory.
 
     Raises:
-        RequestError: if a file cannot be read.
+        RequestError: if a file is unreadable.
     """
     return merged(texts_in(directory))
 
 
 def given(paths: Iterable[Path]) -> dict[str, str]:
-    """Return further files that are to be put beside ours, by name.
+    """Return additional files to write beside ours, by name.
 
     Raises:
-        RequestError: if one cannot be read, is not TOML, or has a name that cannot be used.
+        RequestError: if one is unreadable, is not TOML, or has an unusable name.
     """
     found: dict[str, str] = {}
     for path in paths:
@@ -72,16 +72,16 @@ def given(paths: Iterable[Path]) -> dict[str, str]:
         if path.suffix != ".toml":
             raise RequestError(f"the configuration {path} must end in .toml, or Flux skips it")
         if name in OURS:
-            raise RequestError(f"{name} is what fluxburst writes: give {path} another name")
+            raise RequestError(f"{name} is reserved for fluxburst: give {path} another name")
         if name in found:
-            raise RequestError(f"two configurations are called {name}: give one another name")
+            raise RequestError(f"two configurations are called {name}: rename one")
         found[name] = _text_of(path)
         parse(str(path), found[name])
     return found
 
 
 def merged(texts: Mapping[str, str]) -> dict[str, Any]:
-    """Return files as Flux merges them: in order of their names, table by table."""
+    """Merge files like Flux: in order of their names, table by table."""
     whole: dict[str, Any] = {}
     for name in sorted(texts):
         _merge(whole, parse(name, texts[name]))
@@ -89,10 +89,10 @@ def merged(texts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def check_together(texts: Mapping[str, str]) -> None:
-    """Check that no two files say different things of one key.
+    """Check that no two files contradict each other.
 
     Raises:
-        RequestError: naming the key, the files, and what they say.
+        RequestError: names the key, the files, and the values.
     """
     said: dict[tuple[str, ...], tuple[str, Any]] = {}
     for name in sorted(texts):
@@ -100,8 +100,8 @@ def check_together(texts: Mapping[str, str]) -> None:
             other, before = said.setdefault(key, (name, value))
             if before != value:
                 raise RequestError(
-                    f"{'.'.join(key)} is {_shown(value)} in {name}, and {_shown(before)} in "
-                    f"{other}: take it out of one of them"
+                    f"{'.'.join(key)} is {_shown(value)} in {name}, but {_shown(before)} in "
+                    f"{other}: remove one of them"
                 )
 
 
@@ -112,8 +112,8 @@ def allows_guests(configuration: Mapping[str, Any]) -> bool:
 
 
 NO_IMP = (
-    "guests are allowed (allow-guest-user in [access]), and [exec] imp is not set: the instance "
-    "runs no jobs of theirs; name flux-imp there (flux-config-exec(5))"
+    "guests are allowed (allow-guest-user in [access]), but [exec] imp is not set: the instance "
+    "cannot run their jobs; set it to the path of flux-imp (flux-config-exec(5))"
 )
 
 
@@ -124,12 +124,12 @@ def has_imp(configuration: Mapping[str, Any]) -> bool:
 
 
 def lacks_imp(configuration: Mapping[str, Any]) -> bool:
-    """Whether guests may connect, and none of their jobs can run."""
+    """Whether guests may connect although none of their jobs can run."""
     return allows_guests(configuration) and not has_imp(configuration)
 
 
 def as_toml(configuration: Mapping[str, Any]) -> str:
-    """Write a configuration as TOML, a line for each key."""
+    """Format a configuration as TOML, one line per key."""
     lines = [
         f"{'.'.join(map(toml_text, key))} = {_value(value)}"
         for key, value in _leaves(configuration)
@@ -138,13 +138,13 @@ def as_toml(configuration: Mapping[str, Any]) -> str:
 
 
 def with_others_of(directory: Path, text: str) -> str:
-    """Return a configuration of ours with all that an administrator put beside it."""
+    """Merge an administrator's files into a configuration of ours."""
     others = {name: said for name, said in texts_in(directory).items() if name not in OURS}
     return as_toml(merged({**others, SYSTEM: text})) if others else text
 
 
 def toml_text(value: object) -> str:
-    """Write a text as Flux reads it in TOML: as in JSON, but DEL has to be escaped, in capitals."""
+    """Format a string for Flux's TOML: as in JSON, but DEL is escaped, in capitals."""
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
@@ -180,7 +180,7 @@ def _shown(value: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    """Write a value of TOML; a table is an inline one."""
+    """Format a TOML value; a table becomes an inline table."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

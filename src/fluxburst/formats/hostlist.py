@@ -1,4 +1,4 @@
-"""The two compact notations that Flux writes ranks and hosts in: idsets and hostlists."""
+"""Flux's compact notations for ranks and hosts: idsets and hostlists."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fluxburst.errors import FormatError
 
 _RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?", re.ASCII)
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
-_NAME = r"[^\[\],\x00-\x20\x7f-\U0010ffff]*"  # printable ASCII, save what has a meaning here
+_NAME = r"[^\[\],\x00-\x20\x7f-\U0010ffff]*"  # printable ASCII, save the special characters
 _HOST = re.compile(rf"(?P<prefix>{_NAME})(?:\[(?P<ranges>[^\[\]]+)\](?P<suffix>{_NAME}))?")
 _IDSET = "an idset (RFC 22), such as 0-3,7"
 _HOSTLIST = "a hostlist (RFC 29), such as lead,node[1-8]"
@@ -20,11 +20,11 @@ _HOSTLIST = "a hostlist (RFC 29), such as lead,node[1-8]"
 _NUMBERED = re.compile(r"(.*?)(\d{1,17})(\D*)", re.ASCII)
 
 MAX_EXPANSION = 1_000_000
-"""More members than this in one notation are taken for a mistake (or an attack) and refused."""
+"""A notation with more members is refused as a mistake (or an attack)."""
 
 
 def _ranges(text: str, whole: str, expected: str) -> Iterator[tuple[str, str | None]]:
-    """Yield each comma-separated range: its first number, and its last if it has one."""
+    """Yield each comma-separated range: its first number, and its last if there is one."""
     for part in text.split(","):
         match = _RANGE.fullmatch(part)
         if match is None or int(match[2] or match[1]) < int(match[1]):
@@ -33,12 +33,12 @@ def _ranges(text: str, whole: str, expected: str) -> Iterator[tuple[str, str | N
 
 
 def _is_number(text: str) -> bool:
-    """Whether a number of an idset is written as RFC 22 wants it, without leading zeros."""
+    """Whether a number of an idset has no leading zeros, as RFC 22 requires."""
     return text == str(int(text))
 
 
 def _idset_ranges(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of an idset; RFC 22 wants them in ascending order, without leading zeros."""
+    """Yield the ranges of an idset; RFC 22 requires ascending order and no leading zeros."""
     inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     previous = -1
     for first, last in _ranges(inner, text, _IDSET) if inner else ():
@@ -62,10 +62,10 @@ def parse_idset(text: str) -> tuple[int, ...]:
 
 
 def idset_minimum(text: str) -> int:
-    """Return the smallest id of an idset that is not empty, without expanding it.
+    """Return the smallest id of a nonempty idset, without expanding it.
 
     Raises:
-        FormatError: if the text is not an idset, or an empty one.
+        FormatError: if the text is not an idset, or is empty.
     """
     ranges = list(_idset_ranges(text))
     if not ranges:
@@ -74,7 +74,7 @@ def idset_minimum(text: str) -> int:
 
 
 def idset_test(text: str) -> Callable[[int], bool]:
-    """Return what tells whether an id is in an idset (RFC 22), without expanding it.
+    """Return a test for membership in an idset (RFC 22), without expanding it.
 
     Raises:
         FormatError: if the text is not an idset.
@@ -100,7 +100,7 @@ def _runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def format_idset(ids: Iterable[int]) -> str:
-    """Write ids as an idset (RFC 22)."""
+    """Format ids as an idset (RFC 22)."""
     ordered = sorted(set(ids))
     if not ordered:
         return ""
@@ -118,7 +118,7 @@ def _split_outside_brackets(text: str) -> Iterator[str]:
 
 
 class _HostRange(NamedTuple):
-    """Hosts that differ in a number; ``first`` is as it is written, with its leading zeros."""
+    """Hosts that differ in a number; ``first`` keeps its leading zeros."""
 
     prefix: str
     first: str
@@ -126,7 +126,7 @@ class _HostRange(NamedTuple):
     suffix: str
 
     def contains(self, host: str) -> bool:
-        """Whether a host is one of them."""
+        """Whether a host belongs to the range."""
         if not (host.startswith(self.prefix) and host.endswith(self.suffix)):
             return False
         number = host[len(self.prefix) : len(host) - len(self.suffix)]
@@ -155,7 +155,7 @@ def _host_parts(text: str) -> Iterator[str | list[_HostRange]]:
 
 
 def hostlist_test(text: str) -> Callable[[str], bool]:
-    """Return what tells whether a host is in a hostlist (RFC 29), without expanding it.
+    """Return a test for membership in a hostlist (RFC 29), without expanding it.
 
     Raises:
         FormatError: if the text is not a hostlist.
@@ -198,7 +198,7 @@ def parse_hostlist(text: str) -> tuple[str, ...]:
 
 
 def format_hostlist(hosts: Iterable[str]) -> str:
-    """Write hosts as a hostlist (RFC 29), in their order: runs of numbered names in brackets."""
+    """Format hosts as a hostlist (RFC 29), in order: runs of numbered names in brackets."""
     parts: list[str] = []
     for (prefix, suffix, numbered), numbers in itertools.groupby(
         map(_numbered, hosts), lambda host: host[0]
@@ -212,13 +212,13 @@ def format_hostlist(hosts: Iterable[str]) -> str:
 
 
 def _numbered(host: str) -> tuple[tuple[str, str, bool], str]:
-    """Split a name: what is before its last number, what after it, whether it has one; and that."""
+    """Split a name at its last number: prefix, suffix, whether there is a number, the number."""
     match = _NUMBERED.fullmatch(host)
     return ((match[1], match[3], True), match[2]) if match else ((host, "", False), "")
 
 
 def _number_ranges(numbers: Sequence[str]) -> str:
-    """Write numbers in their order and width; consecutive ones of one width as a range."""
+    """Format numbers in their order and width; consecutive ones of equal width as a range."""
     runs: list[list[str]] = []
     for number in numbers:
         previous = runs[-1][-1] if runs else ""

@@ -1,4 +1,4 @@
-"""Running the commands of Flux, Slurm and ssh: lists, never through a shell, and never for ever."""
+"""Runs commands of Flux, Slurm and ssh: as lists, never through a shell, always with a timeout."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from fluxburst.errors import FluxburstError
 
 PATIENCE_SECONDS = 60.0
-"""How long a command that answers at once may take before it is taken for hung."""
+"""Timeout of a command that should answer at once."""
 
 END_SECONDS = 10.0
-"""How long a command that is to end may take before it is killed."""
+"""How long a command may take to end before it is killed."""
 
 _LINES_SHOWN = 3
 
@@ -23,8 +23,8 @@ class CommandError(FluxburstError):
 
     Attributes:
         command: The command with its arguments.
-        status: Its exit status; None where it has none.
-        output: What it wrote to standard error, or else to standard output.
+        status: Its exit status; None if it has none.
+        output: Its standard error, or else its standard output.
     """
 
     def __init__(self, command: Sequence[str], problem: str, *, status: int | None, output: str):
@@ -42,16 +42,16 @@ def run(
     environment: Mapping[str, str] | None = None,
     timeout: float = PATIENCE_SECONDS,
 ) -> str:
-    """Run a command and return what it wrote to standard output.
+    """Run a command and return its standard output.
 
     Args:
         command: The command and its arguments.
-        stdin: What it reads from standard input.
+        stdin: Its standard input.
         environment: Its environment; by default this process's.
         timeout: Seconds after which it is ended.
 
     Raises:
-        CommandError: if it is not there, fails, or does not end in time.
+        CommandError: if it does not exist, fails, or does not end in time.
     """
     try:
         process = subprocess.Popen(  # noqa: S603 - a list, and no shell
@@ -83,9 +83,9 @@ def run(
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End a command, kindly first: a broker that is killed leaves processes behind.
+    """End a command, with SIGTERM first: a killed broker leaves processes behind.
 
-    What the command itself has started, and may hold its pipes open, is not waited for.
+    Does not wait for processes that the command started, which may hold its pipes open.
     """
     process.terminate()
     try:
@@ -95,5 +95,5 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.wait()
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
-            with contextlib.suppress(OSError):  # what was to be read by it is not any more
+            with contextlib.suppress(OSError):  # its input is no longer needed
                 pipe.close()

@@ -1,4 +1,4 @@
-"""Words as people write them: names of plugins, and yes and no."""
+"""Alternative spellings: of plugin names, and of yes and no."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _FALSE = frozenset({"0", "false", "no", "off", "n"})
 
 
 def truth(text: str) -> bool | None:
-    """Return what a text says, in any case: ``yes``, ``off``, ``False``; None for another word."""
+    """Parse a boolean in any case: ``yes``, ``off``, ``False``; None for another word."""
     word = text.strip().lower()
     if word in _TRUE:
         return True
@@ -17,14 +17,14 @@ def truth(text: str) -> bool | None:
 
 
 def plain_name(name: str) -> str:
-    """Return a name so that all its spellings are one: ``Compute-Engine`` is ``compute_engine``."""
+    """Return the canonical spelling of a name: ``Compute-Engine`` is ``compute_engine``."""
     return name.strip().lower().replace("-", "_")
 
 
 def known_name(name: str, known: Iterable[str]) -> str:
-    """Return the known name that ``name`` spells; ``name`` as it is where there is none.
+    """Return the known name that ``name`` spells, or ``name`` itself if there is none.
 
-    A name that is known as it is written goes before one of another spelling.
+    An exact match takes precedence over other spellings.
     """
     names = list(known)
     if name in names:

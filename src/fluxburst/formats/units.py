@@ -1,4 +1,4 @@
-"""Durations and byte sizes: the two kinds of number that people write with a unit."""
+"""Durations and byte sizes: numbers that people write with a unit."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SIZE = re.compile(
 
 
 def parse_duration(text: str) -> Duration:
-    """Read a Flux Standard Duration (RFC 23) as seconds.
+    """Parse a Flux Standard Duration (RFC 23) to seconds.
 
     Raises:
         FormatError: if the text is not one.
@@ -55,7 +55,7 @@ def parse_duration(text: str) -> Duration:
 
 
 def format_duration(seconds: float) -> str:
-    """Write seconds for a person: the two largest units that say it, such as ``1h30m``."""
+    """Format seconds for people: the two largest nonzero units, such as ``1h30m``."""
     if math.isinf(seconds):
         return "inf"
     short = f"{seconds:.3g}"
@@ -71,12 +71,12 @@ def format_duration(seconds: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Write a number of things for a person, such as ``1 job`` or ``2 jobs``."""
+    """Format a count for people, such as ``1 job`` or ``2 jobs``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def parse_bytes(text: str) -> ByteSize:
-    """Read a byte size. ``K`` and ``KiB`` are 1024 bytes, ``KB`` 1000, and so on up to ``E``.
+    """Parse a byte size. ``K`` and ``KiB`` are 1024 bytes, ``KB`` 1000, and so on up to ``E``.
 
     Raises:
         FormatError: if the text is not one, or is not a whole number of bytes.
@@ -92,7 +92,7 @@ def parse_bytes(text: str) -> ByteSize:
 
 
 def format_bytes(size: int) -> str:
-    """Write a byte size for a person, in the largest binary unit that keeps it at 1 or more."""
+    """Format a byte size for people, in the largest binary unit that keeps it at 1 or more."""
     for unit in "EPTGMK":
         factor = _BYTES[f"{unit}iB"]
         if size >= factor:

@@ -1,4 +1,4 @@
-"""URLs to post to; what may be shown of one is its scheme, host and port."""
+"""URLs to post to; only scheme, host and port of one may be shown."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ _VISIBLE = re.compile(r"[!-~]+")
 
 
 def check_url(url: str) -> None:
-    """Check that a URL can be posted to.
+    """Check that a URL is suitable for posting.
 
     Raises:
-        FormatError: if it is not an http or https URL, or has a user name or a password in it.
+        FormatError: if it is not an http or https URL, or contains a user name or a password.
     """
     expected = "an http:// or https:// URL with a host, in ASCII"
     parts = _split(url)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise FormatError(origin(url), expected)
     if "@" in parts.netloc:
-        raise FormatError(origin(url), f"{expected}, and no user name: use headers_file for that")
+        raise FormatError(origin(url), f"{expected}, no user name: use headers_file")
 
 
 def origin(url: str) -> str:
-    """Return what of a URL may be shown: scheme, host and port."""
+    """Return the parts of a URL that may be shown: scheme, host and port."""
     parts = _split(url)
     if parts is None or not parts.scheme or not parts.netloc:
         return "the URL"

@@ -1,1 +1,1 @@
-"""How packages are found, called and guarded."""
+"""Finds, calls and guards packages."""

@@ -1,4 +1,4 @@
-"""The built-in answer of each phase, as ordinary hook implementations that are asked last."""
+"""The default answer of each phase, as ordinary hook implementations that are asked last."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from fluxburst.plugin.selectors import is_burstable
 
 @hookimpl(trylast=True)
 def fluxburst_select_job(job: Job) -> bool:
-    """Select what is flagged burstable."""
+    """Select jobs flagged burstable."""
     return is_burstable(job)
 
 
 @hookimpl(trylast=True)
 def fluxburst_order_plugins(plugins: Mapping[str, BurstPlugin]) -> Sequence[str]:
-    """Offer to all plugins, as loaded."""
+    """Offer jobs to all plugins, in the order of loading."""
     return list(plugins)
 
 
 @hookimpl(trylast=True)
 def fluxburst_schedule_job(job: Job, plugin: BurstPlugin) -> bool:
-    """Let the plugin say."""
+    """Ask the plugin."""
     return provider_of(plugin).schedule(job)
 
 
 @hookimpl(trylast=True)
 def fluxburst_run_plugin(plugin: BurstPlugin, request: BurstRequest) -> Sequence[Burst]:
-    """Let the plugin run."""
+    """Have the plugin run."""
     return provider_of(plugin).run(request)
 
 

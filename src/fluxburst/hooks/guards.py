@@ -1,8 +1,8 @@
-"""Guards before hook implementations: they know whose it is, and blame it by name.
+"""Guards around hook implementations: they know the distribution to blame.
 
-What an implementation raises becomes a :class:`~fluxburst.errors.HookError` with its distribution
-on it, and an answer of the wrong type does too. fluxburst's own errors pass as they are. What an
-implementation does to a job that it is given stays with it.
+An exception in an implementation becomes a :class:`~fluxburst.errors.HookError` that names its
+distribution, and so does an answer of the wrong type. fluxburst's own errors pass unchanged. An
+implementation gets its own copy of a job and cannot affect others.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ TOLD = frozenset(
         "fluxburst_phase_failed",
     }
 )
-"""Hooks that are told, not asked: what one of them raises is recorded and stops nobody."""
+"""Hooks of observers: their errors are recorded and stop nothing."""
 
 COLLECTED = frozenset({"fluxburst_register_plugins", "fluxburst_register_commands"})
-"""Hooks that every package is asked for itself."""
+"""Hooks that ask every package separately."""
 
 
 def _is_list_of(kind: type) -> Callable[[Any], bool]:
@@ -46,7 +46,7 @@ def _is_bool(answer: object) -> bool:
 
 
 def _is_list_of_commands(answer: object) -> bool:
-    """Whether these are click's commands; click itself is the command line's to import."""
+    """Whether these are click commands; importing click is left to the command line."""
     return isinstance(answer, list) and all(
         hasattr(item, "params") and callable(getattr(item, "make_context", None)) for item in answer
     )
@@ -61,7 +61,7 @@ _ANSWERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "fluxburst_register_commands": ("a list of click commands or None", _is_list_of_commands),
     "fluxburst_register_plugins": ("a list of PluginType or None", _is_list_of(PluginType)),
 }
-"""For each hook that is asked, what an answer other than None must be."""
+"""For each hook with an answer: what an answer other than None must be."""
 
 
 def guard_answer(
@@ -72,9 +72,9 @@ def guard_answer(
     *,
     trusted: bool = False,
 ) -> Callable[..., Any]:
-    """Guard an implementation that is asked; ``note`` is told who gave an answer.
+    """Guard an implementation with an answer; ``note`` learns which distribution answered.
 
-    One that is trusted, as fluxburst's own are, is given what it is asked about, and not a copy.
+    A trusted implementation, such as fluxburst's own, gets its arguments uncopied.
     """
     call = function if trusted else _as_its_own(function)
 
@@ -100,7 +100,7 @@ def guard_answer(
 def guard_observer(
     function: Callable[..., Any], hook: str, distribution: str, record: Callable[[HookError], None]
 ) -> Callable[..., None]:
-    """Guard an implementation that is told: what it raises is recorded and stops nobody."""
+    """Guard an observer: its errors are recorded and stop nothing."""
     call = _as_its_own(function)
 
     @functools.wraps(function)
@@ -116,7 +116,7 @@ def guard_observer(
 
 
 def guard_wrapper(function: Callable[..., Any], hook: str, distribution: str) -> Callable[..., Any]:
-    """Guard a wrapper of what is asked, for what it raises and for what it makes of the answer."""
+    """Guard a wrapper of a hook with an answer: its errors, and the answer it returns."""
 
     @functools.wraps(function)
     def guarded(*arguments: Any) -> Generator[Any, Any, Any]:
@@ -124,10 +124,10 @@ def guard_wrapper(function: Callable[..., Any], hook: str, distribution: str) ->
         wrapper.begin()
         try:
             answer = yield
-        except GeneratorExit:  # nobody asks any more
+        except GeneratorExit:  # the caller has stopped
             wrapper.close()
             raise
-        except BaseException as error:  # noqa: BLE001 - the wrapper is to see whatever was raised
+        except BaseException as error:  # noqa: BLE001 - the wrapper must see any exception
             answer = wrapper.end("throw", error)
         else:
             answer = wrapper.end("send", answer)
@@ -139,7 +139,7 @@ def guard_wrapper(function: Callable[..., Any], hook: str, distribution: str) ->
 def guard_observing_wrapper(
     function: Callable[..., Any], hook: str, distribution: str, record: Callable[[HookError], None]
 ) -> Callable[..., Any]:
-    """Guard a wrapper of what is told: what it raises is recorded, and the others are told."""
+    """Guard a wrapper of observers: its errors are recorded, and all observers are called."""
 
     @functools.wraps(function)
     def guarded(*arguments: Any) -> Generator[Any, Any, Any]:
@@ -160,7 +160,7 @@ def guard_observing_wrapper(
 
 
 class _Wrapper:
-    """A package's wrapper, which yields once; what it raises is blamed on the package."""
+    """A package's wrapper, which yields once; its errors are blamed on the package."""
 
     def __init__(
         self, hook: str, distribution: str, function: Callable[..., Any], arguments: Iterable[Any]
@@ -171,17 +171,17 @@ class _Wrapper:
         self._steps: Generator[Any, Any, Any] = function(*map(own, arguments))
 
     def close(self) -> None:
-        """End it where it is."""
+        """Close it."""
         self._steps.close()
 
     def begin(self) -> None:
-        """Make the steps before the others are called."""
+        """Run the part before the implementations."""
         over, _ = self._go_on("send", None)
         if over:
             raise HookError(self._hook, self._distribution, "its wrapper did not yield")
 
     def end(self, how: Literal["send", "throw"], answer: Any) -> Any:
-        """Make the steps afterwards, given what was answered or raised; return the answer."""
+        """Run the part after them, with their answer or exception; return the answer."""
         over, answer = self._go_on(how, answer)
         if over:
             return answer
@@ -189,7 +189,7 @@ class _Wrapper:
         raise HookError(self._hook, self._distribution, "its wrapper yielded twice")
 
     def _go_on(self, how: Literal["send", "throw"], value: Any) -> tuple[bool, Any]:
-        """Go on to the next yield or the end; return whether that is the end, and the answer."""
+        """Resume until the next yield or the end; return whether it ended, and its answer."""
         try:
             with calling(self._implementer):
                 getattr(self._steps, how)(value)
@@ -207,7 +207,7 @@ def _implementer_of(function: Callable[..., Any]) -> object:
 
 
 def _as_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that calls an implementation with arguments that it has for itself."""
+    """Return a function that calls an implementation with its own copies of the arguments."""
     implementer = _implementer_of(function)
 
     def call(*arguments: Any) -> Any:
@@ -226,7 +226,7 @@ def _blame(error: BaseException, hook: str, distribution: str) -> HookError:
 
 
 def _checked(answer: Any, hook: str, distribution: str) -> Any:
-    """Return an answer if it is one; a list as one of ours, which cannot change any more."""
+    """Return a valid answer; a list becomes immutable."""
     expected, is_answer = _ANSWERS.get(hook, ("", None))
     if answer is None or is_answer is None:
         return answer
@@ -240,15 +240,15 @@ def _checked(answer: Any, hook: str, distribution: str) -> Any:
         raise _blame(error, hook, distribution) from error
     if right:
         return answer
-    raise HookAnswerError(hook, distribution, f"answered {_shown(answer)}, expected {expected}")
+    raise HookAnswerError(hook, distribution, f"returned {_shown(answer)}, expected {expected}")
 
 
 def _shown(answer: object) -> str:
-    """Return what something of a package's is, for a person; it may not even be able to say it."""
+    """Describe a package's object for people; its repr() may fail."""
     kind = type(answer).__name__
     try:
         return f"{answer!r} ({kind})"
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - it is told of by its type
+    except BaseException as error:  # noqa: BLE001 - described by its type
         return f"a {kind} (whose repr() raises {type(error).__name__})"

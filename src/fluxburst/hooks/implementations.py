@@ -1,4 +1,4 @@
-"""The hook implementations of a package's object, each put behind its guard."""
+"""The hook implementations of a package's object, each behind its guard."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Guarded:
     """The guarded hook implementations of one registered object.
 
     Attributes:
-        distribution: Whose it is.
-        proxy: What is registered in its place.
+        distribution: The distribution to blame.
+        proxy: The object registered in its place.
         functions: Its implementations, by hook.
     """
 
@@ -37,18 +37,18 @@ class Guarded:
     functions: Mapping[str, Sequence[Callable[..., Any]]]
 
     def collected(self, hook: str) -> list[Any]:
-        """Ask the implementations of a collected hook."""
+        """Call the implementations of a collected hook."""
         return [item for function in self.functions.get(hook, ()) for item in function() or ()]
 
 
 @dataclass(frozen=True)
 class Guards:
-    """Puts guards before hook implementations.
+    """Puts guards around hook implementations.
 
     Attributes:
         options_of: Returns the options of an object's method as a hook implementation, or None.
-        note: Is told which distribution gave an answer.
-        record: Is told of an observer's error.
+        note: Called with the distribution that answered.
+        record: Called with an observer's error.
     """
 
     options_of: Callable[[object, str], Mapping[str, Any] | None]
@@ -56,15 +56,15 @@ class Guards:
     record: Callable[[HookError], None]
 
     def of(self, plugin: object, distribution: str, *, trusted: bool = False) -> Guarded:
-        """Put a guard before each hook implementation of an object.
+        """Put a guard around each hook implementation of an object.
 
         Args:
             plugin: The object.
-            distribution: Whose it is.
-            trusted: It is of fluxburst itself, and changes nothing of what it is given.
+            distribution: The distribution to blame for its errors.
+            trusted: It belongs to fluxburst and does not modify its arguments.
 
         Raises:
-            HookError: if a hook is unknown, or a wrapper does not fit it.
+            HookError: if a hook is unknown, or has an unsuitable wrapper.
         """
         known = [name for name in vars(hookspecs) if name.startswith("fluxburst_")]
         proxy = types.ModuleType(f"{distribution} (guarded)")

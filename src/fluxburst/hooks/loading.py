@@ -1,4 +1,4 @@
-"""Loading burst plugins: from what a package offers to a plugin that takes part."""
+"""Loads burst plugins: turns a package's offer into a plugin that takes part."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Loader:
     """Loads the burst plugins of one client, and unloads them.
 
     Args:
-        hooks: The client's hooks, which know what is on offer.
+        hooks: The client's hooks, which know the available plugins.
         instance: The instance that the plugins serve.
 
     Attributes:
-        plugins: The loaded plugins by name, in the order they were loaded.
+        plugins: The loaded plugins by name, in the order of loading.
     """
 
     def __init__(self, hooks: Manager, instance: Instance) -> None:
@@ -35,19 +35,19 @@ class Loader:
     def load(
         self, name: str, given: Any, arguments: Mapping[str, Any], config: Config, *, validate: bool
     ) -> BurstPlugin:
-        """Load a burst plugin; one that is loaded by this name is replaced.
+        """Load a burst plugin; it replaces a loaded plugin of the same name.
 
         Args:
             name: Its name, in any spelling.
-            given: An object of its parameters; None if they come from elsewhere alone.
-            arguments: Passed on to its factory.
-            config: Where its table of parameters is.
+            given: An object of its parameters; None to use only the other sources.
+            arguments: Further arguments for its factory.
+            config: The configuration with its table of parameters.
             validate: Ask it to validate itself.
 
         Raises:
-            UnknownPluginError: if no package that takes part offers it.
-            ParameterError: if the parameters cannot be used.
-            BurstError: if the plugin refuses them, or could not be made.
+            UnknownPluginError: if no package taking part offers it.
+            ParameterError: if the parameters are invalid.
+            BurstError: if the plugin refuses them, or its construction fails.
         """
         offer = self._hooks.offer(name)
         name = offer.plugin_type.name
@@ -75,7 +75,7 @@ class Loader:
         return self.plugins[name]
 
     def put_back(self, before: Mapping[str, BurstPlugin]) -> None:
-        """Have just those plugins loaded again that were before."""
+        """Restore the plugins that were loaded before."""
         for name in list(self.plugins):
             if name not in before:
                 self._hooks.unregister(self.plugins.pop(name))
@@ -83,7 +83,7 @@ class Loader:
                 self._add(name, before[name], self._hooks.offer(name).package.distribution)
 
     def _introduce(self, plugin: BurstPlugin, name: str, validate: bool) -> None:
-        """Tell a plugin whom it serves, and have it validate itself."""
+        """Tell a plugin its client, and have it validate itself."""
         try:
             plugin.name = name
             plugin.belongs_to(functools.partial(getattr, self._instance, "name"))
@@ -104,7 +104,7 @@ class Loader:
 
 
 def _made(kind: PluginType[Any], params: Any, arguments: Mapping[str, Any]) -> BurstPlugin:
-    """Call a plugin's factory, which is a stranger's code."""
+    """Call a plugin's factory, which is foreign code."""
     try:
         plugin = kind.factory(params, **arguments)
     except FluxburstError:
@@ -112,11 +112,11 @@ def _made(kind: PluginType[Any], params: Any, arguments: Mapping[str, Any]) -> B
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise BurstError(f"could not be made: {described(error)}", plugin=kind.name) from error
+        raise BurstError(f"construction failed: {described(error)}", plugin=kind.name) from error
     if not isinstance(plugin, BurstPlugin) or not hasattr(plugin, "jobs"):
         raise BurstError(
             "must be a fluxburst.BurstPlugin whose __init__ calls super().__init__(), "
-            f"it is a {type(plugin).__qualname__}",
+            f"not a {type(plugin).__qualname__}",
             plugin=kind.name,
         )
     return plugin

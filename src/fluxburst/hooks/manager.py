@@ -1,6 +1,6 @@
-"""Registration, calls and blame: the one place that talks to pluggy.
+"""Registration, calls and blame: the only module that talks to pluggy.
 
-Every hook has one typed method here, so that nobody else touches the plugin manager. Each
+Every hook has one typed method here, so that no other module touches pluggy. Each
 implementation is registered behind a guard (:mod:`fluxburst.hooks.guards`) that knows its
 distribution.
 """
@@ -77,18 +77,18 @@ class Manager:
 
     @property
     def packages(self) -> Sequence[Package]:
-        """Every package found, also those that do not take part, with the reason."""
+        """Every package found, including those that do not take part, with the reason."""
         return tuple(self._packages)
 
     @property
     def offers(self) -> Mapping[str, Offer]:
-        """The burst plugins on offer, by name."""
+        """The available burst plugins, by name."""
         return types.MappingProxyType(self._offers)
 
     # --- discovery --------------------------------------------------------------------------
 
     def discover(self) -> None:
-        """Find and register every installed package; one that fails costs itself only."""
+        """Find and register every installed package; a failure affects only that package."""
         for found in installed_packages():
             self._admit(found)
 
@@ -113,7 +113,7 @@ class Manager:
             self.add(package, loaded, offered, module=found.module)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - a package may hold anything
+        except BaseException as error:  # noqa: BLE001 - a package may contain anything
             package.problem = described(error)
             _log.info("%s %s", package.distribution, package.problem)
 
@@ -125,7 +125,7 @@ class Manager:
         *,
         module: str = "",
     ) -> None:
-        """Register a package's hooks and the burst plugins it offers.
+        """Register a package's hooks and burst plugins.
 
         Raises:
             HookError: if a hook is unknown or has unknown arguments, or a plugin's name is taken;
@@ -156,11 +156,11 @@ class Manager:
             self._offers[kind.name] = Offer(kind, package, module)
 
     def offer(self, name: str) -> Offer:
-        """Return the burst plugin of this name, in any spelling: ``Compute-Engine`` will do.
+        """Return the burst plugin of this name, in any spelling, such as ``Compute-Engine``.
 
         Raises:
-            UnknownPluginError: if no package that takes part offers it, with the reason if one
-                that does not take part has its name.
+            UnknownPluginError: if no package taking part offers it; with the reason if a package
+                that offers it does not take part.
         """
         name = known_name(name, self.offers)
         if name in self.offers:
@@ -176,12 +176,12 @@ class Manager:
     # --- registration and blame -------------------------------------------------------------
 
     def register(self, plugin: object, distribution: str, *, trusted: bool = False) -> None:
-        """Register an object's hook implementations, to the blame of a distribution.
+        """Register an object's hook implementations on behalf of a distribution.
 
         Args:
             plugin: The object.
-            distribution: Whose it is.
-            trusted: It is of fluxburst itself, and changes nothing of what it is given.
+            distribution: The distribution to blame for its errors.
+            trusted: It belongs to fluxburst and does not modify its arguments.
 
         Raises:
             HookError: if a hook is unknown or has unknown arguments.
@@ -189,7 +189,7 @@ class Manager:
         self._register(plugin, self._guards.of(plugin, distribution, trusted=trusted))
 
     def unregister(self, plugin: object) -> None:
-        """Take an object's hook implementations out again; an unknown object is ignored."""
+        """Unregister an object's hook implementations; an unknown object is ignored."""
         guarded = self._registered.pop(id(plugin), None)
         if guarded is not None:
             self._pm.unregister(guarded.proxy)
@@ -213,9 +213,9 @@ class Manager:
     # --- one typed method for each hook -----------------------------------------------------
 
     def configure(self, client: ClientView) -> None:
-        """Make this the client that hooks are called for, and tell every package of it.
+        """Set the client that hooks serve, and announce it to every package.
 
-        Packages that are registered later are told, too.
+        Packages registered later receive it, too.
         """
         self._client = client
         with self._in_hook():
@@ -235,7 +235,7 @@ class Manager:
         """Ask whether a job is a candidate for bursting.
 
         Raises:
-            HookError: if a package failed at it, or answered with something else.
+            HookError: if a package fails, or returns something else.
         """
         return bool(self._ask("select_job", f"job {job.id}", job=job))
 
@@ -243,8 +243,8 @@ class Manager:
         """Ask to which burst plugins a job is offered, in order.
 
         Raises:
-            HookError: if a package failed at it, answered with something else, or named a plugin
-                that is not loaded.
+            HookError: if a package fails, returns something else, or names a plugin that is not
+                loaded.
         """
         subject = f"job {job.id}" if job else ""
         names: Sequence[str] = self._ask("order_plugins", subject, plugins=plugins, job=job) or ()
@@ -262,69 +262,69 @@ class Manager:
         """Ask whether a burst plugin takes a job.
 
         Raises:
-            HookError: if a package failed at it, or answered with something else.
+            HookError: if a package fails, or returns something else.
         """
         subject = f"job {job.id}, plugin {plugin.name}"
         return bool(self._ask("schedule_job", subject, job=job, plugin=plugin))
 
     def run_plugin(self, plugin: BurstPlugin, request: BurstRequest) -> Sequence[Burst]:
-        """Have a plugin bring its capacity up.
+        """Have a plugin provision its capacity.
 
         Raises:
-            BurstErrors: for what did not come up.
-            HookError: if a package failed at it in another way.
+            BurstErrors: for nodes that could not be provisioned.
+            HookError: if a package fails in another way.
         """
         subject = f"plugin {plugin.name}"
         return self._ask("run_plugin", subject, plugin=plugin, request=request) or ()
 
     def unburst_plugin(self, plugin: BurstPlugin, bursts: Sequence[Burst]) -> Sequence[str]:
-        """Have bursts of a plugin taken down; return the names that are gone.
+        """Have a plugin terminate bursts; return the names of those that are gone.
 
         Raises:
-            BurstErrors: for what could not be taken down.
-            HookError: if a package failed at it in another way.
+            BurstErrors: for bursts whose termination failed.
+            HookError: if a package fails in another way.
         """
         subject = f"plugin {plugin.name}"
         return self._ask("unburst_plugin", subject, plugin=plugin, bursts=bursts) or ()
 
     def _ask(self, hook: str, subject: str, **arguments: Any) -> Any:
-        """Call a hook whose first result counts; what goes wrong says what it was asked about."""
+        """Call a first-result hook; errors name the subject of the question."""
         name = f"fluxburst_{hook}"
         try:
             with self._in_hook():
                 return getattr(self._hook, name)(client=self._client, **arguments)
         except HookError as error:
-            # The built-in answer asks the plugin itself: then it is the plugin's package to blame.
+            # The default answer asks the plugin itself: then the plugin's package is to blame.
             asked = self._registered.get(id(arguments.get("plugin")))
             core = error.distribution == CORE and asked is not None
             whose = asked.distribution if core and asked else error.distribution
             raise type(error)(name, whose, error.problem, subject=subject) from error.__cause__
 
     def job_scheduled(self, job: Job, plugin: BurstPlugin) -> None:
-        """Tell that a job was given to a plugin."""
+        """Announce a job's assignment to a plugin."""
         self._tell("job_scheduled", job=job, plugin=plugin)
 
     def jobs_unmatched(self, jobs: Sequence[Job]) -> None:
-        """Tell which selected jobs no plugin took."""
+        """Announce the selected jobs that no plugin took."""
         self._tell("jobs_unmatched", jobs=jobs)
 
     def jobs_not_started(
         self, jobs: Sequence[Job], plugin: BurstPlugin, burst: str, reason: str
     ) -> None:
-        """Tell all observers of jobs that did not start although their nodes were free."""
+        """Announce jobs that did not start although their nodes were free."""
         self._tell("jobs_not_started", jobs=jobs, plugin=plugin, burst=burst, reason=reason)
 
     def burst_changed(self, burst: Burst, previous: Burst | None) -> None:
-        """Tell that a burst is new or has changed."""
+        """Announce a new or changed burst."""
         self._tell("burst_changed", burst=burst, previous=previous)
 
     def phase_failed(self, phase: str, plugin: BurstPlugin | None, error: Exception) -> None:
-        """Tell of a failure."""
+        """Announce a failure."""
         self._tell("phase_failed", phase=phase, plugin=plugin, error=error)
 
     @property
     def in_hook(self) -> bool:
-        """Whether a hook is being called in this thread."""
+        """Whether this thread is inside a hook."""
         return getattr(self._calls, "depth", 0) > 0
 
     @contextmanager
@@ -336,7 +336,7 @@ class Manager:
             self._calls.depth -= 1
 
     def _tell(self, hook: str, **arguments: object) -> None:
-        """Call observers; what they raise, and wrappers around them, is recorded."""
+        """Call observers; record errors of observers and of their wrappers."""
         with self._in_hook():
             getattr(self._hook, f"fluxburst_{hook}")(client=self._client, **arguments)
 

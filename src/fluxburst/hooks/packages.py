@@ -1,4 +1,4 @@
-"""Packages that may take part: how they are found, and what each of them offers."""
+"""Packages that may take part: how they are found, and what each offers."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
 
 @dataclass
 class Package:
-    """An installed package that takes part, or would.
+    """An installed package that takes part or could.
 
     Attributes:
-        name: The name of its entry point, or of its module where it has none.
+        name: The name of its entry point, or else of its module.
         distribution: The distribution it was installed as.
-        version: That distribution's version; empty where it is not known.
+        version: That distribution's version; empty if unknown.
         plugins: The burst plugins it offers.
         hooks: The hooks it implements.
-        problem: Why it does not take part; empty where it does.
-        blocked: It was asked not to take part.
+        problem: Why it does not take part; empty if it does.
+        blocked: The user has blocked it.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Offer:
-    """A burst plugin on offer, and the package that offers it."""
+    """An available burst plugin, and its package."""
 
     plugin_type: PluginType[Any]
     package: Package
@@ -57,23 +57,23 @@ class Offer:
     def parameters(self, given: object = None) -> type:
         """Return the dataclass of its parameters.
 
-        A plugin of flux-burst's convention does not register one: it is that of ``given``, or
-        else ``BurstParameters`` of its module or of the module's ``plugin``.
+        A plugin with flux-burst's convention registers none: then the type of ``given`` counts, or
+        else ``BurstParameters`` in its module or in the module's ``plugin``.
 
         Raises:
-            ParameterError: if there is none to be found.
+            ParameterError: if none is found.
         """
         if self.plugin_type.parameters is not None:
             return self.plugin_type.parameters
         if given is not None:
             return type(given)
-        why = "the plugin does not say which dataclass it takes"
+        why = "the plugin does not name its dataclass of parameters"
         for name in (self.module, f"{self.module}.plugin") if self.module else ():
             try:
                 kind = getattr(importlib.import_module(name), "BurstParameters", None)
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # noqa: BLE001 - a package may raise anything when imported
+            except BaseException as error:  # noqa: BLE001 - an import may raise anything
                 why = f"{name} cannot be imported ({described(error)})"
                 continue
             if isinstance(kind, type):
@@ -84,13 +84,13 @@ class Offer:
 
 @dataclass(frozen=True)
 class Found:
-    """A package that is installed, and has not been imported.
+    """An installed package, not imported yet.
 
     Attributes:
         package: The package.
         module: The module that takes part.
         load: Imports it.
-        legacy: It follows flux-burst's convention, and has no entry point.
+        legacy: It follows flux-burst's convention, without an entry point.
     """
 
     package: Package
@@ -116,7 +116,7 @@ def installed_packages() -> Iterator[Found]:
 
 
 def is_plugin_type(kind: PluginType[Any]) -> bool:
-    """Whether what a package offers has a name that can be used, and a factory."""
+    """Whether a package's offer has a valid name and a factory."""
     named = isinstance(kind.name, str) and _NAME.fullmatch(kind.name) is not None
     typed = kind.parameters is None or isinstance(kind.parameters, type)
     return named and typed and callable(kind.factory)
@@ -126,7 +126,7 @@ def legacy_type(module: Any, name: str) -> PluginType[Any]:
     """Wrap a module that follows flux-burst's convention: ``fluxburst_<name>`` with ``init``.
 
     Raises:
-        HookError: if it does not.
+        HookError: if it does not follow the convention.
     """
     init = getattr(module, "init", None)
     if not callable(init):
@@ -139,12 +139,12 @@ def legacy_type(module: Any, name: str) -> PluginType[Any]:
 
 
 def _distribution(entry: importlib.metadata.EntryPoint) -> str:
-    """Return whose an entry point is; a half-removed distribution has no name any more."""
+    """Return an entry point's distribution; a half-removed one has lost its name."""
     return _metadata(entry, "Name") or entry.value
 
 
 def _metadata(entry: importlib.metadata.EntryPoint, field: str) -> str:
-    """Return a field of an entry point's distribution, empty where it is not known."""
+    """Return a field of an entry point's distribution; empty if unknown."""
     # Not dist.name and dist.version: without METADATA they warn, and later versions will raise.
     metadata = entry.dist.metadata if entry.dist else None
     return metadata[field] if metadata is not None and field in metadata else ""

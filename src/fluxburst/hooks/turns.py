@@ -1,7 +1,7 @@
-"""One call of a client at a time plans or acts; what it calls does not call it back.
+"""Only one call of a client plans or acts at a time, and the code it calls cannot call it back.
 
-A hook and a burst plugin are called for somebody who plans or acts already. From there, a plan
-would be made in the midst of another, and a plugin's thread would wait for itself.
+Hooks and burst plugins run inside a call that plans or acts. If they called the client, it would
+plan in the middle of planning, and a plugin's thread would wait for itself.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Turn:
-    """Whose turn it is with a client.
+    """Which call of a client has its turn.
 
     Args:
-        in_hook: Whether a hook is being called in this thread.
+        in_hook: Whether this thread is inside a hook.
         in_worker: Whether this is the thread of a plugin.
     """
 
@@ -30,10 +30,10 @@ class Turn:
         self._thread = 0
 
     def check(self, what: str) -> None:
-        """Make sure that a method of the client is called from no hook, and no plugin's thread.
+        """Check that a client's method is not called from a hook or a plugin's thread.
 
         Raises:
-            RuntimeError: if it is, which the package is blamed for.
+            RuntimeError: if it is; the package is blamed.
         """
         if self._in_hook():
             raise _not_from(what, "a hook")
@@ -42,10 +42,10 @@ class Turn:
 
     @contextmanager
     def take(self, what: str) -> Iterator[None]:
-        """Have the turn.
+        """Take the turn.
 
         Raises:
-            RuntimeError: as :meth:`check`, and where it is somebody's already.
+            RuntimeError: as :meth:`check`, and if another call has the turn.
         """
         self.check(what)
         if not self._lock.acquire(blocking=False):
@@ -60,13 +60,12 @@ class Turn:
 
 def _not_from(what: str, whose: str) -> RuntimeError:
     return RuntimeError(
-        f"{what}() of the client cannot be called from {whose}, while the client plans or acts "
-        "already"
+        f"{what}() of the client cannot be called from {whose} while the client plans or acts"
     )
 
 
 def takes_turn(method: F) -> F:
-    """Have a client's method be called alone: not from what it calls itself, or others like it."""
+    """Run a client's method alone: not from code that it calls, and not beside another."""
 
     @functools.wraps(method)
     def alone(self: Any, *arguments: Any, **named: Any) -> Any:
@@ -77,7 +76,7 @@ def takes_turn(method: F) -> F:
 
 
 def not_from_within(method: F) -> F:
-    """Have a client's method refuse to be called from a hook, or in a plugin's thread."""
+    """Make a client's method refuse calls from a hook or a plugin's thread."""
 
     @functools.wraps(method)
     def checked(self: Any, *arguments: Any, **named: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The selector and the ordering that a user sets, registered as hooks that answer first."""
+"""The user's selector and ordering, registered as hooks that answer first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fluxburst.plugin.base import BurstPlugin
 
 
 class UserFunctions:
-    """The selector and the ordering of one client's user; by default there are none.
+    """The selector and the ordering of one client's user; none by default.
 
     Args:
         hooks: The client's hooks.
@@ -27,14 +27,14 @@ class UserFunctions:
         self._ordering: _Ordering | None = None
 
     def configure(self, config: Config, around: selectors.Surroundings) -> None:
-        """Replace both by those that a configuration names.
+        """Replace both with those named by a configuration.
 
         Args:
             config: The configuration.
-            around: Where selectors ask for free nodes and the time.
+            around: Where selectors get free nodes and the time.
 
         Raises:
-            ConfigError: if one that it names is unknown, or lacks what it needs.
+            ConfigError: if one is unknown, or lacks a requirement.
         """
         self.reset_selector()
         self._reset_ordering()
@@ -95,7 +95,7 @@ class _Ordering:
     def _name(self, item: Any, plugins: Mapping[str, BurstPlugin]) -> str:
         which = f"the ordering {_name_of(self._function)}"
         if not isinstance(item, tuple) or len(item) != 2 or not isinstance(item[0], str):
-            raise OrderingError(f"{which} must yield (name, plugin), it yielded {item!r}")
+            raise OrderingError(f"{which} must yield (name, plugin), but yielded {item!r}")
         name = item[0]
         if name not in plugins:
             nearest = did_you_mean(name, plugins)
@@ -105,9 +105,9 @@ class _Ordering:
 
 def _check_callable(function: object, what: str) -> None:
     if not callable(function):
-        raise RequestError(f"a {what} is a function, not {function!r}")
+        raise RequestError(f"a {what} must be a function, not {function!r}")
 
 
 def _name_of(function: Callable[..., Any]) -> str:
-    """Return what to call a user's function in messages."""
+    """Return a user function's name for messages."""
     return str(getattr(function, "__qualname__", type(function).__qualname__))

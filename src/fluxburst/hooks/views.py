@@ -1,4 +1,4 @@
-"""What hooks are given: they may look at it, and whatever they do to it stays with them."""
+"""Arguments of hooks: read-only views and copies, so that a hook cannot affect others."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fluxburst.plugin.base import BurstPlugin
 
 
 class LoadedPlugins(OrderedDict[str, BurstPlugin]):
-    """The loaded plugins, by name, which no hook can change.
+    """The loaded plugins by name; hooks cannot change it.
 
     Args:
-        in_hook: Whether a hook is being called in this thread.
+        in_hook: Whether this thread is inside a hook.
     """
 
     def __init__(self, in_hook: Callable[[], bool]) -> None:
@@ -52,13 +52,13 @@ class LoadedPlugins(OrderedDict[str, BurstPlugin]):
         super().clear()
 
     def move_to_end(self, key: str, last: bool = True) -> None:
-        """Have a plugin be the last that is offered jobs, or the first."""
+        """Move a plugin to the end of the order, or to the front."""
         self._check()
         super().move_to_end(key, last)
 
 
 class _ReadOnly(dict[Any, Any]):
-    """A dict that says what is wrong where somebody would change it."""
+    """A dict that raises a clear error when it is changed."""
 
     def _refused(self, *_: object, **__: object) -> NoReturn:
         _refuse()
@@ -68,11 +68,11 @@ class _ReadOnly(dict[Any, Any]):
 
 
 def _refuse() -> NoReturn:
-    raise TypeError("a hook may look at the loaded plugins and jobs, and cannot change them")
+    raise TypeError("hooks cannot change the loaded plugins or jobs")
 
 
 def own(argument: Any) -> Any:
-    """Return an argument of a hook as one implementation gets it, which has it for itself."""
+    """Return an implementation's own copy of a hook's argument."""
     if isinstance(argument, Job):
         return argument.private()
     if isinstance(argument, BurstRequest):

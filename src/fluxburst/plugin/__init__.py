@@ -1,7 +1,7 @@
 """What a package implements to supply bursts.
 
 :class:`BurstPlugin` and :class:`BurstParameters` are its bases, :class:`PluginType` is what it
-offers by ``fluxburst_register_plugins``, :class:`Finding` what it tells ``fluxburst doctor``.
+offers by ``fluxburst_register_plugins``, :class:`Finding` what it reports to ``fluxburst doctor``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a burst plugin is: three methods and a list of node types, or less, or more."""
+"""The base class of burst plugins: three methods and a list of node types, or less, or more."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ P = TypeVar("P")
 
 @dataclass
 class BurstParameters:
-    """Parameters of a burst plugin that needs none; others define a dataclass of their own."""
+    """Parameters of a burst plugin without any; others define their own dataclass."""
 
 
 @dataclass(frozen=True)
 class PluginType(Generic[P]):
-    """What a package registers for each burst plugin it offers.
+    """What a package registers for each of its burst plugins.
 
     Attributes:
-        name: The name users load it by.
-        parameters: Its dataclass of parameters; None where it is only known to the factory.
+        name: The name for loading it.
+        parameters: Its dataclass of parameters; None if only the factory knows it.
         factory: Makes the plugin from its parameters.
     """
 
@@ -58,16 +58,16 @@ class PluginType(Generic[P]):
 class BurstPlugin:
     """The base of burst plugins.
 
-    A plugin that can be told exactly what to bring up implements :meth:`node_types`,
+    A plugin that can provision exactly what is planned implements :meth:`node_types`,
     :meth:`create`, :meth:`delete` and :meth:`list_bursts`, and inherits the rest. One that
-    decides by itself overrides :meth:`schedule`, :meth:`run` and :meth:`unburst` instead.
+    sizes its bursts itself overrides :meth:`schedule`, :meth:`run` and :meth:`unburst` instead.
 
     Attributes:
-        name: The name it was loaded by.
+        name: The name it was loaded under.
         params: Its parameters.
-        jobs: The jobs it has been given, by id. While a plan is made it also holds those that
-            the plan would give it; they are taken out again.
-        planned: What the plan being applied asks it to bring up.
+        jobs: The jobs assigned to it, by id. While a plan is made, also those that the plan would
+            assign to it; they are removed again.
+        planned: The bursts that the plan being applied requests from it.
     """
 
     _param_dataclass: ClassVar[type[Any]] = BurstParameters
@@ -83,10 +83,10 @@ class BurstPlugin:
         self.bursts = {}
 
     def __setattr__(self, attribute: str, value: Any) -> None:
-        """Set an attribute; what fluxburst knows of a plugin, a hook of another cannot set."""
+        """Set an attribute; hooks of other packages cannot change fluxburst's own attributes."""
         self._check_caller(attribute)
         if attribute == "name" and self._is_loaded and value != self.name:
-            raise TypeError(f"the plugin {self.name} keeps the name that it was loaded by")
+            raise TypeError(f"the name of the plugin {self.name} cannot be changed after loading")
         super().__setattr__(attribute, value)
 
     def __delattr__(self, attribute: str) -> None:
@@ -96,11 +96,11 @@ class BurstPlugin:
     def _check_caller(self, attribute: str) -> None:
         public = not attribute.startswith("_") and hasattr(BurstPlugin, attribute)
         if public and called_by_another(self):
-            raise TypeError(f"a hook may look at the plugin {self.name}, and cannot change it")
+            raise TypeError(f"a hook cannot change the plugin {self.name}")
 
     @property
     def params(self) -> Any:
-        """Its parameters; a hook of another has a copy of its own."""
+        """Its parameters; another package's hook gets its own copy."""
         return own_copy(self._params) if called_by_another(self) else self._params
 
     @params.setter
@@ -109,18 +109,18 @@ class BurstPlugin:
 
     @property
     def jobs(self) -> dict[int, Job]:
-        """The jobs that it has been given, by id."""
+        """The jobs assigned to it, by id."""
         return self._jobs
 
     @jobs.setter
     def jobs(self, jobs: dict[int, Job]) -> None:
         if not isinstance(jobs, dict):
-            raise TypeError(f"jobs holds jobs by id, and is not {jobs!r}")
+            raise TypeError(f"jobs must be a mapping of jobs by id, not {jobs!r}")
         self._jobs = jobs
 
     @property
     def bursts(self) -> KnownBursts:
-        """What it knows to have brought up, by name, in their latest state."""
+        """Its known bursts, by name, in their latest state."""
         return self._bursts
 
     @bursts.setter
@@ -128,173 +128,173 @@ class BurstPlugin:
         self._bursts = KnownBursts(bursts)
 
     def loaded_as(self, name: str) -> None:
-        """Learn by which name it is loaded, which it keeps; the client says so."""
+        """Receive its permanent name from the client."""
         self.name, self._is_loaded = name, True
 
     def belongs_to(self, instance_name: Callable[[], str]) -> None:
-        """Learn how the instance is called that it serves; the client says so before all else."""
+        """Receive the name of its instance from the client, before anything else."""
         self._instance_name, self._tag = instance_name, ""
 
     @property
     def instance_tag(self) -> str:
-        """What tells this instance from others in the names of bursts: hexadecimal digits.
+        """Distinguishes this instance from others in the names of bursts: hexadecimal digits.
 
-        A plugin that knows its instance by something that outlasts a restart has another one.
+        A plugin whose instance has an identity that outlasts a restart overrides it.
         """
         if not self._tag:
             self._tag = tag_of(self._instance_name())
         return self._tag
 
     def owns(self, name: str) -> bool:
-        """Whether a name is of the form that bursts of this plugin have, for this instance.
+        """Whether a name has the form of this plugin's bursts, for this instance.
 
-        What a provider lists of others is not to be deleted: see
+        Bursts of others that a provider lists must not be deleted: see
         :mod:`fluxburst.model.burst`.
         """
         return is_name_of(name, self.name, self.instance_tag)
 
     def set_params(self, dc: Any) -> None:
-        """Take parameters; the client has put config and environment into them already.
+        """Receive parameters; the client has merged configuration and environment into them.
 
         Raises:
-            ParameterError: if they are not of this plugin's dataclass.
+            ParameterError: if they do not have this plugin's dataclass.
         """
         parameters.check_type(self.name, self._param_dataclass, dc)
         self.params = dc
 
     def validate(self) -> bool:
-        """Check what can be checked before anything is brought up; False refuses the plugin."""
+        """Check what can be checked before anything is provisioned; False refuses the plugin."""
         return True
 
     def diagnose(self) -> Iterable[Finding]:
-        """Check what it depends on, for ``fluxburst doctor``; nothing more than that by default.
+        """Check its dependencies, for ``fluxburst doctor``; by default nothing more.
 
-        Such as credentials, permissions, quotas, images. It changes nothing, and what is wrong is
-        a finding, not an exception.
+        Such as credentials, permissions, quotas, images. It changes nothing, and reports problems
+        as findings, not as exceptions.
         """
         return ()
 
     @property
     def isolated(self) -> bool:
-        """Whether its bursts are instances of their own, each of which runs one job.
+        """Whether its bursts are separate instances that run one job each.
 
-        By default that is what its parameter ``isolated_burst`` says, where it has one. The job is
-        held here while it runs there: see :mod:`fluxburst.provider.isolation`.
+        By default the value of its parameter ``isolated_burst``, if it has one. The job is held
+        here while it runs there: see :mod:`fluxburst.provider.isolation`.
         """
         return bool(getattr(self.params, "isolated_burst", False))
 
     @property
     def not_renewable(self) -> str:
-        """Why :meth:`renew` cannot make its leases longer; empty, as by default, where it can.
+        """Why :meth:`renew` cannot extend its leases; empty, as by default, if it can.
 
-        A lease that cannot be renewed is made as long as the longest job needs that its burst is
-        brought up for, and jobs that no lease is long enough for are not taken.
+        A lease that cannot be renewed is made long enough for the longest job of its burst, and
+        jobs too long for any lease are declined.
         """
         return ""
 
     @property
     def run_as(self) -> str:
-        """As whom its isolated bursts may run jobs: a policy of :mod:`fluxburst.model.identity`.
+        """The user for jobs in its isolated bursts: a policy of :mod:`fluxburst.model.identity`.
 
-        By default that is what its parameter ``run_as`` says; ``submitter`` where it has none.
+        By default the value of its parameter ``run_as``; ``submitter`` if it has none.
         """
         return str(getattr(self.params, "run_as", SUBMITTER))
 
-    # --- what a plugin supplies: implement these -------------------------------------------
+    # --- the provider's side: implement these ----------------------------------------------
 
     def node_types(self) -> Sequence[NodeType]:
-        """Return what it can supply; empty for a plugin that sizes its bursts itself."""
+        """Return its node types; empty for a plugin that sizes its bursts itself."""
         return ()
 
     @property
     def queue(self) -> str:
         """The queue of its nodes; empty, as by default, for none.
 
-        Jobs are moved to it when they are given to this plugin, and back if it cannot run them.
+        Jobs assigned to this plugin move to it, and back if the plugin cannot run them.
         """
         return ""
 
     def create(self, burst: Burst) -> Burst:
-        """Bring a burst up, or find it: a second call for the same name adopts what is there.
+        """Provision a burst; a second call for the same name adopts what exists.
 
         Returns:
-            The burst as it is now, with its state and, once they are known, its hostnames.
+            The burst with its current state and, once known, its hostnames.
 
         Raises:
-            BurstError: or one of its kinds. Nothing may be left behind that :meth:`delete` of
+            BurstError: or one of its subclasses. Nothing may be left behind that :meth:`delete` of
                 the same name does not find.
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement create()")
 
     def delete(self, burst: Burst) -> None:
-        """Take a burst down; one that is not there is a success.
+        """Terminate a burst; success if it does not exist.
 
         Raises:
-            BurstError: if it may still be there.
+            BurstError: if it may still exist.
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement delete()")
 
     def list_bursts(self) -> Collection[str]:
-        """Return the names of the bursts of this instance that exist out there now.
+        """Return the names of this instance's bursts that exist at the provider now.
 
-        Others may share the provider: :meth:`owns` tells theirs by the name. What is returned
-        without being ours is said, and left alone.
+        The provider may be shared: :meth:`owns` tells by the name whose a burst is. Names of
+        others in the answer are reported, and left alone.
 
         Raises:
-            BurstError: if that cannot be told.
+            BurstError: if it cannot be determined.
         """
         return [name for name, burst in self.bursts.items() if burst.state in LIVE_STATES]
 
     def adopt(self) -> Sequence[Burst] | None:
-        """Return the bursts that exist out there now, whoever brought them up, as they are.
+        """Return the bursts that exist at the provider now, whoever created them.
 
-        One that lost nodes is ``FAILED``, with the hostnames that it has left: it is taken down
-        once no job runs on these, and the jobs that still wait for it are free again, as are those
-        that wait for a burst that is not there. None, as by default, where only the process that
-        brought bursts up knows them.
+        A burst that lost nodes is ``FAILED``, with the remaining hostnames: it is terminated once
+        no job runs on these, and the jobs that still wait for it are released, as are those that
+        wait for a burst that does not exist. None, as by default, if only the process that created
+        bursts knows them.
 
         Raises:
-            BurstError: if that cannot be told.
+            BurstError: if it cannot be determined.
         """
         return None
 
     @property
     def arms_leases(self) -> bool:
-        """Whether its nodes end by themselves with their lease, also if nobody comes back to them.
+        """Whether its nodes end with their lease automatically, even if fluxburst never comes back.
 
-        By default a plugin is believed to arm leases if it implements :meth:`renew`.
+        By default, a plugin that implements :meth:`renew` is assumed to arm leases.
         """
         return type(self).renew is not BurstPlugin.renew
 
     def renew(self, burst: Burst) -> Burst:
-        """Arm a burst's lease anew, to end at ``burst.lease_until``; money is set aside till then.
+        """Extend a burst's lease to ``burst.lease_until``; money is reserved until then.
 
         Returns:
-            The burst with the lease that it has now: that asked for, or the one it had where the
-            provider does not let it be longer. By default as asked for: where nothing can be
-            armed, the service alone ends bursts.
+            The burst with its current lease: the requested one, or the former one if the
+            provider does not extend it. By default the requested one: if leases cannot be
+            armed, only the service ends bursts.
 
         Raises:
-            BurstError: if it could not be renewed.
+            BurstError: if renewing it failed.
         """
         return burst
 
     def refresh(self, burst: Burst) -> Burst:
-        """Return a burst as it is now. Called while waiting for it to come up.
+        """Return the current state of a burst. Called while it is starting.
 
-        One that is returned as ``FAILED``, with its error, is taken down, and its jobs are free.
+        A burst returned as ``FAILED``, with its error, is terminated, and its jobs are released.
 
         Raises:
-            BurstError: if that cannot be told; or, where the error is ``final``, if the provider
-                will not supply it after all. It is taken down then, its node type is not asked for
-                until its breaker lets it, and its jobs are offered to others.
+            BurstError: if it cannot be determined; or, if the error is ``final``, because the
+                provider will not supply it after all. Then it is terminated, its breaker blocks its
+                node type for a while, and its jobs are offered to others.
         """
         return burst
 
-    # --- what the client calls: inherit or override these ----------------------------------
+    # --- the client's side: inherit or override these --------------------------------------
 
     def schedule(self, job: Job) -> bool:
-        """Decide whether to take a job. By default: some node type could run it.
+        """Decide whether to take a job. By default: if a node type could run it.
 
         That is one that matches the job's constraints and has room for every part of it.
         """
@@ -302,29 +302,28 @@ class BurstPlugin:
         return could_fit(job.chunks, self.node_types(), constraint)
 
     def constraint_of(self, job: Job) -> Mapping[str, Any] | None:
-        """Return the constraint (RFC 31) that a job will have once this plugin has accepted it.
+        """Return the constraint (RFC 31) of a job after this plugin has accepted it.
 
-        By default it is the one that the job has. A plugin that moves its jobs to a queue answers
-        with what that queue requires. It is also asked about jobs that it then does not accept.
+        By default the job's own. A plugin that moves its jobs to a queue returns that queue's
+        requirement. It is also called for jobs that the plugin then declines.
         """
         return job.constraint
 
     def run(
         self, request_burst: bool = False, nodes: int | None = None, tasks: int | None = None
     ) -> Sequence[Burst]:
-        """Bring up what is planned, or what is asked for by hand.
+        """Provision what is planned, or what is requested on demand.
 
         Args:
-            request_burst: Capacity is asked for by hand.
-            nodes: How many nodes by hand.
-            tasks: Room for how many tasks by hand.
+            request_burst: Capacity is requested on demand.
+            nodes: How many nodes on demand.
+            tasks: Room for how many tasks on demand.
 
         Returns:
-            The bursts, in the state they are in now.
+            The bursts, in their current state.
 
         Raises:
-            BurstErrors: for those that did not come up, once all have been tried; what was left
-                of them has been deleted.
+            BurstErrors: for those that failed, after all were tried; their remains were deleted.
         """
         wanted = self.planned
         if request_burst and not wanted:
@@ -332,13 +331,13 @@ class BurstPlugin:
         return provision(self, wanted)
 
     def unburst(self) -> Sequence[str]:
-        """Take all bursts down.
+        """Terminate all bursts.
 
         Returns:
-            The names that are gone.
+            The names of those that are gone.
 
         Raises:
-            BurstErrors: for those that could not be taken down, once all have been tried.
+            BurstErrors: for terminations that failed, after all were tried.
         """
         known = {n for n, burst in self.bursts.items() if burst.state is not BurstState.ENDED}
         try:
@@ -351,10 +350,10 @@ class BurstPlugin:
         return terminate(self, known)
 
     def cleanup(self, name: str | None = None) -> Sequence[str]:
-        """Take one burst down, or all of them. Otherwise as :meth:`unburst`.
+        """Terminate one burst, or all of them, like :meth:`unburst`.
 
         Raises:
-            BurstError: if the name is neither known nor one that only we give.
+            BurstError: if the name is neither known nor of the form reserved for this instance.
         """
         if name is None:
             return self.unburst()
@@ -363,9 +362,9 @@ class BurstPlugin:
         return terminate(self, {name})
 
     def candidates(self, node_type: str) -> Candidates | None:
-        """Return the declared nodes that new nodes of a type may come as; None if not known.
+        """Return the declared nodes that new nodes of a type may join as; None if unknown.
 
-        It is asked for where constraints of jobs name hosts or ranks. Without an answer, jobs are
+        It is called if constraints of jobs name hosts or ranks. Without an answer, jobs are
         declined whose constraints a new node may not meet.
 
         Args:
@@ -374,16 +373,16 @@ class BurstPlugin:
         return None
 
     def by_hand(self, nodes: int | None, tasks: int | None) -> Burst:
-        """Size a burst that was asked for by hand: the cheapest type that has room.
+        """Size a burst requested on demand: the cheapest type with room.
 
         Raises:
-            RequestError: if neither nodes nor tasks are given, or one is below 1.
+            RequestError: if neither nodes nor tasks are set, or one is below 1.
             CapacityError: if no type can supply it.
         """
         if self.isolated:
             raise RequestError(
-                f"{self.name} has isolated_burst set: its bursts run a job each, and there is "
-                "none for capacity by hand"
+                f"{self.name} has isolated_burst set: its bursts run one job each, so capacity on "
+                "demand is not available"
             )
         node_type, count = sized(self, nodes, tasks)
         names = {*self.bursts, *self.list_bursts()}
@@ -392,14 +391,14 @@ class BurstPlugin:
         return Burst(name, self.name, node_type.name, count, price=node_type.price)
 
     def lacking(self) -> Iterable[str]:
-        """Return why it can supply less than it was set up for, for a person; empty by default.
+        """Return why it can supply less than it was configured for, for people; empty by default.
 
-        A plan says so of the jobs that it has no room for.
+        A plan includes this reason for jobs without room.
         """
         return ()
 
     def in_use(self) -> dict[str, int]:
-        """Return how many nodes of each type there are, or will be, in bursts that live."""
+        """Return how many nodes of each type exist or are planned in live bursts."""
         counts: dict[str, int] = {}
         for burst in self.bursts.values():
             if burst.state in LIVE_STATES:

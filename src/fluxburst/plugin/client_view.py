@@ -1,4 +1,4 @@
-"""What hooks may ask of the client that they are called for; each answer is as of now."""
+"""The client as hooks see it; every answer is current."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class ClientView(Protocol):
 
     @property
     def policy(self) -> Policy:
-        """What the configuration says of bursts."""
+        """The configuration's settings for bursts."""
 
     @property
     def ledger(self) -> Ledger:
-        """The record of all bursts."""
+        """The ledger of all bursts."""
 
     @property
     def state_dir(self) -> Path | None:
-        """Where the ledger is; None for in memory."""
+        """Path of the ledger; None if it is in memory."""
 
     def now(self) -> float:
         """Return the time of the instance, in seconds since the epoch."""

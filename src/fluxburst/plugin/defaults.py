@@ -1,4 +1,4 @@
-"""What a plugin does by default where it is told to run, to take bursts down, or to size one."""
+"""A plugin's default behaviour for running, terminating and sizing bursts."""
 
 from __future__ import annotations
 
@@ -25,33 +25,32 @@ from fluxburst.plugin.validation import check_created
 
 
 class Supplier(Protocol):
-    """What is asked here of a plugin."""
+    """The methods of a plugin used here."""
 
     name: str
 
     @property
     def bursts(self) -> KnownBursts:
-        """What it knows to have brought up, by name."""
+        """Its known bursts, by name."""
 
     def node_types(self) -> Sequence[NodeType]:
-        """Return what it can supply."""
+        """Return its node types."""
 
     def in_use(self) -> dict[str, int]:
-        """Return how many nodes of each type there are."""
+        """Return how many nodes of each type exist."""
 
     def create(self, burst: Burst) -> Burst:
-        """Bring a burst up."""
+        """Provision a burst."""
 
     def delete(self, burst: Burst) -> None:
-        """Take a burst down."""
+        """Terminate a burst."""
 
 
 def provision(plugin: Supplier, bursts: Iterable[Burst]) -> Sequence[Burst]:
-    """Create bursts by a plugin; return them in the state they are in now.
+    """Create a plugin's bursts; return them in their current state.
 
     Raises:
-        BurstErrors: for those that did not come up, once all have been tried; what was left of
-            them has been deleted.
+        BurstErrors: for those that failed, after all were tried; their remains were deleted.
     """
     done: list[Burst] = []
     errors: list[FluxburstError] = []
@@ -68,15 +67,15 @@ def provision(plugin: Supplier, bursts: Iterable[Burst]) -> Sequence[Burst]:
 def terminate(
     plugin: Supplier, names: Collection[str], before: Sequence[FluxburstError] = ()
 ) -> Sequence[str]:
-    """Delete bursts of a plugin; return the names that are gone.
+    """Delete bursts of a plugin; return the names of those that are gone.
 
     Args:
         plugin: The plugin.
         names: The names of its bursts.
-        before: What failed before.
+        before: Earlier failures.
 
     Raises:
-        BurstErrors: for those that could not be deleted, once all have been tried.
+        BurstErrors: for deletions that failed, after all were tried.
     """
     gone: list[Burst] = []
     errors = list(before)
@@ -106,12 +105,12 @@ def sized(plugin: Supplier, nodes: int | None, tasks: int | None) -> tuple[NodeT
     """Return the cheapest node type of a plugin that has room, and how many nodes of it.
 
     Raises:
-        RequestError: if neither nodes nor tasks are given, or one is below 1.
+        RequestError: if neither nodes nor tasks are set, or one is below 1.
         CapacityError: if no type can supply it.
     """
     asked = [number for number in (nodes, tasks) if number is not None]
     if not asked or min(asked) < 1:
-        raise RequestError("a burst by hand needs a number of nodes or of tasks, at least 1")
+        raise RequestError("a burst on demand needs a number of nodes or of tasks, at least 1")
     if nodes is None:
         assert tasks is not None
         chunk = Chunk(tasks, 1)
@@ -148,12 +147,12 @@ def _provision(plugin: Supplier, burst: Burst) -> Burst:
 
 
 def _clean_up(plugin: Supplier, burst: Burst) -> str:
-    """Delete what a failed creation left; return what may be left even so."""
+    """Delete the remains of a failed creation; return what may be left even so."""
     try:
         plugin.delete(burst)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - said, not raised: the first failure is the cause
+    except BaseException as error:  # noqa: BLE001 - the first failure is the cause
         why = described(error)
-        return f"and what there is of it could not be deleted, it may cost money: {why}"
+        return f"and its remains could not be deleted and may cost money: {why}"
     return ""

@@ -1,4 +1,4 @@
-"""What a burst plugin raises, as errors that say whose failure it is and what it may have left."""
+"""Errors of burst plugins: they name the plugin and what it may have left behind."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from fluxburst.errors import BurstError, described
 
 @contextmanager
 def only_looking() -> Iterator[None]:
-    """Have what fails in ``create()`` before anything is asked for say so.
+    """Mark failures in ``create()`` that happen before any request to the provider.
 
-    Such as that there are no credentials, or that nothing answers: then nothing is to be deleted,
-    nothing may cost, and the jobs are free.
+    Such as missing credentials, or a provider that does not answer: then nothing needs deleting,
+    nothing costs money, and the jobs are released.
     """
     try:
         yield
@@ -26,7 +26,7 @@ def only_looking() -> Iterator[None]:
 
 
 def as_burst_error(error: BaseException, plugin: str, burst: str = "") -> BurstError:
-    """Return what a plugin raised as a :class:`BurstError` that names plugin and burst."""
+    """Return a plugin's exception as a :class:`BurstError` that names plugin and burst."""
     if isinstance(error, BurstError):
         error.plugin, error.burst = error.plugin or plugin, error.burst or burst
         return error

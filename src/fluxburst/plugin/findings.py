@@ -1,4 +1,4 @@
-"""What a burst plugin tells ``fluxburst doctor``."""
+"""Findings of a burst plugin for ``fluxburst doctor``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found.
+    """One finding of a check.
 
     Attributes:
-        level: ``ok``; ``warning``: it works, but perhaps not as meant; ``error``: it does not.
-        what: What was found.
-        advice: What to do about it; empty where there is nothing to do.
+        level: ``ok``; ``warning``: it works, but perhaps not as intended; ``error``: it does not.
+        what: The finding.
+        advice: How to fix it; empty if nothing needs fixing.
     """
 
     level: Literal["ok", "warning", "error"]

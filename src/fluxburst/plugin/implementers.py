@@ -1,4 +1,4 @@
-"""Whose hook implementation is being called in this thread: what is others' it cannot change."""
+"""The implementer of the hook running in this thread: it cannot change others' objects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class _Calls(threading.local):
-    """The calls that are being made in one thread, the latest last: who, and what it was given."""
+    """The hook calls in progress in one thread, latest last: the implementer and its arguments."""
 
     def __init__(self) -> None:
         self.stack: list[tuple[object, dict[int, object]]] = []
@@ -24,7 +24,7 @@ _calls = _Calls()
 
 @contextmanager
 def calling(implementer: object) -> Iterator[None]:
-    """Note for as long as its implementation is being called who it is that implements a hook."""
+    """Note the implementer for as long as its hook implementation runs."""
     _calls.stack.append((implementer, {}))
     try:
         yield
@@ -33,14 +33,14 @@ def calling(implementer: object) -> Iterator[None]:
 
 
 def called_by_another(owner: object) -> bool:
-    """Whether a hook implementation of somebody else's is being called in this thread."""
+    """Whether another package's hook implementation runs in this thread."""
     return bool(_calls.stack) and _calls.stack[-1][0] is not owner
 
 
 def own_copy(value: T) -> T:
-    """Return a copy that the implementation which is being called has for itself, always the same.
+    """Return the running implementation's own copy of an object, always the same one.
 
-    What cannot be copied of it, such as a lock, is the same as in the original.
+    Uncopyable parts, such as a lock, are shared with the original.
     """
     copies = _calls.stack[-1][1]
     if id(value) not in copies:

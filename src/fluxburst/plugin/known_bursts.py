@@ -1,4 +1,4 @@
-"""What a plugin knows of its bursts: a mapping that nobody can break for others who read it."""
+"""A plugin's known bursts: a mapping that rejects anything else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class KnownBursts(dict[str, Burst]):
     """Bursts by name.
 
     Raises:
-        TypeError: where something else is put in, to whoever does so.
+        TypeError: to a caller who puts anything else in.
     """
 
     def __init__(self, *bursts: Any) -> None:
@@ -20,17 +20,17 @@ class KnownBursts(dict[str, Burst]):
 
     def __setitem__(self, name: str, burst: Burst) -> None:
         if not isinstance(name, str) or not isinstance(burst, Burst):
-            raise TypeError(f"bursts holds Bursts by name, and not {burst!r} by {name!r}")
+            raise TypeError(f"bursts must map names to Bursts, not {name!r} to {burst!r}")
         super().__setitem__(name, burst)
 
     def setdefault(self, name: str, burst: Burst) -> Burst:
-        """Put a burst in if there is none of that name; return the one that is there."""
+        """Add a burst unless the name is taken; return the one that is stored."""
         if name not in self:
             self[name] = burst
         return self[name]
 
     def update(self, *bursts: Any, **named: Burst) -> None:
-        """Put bursts in, as :meth:`dict.update` does."""
+        """Add bursts, as :meth:`dict.update` does."""
         for name, burst in dict(*bursts, **named).items():
             self[name] = burst
 

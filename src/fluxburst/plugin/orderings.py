@@ -1,4 +1,4 @@
-"""Orderings to use as they are: callables from the loaded plugins to (name, plugin) in order.
+"""Ready-made orderings: callables from the loaded plugins to (name, plugin) in order.
 
 Each can also be named in the config file: ``ordering = "by_price"``.
 """
@@ -16,7 +16,7 @@ Ordering = Callable[[Plugins], Iterable[tuple[str, BurstPlugin]]]
 
 
 def as_loaded(plugins: Plugins) -> Iterable[tuple[str, BurstPlugin]]:
-    """Offer in the order the plugins were loaded."""
+    """Offer in the order of loading."""
     return plugins.items()
 
 
@@ -26,22 +26,22 @@ def _lowest_price(plugin: BurstPlugin) -> float:
         return min(kind.price / max(kind.cores, 1) for kind in plugin.node_types())
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - it has none, or cannot be asked: the planner asks again, and says so
+    except BaseException:  # noqa: BLE001 - the planner asks again and reports it
         return math.inf
 
 
 def by_price(plugins: Plugins) -> Iterable[tuple[str, BurstPlugin]]:
-    """Offer to the plugin with the cheapest core hour first; those without prices last."""
+    """Offer to the plugin with the cheapest core hour first; plugins without prices come last."""
     return sorted(plugins.items(), key=lambda item: _lowest_price(item[1]))
 
 
 def fewest_jobs(plugins: Plugins) -> Iterable[tuple[str, BurstPlugin]]:
-    """Offer to the plugin that holds the fewest jobs first."""
+    """Offer to the plugin with the fewest jobs first."""
     return sorted(plugins.items(), key=lambda item: len(item[1].jobs))
 
 
 def round_robin(plugins: Plugins) -> Iterable[tuple[str, BurstPlugin]]:
-    """Offer in turn: start one plugin further for each job that was taken."""
+    """Offer in turn: start one plugin further for each job assigned."""
     items = list(plugins.items())
     turn = sum(len(plugin.jobs) for plugin in plugins.values()) % max(len(items), 1)
     return items[turn:] + items[:turn]
@@ -56,10 +56,10 @@ ORDERINGS: Mapping[str, Ordering] = {
 
 
 def from_config(name: object) -> Ordering:
-    """Return the ordering that a config file names.
+    """Return the ordering named by a config file.
 
     Raises:
-        RequestError: if there is none of this name.
+        RequestError: if the name is unknown.
     """
     if isinstance(name, str) and name in ORDERINGS:
         return ORDERINGS[name]

@@ -1,4 +1,4 @@
-"""Selectors to use as they are: callables from a job to whether it is a candidate for bursting.
+"""Ready-made selectors: callables from a job to whether it is a candidate for bursting.
 
 Each can also be named in the config file::
 
@@ -25,7 +25,7 @@ Selector = Callable[[Job], bool]
 
 
 class Surroundings(Protocol):
-    """What some selectors look at besides the job; a client and an instance both are it."""
+    """What some selectors read besides the job; clients and instances both provide it."""
 
     def now(self) -> float:
         """Return the time, in seconds since the epoch."""
@@ -43,7 +43,7 @@ def is_burstable(job: Job) -> bool:
 
 @dataclass(frozen=True)
 class AsksMoreThanFree:
-    """Select jobs that do not fit on what is free in the instance now and matches them."""
+    """Select jobs that do not fit on the free matching nodes of the instance now."""
 
     around: Surroundings
 
@@ -125,7 +125,7 @@ class AnyOf:
 
 @dataclass(frozen=True)
 class Not:
-    """Select jobs that the selector does not."""
+    """Select jobs that the selector rejects."""
 
     selector: Selector
 
@@ -186,14 +186,14 @@ _WITH_VALUE: Mapping[str, Callable[[Any, str, Surroundings], Selector]] = {
 
 
 def from_config(value: Any, around: Surroundings) -> Selector:
-    """Build the selector that a config file names.
+    """Build the selector described in a config file.
 
     Args:
-        value: A name, or a table with one name and what it needs; see this module's docstring.
-        around: Where free nodes and the time are asked for.
+        value: A name, or a table with one name and its argument; see this module's docstring.
+        around: Source of free nodes and the time.
 
     Raises:
-        RequestError: if there is no such selector, or it is not given what it needs.
+        RequestError: if the selector is unknown, or its argument is invalid.
     """
     if isinstance(value, str):
         if value in _BARE:

@@ -1,7 +1,7 @@
-"""What burst plugins answer, looked at before anything is recorded of it.
+"""Validates the answers of burst plugins before any of it is recorded.
 
-A provider's library may hand back anything: a number as text, more nodes than were asked for, a
-lease that is over. What is recorded decides over money, so it is checked where it comes in.
+A provider's library may return anything: a number as text, more nodes than requested, an
+expired lease. Records decide about money, so answers are checked on arrival.
 """
 
 from __future__ import annotations
@@ -17,48 +17,48 @@ from fluxburst.model.burst import COMING_STATES, LEAVING_STATES, Burst, BurstSta
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", re.ASCII)
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?", re.ASCII)
-"""One part of a hostname (RFC 1123); Flux and Slurm take an underscore within, too."""
+"""One part of a hostname (RFC 1123); Flux and Slurm also accept an underscore within."""
 
 
 _MANY = 2**31 - 1
 """The largest number of nodes, or exit code, that is recorded."""
 
 _LATEST = 253402300799.0
-"""The end of the year 9999, later than which no date can be shown: a later lease is none."""
+"""The end of the year 9999, the last date that can be displayed: a later lease counts as none."""
 
 
 def check_created(answer: object, asked: Burst) -> Burst:
-    """Return what ``create()`` answered.
+    """Return the answer of ``create()``.
 
     Raises:
-        BurstError: if that is not the burst as it was asked for, or says that it did not come up.
+        BurstError: if it is not the requested burst, or reports that it did not come up.
     """
     burst = check_burst(answer, asked, "create()")
     if burst.state not in COMING_STATES | {BurstState.READY}:
         verb = "is" if burst.state in LEAVING_STATES else "has"
-        raise BurstError(burst.error or f"create() answered that it {verb} {burst.state.value}")
+        raise BurstError(burst.error or f"create() returned that it {verb} {burst.state.value}")
     return burst
 
 
 def check_burst(answer: object, asked: Burst, what: str) -> Burst:
-    """Return the burst that a plugin answered; to whom it belongs is as it was asked.
+    """Return a plugin's answer about a burst; its ownership stays as in the question.
 
     Args:
-        answer: What was answered.
-        asked: The burst that it was asked about; one of 0 nodes may turn out to have any number.
-        what: The method that answered.
+        answer: The answer.
+        asked: The burst in question; if it has 0 nodes, the answer may have any number.
+        what: The method called.
 
     Raises:
-        BurstError: if it is not a burst, another one, or says what cannot be.
+        BurstError: if it is not a burst, is another one, or has impossible values.
     """
     if not isinstance(answer, Burst) or answer.name != asked.name:
-        raise BurstError(f"{what} answered {answer!r}, not the burst as it is now")
+        raise BurstError(f"{what} returned {answer!r}, not the current burst")
     for field, problem in _problems(answer):
         value = getattr(answer, field)
-        raise BurstError(f"{what} answered a burst whose {field} {problem}: {_short(value)}")
+        raise BurstError(f"{what} returned a burst whose {field} {problem}: {_short(value)}")
     for problem in filter(None, (why_too_many(answer, asked), why_not_ended_there(answer, asked))):
-        raise BurstError(f"{what} answered {problem}")
-    # Money is set aside up to the lease that was asked for: the service ends it then, if not it.
+        raise BurstError(f"{what} returned {problem}")
+    # Money is reserved up to the requested lease; the service ends the burst then, if nothing else.
     lease = answer.lease_until
     if lease is not None and lease > _LATEST:
         lease = asked.lease_until
@@ -75,7 +75,7 @@ def check_burst(answer: object, asked: Burst, what: str) -> Burst:
         error=writable(error),
         waiting_for=writable(waiting_for),
         output=writable(answer.output),
-        # And for as many nodes as were asked for, until it is known to have fewer.
+        # And for as many nodes as requested, until it is known to have fewer.
         nodes=answer.nodes or asked.nodes,
         lease_until=lease,
         isolated=asked.isolated,
@@ -85,16 +85,16 @@ def check_burst(answer: object, asked: Burst, what: str) -> Burst:
 
 
 def why_too_many(answer: Burst, asked: Burst) -> str:
-    """Return what is wrong with how many nodes a burst is said to have; empty for nothing."""
+    """Return the problem with a burst's number of nodes; empty if there is none."""
     if not asked.nodes or answer.nodes <= asked.nodes:
         return ""
-    return f"that it has {counted(answer.nodes, 'node')}, more than the {asked.nodes} asked for"
+    return f"that it has {counted(answer.nodes, 'node')}, more than the {asked.nodes} requested"
 
 
 def why_not_ended_there(answer: Burst, asked: Burst) -> str:
-    """Return what is wrong with how a burst's job is said to have ended there; empty for nothing.
+    """Return the problem with the end of a burst's job; empty if there is none.
 
-    Only in an isolated burst a job runs that the instance does not know the end of.
+    Only in isolated bursts, jobs run whose end the instance does not know.
     """
     if asked.isolated or (answer.exit_code is None and not answer.output):
         return ""
@@ -104,19 +104,19 @@ def why_not_ended_there(answer: Burst, asked: Burst) -> str:
 
 
 def check_adopted(answer: object, plugin: str) -> tuple[dict[str, Burst | None], list[BurstError]]:
-    """Return the bursts that ``adopt()`` of a plugin answered, by name, and what is wrong.
+    """Return the bursts that a plugin's ``adopt()`` returned, by name, and the problems.
 
-    Of one that says what cannot be, it is believed that it is there, and nothing else: None.
+    A burst with impossible values is believed to exist, but nothing else about it: None.
 
     Raises:
         BurstError: if they are not bursts with names.
     """
     if not isinstance(answer, Iterable) or isinstance(answer, (str, bytes)):
-        raise BurstError(f"adopt() answered {answer!r}, not the bursts that are there")
+        raise BurstError(f"adopt() returned {answer!r}, not the existing bursts")
     bursts = list(answer)
     for burst in bursts:
         if not isinstance(burst, Burst):
-            raise BurstError(f"adopt() answered {bursts!r}, not the bursts that are there")
+            raise BurstError(f"adopt() returned {bursts!r}, not the existing bursts")
         check_name(burst.name, "adopt()")
     found: dict[str, Burst | None] = {}
     wrong: list[BurstError] = []
@@ -132,33 +132,33 @@ def check_adopted(answer: object, plugin: str) -> tuple[dict[str, Burst | None],
 
 
 def check_names(answer: object, what: str) -> Collection[str]:
-    """Return the names of bursts that a plugin answered.
+    """Return the names of bursts in a plugin's answer.
 
     Raises:
-        BurstError: if they are not a collection of names that a burst can have.
+        BurstError: if it is not a collection of valid burst names.
     """
     if isinstance(answer, str) or not isinstance(answer, Collection):
-        raise BurstError(f"{what} answered {answer!r}, not the names of bursts")
+        raise BurstError(f"{what} returned {answer!r}, not the names of bursts")
     for name in answer:
         check_name(name, what)
     return answer
 
 
 def check_name(name: object, what: str) -> None:
-    """Check that a burst can be called that.
+    """Check that a name is valid for a burst.
 
     Raises:
         BurstError: if not.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise BurstError(
-            f"{what} answered {_short(name)}, which is not the name of a burst: it has up to 253 "
+            f"{what} returned {_short(name)}, which is not the name of a burst: it has up to 253 "
             "letters, digits, and . _ - within"
         )
 
 
 def _problems(burst: Burst) -> Iterable[tuple[str, str]]:
-    """Yield the fields whose values cannot be, and why."""
+    """Yield the fields with impossible values, and why."""
     if not isinstance(burst.state, BurstState):
         yield "state", "is not a BurstState"
     for field in ("node_type", "error", "output", "waiting_for"):
@@ -192,10 +192,10 @@ def _problems_of_hosts(burst: Burst) -> Iterable[tuple[str, str]]:
     if not isinstance(hosts, tuple) or not all(isinstance(host, str) for host in hosts):
         yield "hostnames", "is not a tuple of text"
     elif not all(map(_is_hostname, hosts)):
-        yield "hostnames", "has one that is no hostname (RFC 1123)"
+        yield "hostnames", "has one that is not a hostname (RFC 1123)"
     elif len(set(hosts)) < len(hosts):
         yield "hostnames", "names a host twice"
-    # Of what failed, the size may not be known any more; the hosts are those that are left.
+    # The size of a failed burst may be unknown by now; the hosts are those that remain.
     elif len(hosts) > burst.nodes and burst.state is not BurstState.FAILED:
         yield "hostnames", f"are more than its {counted(burst.nodes, 'node')}"
 
@@ -209,7 +209,7 @@ def _problems_of_isolation(burst: Burst) -> Iterable[tuple[str, str]]:
         yield "isolated", "is not true or false"
     code = burst.exit_code
     if code is not None and not (_is_int(code) and abs(code) <= _MANY):
-        yield "exit_code", "is not the number that a process ends with"
+        yield "exit_code", "is not a valid exit code"
 
 
 def _is_int(value: object) -> bool:

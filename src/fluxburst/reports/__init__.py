@@ -1,1 +1,1 @@
-"""Answers that only read: status, timeline, costs, doctor."""
+"""Read-only reports: status, timeline, costs, doctor."""

@@ -1,9 +1,9 @@
 """What bursts cost, by burst, plugin, user, job and day (UTC), from the ledger.
 
-What is bought is node time: a burst's nodes for as long as it is billed. A job pays for its share
-of it while it is on the nodes; when jobs together had more nodes than the burst has (which only a
-wrong record can say), each pays in proportion. What is left is idle, and is shown as such: nobody's
-bill holds it. The total is the same however it is divided.
+What is paid for is node time: a burst's nodes for as long as it is billed. A job pays for its share
+of it while it is on the nodes; if jobs together had more nodes than the burst has (only a wrong
+record can say so), each pays in proportion. The rest is idle and is listed as such, on no
+user's bill. The total is the same however it is divided.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ By = Literal["burst", "plugin", "user", "job", "day"]
 GROUPINGS: tuple[By, ...] = ("burst", "plugin", "user", "job", "day")
 
 Key = str | int | None
-"""What a line is for: a name, a job's or a user's number, a date; None for what is nobody's."""
+"""The subject of a line: a name, a job's or a user's number, a date; None for idle time."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Slice:
 
     Attributes:
         entry: The burst.
-        day: When that day (UTC) began, in seconds since the epoch.
-        usage: The job that had it; None for what was idle.
-        node_hours: How much.
+        day: Start of the day (UTC), in seconds since the epoch.
+        usage: The job that used it; None if idle.
+        node_hours: The amount.
     """
 
     entry: Entry
@@ -46,20 +46,20 @@ class Slice:
 
     @property
     def cost(self) -> float:
-        """What it cost, in the currency of the plugins' prices."""
+        """Its cost, in the currency of the plugins' prices."""
         return self.node_hours * self.entry.burst.price
 
 
 @dataclass(frozen=True)
 class Line:
-    """What one burst, plugin, user, job or day cost.
+    """Cost of one burst, plugin, user, job or day.
 
     Attributes:
-        key: Which.
-        cost: What all of it cost.
-        node_hours: How much node time that is.
-        idle_cost: What the part of it cost in which no job ran.
-        idle_node_hours: How much node time that is.
+        key: The burst, plugin, user, job or day.
+        cost: Total cost.
+        node_hours: Total node time.
+        idle_cost: Cost of the node time without a running job.
+        idle_node_hours: Amount of that node time.
     """
 
     key: Key
@@ -70,20 +70,20 @@ class Line:
 
     @property
     def idle_share(self) -> float:
-        """The part of the node time in which no job ran, from 0 to 1; 0 where there is none."""
+        """The idle fraction of the node time, from 0 to 1; 0 if there is no node time."""
         return self.idle_node_hours / self.node_hours if self.node_hours else 0.0
 
 
 def slices(
     entries: Iterable[Entry], usages: Iterable[Usage], now: float, since: float = -math.inf
 ) -> Iterator[Slice]:
-    """Divide what was bought between two times into what each job had, and what was idle.
+    """Divide the node time bought between two times into each job's share and the idle rest.
 
     Args:
         entries: The bursts.
-        usages: What jobs used of them; those of other bursts are left out.
-        now: Until when, in seconds since the epoch.
-        since: Since when.
+        usages: What jobs used of them; other bursts' usages are ignored.
+        now: End of the period, in seconds since the epoch.
+        since: Start of the period.
     """
     by_entry: dict[int, list[Usage]] = defaultdict(list)
     for usage in usages:
@@ -120,7 +120,7 @@ def _day(time: float) -> float:
 
 
 def _days(start: float, end: float) -> Iterator[tuple[float, float]]:
-    """Yield the parts of a time that lie on one day each."""
+    """Split a period into its days."""
     while start < end:
         midnight = _day(start) + DAY
         yield start, min(end, midnight)
@@ -128,13 +128,13 @@ def _days(start: float, end: float) -> Iterator[tuple[float, float]]:
 
 
 class _Shares:
-    """How much of a burst was in use, summed up along its life.
+    """Usage of a burst over time.
 
     Args:
-        nodes: How many nodes it has.
-        spans: Since when and until when each job had its part.
-        start: When the burst begins.
-        end: When it ends.
+        nodes: Number of its nodes.
+        spans: Start and end of each job's share.
+        start: Start of the burst.
+        end: End of the burst.
     """
 
     def __init__(
@@ -161,11 +161,11 @@ class _Shares:
             self._idle.append(self._idle[-1] + seconds * max(0.0, nodes - max(0.0, used)))
 
     def paid(self, start: float, end: float) -> float:
-        """Return for how many seconds each node in use between two times is paid for."""
+        """Return for how many seconds each node in use between two times is paid."""
         return self._paid[self._at(end)] - self._paid[self._at(start)]
 
     def idle(self, start: float, end: float) -> float:
-        """Return for how many seconds nodes were idle between two times, all together."""
+        """Return the idle seconds of all nodes between two times, added up."""
         return self._idle[self._at(end)] - self._idle[self._at(start)]
 
     def _at(self, time: float) -> int:
@@ -175,8 +175,8 @@ class _Shares:
 def group(parts: Iterable[Slice], by: By) -> list[Line]:
     """Sum up by burst, plugin, user, job or day.
 
-    Users are those whose jobs had the nodes. By user and by job, what was idle is a line of its
-    own, the last, whose key is None.
+    Users are the owners of the jobs on the nodes. By user and by job, idle time has its own line:
+    the last, with the key None.
     """
     sums: dict[Key, list[Slice]] = defaultdict(list)
     for part in parts:
@@ -186,7 +186,7 @@ def group(parts: Iterable[Slice], by: By) -> list[Line]:
 
 
 def total(parts: Iterable[Slice]) -> Line:
-    """Sum up all of it."""
+    """Sum up everything."""
     return _line(None, list(parts))
 
 
@@ -214,7 +214,7 @@ def _line(key: Key, parts: Sequence[Slice]) -> Line:
 
 
 def parse_since(text: str, now: float) -> float:
-    """Read a time: a date or a time of ISO 8601 (UTC, if it names no zone), or how long ago.
+    """Parse a time: a date or time in ISO 8601 (UTC by default), or a duration before now.
 
     Returns:
         Seconds since the epoch.

@@ -1,4 +1,4 @@
-"""Whether an instance can grow at all: by the size that it was started with, and its scheduler."""
+"""Whether an instance can grow at all, given its initial size and its scheduler."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from fluxburst.simulation.embedded import EmbeddedInstance
 
 
 def why_it_cannot_grow(client: FluxBurst) -> str:
-    """Return why no burst can ever join the instance; empty where one may.
+    """Return why no burst can ever join the instance; empty if one can.
 
-    Nodes join where they were declared beforehand, and are down until then. Isolated bursts join
-    no instance, and an embedded one takes every node.
+    Nodes can join only if they were declared beforehand, and are down until then. Isolated bursts
+    join no instance, and an embedded instance accepts every node.
 
     Raises:
-        InstanceError: if the instance cannot be asked.
-        LedgerError: if the ledger cannot be read.
+        InstanceError: if the instance cannot be reached.
+        LedgerError: if the ledger is unreadable.
     """
     if isinstance(client.instance, EmbeddedInstance):
         return ""
@@ -27,8 +27,8 @@ def why_it_cannot_grow(client: FluxBurst) -> str:
         return ""
     return (
         f"no burst can join this instance: all of it is up ({counted(len(nodes), 'node')}), and "
-        "Flux takes no others than those that it was started with; it refuses jobs that need more "
-        "at once"
+        "Flux accepts only nodes declared at its start; it rejects jobs that need more at "
+        "once"
     )
 
 
@@ -36,15 +36,15 @@ HOW_TO_GROW = (
     "start one that can grow: 'fluxburst local init DIR --burst-nodes N', then "
     "'fluxburst local start DIR'"
 )
-"""What to do about an instance that cannot grow."""
+"""Advice for an instance that cannot grow."""
 
 
 def why_no_burst_begins(client: FluxBurst) -> list[str]:
-    """Return lines that say why no burst can begin, with what to do; none where one may.
+    """Return lines that explain why no burst can begin, with advice; empty if one can.
 
     Raises:
-        InstanceError: if the instance cannot be asked.
-        LedgerError: if the ledger cannot be read.
+        InstanceError: if the instance cannot be reached.
+        LedgerError: if the ledger is unreadable.
     """
     cannot_grow = why_it_cannot_grow(client)
     if cannot_grow:

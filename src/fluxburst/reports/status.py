@@ -1,4 +1,4 @@
-"""How things stand: bursts, nodes, jobs, limits, breakers and spending, at one time."""
+"""The current state: bursts, nodes, jobs, limits, breakers and spending, at one time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Nodes:
-    """Nodes of the bursts that there are: how many were asked for, and how many have joined."""
+    """Nodes of the existing bursts: how many were requested, and how many have joined."""
 
     asked: int
     joined: int
@@ -32,8 +32,8 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Jobs:
-    """How many jobs are pending; and of these, how many are candidates for bursting (selected),
-    were given to a plugin, and are candidates that no plugin takes (unmatched).
+    """Numbers of jobs: pending; and of these, candidates for bursting (selected), those assigned
+    to a plugin (given), and candidates that no plugin takes (unmatched).
     """
 
     pending: int
@@ -47,11 +47,11 @@ class LimitUse:
     """One limit.
 
     Attributes:
-        scope: What it is for.
+        scope: What it applies to.
         what: Which limit, one of :data:`~fluxburst.config.policy.LIMITED`.
         limit: Its value.
-        used: What is taken of it, reserved included.
-        left: What is left; negative where it is passed.
+        used: The part used, including reservations.
+        left: The rest; negative if exceeded.
     """
 
     scope: Scope
@@ -66,10 +66,10 @@ class Spending:
     """Money, in the currency of the plugins' prices.
 
     Attributes:
-        per_hour: What the bursts that there are cost an hour.
-        today: What was spent since the day (UTC) began.
-        total: What was spent so far.
-        reserved: What may still be spent on the bursts that there are, until their leases end.
+        per_hour: Current cost of all bursts per hour.
+        today: Spending since the day (UTC) began.
+        total: All spending so far.
+        reserved: What existing bursts may still cost until their leases end.
     """
 
     per_hour: float
@@ -80,28 +80,28 @@ class Spending:
 
 @dataclass(frozen=True)
 class Status:
-    """How things stand.
+    """The current state.
 
     Attributes:
-        at: When this was, in seconds since the epoch.
-        instance: The name of the instance; empty where it is not known yet.
-        unreachable: Why the instance could not be asked; empty where it was.
-        holder: Who holds the instance; empty for nobody.
-        bursts: The bursts of which something may be there.
+        at: Its time, in seconds since the epoch.
+        instance: Name of the instance; empty if not known yet.
+        unreachable: Why the instance could not be asked; empty if it was.
+        holder: The holder of the instance; empty if there is none.
+        bursts: The bursts that exist or may exist.
         nodes: Their nodes.
-        jobs: The numbers of jobs; None where the instance could not be asked.
-        limits: Each limit that is set, and what is taken of it.
-        breakers: The node types that failed lately.
-        spending: What is spent.
-        missing: For each plugin that has bursts and is not installed, their names.
-        problems: What else is wrong, for a person.
-        recorded: When anything was last recorded, in seconds since the epoch; None where nothing
-            was. While nobody holds the instance, its bursts are as they were then.
-        unwritable: Why the ledger cannot be written; empty while it can. Nothing is brought up
-            then.
-        unarmed: The names of the bursts whose nodes do not end by themselves with their lease, as
-            far as their plugins are loaded.
-        not_startable: The ids of the jobs that more nodes would not let start, by why.
+        jobs: The numbers of jobs; None if the instance could not be asked.
+        limits: Each configured limit, and its usage.
+        breakers: The node types that failed recently.
+        spending: The costs.
+        missing: For each plugin with bursts that is not installed, their names.
+        problems: Other problems, as text.
+        recorded: Time of the last record, in seconds since the epoch; None if there is none. While
+            nobody holds the instance, its bursts are shown as of that time.
+        unwritable: Why the ledger cannot be written; empty while it can. While set, nothing is
+            provisioned.
+        unarmed: Names of the bursts whose nodes do not end automatically with their lease, as far
+            as their plugins are loaded.
+        not_startable: Ids of the jobs that more nodes would not help to start, by reason.
     """
 
     at: float
@@ -122,11 +122,11 @@ class Status:
     not_startable: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def is_open(self, breaker: Breaker) -> bool:
-        """Whether nothing is asked of a breaker's node type now."""
+        """Whether a breaker's node type is not requested now."""
         return breaker.retry_at is not None and self.at < breaker.retry_at
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data for JSON, in the schema that the user guide documents."""
+        """Return plain data for JSON, in the schema of the user guide."""
         return {
             "at": self.at,
             "instance": self.instance or None,
@@ -156,16 +156,16 @@ class Status:
 
 
 def of_client(client: FluxBurst, plan: Plan | None = None, problems: Sequence[str] = ()) -> Status:
-    """Return how things stand with a client. Nothing is asked of providers.
+    """Return the current state of a client. Asks no provider.
 
     Args:
         client: The client.
-        plan: What was planned last; by default a plan is made.
-        problems: What else is wrong, for a person.
+        plan: The last plan; by default a new one is made.
+        problems: Other problems, as text.
 
     Raises:
-        InstanceError: if the instance cannot be asked.
-        LedgerError: if the ledger cannot be read.
+        InstanceError: if the instance cannot be reached.
+        LedgerError: if the ledger is unreadable.
     """
     made = client.plan() if plan is None else plan
     hosts = {host for entry in client.ledger.live() for host in entry.burst.hostnames}
@@ -188,10 +188,10 @@ def of_client(client: FluxBurst, plan: Plan | None = None, problems: Sequence[st
 
 
 def of_service(client: FluxBurst) -> Status:
-    """Return how things stand with a client that runs passes, from what these have seen.
+    """Return the current state of a running service's client, as of its last pass.
 
     Raises:
-        LedgerError: if the ledger cannot be read.
+        LedgerError: if the ledger is unreadable.
     """
     pending, given, unmatched = client.queue_counts()
     return of_ledger(
@@ -220,25 +220,25 @@ def of_ledger(
     up: Mapping[str, bool] | None = None,
     not_startable: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Status:
-    """Return how things stand by a ledger alone.
+    """Return the current state according to a ledger alone.
 
     Args:
         ledger: The ledger.
-        policy: The limits that hold.
-        now: The time, in seconds since the epoch.
-        installed: The names of the burst plugins that are installed.
-        instance: The name of the instance; by default as the ledger has it.
+        policy: The configured limits.
+        now: Current time, in seconds since the epoch.
+        installed: Names of the installed burst plugins.
+        instance: Name of the instance; by default the one in the ledger.
         unreachable: Why the instance could not be asked.
-        jobs: The numbers of jobs, where they are known.
-        holder: Who holds the instance.
-        problems: What else is wrong, for a person.
+        jobs: The numbers of jobs, if known.
+        holder: The holder of the instance.
+        problems: Other problems, as text.
         unwritable: Why the ledger cannot be written.
-        plugins: The plugins that are loaded, by name.
-        up: Whether each node of the instance is up, by hostname, where it could be asked.
-        not_startable: The jobs that more nodes would not let start, by why.
+        plugins: The loaded plugins, by name.
+        up: Whether each node of the instance is up, by hostname, if it could be asked.
+        not_startable: The jobs that more nodes would not help to start, by reason.
 
     Raises:
-        LedgerError: if it cannot be read.
+        LedgerError: if it is unreadable.
     """
     with ledger.snapshot():
         spent = spent_of(ledger, now)
@@ -272,17 +272,17 @@ def of_ledger(
 
 
 def count_jobs(plan: Plan) -> Jobs:
-    """Return the numbers of jobs that a plan decided on."""
+    """Return the numbers of jobs in a plan."""
     outcomes = Counter(decision.outcome for decision in plan.decisions)
     given = outcomes[Outcome.ALREADY_ASSIGNED]
     return Jobs(len(plan.decisions), len(plan.jobs), given, outcomes[Outcome.UNMATCHED])
 
 
 def _as_seen(entry: Entry, up: Mapping[str, bool]) -> Entry:
-    """Return an entry with how many of its nodes have joined, as the instance's nodes show it.
+    """Return an entry with the number of joined nodes, according to the instance's nodes.
 
-    Where the instance knows none of them, all have of a burst that is ready; of others, those that
-    had when that was last looked at.
+    If the instance knows none of them, all nodes of a ready burst count; of other bursts, those
+    that had joined when last observed.
     """
     burst = entry.burst
     known = [up[host] for host in burst.hostnames if host in up]

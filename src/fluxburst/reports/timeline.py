@@ -1,4 +1,4 @@
-"""What happened to one job, or to one burst, and why, in the order of time."""
+"""The events of one job or one burst, with reasons, in order of time."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from fluxburst.reports import costs
 Kind = Literal["decided", "given", "taken back", "burst", "started", "ended"]
 
 LARGEST_ID = 2**63 - 1
-"""The largest job id that a ledger can have; Flux comes to larger ones after 17 years."""
+"""The largest job id that a ledger can store; Flux reaches larger ones after 17 years."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened.
+    """One event.
 
     Attributes:
-        at: When, in seconds since the epoch.
-        kind: ``decided`` on a job; a job ``given`` to a plugin, or ``taken back`` from it; a
-            ``burst`` has come to a state; a job ``started`` or ``ended`` on a burst's nodes.
-        what: What it came to: an outcome, a state, a job.
-        plugin: The plugin that it is about; empty for none.
-        burst: The burst that it is about; empty for none.
-        job: The job that it is about; None for none.
-        why: Why; empty where that was not recorded.
+        at: Time, in seconds since the epoch.
+        kind: ``decided`` for a decision on a job; ``given`` for a job assigned to a plugin,
+            ``taken back`` for its release; ``burst`` for a burst's new state; ``started`` or
+            ``ended`` for a job.
+        what: The result: an outcome, a state, a job.
+        plugin: The plugin concerned; empty for none.
+        burst: The burst concerned; empty for none.
+        job: The job concerned; None for none.
+        why: The reason; empty if none was recorded.
     """
 
     at: float
@@ -45,17 +46,17 @@ class Event:
 
 @dataclass(frozen=True)
 class JobTimeline:
-    """All that is known of one job.
+    """Everything known about one job.
 
     Attributes:
         job: Its id.
-        events: What happened to it and to the bursts that it was given to or ran on.
-        bursts: These bursts.
-        cost: What it cost: its share of the bursts' node time, at their price.
-        node_hours: How much node time that is.
-        present: What is decided on it now; None where that cannot be told, as it is not pending
-            or the instance cannot be asked.
-        exception: What ended it other than its own end, as the instance says; empty for nothing.
+        events: Its events, and those of the bursts it was assigned to or ran on.
+        bursts: Those bursts.
+        cost: Its cost: its share of the bursts' node time, at their price.
+        node_hours: That node time.
+        present: The current decision; None if the job is not pending or the instance cannot be
+            reached.
+        exception: What ended it prematurely, according to the instance; empty for nothing.
     """
 
     job: int
@@ -69,12 +70,12 @@ class JobTimeline:
 
 @dataclass(frozen=True)
 class BurstTimeline:
-    """All that is known of one burst.
+    """Everything known about one burst.
 
     Attributes:
         entry: The burst.
-        events: What happened to it, and which jobs were given to it, and ran on it.
-        cost: What it cost, and how much of it was idle.
+        events: Its events, the jobs assigned to it, and the jobs that ran on it.
+        cost: Its cost, and its idle share.
     """
 
     entry: Entry
@@ -85,18 +86,18 @@ class BurstTimeline:
 def of_job(
     ledger: Ledger, job: int, now: float, present: Decision | None = None, exception: str = ""
 ) -> JobTimeline:
-    """Tell what happened to a job.
+    """Return the history of a job.
 
     Args:
-        ledger: The record.
+        ledger: The ledger.
         job: The job's id.
-        now: The time, in seconds since the epoch.
-        present: What is decided on it now, where that is known.
-        exception: What ended it other than its own end, where that is known.
+        now: Current time, in seconds since the epoch.
+        present: The current decision, if known.
+        exception: What ended it prematurely, if known.
 
     Raises:
-        UnknownJobError: if nothing is known of it.
-        LedgerError: if the ledger cannot be read.
+        UnknownJobError: if there is no record of it.
+        LedgerError: if the ledger is unreadable.
     """
     if job > LARGEST_ID:
         raise UnknownJobError(format_f58(job), f"the ledger {ledger.path}".rstrip())
@@ -126,11 +127,11 @@ def of_job(
 
 
 def of_burst(ledger: Ledger, name: str, now: float) -> BurstTimeline:
-    """Tell what happened to a burst.
+    """Return the history of a burst.
 
     Raises:
         RequestError: if there is no such burst.
-        LedgerError: if the ledger cannot be read.
+        LedgerError: if the ledger is unreadable.
     """
     with ledger.snapshot():
         entry = ledger.entry(name)
@@ -157,11 +158,11 @@ def _life(ledger: Ledger, entry: Entry) -> Iterator[Event]:
 
 
 def _assigned(ledger: Ledger, job: int | None, burst: str | None) -> Iterator[Event]:
-    """Yield when jobs were given away and taken back: those of a job, or those of a burst."""
+    """Yield the assignments and releases of a job, or of a burst's jobs."""
     for p in ledger.assignments(job):
         if burst is not None and p.burst != burst:
             continue
-        fits = "" if p.burst else "it fits on nodes that are there"
+        fits = "" if p.burst else "it fits on existing nodes"
         yield Event(p.at, "given", format_f58(p.job), p.plugin, p.burst, p.job, fits)
         if p.released is not None:
             what = format_f58(p.job)
@@ -169,7 +170,7 @@ def _assigned(ledger: Ledger, job: int | None, burst: str | None) -> Iterator[Ev
 
 
 def _used(ledger: Ledger, entries: Iterable[Entry], job: int | None) -> Iterator[Event]:
-    """Yield when jobs started and ended on bursts: one job, or all."""
+    """Yield the starts and ends on bursts, of one job or of all."""
     of = {entry.id: entry.burst for entry in entries}
     for usage in ledger.usages():
         burst = of.get(usage.entry)

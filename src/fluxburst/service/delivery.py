@@ -1,4 +1,4 @@
-"""Telling one receiver of one event: a command is run, or a URL is posted to."""
+"""Delivers one event to one receiver: runs a command, or posts to a URL."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from fluxburst.service.outbox import Event
 
 
 def deliver(event: Event, to: Notification) -> None:
-    """Tell of an event, now, and wait for the command or the URL.
+    """Deliver the event now, and wait for the command or the URL.
 
     Raises:
-        FluxburstError: if it fails.
+        FluxburstError: if delivery fails.
     """
     body = json.dumps(event)
     if to.url:

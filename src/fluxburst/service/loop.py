@@ -1,4 +1,4 @@
-"""Watching an instance: wake on events, gather them for a moment, run one pass."""
+"""Watches an instance: wakes on events, gathers them for a moment, runs one pass."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ from fluxburst.model.plan import Plan
 from fluxburst.reports.leases import overdue, unarmed
 
 PATIENCE = 0.2
-"""How many seconds a pass waits for plugins; what is not answered is taken in by a later one."""
+"""How many seconds a pass waits for plugins; a later pass processes late answers."""
 
 SOON = 2.0
-"""How often plugins are asked while bursts come or go, in seconds."""
+"""How often plugins are asked while bursts start or end, in seconds."""
 
 RETRY = 30.0
-"""How often plugins are asked at least while a burst could not be taken down, in seconds."""
+"""How often plugins are asked at least while a burst's termination fails, in seconds."""
 
 LEAST_PAUSE = 0.02
-"""How long to wait after a second pass in a row that failed, at least; doubled with each."""
+"""Minimum wait after a second failed pass in a row; doubled with each."""
 
 JUMP = 5.0
-"""By how many seconds the clock may go wrong between two passes before that is said."""
+"""By how many seconds the clock may jump between two passes without a log line."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of one pass.
+    """The result of one pass.
 
     Attributes:
-        seconds: How long it took.
-        plan: The plan for the jobs that it looked at; None if it came to none.
+        seconds: Its duration.
+        plan: The plan for the jobs examined; None if it made none.
         error: What failed; None if nothing did.
     """
 
@@ -59,22 +59,22 @@ class Report:
 
     @property
     def reachable(self) -> bool:
-        """Whether the instance could be asked."""
+        """Whether the instance could be reached."""
         return not isinstance(self.error, InstanceError)
 
 
 class Service:
-    """Runs passes for as long as it is not stopped.
+    """Runs passes until it is stopped.
 
-    It may be stopped, or told to read its configuration again, from a signal handler.
+    Signal handlers may stop it, or make it reload its configuration.
 
     Args:
         client: The client, with its plugins loaded.
-        read_config: Reads the configuration again; by default it stays.
-        reread_done: Called when that is done, also where the former configuration stays.
-        tell: Told of every pass.
-        beat: Called at least every ``beat_seconds`` while nothing happens, for a watchdog.
-        beat_seconds: How often.
+        read_config: Reloads the configuration; by default it stays the same.
+        reread_done: Called after a reload, also if the former configuration stays.
+        tell: Called with the report of every pass.
+        beat: Called at least every ``beat_seconds`` while the service is idle, for a watchdog.
+        beat_seconds: The interval.
     """
 
     def __init__(
@@ -103,21 +103,21 @@ class Service:
         client.hooks.register(_FailedBursts(), "fluxburst")
 
     def stop(self) -> None:
-        """Leave after the step that is under way."""
+        """Stop after the current step."""
         self._stopping = True
         self._client.instance.wake()
 
     def reread(self) -> None:
-        """Read the configuration again after the step that is under way."""
+        """Reload the configuration after the current step."""
         self._rereading = True
         self._client.instance.wake()
 
     def run(self, passes: int | None = None) -> None:
-        """Run passes until it is stopped, or so many.
+        """Run passes until stopped, or at most this many.
 
         Raises:
             HeldError: if another client holds the instance.
-            LedgerError: if the ledger cannot be written at the start.
+            LedgerError: if the ledger is not writable at the start.
             InstanceError: if the instance cannot be reached at the start.
         """
         self._client.hold()
@@ -132,15 +132,15 @@ class Service:
                 self._sleep(report)
 
     def drain(self) -> Sequence[str]:
-        """Take all bursts down; return the names that are gone.
+        """Terminate all bursts; return the names of those that are gone.
 
         Raises:
-            BurstErrors: for what could not be taken down.
+            BurstErrors: for bursts whose termination failed.
         """
         return self._client.run_unburst()
 
     def pass_once(self) -> Report:
-        """Run one pass; what fails is reported, and logged once for as long as it is the same."""
+        """Run one pass; report failures, and log each once for as long as it stays the same."""
         self._check_clock()
         started = time.monotonic()
         plan, error = None, None
@@ -153,10 +153,10 @@ class Service:
             raise
         except FluxburstError as failure:
             error = failure
-        except Exception as failure:  # noqa: BLE001 - the service goes on, and says it
+        except Exception as failure:  # noqa: BLE001 - logged; the service goes on
             error = UnexpectedError(failure)
         if isinstance(error, _CUT_SHORT) and not self._goes_on_without():
-            self._asked_at = float("-inf")  # whoever was to be asked may not have been
+            self._asked_at = float("-inf")  # the pass may have failed before it asked
         self._failing.note(error)
         self._failed_in_a_row = self._failed_in_a_row + 1 if error is not None else 0
         self._check_leases()
@@ -165,14 +165,14 @@ class Service:
     # --- the steps -------------------------------------------------------------------------
 
     def _goes_on_without(self) -> bool:
-        """Whether a pass does what it can without a ledger that can be written."""
+        """Whether a pass does what it can without a writable ledger."""
         try:
             return bool(self._client.ledger.unwritable)
         except FluxburstError:
             return False
 
     def _is_time_to_ask(self) -> bool:
-        """Whether plugins are to be asked what is there; notes that they are."""
+        """Whether plugins are due to be asked; if so, notes the time."""
         now = self._client.now()
         due = now >= self._asked_at + self._interval() or now < self._asked_at
         if due:
@@ -180,7 +180,7 @@ class Service:
         return due
 
     def _interval(self) -> float:
-        """Return how often plugins are asked: more often while something comes or goes."""
+        """Return how often plugins are asked: more often while bursts start or end."""
         poll = self._client.config.policy.watch.poll
         states = COMING_STATES | LEAVING_STATES
         bursts = [b for plugin in self._client.plugins.values() for b in plugin.bursts.values()]
@@ -191,7 +191,7 @@ class Service:
         return min(RETRY, poll) if left else poll
 
     def _sleep(self, report: Report) -> None:
-        """Wait for something to happen, or to be due, and then for what happens with it."""
+        """Wait for an event or a timer, and then for further events."""
         instance = self._client.instance
         if not report.reachable or isinstance(report.error, LedgerError):
             time.sleep(min(SOON, self._client.config.policy.watch.poll))
@@ -201,7 +201,7 @@ class Service:
             until = min(self._asked_at + self._interval(), self._client.next_due())
             instance.wait(max(0.0, min(until - now, self._beat_seconds)))
             self._gather(report)
-        except Exception as error:  # noqa: BLE001 - the service goes on, and says it
+        except Exception as error:  # noqa: BLE001 - logged; the service goes on
             known = error if isinstance(error, FluxburstError) else UnexpectedError(error)
             self._failing.note(known)
             time.sleep(min(SOON, self._client.config.policy.watch.poll))
@@ -212,9 +212,9 @@ class Service:
             self._client.instance.wait(left)
 
     def _pause(self, report: Report) -> float:
-        """Return how long events are gathered: longer with each pass in a row that fails.
+        """Return how long to gather events: longer with each failed pass in a row.
 
-        What a failed pass has changed and taken back wakes the service like any other event.
+        Changes that a failed pass made and reverted wake the service like any other event.
         """
         gather = float(self._client.config.policy.watch.gather)
         if self._failed_in_a_row <= 1:
@@ -229,17 +229,17 @@ class Service:
             return
         try:
             self._client.reconfigure(self._read_config())
-            _log.info("the configuration was read again")
+            _log.info("configuration reloaded")
         except FluxburstError as error:
-            _log.error("the configuration is not used, the former one stays: %s", error)
+            _log.error("cannot use the new configuration, keeping the former one: %s", error)
         self._reread_done()
 
     def _check_leases(self) -> None:
-        """Say once of each burst that it lives on after its lease, as nothing ends it."""
+        """Warn once for each burst that outlived its lease because nothing ends it."""
         try:
             live, now = self._client.ledger.live(), self._client.now()
         except FluxburstError:
-            return  # which the pass has said
+            return  # the pass has reported it
         over = [e for e in live if (e.burst.lease_until or math.inf) <= now]
         new = [entry for entry in over if entry.burst.name not in self._overdue]
         for text in overdue(new, unarmed(new, self._client.plugins), now):
@@ -247,15 +247,15 @@ class Service:
         self._overdue = {entry.burst.name for entry in over}
 
     def _left(self) -> frozenset[str]:
-        """Return the names of the bursts that could not be taken down."""
+        """Return the names of the bursts whose termination failed."""
         try:
             live = self._client.ledger.live()
         except FluxburstError:
-            return frozenset()  # the pass says it
+            return frozenset()  # the pass reports it
         return frozenset(entry.burst.name for entry in live if entry.burst.is_left)
 
     def _check_clock(self) -> None:
-        """Say when the clock was set: leases and timers go by it."""
+        """Log changes of the clock: leases and timers depend on it."""
         offset = time.time() - time.monotonic()
         jump = offset - self._clock
         if abs(jump) > JUMP:
@@ -266,7 +266,7 @@ class Service:
 
 
 class _FailedBursts:
-    """Logs the bursts that fail after they were created; before that, an error says so."""
+    """Logs bursts that fail after their creation; before that, an error reports it."""
 
     @hookimpl
     def fluxburst_burst_changed(
@@ -284,7 +284,7 @@ _FAILING = frozenset({BurstState.ENDING, BurstState.FAILED})
 
 
 class _Failing:
-    """What fails, so that each failure is logged once, and its end as well."""
+    """Current failures: each is logged once, and so is its end."""
 
     def __init__(self) -> None:
         self._whole = ""
@@ -292,9 +292,9 @@ class _Failing:
         self._seen: dict[str, str] = {}
 
     def asked_anew(self, left: Collection[str]) -> None:
-        """Plugins are asked again: what has not failed since they were asked last is over.
+        """After plugins were asked: failures that did not recur are over.
 
-        Save for ``left``, the bursts that could not be taken down: that is not tried in each pass.
+        Except for ``left``, the bursts whose termination failed: not every pass retries them.
         """
         goes_on = {key: burst for key, burst in self._known.items() if burst in left}
         known = {**goes_on, **self._seen}
@@ -303,7 +303,7 @@ class _Failing:
         self._known, self._seen = known, {}
 
     def note(self, error: FluxburstError | None) -> None:
-        """Log what has failed in a pass, or in waiting for the next, unless that is known."""
+        """Log failures of a pass, or of waiting for the next, unless known."""
         several = isinstance(error, BurstErrors)
         for one in error.errors if isinstance(error, BurstErrors) else ():
             key = _key(one)
@@ -319,13 +319,13 @@ class _Failing:
 
 
 _CUT_SHORT = (InstanceError, LedgerError, UnexpectedError)
-"""What ends a pass before all plugins have been asked."""
+"""Errors that end a pass before all plugins have been asked."""
 
-_OVER = "what had failed does so no longer"
+_OVER = "recovered: earlier failures have cleared"
 
 
 def _key(error: FluxburstError) -> str:
-    """Return what tells failures apart: how long a plugin has not answered does not."""
+    """Return a failure's identity; how long a plugin has been silent does not matter."""
     return f"{error.plugin} is silent" if isinstance(error, PatienceError) else str(error)
 
 

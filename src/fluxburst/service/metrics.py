@@ -1,7 +1,7 @@
 """Metrics for Prometheus, on a port or in a file of node_exporter's textfile collector.
 
 Needs prometheus-client, the extra ``metrics``. Costs are in the currency of the plugins' prices;
-where a plugin has no node types, ``node_type`` is empty.
+for a plugin without node types, ``node_type`` is empty.
 
 ======================================== ========= ====================== =========================
 name                                     type      labels                 what
@@ -10,43 +10,43 @@ name                                     type      labels                 what
                                                    state
 ``fluxburst_nodes``                      gauge     plugin, node_type,     nodes of these bursts
                                                    state
-``fluxburst_bursts_not_ended``           gauge     plugin                 bursts that could not be
-                                                                          taken down when that was
-                                                                          last tried
+``fluxburst_bursts_not_ended``           gauge     plugin                 bursts whose termination
+                                                                          failed at the last
+                                                                          attempt
 ``fluxburst_bursts_finished_total``      counter   plugin, state          bursts that ended or
                                                                           failed
-``fluxburst_jobs_given_total``           counter   plugin                 jobs given to plugins
-``fluxburst_jobs_not_started_total``     counter   plugin                 jobs released since they
-                                                                          did not start on nodes
-                                                                          that were free
+``fluxburst_jobs_given_total``           counter   plugin                 jobs assigned to plugins
+``fluxburst_jobs_not_started_total``     counter   plugin                 jobs released because
+                                                                          they did not start on
+                                                                          free nodes
 ``fluxburst_phase_failures_total``       counter   phase, plugin          failures; ``plugin`` is
-                                                                          empty where not of one
+                                                                          empty if none is to blame
 ``fluxburst_pass_failures_total``        counter                          passes that ended with an
                                                                           unexpected error
 ``fluxburst_pending_jobs``               gauge                            pending jobs
-``fluxburst_selected_jobs``              gauge                            of these, candidates for
+``fluxburst_selected_jobs``              gauge                            pending candidates for
                                                                           bursting
-``fluxburst_given_jobs``                 gauge                            active jobs that were
-                                                                          given to a plugin
+``fluxburst_given_jobs``                 gauge                            active jobs assigned to
+                                                                          a plugin
 ``fluxburst_unmatched_jobs``             gauge                            candidates that no plugin
                                                                           takes
-``fluxburst_cost_per_hour``              gauge                            what bursts cost an hour
-                                                                          now
-``fluxburst_cost_today``                 gauge                            what was spent today
-``fluxburst_cost_all_time``              gauge                            what was spent so far
-``fluxburst_cost_reserved``              gauge                            what may still be spent on
-                                                                          bursts that there are
-``fluxburst_breaker_open``               gauge     plugin, node_type      1 while nothing is asked
-                                                                          of this node type, else 0
-``fluxburst_pass_duration_seconds``      histogram                        how long passes take
+``fluxburst_cost_per_hour``              gauge                            current cost of bursts
+                                                                          per hour
+``fluxburst_cost_today``                 gauge                            spending today
+``fluxburst_cost_all_time``              gauge                            spending so far
+``fluxburst_cost_reserved``              gauge                            what existing bursts may
+                                                                          still cost
+``fluxburst_breaker_open``               gauge     plugin, node_type      1 while this node type is
+                                                                          not requested, else 0
+``fluxburst_pass_duration_seconds``      histogram                        duration of passes
 ``fluxburst_instance_up``                gauge                            1 while the instance
                                                                           answers, else 0
-``fluxburst_ledger_writable``            gauge                            1 while the ledger can be
-                                                                          written, else 0
+``fluxburst_ledger_writable``            gauge                            1 while the ledger is
+                                                                          writable, else 0
 ======================================== ========= ====================== =========================
 
-Gauges have no sample before they are set first; labels that are no more are not shown any more.
-Counters begin at 0 with each start of the process.
+Gauges have no sample until they are first set; label values that no longer exist are dropped.
+Counters start at 0 with each process.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ _LARGEST_PORT = 65535
 
 
 def _prometheus() -> ModuleType:
-    """Import prometheus-client, which only who wants metrics needs.
+    """Import prometheus-client, which only metrics need.
 
     Raises:
         RequestError: if it is not installed.
@@ -91,17 +91,17 @@ def _prometheus() -> ModuleType:
         import prometheus_client.core
     except ImportError as error:
         raise RequestError(
-            f"metrics need prometheus-client, which cannot be imported ({error}): "
+            f"metrics need prometheus-client, but importing it fails ({error}): "
             "pip install prometheus-client"
         ) from error
     return prometheus_client
 
 
 class _Gauges:
-    """A collector of gauges whose label values come and go, each replaced as a whole.
+    """A collector of gauges with changing label values, each replaced as a whole.
 
-    prometheus-client's own gauges keep labels until they are removed, and a scrape between a
-    clear() and the new values would see neither the old nor the new.
+    prometheus-client's own gauges keep labels until they are removed, and a scrape between
+    clear() and the new values would see neither old nor new ones.
     """
 
     def __init__(self, family: type[GaugeMetricFamily]) -> None:
@@ -124,7 +124,7 @@ class _Gauges:
 
 
 class MetricsServer:
-    """A server of metrics; :meth:`close` ends it. ``port`` is the one it listens on."""
+    """A metrics server; :meth:`close` ends it. ``port`` is the one it listens on."""
 
     def __init__(self, server: WSGIServer, thread: threading.Thread) -> None:
         self._server = server
@@ -132,24 +132,24 @@ class MetricsServer:
         self.port = server.server_port
 
     def close(self) -> None:
-        """End it."""
+        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
 
 class Metrics:
-    """What can be counted and measured, kept for Prometheus.
+    """Counts and measurements for Prometheus.
 
-    It is an observer for the counters (``client.hooks.register(metrics, "fluxburst")``); gauges
-    are set by whoever knows their values. Any thread may call it.
+    Counters are fed by hooks (``client.hooks.register(metrics, "fluxburst")``); callers set the
+    gauges. Safe to use from any thread.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         """Make the metrics.
 
         Args:
-            registry: Where they are registered; by default one of their own.
+            registry: Registry for the metrics; by default a new one.
 
         Raises:
             RequestError: if prometheus-client is not installed.
@@ -169,13 +169,13 @@ class Metrics:
         )
         self._given = counter(
             "fluxburst_jobs_given",
-            "Jobs given to plugins.",
+            "Jobs assigned to plugins.",
             ("plugin",),
             registry=self.registry,
         )
         self._not_started = counter(
             "fluxburst_jobs_not_started",
-            "Jobs released since they did not start on nodes that were free.",
+            "Jobs released because they did not start on free nodes.",
             ("plugin",),
             registry=self.registry,
         )
@@ -192,7 +192,7 @@ class Metrics:
         )
         self._passes = prometheus.Histogram(
             "fluxburst_pass_duration_seconds",
-            "How long passes take.",
+            "Duration of passes.",
             buckets=_PASS_BUCKETS,
             registry=self.registry,
         )
@@ -206,7 +206,7 @@ class Metrics:
 
     @hookimpl
     def fluxburst_job_scheduled(self, plugin: BurstPlugin) -> None:
-        """Count a job that was given to a plugin."""
+        """Count a job assigned to a plugin."""
         self._given.labels(plugin.name).inc()
 
     @hookimpl
@@ -224,7 +224,7 @@ class Metrics:
         self._unexpected.inc()
 
     def set_bursts(self, bursts: Iterable[Burst]) -> None:
-        """Set the bursts that there are, and their nodes; others are not shown any more."""
+        """Set the existing bursts and their nodes; others are dropped."""
         number: Counter[tuple[str, ...]] = Counter()
         nodes: Counter[tuple[str, ...]] = Counter()
         left: Counter[tuple[str, ...]] = Counter()
@@ -237,37 +237,37 @@ class Metrics:
         labels = ("plugin", "node_type", "state")
         self._gauges.replace("fluxburst_bursts", "Bursts.", labels, number)
         self._gauges.replace("fluxburst_nodes", "Nodes of bursts.", labels, nodes)
-        text = "Bursts that could not be taken down when that was last tried."
+        text = "Bursts whose termination failed at the last attempt."
         self._gauges.replace("fluxburst_bursts_not_ended", text, ("plugin",), left)
 
     def set_jobs(self, pending: int, selected: int, given: int, unmatched: int) -> None:
-        """Set the numbers of jobs: pending, candidates, given to a plugin, taken by none."""
+        """Set the numbers of jobs: pending, candidates, assigned, taken by no plugin."""
         self._set("fluxburst_pending_jobs", "Pending jobs.", pending)
         self._set("fluxburst_selected_jobs", "Candidates for bursting.", selected)
-        self._set("fluxburst_given_jobs", "Active jobs given to a plugin.", given)
+        self._set("fluxburst_given_jobs", "Active jobs assigned to a plugin.", given)
         self._set("fluxburst_unmatched_jobs", "Candidates that no plugin takes.", unmatched)
 
     def set_cost(self, per_hour: float, today: float, total: float, reserved: float) -> None:
         """Set the costs, in the currency of the plugins' prices."""
-        self._set("fluxburst_cost_per_hour", "What bursts cost an hour now.", per_hour)
-        self._set("fluxburst_cost_today", "What was spent today.", today)
-        self._set("fluxburst_cost_all_time", "What was spent so far.", total)
-        self._set("fluxburst_cost_reserved", "What may still be spent on bursts.", reserved)
+        self._set("fluxburst_cost_per_hour", "Current cost of bursts per hour.", per_hour)
+        self._set("fluxburst_cost_today", "Spending today.", today)
+        self._set("fluxburst_cost_all_time", "Spending so far.", total)
+        self._set("fluxburst_cost_reserved", "What existing bursts may still cost.", reserved)
 
     def set_breaker(self, plugin: str, node_type: str, open: bool | None) -> None:
-        """Set whether a breaker is open; None for a breaker that there is no more."""
+        """Set whether a breaker is open; None for a breaker that no longer exists."""
         self._breakers.pop((plugin, node_type), None)
         if open is not None:
             self._breakers[plugin, node_type] = float(open)
         self._show_breakers()
 
     def set_breakers(self, breakers: Mapping[tuple[str, str], bool]) -> None:
-        """Set which breakers are open, by plugin and node type; others are not shown any more."""
+        """Set which breakers are open, by plugin and node type; others are dropped."""
         self._breakers = {key: float(is_open) for key, is_open in breakers.items()}
         self._show_breakers()
 
     def feed(self, status: Status) -> None:
-        """Set all gauges to how things stand."""
+        """Set all gauges from a status."""
         self.set_up(not status.unreachable)
         self.set_writable(not status.unwritable)
         self.set_bursts(entry.burst for entry in status.bursts)
@@ -283,28 +283,26 @@ class Metrics:
         self._set("fluxburst_instance_up", "1 while the instance answers.", instance_reachable)
 
     def set_writable(self, ledger_writable: bool) -> None:
-        """Say whether the ledger can be written; while it cannot, nothing is brought up."""
-        self._set(
-            "fluxburst_ledger_writable", "1 while the ledger can be written.", ledger_writable
-        )
+        """Set whether the ledger is writable; while it is not, nothing is provisioned."""
+        self._set("fluxburst_ledger_writable", "1 while the ledger is writable.", ledger_writable)
 
     def observe_pass(self, seconds: float) -> None:
-        """Note how long a pass took."""
+        """Record the duration of a pass."""
         self._passes.observe(seconds)
 
     def _show_breakers(self) -> None:
         labels = ("plugin", "node_type")
-        text = "1 while nothing is asked of this node type."
+        text = "1 while this node type is not requested."
         self._gauges.replace("fluxburst_breaker_open", text, labels, dict(self._breakers))
 
     def _set(self, name: str, text: str, value: float) -> None:
         self._gauges.replace(name, text, (), {(): float(value)})
 
     def serve(self, host: str = "127.0.0.1", port: int = 0) -> MetricsServer:
-        """Serve the metrics over HTTP, in a thread; port 0 takes one that is free.
+        """Serve the metrics over HTTP, in a thread; port 0 picks a free one.
 
         Raises:
-            RequestError: if the address cannot be listened on.
+            RequestError: if listening on the address fails.
         """
         if not 0 <= port <= _LARGEST_PORT:
             raise RequestError(f"metrics: {port} is not a TCP port")
@@ -312,19 +310,19 @@ class Metrics:
             server, thread = self._prometheus.start_http_server(port, host, self.registry)
         except OSError as error:
             reason = error.strerror or error
-            raise RequestError(f"metrics cannot be served on {host}:{port}: {reason}") from error
+            raise RequestError(f"cannot serve metrics on {host}:{port}: {reason}") from error
         return MetricsServer(server, thread)
 
     def write_textfile(self, path: Path) -> None:
         """Write the metrics for node_exporter's textfile collector, which reads ``*.prom``.
 
-        The file is replaced as a whole, and everybody may read it: the collector is another user.
+        The file is replaced atomically and readable by all: the collector runs as another user.
 
         Raises:
-            RequestError: if it does not end in ``.prom``, or cannot be written.
+            RequestError: if the name does not end in ``.prom``, or the file is not writable.
         """
         if path.suffix != ".prom":
-            raise RequestError(f"{path} must end in .prom, or node_exporter does not read it")
+            raise RequestError(f"{path} must end in .prom, or node_exporter ignores it")
         try:
             descriptor, made = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
             try:
@@ -337,4 +335,4 @@ class Metrics:
                     Path(made).unlink()
                 raise
         except OSError as error:
-            raise RequestError(f"{path} cannot be written: {error.strerror}") from error
+            raise RequestError(f"cannot write {path}: {error.strerror}") from error

@@ -1,29 +1,29 @@
-"""The built-in observer: it runs a command, or posts JSON to a URL, for chosen events.
+"""The built-in observer: runs a command or posts JSON to a URL for selected events.
 
-An event is one JSON object, in ASCII. Every one has ``event`` (one of :data:`EVENTS`), ``time``
+An event is one JSON object in ASCII. Every event has ``event`` (one of :data:`EVENTS`), ``time``
 (seconds since the epoch, by the instance's clock) and ``instance`` (its name). A job is
-``{"id": 1234, "f58": "ƒNp"}``. Beside these:
+``{"id": 1234, "f58": "ƒNp"}``. The other keys:
 
 ===================================== ==========================================================
-event                                 what it holds
+event                                 keys
 ===================================== ==========================================================
 ``burst_requested``, ``burst_ready``, ``burst``: every attribute of :class:`~fluxburst.Burst`,
 ``burst_ended``, ``burst_failed``,    ``jobs`` being jobs; ``previous``: the state it was in, null
 ``burst_changed``                     for a new one
 ``job_scheduled``                     ``plugin``; ``jobs``: the one job
-``jobs_unmatched``                    ``jobs``: those that were not unmatched the time before
+``jobs_unmatched``                    ``jobs``: those newly unmatched
 ``jobs_not_started``                  ``jobs``: those that did not start on ready, free nodes, and
-                                      were released; ``plugin``; ``burst_name``, null where the
+                                      were released; ``plugin``; ``burst_name``, null if the
                                       nodes were free before; ``error``: why
-``phase_failed``                      ``phase``; ``plugin``, null if it is not of one plugin;
-                                      ``error``: its text; ``error_type``; ``count``: how often it
-                                      has happened since it was last sent, now included
-``limit_reached``                     as ``phase_failed``, where a limit kept something from being
+``phase_failed``                      ``phase``; ``plugin``, null if no plugin is to blame;
+                                      ``error``: its text; ``error_type``; ``count``: occurrences
+                                      since it was last sent, this one included
+``limit_reached``                     as ``phase_failed``, if a limit was the cause
                                       done
 ===================================== ==========================================================
 
-A change of a burst is one event: ``burst_ready``, ``burst_ended`` or ``burst_failed`` if it came
-into this state, else ``burst_requested`` if it is new, else ``burst_changed``.
+A change of a burst is one event: ``burst_ready``, ``burst_ended`` or ``burst_failed`` if it entered
+this state, else ``burst_requested`` if it is new, else ``burst_changed``.
 
 A command gets the JSON on standard input, and in its environment ``FLUXBURST_EVENT``,
 ``FLUXBURST_EVENT_INSTANCE`` and, where the event has them, ``FLUXBURST_EVENT_PLUGIN``,
@@ -64,22 +64,22 @@ _OF_STATE = {
 
 
 class Notifier:
-    """Tells of events in a thread of its own, so that nobody slow or broken holds up a pass.
+    """Delivers events in its own thread, so that a slow or broken receiver never delays a pass.
 
-    What cannot be told is logged, and not tried again. Register it as an implementation of hooks:
+    Failed deliveries are logged and not retried. Register it as an implementation of hooks:
     ``client.hooks.register(notifier, "fluxburst")``.
     """
 
     def __init__(
         self, notifications: Iterable[Notification], *, limit: int = 10_000, window: float = 60.0
     ) -> None:
-        """Prepare; the thread starts with the first event that somebody wants.
+        """Prepare; the thread starts with the first event to deliver.
 
         Args:
-            notifications: Whom to tell of what.
-            limit: How many events may wait; when there are more, the oldest are dropped.
-            window: For how many seconds ``phase_failed`` and ``limit_reached`` are only counted,
-                after one that says the same but for its time.
+            notifications: Receivers and their events.
+            limit: How many events may wait; beyond that, the oldest are dropped.
+            window: For how many seconds repeated ``phase_failed`` and ``limit_reached`` events are
+                only counted.
         """
         self._notifications = tuple(notifications)
         self._outbox = Outbox(self._send, limit=limit, window=window)
@@ -95,7 +95,7 @@ class Notifier:
     def fluxburst_burst_changed(
         self, burst: Burst, previous: Burst | None, client: ClientView
     ) -> None:
-        """Tell of a burst."""
+        """Send a burst's change."""
         came = previous is None or previous.state is not burst.state
         other = "burst_requested" if previous is None else "burst_changed"
         name = _OF_STATE.get(burst.state, other) if came else other
@@ -105,12 +105,12 @@ class Notifier:
 
     @hookimpl
     def fluxburst_job_scheduled(self, job: Job, plugin: BurstPlugin, client: ClientView) -> None:
-        """Tell of a job that was given to a plugin."""
+        """Send a job's assignment to a plugin."""
         self._tell(client, "job_scheduled", plugin=plugin.name, jobs=[_job(job.id)])
 
     @hookimpl
     def fluxburst_jobs_unmatched(self, jobs: Sequence[Job], client: ClientView) -> None:
-        """Tell of the jobs that no plugin took, those of the last time left out."""
+        """Send the jobs that no plugin took, except those of the last time."""
         before, self._unmatched = self._unmatched, frozenset(job.id for job in jobs)
         new = [_job(job.id) for job in jobs if job.id not in before]
         if new:
@@ -125,7 +125,7 @@ class Notifier:
         reason: str,
         client: ClientView,
     ) -> None:
-        """Tell of jobs that did not start although their nodes were free."""
+        """Send jobs that did not start although their nodes were free."""
         named = [_job(job.id) for job in jobs]
         what = {"plugin": plugin.name, "burst_name": burst or None, "error": reason}
         self._tell(client, "jobs_not_started", jobs=named, **what)
@@ -134,14 +134,14 @@ class Notifier:
     def fluxburst_phase_failed(
         self, phase: str, plugin: BurstPlugin | None, error: Exception, client: ClientView
     ) -> None:
-        """Tell of a failure, or count it."""
+        """Send a failure, or count it."""
         name, kind, text = plugin and plugin.name, type(error).__name__, str(error)
         what = {"phase": phase, "plugin": name, "error": text, "error_type": kind}
         event = "limit_reached" if isinstance(error, LimitError) else "phase_failed"
         self._tell(client, event, key=(phase, name, text, kind), **what)
 
     def close(self, timeout: float = 30.0) -> None:
-        """Send what waits and end the thread; what takes longer than ``timeout`` s is lost."""
+        """Send waiting events and end the thread; after ``timeout`` s, the rest is lost."""
         self._outbox.close(timeout)
 
     def _tell(self, client: ClientView, event: str, key: Hashable = None, **what: Any) -> None:
@@ -150,7 +150,7 @@ class Notifier:
             self._outbox.put({"event": event, "time": now, "instance": name, **what}, key)
 
     def _when_and_where(self, client: ClientView) -> tuple[float, str]:
-        """Return the time and the instance's name; an instance that is gone must be told of too."""
+        """Return the time and the instance's name; the instance may be unreachable."""
         try:
             self._instance = self._instance or client.instance.name
             return client.now(), self._instance
@@ -165,10 +165,10 @@ class Notifier:
                 deliver(event, notification)
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # noqa: BLE001 - only our own errors are known to hold no secrets
+            except BaseException as error:  # noqa: BLE001 - only our own errors hold no secrets
                 known = isinstance(error, FluxburstError)
                 cause = error if known else type(error).__name__
-                _log.warning("could not tell of %s: %s", event["event"], cause)
+                _log.warning("could not deliver event %s: %s", event["event"], cause)
 
 
 def _job(jobid: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A bounded queue of events, emptied by one thread, so that who sends them never waits."""
+"""A bounded queue of events, emptied by one thread, so that senders never wait."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class _Repeat:
-    """What happened again and is not sent before the monotonic clock says ``until``."""
+    """A repeated event, held back until the monotonic clock reaches ``until``."""
 
     until: float
     count: int = 0
@@ -27,20 +27,20 @@ class _Repeat:
 
 
 class Outbox:
-    """Sends events in a thread of its own, in order.
+    """Sends events in its own thread, in order.
 
-    The thread is started by the first event, ended by :meth:`close`, and keeps no process from
-    ending. When the queue is full the oldest events are dropped, counted, and the count is logged.
+    The first event starts the thread and :meth:`close` ends it; it keeps no process from
+    exiting. If the queue is full, the oldest events are dropped, and their count is logged.
 
     Attributes:
-        dropped: How many events were dropped so far.
+        dropped: Number of events dropped so far.
     """
 
     def __init__(self, send: Callable[[Event], None], *, limit: int, window: float) -> None:
-        """Prepare, and start nothing.
+        """Prepare without starting the thread.
 
         Args:
-            send: Sends one event; it must not raise.
+            send: Sends one event; must not raise.
             limit: How many events may wait, at least 1.
             window: For how many seconds events with the same key are only counted.
         """
@@ -49,7 +49,7 @@ class Outbox:
         self._limit = limit
         self._window = window
         self._queue: deque[Event] = deque()
-        # In the order of their ends: the window is the same for all of them.
+        # Ordered by their ends, since the window is the same for all.
         self._repeats: dict[Hashable, _Repeat] = {}
         self._overflowing = False
         self._closed = False
@@ -57,12 +57,12 @@ class Outbox:
         self._thread: threading.Thread | None = None
 
     def put(self, event: Event, key: Hashable = None) -> None:
-        """Have an event sent; after :meth:`close`, none is any more.
+        """Queue an event; after :meth:`close`, events are ignored.
 
         Args:
-            event: What is sent.
-            key: Events with the same key are sent once in a window, with their number since the
-                last time, this one included, as ``count``. None for an event that always is sent.
+            event: The event.
+            key: Events with the same key are sent once per window, with ``count``: their number
+                since the last time, this one included. None for an event that is always sent.
         """
         with self._changed:
             if self._closed:
@@ -83,9 +83,9 @@ class Outbox:
             self._changed.notify()
 
     def close(self, timeout: float) -> None:
-        """Send what waits, counted events too, and end the thread.
+        """Send waiting and counted events, and end the thread.
 
-        What is not sent within ``timeout`` seconds never is; how much that is, is logged.
+        Events not sent within ``timeout`` seconds are lost, and their number is logged.
         """
         with self._changed:
             self._closed = True
@@ -96,7 +96,7 @@ class Outbox:
         with self._changed:
             if self._thread.is_alive():
                 lost = counted(1 + len(self._queue), "event")
-                _log.warning("lost, as not sent in time: %s", lost)
+                _log.warning("events lost, not sent in time: %s", lost)
             self._queue.clear()
 
     def _append(self, event: Event) -> None:
@@ -104,12 +104,12 @@ class Outbox:
             self._queue.popleft()
             self.dropped += 1
             if not self._overflowing:
-                _log.warning("events come faster than they can be sent: the oldest are dropped")
+                _log.warning("events come faster than they can be sent: dropping the oldest")
             self._overflowing = True
         self._queue.append(event)
 
     def _release(self) -> None:
-        """Queue what was counted, once its window is over or the box is closed."""
+        """Queue counted events once their window is over or the box is closed."""
         now = time.monotonic()
         while self._repeats:
             key, repeat = next(iter(self._repeats.items()))
@@ -126,7 +126,7 @@ class Outbox:
             self._send(event)
 
     def _next(self) -> Event | None:
-        """Wait for an event; None once there will be no more."""
+        """Wait for an event; return None after the last one."""
         with self._changed:
             while True:
                 self._release()

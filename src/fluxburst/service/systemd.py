@@ -1,8 +1,8 @@
-"""Telling the service manager how a service is: the protocol of sd_notify(3), without a library.
+"""Reports the service's state to systemd: the protocol of sd_notify(3), without a library.
 
-Every function does nothing where ``NOTIFY_SOCKET`` is not set, that is outside of a systemd unit
-of ``Type=notify``. None of them raises: a service manager that does not listen is logged, and is
-no reason to stop. A unit that fits is in ``docs/fluxburst.service``.
+Every function does nothing if ``NOTIFY_SOCKET`` is not set, that is, outside a systemd unit of
+``Type=notify``. None of them raises: a service manager that does not listen is logged, and is
+no reason to stop. ``docs/fluxburst.service`` is a suitable unit.
 
 The packages on PyPI do less or need more: sdnotify knows neither the watchdog's interval nor
 ``MONOTONIC_USEC``, reads the environment once and swallows every exception; systemd-python and
@@ -20,25 +20,25 @@ import time
 _log = logging.getLogger(__name__)
 
 _PATIENCE_SECONDS = 1.0
-"""How long a service manager that does not read may hold the service up."""
+"""How long an unresponsive service manager may delay the service."""
 
 
 def ready() -> None:
-    """Say that the service has started, or has reread its configuration (``READY=1``)."""
+    """Report that the service has started, or has reloaded its configuration (``READY=1``)."""
     _send("READY=1")
 
 
 def reloading() -> None:
-    """Say that the configuration is being reread; :func:`ready` says that this is done.
+    """Report that a reload of the configuration begins; :func:`ready` reports its end.
 
-    Sends the time of the monotonic clock with it, as ``Type=notify-reload`` asks for.
+    Includes the time of the monotonic clock, as ``Type=notify-reload`` requires.
     """
     microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     _send(f"RELOADING=1\nMONOTONIC_USEC={microseconds}")
 
 
 def stopping() -> None:
-    """Say that the service is on its way out (``STOPPING=1``)."""
+    """Report that the service is stopping (``STOPPING=1``)."""
     _send("STOPPING=1")
 
 
@@ -48,15 +48,15 @@ def status(text: str) -> None:
 
 
 def watchdog() -> None:
-    """Say that the service is alive (``WATCHDOG=1``)."""
+    """Report that the service is alive (``WATCHDOG=1``)."""
     _send("WATCHDOG=1")
 
 
 def watchdog_interval() -> float | None:
-    """Return every how many seconds to call :func:`watchdog`; None if nobody waits for it.
+    """Return the interval in seconds to call :func:`watchdog`; None without a watchdog.
 
-    It is half of the unit's ``WatchdogSec=``, as sd_watchdog_enabled(3) recommends. A limit that
-    was set for another process, such as the one that started this one, is not ours.
+    It is half of the unit's ``WatchdogSec=``, as sd_watchdog_enabled(3) recommends. A limit
+    meant for another process, such as the parent, does not count.
     """
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
@@ -79,4 +79,4 @@ def _send(state: str) -> None:
             connection.sendall(state.encode(errors="replace"))
     except OSError as error:
         what = state.partition("=")[0]
-        _log.warning("the service manager could not be told %s: %s", what, error)
+        _log.warning("could not report %s to the service manager: %s", what, error)

@@ -1,7 +1,7 @@
-"""Posting JSON to a URL, with nothing of the URL or its headers that is secret in any message.
+"""Posts JSON to a URL; messages never contain secrets from the URL or its headers.
 
-Webhooks carry their secrets in the path or the query, and tokens go into headers: errors name the
-scheme, the host and the port only, and headers by their name.
+Webhooks carry secrets in the path or the query, and headers carry tokens: errors name only the
+scheme, the host and the port, and headers by name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class WebhookError(FluxburstError):
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Takes a redirection for a failure: it would carry the headers to another host, as a GET."""
+    """Treats a redirect as a failure: it would send the headers to another host, as a GET."""
 
     def redirect_request(
         self, req: object, fp: object, code: int, msg: str, headers: object, newurl: str
@@ -39,20 +39,20 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def read_headers(path: Path) -> dict[str, str]:
-    """Read headers, such as ``Authorization``, from a file that nobody else can read.
+    """Read headers, such as ``Authorization``, from a file that only its owner can read.
 
-    Each line is ``Name: value``; empty lines and those that begin with ``#`` are skipped.
+    Each line is ``Name: value``; empty lines and lines that begin with ``#`` are skipped.
 
     Raises:
-        RequestError: if the file cannot be read, if its group or others can read or write it, or
-            if a line is not a header. No value is shown.
+        RequestError: if the file is unreadable, if its group or others can read or write it, or
+            if a line is not a header. The message contains no value.
     """
     try:
         with path.open("rb") as file:
             _check_private(path, file)
             text = file.read().decode("ascii")
     except OSError as error:
-        raise RequestError(f"{path} cannot be read: {error.strerror}") from error
+        raise RequestError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError:
         raise RequestError(f"{path} is not ASCII text") from None  # the cause would show its bytes
     headers: dict[str, str] = {}
@@ -61,7 +61,7 @@ def read_headers(path: Path) -> dict[str, str]:
             continue
         match = _HEADER.fullmatch(line)
         if match is None:
-            raise RequestError(f"{path}, line {number}: is not a header, 'Name: value'")
+            raise RequestError(f"{path}, line {number}: not a header, 'Name: value'")
         headers[match["name"]] = match["value"].strip()
     return headers
 
@@ -70,19 +70,18 @@ def _check_private(path: Path, file: IO[bytes]) -> None:
     mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     if mode & 0o077:
         raise RequestError(
-            f"{path} has mode {mode:04o}, so others than its owner can get at what is secret in "
-            "it: chmod 600 it"
+            f"{path} has mode {mode:04o}, so others can access the secrets in it: chmod 600 it"
         )
 
 
 def post(url: str, body: str, headers: Mapping[str, str], timeout: float) -> None:
-    """Post JSON. Redirections are not followed; the proxies of the environment are used.
+    """Post JSON. Redirects are not followed; proxies of the environment are used.
 
     Args:
-        url: One that :func:`~fluxburst.formats.url.check_url` accepts.
+        url: A URL that :func:`~fluxburst.formats.url.check_url` accepts.
         body: The JSON.
-        headers: What is sent beside ``Content-Type: application/json``.
-        timeout: Seconds to wait for the connection, and for each part of the answer.
+        headers: Additional headers, beside ``Content-Type: application/json``.
+        timeout: Seconds to wait for the connection, and for each part of the response.
 
     Raises:
         WebhookError: if it fails.
@@ -98,8 +97,8 @@ def post(url: str, body: str, headers: Mapping[str, str], timeout: float) -> Non
         reason = f"{error.code} {error.reason}"[:_REASON_SHOWN]
         raise WebhookError(f"{origin(url)} answered with status {reason}") from None
     except URLError as error:
-        raise WebhookError(f"{origin(url)} cannot be reached: {error.reason}") from None
+        raise WebhookError(f"cannot reach {origin(url)}: {error.reason}") from None
     except OSError as error:
         raise WebhookError(f"{origin(url)}: {error.strerror or error}") from None
-    except HTTPException as error:  # its text can hold the path
+    except HTTPException as error:  # its text may contain the path
         raise WebhookError(f"{origin(url)}: {type(error).__name__}") from None

@@ -1,1 +1,1 @@
-"""A Flux that is not there: an instance in memory with a virtual clock, and recorded queues."""
+"""A simulated Flux: an instance in memory with a virtual clock, and recorded queues."""

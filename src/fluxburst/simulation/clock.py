@@ -1,4 +1,4 @@
-"""The virtual clock of the embedded instance, and what is to happen when."""
+"""The virtual clock of the embedded instance, and its scheduled events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 class Clock:
-    """A time that passes only when it is told to, from event to event.
+    """A time that advances only on request, from event to event.
 
     Attributes:
         now: The time, in seconds since the epoch.
@@ -21,13 +21,13 @@ class Clock:
         self._sequence = itertools.count()
 
     def at(self, when: float, what: Callable[[], None]) -> None:
-        """Have something happen at a time; of what happens at the same time, the first first."""
+        """Schedule an event; simultaneous events run in the order of scheduling."""
         heapq.heappush(self._events, (when, next(self._sequence), what))
 
     def pass_to_next(self, until: float) -> Callable[[], None] | None:
-        """Pass to the next event before ``until``, and return what happens then.
+        """Advance to the next event before ``until``, and return it.
 
-        None if there is none; it is ``until`` then, unless that is never.
+        Returns None if there is none; the time is ``until`` then, unless that is infinite.
         """
         if not self._events or self._events[0][0] > until:
             if math.isfinite(until):

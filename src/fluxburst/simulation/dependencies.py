@@ -1,4 +1,4 @@
-"""What the jobs of the embedded instance depend on (RFC 26), and whether that is so."""
+"""Dependencies of the embedded instance's jobs (RFC 26), and whether they are met."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def begin_times(job: Job) -> list[float]:
 
 
 def dependencies_met(job: Job, records: Mapping[int, Record], now: float) -> bool | None:
-    """Whether a job depends on nothing any more; None if it can never be.
+    """Whether all dependencies of a job are met; None if they never can be.
 
     Args:
         job: The job.
         records: All jobs of the instance, by id.
-        now: The time, in seconds since the epoch.
+        now: Current time, in seconds since the epoch.
     """
     answers = [_met(dependency, records, now) for dependency in _dependencies(job)]
     return None if None in answers else all(answers)
@@ -51,6 +51,6 @@ def _met(dependency: Mapping[str, Any], records: Mapping[int, Record], now: floa
 
 
 def _dependencies(job: Job) -> list[Mapping[str, Any]]:
-    """Return what a job depends on; what is malformed is nothing."""
+    """Return the dependencies of a job; malformed ones are ignored."""
     found = job.attributes.get("dependencies")
     return [d for d in found if isinstance(d, dict)] if isinstance(found, list) else []

@@ -1,7 +1,7 @@
-"""An instance in memory: nodes, a queue, a scheduler and a virtual clock, and no Flux.
+"""An instance in memory: nodes, a queue, a scheduler and a virtual clock, without Flux.
 
-Time passes only when it is told to (:meth:`EmbeddedInstance.wait`,
-:meth:`EmbeddedInstance.advance`), and nothing starts or ends while it stands still.
+Time advances only on request (:meth:`EmbeddedInstance.wait`, :meth:`EmbeddedInstance.advance`),
+and nothing starts or ends while it stands still.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ __all__ = [
 NAME = "embedded"
 START_TIME = 1_700_000_000.0
 OWNER = 1000
-"""The numeric id of the user whose instance it is: others are its guests."""
+"""The numeric id of the instance's owner: other users are guests."""
 
 EMBEDDED = Scheduler("embedded")
 """Rules for an instance in memory: nodes by rank, and EASY backfill."""
@@ -73,7 +73,7 @@ T = TypeVar("T")
 def _locked(
     method: Callable[Concatenate[EmbeddedInstance, P], T],
 ) -> Callable[Concatenate[EmbeddedInstance, P], T]:
-    """Let one thread at a time into the methods of an instance."""
+    """Allow only one thread at a time into an instance's methods."""
 
     @functools.wraps(method)
     def locked(self: EmbeddedInstance, /, *arguments: P.args, **options: P.kwargs) -> T:
@@ -87,15 +87,14 @@ class EmbeddedInstance:
     """A Flux instance in memory.
 
     Args:
-        recording: The queue and the nodes to begin with; by default none.
-        queues: For each named queue, the properties its jobs' nodes must have; empty for an
+        recording: The initial queue and nodes; by default none.
+        queues: For each named queue, the properties required of its jobs' nodes; empty for an
             instance without named queues.
-        name: What to call it.
-        start: The earliest time to begin at, in seconds since the epoch.
-        housekeeping: How many seconds nodes are not free after each job.
-        pace: How many seconds :meth:`wait` takes for each virtual one that passes, for people who
-            look on.
-        scheduler: The rules by which it starts jobs.
+        name: Its name.
+        start: The earliest initial time, in seconds since the epoch.
+        housekeeping: How many seconds nodes stay occupied after each job.
+        pace: How many real seconds :meth:`wait` takes for each virtual one, for an audience.
+        scheduler: The rules for starting jobs.
     """
 
     def __init__(
@@ -127,16 +126,16 @@ class EmbeddedInstance:
         self._lock = threading.RLock()
         self._woken = False
 
-    # --- what a client needs (see flux.protocol) -------------------------------------------
+    # --- the interface of a client (see flux.protocol) -------------------------------------
 
     @property
     def name(self) -> str:
-        """What tells this instance from others."""
+        """Distinguishes this instance from others."""
         return self._name
 
     @property
     def lock_file(self) -> Path | None:
-        """None: nobody but this process can have the instance."""
+        """None: no other process can hold the instance."""
         return None
 
     @_locked
@@ -146,7 +145,7 @@ class EmbeddedInstance:
 
     @_locked
     def monotonic(self) -> float:
-        """Return the virtual time, which only goes forward."""
+        """Return the virtual time, which is monotonic."""
         return self._clock.now
 
     @_locked
@@ -156,12 +155,12 @@ class EmbeddedInstance:
 
     @_locked
     def pending_changes(self) -> Changes:
-        """Return copies of the pending jobs that changed since this was last asked."""
+        """Return copies of the pending jobs that changed since the last call."""
         return self._jobs.changes()
 
     @_locked
     def runs(self, jobids: Collection[int]) -> Sequence[Run]:
-        """Return what those of the jobs that have started had; unknown ids are left out."""
+        """Return the nodes of those of the jobs that have started; unknown ids are left out."""
         return self._jobs.runs(jobids)
 
     @_locked
@@ -181,14 +180,14 @@ class EmbeddedInstance:
         return self._nodes.all()
 
     def check_owner(self, *, to_act: bool = False) -> None:
-        """Whoever made it owns it."""
+        """Do nothing: the creator owns it."""
 
     def scheduler(self) -> Scheduler:
-        """Return the rules that it was given."""
+        """Return the rules it was created with."""
         return self._scheduler
 
     def users(self) -> Users:
-        """Return whose jobs it takes and runs: by default everybody's."""
+        """Return the users whose jobs it accepts and runs: by default all."""
         return self._users
 
     @_locked
@@ -198,7 +197,7 @@ class EmbeddedInstance:
 
     @_locked
     def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:
-        """Put memos on jobs, or take them off; return the ids of jobs that are not active."""
+        """Put memos on jobs, or remove them; return the ids of jobs that are not active."""
         inactive = []
         for jobid, mark in marks.items():
             record = self._jobs.records.get(jobid)
@@ -210,23 +209,23 @@ class EmbeddedInstance:
 
     @_locked
     def attribute(self, name: str) -> str:
-        """Return a broker attribute: there is no broker, so only the owner is known."""
+        """Return a broker attribute: without a broker, only the owner is known."""
         return str(OWNER) if name == "security.owner" else ""
 
     @_locked
     def jobs_on(self, ranks: Collection[int]) -> list[int]:
-        """Return the ids of the jobs that have something of these nodes."""
+        """Return the ids of the jobs that occupy these nodes."""
         chosen = set(ranks)
         return [r.job.id for r in self._jobs.records.values() if chosen.intersection(r.allocation)]
 
     @_locked
     def housekeeping(self) -> Sequence[Housekeeping]:
-        """Return what runs on nodes after jobs have ended there."""
+        """Return the housekeeping that runs on nodes after jobs have ended."""
         return self._house.all()
 
     @_locked
     def cancel_jobs(self, jobids: Collection[int], note: str) -> None:
-        """Cancel jobs; those that have ended, or are not known, are left as they are."""
+        """Cancel jobs; jobs that are unknown or have ended are left alone."""
         for jobid in jobids:
             record = self._jobs.records.get(jobid)
             if record is not None:
@@ -235,7 +234,7 @@ class EmbeddedInstance:
 
     @_locked
     def end_jobs(self, notes: Mapping[int, str]) -> None:
-        """End pending jobs that ran elsewhere; running ones and others are left as they are."""
+        """End pending jobs that ran elsewhere; running ones and others are left alone."""
         for jobid, note in notes.items():
             record = self._jobs.records.get(jobid)
             if record is not None and record.job.state & PENDING:
@@ -254,7 +253,7 @@ class EmbeddedInstance:
         """Return the jobspec of a job.
 
         Raises:
-            InstanceError: if there is no such job.
+            InstanceError: if the job is unknown.
         """
         return self.job(jobid).spec
 
@@ -267,26 +266,26 @@ class EmbeddedInstance:
 
     @_locked
     def drain(self, ranks: Collection[int], reason: str) -> None:
-        """Set nodes aside; those that are drained already keep their reason."""
+        """Drain nodes; nodes already drained keep their reason."""
         self._nodes.drain(ranks, reason, self._clock.now)
 
     @_locked
     def undrain(self, ranks: Collection[int]) -> None:
-        """Take nodes back."""
+        """Undrain nodes."""
         self._nodes.undrain(ranks)
         self._scheduling.changed = True
 
     @_locked
     def disconnect(self, ranks: Collection[int]) -> None:
-        """Take nodes down: jobs that run on them fail."""
+        """Take nodes offline: jobs that run on them fail."""
         self.remove_nodes(self._nodes.hostnames(ranks))
 
     @_locked
     def wait_for_jobs(self, jobids: Collection[int], states: JobState) -> None:
-        """Let time pass until each job has reached one of the states, or has ended.
+        """Let time pass until each job has reached one of the states or has ended.
 
         Raises:
-            InstanceError: if nothing is left to happen before that.
+            InstanceError: if no event is left before that.
         """
         wanted = states | JobState.INACTIVE
         known = [jobid for jobid in jobids if jobid in self._jobs.records]
@@ -304,7 +303,7 @@ class EmbeddedInstance:
                 )
 
     def wait(self, seconds: float) -> None:
-        """Let time pass to the next event, at most ``seconds``; none where it was woken."""
+        """Advance to the next event, by at most ``seconds``; return at once after a wake."""
         if self._woken:
             self._woken = False
             return
@@ -315,15 +314,15 @@ class EmbeddedInstance:
         time.sleep(passed * self._pace)
 
     def wake(self) -> None:
-        """Have the next :meth:`wait` return at once; from any thread or signal handler."""
-        self._woken = True  # without the lock, which a signal's handler might wait for in vain
+        """Make the next :meth:`wait` return at once; from any thread or signal handler."""
+        self._woken = True  # without the lock: a signal handler could deadlock on it
 
     @_locked
     def close(self) -> None:
-        """Forget what was told of; the instance itself goes on."""
+        """Forget earlier reports; the instance itself goes on."""
         self._jobs.forget_told()
 
-    # --- what makes it an instance ---------------------------------------------------------
+    # --- controlling the instance ----------------------------------------------------------
 
     @_locked
     def submit(
@@ -332,7 +331,7 @@ class EmbeddedInstance:
         """Submit a job; return its id.
 
         Raises:
-            RequestError: if the jobspec cannot be counted, or its queue does not accept it.
+            RequestError: if the jobspec is unusable, or its queue does not accept it.
         """
         job = self._jobs.add(spec, userid, urgency, self._clock.now)
         self._scheduling.submitted(job)
@@ -349,29 +348,29 @@ class EmbeddedInstance:
 
     @_locked
     def job(self, jobid: int) -> Job:
-        """Return a job in any state, also one that has ended.
+        """Return a job in any state, including an ended one.
 
         Raises:
-            InstanceError: if there is no such job.
+            InstanceError: if the job is unknown.
         """
         return self._jobs.job(jobid)
 
     @_locked
     def set_memo(self, jobid: int, key: str, value: Any) -> None:
-        """Set one entry of a job's memo, as ``flux job memo`` does; None takes it off."""
+        """Set one entry of a job's memo, as ``flux job memo`` does; None removes it."""
         self._jobs.set_memo(jobid, key, value)
 
     @_locked
     def add_nodes(
         self, hostnames: Iterable[str], node_type: NodeType, properties: Collection[str] = ()
     ) -> None:
-        """Bring nodes up: known ones by their hostname, others under new ranks."""
+        """Bring nodes up: known hostnames under their ranks, others under new ranks."""
         self._nodes.add(hostnames, node_type, properties)
         self._scheduling.changed = True
 
     @_locked
     def remove_nodes(self, hostnames: Collection[str]) -> None:
-        """Take nodes down; jobs that run on them fail, as they do when a broker is lost."""
+        """Take nodes offline; jobs that run on them fail, as when a broker is lost."""
         lost = self._nodes.ranks_of(hostnames)
         self._scheduling.fail_jobs_on(lost)
         self._house.lose(lost)
@@ -379,12 +378,12 @@ class EmbeddedInstance:
 
     @_locked
     def at(self, when: float, what: Callable[[], None]) -> None:
-        """Have something happen at a time, in seconds since the epoch."""
+        """Schedule an action for a time, in seconds since the epoch."""
         self._clock.at(when, what)
 
     @_locked
     def advance(self, seconds: float) -> None:
-        """Let ``seconds`` pass, with everything that happens in them."""
+        """Let ``seconds`` pass, with all events in them."""
         until = self._clock.now + seconds
         while self._step(until):
             pass
@@ -393,7 +392,7 @@ class EmbeddedInstance:
     # --- time ------------------------------------------------------------------------------
 
     def _step(self, until: float) -> bool:
-        """Pass to the next event before ``until``; False if there is none (and it is then)."""
+        """Advance to the next event before ``until``; if there is none, it is then: False."""
         self._schedule()
         happen = self._clock.pass_to_next(until)
         if happen is None:

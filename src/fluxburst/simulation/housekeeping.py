@@ -1,4 +1,4 @@
-"""The housekeeping of the embedded instance: nodes that are not free for a while after a job."""
+"""The housekeeping of the embedded instance: after a job, its nodes are not free for a while."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Share = TypeVar("Share")
 
 
 class House(Generic[Share]):
-    """What is kept of which job, by node.
+    """Allocations in housekeeping, by job and node.
 
     Args:
-        seconds: How long housekeeping takes after each job; 0 for none.
+        seconds: Duration of housekeeping after each job; 0 for none.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -22,21 +22,21 @@ class House(Generic[Share]):
         self._kept: dict[int, tuple[float, dict[int, Share]]] = {}
 
     def begin(self, job: int, allocation: dict[int, Share], now: float) -> None:
-        """Keep what a job had."""
+        """Keep a job's allocation."""
         self._kept[job] = now, dict(allocation)
 
     def end(self, job: int) -> dict[int, Share]:
-        """Return what is still kept of a job, which is free then."""
+        """Return a job's remaining allocation, which is free now."""
         return self._kept.pop(job, (0.0, {}))[1]
 
     def lose(self, ranks: Collection[int]) -> None:
-        """Forget what was kept on nodes that went down."""
+        """Forget allocations on nodes that went down."""
         for _, allocation in self._kept.values():
             for rank in ranks:
                 allocation.pop(rank, None)
 
     def all(self) -> list[Housekeeping]:
-        """Return what runs now."""
+        """Return the running housekeeping."""
         return [
             Housekeeping(job, frozenset(allocation), frozenset(allocation), since)
             for job, (since, allocation) in self._kept.items()

@@ -1,4 +1,4 @@
-"""Placing one job on the nodes of an embedded instance, node by node, by a scheduler's rules."""
+"""Places one job on the nodes of an embedded instance by a scheduler's rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fluxburst.model.scheduler import Fit, Scheduler, as_read_by
 
 @dataclass
 class Share:
-    """What one job has of one node."""
+    """One job's share of one node."""
 
     cores: int = 0
     gpus: int = 0
@@ -27,13 +27,13 @@ Allocation = dict[int, Share]
 def place(
     job: Job, nodes: Iterable[Node], scheduler: Scheduler, needs: Collection[str] = ()
 ) -> Allocation | None:
-    """Return what a job gets of nodes, by rank; None where it cannot start now.
+    """Return a job's share of each node, by rank; None if it cannot start now.
 
     Args:
         job: The job.
-        nodes: The nodes of the instance, as they are.
-        scheduler: By which rules it is placed.
-        needs: The properties that its queue requires of them.
+        nodes: The current nodes of the instance.
+        scheduler: The rules for placing it.
+        needs: The properties that its queue requires.
     """
     constraint = compiled(job.constraint, job.id)
     usable = [
@@ -56,7 +56,7 @@ def place(
 
 
 def give_back(nodes: dict[int, Node], allocation: Allocation) -> None:
-    """Give nodes back what a job had of them."""
+    """Return a job's share to its nodes."""
     for rank, share in allocation.items():
         node = nodes[rank]
         nodes[rank] = replace(
@@ -68,7 +68,7 @@ def give_back(nodes: dict[int, Node], allocation: Allocation) -> None:
 
 
 def take(nodes: dict[int, Node], allocation: Mapping[int, Share]) -> None:
-    """Take from nodes what a job gets of them."""
+    """Allocate a job's share of nodes."""
     less = {rank: Share(-s.cores, -s.gpus, -s.memory) for rank, s in allocation.items()}
     give_back(nodes, less)
 
@@ -76,7 +76,7 @@ def take(nodes: dict[int, Node], allocation: Mapping[int, Share]) -> None:
 def _place_chunk(
     chunk: Chunk, nodes: Iterable[Node], allocation: Allocation, scheduler: Scheduler
 ) -> bool:
-    """Add what ``chunk`` needs to ``allocation``; False if it does not fit."""
+    """Add a ``chunk`` to ``allocation``; False if it does not fit."""
     worst = scheduler.fit is Fit.WORST
     most = max(chunk.count, chunk.details.most) if worst else chunk.count
     alone = chunk.exclusive or chunk.details.alone

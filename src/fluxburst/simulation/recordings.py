@@ -1,8 +1,8 @@
-"""Recorded queues: what a real instance's queue and nodes were at one moment, in one file.
+"""Recorded queues: a real instance's queue and nodes at one moment, in one file.
 
 A recording is JSON Lines: an object with ``resources`` (the answers of ``resource.status`` and
 ``resource.sched-status``), and one object with ``job`` and ``jobspec`` for each pending job. The
-resources may instead lie beside it in ``resources.json``.
+resources may instead be in a separate file, ``resources.json``.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ RECORDED_ATTRIBUTES = (
     "project",
     "queue",
 )
-"""The system attributes that a recording keeps. All others may hold what is nobody's business."""
+"""The system attributes that a recording keeps. All others may be confidential."""
 
 NUMBERS = ("duration", "priority", "t_submit", "urgency", "userid")
-"""What must be a number of a recorded job, where it is there."""
+"""The fields of a recorded job that must be numbers, if present."""
 
 _DATA = Path(__file__).parent / "data"
 BUNDLED = _DATA / "queue.jsonl"
-"""300 pending jobs of a Flux 0.88.0 with one node up and sixteen down; the demo runs on it."""
+"""300 pending jobs of a Flux 0.88.0 with one node up and sixteen down, for the demo."""
 
 ONE_JOB = _DATA / "one-job.jsonl"
 """One node up, and one burstable job that needs four."""
@@ -47,11 +47,11 @@ ONE_JOB = _DATA / "one-job.jsonl"
 
 @dataclass(frozen=True)
 class Recording:
-    """What was recorded.
+    """A recorded queue.
 
     Attributes:
         jobs: The pending jobs.
-        nodes: The nodes; empty where the recording has none.
+        nodes: The nodes; empty if not recorded.
     """
 
     jobs: tuple[Job, ...]
@@ -59,10 +59,10 @@ class Recording:
 
 
 def load(path: Path) -> Recording:
-    """Read a recording.
+    """Load a recording.
 
     Raises:
-        RecordingError: if it cannot be read, is cut off, or is not a recording.
+        RecordingError: if it is unreadable, truncated, or not a recording.
     """
     jobs: list[Job] = []
     nodes: tuple[Node, ...] = ()
@@ -82,15 +82,15 @@ def load(path: Path) -> Recording:
         nodes = _nodes(_parse(_read(beside), beside, 0), beside, 0)
     ids = [job.id for job in jobs]
     if len(set(ids)) < len(ids):
-        raise RecordingError(str(path), "holds the same job id twice")
+        raise RecordingError(str(path), "has a duplicate job id")
     return Recording(tuple(jobs), nodes)
 
 
 def save(path: Path, jobs: Sequence[Job], nodes: tuple[Node, ...]) -> None:
-    """Write a recording, without environment, files, arguments of commands and memos.
+    """Write a recording, without environments, files, command arguments and memos.
 
     Raises:
-        RecordingError: if the file cannot be written.
+        RecordingError: if the file is not writable.
     """
     lines = [json.dumps({"resources": status_from_nodes(nodes)})]
     lines += [json.dumps(_without_secrets(job), sort_keys=True) for job in jobs]
@@ -114,7 +114,7 @@ def _parse(text: str, path: Path, line: int) -> Mapping[str, Any]:
         record = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise RecordingError(
-            str(path), f"is not JSON or was cut off ({error})", line=line
+            str(path), f"is not JSON, or is truncated ({error})", line=line
         ) from error
     if not isinstance(record, dict):
         raise RecordingError(str(path), "is not a JSON object", line=line)
@@ -125,9 +125,7 @@ def _nodes(status: Any, path: Path, line: int) -> tuple[Node, ...]:
     try:
         return nodes_from_status(status["resource.status"], status["sched.resource-status"])
     except (FormatError, KeyError, TypeError) as error:
-        raise RecordingError(
-            str(path), f"its resources cannot be read: {error}", line=line
-        ) from error
+        raise RecordingError(str(path), f"its resources are invalid: {error}", line=line) from error
 
 
 def _job(record: Mapping[str, Any], path: Path, line: int) -> Job:
@@ -137,7 +135,7 @@ def _job(record: Mapping[str, Any], path: Path, line: int) -> Job:
             str(path), "has no 'job' with an integer 'id'; is it a recording?", line=line
         )
     if not 0 <= job["id"] <= LARGEST:
-        raise RecordingError(str(path), f"{job['id']} is no job id", line=line)
+        raise RecordingError(str(path), f"{job['id']} is not a job id", line=line)
     if type(job.get("state")) is not int:
         raise RecordingError(str(path), f"job {job['id']} has no integer 'state'", line=line)
     for key in NUMBERS:
@@ -162,7 +160,7 @@ def _without_secrets(job: Job) -> dict[str, Any]:
 
 
 def _task_without_secrets(task: object) -> dict[str, Any]:
-    """Keep of a task which program it runs, and how often."""
+    """Keep a task's program and count."""
     if not isinstance(task, dict):
         return {}
     kept = {key: task[key] for key in ("slot", "count") if key in task}

@@ -1,4 +1,4 @@
-"""How the embedded instance starts its jobs, and ends them."""
+"""Starts and ends the jobs of the embedded instance."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Scheduling:
 
     Args:
         jobs: The jobs.
-        nodes: The nodes that they run on.
-        queues: The queues that they are in.
-        scheduler: The rules by which they start.
-        house: What runs on nodes after them.
-        clock: The time.
+        nodes: Their nodes.
+        queues: Their queues.
+        scheduler: The rules for starting them.
+        house: The housekeeping after them.
+        clock: The clock.
 
     Attributes:
         changed: Whether something changed, so that jobs may start.
@@ -64,15 +64,15 @@ class Scheduling:
             self._wake_at_begin_time(record.job)
 
     def submitted(self, job: Job) -> None:
-        """Take in a job that is new."""
+        """Accept a new job."""
         self._wake_at_begin_time(job)
         self._release()
 
     def schedule(self) -> None:
-        """Start what fits: first come, first served, with backfill where the order is not strict.
+        """Start jobs that fit: first come, first served, with backfill unless the order is strict.
 
-        The first job that does not fit gets a reservation at the time it is expected to; a job
-        behind it may only start if it ends by then (EASY backfill).
+        The first job that does not fit gets a reservation at its expected start; a job behind it
+        may only start if it ends by then (EASY backfill).
         """
         if not self.changed:
             return
@@ -117,7 +117,7 @@ class Scheduling:
         self._release()
 
     def fail_jobs_on(self, ranks: Collection[int]) -> None:
-        """End the jobs that run on nodes which are lost."""
+        """End the jobs that run on lost nodes."""
         for record in list(self._jobs.records.values()):
             on = sorted(set(ranks).intersection(record.allocation))
             if on:
@@ -159,7 +159,7 @@ class Scheduling:
         needs = self._queues.of(job.queue).requires or ()
         try:
             return place(job, nodes.values(), self._scheduler, needs)
-        except JobspecError:  # a live instance would have refused it when it was submitted
+        except JobspecError:  # a live instance would have rejected it at submission
             return None
 
     def _start(self, record: Record, allocation: Allocation) -> None:
@@ -184,12 +184,12 @@ class Scheduling:
 
 
 def _limit(job: Job) -> float:
-    """Return how long the scheduler must expect a job to run."""
+    """Return how long the scheduler expects a job to run."""
     return job.duration or math.inf
 
 
 def _outcome(job: Job) -> tuple[float, int]:
-    """Return how long a job runs once it has started, and how it ends."""
+    """Return how long a job runs after its start, and how it ends."""
     try:
         seconds = parse_duration(str(job.attributes["exec"]["test"]["run_duration"]))
     except (KeyError, TypeError, FormatError):

@@ -25,7 +25,7 @@ COMPLETED, FAILED, CANCELED, TIMEOUT = 1, 2, 4, 8
 
 @dataclass
 class Record:
-    """One job and what the instance alone knows of it."""
+    """One job, and the instance's private facts about it."""
 
     job: Job
     allocation: Allocation = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Record:
     """When the scheduler expects it to end, for backfill."""
 
     def add_exception(self, kind: str, note: str) -> None:
-        """Record an exception of the job (RFC 21), as job-list shows it, unless it has ended."""
+        """Record an exception of the job (RFC 21), as in job-list, unless it has ended."""
         if self.job.state & ACTIVE:
             self.job.update(exception_occurred=True, exception_type=kind, exception_note=note)
 
@@ -42,12 +42,12 @@ class JobTable:
     """Jobs in any state, by id.
 
     Args:
-        jobs: The jobs to begin with.
-        queues: The queues that they are in.
+        jobs: The initial jobs.
+        queues: Their queues.
 
     Attributes:
-        records: What is recorded of each job, by id.
-        touched: The ids of jobs that changed since changes were last asked for.
+        records: The record of each job, by id.
+        touched: Ids of jobs that changed since the last report of changes.
     """
 
     def __init__(self, jobs: Iterable[Job], queues: QueueTable) -> None:
@@ -62,7 +62,7 @@ class JobTable:
         return sorted(jobs, key=queue_order)
 
     def changes(self) -> Changes:
-        """Return copies of the pending jobs that changed since this was last asked."""
+        """Return copies of the pending jobs that changed since the last call."""
         complete = self._told is None
         if self._told is None:
             self._told, self.touched = set(), set(self.records)
@@ -75,7 +75,7 @@ class JobTable:
         return Changes(sorted(pending, key=queue_order), gone, complete)
 
     def forget_told(self) -> None:
-        """Forget what was told of: the next changes are all jobs."""
+        """Forget earlier reports: the next changes are all jobs."""
         self._told = None
 
     def ids(self, states: JobState) -> list[int]:
@@ -83,7 +83,7 @@ class JobTable:
         return [record.job.id for record in self.records.values() if record.job.state & states]
 
     def runs(self, jobids: Collection[int]) -> Sequence[Run]:
-        """Return what those of the jobs that have started had; unknown ids are left out."""
+        """Return the nodes of those of the jobs that have started; unknown ids are left out."""
         known = (self.records[jobid].job for jobid in jobids if jobid in self.records)
         return [_run(job) for job in known if "t_run" in job]
 
@@ -91,17 +91,17 @@ class JobTable:
         """Return a copy of a job.
 
         Raises:
-            InstanceError: if there is no such job.
+            InstanceError: if it is unknown.
         """
         if jobid not in self.records:
             raise InstanceError(f"there is no job {jobid}")
         return Job(self.records[jobid].job)
 
     def add(self, spec: Mapping[str, Any], userid: int, urgency: int, now: float) -> Job:
-        """Add a job that is submitted now; return it.
+        """Add a job, submitted now; return it.
 
         Raises:
-            RequestError: if the jobspec cannot be counted, or its queue does not accept it.
+            RequestError: if the jobspec is unusable, or its queue does not accept it.
         """
         chunks = chunks_of(spec)
         system = spec.get("attributes", {}).get("system", {})
@@ -154,7 +154,7 @@ class JobTable:
         return refused
 
     def set_memo(self, jobid: int, key: str, value: Any) -> None:
-        """Set one entry of a job's memo; None takes it off."""
+        """Set one entry of a job's memo; None removes it."""
         job = self.records[jobid].job
         annotations = dict(job.get("annotations", {}))
         memo = {**annotations.pop("user", {}), key: value}
@@ -187,10 +187,10 @@ def _run(job: Job) -> Run:
 
 
 class QueueTable:
-    """Queues by name; one whose name is empty where there are no named ones.
+    """Queues by name; a single one with an empty name if there are no named ones.
 
     Args:
-        needs: For each named queue, the properties that the nodes of its jobs must have.
+        needs: For each named queue, the properties required of its jobs' nodes.
     """
 
     def __init__(self, needs: Mapping[str, Collection[str]]) -> None:
@@ -209,14 +209,14 @@ class QueueTable:
         self._queues[name] = replace(self._queues[name], **changes)
 
     def of(self, name: str) -> Queue:
-        """Return the queue of a job; without named queues, that is one for all."""
+        """Return the queue of a job; without named queues, the only one."""
         return self._queues.get(name if self._named else "") or Queue(name, started=False)
 
     def submitted(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a jobspec as the queue that it asks for makes it: with its requirements.
+        """Return a jobspec with the requirements of its queue added.
 
         Raises:
-            RequestError: if there is no such queue, or it is disabled.
+            RequestError: if the queue does not exist, or is disabled.
         """
         name = spec.get("attributes", {}).get("system", {}).get("queue", "")
         if self._named and name not in self._queues:
@@ -228,7 +228,7 @@ class QueueTable:
         return dict(spec) if not needs else _with(spec, constraints=_both(own, needs))
 
     def why_not_moved(self, job: Job | None, name: str) -> str:
-        """Return why an update of a job's queue is refused; empty where it is not."""
+        """Return why moving a job to a queue is refused; empty if it is allowed."""
         if job is None or not job.state & PENDING:
             return "it is not pending"
         if not self._named or name not in self._queues:
@@ -236,13 +236,13 @@ class QueueTable:
         if not self._queues[name].enabled:
             return f"queue {name} is currently disabled"
         needs = list(self.of(job.queue).requires or ())
-        # Recorded jobs may lack what their queue requires; there is nothing of theirs to lose.
+        # Recorded jobs may lack the requirements of their queue; nothing of theirs can be lost.
         if job.constraint and job.constraint != {"properties": needs}:
             return f"it has non-queue constraints, unable to update queue to {name}"
         return ""
 
     def moved(self, spec: Mapping[str, Any], name: str) -> dict[str, Any]:
-        """Return a jobspec that asks for another queue, and for nodes as that requires them."""
+        """Return a jobspec moved to another queue, with that queue's constraints."""
         needs = list(self._queues[name].requires or ())
         if not _system(spec).get("constraints"):
             return _with(spec, queue=name)
@@ -261,7 +261,7 @@ def _with(spec: Mapping[str, Any], **system: Any) -> dict[str, Any]:
 
 
 def _both(own: Any, needs: list[str]) -> dict[str, Any]:
-    """Return the constraint of a job and that of its queue in one, as Flux's ingest joins them."""
+    """Combine the constraints of a job and its queue, as Flux's ingest does."""
     if not own:
         return {"properties": needs}
     if isinstance(own, dict) and isinstance(own.get("properties"), list):
@@ -274,7 +274,7 @@ class NodeTable:
     """Nodes by rank.
 
     Attributes:
-        by_rank: Each node as it is, in no order.
+        by_rank: Each node, in no particular order.
     """
 
     def __init__(self, nodes: Iterable[Node]) -> None:
@@ -293,7 +293,7 @@ class NodeTable:
         return {rank for rank, node in self.by_rank.items() if node.hostname in hostnames}
 
     def drain(self, ranks: Iterable[int], reason: str, now: float) -> None:
-        """Set nodes aside; those that are drained already keep their reason."""
+        """Drain nodes; nodes already drained keep their reason."""
         for rank in ranks:
             node = self.by_rank[rank]
             if not node.drained:
@@ -302,7 +302,7 @@ class NodeTable:
                 )
 
     def undrain(self, ranks: Iterable[int]) -> None:
-        """Take nodes back."""
+        """Undrain nodes."""
         for rank in ranks:
             self.by_rank[rank] = replace(
                 self.by_rank[rank], drained=False, drain_reason="", drained_at=None
@@ -311,7 +311,7 @@ class NodeTable:
     def add(
         self, hostnames: Iterable[str], node_type: NodeType, properties: Collection[str]
     ) -> None:
-        """Bring nodes up: known ones by their hostname, others under new ranks."""
+        """Bring nodes up: known hostnames under their ranks, others under new ranks."""
         ranks = {node.hostname: rank for rank, node in self.by_rank.items()}
         for hostname in hostnames:
             rank = ranks.get(hostname, max(self.by_rank, default=-1) + 1)

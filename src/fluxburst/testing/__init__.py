@@ -1,4 +1,4 @@
-"""What tests of plugins and of hooks need: a Flux instance that is not there."""
+"""For tests of plugins and hooks: a simulated Flux instance."""
 
 from __future__ import annotations
 

@@ -62,5 +62,5 @@ def test_the_commands_of_the_readme_work_as_they_stand_and_leave_nothing(tmp_pat
     assert "3 × c2-standard-8: 4 cores, 0.417616 an hour" in done.stdout
     name = "compute-engine-[0-9a-f]{8}-[0-9a-f]{8}"
     assert re.search(rf"{name} +compute_engine +c2-standard-8 +2", done.stdout)
-    assert re.search(r"^Gone: compute-engine-", done.stdout, re.MULTILINE)
+    assert re.search(r"^Terminated: compute-engine-", done.stdout, re.MULTILINE)
     assert re.search(r"down .* 3 +12 +0 burst-c2-standard-8-\[0-2\]$", done.stdout, re.MULTILINE)

@@ -57,7 +57,7 @@ def test_the_commands_of_the_readme_work_as_they_stand_and_leave_nothing(
         done = run_commands(TEXT, tmp_path, elsewhere)
         assert done.returncode == 0, f"{done.stderr}\n{site.operator.logs()}"
         assert site.left() == []
-    assert "1 job selected, 1 given, 0 not." in done.stdout
+    assert "1 job selected, 1 assigned, 0 not." in done.stdout
     assert re.search(r" eks +c5\.4xlarge +2 +1 +1\.36 +ready", done.stdout), done.stdout
     last = done.stdout.splitlines()[-1]
     hosts = "burst-c5-4xlarge-0-[0-2],burst-c5-4xlarge-1-[0-2]"

@@ -41,6 +41,6 @@ def test_the_commands_of_the_readme_work_as_they_stand_and_leave_nothing(
         done = run_commands(TEXT, tmp_path, {**site.environment, **played})
         assert done.returncode == 0, f"{done.stderr}\n{site.operator.logs()}"
         assert site.left() == []
-    assert "1 job selected, 1 given, 0 not." in done.stdout
+    assert "1 job selected, 1 assigned, 0 not." in done.stdout
     assert " ready " in done.stdout
     assert "c2-standard-8" in done.stdout

@@ -61,7 +61,7 @@ def test_the_commands_of_the_readme_work_as_they_stand_and_leave_nothing(
         done = run_commands(TEXT, tmp_path, {"KUBECONFIG": str(server.kubeconfig)})
         assert done.returncode == 0, f"{done.stderr}\n{operator.logs()}"
         assert operator.brokers == {}
-    assert "1 job selected, 1 given, 0 not." in done.stdout
+    assert "1 job selected, 1 assigned, 0 not." in done.stdout
     assert " ready " in done.stdout
     last = done.stdout.splitlines()[-1]
     assert re.fullmatch(r" +down burst +6 +12 +0 burst-0-\[0-2\],burst-1-\[0-2\]", last), last

@@ -124,7 +124,7 @@ def transcript(directory: Path) -> list[str]:
 def check_transcript(done: subprocess.CompletedProcess[str], directory: Path, by: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"by launcher {by}." in done.stdout
-    assert "1 job selected, 1 given, 0 not." in done.stdout
+    assert "1 job selected, 1 assigned, 0 not." in done.stdout
     assert " ready " in done.stdout
     assert done.stdout.splitlines()[-1] == "3 down"
     assert dict(brokers_of(directory / "elastic")) == {}

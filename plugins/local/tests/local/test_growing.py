@@ -78,7 +78,7 @@ def flux_that(tmp_path: Path, change: str) -> Path:
 def test_the_commands_of_the_readme_work_as_they_stand_and_leave_nothing(tmp_path: Path) -> None:
     done = run_commands(README.read_text(), tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "1 job selected, 1 given, 0 not." in done.stdout
+    assert "1 job selected, 1 assigned, 0 not." in done.stdout
     assert " ready " in done.stdout
     assert re.fullmatch(r" +down burst +3 +\d+ +0 burst\[0-2\]", done.stdout.splitlines()[-1])
     left = Growing(tmp_path / "elastic", "")

@@ -29,7 +29,7 @@ def test_a_guests_job_runs_as_the_guest_on_burst_nodes(site: Site) -> None:
     script = "id -un; flux getattr hostname"
     job = site.guest.flux("submit", "-N3", "-n3", "--setattr=burstable", "sh", "-c", script)
     done = site.burst("run")
-    assert "1 job selected, 1 given, 0 not." in done.stdout, done.stderr
+    assert "1 job selected, 1 assigned, 0 not." in done.stdout, done.stderr
     output = site.guest.flux("job", "attach", job).splitlines()
     assert output.count(GUEST) == 3
     assert {"burst0", "burst1"} < set(output)

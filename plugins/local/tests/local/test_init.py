@@ -808,7 +808,7 @@ def test_no_flux_on_path_is_said(site: Site, init: Run) -> None:
 def test_a_flux_that_is_too_old_is_named(site: Site, init: Run) -> None:
     site.says(version="0.70.0")
     line = line_of(init("--burst-nodes=1"))
-    assert "too old: 0.88.0 is the oldest that is supported (running Flux: 0.70.0" in line
+    assert "too old: at least 0.88.0 is required (running Flux: 0.70.0" in line
     assert site.listing() == {}
 
 

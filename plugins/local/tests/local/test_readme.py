@@ -68,7 +68,7 @@ def test_the_first_burst_as_pasted_is_one_under_fluxion_too(tmp_path: Path) -> N
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "under its queue-policy 'conservative' jobs wait for burst nodes." in done.stdout
-    assert "1 job selected, 1 given, 0 not." in done.stdout
+    assert "1 job selected, 1 assigned, 0 not." in done.stdout
     assert " ready " in done.stdout
     assert re.search(r"^ +down burst +3 ", done.stdout, re.M)
     assert list(brokers_of(tmp_path / "elastic")) == []

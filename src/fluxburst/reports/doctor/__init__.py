@@ -1,6 +1,6 @@
-"""What may be wrong with an installation, and what to do about it.
+"""Finds problems of an installation and suggests fixes.
 
-Each area has a module, whose checks yield findings. They look at everything, and change nothing.
+Each area has a module of checks that yield findings. Checks read everything and change nothing.
 """
 
 from fluxburst.reports.doctor.examination import Checked, Doctor

@@ -1,4 +1,4 @@
-"""The bursts that are there, and the breakers that keep others from being started."""
+"""Existing bursts, and open breakers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fluxburst.reports.leases import overdue, unarmed
 
 
 def check_bursts(installation: Installation) -> Iterator[Finding]:
-    """Check that somebody looks after each burst."""
+    """Check that every burst has a loaded plugin."""
     client = installation.client
     live = installation.ledger.live()
     cannot_grow = why_it_cannot_grow(client) if installation.reached else ""
@@ -23,29 +23,29 @@ def check_bursts(installation: Installation) -> Iterator[Finding]:
     for plugin in sorted({entry.burst.plugin for entry in live} - client.plugins.keys()):
         names = ", ".join(e.burst.name for e in live if e.burst.plugin == plugin)
         if plugin in client.hooks.offers:
-            text = f"{plugin} is not loaded, and has bursts, which nobody looks after: {names}"
+            text = f"{plugin} is not loaded, so nothing manages its bursts: {names}"
             yield wrong(text, f"load it: --plugin {plugin}, or [plugins.{plugin}] in the config")
         else:
-            text = f"{plugin} is not installed, and has bursts: {names}"
-            yield wrong(text, f"{install_advice(plugin)}; until then look at its provider")
+            text = f"{plugin} is not installed, but has bursts: {names}"
+            yield wrong(text, f"{install_advice(plugin)}; until then check its provider")
     for text in overdue(live, unarmed(live, client.plugins), client.now()):
-        yield warning(text, "do that")
+        yield warning(text, "terminate it")
     for entry in live:
         if entry.burst.problem:
             again = f"see 'fluxburst ledger --burst {entry.burst.name}'"
             yield warning(f"{entry.burst.name}: {entry.burst.problem}", again)
-    yield ok(f"{len(live)} are there, or may be")
+    yield ok(f"{len(live)} exist, or may")
 
 
 def check_breakers(installation: Installation) -> Iterator[Finding]:
-    """Name the node types that are not tried at present."""
+    """Name the node types that are not requested at present."""
     now = installation.client.now()
     breakers = installation.ledger.breakers().values()
     closed_until = [b for b in breakers if b.retry_at is not None and now < b.retry_at]
     for breaker in closed_until:
         times = counted(breaker.failures, "time")
         what = f"{breaker.plugin}/{breaker.node_type} failed {times} in a row"
-        again = f"it is tried again by itself from {utc(breaker.retry_at or now)}"
-        yield warning(f"{what}, last with: {breaker.error}", f"mend the cause; {again}")
+        again = f"it is retried from {utc(breaker.retry_at or now)}"
+        yield warning(f"{what}, last with: {breaker.error}", f"fix the cause; {again}")
     if not closed_until:
-        yield ok("none is open")
+        yield ok("none open")

@@ -1,4 +1,4 @@
-"""The configuration, and the packages that take part."""
+"""The configuration and the installed packages."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ def check_config(installation: Installation) -> Iterator[Finding]:
     try:
         installation.config = installation.find_config()
     except ConfigError as error:
-        yield wrong(str(error), "correct it; what follows is checked without it")
+        yield wrong(str(error), "correct it; the other checks run without it")
         return
     if installation.config.source:
-        yield ok(f"{installation.config.source} is read")
+        yield ok(f"read from {installation.config.source}")
     else:
-        yield ok("there is no configuration file, which is as if it were empty")
+        yield ok("no configuration file; defaults apply")
     if not (installation.named or installation.config.plugins):
-        advice = "name one with --plugin NAME, or give it a table [plugins.NAME] in the config"
-        yield warning("no burst plugin is named: nothing can be brought up", advice)
+        advice = "use --plugin NAME, or add a table [plugins.NAME] to the config"
+        yield warning("no burst plugin is named: nothing can be provisioned", advice)
 
 
 def check_client(installation: Installation) -> Iterator[Finding]:
-    """Make the client; where the configuration keeps it from being made, without that."""
+    """Make the client; without the configuration if that prevents it."""
     try:
         installation.make_client()
     except ConfigError as error:
-        yield wrong(str(error), "correct it; what follows is checked without the config")
+        yield wrong(str(error), "correct it; the other checks run without the config")
         installation.config = Config()
         installation.make_client()
 
@@ -42,7 +42,7 @@ def check_packages(installation: Installation) -> Iterator[Finding]:
     packages = installation.client.hooks.packages
     for package in packages:
         if package.problem and not package.blocked:
-            advice = "mend or uninstall it, or block it (block = [...] in the config)"
+            advice = "repair or uninstall it, or block it (block = [...] in the config)"
             yield wrong(f"{package.distribution} {package.problem}", advice)
     taking_part = [p.distribution for p in packages if not p.problem]
-    yield ok(f"packages that take part: {', '.join(taking_part) or 'none'}")
+    yield ok(f"packages taking part: {', '.join(taking_part) or 'none'}")

@@ -1,6 +1,6 @@
-"""The examination: all checks, in order.
+"""All checks, in order.
 
-Each check stands alone: one that fails is a finding of its own, and the others are made.
+Checks are independent: a failing one becomes a finding, and the others still run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Check = Callable[[Installation], Iterable[Finding]]
 
 @dataclass(frozen=True)
 class Checked:
-    """A finding, and the check that it is from."""
+    """A finding, with its check."""
 
     check: str
     finding: Finding
@@ -47,10 +47,10 @@ class Doctor:
 
     Args:
         find_config: Finds and reads the configuration.
-        instance: The instance; it may be that it cannot be reached.
-        plugins: The names of the plugins to load; by default those of the configuration.
-        block: Names of packages that are not to take part.
-        state_dir: Where the ledger is kept; by default the usual place.
+        instance: The instance; it may be unreachable.
+        plugins: Names of the plugins to load; by default those of the configuration.
+        block: Names of packages to ignore.
+        state_dir: Directory of the ledger; by default the usual place.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Doctor:
         self._installation = Installation(find_config, instance, plugins, block, state_dir)
 
     def examine(self) -> list[Checked]:
-        """Make all checks, and return what they found, in order."""
+        """Run all checks and return their findings, in order."""
         installation = self._installation
         found: list[Checked] = []
         try:
@@ -81,7 +81,7 @@ def _checks(installation: Installation) -> Iterator[tuple[str, Check]]:
     yield "client", check_client
     yield "flux", check_flux
     if not installation.has_client or installation.guest:
-        return  # of nothing else a guest could be told
+        return  # a guest can be told nothing else
     yield "packages", check_packages
     yield "state directory", check_state_directory
     yield "ledger", check_ledger

@@ -1,4 +1,4 @@
-"""What a check finds, also where it fails: that is a finding of its own."""
+"""Findings of a check; a check that fails is a finding, too."""
 
 from __future__ import annotations
 
@@ -17,58 +17,58 @@ from fluxburst.plugin.base import BurstPlugin, Finding
 from fluxburst.provider.probe import NotAskedError
 from fluxburst.reports.doctor.installation import Installation
 
-REACH = "check the way to its provider: network, proxy, name, and that it is up"
+REACH = "check the connection to its provider: network, proxy, host name, and that it is up"
 
 AWAY = (FluxUnavailableError, InstanceError)
-"""What is raised where the instance cannot be asked."""
+"""Errors that mean the instance cannot be asked."""
 
 
 def ok(what: str) -> Finding:
-    """Return that something is as it should be."""
+    """Return a finding that all is well."""
     return Finding("ok", what)
 
 
 def warning(what: str, advice: str) -> Finding:
-    """Return that something works, but perhaps not as it is meant."""
+    """Return a finding about something that works, but perhaps not as intended."""
     return Finding("warning", what, advice)
 
 
 def wrong(what: str, advice: str) -> Finding:
-    """Return that something does not work."""
+    """Return a finding about something that does not work."""
     return Finding("error", what, advice)
 
 
 def made(
     check: Callable[[Installation], Iterable[Finding]], installation: Installation
 ) -> list[Finding]:
-    """Return what a check finds; if it fails, that too."""
+    """Return a check's findings, including its own failure."""
     found: list[Finding] = []
     try:
         for finding in check(installation):
             found.append(finding)
     except AWAY:
-        advice = "run this inside the instance, or name the --state-dir that the ledger is in"
-        found.append(warning("it cannot be checked without the instance", advice))
+        advice = "run this inside the instance, or name the ledger's directory with --state-dir"
+        found.append(warning("cannot be checked without the instance", advice))
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - what it looks at is foreign, or broken
-        found.append(wrong(described(error), "mend that, and run 'fluxburst doctor' again"))
+    except BaseException as error:  # noqa: BLE001 - the subject may be foreign or broken
+        found.append(wrong(described(error), "fix that, and run 'fluxburst doctor' again"))
     return found
 
 
 def made_by(
     plugin: BurstPlugin, otherwise: str, check: Callable[[BurstPlugin], Iterable[Finding]]
 ) -> list[Finding]:
-    """Return what a check of a plugin finds; if it fails, that too, with what it means."""
+    """Return the findings of a plugin's check; a failure is explained by ``otherwise``."""
     found: list[Finding] = []
     try:
         for finding in check(plugin):
             found.append(finding)
     except AWAY:
-        advice = "run this inside the Flux instance that it supplies"
+        advice = "run this inside the plugin's Flux instance"
         found.append(warning(f"{otherwise} without the instance", advice))
     except NotAskedError:
-        pass  # that was said where it was asked
+        pass  # already reported by the check that asked
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a provider's library may raise anything
@@ -78,16 +78,16 @@ def made_by(
 
 
 def advice_on(error: BaseException, plugin: str) -> str:
-    """Return what to do about what a plugin fails with."""
+    """Return advice for a plugin's failure."""
     if isinstance(error, AuthError):
         return "check its credentials and their permissions"
     if isinstance(error, UnreachableError):
         return REACH
     if isinstance(error, RequestError):
         return f"see 'fluxburst params {plugin}', and correct the config"
-    return "check its credentials, its permissions, and the way to its provider"
+    return "check its credentials, its permissions, and the connection to its provider"
 
 
 def utc(seconds: float) -> str:
-    """Return a time, in seconds since the epoch, as a person reads it."""
+    """Format a time, in seconds since the epoch, for people."""
     return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S}Z"

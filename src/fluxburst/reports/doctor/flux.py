@@ -1,4 +1,4 @@
-"""The Flux instance: whether it can be asked, and how its scheduler places jobs."""
+"""The Flux instance: whether it answers, and how its scheduler places jobs."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _BINDING = "pip install ply flux-python==VERSION, with that of the running Flux 
 
 
 def check_flux(installation: Installation) -> Iterator[Finding]:
-    """Check that the instance answers, and is the user's."""
+    """Check that the instance answers and belongs to the user."""
     if isinstance(installation.instance, EmbeddedInstance):
-        yield ok("an embedded instance is used, no Flux")
+        yield ok("an embedded instance, without Flux")
         return
     binding = binding_version()
     if binding:
-        yield ok(f"the Python binding is that of Flux {binding}")
+        yield ok(f"the Python binding is for Flux {binding}")
     else:
-        yield wrong("Flux's Python binding is not found", _BINDING)
+        yield wrong("Flux's Python binding is not installed", _BINDING)
     try:
         version = installation.instance.attribute("version")
         name = installation.instance.name
     except FluxburstError as error:
-        yield wrong(str(error), "run this where the service runs, inside the Flux instance")
+        yield wrong(str(error), "run this on the service's host, inside the Flux instance")
         return
     installation.reached = True
-    yield ok(f"the instance {name} answers, it is Flux {version}")
+    yield ok(f"the instance {name} answers; Flux {version}")
     try:
         installation.instance.check_owner()
     except NotOwnerError as error:
@@ -50,6 +50,6 @@ def check_scheduler(installation: Installation) -> Iterable[Finding]:
 
 
 def check_drained(installation: Installation) -> Iterator[Finding]:
-    """Check the nodes that fluxburst has drained."""
+    """Check the nodes drained by fluxburst."""
     hosts = {host for entry in installation.ledger.live() for host in entry.burst.hostnames}
     yield from drains.findings(installation.instance.nodes(), hosts)

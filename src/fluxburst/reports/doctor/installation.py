@@ -1,4 +1,4 @@
-"""What is examined: an installation, as far as it is known meanwhile."""
+"""The installation under examination, as far as it is known so far."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Installation:
 
     Args:
         find_config: Finds and reads the configuration.
-        instance: The instance; it may be that it cannot be reached.
-        named: The names of the plugins to load; by default those of the configuration.
-        block: Names of packages that are not to take part.
-        state_dir: Where the ledger is kept; by default the usual place.
+        instance: The instance; it may be unreachable.
+        named: Names of the plugins to load; by default those of the configuration.
+        block: Names of packages to ignore.
+        state_dir: Directory of the ledger; by default the usual place.
 
     Attributes:
-        config: The configuration; empty until it is read, and where it is wrong.
+        config: The configuration; empty until it is read, and if it is invalid.
         reached: Whether the instance has answered.
-        guest: Whether it is not the user's own.
-        silent: The providers that could not be reached, with the reason.
+        guest: Whether the instance belongs to another user.
+        silent: Providers that could not be reached, with the reason.
     """
 
     def __init__(
@@ -53,20 +53,20 @@ class Installation:
 
     @property
     def has_client(self) -> bool:
-        """Whether there is a client, which other checks need."""
+        """Whether a client exists; other checks need one."""
         return self._client is not None
 
     @property
     def client(self) -> FluxBurst:
-        """The client, which the check of it has made."""
+        """The client, made by an earlier check."""
         assert self._client is not None
         return self._client
 
     def make_client(self) -> None:
-        """Make the client, with the configuration as it is known.
+        """Make the client, with the configuration known so far.
 
         Raises:
-            ConfigError: if the configuration is wrong.
+            ConfigError: if the configuration is invalid.
         """
         self._client = FluxBurst(
             self.instance, config=self.config, block=self._block, state_dir=self._state_dir
@@ -74,7 +74,7 @@ class Installation:
 
     @property
     def ledger(self) -> Ledger:
-        """The ledger, also where only its directory is known."""
+        """The ledger, even if only its directory is known."""
         if self.reached:
             return self.client.ledger
         directory = self.client.state_dir
@@ -89,7 +89,7 @@ class Installation:
         return list(dict.fromkeys(named)) or list(self.client.config.plugins)
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close everything that was opened."""
         if self._client is not None:
             self._client.close()
         if self._alone is not None:

@@ -1,4 +1,4 @@
-"""The ledger: where it is kept, who holds it, and whether the clock agrees with it."""
+"""The ledger: its location, its holder, and whether the clock agrees with it."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ from fluxburst.reports.doctor.installation import Installation
 from fluxburst.reports.doctor.state_directory import check_absent, check_directory
 
 CLOCK_SECONDS = 60.0
-"""By how much clocks may differ without that being said."""
+"""How far clocks may differ without a finding."""
 
 
 def check_state_directory(installation: Installation) -> Iterator[Finding]:
-    """Check the directory that the ledger is in."""
+    """Check the ledger's directory."""
     directory = installation.client.state_dir
     if directory is None:
-        yield ok("the ledger is kept in memory, and ends with this process")
+        yield ok("the ledger is in memory and ends with this process")
     elif directory.is_dir():
         yield from check_directory(directory)
     elif directory.exists():
-        yield wrong(f"{directory} is not a directory", "name another --state-dir")
+        yield wrong(f"{directory} is not a directory", "use another --state-dir")
     else:
         yield from check_absent(directory)
 
 
 def check_ledger(installation: Installation) -> Iterator[Finding]:
-    """Check that the ledger can be read."""
+    """Check that the ledger is readable."""
     directory = installation.client.state_dir
     if directory is not None and not (directory / FILE).exists():
-        yield ok(f"{directory / FILE} is not there yet: nothing was brought up")
+        yield ok(f"{directory / FILE} does not exist yet: no burst was ever requested")
         return
     ledger = installation.ledger
     entries = ledger.entries()
     live = sum(entry.live for entry in entries)
     where = ledger.path or "in memory"
     bursts = counted(len(entries), "burst")
-    yield ok(f"{where} is read: schema {ledger.schema}, {bursts}, {live} live")
+    yield ok(f"{where}: schema {ledger.schema}, {bursts}, {live} live")
 
 
 def check_holder(installation: Installation) -> Iterator[Finding]:
-    """Say who holds the instance."""
+    """Report the instance's holder."""
     directory = installation.client.state_dir
     if installation.reached or directory is None:
         holder = installation.client.holder()
     else:
         holder = holder_of([directory / LOCK])
-    yield ok(f"it is held by {holder}" if holder else "nobody holds it")
+    yield ok(f"held by {holder}" if holder else "not held")
 
 
 def check_clock(installation: Installation) -> Iterator[Finding]:
-    """Compare this clock with the times of the ledger and of the jobs."""
+    """Compare this clock with the times in the ledger and of the jobs."""
     client = installation.client
     if not installation.reached and is_virtual(installation.ledger):
         yield ok(
@@ -64,17 +64,17 @@ def check_clock(installation: Installation) -> Iterator[Finding]:
         )
         return
     now = client.now()
-    advice = "set the clock right (NTP): leases, limits and idleness are counted by it"
+    advice = "set the clock right (NTP): leases, limits and idle times depend on it"
     last = installation.ledger.last_recorded()
     ahead = 0.0 if last is None else last - now
     if ahead > CLOCK_SECONDS:
         text = f"the ledger's last record is {format_duration(ahead)} in the future"
-        yield wrong(f"{text}: this clock went back, or that one was ahead", advice)
+        yield wrong(f"{text}: this clock was set back, or the other was ahead", advice)
     times = [step.at for step in installation.ledger.transitions()]
     back = [a for a, b in itertools.pairwise(times) if a - b > CLOCK_SECONDS]
     if back:
-        text = f"the clock went back {counted(len(back), 'time')}, last at {utc(back[-1])}"
-        yield warning(f"as the ledger shows, {text}", advice)
+        text = f"the clock was set back {counted(len(back), 'time')}, last at {utc(back[-1])}"
+        yield warning(f"according to the ledger, {text}", advice)
     yield ok(f"it is {utc(now)}")
     if not installation.reached:
         return

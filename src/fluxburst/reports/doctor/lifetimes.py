@@ -1,4 +1,4 @@
-"""What the doctor says of lifetimes: whether nodes live as long as jobs may run."""
+"""Lifetimes: whether nodes live as long as jobs may run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fluxburst.plugin.base import BurstPlugin, Finding
 from fluxburst.reports.doctor.installation import Installation
 from fluxburst.simulation.embedded import EmbeddedInstance
 
-_LONGER = "raise max_lifetime, or the limit of the node type, or have these jobs ask for less"
+_LONGER = "raise max_lifetime or the node type's limit, or shorten these jobs' time limits"
 _LIMIT_JOBS = (
     "have Flux set a limit (policy.jobspec.defaults.system.duration, flux-config-policy(5)), or "
     "set assumed_duration in [lifetimes]"
@@ -53,7 +53,7 @@ class LifetimeFindings:
         self._served = served
 
     def all(self) -> Iterator[Finding]:
-        """Yield what is found."""
+        """Yield all findings."""
         found = [
             *(one for name in self._types for one in self._of_plugin(name)),
             *self._of_queues(),
@@ -62,12 +62,12 @@ class LifetimeFindings:
         ]
         yield from found
         if all(one.level == "ok" for one in found):
-            yield Finding("ok", "nodes live as long as the jobs that wait may run")
+            yield Finding("ok", "nodes live as long as the waiting jobs may run")
 
     def _of_plugin(self, name: str) -> Iterator[Finding]:
         fixed = self._fixed[name]
         if fixed:
-            what = f"leases of {name} cannot be renewed ({fixed}): they are sized by their jobs"
+            what = f"leases of {name} cannot be renewed ({fixed}): their jobs set the length"
             yield Finding("ok", what)
         for kind in self._types[name]:
             if self._lifespans.for_jobs(kind, fixed) <= 0:
@@ -75,20 +75,20 @@ class LifetimeFindings:
                 startup = format_duration(self._lifespans.lifetimes.startup)
                 teardown = format_duration(self._lifespans.teardown)
                 what = (
-                    f"no job with a time limit is ever placed on {kind.name!r} nodes of {name}: "
-                    f"they live {lives} at most, of which {startup} are for startup and "
+                    f"no job with a time limit ever fits on {kind.name!r} nodes of {name}: "
+                    f"they live {lives} at most, with {startup} for startup and "
                     f"{teardown} for teardown"
                 )
                 yield Finding("error", what, "raise max_lifetime, or lower startup or teardown")
 
     def _of_queues(self) -> Iterator[Finding]:
-        """Compare what queues let jobs run with what any node lives."""
+        """Compare the time limits of queues with the longest life of a node."""
         most = self._most()
         for queue in self._queues.values():
             which = f"queue {queue.name!r}" if queue.name else "the instance"
             if queue.duration == 0 and math.isfinite(most) and self._assumes_for_ever:
-                what = f"jobs of {which} that ask for no time limit have none, and never burst"
-                yield Finding("warning", f"{what}: no node lives for ever", _LIMIT_JOBS)
+                what = f"jobs of {which} without a time limit run without end, and never burst"
+                yield Finding("warning", f"{what}: no node lives forever", _LIMIT_JOBS)
             for limit, of in ((queue.duration, "get"), (queue.longest, "may ask for")):
                 if limit and math.isfinite(limit) and limit > most:
                     what = f"jobs of {which} {of} up to {format_duration(limit)}"
@@ -96,7 +96,7 @@ class LifetimeFindings:
                     yield Finding("warning", f"{what}, and {lives}", _LONGER)
 
     def _of_jobs(self) -> Iterator[Finding]:
-        """Name the jobs that no plugin could bring up nodes for that outlive them."""
+        """Name the jobs that no plugin's nodes can outlive."""
         without: list[Job] = []
         longer: list[Job] = []
         for job in self._jobs:
@@ -104,33 +104,33 @@ class LifetimeFindings:
             if needed and self._types and not self._outlived(job, needed):
                 (without if math.isinf(needed) else longer).append(job)
         if without:
-            what = f"{_named(without)} may burst, and has no time limit: no node lives for ever"
+            what = f"{_named(without)} may burst but has no time limit: no node lives forever"
             yield Finding("warning", what, _LIMIT_JOBS)
         if longer:
             longest = max(longer, key=self._needed)
             runs = format_duration(self._needed(longest))
             most = format_duration(max(0.0, self._most()))
-            what = f"{_named(longer)} may burst, and may run longer than any node lives for jobs"
+            what = f"{_named(longer)} may burst but may run longer than any node lives for jobs"
             yield Finding("warning", f"{what}: {runs} at most, and {most}", _LONGER)
 
     def _of_leases(self) -> Iterator[Finding]:
-        """Say that long jobs need somebody who renews leases."""
+        """Warn about long jobs if no service renews leases."""
         lease = self._lifespans.lease - self._lifespans.lifetimes.startup
         renewed = [name for name, fixed in self._fixed.items() if not fixed]
         long = [job for job in self._jobs if self._needed(job) > lease]
         if renewed and long and not self._served and math.isfinite(lease):
             what = (
-                f"{_named(long)} may burst, and may run longer than a lease of "
+                f"{_named(long)} may burst but may run longer than a lease of "
                 f"{format_duration(self._lifespans.lease)}, which only a service renews"
             )
-            yield Finding("warning", what, "run fluxburst watch, or make lifetimes.lease longer")
+            yield Finding("warning", what, "run fluxburst watch, or raise lifetimes.lease")
 
     @property
     def _assumes_for_ever(self) -> bool:
         return math.isinf(self._lifespans.lifetimes.assumed_duration)
 
     def _most(self) -> float:
-        """Return for how long a job may run at most on any new node; inf where none is known."""
+        """Return the longest time a job may run on any new node; inf if unknown."""
         lives = [
             self._lifespans.for_jobs(kind, self._fixed[name])
             for name, kinds in self._types.items()
@@ -139,7 +139,7 @@ class LifetimeFindings:
         return max(lives, default=math.inf)
 
     def _outlived(self, job: Job, needed: float) -> bool:
-        """Whether nodes that outlive a job could be brought up; true where it is not for that."""
+        """Whether some node can outlive a job; true if the job fails to fit for other reasons."""
         try:
             constraint = compiled(job.constraint, job.id)
             roomy = [
@@ -165,7 +165,7 @@ def _types_of(plugin: BurstPlugin) -> Sequence[NodeType]:
         return list(plugin.node_types())
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - which is a finding of the plugin's own check
+    except BaseException:  # noqa: BLE001 - the plugin's own check reports it
         return []
 
 
@@ -175,20 +175,20 @@ def _named(jobs: Sequence[Job]) -> str:
 
 
 def knows_leases(plugin: BurstPlugin) -> bool:
-    """Whether a plugin can tell of its leases: some have to ask the instance, which may be away."""
+    """Whether a plugin knows its leases: some have to ask the instance, which may be down."""
     try:
         _ = plugin.not_renewable
     except (FluxUnavailableError, InstanceError):
         return False
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - that is told of it
+    except BaseException:  # noqa: BLE001 - another check reports it
         return True
     return True
 
 
 def check_lifetimes(installation: Installation) -> Iterator[Finding]:
-    """Compare the lives of nodes with the limits of jobs, as far as the instance can be asked."""
+    """Compare the lives of nodes with the time limits of jobs, if the instance can be reached."""
     client = installation.client
     jobs: list[Job] = []
     queues: Mapping[str, Queue] = {}

@@ -1,4 +1,4 @@
-"""The limits: whether they hold anything back, and leave room for anything."""
+"""The limits: whether they limit all plugins, and whether they leave room for a node."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def check_limits(installation: Installation) -> Iterator[Finding]:
     client = installation.client
     policy, limits = client.policy, client.policy.limits
     if not limits.is_set:
-        yield ok("none is set")
+        yield ok("none set")
         return
     types = {name: list(plugin.node_types()) for name, plugin in client.plugins.items()}
     yield from _check_unpriced(limits, types)
     for name in limits.plugins:
         if name not in client.plugins:
-            text = f"limits.plugins.{name} is of a plugin that is not loaded"
-            yield warning(text, "correct its name, or take the table out")
+            text = f"limits.plugins.{name} names a plugin that is not loaded"
+            yield warning(text, "correct its name, or remove the table")
     lease = min(policy.lifetimes.lease, policy.lifetimes.max_lifetime)
     for line in Budget(limits, Spent(client.now()), lease).lines():
         yield from _check_line(line, types, lease)
-    yield ok("they were checked against the node types and the lease")
+    yield ok("consistent with the node types and the lease")
 
 
 def _check_unpriced(limits: Limits, types: dict[str, list[NodeType]]) -> Iterator[Finding]:
@@ -42,16 +42,16 @@ def _check_unpriced(limits: Limits, types: dict[str, list[NodeType]]) -> Iterato
         free = [kind.name for kind in kinds if not kind.price]
         if free and of_money:
             text = f"costs are limited, but these node types of {plugin} have no price"
-            yield warning(f"{text}: {', '.join(free)}", "set their prices in its parameters")
+            yield warning(f"{text}: {', '.join(free)}", "set prices in its parameters")
         if not kinds:
-            text = f"{plugin} sizes its bursts itself: no limit holds them back"
-            yield warning(text, "set limits where its capacity comes from")
+            text = f"{plugin} sizes its bursts itself: no limit applies"
+            yield warning(text, "set limits at its provider")
 
 
 def _check_line(
     line: BudgetLine, types: dict[str, list[NodeType]], lease: float
 ) -> Iterator[Finding]:
-    """Check that a limit, with nothing used, leaves room for one node."""
+    """Check that an unused limit leaves room for one node."""
     scope = line.scope
     those = (
         types.get(scope.name, []) if scope.kind == "plugin" else [*itertools.chain(*types.values())]
@@ -61,11 +61,11 @@ def _check_line(
     cheapest = min(those, key=lambda kind: kind.price)
     if line.nodes_left(cheapest.price, opens=True) >= 1:
         return
-    text = f"the limit {line.what} of {scope} is {line.limit:g}: nothing is ever brought up"
+    text = f"the limit {line.what} of {scope} is {line.limit:g}: no burst can start"
     advice = "raise it"
     if line.what not in ("nodes", "bursts"):
         needs = line.weight(cheapest.price)
-        text += f", as one node of the cheapest type ({cheapest.name}) takes {needs:g}"
+        text += f", since one node of the cheapest type ({cheapest.name}) takes {needs:g}"
     if line.share and line.limit:
         text += f" until its lease of {format_duration(lease)} ends"
         advice += ", or shorten lifetimes.lease"

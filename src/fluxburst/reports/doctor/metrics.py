@@ -1,4 +1,4 @@
-"""The metrics: what a service would not start with, or not show."""
+"""The metrics: what would stop a service from starting or from showing them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fluxburst.reports.doctor.installation import Installation
 
 
 def check_metrics(installation: Installation) -> Iterator[Finding]:
-    """Check what a service would not start with, or not show."""
+    """Check what would stop a service from starting or from showing metrics."""
     metering = installation.client.policy.metrics
     if metering.port is None and metering.textfile is None:
-        yield ok("they are off")
+        yield ok("off")
         return
     try:
         importlib.import_module("prometheus_client")
@@ -28,9 +28,9 @@ def check_metrics(installation: Installation) -> Iterator[Finding]:
             socket.getaddrinfo(metering.address, metering.port)
         except (OSError, UnicodeError):
             text = f"metrics.address {metering.address!r} is not an address of this host"
-            yield wrong(text, "give an IP address, such as 127.0.0.1")
+            yield wrong(text, "use an IP address, such as 127.0.0.1")
     directory = None if metering.textfile is None else metering.textfile.parent
     if directory is not None and not os.access(directory, os.W_OK):
-        text = f"metrics.textfile: {directory} is not there, or cannot be written"
-        yield wrong(text, "make it, or correct the path")
+        text = f"metrics.textfile: {directory} does not exist, or is not writable"
+        yield wrong(text, "create it, or correct the path")
     yield ok("prometheus-client is installed")

@@ -1,4 +1,4 @@
-"""Each plugin: its parameters, what it can supply, and what it lists."""
+"""Each plugin: its parameters, its node types, and its list of bursts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def check_plugin(installation: Installation, name: str) -> Iterator[Finding]:
-    """Load a plugin, and check it."""
+    """Load a plugin and check it."""
     before = set(installation.silent)
     try:
         plugin = installation.client.load(name)
@@ -34,17 +34,17 @@ def check_plugin(installation: Installation, name: str) -> Iterator[Finding]:
     except (BurstError, RequestError) as error:
         yield wrong(str(error), advice_on(error, name))
         return
-    yield ok("its parameters are accepted")
-    for provider in installation.silent.keys() - before:  # which does not keep it from being loaded
+    yield ok("its parameters are valid")
+    for provider in installation.silent.keys() - before:  # which does not prevent loading it
         yield wrong(installation.silent[provider], REACH)
     checks: tuple[tuple[str, Callable[[BurstPlugin], Iterable[Finding]]], ...] = (
-        ("it cannot say what it can supply", _check_types),
-        ("it cannot say which bursts exist", functools.partial(_check_list, installation)),
+        ("it cannot list its node types", _check_types),
+        ("it cannot list its bursts", functools.partial(_check_list, installation)),
         ("it cannot be examined", functools.partial(_diagnosed, installation)),
-        ("it cannot say whether its nodes end by themselves", check_armed),
+        ("it cannot tell whether its nodes end automatically", check_armed),
     )
     found = (one for what, check in checks for one in made_by(plugin, what, check))
-    yield from dict.fromkeys(found)  # what stops one check may stop them all
+    yield from dict.fromkeys(found)  # one cause may fail all checks
 
 
 def _check_types(plugin: BurstPlugin) -> Iterator[Finding]:
@@ -55,11 +55,11 @@ def _check_types(plugin: BurstPlugin) -> Iterator[Finding]:
         yield wrong(str(error), f"correct its parameters: 'fluxburst params {plugin.name}'")
         return
     if types:
-        yield ok(f"its node types: {', '.join(kind.name for kind in types)}")
+        yield ok(f"node types: {', '.join(kind.name for kind in types)}")
     for kind in types:
         if not kind.cores or kind.max_nodes == 0:
             what = "no cores" if not kind.cores else "max_nodes 0"
-            text = f"node type {kind.name} has {what}: no job is ever given to it"
+            text = f"node type {kind.name} has {what}: it never gets a job"
             yield warning(text, f"correct its parameters: 'fluxburst params {plugin.name}'")
 
 
@@ -70,11 +70,11 @@ def _check_list(installation: Installation, plugin: BurstPlugin) -> Iterator[Fin
     recorded = {entry.burst.name for entry in installation.ledger.live(plugin.name)}
     ours = {name for name in names if is_ours(installation.ledger, plugin, name)}
     if ours - recorded:
-        text = f"it lists bursts that are in no record: {strangers_text(ours - recorded)}"
-        yield warning(text, "the next run takes them down")
+        text = f"it lists bursts that no ledger has: {strangers_text(ours - recorded)}"
+        yield warning(text, "the next run terminates them")
     if names - ours:
-        text = f"it lists what is not of this instance: {strangers_text(names - ours)}"
-        advice = "it is left alone; the plugin is to list only what it made for this instance"
+        text = f"it lists bursts that are not this instance's: {strangers_text(names - ours)}"
+        advice = "fluxburst leaves them alone; the plugin must list only its own for this instance"
         yield warning(text, advice)
 
 
@@ -83,7 +83,7 @@ def _diagnosed(installation: Installation, plugin: BurstPlugin) -> Iterable[Find
         found = list(plugin.diagnose())
         for finding in found:
             if not isinstance(finding, Finding):
-                problem = f"diagnose() answered {finding!r}, not a Finding"
+                problem = f"diagnose() returned {finding!r}, not a Finding"
                 raise BurstError(problem, plugin=plugin.name)
         return found
 
@@ -91,17 +91,17 @@ def _diagnosed(installation: Installation, plugin: BurstPlugin) -> Iterable[Find
 
 
 def _within(seconds: float, what: str, ask: Callable[[], T]) -> T:
-    """Return what is answered in time, asked in a thread that is left to itself if it is not.
+    """Return an answer that arrives in time; otherwise abandon the thread that waits for it.
 
     Raises:
-        BurstError: if it is not answered in time.
+        BurstError: on timeout.
     """
     answer: concurrent.futures.Future[T] = concurrent.futures.Future()
 
     def run() -> None:
         try:
             answer.set_result(ask())
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+        except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
             answer.set_exception(error)
 
     here = contextvars.copy_context()

@@ -1,4 +1,4 @@
-"""What ``fluxburst doctor`` says of the users of an instance: whose jobs run, and as whom."""
+"""The users of an instance: whose jobs run, and as whom."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from fluxburst.reports.doctor.installation import Installation
 
 
 def findings(users: Users, plugins: Iterable[BurstPlugin]) -> Iterator[Finding]:
-    """Say whose jobs an instance runs, and which plugins run jobs of guests as its owner.
+    """Report whose jobs an instance runs, and which plugins run guests' jobs as the owner.
 
     Args:
-        users: Whose jobs the instance takes and runs.
+        users: The users whose jobs the instance accepts and runs.
         plugins: The loaded plugins.
     """
     if not users.allows_guests:
-        yield Finding("ok", "it takes its owner's jobs alone: guests are not allowed")
+        yield Finding("ok", "only its owner can submit jobs: guests are not allowed")
         return
     if users.runs_guests:
-        yield Finding("ok", "it takes and runs jobs of guests, too")
+        yield Finding("ok", "it accepts and runs guests' jobs")
     else:
         yield Finding("warning", NO_IMP, "set imp in the table [exec]")
     for plugin in plugins:
         if plugin.isolated and plugin.run_as == OWNER:
             yield Finding(
                 "warning",
-                f"guests are allowed, and {plugin.name} has run_as = 'owner': whoever may submit "
-                "a job can read and change what the owner can on the machines of its bursts",
-                "set run_as = 'submitter', unless all who may submit are trusted like the owner",
+                f"guests are allowed, and {plugin.name} has run_as = 'owner': anyone who may "
+                "submit a job can read and change whatever the owner can on the machines of its bursts",
+                "set run_as = 'submitter', unless you trust all submitters like the owner",
             )
 
 
 def check_users(installation: Installation) -> Iterable[Finding]:
-    """Check the users of the instance, if it can be asked."""
+    """Check the users of the instance, if it can be reached."""
     if not installation.reached:
         return ()
     return findings(installation.client.instance.users(), installation.client.plugins.values())
