@@ -384,7 +384,7 @@ def test_a_file_that_holds_something_else_is_refused_and_not_shown(
 
 
 def test_a_file_of_headers_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="cannot read .*headers: No such file"):
+    with pytest.raises(RequestError, match=r"cannot read .*headers: No such file"):
         read_headers(tmp_path / "headers")
 
 

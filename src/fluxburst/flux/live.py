@@ -284,7 +284,7 @@ class LiveInstance:
         return spec
 
     def move_jobs(self, jobids: Collection[int], queue: str) -> Mapping[int, str]:
-        """Update the queue of pending jobs; return those that Flux refused to move, with its reason."""
+        """Update the queue of pending jobs; return those Flux refused to move, with its reason."""
         payloads = [
             {"id": jobid, "updates": {"attributes.system.queue": queue}} for jobid in jobids
         ]

@@ -1,4 +1,4 @@
-"""fluxburst onto more nodes of the same site."""
+"""Bursting onto more nodes of the same site."""
 
 from __future__ import annotations
 

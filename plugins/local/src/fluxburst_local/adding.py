@@ -1,4 +1,4 @@
-"""``fluxburst local init --add``: more burst nodes for an elastic instance that is there."""
+"""``fluxburst local init --add``: more burst nodes for an existing elastic instance."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from fluxburst.provider import elastic_directory
 from fluxburst.provider.elastic import Elastic, Shape
 
 _TAKEN = ("add", "directory", "burst_nodes", "burst_hosts", "cores", "gpus", "config_files")
-"""The options that say what is added; all others are as they were."""
+"""The options that describe the addition; all others must not change."""
 
 
 def add_burst_nodes(directory: Path, options: Mapping[str, Any], given: Mapping[str, str]) -> str:
-    """Add burst nodes to an elastic instance: their ranks follow those that it has.
+    """Add burst nodes to an elastic instance: their ranks follow the existing ones.
 
     Args:
         directory: The elastic instance's directory.
         options: The options of ``fluxburst local init``.
-        given: Those of them that were given, as they are written, by name.
+        given: The options on the command line, as spelled, by name.
 
     Returns:
-        What is to be said of it.
+        A summary for the user.
 
     Raises:
-        RequestError: if other options are given, no node is named, or the instance runs here.
-        CommandError: if Flux refuses it.
+        RequestError: for other options, if no node is named, or if the instance runs here.
+        CommandError: if Flux rejects it.
     """
     wrong = [written for name, written in given.items() if name not in _TAKEN]
     if wrong:
         raise RequestError(
-            f"{', '.join(sorted(wrong))} cannot be given with --add: all but the burst nodes stays "
-            "as it is"
+            f"{', '.join(sorted(wrong))} cannot be combined with --add, which changes only the "
+            "burst nodes"
         )
     before = elastic_instances.load(directory)
     hosts = _new_hosts(before, options["burst_nodes"], options["burst_hosts"])
@@ -49,7 +49,7 @@ def add_burst_nodes(directory: Path, options: Mapping[str, Any], given: Mapping[
         [
             f"can grow by {counted(len(hosts), 'more node')} "
             f"({format_hostlist(hosts)}) of {counted(cores, 'core')}, "
-            f"{len(after.burst_hosts)} in all, once it is started again.",
+            f"{len(after.burst_hosts)} in all, once it is restarted.",
             *(f"{note}." for note in notes),
         ]
     )
@@ -59,9 +59,7 @@ def _new_hosts(before: Elastic, number: int | None, named: str | None) -> tuple[
     if named:
         hosts = parse_hostlist(named)
         if number is not None and number > len(hosts):
-            problem = (
-                f"{number} burst nodes are asked for, with {counted(len(hosts), 'host')} named"
-            )
+            problem = f"{number} burst nodes requested, but {counted(len(hosts), 'host')} named"
             raise RequestError(problem)
         hosts = hosts[:number]
     else:
@@ -69,7 +67,7 @@ def _new_hosts(before: Elastic, number: int | None, named: str | None) -> tuple[
         hosts = tuple(islice(free, number or 0))
     if not hosts:
         raise RequestError(
-            "which burst nodes are to be added? Name them with --burst-hosts, or say how many with "
+            "which burst nodes? Name the new ones with --burst-hosts, or set their number with "
             "--burst-nodes"
         )
     return hosts
@@ -78,7 +76,7 @@ def _new_hosts(before: Elastic, number: int | None, named: str | None) -> tuple[
 def _with_nodes(
     before: Elastic, hosts: tuple[str, ...], cores: int | None, gpus: int | None
 ) -> Elastic:
-    """Return the instance with more burst nodes: of a shape of their own where they differ."""
+    """Return the instance with more burst nodes: with their own shape if it differs."""
     kind = (cores or before.cores, before.gpus if gpus is None else gpus)
     shapes = list(before.shapes)
     if kind != (before.cores, before.gpus):

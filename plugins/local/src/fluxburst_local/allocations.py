@@ -1,4 +1,4 @@
-"""What there is to burst onto: the enclosing Slurm or Flux allocation, or this machine."""
+"""The capacity around: the enclosing Slurm or Flux allocation, or this machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ else:
     import tomli as tomllib
 
 ALLOCATION_VARIABLES = ("SLURM_JOB_NODELIST", "SLURM_JOB_HOSTLIST", "SLURM_NODELIST")
-"""Where the hosts of the Slurm job that a process runs in are told."""
+"""Variables that list the hosts of the enclosing Slurm job."""
 
 LOOPBACK = "127.0.0.1"
 ENCLOSURE = Path("config") / flux_configuration.ENCLOSURE
@@ -32,14 +32,14 @@ ENCLOSURE = Path("config") / flux_configuration.ENCLOSURE
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Where an elastic instance is to be set up.
+    """The place of a new elastic instance.
 
     Attributes:
         launcher: The launcher that reaches other nodes from here.
         lead: This host.
-        address: Where others reach it.
-        others: The other hosts of the allocation, where each has a name of its own.
-        room: How many other nodes there are; None where that is not known.
+        address: Its address for other hosts.
+        others: The other hosts of the allocation, if each has its own name.
+        room: How many other nodes there are; None if unknown.
         cores: Cores of a node, not hardware threads.
     """
 
@@ -52,7 +52,7 @@ class Surroundings:
 
 
 def surroundings(flux: str, environ: Mapping[str, str] | None = None) -> Surroundings:
-    """Find out where this process runs: in a Flux instance, in a Slurm job, or in neither.
+    """Determine the enclosure of this process: a Flux instance, a Slurm job, or none.
 
     Raises:
         RequestError: if the enclosing instance or Slurm does not answer.
@@ -66,13 +66,13 @@ def surroundings(flux: str, environ: Mapping[str, str] | None = None) -> Surroun
 
 
 def allocated_hosts(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the hosts of the Slurm job that a process runs in; none for no job."""
+    """Return the hosts of the enclosing Slurm job; none without a job."""
     return parse_hostlist(next(filter(None, map(environ.get, ALLOCATION_VARIABLES)), ""))
 
 
 @dataclass(frozen=True)
 class Enclosure:
-    """What an elastic instance was started in; the brokers keep it from the processes they run.
+    """The enclosure of an elastic instance; brokers hide it from the processes they run.
 
     Attributes:
         flux_uri: The enclosing Flux instance; empty for none.
@@ -86,10 +86,10 @@ class Enclosure:
 
 
 def note_enclosure(directory: Path, environ: Mapping[str, str] | None = None) -> None:
-    """Note in an elastic instance's configuration what its lead is being started in.
+    """Record the lead's enclosure in an elastic instance's configuration, at its start.
 
     Raises:
-        RequestError: if it cannot be written.
+        RequestError: if it is not writable.
     """
     environ = os.environ if environ is None else environ
     names = {"flux_uri": "FLUX_URI", "slurm_job": "SLURM_JOB_ID", "slurm_conf": "SLURM_CONF"}
@@ -101,14 +101,14 @@ def note_enclosure(directory: Path, environ: Mapping[str, str] | None = None) ->
         new.write_text("# Written by fluxburst local start.\n[fluxburst]\n" + "".join(lines))
         new.replace(path)
     except OSError as error:
-        raise RequestError(f"{path} cannot be written: {error.strerror}") from error
+        raise RequestError(f"cannot write {path}: {error.strerror}") from error
 
 
 def enclosure(directory: Path) -> Enclosure:
-    """Return what an elastic instance was started in, as far as that was noted.
+    """Return the recorded enclosure of an elastic instance, as far as it is known.
 
     Raises:
-        RequestError: if the note cannot be read.
+        RequestError: if the record is unreadable.
     """
     path = directory / ENCLOSURE
     try:
@@ -116,7 +116,7 @@ def enclosure(directory: Path) -> Enclosure:
     except FileNotFoundError:
         return Enclosure()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RequestError(f"{path} cannot be used: {error}") from error
+        raise RequestError(f"{path} is invalid: {error}") from error
 
 
 def _in_flux(flux: str, uri: str) -> Surroundings:
@@ -160,10 +160,10 @@ def _in_slurm(environ: Mapping[str, str]) -> Surroundings:
 
 
 def _slurm_node(node: str) -> Mapping[str, str]:
-    """Return what Slurm tells of a node: its address, ``NodeAddr``, and what it has."""
+    """Return Slurm's facts about a node: its address, ``NodeAddr``, and its resources."""
     try:
         said = run(["scontrol", "show", "node", node, "--oneliner"])
     except CommandError as error:
-        problem = f"SLURM_JOB_ID is set, and Slurm does not tell the address of node {node}"
+        problem = f"SLURM_JOB_ID is set, but Slurm does not report the address of node {node}"
         raise RequestError(f"{problem}: {error}") from error
     return dict(word.partition("=")[::2] for word in said.split())

@@ -1,14 +1,14 @@
-"""Runs a broker of an isolated burst on its host: run as a file, with any Python 3.
+"""Runs a broker of an isolated burst on its host: executed as a file, by any Python 3.
 
 usage: boot_isolated.py DIRECTORY ADDRESS SECONDS HOST COMMAND...
 
-The lead chooses a port and tells the others, who wait for SECONDS at most. It is reached at
-ADDRESS, or by its host's name where that is empty. Each broker has a configuration file of its own.
+The lead chooses a port and publishes it; the others wait up to SECONDS. They reach it at
+ADDRESS, or by its host's name if that is empty. Each broker has its own configuration file.
 
-What a broker leaves behind is ended with it, however it ended: its job runs elsewhere then, and is
-not to run twice. Two processes see to it, since who ends a job kills all of its process group: this
-one, and a child that is in a group and a session of its own, whose child is the broker. Either ends
-all that is left when the other is killed.
+However a broker ends, its remaining processes are killed: the job may run elsewhere then, and must
+not run twice. Two processes ensure this, since ending a job kills its whole process group: this
+one, and a child in its own session, whose child is the broker. Each of them kills the rest when
+the other is killed.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ BOUND, ENDPOINT = "bound", "endpoint"
 POLL_SECONDS = 0.1
 
 ORPHANED = signal.SIGUSR1
-"""What the process between tells by: its parent has been killed, and all is to end at once."""
+"""Tells the process in between that its parent was killed, and everything must end now."""
 
 # prctl(2), <linux/prctl.h>
 PR_SET_PDEATHSIG = 1
@@ -39,7 +39,7 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def main() -> None:
-    """Write the broker's configuration, run the broker, and end what it leaves behind."""
+    """Write the broker's configuration, run the broker, and kill what it leaves behind."""
     directory, address, seconds, host, *command = sys.argv[1:]
     configure(Path(directory), address, float(seconds), host)
     code = run(lambda: run_apart(command), ORPHANED)
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def configure(folder: Path, address: str, seconds: float, host: str) -> None:
-    """Write the broker's configuration, once it is known where the lead is."""
+    """Write the broker's configuration, once the lead's address is known."""
     bound = ""
     if host == (folder / LEAD).read_text():
         port = free_port(address)
@@ -61,14 +61,14 @@ def configure(folder: Path, address: str, seconds: float, host: str) -> None:
 
 
 def free_port(address: str) -> int:
-    """Return a TCP port that nobody has."""
+    """Return a free TCP port."""
     with socket.socket() as free:
         free.bind((address, 0))
         return int(free.getsockname()[1])
 
 
 def told(path: Path, seconds: float) -> str:
-    """Return the line that the lead writes there, once it is whole."""
+    """Return the line the lead writes there, once it is complete."""
     until = time.monotonic() + seconds
     while not (text := path.read_text()).endswith("\n"):
         if time.monotonic() > until:
@@ -78,7 +78,7 @@ def told(path: Path, seconds: float) -> str:
 
 
 def run_apart(command: "list[str]") -> None:
-    """Run the broker in a session of its own; it is ended at once where this is orphaned."""
+    """Run the broker in its own session; killed at once if this process is orphaned."""
     os.setsid()
     code = run(lambda: become(command), signal.SIGTERM)
     remove_run_directory(command)
@@ -94,10 +94,10 @@ def become(command: "list[str]") -> None:
 
 
 def run(start: "Callable[[], None]", orphaned: signal.Signals) -> int:
-    """Run something in a child, which each signal is passed on to, once; return its exit code.
+    """Run something in a child, pass each signal on to it once, and return its exit code.
 
-    When it has ended, so has all that it left behind. Should this process be killed, the kernel
-    sends the child the signal ``orphaned``.
+    After it ends, kill everything it left behind. If this process is killed, the kernel sends
+    the child the signal ``orphaned``.
     """
     control(PR_SET_CHILD_SUBREAPER, 1)
     parent = os.getpid()
@@ -127,17 +127,17 @@ def run(start: "Callable[[], None]", orphaned: signal.Signals) -> int:
 
 
 def remove_run_directory(command: "list[str]") -> None:
-    """Remove what a broker that was killed leaves in files."""
+    """Remove the files of a killed broker."""
     for argument in command:
         if argument.startswith("-Srundir="):
             shutil.rmtree(argument.partition("=")[2], ignore_errors=True)
 
 
 def end_children() -> None:
-    """End all descendants: those whose parents have ended become children of this process."""
+    """Kill all descendants: orphans become children of this process."""
     while True:
         for child in children():
-            with contextlib.suppress(PermissionError):  # of another user: it is waited for
+            with contextlib.suppress(PermissionError):  # of another user: wait for it
                 os.kill(child, signal.SIGKILL)
         try:
             os.wait()
@@ -157,7 +157,7 @@ def children() -> "list[int]":
 
 
 def control(option: int, value: int) -> None:
-    """Set something of this process (prctl(2))."""
+    """Set an attribute of this process (prctl(2))."""
     if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
         raise OSError(ctypes.get_errno(), f"prctl {option}")
 

@@ -1,4 +1,4 @@
-"""The brokers of burst nodes: their commands, their environment, and where their files are."""
+"""The brokers of burst nodes: their commands, environments, and files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fluxburst_local import boot_isolated, open_rundir, run_job
 BURST_VARIABLE = "FLUXBURST_BURST"
 HOST_VARIABLE = "FLUXBURST_HOST"
 KEPT = str(OUTPUT_LIMIT + 1)
-"""How many bytes of a job's output are kept in an isolated burst: one more tells that it is cut."""
+"""How many bytes of a job's output an isolated burst keeps; one more shows that it was cut."""
 
 HOSTS_VARIABLE = "FLUXBURST_HOSTS"
 TAG_VARIABLE = "FLUXBURST_TAG"
@@ -26,17 +26,17 @@ TAG_VARIABLE = "FLUXBURST_TAG"
 
 @dataclass(frozen=True)
 class Brokers:
-    """How brokers of one elastic instance are started.
+    """Commands for starting the brokers of one elastic instance.
 
     Attributes:
         flux: The ``flux`` command.
         directory: The elastic instance's directory.
-        run_dir: Where they make their run directories, on their own host.
+        run_dir: Directory for their run directories, on their own host.
         log_level: Severity up to which they log, 0 to 7 (flux-broker(1)).
-        join_timeout: Seconds that those of an isolated burst wait for their lead.
-        owner: The name of the instance whose bursts they are, where that is another; or empty.
-        address: Where the lead of an isolated burst is reached; empty for by its host's name.
-        guests: Whether other users may run jobs on those that join.
+        join_timeout: Seconds that brokers of an isolated burst wait for their lead.
+        owner: Name of the instance that owns the bursts, if it is another one; or empty.
+        address: Address of an isolated burst's lead; empty to use its host's name.
+        guests: Whether other users may run jobs on joined nodes.
     """
 
     flux: str
@@ -50,7 +50,7 @@ class Brokers:
 
     @property
     def tag(self) -> str:
-        """What tells the bursts of this instance from those of others."""
+        """Distinguishes this instance's bursts from those of others."""
         place = os.fsencode(self.directory.resolve())
         owner = f"\n{self.owner}".encode() if self.owner else b""
         return hashlib.sha256(place + owner).hexdigest()[:8]
@@ -78,9 +78,9 @@ class Brokers:
 
     @contextmanager
     def starting(self) -> Iterator[None]:
-        """Let one process at a time choose hosts and start brokers for them.
+        """Serialize processes that choose hosts and start brokers for them.
 
-        Two brokers of one hostname throw each other out of the instance. The lock ends with the
+        Two brokers of one hostname evict each other from the instance. The lock ends with the
         process that holds it.
         """
         (self.directory / "log").mkdir(exist_ok=True, mode=0o700)
@@ -91,8 +91,8 @@ class Brokers:
     def command(self, burst: str, host: str) -> list[str]:
         """Return the command of one broker.
 
-        It tells of its connection to the lead (``tbon.zmqdebug``): without that, a certificate
-        that differs leaves no trace.
+        It logs its connection to the lead (``tbon.zmqdebug``): otherwise a differing certificate
+        leaves no trace.
         """
         if self.isolated(burst).is_dir():
             return self._isolated_command(burst, host)
@@ -100,7 +100,7 @@ class Brokers:
         return [*opened, *self._broker(self.config, burst, host)]
 
     def _isolated_command(self, burst: str, host: str) -> list[str]:
-        """Return the command of a broker whose instance runs one job, and then ends."""
+        """Return the command of a broker whose instance runs one job and then ends."""
         directory = self.isolated(burst)
         boot = [sys.executable, boot_isolated.__file__, str(directory), self.address]
         broker = self._broker(directory / f"{host}.toml", burst, host)
@@ -118,7 +118,7 @@ class Brokers:
         ]
 
     def marks(self, burst: str, host: str, hosts: str) -> dict[str, str]:
-        """Return the variables that a broker's process is known by; ``hosts`` is a hostlist."""
+        """Return the variables that identify a broker's process; ``hosts`` is a hostlist."""
         return {
             TAG_VARIABLE: self.tag,
             BURST_VARIABLE: burst,
@@ -136,8 +136,8 @@ def clean_environment(*prefixes: str) -> dict[str, str]:
 def broker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment for a burst broker.
 
-    It runs a few commands by ``SHELL``, and bash reads the user's startup files for each of them,
-    which may take longer than all the rest of joining. Jobs have the environment of who submits.
+    The broker runs a few commands by ``SHELL``; bash reads the user's startup files for each of
+    them, which may take longer than joining. Jobs have their submitter's environment.
     """
     return {**environment, "SHELL": "/bin/sh"}
 
@@ -146,7 +146,7 @@ def slurm_environment(configuration: str = "") -> dict[str, str]:
     """Return an environment for Slurm's commands, without the settings of an enclosing job.
 
     Args:
-        configuration: Slurm's configuration file, where ``SLURM_CONF`` does not name one.
+        configuration: Slurm's configuration file, unless ``SLURM_CONF`` names one.
     """
     configuration = os.environ.get("SLURM_CONF") or configuration
     known = {"SLURM_CONF": configuration} if configuration else {}

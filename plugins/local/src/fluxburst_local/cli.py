@@ -1,4 +1,4 @@
-"""``fluxburst local``: make an elastic instance, and start it."""
+"""``fluxburst local``: create an elastic instance, and start it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ RUNDIR = "-Srundir="
 
 @click.group()
 def local() -> None:
-    """Make and start an instance that can grow by nodes of this site."""
+    """Create and start an instance that can grow by nodes of this site."""
 
 
 @local.command(cls=Command)
@@ -52,33 +52,33 @@ def local() -> None:
 @click.option(
     "--burst-hosts",
     metavar="HOSTLIST",
-    help="Which burst nodes to declare; by default the other hosts of the enclosing Slurm or Flux "
+    help="Burst nodes to declare. Default: the other hosts of the enclosing Slurm or Flux "
     "allocation.",
 )
-@click.option("--lead-hosts", metavar="HOSTLIST", help="Hosts up from the start; by default this.")
-@click.option("--address", help="Where brokers reach the first lead host.")
+@click.option("--lead-hosts", metavar="HOSTLIST", help="Hosts up from the start. Default: this.")
+@click.option("--address", help="Address of the first lead host for brokers.")
 @click.option("--port", type=int, default=elastic_instances.DEFAULT_PORT, show_default=True)
-@click.option("--network-device", default="", help="Network device that the lead listens on.")
+@click.option("--network-device", default="", help="Network device the lead listens on.")
 @click.option("--cores", type=click.IntRange(min=1), help="Cores of a burst node; else as here.")
 @click.option("--gpus", type=click.IntRange(min=0), default=0, help="GPUs of a burst node.")
 @click.option("--lead-cores", type=click.IntRange(min=1), help="Cores of a lead host.")
 @click.option("--lead-gpus", type=click.IntRange(min=0), default=0, help="GPUs of a lead host.")
-@click.option("--queue", default="", help="Give the burst nodes a queue of this name.")
-@click.option("--default-queue", default="batch", show_default=True, help="Then the other queue.")
-@click.option("--launcher", type=click.Choice(get_args(LauncherName)), help="Else what is here.")
+@click.option("--queue", default="", help="Put the burst nodes into a queue of this name.")
+@click.option("--default-queue", default="batch", show_default=True, help="Queue of the others.")
+@click.option("--launcher", type=click.Choice(get_args(LauncherName)), help="Default: detected.")
 @click.option("--curve-cert", type=click.Path(path_type=Path), help="Use this certificate.")
-@click.option("--flux-root", type=click.Path(path_type=Path), help="Prefix of Flux; else on PATH.")
-@click.option("--log-level", type=click.IntRange(0, 7), default=7, help="Of the burst brokers.")
-@click.option("--user", help="Whose instance it is to be; by default this user's.")
+@click.option("--flux-root", type=click.Path(path_type=Path), help="Prefix of Flux; else PATH.")
+@click.option("--log-level", type=click.IntRange(0, 7), default=7, help="For burst brokers.")
+@click.option("--user", help="Owner of the instance. Default: this user.")
 @config_file_option()
-@click.option("--add", is_flag=True, help="Add burst nodes to the elastic instance that is there.")
-@click.option("--force", is_flag=True, help="Replace an elastic instance that is there.")
+@click.option("--add", is_flag=True, help="Add burst nodes to an existing elastic instance.")
+@click.option("--force", is_flag=True, help="Replace an existing elastic instance.")
 @click.pass_context
 def init(context: click.Context, /, directory: Path, **options: Any) -> None:
-    """Write an elastic instance to DIRECTORY: one that starts small, and can grow.
+    """Write an elastic instance to DIRECTORY: one that starts small and can grow.
 
-    Its burst nodes are declared, and are down until fluxburst brings them up. The result is
-    checked with Flux itself.
+    Declares its burst nodes, which stay down until fluxburst provisions them. Checks the result
+    with Flux itself.
     """
     settings = settings_of(context)
     if options["add"]:
@@ -123,7 +123,7 @@ def init(context: click.Context, /, directory: Path, **options: Any) -> None:
     "--broker-opts",
     multiple=True,
     metavar="OPTS",
-    help="Options for the broker, with commas, as of flux start; may be given again.",
+    help="Comma-separated options for the broker, as in flux start; repeatable.",
 )
 @click.pass_context
 def start(
@@ -131,14 +131,14 @@ def start(
 ) -> None:
     """Start the lead broker of the elastic instance in DIRECTORY, on this host.
 
-    It runs COMMAND, or a shell, and ends with it, and all of the instance with it.
+    It runs COMMAND, or a shell; when that ends, so does the whole instance.
     """
     directory = directory.absolute()
     elastic = elastic_instances.load(directory)
     elastic_instances.check_certificate(directory / "curve.cert")
     if pwd.getpwuid(os.getuid()).pw_name != elastic.user:
         raise RequestError(
-            f"the instance in {directory} is {elastic.user}'s: start it as that user"
+            f"the instance in {directory} belongs to {elastic.user}: start it as that user"
         )
     hostname = _own_name(elastic)
     if hostname == elastic.lead_hosts[0]:
@@ -158,7 +158,7 @@ def start(
 
 
 def _run_directory(options: Sequence[str]) -> list[str]:
-    """Make a run directory that guests can enter, and return the options that name it."""
+    """Create a run directory that guests can enter, and return the options that name it."""
     named = [option.removeprefix(RUNDIR) for option in options if option.startswith(RUNDIR)]
     if named:
         Path(named[-1]).mkdir(exist_ok=True)
@@ -170,7 +170,7 @@ def _run_directory(options: Sequence[str]) -> list[str]:
 
 
 def _check_flux(flux: str) -> None:
-    """Check that the Flux to be used is new enough, and the one that its binding is for."""
+    """Check that Flux is new enough and matches the Python binding."""
     version = elastic_instances.flux_version(flux)
     check_versions(version, binding_version() or version)
 
@@ -201,28 +201,28 @@ def _elastic(flux: str, around: Surroundings, options: dict[str, Any]) -> Elasti
 def _burst_hosts(
     around: Surroundings, leads: tuple[str, ...], options: dict[str, Any]
 ) -> tuple[str, ...]:
-    """Return the burst nodes' hostnames: those named, those around, or made-up ones."""
+    """Return the burst nodes' hostnames: named ones, those of the allocation, or generated ones."""
     count = options["burst_nodes"]
     if options["burst_hosts"]:
         hosts = parse_hostlist(options["burst_hosts"])
         if count is not None and count > len(hosts):
-            problem = f"{count} burst nodes are asked for, with {counted(len(hosts), 'host')} named"
+            problem = f"{count} burst nodes requested, but {counted(len(hosts), 'host')} named"
             raise RequestError(problem)
         return hosts[:count]
-    if options["launcher"] == "process":  # which are of this machine, whatever is around
+    if options["launcher"] == "process":  # all on this machine, in any allocation
         around = replace(around, others=(), room=None)
     others = tuple(host for host in around.others if host not in leads)
     if around.room is not None and count is not None and count > (len(others) or around.room):
         raise RequestError(
-            f"{count} burst nodes are asked for, and the allocation has "
+            f"{count} burst nodes requested, but the allocation has "
             f"{counted(len(others) or around.room, 'node')} besides the lead; "
             "--launcher process starts them on this machine"
         )
     count = count if count is not None else len(others) or around.room
     if not count:
         raise RequestError(
-            "which nodes are to be burst nodes? There is no Slurm or Flux allocation of several "
-            "nodes around: name them with --burst-hosts, or say how many with --burst-nodes"
+            "which burst nodes? There is no enclosing Slurm or Flux allocation of several "
+            "nodes: name them with --burst-hosts, or set their number with --burst-nodes"
         )
     return others[:count] or tuple(f"burst{number}" for number in range(count))
 
@@ -233,26 +233,26 @@ def _check_user(user: str) -> None:
     except KeyError as error:
         raise RequestError(f"there is no user {user!r}") from error
     if os.getuid() not in (0, uid):
-        raise RequestError(f"only root can make an instance for another user ({user})")
+        raise RequestError(f"only root can create an instance for another user ({user})")
 
 
 def _own_name(elastic: Elastic) -> str:
-    """Return under which of its lead hosts this host starts."""
+    """Return the name of this host among the lead hosts."""
     if len(elastic.lead_hosts) == 1:
         return elastic.lead_hosts[0]
     for name in (elastic_instances.this_host(), elastic_instances.this_host().split(".")[0]):
         if name in elastic.lead_hosts:
             return name
     raise RequestError(
-        f"this host, {elastic_instances.this_host()}, is none of the instance's lead hosts "
+        f"this host, {elastic_instances.this_host()}, is not a lead host of the instance "
         f"({format_hostlist(elastic.lead_hosts)})"
     )
 
 
 def _fluxburst_toml(directory: Path, launcher: str, log_level: int) -> str:
     return (
-        "# For fluxburst in this instance; 'fluxburst params local' tells what can be set.\n"
-        "# The table [plugins.local] is written anew by init --force; other tables stay.\n"
+        "# For fluxburst in this instance; 'fluxburst params local' lists all parameters.\n"
+        "# init --force overwrites the table [plugins.local]; other tables stay.\n"
         "[plugins.local]\n"
         f"config_dir = {json.dumps(str(directory.absolute()), ensure_ascii=False)}\n"
         f"launcher = {json.dumps(launcher)}\n"
@@ -263,7 +263,7 @@ def _fluxburst_toml(directory: Path, launcher: str, log_level: int) -> str:
 def _start_script(directory: Path) -> str:
     command = [sys.executable, "-m", "fluxburst", "local", "start", str(directory.absolute()), "--"]
     return (
-        "#!/bin/sh\n# Starts a lead broker of this elastic instance, with the command given.\n"
+        "#!/bin/sh\n# Starts a lead broker of this elastic instance, with the given command.\n"
         f'exec {shlex.join(command)} "$@"\n'
     )
 

@@ -1,4 +1,4 @@
-"""The nodes that a site has declared for bursts, and which of them a broker can be started for."""
+"""The nodes declared for bursts, and which of them are free to start."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from fluxburst_local.launchers import Launched
 
 
 class DeclaredNodes:
-    """The nodes of an instance that bursts may bring up, or have.
+    """The nodes of an instance that bursts may start or have started.
 
     Args:
-        site: The plugin, which knows the instance and its directory once they are needed.
-        hostnames: The hosts to use, a hostlist; None for those that are told elsewhere.
+        site: The plugin, which gives the instance and its directory on demand.
+        hostnames: The hosts to use, a hostlist; None for the declared ones.
     """
 
     def __init__(self, site: ElasticPlugin, hostnames: str | None) -> None:
@@ -28,7 +28,7 @@ class DeclaredNodes:
 
     @functools.cached_property
     def hosts(self) -> frozenset[str]:
-        """The hosts of burst nodes: those named, those with the property, or an allocation's."""
+        """The hosts of burst nodes: named ones, those with the property, or an allocation's."""
         if self._hostnames:
             return frozenset(parse_hostlist(self._hostnames))
         if self._site.isolated:
@@ -40,9 +40,9 @@ class DeclaredNodes:
         return frozenset(allocated_hosts(os.environ))
 
     def nodes(self) -> list[Node]:
-        """Return the nodes as they are now.
+        """Return the current nodes.
 
-        For isolated bursts those that are declared, whether the instance has them or not.
+        For isolated bursts, the declared nodes, whether the instance has them or not.
         """
         if self._site.isolated:
             return self._outside()
@@ -58,7 +58,7 @@ class DeclaredNodes:
         ]
 
     def available(self, launched: Iterable[Launched]) -> list[Node]:
-        """Return the nodes that a broker could be started for, beside those that are launched."""
+        """Return the nodes that are free to start, except launched ones."""
         taken = {host for one in launched for host in one.hosts}
         return [
             node
@@ -68,5 +68,5 @@ class DeclaredNodes:
 
 
 def type_name(cores: int, gpus: int) -> str:
-    """Return the name of the node type of a node, by what it has."""
+    """Return the name of a node's node type, from its resources."""
     return f"{cores}-core" + (f"-{gpus}-gpu" if gpus else "")

@@ -1,4 +1,4 @@
-"""What a broker's log says of why it did not join."""
+"""Finds out from a broker's log why it did not join."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ _CAUSES = (
     ),
     (
         r"(?:curve_cert|curve\.cert|zcert|certificate).*(?:Permission|No such|failed|readable).*",
-        "its certificate cannot be used ({0})",
+        "its certificate is unusable ({0})",
     ),
     (
         r"rundir (?:length|error).*",
-        "its run directory cannot be used ({0})",
+        "its run directory is unusable ({0})",
     ),
     (
         r"sockevent (?P<endpoint>tcp://\S+) (?:connect retried|closed|connect delayed)",
         "nothing answers at {endpoint}: is the lead's address right, and its port open from there?",
     ),
 )
-"""What brokers and ssh write, the plainest first, and what it means."""
+"""Messages of brokers and ssh, most specific first, and their meaning."""
 
 _CONNECTED = re.compile(r"sockevent \S+ handshake succeeded")
 _NOISE = re.compile(r"sockevent|broker\.debug|insmod|rmmod|sync-success")
@@ -52,12 +52,12 @@ _PREFIX = re.compile(r"^<\d>")
 
 
 def explain(log: Path) -> str:
-    """Return why a broker did not join, as far as its log tells, with the log's last lines."""
+    """Return why a broker did not join, according to its log, with the log's last lines."""
     text = _tail(log)
     lines = [_PREFIX.sub("", line).strip() for line in text.splitlines()]
     said = [line for line in lines if line and not _NOISE.search(line)][-LINES_SHOWN:]
-    shown = f"; {log} ends: {' | '.join(said)}" if said else f"; {log} says nothing"
-    return (_cause(text) or "it does not say why") + shown
+    shown = f"; {log} ends: {' | '.join(said)}" if said else f"; {log} is empty"
+    return (_cause(text) or "its log gives no reason") + shown
 
 
 def _cause(text: str) -> str:
@@ -71,11 +71,11 @@ def _cause(text: str) -> str:
 _OUT_OF_MEMORY = re.compile(
     r".*(?:oom[_-]kill|out-of-memory handler|\bOOM Killed\b).*", re.IGNORECASE
 )
-"""What slurmstepd writes where the kernel has killed something of a step for memory."""
+"""Messages of slurmstepd if the kernel killed a process of a step for lack of memory."""
 
 
 def out_of_memory(logs: Sequence[tuple[str, Path]]) -> str:
-    """Return what the log of a broker says that was killed for memory; empty where none was.
+    """Return the log line of a broker killed for lack of memory; empty if there is none.
 
     Args:
         logs: Hosts, with their brokers' logs.
@@ -83,7 +83,7 @@ def out_of_memory(logs: Sequence[tuple[str, Path]]) -> str:
     for host, log in logs:
         match = _OUT_OF_MEMORY.search(_tail(log))
         if match:
-            return f"it was killed for memory on {host}: {match[0].strip()}"
+            return f"it was killed for lack of memory on {host}: {match[0].strip()}"
     return ""
 
 
@@ -98,7 +98,7 @@ def _tail(log: Path) -> str:
 
 
 def explain_all(logs: Sequence[tuple[str, Path]], most: int = 3) -> str:
-    """Return why brokers did not join, host by host, at most ``most`` of them."""
+    """Return why brokers did not join, host by host, for at most ``most`` of them."""
     parts = [f"{host}: {explain(log)}" for host, log in logs[:most]]
     more = [f"and {len(logs) - most} more"] if len(logs) > most else []
     return ". ".join(parts + more)

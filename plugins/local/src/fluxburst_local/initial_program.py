@@ -1,4 +1,4 @@
-"""The first process of an elastic instance: starts its queues, and becomes the user's command.
+"""First process of an elastic instance: starts the queues, then becomes the user's command.
 
 usage: python -m fluxburst_local.initial_program FLUX COMMAND...
 """
@@ -9,7 +9,7 @@ import sys
 
 
 def main() -> None:
-    """Start the queues, which Flux leaves stopped where they have names, and run the command."""
+    """Start the queues, since Flux leaves named ones stopped, and run the command."""
     flux, *command = sys.argv[1:]
     subprocess.run([flux, "queue", "start", "--all", "--quiet"], check=True)  # noqa: S603
     try:

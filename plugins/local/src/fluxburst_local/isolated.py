@@ -1,9 +1,9 @@
-"""Isolated bursts: brokers that make a Flux instance of their own, which runs one job.
+"""Isolated bursts: brokers that form their own Flux instance, which runs one job.
 
-All of a burst is in a directory of its own, which its hosts see under the same path: the job, the
-certificate, what the brokers are configured by, and what the lead, on the first host, tells of the
-job. What one host writes and others wait for is there from the start, and empty: on NFS a file that
-was looked for and not found may seem to be missing for a minute after it was made (nfs(5)).
+Each burst has its own directory, under the same path on its hosts: with the job, the certificate,
+the brokers' configuration, and the reports of the lead, on the first host, about the job. Files
+that other hosts wait for exist from the start, and are empty: on NFS, a file that was looked up
+too early may seem missing for a minute after its creation (nfs(5)).
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ from fluxburst_local.run_job import JOB, OUTPUT, TOLD
 CERTIFICATE, RESOURCES = "curve.cert", "R"
 
 KILLED = 137
-"""With what a process ends that the kernel kills: 128 and SIGKILL."""
+"""Exit code of a process killed by the kernel: 128 and SIGKILL."""
 
 UNSEEN_SECONDS = 300.0
-"""How long a file that was made is waited for: on NFS it may be unseen for a minute (nfs(5))."""
+"""How long to wait for a new file: on NFS it may be invisible for a minute (nfs(5))."""
 
 
 @dataclass(frozen=True)
 class IsolatedBursts:
-    """The isolated bursts whose directories are in an elastic instance's.
+    """The isolated bursts whose directories are in an elastic instance's directory.
 
     Attributes:
-        brokers: How their brokers are started.
-        output_dir: Where the output of their jobs is put.
+        brokers: Commands for starting their brokers.
+        output_dir: Directory for the output of their jobs.
     """
 
     brokers: Brokers
     output_dir: Path
 
     def names(self) -> set[str]:
-        """Return the bursts that there is a directory of."""
+        """Return the bursts that have a directory."""
         with contextlib.suppress(FileNotFoundError):
             return {path.name for path in self.brokers.isolated("").iterdir() if path.is_dir()}
         return set()
 
     def prepare(self, name: str, hosts: Sequence[str], cores: int, gpus: int, jobspec: str) -> None:
-        """Write the directory of a burst, for its owner alone; brokers may be started then.
+        """Write the directory of a burst, readable by its owner only, before its brokers start.
 
         Args:
             name: The burst.
@@ -65,8 +65,8 @@ class IsolatedBursts:
             jobspec: The job, as JSON for ``flux job submit``.
 
         Raises:
-            CommandError: if Flux makes no certificate, or no R.
-            OSError: if it cannot be written.
+            CommandError: if Flux fails to create a certificate or an R.
+            OSError: if it is not writable.
         """
         directory, flux = self.brokers.isolated(name), self.brokers.flux
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -80,39 +80,39 @@ class IsolatedBursts:
             LEAD: hosts[0],
             ENDPOINT: "",
             TOLD: "",
-            JOB: jobspec,  # it has the environment of whoever submitted it
+            JOB: jobspec,  # it has the environment of its submitter
         }
         for file, content in contents.items():
             (directory / file).touch(mode=0o600)
             (directory / file).write_text(content)
 
     def has_begun(self, name: str) -> bool:
-        """Whether a burst's job was started: it must not be again.
+        """Whether a burst's job was started: it must not start again.
 
         Raises:
-            BurstError: if that cannot be told.
+            BurstError: if that is unknown.
         """
         return bool(self._told(name))
 
     def has_ended(self, name: str) -> bool:
-        """Whether a burst's job has ended, and so its brokers end by themselves.
+        """Whether a burst's job has ended, so that its brokers exit by themselves.
 
-        One of which that cannot be told has not, for all we know.
+        False if that is unknown.
         """
         with contextlib.suppress(BurstError):
             return "exit-code" in self._told(name)
         return False
 
     def as_it_is(self, burst: Burst, launched: Launched | None, late: str) -> Burst:
-        """Return a burst as its lead tells it, and as its launcher showed it before.
+        """Return a burst, from its lead's reports and its launcher's former view.
 
         Args:
             burst: The burst.
-            launched: What its launcher showed; None where that knows nothing of it.
-            late: What took its brokers too long, or empty.
+            launched: The launcher's view; None if it knows nothing about it.
+            late: The step that took its brokers too long, or empty.
 
         Raises:
-            BurstError: if what the lead told cannot be read.
+            BurstError: if the lead's reports are unreadable.
         """
         since = launched.since if launched is not None else None
         burst = replace(burst, hostnames=(), since=since or burst.since)
@@ -137,12 +137,12 @@ class IsolatedBursts:
         return now
 
     def _told(self, name: str) -> Mapping[str, str]:
-        """Return what the lead of a burst told.
+        """Return the reports of a burst's lead.
 
         See :func:`fluxburst.provider.isolation.as_told`.
 
         Raises:
-            BurstError: if that cannot be told: also where the file is not to be seen yet.
+            BurstError: if they are unreadable, or not visible yet.
         """
         path = self.brokers.isolated(name) / TOLD
         try:
@@ -150,20 +150,20 @@ class IsolatedBursts:
         except FileNotFoundError:
             if self._is_to_come(name):
                 raise BurstError(
-                    f"{path} cannot be seen, and was made: on NFS that may take a minute"
+                    f"{path} was created but is not visible yet: on NFS that may take a minute"
                 ) from None
             return {}
         except OSError as error:
-            raise BurstError(f"{path} cannot be read: {error.strerror}") from error
+            raise BurstError(f"cannot read {path}: {error.strerror}") from error
         whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
         told = [line.rstrip("\n").partition(" ") for line in whole]
         return {key: value for key, _, value in told}
 
     def _is_to_come(self, name: str) -> bool:
-        """Whether a file of a burst that cannot be seen is believed to be there all the same.
+        """Whether an invisible file of a burst is assumed to exist nevertheless.
 
-        All of a burst's are made before its job is. One that is not seen for a while after what
-        else there is was changed is not there: somebody has removed it.
+        All files of a burst exist before its job does. One still invisible a while after the latest
+        change of its directory does not exist: somebody has removed it.
         """
         directory = self.brokers.isolated(name)
         if not (directory / JOB).exists():
@@ -175,15 +175,15 @@ class IsolatedBursts:
         return time.time() - max(changed) < UNSEEN_SECONDS
 
     def set_aside(self, name: str) -> Path:
-        """Return where the output of a burst's job is put that cannot be kept elsewhere."""
+        """Return the place of a burst's job output if it cannot be kept elsewhere."""
         return self.brokers.logs(name) / "output"
 
     def _with_output(self, burst: Burst) -> Burst:
-        """Put a job's output where it outlives its burst; else say that it is not there yet."""
+        """Copy a job's output to where it outlives its burst; else say where it still is."""
         aside = self.set_aside(burst.name)
         now = with_output(burst, self.output_dir, lambda: self._output_of(burst.name))
         if now.output.startswith(UNREAD):
-            with contextlib.suppress(OSError):  # why it could not be kept is in what it says
+            with contextlib.suppress(OSError):  # the output's text says why it could not be kept
                 aside.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 (self.brokers.isolated(burst.name) / OUTPUT).rename(aside)
             if not aside.exists():
@@ -201,10 +201,10 @@ class IsolatedBursts:
         logs = self._logs_of(burst, launched)
         if not logs:
             return "its brokers were not started"
-        return f"{format_hostlist([host for host, _ in logs])} is no more: {explain_all(logs)}"
+        return f"{format_hostlist([host for host, _ in logs])} is gone: {explain_all(logs)}"
 
     def _logs_of(self, burst: Burst, launched: Launched | None) -> list[tuple[str, Path]]:
-        """Return the hosts whose brokers are no more, with their logs."""
+        """Return the hosts whose brokers are gone, with their logs."""
         gone = sorted(path.stem for path in self.brokers.logs(burst.name).glob("*.log"))
         if launched is not None:
             gone = sorted(launched.lost)

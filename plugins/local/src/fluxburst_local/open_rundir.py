@@ -1,9 +1,9 @@
-"""Becomes a broker that guests can reach: run as a file on its node, with any Python 3.
+"""Becomes a broker that guests can reach: executed as a file on its node, by any Python 3.
 
 usage: open_rundir.py COMMAND...
 
-Flux makes a broker's run directory for its owner alone. The processes of guests' jobs reach their
-broker in it, so it is made beforehand, for all to enter.
+Flux creates a broker's run directory for its owner alone. Processes of guests' jobs reach their
+broker through it, so this script creates it beforehand, accessible to all.
 """
 
 import os
@@ -15,7 +15,7 @@ PREFIX = "-Srundir="
 
 
 def main() -> None:
-    """Make the run directory that the command names, and become the command."""
+    """Create the command's run directory, and become the command."""
     command = sys.argv[1:]
     try:
         for argument in command:
@@ -27,13 +27,13 @@ def main() -> None:
 
 
 def open_to_all(directory: Path) -> None:
-    """Make a directory that all can enter; one of ours that is there already will do."""
+    """Create a directory that all can enter; an existing one of this user is fine."""
     try:
         directory.mkdir(mode=0o700)
     except FileExistsError:
         there = directory.lstat()
         if not stat.S_ISDIR(there.st_mode) or there.st_uid != os.getuid():
-            sys.exit(f"fluxburst: {directory} is there already, and not this user's")
+            sys.exit(f"fluxburst: {directory} exists, and belongs to another user")
     directory.chmod(0o755)
 
 

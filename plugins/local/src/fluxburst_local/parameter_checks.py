@@ -1,4 +1,4 @@
-"""What is checked of the local plugin's parameters before anything is done with them."""
+"""Checks of the local plugin's parameters before they are used."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from fluxburst_local.parameters import BurstParameters
 from fluxburst_local.slurm_limits import parse_time
 
 RUN_DIR_BYTES = 24
-"""Flux wants run directories of at most 96 bytes, and theirs have names of up to 70."""
+"""Flux limits run directories to 96 bytes, and the names in this one have up to 70."""
 
 
 class Checked(Protocol):
-    """What has the parameters, and the elastic instance that they name."""
+    """The parameters, and the elastic instance they name."""
 
     params: BurstParameters
 
@@ -30,7 +30,7 @@ class Checked(Protocol):
 
     @property
     def elastic(self) -> Elastic:
-        """What the elastic instance is made of."""
+        """The elastic instance's description."""
         ...
 
 
@@ -68,7 +68,7 @@ def _check_run_dir(plugin: Checked) -> None:
     if not run_dir.is_absolute():
         raise RequestError(f"must be an absolute path, got {str(run_dir)!r}")
     if plugin.params.launcher == "process" and not os.access(run_dir, os.W_OK):
-        raise RequestError(f"{run_dir} is no directory that can be written to")
+        raise RequestError(f"{run_dir} is not a writable directory")
     if len(os.fsencode(run_dir)) > RUN_DIR_BYTES:
         raise RequestError(
             f"must be at most {RUN_DIR_BYTES} bytes long, for the sockets in it (unix(7))"
@@ -94,4 +94,4 @@ CHECKS: Mapping[str, Callable[[Checked], None]] = {
     "max_nodes": _check_max_nodes,
     "time": _check_time,
 }
-"""For each parameter that is checked: raises RequestError for what is wrong with it."""
+"""For each checked parameter: a function that raises RequestError if it is invalid."""

@@ -43,8 +43,8 @@ POLL_SECONDS = 0.1
 class LocalBurst(ElasticPlugin):
     """Starts brokers for declared nodes that are down, and ends them again.
 
-    Nothing is kept but what is out there: the launcher finds the bursts by their names, and a node
-    that is being taken down says so in the reason that it is drained for.
+    Keeps no state of its own: the launcher finds bursts by their names, and the drain reason of a
+    node tells that its termination is under way.
     """
 
     _param_dataclass = BurstParameters
@@ -52,11 +52,11 @@ class LocalBurst(ElasticPlugin):
 
     params: BurstParameters
 
-    # --- what it works with ----------------------------------------------------------------
+    # --- its parts -------------------------------------------------------------------------
 
     @functools.cached_property
     def brokers(self) -> Brokers:
-        """How brokers are started."""
+        """Commands for starting brokers."""
         flux = find_flux(self.params.flux_root) if self.params.flux_root else self.elastic.flux
         return Brokers(
             flux,
@@ -71,15 +71,15 @@ class LocalBurst(ElasticPlugin):
 
     @functools.cached_property
     def declared(self) -> DeclaredNodes:
-        """The nodes that it may bring up, or has."""
+        """The nodes it may start or has started."""
         return DeclaredNodes(self, self.params.hostnames)
 
     @functools.cached_property
     def launcher(self) -> Launcher:
-        """Where brokers are started.
+        """The launcher.
 
         Raises:
-            BurstError: if what it needs is not there.
+            BurstError: if a requirement is missing.
         """
         made = chosen_launcher(self.params, self.elastic, self.brokers, self.directory)
         made.check()
@@ -87,14 +87,14 @@ class LocalBurst(ElasticPlugin):
 
     @property
     def queue(self) -> str:
-        """The queue of the burst nodes; none where they do not join this instance."""
+        """The queue of the burst nodes; none if they do not join this instance."""
         return "" if self.isolated else super().queue
 
     def validate(self) -> bool:
-        """Check the parameters, and the directory if it is named.
+        """Check the parameters, and the directory if it is set.
 
         Raises:
-            ParameterError: for all that is wrong.
+            ParameterError: names all problems.
         """
         wrong = run_checks(CHECKS, self)
         problems = [Problem(field, "config or environment", why) for field, why in wrong]
@@ -103,19 +103,19 @@ class LocalBurst(ElasticPlugin):
         return True
 
     def diagnose(self) -> Iterable[Finding]:
-        """Check that output of isolated jobs can be kept, and that Slurm allows the time limit."""
+        """Check that the output directory is usable, and that Slurm allows the time limit."""
         if self.isolated:
             yield output_finding(self.params.output_dir)
         if self.params.launcher == "slurm" and isinstance(self.launcher, SlurmLauncher):
             try:
                 self.launcher.check_time()
             except ParameterError as error:
-                yield Finding("error", str(error), "shorten it, or name another partition")
+                yield Finding("error", str(error), "shorten it, or choose another partition")
 
-    # --- what it supplies ------------------------------------------------------------------
+    # --- the provider's side ---------------------------------------------------------------
 
     def node_types(self) -> Sequence[NodeType]:
-        """Return a type for each shape of the declared burst nodes."""
+        """Return a node type for each shape of the declared burst nodes."""
         shapes: dict[tuple[int, int, frozenset[str]], int] = {}
         for node in self.declared.nodes():
             if not node.drained or burst_left_by(node):
@@ -136,7 +136,7 @@ class LocalBurst(ElasticPlugin):
         ]
 
     def lacking(self) -> Iterable[str]:
-        """Return which of the burst nodes that it may use somebody has drained."""
+        """Return which of its burst nodes somebody else has drained."""
         return drains.lines(drains.drained_by_others(self.declared.nodes(), self.declared.hosts))
 
     def in_use(self) -> dict[str, int]:
@@ -150,7 +150,7 @@ class LocalBurst(ElasticPlugin):
         return counts
 
     def candidates(self, node_type: str) -> Candidates:
-        """Return the declared nodes of a type that a broker could be started for, by name."""
+        """Return the free declared nodes of a type, by name."""
         available = self.declared.available(self.launcher.launched())
         return Candidates(
             [node for node in available if type_name(node.cores, node.gpus) == node_type],
@@ -158,15 +158,15 @@ class LocalBurst(ElasticPlugin):
         )
 
     def create(self, burst: Burst) -> Burst:
-        """Start brokers for as many declared nodes as the burst lacks.
+        """Start brokers for the nodes that the burst lacks.
 
         Raises:
-            CapacityError: if not so many are declared, down, and not drained by somebody.
-            BurstError: if they cannot be started.
+            CapacityError: if too few nodes are declared, down, and not drained by somebody else.
+            BurstError: if starting them fails.
         """
         with self.brokers.starting():
             if burst.isolated and self._isolated.has_begun(burst.name):
-                return self.refresh(burst)  # its job is not to run twice
+                return self.refresh(burst)  # its job must not run twice
             hosts = self._chosen_hosts(burst)
             if burst.isolated:
                 self._prepare_isolated(burst, hosts)
@@ -175,7 +175,7 @@ class LocalBurst(ElasticPlugin):
             burst = self._with_lease_that_holds(burst)
         if burst.isolated:
             return self.refresh(burst)
-        # In a queue it does not cost yet, and the time that its nodes have to join has not begun.
+        # In a queue it costs nothing yet, and the time for joining has not begun.
         state = BurstState.REQUESTED if self.launcher.queues else BurstState.STARTING
         return replace(burst, state=state, hostnames=tuple(hosts))
 
@@ -186,11 +186,11 @@ class LocalBurst(ElasticPlugin):
 
     @property
     def not_renewable(self) -> str:
-        """Why the launcher cannot let brokers run longer; empty where it can."""
+        """Why the launcher cannot extend the life of brokers; empty if it can."""
         return self.launcher.not_renewable
 
     def _with_lease_that_holds(self, burst: Burst) -> Burst:
-        """Return a burst whose lease is no longer than its launcher lets brokers live."""
+        """Return a burst with its lease cut to the launcher's time limit."""
         longest = self._max_lifetime
         if burst.lease_until is None or longest is None:
             return burst
@@ -202,7 +202,7 @@ class LocalBurst(ElasticPlugin):
         return self.params.launcher in ("slurm", "flux")
 
     def renew(self, burst: Burst) -> Burst:
-        """Have the job of the brokers end later, where the launcher starts them in one."""
+        """Extend the time limit of the brokers' job, if the launcher uses jobs."""
         if burst.lease_until is None:
             return burst
         until = self.launcher.renew(burst.name, burst.lease_until)
@@ -227,14 +227,14 @@ class LocalBurst(ElasticPlugin):
             shutil.rmtree(self.brokers.logs(burst.name), ignore_errors=True)
 
     def list_bursts(self) -> Collection[str]:
-        """Return the bursts that something is left of: brokers, or nodes drained for them."""
+        """Return the bursts with remains: brokers, or nodes drained for them."""
         draining = {name for node in self.declared.nodes() if (name := burst_left_by(node))}
         there = {launched.name for launched in self.launcher.launched()}
         return sorted(there | draining | self._isolated.names())
 
     def adopt(self) -> Sequence[Burst]:
-        """Return the bursts that something is left of, as they are."""
-        with self.brokers.starting():  # a burst of which half is started has not lost the rest
+        """Return the bursts with remains, in their current state."""
+        with self.brokers.starting():  # a half-started burst has not lost its other nodes
             launched = {one.name: one for one in self.launcher.launched()}
             isolated_bursts = self._isolated.names()
         nodes = {node.hostname: node for node in self.declared.nodes()}
@@ -248,7 +248,7 @@ class LocalBurst(ElasticPlugin):
             known = Burst(name, self.name, "", max(1, len(hosts)), isolated=True)
             try:
                 bursts[name] = self._as_told(known, launched.get(name))
-            except BurstError as error:  # of this one alone that cannot be told
+            except BurstError as error:  # only this one's state is unknown
                 bursts[name] = replace(known, state=BurstState.STARTING, error=str(error))
         for node in nodes.values():
             name = burst_left_by(node)
@@ -258,15 +258,15 @@ class LocalBurst(ElasticPlugin):
                     known,
                     state=BurstState.FAILED,
                     hostnames=tuple(dict.fromkeys([*known.hostnames, node.hostname])),
-                    error=known.error or "it was not taken down to the end",
+                    error=known.error or "its termination is incomplete",
                 )
         return [self._with_shape(burst, nodes) for burst in bursts.values()]
 
     def refresh(self, burst: Burst) -> Burst:
-        """Return a burst as it is now; one whose nodes did not join in time has failed.
+        """Return the current state of a burst; failed if nodes did not join in time.
 
         Raises:
-            BurstError: a final one, if its job will wait in Slurm's queue for ever.
+            BurstError: a final one, if its job will never start in Slurm's queue.
         """
         there = {launched.name: launched for launched in self.launcher.launched()}
         refused = there[burst.name].refused if burst.name in there else None
@@ -278,10 +278,10 @@ class LocalBurst(ElasticPlugin):
         gone = Launched(burst.name, burst.hostnames, lost=frozenset(burst.hostnames), since=0.0)
         return self._as_it_is(burst, there.get(burst.name, gone), nodes)
 
-    # --- the steps of these ----------------------------------------------------------------
+    # --- their steps -----------------------------------------------------------------------
 
     def _chosen_hosts(self, burst: Burst) -> list[str]:
-        """Return the hosts of a burst: those that it has, and free ones for the rest."""
+        """Return the hosts of a burst: its own, and free ones for the rest."""
         launched = self.launcher.launched()
         own = [host for one in launched if one.name == burst.name for host in one.hosts]
         free = [
@@ -294,8 +294,8 @@ class LocalBurst(ElasticPlugin):
         if missing > len(free):
             which = f" of {format_hostlist(burst.hosts)}" if burst.hosts else ""
             raise CapacityError(
-                f"{counted(missing, 'node')}{which} asked for, and declared ones that are down and "
-                f"free: {len(free)}",
+                f"{counted(missing, 'node')}{which} requested, but only {len(free)} declared "
+                "nodes are down and free",
                 plugin=self.name,
                 burst=burst.name,
             )
@@ -309,7 +309,7 @@ class LocalBurst(ElasticPlugin):
         *,
         adopting: bool = False,
     ) -> Burst:
-        """Return a burst in the state that its launcher and the instance show."""
+        """Return a burst in its state according to the launcher and the instance."""
         hosts = launched.hosts if adopting else burst.hostnames or launched.hosts
         up = {host for host in hosts if host in nodes and nodes[host].up}
         missing = [host for host in hosts if host in launched.lost or host not in up]
@@ -319,7 +319,7 @@ class LocalBurst(ElasticPlugin):
         if lost:
             logs = [(host, self.brokers.log(burst.name, host)) for host in lost]
             ended = launched.lost.issuperset(lost)
-            problem = "is no more" if ended else late
+            problem = "is gone" if ended else late
             problem = f"{format_hostlist(lost)} {problem}: {explain_all(logs)}"
             left = tuple(host for host in hosts if host not in lost) if adopting else hosts
             return replace(burst, state=BurstState.FAILED, hostnames=left, error=problem)
@@ -336,14 +336,14 @@ class LocalBurst(ElasticPlugin):
         return IsolatedBursts(self.brokers, self.params.output_dir)
 
     def _prepare_isolated(self, burst: Burst, hosts: Sequence[str]) -> None:
-        """Write what the brokers of a burst are started with, unless some are."""
+        """Write the files for starting the brokers of a burst, unless some run."""
         if all(one.name != burst.name for one in self.launcher.launched()):
             jobspec = remote_jobspec(self.instance, burst.jobs[0], self.params.environment)
             shape = self.elastic.shape_of(hosts[0])
             self._isolated.prepare(burst.name, hosts, shape.cores, shape.gpus, jobspec)
 
     def _let_end(self, name: str) -> None:
-        """Let brokers whose job has ended end by themselves: a killed one leaves its files."""
+        """Let brokers whose job has ended exit by themselves: a killed one leaves files behind."""
         until = time.monotonic() + ENDING_SECONDS
         while self._isolated.has_ended(name) and time.monotonic() < until:
             there = (one for one in self.launcher.launched() if one.name == name)
@@ -352,12 +352,12 @@ class LocalBurst(ElasticPlugin):
             time.sleep(POLL_SECONDS)
 
     def _as_told(self, burst: Burst, launched: Launched | None) -> Burst:
-        """Return an isolated burst as its lead tells it, and as its launcher showed it before."""
+        """Return an isolated burst, from its lead's reports and its former state."""
         late = "" if launched is None else self._late(burst.name, launched)
         return self._isolated.as_it_is(burst, launched, late)
 
     def _late(self, name: str, launched: Launched) -> str:
-        """Return what was too slow, or empty."""
+        """Return which step took too long, or empty."""
         if launched.since is None:
             first = self._waiting_since.setdefault(name, time.time())
             limit = self.params.queue_timeout
@@ -376,11 +376,11 @@ class LocalBurst(ElasticPlugin):
         """Return an adopted burst with its type and size."""
         known = [nodes[host] for host in burst.hostnames if host in nodes]
         node_type = type_name(known[0].cores, known[0].gpus) if known else ""
-        size = len(burst.hostnames) or burst.nodes  # of an isolated one the hosts are not told
+        size = len(burst.hostnames) or burst.nodes  # isolated bursts do not list their hosts
         return replace(burst, node_type=node_type, nodes=size, price=self.params.price)
 
     def _nodes_of(self, burst: Burst) -> list[Node]:
-        """Return the nodes of a burst, and of no other, as they are now."""
+        """Return the current nodes of a burst, and of no other."""
         supplied = [(one.name, one.hosts) for one in self.launcher.launched()]
         declared = {node.hostname for node in self.declared.nodes()}
         found = self.nodes_of(burst, supplied, self.draining(declared))

@@ -1,4 +1,4 @@
-"""Processes of this machine that are known by their environment, through psutil."""
+"""Processes of this machine, found by their environment through psutil."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 
 _spawned: set[int] = set()
-"""Children of this process that were started here: nobody else waits for them."""
+"""Children started by this process: only it can reap them."""
 
 _without: set[tuple[int, float]] = set()
-"""Processes that showed no environment for a while, by id and start: nobody waits for it again."""
+"""Processes whose environment stayed hidden for a while, by id and start: not waited for again."""
 
 POLL_SECONDS = 0.02
 STARTING_SECONDS = 1.0
@@ -25,12 +25,12 @@ KILL_SECONDS = 15.0
 
 
 def spawn(command: Sequence[str], environment: Mapping[str, str], log: Path) -> int:
-    """Start a command in a session of its own, its output in ``log``; return its process id.
+    """Start a command in its own session, with its output in ``log``; return its process id.
 
-    Nothing keeps it but the operating system: it outlives this process.
+    It outlives this process.
 
     Raises:
-        OSError: if it cannot be started.
+        OSError: if it fails to start.
     """
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     opened = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
@@ -50,7 +50,7 @@ def spawn(command: Sequence[str], environment: Mapping[str, str], log: Path) -> 
 
 
 def environments() -> Iterator[tuple[psutil.Process, dict[str, str]]]:
-    """Yield the live processes whose environment can be read, save this one and its parents."""
+    """Yield the live processes with readable environments, except this one and its ancestors."""
     reap()
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     for process in psutil.process_iter():
@@ -63,10 +63,10 @@ def environments() -> Iterator[tuple[psutil.Process, dict[str, str]]]:
 
 
 def _environment(process: psutil.Process) -> dict[str, str]:
-    """Return a process's environment; empty where it has none or may not be read.
+    """Return a process's environment; empty if it has none or it is unreadable.
 
-    A process that is just being executed shows none for a moment, and would be taken for gone. On
-    a busy machine that may be long after it was started.
+    During execve(2) it is empty for a moment, and the process would count as gone. On a busy
+    machine that may be long after its start.
     """
     doubted_until = time.monotonic() + DOUBT_SECONDS
     while True:
@@ -80,7 +80,7 @@ def _environment(process: psutil.Process) -> dict[str, str]:
 
 
 def _may_have_one(process: psutil.Process, doubted_until: float) -> bool:
-    """Whether a process may be on its way from :func:`spawn` to what it is to be."""
+    """Whether a process may still be between :func:`spawn` and execve(2)."""
     own = os.getuid() in (0, process.uids().real)
     if not (own and leads_its_session(process) and is_alive(process)):
         return False
@@ -96,7 +96,7 @@ def _may_have_one(process: psutil.Process, doubted_until: float) -> bool:
 
 
 def reap() -> None:
-    """Let go of the processes that were spawned here and have ended: they stay zombies else."""
+    """Reap ended processes spawned here, which are zombies otherwise."""
     for pid in list(_spawned):
         try:
             ended = os.waitpid(pid, os.WNOHANG)[0] == pid
@@ -107,7 +107,7 @@ def reap() -> None:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether a process runs; one that has ended and was not waited for does not."""
+    """Whether a process runs; a zombie does not."""
     reap()
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
@@ -116,7 +116,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def leads_its_session(process: psutil.Process) -> bool:
-    """Whether a process was started by :func:`spawn`, rather than by one that was."""
+    """Whether :func:`spawn` started a process itself, rather than one of its descendants."""
     try:
         return os.getsid(process.pid) == process.pid
     except ProcessLookupError:
@@ -124,15 +124,15 @@ def leads_its_session(process: psutil.Process) -> bool:
 
 
 def end(find: Callable[[], Sequence[psutil.Process]]) -> list[int]:
-    """End processes, the leaders of sessions first and kindly; return the ids of any that stay.
+    """End processes, session leaders first, with SIGTERM first; return the ids of survivors.
 
     Args:
-        find: Finds those that are left: they may start others while they end.
+        find: Finds the remaining ones: processes may start others while they end.
     """
     _signal([p for p in find() if leads_its_session(p)], signal.SIGTERM)
     _wait(lambda: [p for p in find() if leads_its_session(p)], TERM_SECONDS)
     others = [p for p in find() if not leads_its_session(p)]
-    if others:  # first, since a leader may end what is left of them
+    if others:  # first, since a leader may end the rest of them
         _signal(others, signal.SIGKILL)
         _wait(find, 1.0)
     until = time.monotonic() + KILL_SECONDS

@@ -1,10 +1,10 @@
-"""Runs the job of an isolated burst, once, and tells what becomes of it.
+"""Runs the job of an isolated burst, once, and reports its progress.
 
 usage: run_job.py FLUX DIRECTORY BYTES
 
-Run as a file, with any Python 3, it is the initial program of the instance that the burst's brokers
-make. What it tells is in a file, a line for each thing: it has to be known when the instance has
-ended, too. Of the job's output BYTES are kept.
+Executed as a file, by any Python 3, it is the initial program of the instance formed by the
+burst's brokers. It reports to a file, one line per item, which outlasts the instance. It keeps
+at most BYTES of the job's output.
 """
 
 import os
@@ -17,20 +17,20 @@ from pathlib import Path
 JOB, TOLD, OUTPUT = "job.json", "told", "output"
 
 LOST_NODE = r'type="exec" severity=0 .*note="node failure on'
-"""How Flux 0.88 says in a job's eventlog that a node was lost on which it ran."""
+"""How Flux 0.88 records in a job's eventlog that one of its nodes was lost."""
 
 
 def main() -> None:
-    """Submit the job, put its output into a file, and tell how it ended."""
+    """Submit the job, write its output to a file, and report its end."""
     flux, directory, most = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     if (directory / TOLD).read_text():
-        tell(directory, "broken", "its lead was started again after its job was")
+        tell(directory, "broken", "its lead was restarted after its job had started")
         return
     tell(directory, "state", "submitted")
     submit = [flux, "job", "submit", str(directory / JOB)]
     done = subprocess.run(submit, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
-        tell(directory, "broken", f"its instance did not take the job: {done.stderr.strip()}")
+        tell(directory, "broken", f"its instance rejected the job: {done.stderr.strip()}")
         return
     job = done.stdout.strip()
     watch = threading.Thread(target=tell_when_it_runs, args=(flux, directory, job))
@@ -40,7 +40,7 @@ def main() -> None:
     if problem:
         tell(directory, "cut", problem)
     if not happened(flux, job, "clean"):
-        tell(directory, "broken", "its instance was ended while its job ran")
+        tell(directory, "broken", "its instance ended while its job ran")
         return
     if code < 0:
         tell(directory, "cut", f"flux job attach was ended by signal {-code}")
@@ -52,14 +52,14 @@ def main() -> None:
 
 
 def lost_a_node(flux: str, job: str) -> bool:
-    """Whether the job failed since a node was lost: that is not its own end."""
+    """Whether the job failed because a node was lost, rather than by itself."""
     command = [flux, "job", "eventlog", job]
     events = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603
     return bool(re.search(LOST_NODE, events))
 
 
 def follow(attach: "list[str]", output: Path, most: int) -> "tuple[int, str]":
-    """Keep what the job writes; return how it ended, and why some of it could not be kept."""
+    """Keep the job's output; return how it ended, and why some output could not be kept."""
     problem = append(output, b"")
     with subprocess.Popen(  # noqa: S603
         attach, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -74,7 +74,7 @@ def follow(attach: "list[str]", output: Path, most: int) -> "tuple[int, str]":
 
 
 def append(path: Path, content: bytes) -> str:
-    """Add to a file that is its owner's alone; return why that could not be done, or empty."""
+    """Append to a file that only its owner can read; return the error, or empty."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "ab") as file:
@@ -85,19 +85,19 @@ def append(path: Path, content: bytes) -> str:
 
 
 def tell_when_it_runs(flux: str, directory: Path, job: str) -> None:
-    """Tell that the job runs, once it does; one that is canceled before never will."""
+    """Report that the job runs, once it does; a canceled one never will."""
     if happened(flux, job, "start"):
         tell(directory, "state", "running")
 
 
 def happened(flux: str, job: str, event: str) -> bool:
-    """Wait for an event of the job; whether it came, before the job or the instance ended."""
+    """Wait for an event of the job; return whether it came before the job or instance ended."""
     command = [flux, "job", "wait-event", job, event]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603
 
 
 def tell(directory: Path, key: str, value: str) -> None:
-    """Tell one thing; of two with the same key the later counts."""
+    """Report one item; a later one with the same key replaces it."""
     with (directory / TOLD).open("a") as file:
         file.write(f"{key} {' '.join(value.split())}\n")
         file.flush()

@@ -1,4 +1,4 @@
-"""``fluxburst.toml``, written anew with what an administrator put beside our table."""
+"""Rewrites ``fluxburst.toml``, keeping an administrator's tables beside ours."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _OURS = re.compile(r"^\[plugins\.local\][^\n]*\n.*?(?=^\[|\Z)", re.MULTILINE | r
 
 
 def with_settings_of(path: Path, new: str) -> str:
-    """Return a new configuration, with all but our table as a file has it.
+    """Return a new configuration that keeps everything but our table from an existing file.
 
-    That is ``new`` itself where there is no such file, or where it is written in another way.
+    Returns ``new`` itself if there is no such file, or if its layout is unknown.
 
     Args:
-        path: The file that is there, or not.
-        new: What would be written: the table ``[plugins.local]`` alone.
+        path: The file, existing or not.
+        new: The new contents: only the table ``[plugins.local]``.
     """
     try:
         old = path.read_text(encoding="utf-8")

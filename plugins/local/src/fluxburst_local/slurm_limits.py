@@ -1,4 +1,4 @@
-"""How long Slurm lets a job of a partition live."""
+"""Time limits of Slurm's partitions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d+){0,2})")
 _ENDLESS = frozenset({"infinite", "unlimited", "n/a", "none", ""})
 
 COMMAND = ("sinfo", "--all", "--noheader", "--format=%R|%P|%l|%L")
-"""Asks for all partitions: name, name with ``*`` for the default one, limit, default (sinfo(1))."""
+"""Lists all partitions: name, name with ``*`` for the default, limit, default time (sinfo(1))."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Partition:
 
     Attributes:
         name: Its name.
-        default: Whether jobs that name no partition go there.
-        limit: Seconds that a job of it may ask for at most; inf for no limit.
-        usual: Seconds that a job of it gets which asks for none; inf for no limit.
+        default: Whether jobs without a partition go there.
+        limit: Maximum time limit of its jobs in seconds; inf for none.
+        usual: Default time limit of its jobs in seconds; inf for none.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Partition:
 
 
 def parse_time(text: str) -> float:
-    """Return a time limit as Slurm writes it (sbatch(1), ``--time``), in seconds; inf for none.
+    """Parse a time limit of Slurm (sbatch(1), ``--time``) to seconds; inf for none.
 
     Minutes, ``minutes:seconds``, ``hours:minutes:seconds``, ``days-hours`` and so on.
 
@@ -61,10 +61,10 @@ def partitions(ask: Callable[..., str]) -> Mapping[str, Partition]:
     """Return Slurm's partitions by name.
 
     Args:
-        ask: Runs a command of Slurm and returns what it wrote.
+        ask: Runs a command of Slurm and returns its output.
 
     Raises:
-        BurstError: if Slurm does not answer, or with something else.
+        BurstError: if Slurm does not answer, or gives a malformed answer.
     """
     said = ask(*COMMAND)
     found: dict[str, Partition] = {}
@@ -75,21 +75,21 @@ def partitions(ask: Callable[..., str]) -> Mapping[str, Partition]:
             default = marked.endswith("*")
             found[name] = Partition(name, default, longest, min(longest, parse_time(usual)))
         except ValueError as error:
-            raise BurstError(f"sinfo answered something else: {line!r}") from error
+            raise BurstError(f"malformed output of sinfo: {line!r}") from error
         except FormatError as error:
-            raise BurstError(f"sinfo answered something else: {error}") from error
+            raise BurstError(f"malformed output of sinfo: {error}") from error
     return found
 
 
 def chosen(known: Mapping[str, Partition], names: str) -> Sequence[Partition]:
-    """Return the partitions that a job goes to: those it names, or the default one.
+    """Return the partitions of a job: those it names, or the default one.
 
     Args:
         known: All partitions.
-        names: The names, separated by commas; empty for the default one.
+        names: The names, comma-separated; empty for the default one.
 
     Raises:
-        ParameterError: if one of them is not there.
+        ParameterError: if one does not exist.
     """
     wanted = [name for name in names.split(",") if name]
     for name in wanted:
@@ -101,12 +101,12 @@ def chosen(known: Mapping[str, Partition], names: str) -> Sequence[Partition]:
 
 
 def why_no_operator(ask: Callable[..., str]) -> str:
-    """Return why this user may not raise time limits (scontrol(1)); empty where that is allowed.
+    """Return why this user cannot raise time limits (scontrol(1)); empty if allowed.
 
     Root, Slurm's own user, and its operators and administrators (sacctmgr(1)) may.
 
     Args:
-        ask: Runs a command of Slurm and returns what it wrote.
+        ask: Runs a command of Slurm and returns its output.
     """
     user = pwd.getpwuid(os.getuid()).pw_name
     if user == "root" or re.search(rf"SlurmUser\s*=\s*{re.escape(user)}\b", _told(ask, *_CONFIG)):
@@ -122,7 +122,7 @@ _ADMIN = ("sacctmgr", "--noheader", "--parsable2", "show", "user")
 
 
 def _told(ask: Callable[..., str], *command: str) -> str:
-    """Return what a command wrote; nothing where it fails, as without accounting."""
+    """Return a command's output; nothing if it fails, as without accounting."""
     try:
         return ask(*command)
     except BurstError:

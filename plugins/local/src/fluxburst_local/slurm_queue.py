@@ -1,4 +1,4 @@
-"""This user's jobs in Slurm's queue that are bursts."""
+"""This user's burst jobs in Slurm's queue."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from fluxburst.formats.hostlist import parse_hostlist
 
 COMMAND = ("squeue", "--me", "--all", "--noheader", "--format=%A|%T|%S|%j|%k|%r")
-"""Asks for id, state, start, name, comment and reason of this user's jobs only.
+"""Lists id, state, start, name, comment and reason, of this user's jobs only.
 
-``--json`` tells of the whole cluster, whatever it is asked for (squeue(1) of Slurm 22.05).
+``--json`` always reports the whole cluster (squeue(1) of Slurm 22.05).
 """
 
 ENVIRONMENT = {"SLURM_TIME_FORMAT": "%s"}
-"""Has squeue write times in seconds since the epoch (squeue(1))."""
+"""Makes squeue print times in seconds since the epoch (squeue(1))."""
 
 MARK = "fluxburst"
 
@@ -33,19 +33,19 @@ PENDING = frozenset(
 """States of jobs that have not started yet (squeue(1))."""
 
 COMPLETING = "COMPLETING"
-"""The state of a job that has ended, and whose nodes Slurm has not got back yet (squeue(1))."""
+"""The state of an ended job whose nodes are not back at Slurm yet (squeue(1))."""
 
 
 @dataclass(frozen=True)
 class SlurmJob:
-    """A job of Slurm that is a burst.
+    """A Slurm job of a burst.
 
     Attributes:
         id: Its id.
         name: Its name, which is the burst's.
         state: Its state.
-        hosts: The hosts that it is for.
-        since: When it started, or may start; 0 where that is not known.
+        hosts: Its hosts.
+        since: When it started, or may start; 0 if unknown.
         reason: Why it is in its state.
     """
 
@@ -58,14 +58,14 @@ class SlurmJob:
 
 
 def parse_jobs(said: str, tag: str) -> Iterator[SlurmJob]:
-    """Yield the jobs whose comment says that they are bursts of the instance with this tag.
+    """Yield the jobs whose comment marks them as bursts of the instance with this tag.
 
     Args:
-        said: What :data:`COMMAND` wrote.
+        said: The output of :data:`COMMAND`.
         tag: The instance's tag.
 
     Raises:
-        ValueError: if it is something else.
+        ValueError: if it is malformed.
     """
     for line in filter(None, said.splitlines()):
         jobid, state, start, name, rest = line.split("|", 4)

@@ -1,10 +1,10 @@
-"""Becomes the broker of one task of a job: run as a file on the node, with any Python 3.
+"""Becomes the broker of one task of a job: executed as a file on the node, by any Python 3.
 
 usage: start_broker.py HOSTS LOGS COMMAND...
 
-HOSTS are the hostnames of the job's tasks, with commas. A task takes its own node's name where
-that is one of them, else the one that its rank points to. ``@HOST@`` in COMMAND stands for it;
-LOGS is the directory that COMMAND's output goes to.
+HOSTS are the hostnames of the job's tasks, comma-separated. A task takes its own node's name if
+it is listed, else the one at its rank. The name replaces ``@HOST@`` in COMMAND; LOGS is the
+directory for COMMAND's output.
 """
 
 import os
@@ -27,11 +27,11 @@ def main() -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     for argument in command:
-        if argument.startswith("-Srundir="):  # what a broker that was killed here has left
+        if argument.startswith("-Srundir="):  # remains of a broker killed here
             shutil.rmtree(argument.partition("=")[2], ignore_errors=True)
     inherited = ("FLUX_", "PMI_", "PMI2_", "PMIX_")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(inherited)}
-    environment["SHELL"] = "/bin/sh"  # for the broker's own commands: no startup files of a user's
+    environment["SHELL"] = "/bin/sh"  # for the broker's own commands: skips users' startup files
     os.execvpe(command[0], command, environment)  # noqa: S606 - a list, and no shell
 
 

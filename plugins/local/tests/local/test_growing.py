@@ -252,7 +252,7 @@ def test_a_broker_killed_while_it_joins_fails_the_burst_and_the_next_run_mends_i
     grown.brokers()["burst1"].kill()
     (burst,) = follow(client, 60, quiet=True)
     assert burst.state is BurstState.FAILED
-    assert "burst1 is no more" in burst.error
+    assert "burst1 is gone" in burst.error
     assert (grown.left_over(), client.instance.pending_jobs()[0].mark) == ([], None)
     again = grown.client()
     assert [burst.state for burst in provision(again)] == [BurstState.READY]
@@ -438,7 +438,7 @@ def test_the_command_line_says_what_failed_and_why(
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("fluxburst: local-")
-    assert "failed: burst0 is no more: burst0: its hostname elsewhere0 is not in the" in line
+    assert "failed: burst0 is gone: burst0: its hostname elsewhere0 is not in the" in line
 
 
 # --- a queue of the burst nodes ----------------------------------------------------------------

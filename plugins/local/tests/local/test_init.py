@@ -605,7 +605,7 @@ def test_burst_nodes_are_added_behind_those_there_are_and_all_else_stays(
     site.says(certificate=2)
     add = ["local", "init", str(site.directory), "--add"]
     said = done(run(*add, "--burst-nodes=2"))
-    assert "2 more nodes (burst[2-3]) of 8 cores, 4 in all, once it is started again" in said
+    assert "2 more nodes (burst[2-3]) of 8 cores, 4 in all, once it is restarted" in said
     done(run(*add, "--burst-hosts=gpu[1-2]", "--cores=16", "--gpus=4"))
     now = elastic.load(site.directory)
     assert now.burst_hosts == ("burst0", "burst1", "burst2", "burst3", "gpu1", "gpu2")
@@ -632,7 +632,7 @@ def test_nodes_are_not_added_to_an_instance_that_runs_here(site: Site, init: Run
         (["--burst-nodes=1", "--port=9", "--force"], "--force, --port cannot be given with --add"),
         ([], "say how many with --burst-nodes"),
         (["--burst-hosts=burst0"], "burst0 is named twice"),
-        (["--burst-hosts=a", "--burst-nodes=2"], "2 burst nodes are asked for, with 1 host named"),
+        (["--burst-hosts=a", "--burst-nodes=2"], "2 burst nodes requested, but 1 host named"),
     ],
 )
 def test_what_cannot_be_added_is_named(
@@ -758,7 +758,7 @@ BAD_OPTIONS = [
     (["--burst-hosts=a,b", "--lead-hosts=b"], "b is named twice"),
     (
         ["--burst-hosts=a,b", "--burst-nodes=3"],
-        "3 burst nodes are asked for, with 2 hosts named",
+        "3 burst nodes requested, but 2 hosts named",
     ),
     (["--burst-hosts=a_/b"], "'a_/b' is not a hostname"),
     (["--burst-hosts=,"], "at least one lead host and one burst node"),
@@ -860,10 +860,10 @@ def test_more_nodes_than_the_allocation_has_are_refused(
     site: Site, init: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_slurm(site, monkeypatch)
-    problem = "4 burst nodes are asked for, and the allocation has 3 nodes besides the lead"
+    problem = "4 burst nodes requested, but the allocation has 3 nodes besides the lead"
     assert problem in line_of(init("--burst-nodes=4"))
     in_flux(site, monkeypatch, f"{THIS_HOST},{THIS_HOST}", 0)
-    problem = "2 burst nodes are asked for, and the allocation has 1 node besides the lead"
+    problem = "2 burst nodes requested, but the allocation has 1 node besides the lead"
     assert problem in line_of(init("--burst-nodes=2"))
     assert site.listing() == {}
 
@@ -1045,7 +1045,7 @@ def test_each_lead_starts_under_its_own_name(site: Site, init: Run) -> None:
         assert "-Sbroker.quorum=2" in options
     refused = start(site, "--", "true", SLURMD_NODENAME="n7")
     line = line_of((refused.returncode, refused.stdout, refused.stderr))
-    assert "this host, n7, is none of the instance's lead hosts (lead[0-1])" in line
+    assert "this host, n7, is not a lead host of the instance (lead[0-1])" in line
 
 
 def test_start_refuses_a_directory_that_is_none(site: Site, run: Run) -> None:

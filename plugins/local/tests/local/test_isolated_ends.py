@@ -94,7 +94,7 @@ def test_what_slurm_killed_for_memory_has_ended(there: IsolatedBursts) -> None:
     assert there.as_it_is(BURST, HERE, "").exit_code is None
     now = there.as_it_is(BURST, GONE, "")
     assert (now.state, now.exit_code) == (BurstState.READY, 137)
-    assert now.error == f"it was killed for memory on a: {SLURM}"
+    assert now.error == f"it was killed for lack of memory on a: {SLURM}"
     assert Path(now.output).read_text() == "42\n"
 
 

@@ -1,8 +1,7 @@
-"""fluxburst's reference plugin: nodes in memory, at a price, that fail on demand.
+"""fluxburst's reference plugin: nodes in memory, with prices, that fail on demand.
 
-This module is what the entry point names. It offers the burst plugin ``mock`` and imports
-nothing that could fail or be slow; a plugin for a cloud would import the cloud's library in the
-factory.
+The entry point names this module. It offers the burst plugin ``mock`` and imports nothing that
+could fail or be slow; a plugin for a cloud would import the cloud's library in the factory.
 """
 
 from __future__ import annotations

@@ -15,13 +15,13 @@ class Machines:
     """The machines of one burst.
 
     Attributes:
-        node_type: Their shape and price.
+        node_type: Their node type.
         hostnames: Their hostnames.
-        since: When they were made, in seconds since the epoch.
+        since: When they were created, in seconds since the epoch.
         joining_at: When their brokers join, in seconds since the epoch; infinite for never.
         listed: Whether the cloud lists them.
         lease_until: When the cloud ends them by itself, in seconds since the epoch; None for never.
-        isolated: They are an instance of their own.
+        isolated: They form a separate instance.
     """
 
     node_type: NodeType
@@ -34,11 +34,11 @@ class Machines:
 
 
 class Cloud:
-    """The machines that exist, by the name of their burst, and what was billed so far.
+    """The existing machines, by the name of their burst, and the amount billed so far.
 
     Attributes:
-        machines: The machines that exist.
-        made: The names of all that were ever made, in that order.
+        machines: The existing machines.
+        made: Names of all machines ever created, in order.
     """
 
     def __init__(self) -> None:
@@ -47,12 +47,12 @@ class Cloud:
         self._billed = 0.0
 
     def make(self, name: str, machines: Machines) -> None:
-        """Make machines."""
+        """Create machines."""
         self.made.append(name)
         self.machines[name] = machines
 
     def take(self, name: str, now: float) -> Sequence[str]:
-        """Take machines away and bill them; return their hostnames, none if there are none."""
+        """Delete machines and bill them; return their hostnames, none if they do not exist."""
         machines = self.machines.pop(name, None)
         if machines is None:
             return ()
@@ -60,7 +60,7 @@ class Cloud:
         return machines.hostnames
 
     def bill(self, now: float) -> float:
-        """Return what all machines have cost until now."""
+        """Return the cost of all machines so far."""
         return self._billed + sum(_cost(machines, now) for machines in self.machines.values())
 
 
@@ -73,5 +73,5 @@ _clouds: weakref.WeakKeyDictionary[Any, dict[str, Cloud]] = weakref.WeakKeyDicti
 
 
 def cloud_of(instance: Any, name: str) -> Cloud:
-    """Return the cloud of a name that serves an instance: the same one for every client of it."""
+    """Return the cloud of this name for an instance: the same object for all its clients."""
     return _clouds.setdefault(instance, {}).setdefault(name, Cloud())

@@ -1,4 +1,4 @@
-"""The ways in which a cloud fails, and when."""
+"""Kinds of cloud failures, and when they happen."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 
 class FailureKind(enum.Enum):
-    """A way to fail."""
+    """A kind of failure."""
 
     NO_CAPACITY = "no_capacity"
-    """Creation is refused: there are no such machines now."""
+    """Creation is refused: no such machines are available."""
 
     QUOTA = "quota"
     """Creation is refused: a quota would be exceeded."""
@@ -25,19 +25,19 @@ class FailureKind(enum.Enum):
     """The machines take ten times as long to join."""
 
     NEVER_JOINS = "never_joins"
-    """The machines run, and cost, but their brokers never join."""
+    """The machines run and cost money, but their brokers never join."""
 
     DELETE_FAILS = "delete_fails"
     """Deletion fails, and the machines stay."""
 
     UNLISTED = "unlisted"
-    """The burst is not in the list, although it is there."""
+    """The burst is missing from the list, although it exists."""
 
     LIST_FAILS = "list_fails"
-    """The list cannot be had."""
+    """Listing fails."""
 
     CRASH = "crash"
-    """The process dies after the machines were made and before anyone was told."""
+    """The process dies after creating the machines, before telling anyone."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Failure:
     """One failure to inject.
 
     Attributes:
-        kind: How to fail.
-        times: How many times at most; 0 for always.
-        probability: How likely each time is.
+        kind: The kind of failure.
+        times: How often at most; 0 for always.
+        probability: The probability each time.
     """
 
     kind: FailureKind
@@ -57,18 +57,18 @@ class Failure:
 
 @dataclass
 class _Left:
-    """How many times a failure may still strike."""
+    """How often a failure may still happen."""
 
     failure: Failure
     times: float
 
 
 class SimulatedCrash(KeyboardInterrupt):
-    """Stands for the death of the process: no handler of errors may catch it."""
+    """Simulates the death of the process: no error handler may catch it."""
 
 
 class Injector:
-    """Decides whether to fail now. The same seed gives the same decisions."""
+    """Decides whether to fail. Equal seeds give equal decisions."""
 
     def __init__(self, failures: Sequence[Failure], seed: int) -> None:
         self._left: list[_Left] = []
@@ -77,15 +77,15 @@ class Injector:
         self._random = random.Random(seed)  # noqa: S311 - repeatable, not secret
 
     def add(self, failure: Failure) -> None:
-        """Fail in one more way from now on."""
+        """Add a failure."""
         self._left.append(_Left(failure, failure.times or math.inf))
 
     def clear(self) -> None:
-        """Fail no more."""
+        """Remove all failures."""
         self._left.clear()
 
     def strikes(self, kind: FailureKind) -> bool:
-        """Whether to fail in this way, this time; counts it if so."""
+        """Whether to fail in this way now; counts the failure."""
         for left in self._left:
             if left.failure.kind is not kind or not left.times:
                 continue

@@ -1,4 +1,4 @@
-"""The burst plugin ``mock``: the shape of every plugin that can be told what to bring up."""
+"""The burst plugin ``mock``: a template for plugins that create exactly the planned bursts."""
 
 from __future__ import annotations
 
@@ -33,26 +33,24 @@ class BurstParameters:
 
     node_types: list[NodeType] = field(
         default_factory=_node_types,
-        metadata={
-            "help": "what it supplies: name, cores, gpus, memory, price, max_nodes, properties"
-        },
+        metadata={"help": "node types: name, cores, gpus, memory, price, max_nodes, properties"},
     )
     boot_delay: Duration = field(
         default=Duration(30.0), metadata={"help": "how long nodes take to join"}
     )
     failures: list[Failure] = field(
         default_factory=list,
-        metadata={"help": "how to fail: kind, times (0: always), probability"},
+        metadata={"help": "failures to inject: kind, times (0: always), probability"},
     )
     seed: int = field(default=0, metadata={"help": "seed of the failures' probabilities"})
     isolated_burst: bool = field(
-        default=False, metadata={"help": "run each job in an instance of its own"}
+        default=False, metadata={"help": "run each job in its own instance"}
     )
-    run_as: RunAs = field(default="owner", metadata={"help": f"{RUN_AS_HELP}; here nobody runs"})
+    run_as: RunAs = field(default="owner", metadata={"help": f"{RUN_AS_HELP}; no effect here"})
     isolated_run: Duration = field(
         default=Duration(60.0), metadata={"help": "how long a job runs there"}
     )
-    isolated_exit_code: int = field(default=0, metadata={"help": "with what it ends there"})
+    isolated_exit_code: int = field(default=0, metadata={"help": "exit code of a job there"})
 
 
 class MockBurst(JoiningPlugin):
@@ -63,7 +61,7 @@ class MockBurst(JoiningPlugin):
 
     params: BurstParameters
     injector: Injector
-    """Decides when it fails; failures can be added at any time."""
+    """Injects failures; more can be added at any time."""
 
     def __init__(self, dataclass: BurstParameters) -> None:
         super().__init__(dataclass)
@@ -71,15 +69,15 @@ class MockBurst(JoiningPlugin):
 
     @property
     def cloud(self) -> Cloud:
-        """The cloud its machines are in."""
+        """The cloud of its machines."""
         return cloud_of(self.instance, self.name)
 
     def node_types(self) -> Sequence[NodeType]:
-        """Return what the parameters say."""
+        """Return the node types of the parameters."""
         return self.params.node_types
 
     def create(self, burst: Burst) -> Burst:
-        """Make machines whose brokers join after the boot delay, or find them."""
+        """Create machines whose brokers join after the boot delay, or find existing ones."""
         machines = self.cloud.machines.get(burst.name)
         if machines is None:
             machines = self._make(burst)
@@ -94,7 +92,7 @@ class MockBurst(JoiningPlugin):
         )
 
     def renew(self, burst: Burst) -> Burst:
-        """Have the cloud end the machines later."""
+        """Extend the lease of the machines."""
         machines = self.cloud.machines.get(burst.name)
         if machines is None:
             raise BurstError("there is no such burst to renew", plugin=self.name, burst=burst.name)
@@ -103,7 +101,7 @@ class MockBurst(JoiningPlugin):
         return burst
 
     def delete(self, burst: Burst) -> None:
-        """Take machines away; their nodes leave the instance."""
+        """Delete machines; their nodes leave the instance."""
         if burst.name in self.cloud.machines and self.injector.strikes(FailureKind.DELETE_FAILS):
             raise BurstError("the cloud did not delete it", plugin=self.name, burst=burst.name)
         hostnames = self.cloud.take(burst.name, self.instance.now())
@@ -111,13 +109,13 @@ class MockBurst(JoiningPlugin):
             self.instance.remove_nodes(hostnames)
 
     def list_bursts(self) -> Collection[str]:
-        """Return what the cloud lists."""
+        """Return the cloud's list."""
         if self.injector.strikes(FailureKind.LIST_FAILS):
             raise BurstError("the cloud does not answer", plugin=self.name)
         return [name for name, machines in self.cloud.machines.items() if machines.listed]
 
     def adopt(self) -> Sequence[Burst]:
-        """Return what the cloud lists, as it is."""
+        """Return the bursts in the cloud's list, in their current state."""
         return [
             self._found(name, machines)
             for name in self.list_bursts()
@@ -140,7 +138,7 @@ class MockBurst(JoiningPlugin):
         return self._isolated(burst, machines) if machines.isolated else burst
 
     def _isolated(self, burst: Burst, machines: Machines) -> Burst:
-        """Return an isolated burst as the time has it: its job starts, runs, and ends."""
+        """Return an isolated burst at the current time: its job starts, runs, and ends."""
         ran = self.instance.now() - machines.joining_at
         state = BurstState.STARTING if ran < 0 else BurstState.READY
         ended = ran >= self.params.isolated_run
@@ -148,7 +146,7 @@ class MockBurst(JoiningPlugin):
         return replace(burst, state=state, exit_code=code, output=f"the mock log of {burst.name}")
 
     def refresh(self, burst: Burst) -> Burst:
-        """Say when it is ready on an instance that its nodes cannot join."""
+        """Return the readiness of a burst on an instance that its nodes cannot join."""
         machines = self.cloud.machines.get(burst.name)
         if burst.isolated:
             if machines is None:
@@ -203,7 +201,7 @@ class MockBurst(JoiningPlugin):
         instance, cloud = self.instance, self.cloud
         if not isinstance(instance, EmbeddedInstance) or math.isinf(machines.joining_at):
             return
-        if machines.isolated:  # there is something to see then, and later when its job ends
+        if machines.isolated:  # its state changes then, and again when its job ends
             for when in (machines.joining_at, machines.joining_at + self.params.isolated_run):
                 instance.at(when, instance.wake)
             return
@@ -216,7 +214,7 @@ class MockBurst(JoiningPlugin):
         instance.at(machines.joining_at, join)
 
     def _arm(self, name: str, lease_until: float | None) -> None:
-        """Have the cloud end machines when their lease does, where time can be made to pass."""
+        """Have the cloud end machines with their lease, if the instance can schedule events."""
         instance, cloud = self.instance, self.cloud
         if not isinstance(instance, EmbeddedInstance) or lease_until is None:
             return

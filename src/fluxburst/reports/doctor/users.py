@@ -29,7 +29,7 @@ def findings(users: Users, plugins: Iterable[BurstPlugin]) -> Iterator[Finding]:
             yield Finding(
                 "warning",
                 f"guests are allowed, and {plugin.name} has run_as = 'owner': anyone who may "
-                "submit a job can read and change whatever the owner can on the machines of its bursts",
+                "submit a job can read and change what the owner can on the machines of its bursts",
                 "set run_as = 'submitter', unless you trust all submitters like the owner",
             )
 

@@ -1,4 +1,4 @@
-"""Launchers: where the brokers of burst nodes are started, and how they are found again."""
+"""Launchers: they start the brokers of burst nodes, and find them again."""
 
 from fluxburst_local.launchers.base import Launched, Launcher
 from fluxburst_local.launchers.flux import FluxLauncher

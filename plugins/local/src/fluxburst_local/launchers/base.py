@@ -1,4 +1,4 @@
-"""What a launcher is: it starts the brokers of a burst somewhere, finds them again, ends them."""
+"""The interface of a launcher: it starts, finds and ends the brokers of a burst."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from fluxburst.errors import BurstError
 
 @dataclass(frozen=True)
 class Launched:
-    """What a launcher knows of one burst, from nothing but what is out there.
+    """A launcher's view of one burst, from observation alone.
 
     Attributes:
         name: The burst's name.
-        hosts: The hostnames that its brokers were started for.
-        lost: Those of them whose broker is no more.
-        since: When it got its machines, in seconds since the epoch; None while it waits for them.
-        waiting: Why it waits, where that is known.
-        refused: Why it will wait for ever, if it is so.
+        hosts: Hostnames of the brokers it started.
+        lost: The hosts among them whose broker is gone.
+        since: When it got its machines, in seconds since the epoch; None while it waits.
+        waiting: Why it waits, if known.
+        refused: Why it will never start, if so.
     """
 
     name: str
@@ -34,46 +34,46 @@ class Launcher(Protocol):
     """Starts brokers. Every method may raise :class:`fluxburst.errors.BurstError`.
 
     Attributes:
-        queues: Whether what is launched may wait for its machines at first.
+        queues: Whether a launch may wait for its machines.
     """
 
     queues: ClassVar[bool]
 
     def check(self) -> None:
-        """Check that what it needs is there, before anything is asked of it."""
+        """Check its requirements, before its first use."""
         ...
 
     def launch(self, name: str, hosts: Sequence[str], lease: float | None = None) -> None:
-        """Start brokers for these hosts, under a burst's name; those that run stay as they are.
+        """Start brokers for these hosts, under a burst's name; running ones are left alone.
 
-        Where that can be had, they end by themselves after ``lease`` seconds; None for never.
+        If possible, they end automatically after ``lease`` seconds; None for never.
         """
         ...
 
     @property
     def max_lifetime(self) -> float:
-        """How long brokers live at most once they are started, in seconds; inf for no limit."""
+        """Maximum life of brokers after their start, in seconds; inf for no limit."""
         ...
 
     @property
     def not_renewable(self) -> str:
-        """Why the brokers' time cannot be made longer once they run; empty where it can."""
+        """Why the life of running brokers cannot be extended; empty if it can."""
         ...
 
     def renew(self, name: str, until: float) -> float:
-        """Let a burst's brokers live until then, in seconds since the epoch, if they had a lease.
+        """Extend the life of a burst's brokers to this time, in seconds since the epoch.
 
-        Returns until when they will live, if that is sooner.
+        Returns the time of their end, if that is sooner.
 
         Raises:
-            BurstError: if that is not granted.
+            BurstError: if it is refused.
         """
         ...
 
     def launched(self) -> Sequence[Launched]:
-        """Return the bursts of this instance that something is left of."""
+        """Return the bursts of this instance with any remains."""
         ...
 
     def end(self, name: str) -> None:
-        """End what is left of a burst, and return once nothing is."""
+        """End all remains of a burst, and return once they are gone."""
         ...

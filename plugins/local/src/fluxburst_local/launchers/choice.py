@@ -1,4 +1,4 @@
-"""Which launcher starts brokers: the one that the parameters name."""
+"""Selects the launcher named by the parameters."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from fluxburst_local.parameters import BurstParameters
 def chosen_launcher(
     params: BurstParameters, elastic: Elastic, brokers: Brokers, directory: Path
 ) -> Launcher:
-    """Return the launcher that the parameters name; what it needs is not checked yet.
+    """Return the launcher named by the parameters; its requirements are not checked yet.
 
     Args:
         params: The plugin's parameters.
-        elastic: What the elastic instance is made of.
-        brokers: How brokers are started.
-        directory: The elastic instance's directory, which knows what it was made in.
+        elastic: The elastic instance's description.
+        brokers: Commands for starting brokers.
+        directory: The elastic instance's directory, which records the enclosing allocation.
     """
     around = enclosure(directory)
     if params.launcher == "flux":

@@ -21,12 +21,12 @@ END_SECONDS = 60.0
 
 
 class FluxLauncher:
-    """Submits one job for each launch, on nodes other than the lead's.
+    """Submits one job per launch, on nodes other than the lead's.
 
-    The job bears the burst's name; which hosts it is for is in its jobspec, under ``user``.
+    The job carries the burst's name; its jobspec lists its hosts, under ``user``.
 
     Args:
-        brokers: How brokers are started.
+        brokers: Commands for starting brokers.
         uri: The enclosing instance.
         cores: Cores of a burst node.
         gpus: GPUs of a burst node.
@@ -45,7 +45,7 @@ class FluxLauncher:
         """Check that the enclosing instance answers.
 
         Raises:
-            BurstError: if it does not, or there is none.
+            BurstError: if it does not, or does not exist.
         """
         if not self._uri:
             raise BurstError(
@@ -57,12 +57,12 @@ class FluxLauncher:
 
     @property
     def max_lifetime(self) -> float:
-        """How long a burst's job lives at most: no limit of the enclosing instance is known."""
+        """Maximum life of a burst's job: no limit of the enclosing instance is known."""
         return math.inf
 
     @property
     def not_renewable(self) -> str:
-        """Why a running job's time limit cannot be raised: only an instance's owner may."""
+        """Why a running job's time limit cannot be raised: only an instance's owner can."""
         return self._not_owner
 
     def renew(self, name: str, until: float) -> float:
@@ -77,11 +77,11 @@ class FluxLauncher:
                 try:
                     self._flux("update", str(job["id"]), f"duration={math.ceil(seconds)}s")
                 except CommandError as error:
-                    raise BurstError(f"its job may not run longer: {error}") from error
+                    raise BurstError(f"cannot extend its job: {error}") from error
         return until
 
     def launch(self, name: str, hosts: Sequence[str], lease: float | None = None) -> None:
-        """Submit a job for those hosts that no job of this burst is for."""
+        """Submit a job for the hosts that have none in this burst."""
         there = {host for job in self._jobs() if job["name"] == name for host in job["hosts"]}
         wanted = [host for host in hosts if host not in there]
         if not wanted:
@@ -109,14 +109,14 @@ class FluxLauncher:
             raise kind(f"the enclosing instance refused the job: {error}") from error
 
     def launched(self) -> Sequence[Launched]:
-        """Return the bursts that jobs of the enclosing instance are for."""
+        """Return the bursts that have jobs in the enclosing instance."""
         bursts: dict[str, list[dict[str, Any]]] = {}
         for job in self._jobs():
             bursts.setdefault(job["name"], []).append(job)
         return [_as_launched(name, jobs) for name, jobs in bursts.items()]
 
     def end(self, name: str) -> None:
-        """Cancel the burst's jobs, and wait until they have been cleaned up."""
+        """Cancel the burst's jobs, and wait for their cleanup."""
         jobs = [str(job["id"]) for job in self._jobs() if job["name"] == name]
         if not jobs:
             return
@@ -125,21 +125,21 @@ class FluxLauncher:
             for job in jobs:
                 self._flux("job", "wait-event", f"--timeout={END_SECONDS:.0f}", job, "clean")
         except CommandError as error:
-            raise BurstError(f"its job cannot be ended: {error}") from error
+            raise BurstError(f"cannot end its job: {error}") from error
 
     def _requires(self, hosts: Sequence[str]) -> str:
-        """Return a constraint (RFC 35): the hosts where they are the enclosing instance's own."""
+        """Return a constraint (RFC 35): the hosts, if they are the enclosing instance's own."""
         known = set(parse_hostlist(self._asked("getattr", "hostlist")))
         if known.issuperset(hosts):
             return f"host:{format_hostlist(hosts)}"
         return f"-rank:{self._rank()}"
 
     def _rank(self) -> str:
-        """Return the lead's own rank in the enclosing instance."""
+        """Return the lead's rank in the enclosing instance."""
         return self._asked("getattr", "rank")
 
     def _jobs(self) -> list[dict[str, Any]]:
-        """Return the active jobs that are bursts of this instance."""
+        """Return the active jobs of this instance's bursts."""
         listed = json.loads(self._asked("jobs", "--json", "--filter=pending,running") or "{}")
         found = []
         for job in listed.get("jobs", [listed] if "id" in listed else []):

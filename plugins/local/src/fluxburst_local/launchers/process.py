@@ -26,13 +26,13 @@ from fluxburst_local.launchers.base import Launched
 
 
 class ProcessLauncher:
-    """Starts each broker as a process of this machine, in a session of its own.
+    """Starts each broker as a process of this machine, in its own session.
 
-    Its environment carries the burst's name. What a broker that was killed leaves behind is told
-    by its run directory: that in which the processes of its jobs have their ``FLUX_URI``.
+    Its environment carries the burst's name. A killed broker's remaining processes are found by
+    its run directory, which the ``FLUX_URI`` of its jobs' processes names.
 
     Args:
-        brokers: How brokers are started.
+        brokers: Commands for starting brokers.
     """
 
     queues: ClassVar[bool] = False
@@ -41,24 +41,24 @@ class ProcessLauncher:
         self._brokers = brokers
 
     def check(self) -> None:
-        """Nothing is needed but Flux."""
+        """Do nothing: it requires only Flux."""
 
     def command(self, name: str, host: str) -> list[str]:
-        """Return what to run on this machine for one broker."""
+        """Return the command for one broker on this machine."""
         return self._brokers.command(name, host)
 
     def environment(self) -> dict[str, str]:
-        """Return the environment to run it in."""
+        """Return its environment."""
         return clean_environment()
 
     @property
     def max_lifetime(self) -> float:
-        """How long a process lives at most: nothing ends it by itself."""
+        """Maximum life of a process: nothing ends it automatically."""
         return math.inf
 
     @property
     def not_renewable(self) -> str:
-        """Nothing ends it by itself: any lease will do."""
+        """Empty: nothing ends processes automatically, so any lease will do."""
         return ""
 
     def renew(self, name: str, until: float) -> float:
@@ -66,7 +66,7 @@ class ProcessLauncher:
         return until
 
     def launch(self, name: str, hosts: Sequence[str], lease: float | None = None) -> None:
-        """Start a process for each host that has none; nothing ends it by itself."""
+        """Start a process for each host without one; nothing ends it automatically."""
         running = self._leaders(name)
         everything = format_hostlist(dict.fromkeys([*running, *hosts]))
         environment = broker_environment(self.environment())
@@ -79,10 +79,10 @@ class ProcessLauncher:
             try:
                 processes.spawn(self.command(name, host), {**environment, **marks}, log)
             except OSError as error:
-                raise BurstError(f"broker {host} cannot be started: {error}") from error
+                raise BurstError(f"cannot start broker {host}: {error}") from error
 
     def launched(self) -> Sequence[Launched]:
-        """Return what processes and run directories tell."""
+        """Return the bursts found through processes and run directories."""
         running: dict[str, dict[str, psutil.Process]] = {}
         declared: dict[str, set[str]] = {}
         for process, environment in self._ours():
@@ -96,10 +96,10 @@ class ProcessLauncher:
         return [self._as_launched(n, h, running.get(n, {})) for n, h in sorted(declared.items())]
 
     def end(self, name: str) -> None:
-        """End the processes, kindly first, and remove what killed ones left."""
+        """End the processes, with SIGTERM first, and remove the files of killed ones."""
         left = processes.end(lambda: [p for p, e in self._ours() if self._burst_of(e) == name])
         if left:
-            raise BurstError(f"processes {', '.join(map(str, left))} of it cannot be ended")
+            raise BurstError(f"cannot end its processes {', '.join(map(str, left))}")
         for burst, host in self._run_directories():
             if burst == name:
                 shutil.rmtree(self._brokers.rundir(name, host), ignore_errors=True)
@@ -134,7 +134,7 @@ class ProcessLauncher:
         ]
 
     def _burst_of(self, environment: Mapping[str, str]) -> str:
-        """Return the burst that a process belongs to: a broker's, or one of a broker's jobs."""
+        """Return the burst of a process: of a broker, or of a job under one."""
         if environment.get(TAG_VARIABLE) == self._brokers.tag:
             return environment.get(BURST_VARIABLE, "")
         uri = environment.get("FLUX_URI", "").removeprefix("local://")
@@ -142,12 +142,12 @@ class ProcessLauncher:
         return name
 
     def _run_directories(self) -> list[tuple[str, str]]:
-        """Return burst and host of each run directory that is there."""
+        """Return burst and host of each existing run directory."""
         pattern = f"fluxburst-{self._brokers.tag}-*@*"
         return [self._read(path) for path in self._brokers.run_dir.glob(pattern)]
 
     def _read(self, rundir: Path) -> tuple[str, str]:
-        """Return burst and host of a run directory; empty texts for any other directory."""
+        """Return burst and host of a run directory; empty strings for any other directory."""
         prefix = f"fluxburst-{self._brokers.tag}-"
         if rundir.parent != self._brokers.run_dir or not rundir.name.startswith(prefix):
             return "", ""

@@ -29,13 +29,13 @@ POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class SlurmOptions:
-    """What a burst's Slurm job asks for, besides its nodes.
+    """Options of a burst's Slurm job, besides its nodes.
 
     Attributes:
-        partition: Its partition, or several, separated by commas; empty for Slurm's default.
+        partition: Its partition, or several, comma-separated; empty for Slurm's default.
         account: The account that pays; empty for Slurm's default.
-        time: Its time limit as Slurm writes it; empty for the partition's.
-        arguments: More arguments for sbatch.
+        time: Its time limit in Slurm's notation; empty for the partition's.
+        arguments: Further arguments for sbatch.
     """
 
     partition: str = ""
@@ -44,21 +44,21 @@ class SlurmOptions:
     arguments: tuple[str, ...] = ()
 
     def as_arguments(self, lease: float | None = None) -> list[str]:
-        """Return the arguments for sbatch; its own time limit goes before a lease, in seconds."""
+        """Return the arguments for sbatch; a configured time limit overrides the lease."""
         time = self.time or ("" if lease is None else _limit(lease))
         named = {"partition": self.partition, "account": self.account, "time": time}
         return [f"--{name}={value}" for name, value in named.items() if value] + [*self.arguments]
 
 
 class SlurmLauncher:
-    """Submits one job for each launch; its name is the burst's, its comment says for which hosts.
+    """Submits one job per launch; its name is the burst's, its comment lists the hosts.
 
     Args:
-        brokers: How brokers are started.
-        options: What its jobs ask for.
+        brokers: Commands for starting brokers.
+        options: Options for its jobs.
         cores: Cores of a burst node.
         gpus: GPUs of a burst node.
-        environment: The environment to run Slurm's commands in.
+        environment: The environment for Slurm's commands.
     """
 
     queues: ClassVar[bool] = True
@@ -81,10 +81,10 @@ class SlurmLauncher:
         self._no_operator = ""
 
     def check(self) -> None:
-        """Check that Slurm is there, answers, and has the partition.
+        """Check that Slurm is installed, answers, and has the partition.
 
         Raises:
-            BurstError: if one of these is not so.
+            BurstError: if not.
         """
         for command in ("sbatch", "squeue", "scancel", "sinfo"):
             if shutil.which(command) is None:
@@ -94,10 +94,10 @@ class SlurmLauncher:
             self._no_operator = slurm_limits.why_no_operator(self._asked)
 
     def _check_partitions(self) -> None:
-        """Learn what the partitions have and allow that its jobs go to; that may change.
+        """Read the current limits of its jobs' partitions.
 
         Raises:
-            BurstError: if Slurm does not answer, or one is not there.
+            BurstError: if Slurm does not answer, or a partition does not exist.
         """
         known = slurm_limits.partitions(self._asked)
         self._partitions = slurm_limits.chosen(known, self._options.partition)
@@ -106,10 +106,10 @@ class SlurmLauncher:
         self._cpus = self._cores * per_core
 
     def check_time(self) -> None:
-        """Check that the partitions allow the time limit that is asked for.
+        """Check that the partitions allow the configured time limit.
 
         Raises:
-            ParameterError: if one of them does not: a job with it never starts there.
+            ParameterError: if one does not: a job would never start there.
         """
         wanted = parse_time(self._options.time) if self._options.time else 0.0
         for one in self._partitions:
@@ -120,23 +120,23 @@ class SlurmLauncher:
 
     @property
     def max_lifetime(self) -> float:
-        """How long a burst's job lives at most, in seconds, by the partition; inf for no limit.
+        """Maximum life of a burst's job, in seconds, by the partition; inf for no limit.
 
-        A QOS may allow less (sacctmgr(1)): Slurm says so once the job waits.
+        A QOS may allow less (sacctmgr(1)): Slurm reports that once the job waits.
         """
         limit = min((one.limit for one in self._partitions), default=math.inf)
         return min(limit, parse_time(self._options.time))
 
     @property
     def not_renewable(self) -> str:
-        """Why the time limit of a running job cannot be raised; empty where it can."""
-        return "its jobs ask for a time of their own" if self._options.time else self._no_operator
+        """Why the time limit of a running job cannot be raised; empty if it can."""
+        return "its jobs have a configured time limit" if self._options.time else self._no_operator
 
     def renew(self, name: str, until: float) -> float:
-        """Raise the time limit of the burst's jobs (scontrol(1)); operators only may do so.
+        """Raise the time limit of the burst's jobs (scontrol(1)), which only operators can do.
 
-        It is raised up to what the partition allows; that of a job in the queue runs from its
-        start, and stays. Returns when the first of the jobs ends.
+        The partition's limit caps it; a queued job's time counts from its start, and stays.
+        Returns when the first of the jobs ends.
 
         Raises:
             BurstError: if Slurm refuses.
@@ -147,7 +147,7 @@ class SlurmLauncher:
                 continue
             seconds = min(until - job.since, self.max_lifetime)
             ends.append(job.since + seconds)
-            if not self._options.time:  # whoever chose it armed no lease
+            if not self._options.time:  # with a configured limit, no lease is armed
                 self._set_limit(job, _limit(seconds))
         return min(ends)
 
@@ -159,16 +159,16 @@ class SlurmLauncher:
             raise BurstError(f"Slurm does not let job {job.id} run longer: {error}") from error
 
     def _allowed(self, lease: float | None) -> float | None:
-        """Return as much of a lease as the partition allows: a longer one never starts.
+        """Return a lease cut to the partition's limit: a job with a longer one never starts.
 
-        None where it is for ever, and that is what the partition gives to who asks for nothing.
+        None if it is unlimited and the partition's default is unlimited, too.
         """
         if lease is None and all(one.usual == one.limit for one in self._partitions):
             return None
         return min(math.inf if lease is None else lease, self.max_lifetime)
 
     def launch(self, name: str, hosts: Sequence[str], lease: float | None = None) -> None:
-        """Submit a job for those hosts that no job of this burst is for."""
+        """Submit a job for the hosts that have none in this burst."""
         there = {host for job in self._jobs() if job.name == name for host in job.hosts}
         wanted = [host for host in hosts if host not in there]
         if not wanted:
@@ -196,20 +196,20 @@ class SlurmLauncher:
         except CommandError as error:
             message = f"Slurm refused the job: {error}"
             raise refused_submission(error.output, message) from error
-        # Slurm accepts jobs that can never start, and mostly knows at once.
+        # Slurm accepts jobs that can never start, and usually knows that at once.
         for one in self.launched():
             if one.name == name and one.refused is not None:
                 raise one.refused
 
     def launched(self) -> Sequence[Launched]:
-        """Return the bursts that jobs of Slurm are for."""
+        """Return the bursts that have jobs in Slurm."""
         bursts: dict[str, list[SlurmJob]] = {}
         for job in self._jobs():
             bursts.setdefault(job.name, []).append(job)
         return [_as_launched(name, jobs) for name, jobs in bursts.items()]
 
     def end(self, name: str) -> None:
-        """Cancel the burst's jobs, and wait until Slurm has their nodes back."""
+        """Cancel the burst's jobs, and wait until Slurm has released their nodes."""
         until = time.monotonic() + END_SECONDS
         while jobs := [str(job.id) for job in self._jobs() if job.name == name]:
             if time.monotonic() > until:
@@ -218,13 +218,13 @@ class SlurmLauncher:
             time.sleep(POLL_SECONDS)
 
     def _script(self, name: str, hosts: Sequence[str]) -> str:
-        """Return the batch script: it becomes srun, and nothing in it is read by a shell."""
+        """Return the batch script: it becomes srun, without involving a shell."""
         srun = ["srun", "--kill-on-bad-exit=0", "--mpi=none", f"--cpus-per-task={self._cpus}"]
         command = [*srun, *task_command(self._brokers, sys.executable, name, hosts)]
         return f"#!{sys.executable}\nimport os\nos.execvp('srun', {command!r})\n"
 
     def _are_nodes(self, hosts: Sequence[str]) -> bool:
-        """Whether the hosts are nodes that Slurm knows, rather than names to join by."""
+        """Whether the hosts are nodes known to Slurm, rather than only names for joining."""
         known = self._asked("sinfo", "--noheader", "--Node", "--format=%N").split()
         return set(known).issuperset(hosts)
 
@@ -232,12 +232,12 @@ class SlurmLauncher:
         return f"{slurm_queue.MARK} {self._brokers.tag} {format_hostlist(hosts)}"
 
     def _jobs(self) -> list[SlurmJob]:
-        """Return the jobs that are bursts of this instance and have not ended."""
+        """Return the unfinished jobs of this instance's bursts."""
         said = self._asked(*slurm_queue.COMMAND, **slurm_queue.ENVIRONMENT)
         try:
             return list(slurm_queue.parse_jobs(said, self._brokers.tag))
         except ValueError as error:
-            raise BurstError(f"squeue answered something else: {error}") from error
+            raise BurstError(f"malformed output of squeue: {error}") from error
 
     def _asked(self, *command: str, **environment: str) -> str:
         try:
@@ -250,7 +250,7 @@ class SlurmLauncher:
 
 
 def _limit(seconds: float) -> str:
-    """Return a time limit in Slurm's minutes, of which it wants at least one (sbatch(1))."""
+    """Format a time limit in Slurm's minutes, at least one (sbatch(1))."""
     return str(max(1, math.ceil(seconds / 60))) if seconds < math.inf else "UNLIMITED"
 
 

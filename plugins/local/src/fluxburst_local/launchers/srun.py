@@ -1,4 +1,4 @@
-"""The launcher ``srun``: brokers as steps of the Slurm job that the lead runs in."""
+"""The launcher ``srun``: brokers as steps of the lead's Slurm job."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fluxburst_local.launchers.process import ProcessLauncher
 
 
 class SrunLauncher(ProcessLauncher):
-    """Runs each broker as a step of an allocation that is there already, on the node it names.
+    """Runs each broker as a step of an existing allocation, on the node of its name.
 
     Args:
-        brokers: How brokers are started.
+        brokers: Commands for starting brokers.
         cores: Cores of a burst node.
         job: Id of the Slurm job.
-        environment: The environment to run srun in.
+        environment: The environment for srun.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class SrunLauncher(ProcessLauncher):
         self._environment = environment
 
     def check(self) -> None:
-        """Check that there is an allocation to run steps in.
+        """Check that there is an allocation for the steps.
 
         Raises:
             BurstError: if there is none, or Slurm does not answer.
@@ -52,7 +52,7 @@ class SrunLauncher(ProcessLauncher):
             raise BurstError(f"Slurm does not answer: {error}") from error
 
     def environment(self) -> dict[str, str]:
-        """Return the environment to run srun in."""
+        """Return the environment for srun."""
         return dict(self._environment)
 
     def command(self, name: str, host: str) -> list[str]:

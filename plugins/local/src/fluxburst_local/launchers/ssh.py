@@ -12,16 +12,16 @@ from fluxburst_local.launchers.process import ProcessLauncher
 
 
 class SshLauncher(ProcessLauncher):
-    """Keeps a connection to each host, in which its broker runs, and ends with it.
+    """Keeps a connection to each host; its broker runs in it, and ends with it.
 
-    The host must be known (its key is checked), must let this user in without a question, and must
-    see the instance's directory and Flux under the same paths. The terminal that ssh asks for
-    (``-tt``) is what makes the remote broker end when the connection does.
+    The host's key must be known; it must let this user in without a prompt, and have the
+    instance's directory and Flux under the same paths. The terminal that ssh requests
+    (``-tt``) makes the remote broker end with the connection.
 
     Args:
-        brokers: How brokers are started.
-        arguments: More arguments for ssh; its host-key checking and its silence stay on.
-        user: User to log in as; empty for the same as here.
+        brokers: Commands for starting brokers.
+        arguments: Further arguments for ssh; they cannot disable host-key checking or batch mode.
+        user: User to log in as; empty for the current one.
     """
 
     def __init__(self, brokers: Brokers, arguments: Sequence[str] = (), user: str = "") -> None:
@@ -29,10 +29,10 @@ class SshLauncher(ProcessLauncher):
         self._arguments = [*arguments, *(["-l", user] if user else [])]
 
     def check(self) -> None:
-        """Check that there is an ssh.
+        """Check that ssh is installed.
 
         Raises:
-            BurstError: if there is none.
+            BurstError: if it is not.
         """
         if shutil.which("ssh") is None:
             raise BurstError("there is no ssh on PATH")
@@ -40,8 +40,8 @@ class SshLauncher(ProcessLauncher):
     def command(self, name: str, host: str) -> list[str]:
         """Return the ssh command that runs one broker.
 
-        sshd hands its command to the user's shell, so it is quoted for one. ssh takes the first
-        value that an option is given, so those that come first cannot be undone.
+        sshd passes its command to the user's shell, so it is quoted for one. ssh uses the first
+        value of an option, so the leading options cannot be overridden.
         """
         checked = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
         environment = broker_environment(self._brokers.marks(name, host, host))

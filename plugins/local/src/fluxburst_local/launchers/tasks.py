@@ -1,4 +1,4 @@
-"""The tasks of a job that become brokers, one on each of its nodes."""
+"""Tasks of a job that become brokers, one on each of its nodes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PLACEHOLDER = "@HOST@"
 
 
 def task_command(brokers: Brokers, python: str, burst: str, hosts: Sequence[str]) -> list[str]:
-    """Return what each task of a burst's job runs; the task finds out which host it is."""
+    """Return the command of each task of a burst's job; each task determines its own host."""
     script = Path(start_broker.__file__)
     logs = str(brokers.logs(burst))
     command = brokers.command(burst, PLACEHOLDER)
