@@ -86,7 +86,10 @@ def in_the_future(burst: Burst) -> Burst:
         (changed(hostnames=("a", "a")), "whose hostnames names a host twice"),
         (changed(hostnames=("a", "b", "c")), "whose hostnames are more than its 2 nodes"),
         *(
-            (changed(hostnames=(host,)), r"whose hostnames has one that is no hostname \(RFC 1123")
+            (
+                changed(hostnames=(host,)),
+                r"whose hostnames has one that is not a hostname \(RFC 1123",
+            )
             for host in ("", "-a", "a b", "a/b", "a\n", "a..b", "ü", "a[0-9]", "x" * 64)
         ),
         (changed(hostnames=("busy",)), "the hostname 'busy', which was up before it was asked for"),
@@ -149,10 +152,10 @@ def test_what_is_no_list_of_names_is_an_error_wherever_it_is_asked_for(listed: A
         client.run_burst()
         (entry,) = client.ledger.live()
         plugin.listed = listed
-        with pytest.raises(BurstErrors, match=r"list_bursts\(\) answered"):
+        with pytest.raises(BurstErrors, match=r"list_bursts\(\) returned"):
             client.reconcile()
         assert [e.burst.name for e in client.ledger.live()] == [entry.burst.name]
-        with pytest.raises(BurstErrors, match=r"list_bursts\(\) answered") as caught:
+        with pytest.raises(BurstErrors, match=r"list_bursts\(\) returned") as caught:
             client.run_unburst()
         assert len(str(caught.value)) < 1000
         assert plugin.there == {}
@@ -184,7 +187,7 @@ UNLIKELY = [
     (changed(hostnames=("busy",)), "the hostname 'busy'"),
     (changed(hostnames=("taken",)), "the hostname 'taken', which is one of burst"),
     (changed(hostnames=("a", "a")), "names a host twice"),
-    (changed(hostnames=("not a host",)), "no hostname"),
+    (changed(hostnames=("not a host",)), "not a hostname"),
     (changed(nodes=-1), "is not a number of nodes"),
     (changed(nodes=0, state=BurstState.READY), "is 0, though it is ready"),
     (in_the_future, "since = "),
@@ -311,7 +314,7 @@ def test_a_renewal_that_cannot_be_is_a_refusal() -> None:
         (before,) = client.ledger.live()
         client.instance.advance(601.0)  # type: ignore[attr-defined]
         said = failures_of(client.reconcile)
-        assert any("renew() answered" in text and before.burst.name in text for text in said)
+        assert any("renew() returned" in text and before.burst.name in text for text in said)
         (after,) = client.ledger.live()
         assert after.burst.hostnames == ()
         assert after.burst.lease_until == before.burst.lease_until

@@ -184,7 +184,7 @@ def test_a_burst_that_failed_and_could_not_be_deleted_says_both() -> None:
     with pytest.raises(BurstErrors) as caught:
         client.run_burst()
     (burst,) = stuck.bursts.values()
-    assert "half of it; and what there is of it could not be deleted" in burst.error
+    assert "half of it; and its remains could not be deleted" in burst.error
     assert "will not go" in str(caught.value)
     assert burst.state is BurstState.ENDING
     assert stuck.in_use() == {"node": 1}

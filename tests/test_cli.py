@@ -417,7 +417,7 @@ def test_bad_input_is_named_in_one_line_with_status_2(
         (("plan", *mock, config('ordering = "by_prise"')), "did you mean 'by_price'?"),
         (("plan", *mock, config('selector = "burstible"')), "did you mean 'burstable'?"),
         (("plan", *mock, "--config", str(tmp_path / "none.toml")), "cannot be read: No such file"),
-        (("plan", "--plugin=cloud", f"--mock={cut}"), "is not JSON or was cut off"),
+        (("plan", "--plugin=cloud", f"--mock={cut}"), "is not JSON, or is truncated"),
         (("plan", "--plugin=cloud", f"--mock={text}"), "line 1: is not JSON"),
         (("plan", "--plugin=cloud", f"--mock={tmp_path}"), "cannot be read"),
         (("plan", "--plugin=cloud", "--mock=/nowhere"), "/nowhere: cannot be read"),
@@ -594,7 +594,7 @@ def test_a_failed_deletion_after_a_failed_creation_is_said(
     status, _, err = run("run", "--mock", "--plugin", "bad")
     assert status == 1
     assert "half of it" in err
-    assert "it may cost money" in err
+    assert "may cost money" in err
     assert "will not go" in err
 
 

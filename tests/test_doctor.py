@@ -207,7 +207,7 @@ def test_bursts_that_are_in_no_record_are_a_warning(examine: Examine) -> None:
     ours = named("cloud", 9, "embedded")
     cloud().LISTED.append(ours)
     _, found = examine(*MOCK)
-    assert f"bursts that are in no record: {ours}" in said(found["plugin cloud"])
+    assert f"bursts that no ledger has: {ours}" in said(found["plugin cloud"])
 
 
 @pytest.mark.parametrize(

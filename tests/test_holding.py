@@ -86,7 +86,7 @@ def test_where_fluxion_does_not_let_go_nothing_is_run_elsewhere(
 ) -> None:
     monkeypatch.setattr(holding, "PATIENCE_SECONDS", 0.0)
     broker: Any = Answers(queues(pending=[FIRST]))
-    with pytest.raises(InstanceError, match="Fluxion had still not let go"):
+    with pytest.raises(InstanceError, match="Fluxion has not released it"):
         started_meanwhile(broker, [FIRST])
 
 

@@ -178,7 +178,7 @@ def test_a_plugin_that_cannot_tell_is_one_whose_leases_cannot_be_renewed(answer:
 
     with client_of(Odd("cloud", NODE), whole(1, 0.0)) as client:
         assert (
-            f"not_renewable answered {answer!r}, which is no text" in decided(client)[0].reasons[0]
+            f"not_renewable returned {answer!r}, which is not text" in decided(client)[0].reasons[0]
         )
 
 

@@ -179,7 +179,7 @@ def test_a_truncated_file_is_refused_with_its_last_line(tmp_path: Path, cut: int
     text = "\n".join(lines_of([job(1), job(2)]))
     path = tmp_path / "q"
     path.write_text(text[:-cut], encoding="utf-8")
-    refused(path, "is not JSON or was cut off", 3)
+    refused(path, "is not JSON, or is truncated", 3)
 
 
 def test_the_bundled_queue_cut_off_anywhere_in_a_line_is_refused(tmp_path: Path) -> None:

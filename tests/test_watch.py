@@ -112,9 +112,9 @@ def test_who_ends_the_service_is_told_what_stays_what_it_costs_and_what_ends_it(
             service.send_signal(number)
             _, err = service.communicate(timeout=30)
         assert service.returncode == 0, err
-        first, second = [line for line in err.splitlines() if "stay" in line or "leases" in line]
+        first, second = [line for line in err.splitlines() if "remain" in line or "lease" in line]
         said = re.search(
-            r"(\d+) bursts? with (\d+) nodes? stays?, and costs? (\d+\.\d\d) an hour: (.*); "
+            r"(\d+) bursts? with (\d+) nodes? remains? and costs? (\d+\.\d\d) an hour: (.*); "
             r"to terminate them: (.*)$",
             first,
         )

@@ -107,7 +107,7 @@ def check_node_types(node_types: Sequence[NodeType]) -> None:
     names: set[str] = set()
     for node_type in node_types:
         if not isinstance(node_type, NodeType):
-            raise ValueError(f"node_types() answered {node_type!r}, which is not a NodeType")
+            raise ValueError(f"node_types() returned {node_type!r}, which is not a NodeType")
         if not isinstance(node_type.name, str) or not node_type.name.strip():
             raise ValueError(f"node_types() has one whose name is {node_type.name!r}: give it one")
         if not node_type.name.isprintable():

@@ -45,7 +45,7 @@ def why_not_renewable(plugin: BurstPlugin) -> str:
         return f"not_renewable: {described(error)}"
     if isinstance(answer, str):
         return answer
-    return f"not_renewable answered {answer!r}, which is no text"
+    return f"not_renewable returned {answer!r}, which is not text"
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class Vetting:
             BurstError: if it says what cannot be; it names plugin, burst and value.
         """
         for problem in self._problems(burst, known):
-            raise BurstError(f"{what} answered {problem}", plugin=burst.plugin, burst=burst.name)
+            raise BurstError(f"{what} returned {problem}", plugin=burst.plugin, burst=burst.name)
         burst = replace(burst, isolated=known.isolated)
         if burst.since is not None and burst.since != known.since:
             burst = replace(burst, since=min(burst.since, self._store.now()))
