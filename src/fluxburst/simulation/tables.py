@@ -1,4 +1,4 @@
-"""What the embedded instance holds: jobs, with what it has recorded of each, queues and nodes."""
+"""The tables of the embedded instance: jobs with their records, queues and nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""fluxburst onto virtual machines of Google's Compute Engine."""
+"""Bursting onto virtual machines of Google's Compute Engine."""
 
 from __future__ import annotations
 

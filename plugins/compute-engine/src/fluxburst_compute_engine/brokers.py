@@ -1,4 +1,4 @@
-"""What instances are given for the brokers on them: secrets, configuration, and a user."""
+"""Metadata for the brokers on machines: secrets, configuration, and a user."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from fluxburst_compute_engine.parameters import BurstParameters
 
 
 class Brokers:
-    """Gathers what the brokers of bursts are given.
+    """Collects the metadata for the brokers of bursts.
 
     Args:
-        site: The plugin, which knows the instance and its directory once they are needed.
+        site: The plugin, which gives the instance and its directory on demand.
         params: Its parameters.
     """
 
@@ -31,16 +31,16 @@ class Brokers:
         self._params = params
 
     def metadata(self, burst: Burst, hosts: Sequence[str]) -> dict[str, str]:
-        """Return the metadata of a burst's instances.
+        """Return the metadata of a burst's machines.
 
         Args:
             burst: The burst.
-            hosts: The names of its instances.
+            hosts: The names of its machines.
 
         Raises:
-            RequestError: if the user that they are to run for is not known here.
+            RequestError: if the user they run for is unknown here.
         """
-        # Where fewer will do, which of them there are to be is only told by those that there are.
+        # If fewer than requested suffice, only the created machines tell which hosts exist.
         all_or_none = self._params.min_count is None or burst.isolated
         named = replace(burst, hostnames=tuple(hosts) if all_or_none else ())
         broker = self._isolated(burst, list(hosts)) if burst.isolated else self._joining()

@@ -1,4 +1,4 @@
-"""What can be told to be wrong with the parameters without asking anybody."""
+"""Checks of the parameters that need no requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fluxburst_google.catalogue import machine_types
 from fluxburst_google.credentials import check_project
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
-"""What resources of Compute Engine are called (RFC 1035)."""
+"""Valid names of Compute Engine's resources (RFC 1035)."""
 
 _IMAGE = re.compile(r"(\S+/)?projects/[^/\s]+/global/images/(family/)?[a-z][-a-z0-9]*", re.ASCII)
 _REGION = re.compile(r"[a-z]+-[a-z]+[0-9]+", re.ASCII)
@@ -29,7 +29,7 @@ _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
 
 
 def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
-    """Yield the field and the problem, for all that is wrong."""
+    """Yield the field and the problem, for all problems."""
     checks: dict[str, Callable[[BurstParameters], None]] = {
         "project": lambda params: check_project(params.project),
         "image": _image,
@@ -60,10 +60,10 @@ def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
 
 
 def check_name(text: str, what: str) -> None:
-    """Check that something of Compute Engine can be called that.
+    """Check the name of a resource of Compute Engine.
 
     Raises:
-        RequestError: if it cannot.
+        RequestError: if it is invalid.
     """
     _named(text, what)
 
@@ -91,7 +91,7 @@ def _zone(params: BurstParameters) -> None:
         return
     _named(params.zone, "zone")
     if params.zones:
-        raise RequestError("is given, and so are zones: give one of them")
+        raise RequestError("set either zone or zones, not both")
     _in_region(params.zone, params.region)
 
 
@@ -116,7 +116,7 @@ def _machine_type(params: BurstParameters) -> None:
     try:
         known = machine_types().with_overrides(params.machine_types)
     except RequestError:
-        return  # said of the machine types
+        return  # the check of machine types reports it
     known[params.machine_type]
 
 
@@ -149,7 +149,7 @@ def _curve_cert(params: BurstParameters) -> None:
 
 def _flux_user(params: BurstParameters) -> None:
     if params.flux_user is not None and not _USER.fullmatch(params.flux_user):
-        raise RequestError(f"{params.flux_user!r} is not the name of a user")
+        raise RequestError(f"{params.flux_user!r} is not a valid user name")
 
 
 def _resource_manager_endpoint(params: BurstParameters) -> None:

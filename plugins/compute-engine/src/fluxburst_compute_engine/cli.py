@@ -1,4 +1,4 @@
-"""``fluxburst compute-engine``: make an elastic instance whose burst nodes are instances."""
+"""``fluxburst compute-engine``: create an elastic instance with virtual machines as burst nodes."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _SET_BY = {
     "network": "--network",
     "compute_family": "--family",
 }
-"""The parameters that are written, and the options that set them."""
+"""The parameters to be written, and the options that set them."""
 
 
 @click.group("compute-engine")
 def compute_engine() -> None:
-    """Make an instance that can grow by virtual machines of Google's Compute Engine."""
+    """Create an instance that can grow by virtual machines of Google's Compute Engine."""
 
 
 @compute_engine.command(cls=Command)
@@ -43,21 +43,21 @@ def compute_engine() -> None:
     multiple=True,
     default=[DEFAULT_MACHINE_TYPE],
     show_default=True,
-    help="A machine type, and how many of it there may be at once; may be given again.",
+    help="A machine type and its maximum number at any time; repeatable.",
 )
 @click.option(
-    "--prefix", default="burst", show_default=True, help="Instances are called PREFIX-TYPE-0, …"
+    "--prefix", default="burst", show_default=True, help="Machines are called PREFIX-TYPE-0, …"
 )
-@click.option("--project", help="Google Cloud project; else that of the credentials.")
-@click.option("--region", default="us-central1", show_default=True, help="Where the instances are.")
+@click.option("--project", help="Google Cloud project. Default: the credentials'.")
+@click.option("--region", default="us-central1", show_default=True, help="Region of the machines.")
 @click.option("--network", "network", default="default", show_default=True, help="VPC network.")
 @click.option("--family", "compute_family", help="Family of the boot image.")
 @commands.with_options(*commands.instance_options(lead_cores_required=True))
 @click.pass_context
 def init(context: click.Context, /, directory: Path, **options: Any) -> None:
-    """Write an elastic instance to DIRECTORY: one that starts small, and can grow by instances.
+    """Write an elastic instance to DIRECTORY: one that starts small and can grow by machines.
 
-    Its burst nodes are declared, and are down until fluxburst brings them up. The result is checked
+    Declares its burst nodes, which stay down until fluxburst provisions them. Checks the result
     with Flux itself.
     """
     settings = settings_of(context)

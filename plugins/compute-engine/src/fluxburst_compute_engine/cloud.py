@@ -1,8 +1,8 @@
-"""A connection to Compute Engine: requests that are asked again when told to, and operations.
+"""A connection to Compute Engine: requests with retries, and operations.
 
-Every call is for one page, one object or one change, so that what is refused is known by name. The
-clients' own futures are not used: they follow operations at Google's public endpoint whatever
-endpoint a client was made for.
+Every call is for one page, one object or one change, so that an error names what was refused. The
+clients' own futures are not used: they follow operations at Google's public endpoint, whatever
+endpoint the client was created for.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 16.0
-"""Between requests, where Google is too busy and does not say for how long."""
+"""Wait between retries, if Google is too busy and requests no particular wait."""
 
 VAGUE_CODES = frozenset({"VM_MIN_COUNT_NOT_REACHED"})
-"""Codes of a bulk insert that only say that it failed: its instances' own operations say why."""
+"""Codes of a bulk insert without a cause: its machines' own operations have it."""
 
 
 NOT_READY_CODES = frozenset({"RESOURCE_NOT_READY", "resourceNotReady"})
-"""Codes of what cannot be done while something else is being done."""
+"""Codes of conflicts with a change in progress."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long, in seconds, to wait: for an answer, for one that is too busy, between looks."""
+    """Timeouts and intervals in seconds: for an answer, for a busy service, between polls."""
 
     request: float
     retry: float
@@ -63,18 +63,18 @@ class Patience:
 
 
 def request_id(tag: str, burst: str) -> str:
-    """Return an id for a request that makes a burst's instances: no two are the same.
+    """Return a unique id for a request that creates a burst's machines.
 
-    Its first half tells the burst, so that what another process asked for is found again.
+    Its first half identifies the burst, so that other processes find the request.
     """
     own = bytearray(_mark(tag, burst) + secrets.token_bytes(8))
-    own[6] = own[6] & 0x0F | 0x40  # version 4 of RFC 9562, as far as anybody looks
+    own[6] = own[6] & 0x0F | 0x40  # formally version 4 of RFC 9562
     own[8] = own[8] & 0x3F | 0x80
     return str(uuid.UUID(bytes=bytes(own)))
 
 
 def is_of(request: str, tag: str, burst: str) -> bool:
-    """Return whether an id was made by :func:`request_id` for a burst."""
+    """Return whether :func:`request_id` made an id for a burst."""
     with contextlib.suppress(ValueError):
         return uuid.UUID(request).bytes[:6] == _mark(tag, burst)[:6]
     return False
@@ -85,7 +85,7 @@ def _mark(tag: str, burst: str) -> bytes:
 
 
 class Compute:
-    """Compute Engine, as one identity sees one project."""
+    """Compute Engine, for one identity and one project."""
 
     def __init__(self, identity: Identity, endpoint: str, patience: Patience) -> None:
         self.identity = identity
@@ -95,15 +95,15 @@ class Compute:
         self._clients: dict[type[Any], Any] = {}
 
     def close(self) -> None:
-        """End its connections."""
+        """Close its connections."""
         for client in self._clients.values():
             client.transport.close()
         self._clients.clear()
 
-    # --- instances -------------------------------------------------------------------------
+    # --- machines --------------------------------------------------------------------------
 
     def instances(self, labels: Mapping[str, str]) -> list[api.Instance]:
-        """Return the instances that have labels, in all zones."""
+        """Return the machines with these labels, in all zones."""
         wanted = " AND ".join(f"labels.{key}={value}" for key, value in labels.items())
         client = self._client(api.InstancesClient)
         request = api.AggregatedListInstancesRequest(project=self.project, filter=wanted)
@@ -111,17 +111,17 @@ class Compute:
         found: list[api.Instance] = []
         for page in self._pages(doing, client.aggregated_list, request):
             for place, scope in page.items.items():
-                if scope.warning.code == "UNREACHABLE":  # what is there is not among these
+                if scope.warning.code == "UNREACHABLE":  # the list lacks this zone's machines
                     said = scope.warning.message or scope.warning.code
                     raise UnreachableError(f"Google could not {doing} of {place}: {said}")
                 found += scope.instances
         return found
 
     def has(self, zone: str, name: str) -> bool:
-        """Whether an instance is there.
+        """Whether a machine exists.
 
         Raises:
-            BurstError: if that cannot be told: where the zone, or the project, is not there.
+            BurstError: if that is unknown: if the zone, or the project, does not exist.
         """
         client = self._client(api.InstancesClient)
         request = api.GetInstanceRequest(project=self.project, zone=zone, instance=name)
@@ -136,16 +136,16 @@ class Compute:
     def insert(
         self, zone: str, resource: api.BulkInsertInstanceResource, request: str, doing: str
     ) -> None:
-        """Make instances, and wait until they are made.
+        """Create machines, and wait until they exist.
 
         Args:
-            zone: Where.
-            resource: What.
-            request: The request's id: one of the same is done once.
-            doing: What is being done, for errors.
+            zone: The zone.
+            resource: The request.
+            request: The request's id: repeated requests have no effect.
+            doing: Description of the request, for errors.
 
         Raises:
-            BurstError: or one of its kinds: what the instances' own operations say.
+            BurstError: or a subclass: the error of the machines' own operations.
         """
         client = self._client(api.InstancesClient)
         asked = api.BulkInsertInstanceRequest(
@@ -157,7 +157,7 @@ class Compute:
         self.wait(zone, self._ask(doing, client.bulk_insert_unary, asked), doing)
 
     def insertions(self, zone: str, tag: str, burst: str) -> list[api.Operation]:
-        """Return the bulk inserts of a burst that go on in a zone."""
+        """Return the running bulk inserts of a burst in a zone."""
         client = self._client(api.ZoneOperationsClient)
         request = api.ListZoneOperationsRequest(
             project=self.project,
@@ -169,9 +169,9 @@ class Compute:
         return [one for one in found if is_of(one.client_operation_id, tag, burst)]
 
     def delete(self, instance: api.Instance) -> bool:
-        """Ask for an instance to be deleted; one that is not there is a success.
+        """Request a machine's deletion; success if it does not exist.
 
-        Returns whether that was accepted: one that changes just now is to be asked for again.
+        Returns whether it was accepted: during another change it must be requested again.
         """
         client = self._client(api.InstancesClient)
         request = api.DeleteInstanceRequest(
@@ -187,7 +187,7 @@ class Compute:
         return True
 
     def forget(self, instance: api.Instance, keys: frozenset[str]) -> None:
-        """Take keys out of an instance's metadata."""
+        """Remove keys from a machine's metadata."""
         kept = [item for item in instance.metadata.items if item.key not in keys]
         client = self._client(api.InstancesClient)
         request = api.SetMetadataInstanceRequest(
@@ -199,7 +199,7 @@ class Compute:
         self._ask(f"set the metadata of {instance.name}", client.set_metadata_unary, request)
 
     def console(self, instance: api.Instance) -> str:
-        """Return what an instance wrote to its serial port."""
+        """Return the output of a machine's serial port."""
         client = self._client(api.InstancesClient)
         request = api.GetSerialPortOutputInstanceRequest(
             project=self.project, zone=last(instance.zone), instance=instance.name
@@ -208,14 +208,14 @@ class Compute:
         return str(self._ask(doing, client.get_serial_port_output, request).contents)
 
     def console_command(self, instance: api.Instance) -> str:
-        """Return the command by which a person reads the same."""
+        """Return the command for reading it by hand."""
         return (
             f"gcloud compute instances get-serial-port-output {instance.name} "
             f"--zone {last(instance.zone)} --project {self.project}"
         )
 
     def told(self, instance: api.Instance) -> dict[str, str]:
-        """Return what an instance tells by its guest attributes of the namespace ``fluxburst``."""
+        """Return a machine's guest attributes in the namespace ``fluxburst``."""
         client = self._client(api.InstancesClient)
         request = api.GetGuestAttributesInstanceRequest(
             project=self.project,
@@ -226,11 +226,11 @@ class Compute:
         doing = f"read the guest attributes of {instance.name}"
         try:
             found = self._ask(doing, client.get_guest_attributes, request)
-        except NotFoundError:  # it has not told anything yet, or is not there
+        except NotFoundError:  # it has not written any yet, or does not exist
             return {}
         return {item.key: item.value for item in found.query_value.items}
 
-    # --- where they are --------------------------------------------------------------------
+    # --- locations -------------------------------------------------------------------------
 
     def zones(self, region: str) -> list[str]:
         """Return the names of a region's zones."""
@@ -240,7 +240,7 @@ class Compute:
         return sorted(last(zone) for zone in found.zones)
 
     def image(self, path: str) -> api.Image:
-        """Return an image, by the path of it or of its family."""
+        """Return an image, by its path or its family's."""
         client = self._client(api.ImagesClient)
         project, name = path.split("/")[-4 if "/family/" not in path else -5], last(path)
         doing = f"look up the image {path}"
@@ -254,7 +254,7 @@ class Compute:
     # --- placement -------------------------------------------------------------------------
 
     def ensure_policy(self, region: str, name: str, description: str) -> str:
-        """Make a policy that keeps instances close, if it is not there; return its path."""
+        """Create a compact placement policy unless it exists; return its path."""
         client = self._client(api.ResourcePoliciesClient)
         policy = api.ResourcePolicy(
             name=name,
@@ -264,13 +264,13 @@ class Compute:
         request = api.InsertResourcePolicyRequest(
             project=self.project, region=region, resource_policy_resource=policy
         )
-        doing = f"make the placement policy {name}"
+        doing = f"create the placement policy {name}"
         with contextlib.suppress(ExistsError):
             self.wait("", self._ask(doing, client.insert_unary, request), doing, region=region)
         return f"projects/{self.project}/regions/{region}/resourcePolicies/{name}"
 
     def policies(self, region: str, prefix: str) -> list[api.ResourcePolicy]:
-        """Return the resource policies whose names begin with something."""
+        """Return the resource policies with this prefix."""
         client = self._client(api.ResourcePoliciesClient)
         request = api.ListResourcePoliciesRequest(project=self.project, region=region)
         pages = self._pages("list placement policies", client.list, request)
@@ -278,7 +278,7 @@ class Compute:
         return [policy for policy in found if policy.name.startswith(prefix)]
 
     def delete_policy(self, region: str, name: str) -> None:
-        """Delete a policy; one that is not there is a success."""
+        """Delete a policy; success if it does not exist."""
         client = self._client(api.ResourcePoliciesClient)
         request = api.DeleteResourcePolicyRequest(
             project=self.project, region=region, resource_policy=name
@@ -293,7 +293,7 @@ class Compute:
         """Wait until an operation is done.
 
         Raises:
-            BurstError: or one of its kinds, if it fails.
+            BurstError: or a subclass, if it fails.
         """
         operation = self.follow(operation, zone=zone, region=region)
         codes = [(one.code, one.message) for one in operation.error.errors]
@@ -332,7 +332,7 @@ class Compute:
         return answer
 
     def _reasons(self, zone: str, group: str) -> Sequence[tuple[str, str]]:
-        """Return why single instances of a bulk insert were not made."""
+        """Return why single machines of a bulk insert were not created."""
         client = self._client(api.ZoneOperationsClient)
         request = api.ListZoneOperationsRequest(
             project=self.project, zone=zone, filter=f'operationGroupId = "{group}"'
@@ -367,7 +367,7 @@ class Compute:
             request.page_token = page.next_page_token
 
     def _ask(self, doing: str, call: Callable[..., Any], request: Any) -> Any:
-        """Make a request, and again for as long as Google is too busy and patience lasts."""
+        """Send a request; retry while Google is too busy, within the time limit."""
         with probe.asked("Google"):
             return self._answered(doing, call, request)
 
@@ -378,7 +378,7 @@ class Compute:
         while True:
             try:
                 return call(request=request, retry=None, timeout=self.patience.request)
-            except Exception as error:  # of Google's, requests' or urllib3's kinds
+            except Exception as error:  # of Google's, requests' or urllib3's classes
                 failure = as_error(error, doing)
                 if not isinstance(failure, BusyError):
                     raise failure from error
@@ -392,7 +392,7 @@ class Compute:
 
 
 def _rank(error: BurstError) -> int:
-    """Return how much of several errors one says: what a person must mend comes first."""
+    """Rank an error among several: what the user must fix comes first."""
     kinds = (AuthError, ExistsError, QuotaError, CapacityError)
     vague = isinstance(error, GoogleFailure) and error.code in VAGUE_CODES
     places = (place for place, kind in enumerate(kinds) if isinstance(error, kind))
@@ -404,7 +404,7 @@ def _gave_up(seconds: float) -> str:
 
 
 def last(path: str) -> str:
-    """Return the name at the end of a path or URL, such as a zone's."""
+    """Return the last part of a path or URL, such as a zone's name."""
     return path.rsplit("/", 1)[-1]
 
 

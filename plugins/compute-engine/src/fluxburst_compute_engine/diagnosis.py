@@ -1,4 +1,4 @@
-"""What ``fluxburst doctor`` says of a project; it changes nothing there."""
+"""Checks of a project for ``fluxburst doctor``; they change nothing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NEEDED = (
     "compute.zoneOperations.get",
     "compute.zoneOperations.list",
 )
-"""What is always needed (https://cloud.google.com/compute/docs/access/iam-permissions)."""
+"""Permissions always needed (https://cloud.google.com/compute/docs/access/iam-permissions)."""
 
 NEEDED_FOR = {
     "external_ip": ("compute.subnetworks.useExternalIp",),
@@ -53,7 +53,7 @@ NEEDED_FOR = {
     "isolated_burst": ("compute.instances.getGuestAttributes",),
     "service_account": ("compute.instances.setServiceAccount", "iam.serviceAccounts.actAs"),
 }
-"""What is needed besides, for parameters that are set."""
+"""Additional permissions for parameters that are set."""
 
 
 def project_findings(
@@ -61,12 +61,12 @@ def project_findings(
     params: BurstParameters,
     zones: Callable[[Compute], Sequence[str]],
 ) -> Iterator[Finding]:
-    """Yield what is found in the project: identity, image, permissions, zones.
+    """Yield the findings in the project: identity, image, permissions, zones.
 
     Args:
         connected: Opens a connection to Google.
         params: The plugin's parameters.
-        zones: Returns the zones that instances are made in, in turn.
+        zones: Returns the zones to use, in order.
     """
     try:
         with connected() as compute:
@@ -74,23 +74,23 @@ def project_findings(
             yield Finding("ok", f"Compute Engine as {who}, in the project {compute.project}")
             yield _image(compute, params)
             yield _permissions(compute, params)
-            yield Finding("ok", f"zones, in turn: {', '.join(zones(compute))}")
+            yield Finding("ok", f"zones, in order: {', '.join(zones(compute))}")
     except UnreachableError as error:
-        yield Finding("error", str(error), "check the way to Google: network, proxy, endpoint")
+        yield Finding("error", str(error), "check network, proxy and endpoint")
     except AuthError as error:
         yield Finding(
             "error", str(error), "see the credentials in fluxburst-compute-engine's README"
         )
     except FluxburstError as error:
-        yield Finding("error", str(error), "see the parameters project, region and zones")
+        yield Finding("error", str(error), "check the parameters project, region and zones")
 
 
 MOST_SHOWN = 8
-"""How many node types are told of one by one."""
+"""The maximum number of node types listed one by one."""
 
 
 def needed(params: BurstParameters) -> tuple[str, ...]:
-    """Return the permissions that are needed with these parameters."""
+    """Return the permissions needed for these parameters."""
     more = [name for field, names in NEEDED_FOR.items() if getattr(params, field) for name in names]
     return (*NEEDED, *more)
 
@@ -104,24 +104,24 @@ def _permissions(compute: Compute, params: BurstParameters) -> Finding:
     except BurstError as error:
         return Finding(
             "warning",
-            f"it cannot be told which permissions this identity has: {error}",
+            f"cannot check this identity's permissions: {error}",
             "enable the Cloud Resource Manager API in the project to have them checked",
         )
     missing = [name for name in wanted if name not in granted]
     if missing:
         return Finding(
             "error",
-            f"not permitted in the project {compute.project}: {', '.join(missing)}",
-            "have a role with fluxburst's role.yaml made and granted to this identity",
+            f"missing permissions in the project {compute.project}: {', '.join(missing)}",
+            "create a role from fluxburst's role.yaml and grant it to this identity",
         )
-    return Finding("ok", f"all that is needed is permitted in the project {compute.project}")
+    return Finding("ok", f"all needed permissions are granted in the project {compute.project}")
 
 
 def _granted(compute: Compute, params: BurstParameters, wanted: tuple[str, ...]) -> frozenset[str]:
     from google.api_core.exceptions import from_http_response
     from google.auth.transport.requests import AuthorizedSession
 
-    doing = "tell the permissions in the project"
+    doing = "check permissions in the project"
     url = f"{params.resource_manager_endpoint}/v1/projects/{compute.project}:testIamPermissions"
     with (
         probe.asked("Google's Resource Manager", part_of="Google"),
@@ -134,7 +134,7 @@ def _granted(compute: Compute, params: BurstParameters, wanted: tuple[str, ...])
             if answer.status_code >= 400:
                 raise from_http_response(answer)  # type: ignore[no-untyped-call]
             return frozenset(answer.json().get("permissions", ()))
-        except Exception as error:  # of Google's, requests' or urllib3's kinds
+        except Exception as error:  # of Google's, requests' or urllib3's classes
             raise as_error(error, doing) from error
 
 
@@ -146,7 +146,7 @@ def _image(compute: Compute, params: BurstParameters) -> Finding:
         raise
     except BurstError as error:
         return Finding(
-            "error", str(error), "see the parameters compute_family, image_project, image"
+            "error", str(error), "check the parameters compute_family, image_project, image"
         )
     return Finding("ok", f"instances boot from the image {found.name}, of {path}")
 
@@ -154,13 +154,13 @@ def _image(compute: Compute, params: BurstParameters) -> Finding:
 def type_findings(
     kinds: Sequence[NodeType], table: MachineTypes, live: LivePrices | None, region: str
 ) -> Iterator[Finding]:
-    """Yield what is found of node types: where their prices are from, and what they are.
+    """Yield the findings about node types: the source of their prices, and a summary.
 
     Args:
         kinds: The node types.
         table: Their machine types.
-        live: What the catalog told when they were made; None where it is not asked.
-        region: Where they are.
+        live: The catalog's answer when they were made; None if live prices are off.
+        region: Their region.
     """
     yield prices.source(live, kinds, table, region)
     if len(kinds) > MOST_SHOWN:
@@ -169,7 +169,7 @@ def type_findings(
     for kind in kinds:
         origin = table.origin_of(machine_of(kind.name)[0])
         if live is not None and kind.name in live.known:
-            origin = "as Google's catalog tells it now"
+            origin = "from Google's current catalog"
         yield Finding(
             "ok",
             f"{_count(kind.max_nodes)} of {kind.name}: {counted(kind.cores, 'core')}, "

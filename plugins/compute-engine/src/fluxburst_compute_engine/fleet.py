@@ -1,4 +1,4 @@
-"""The instances of bursts: made in one of the zones, found by their labels, deleted again."""
+"""The machines of bursts: created in one zone, found by their labels, deleted again."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _log = logging.getLogger(__name__)
 
 
 class Fleet:
-    """The instances of one Flux instance's bursts.
+    """The machines of one Flux instance's bursts.
 
     Args:
         params: The plugin's parameters.
-        tag: What tells the Flux instance from others.
+        tag: Distinguishes the Flux instance from others.
         plugin: The plugin's name, for errors.
     """
 
     def __init__(self, params: BurstParameters, tag: str, plugin: str) -> None:
         self.params, self.tag, self.plugin = params, tag, plugin
         self._full: dict[tuple[str, str], float] = {}
-        """Until when a zone is left alone for a node type, by the monotonic clock."""
+        """Until when a zone is avoided for a node type, by the monotonic clock."""
         self._region_zones: list[str] = []
 
     def listed(self, compute: Compute) -> list[tuple[labels.Written, compute_v1.Instance]]:
-        """Return all instances of this Flux instance, with what they say of their bursts."""
+        """Return all machines of this Flux instance, with their metadata about bursts."""
         return [
             (labels.read(one.labels, metadata_of(one)), one)
             for one in compute.instances(labels.instance_labels(self.tag))
@@ -53,24 +53,24 @@ class Fleet:
         return [(written, machine_of(one)) for written, one in self.listed(compute)]
 
     def find(self, compute: Compute, name: str) -> list[Machine]:
-        """Return the instances of a burst."""
+        """Return the machines of a burst."""
         return [machine_of(one) for one in compute.instances(labels.burst_labels(self.tag, name))]
 
     def make(
         self, compute: Compute, burst: Burst, hosts: Sequence[str], metadata: Mapping[str, str]
     ) -> list[Machine]:
-        """Make a burst's instances in the first zone that has them, all of them or none.
+        """Create a burst's machines in the first zone with capacity, all of them or none.
 
         Args:
             compute: The connection.
             burst: The burst.
-            hosts: The names of the instances.
-            metadata: What they are given.
+            hosts: The names of the machines.
+            metadata: Their metadata.
 
         Raises:
-            CapacityError: if no zone has so many.
-            ExistsError: if somebody has an instance of one of the names.
-            BurstError: or another of its kinds.
+            CapacityError: if no zone has enough.
+            ExistsError: if one of the names is in use.
+            BurstError: or another subclass.
         """
         policy = placement.ensure(compute, self.params, self.tag, burst.name)
         resource = machines.bulk_insert(
@@ -93,7 +93,7 @@ class Fleet:
             found = self.find(compute, burst.name)
             if found:
                 return found
-            errors.append(BurstError(f"Google made the instances in {zone}, and lists none"))
+            errors.append(BurstError(f"Google created the instances in {zone}, but lists none"))
         raise self._no_capacity(burst, errors)
 
     def _insert(
@@ -103,25 +103,25 @@ class Fleet:
         burst: Burst,
         resource: compute_v1.BulkInsertInstanceResource,
     ) -> None:
-        """Make instances in a zone; where that fails, none are left of it."""
+        """Create machines in a zone; on failure, none of them remain."""
         from fluxburst_compute_engine.cloud import request_id
 
         doing = f"create {resource.count} instances of {burst.node_type} in {zone}"
         try:
             compute.insert(zone, resource, request_id(self.tag, burst.name), doing)
         except (CapacityError, QuotaError):
-            # Google has taken back what it made: but only what it knows of, and not at once.
+            # Google deletes what it created, but only what it knows of, and not at once.
             self._delete(compute, burst.name)
             raise
 
     def _open_zones(self, compute: Compute, node_type: str) -> list[str]:
-        """Return the zones to try, without those that had no capacity a short while ago."""
+        """Return the zones to try, without those that recently lacked capacity."""
         now = time.monotonic()
         zones = self.zones(compute)
         return [zone for zone in zones if self._full.get((zone, node_type), now) <= now]
 
     def zones(self, compute: Compute) -> list[str]:
-        """Return the zones to use, in turn."""
+        """Return the zones to use, in order."""
         if self.params.zone is not None:
             return [self.params.zone]
         if not self.params.zones and not self._region_zones:
@@ -134,15 +134,15 @@ class Fleet:
         said = "; ".join(str(error) for error in errors)
         backoff = format_duration(self.params.zone_pause)
         return CapacityError(
-            said or f"all zones had no {burst.node_type} less than {backoff} ago",
+            said or f"all zones lacked {burst.node_type} less than {backoff} ago",
             plugin=self.plugin,
             burst=burst.name,
         )
 
     def await_insertions(self, compute: Compute, name: str) -> bool:
-        """Wait until no request of another process goes on making a burst's instances.
+        """Wait until no other process's request for a burst's machines is running.
 
-        Returns whether there was one; whether it failed does not matter: what is there does.
+        Returns whether there was one. Its success does not matter: the machines do.
         """
         going_on = False
         for zone in self.zones(compute):
@@ -154,16 +154,16 @@ class Fleet:
     def check_absent(
         self, compute: Compute, found: Sequence[Machine], missing: Collection[str], burst: str
     ) -> None:
-        """Check that instances of a burst are not there, whatever their labels.
+        """Check that certain machines of a burst do not exist, whatever their labels.
 
         Args:
             compute: The connection.
-            found: The instances that are listed.
-            missing: The names of those that should be, and may not.
+            found: The listed machines.
+            missing: The names of the others.
             burst: The burst's name.
 
         Raises:
-            BurstError: if one is there, or that cannot be told.
+            BurstError: if one exists, or that is unknown.
         """
         listed = {machine.host for machine in found}
         zones = sorted({machine.zone for machine in found}) or self.zones(compute)
@@ -171,14 +171,14 @@ class Fleet:
             for zone in zones:
                 if compute.has(zone, host):
                     raise BurstError(
-                        f"its instance {host} is there in {zone}, and is not listed by the labels "
-                        "that it was made with: what becomes of its job cannot be told",
+                        f"its instance {host} exists in {zone}, but its labels no longer match: "
+                        "the fate of its job is unknown",
                         plugin=self.plugin,
                         burst=burst,
                     )
 
     def explanation(self, compute: Compute | None, name: str, late: Collection[str]) -> str:
-        """Return what the first of the instances that are late says at its serial port."""
+        """Return the serial port's message of the first of the late machines."""
         if compute is None or not late:
             return ""
         for one in compute.instances(labels.burst_labels(self.tag, name)):
@@ -189,7 +189,7 @@ class Fleet:
                 said = re.findall(r"fluxburst: (.*)", compute.console(one))
                 if said:
                     return f"; {one.name} says: {said[-1].strip()} [{command}]"
-            return f"; {command} may tell why"
+            return f"; {command} may show why"
         return ""
 
     def end(self, compute: Compute, name: str, seen: Sequence[compute_v1.Instance] = ()) -> None:
@@ -220,13 +220,13 @@ class Fleet:
                 left = format_hostlist(sorted(one.name for one in found))
                 limit = format_duration(self.params.delete_timeout)
                 raise BurstError(
-                    f"its instances were deleted, and {left} are still there after {limit}"
+                    f"its instances were deleted, but {left} still exist after {limit}"
                 )
             time.sleep(self.params.poll_interval)
             found = compute.instances(own)
 
     def forget_secrets(self, compute: Compute, name: str) -> None:
-        """Take the secrets out of the metadata; where that fails, only a warning is due."""
+        """Remove the secrets from the metadata; a failure is only logged."""
         for one in compute.instances(labels.burst_labels(self.tag, name)):
             if machines.SECRETS.isdisjoint(item.key for item in one.metadata.items):
                 continue
@@ -243,19 +243,19 @@ def hosts_of(found: Iterable[Machine]) -> tuple[str, ...]:
 
 
 def lease_of(burst: Burst, found: Iterable[Machine]) -> float | None:
-    """Return when a burst's lease ends, or the first of its machines by itself; None for never."""
+    """Return when a burst's lease ends, or its first machine, if sooner; None for never."""
     ends = [one.began + one.run_seconds for one in found if one.run_seconds is not None]
     leased = [] if burst.lease_until is None else [burst.lease_until]
     return min([*leased, *ends], default=None)
 
 
 def metadata_of(one: compute_v1.Instance) -> Mapping[str, str]:
-    """Return an instance's metadata by key."""
+    """Return a machine's metadata by key."""
     return {item.key: item.value for item in one.metadata.items}
 
 
 def machine_of(one: compute_v1.Instance) -> Machine:
-    """Return what is to be known of an instance."""
+    """Return the state of a machine."""
     from fluxburst_compute_engine.cloud import last
 
     limit = one.scheduling.max_run_duration.seconds

@@ -1,4 +1,4 @@
-"""Which of the declared hosts are free for bursts, and which ones a burst takes."""
+"""Chooses free declared hosts for bursts."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from fluxburst.provider.machine_types import machine_of
 
 
 class DeclaredHosts:
-    """The declared hosts, each of which one burst has at a time.
+    """The declared hosts; each belongs to at most one burst at a time.
 
     Args:
-        site: The plugin, which knows the instance, and the bursts that there are.
+        site: The plugin, which knows the instance and the existing bursts.
         shapes: The declared hosts, by machine type.
     """
 
@@ -28,12 +28,12 @@ class DeclaredHosts:
         self._shapes = shapes
         self._lock = threading.Lock()
         self._taken: dict[str, str] = {}
-        """Hosts of bursts that are being made, with the burst."""
+        """Hosts of bursts in creation, with the burst."""
 
     def free(self, *, but: str = "") -> dict[str, list[str]]:
-        """Return the declared hosts that nothing is on, by machine type.
+        """Return the free declared hosts, by machine type.
 
-        For bursts whose hosts are not known yet, as many are left out; ``but`` is not counted.
+        Bursts with unknown hosts reduce the number accordingly; hosts in ``but`` are skipped.
         """
         site = self._site
         busy = {node.hostname for node in site.instance.nodes() if node.up or node.drained}
@@ -51,15 +51,15 @@ class DeclaredHosts:
         return free
 
     def take(self, burst: Burst, there: Collection[str], but: Collection[str]) -> list[str]:
-        """Choose the hosts of a burst, and keep them from others until :meth:`release`.
+        """Choose the hosts of a burst, and reserve them until :meth:`release`.
 
         Args:
             burst: The burst.
-            there: The hosts that have an instance.
-            but: The hosts that somebody else is known to have.
+            there: The hosts with an existing machine.
+            but: The hosts whose names are known to be in use.
 
         Raises:
-            CapacityError: if there are not so many free ones.
+            CapacityError: if too few are free.
         """
         machine_type, _ = machine_of(burst.node_type)
         with self._lock:
@@ -80,18 +80,18 @@ class DeclaredHosts:
     def _too_few(
         self, burst: Burst, machine_type: str, free: int, but: Collection[str]
     ) -> CapacityError:
-        others = f"; somebody else has {format_hostlist(sorted(but))}" if but else ""
+        others = f"; names already in use: {format_hostlist(sorted(but))}" if but else ""
         if burst.hosts:
-            others += f"; it is to be on {format_hostlist(burst.hosts)}"
+            others += f"; required hosts: {format_hostlist(burst.hosts)}"
         return CapacityError(
-            f"a burst of {counted(burst.nodes, 'node')} is asked for; declared hosts of "
+            f"{counted(burst.nodes, 'node')} requested; declared hosts of "
             f"{machine_type} that are down and free: {free}{others}",
             plugin=self._site.name,
             burst=burst.name,
         )
 
     def release(self, burst: str) -> None:
-        """Let others have the hosts that a burst took: from now on, its instances tell."""
+        """Release the hosts reserved for a burst: its machines show them from now on."""
         with self._lock:
             for host in [host for host, name in self._taken.items() if name == burst]:
                 del self._taken[host]

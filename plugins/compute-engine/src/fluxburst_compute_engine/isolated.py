@@ -1,7 +1,7 @@
-"""Isolated bursts: machines that make a Flux instance of their own, which runs one job.
+"""Isolated bursts: machines that form their own Flux instance, which runs one job.
 
-The first of them is its lead, and tells by guest attributes what becomes of the job; the job's
-output is what it writes to its serial port.
+The first of them is its lead. It reports the job's progress by guest attributes, and writes the
+job's output to its serial port.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from fluxburst.provider.elastic import DEFAULT_PORT, find_flux
 from fluxburst_compute_engine.machines import HOME
 
 MARK = "fluxburst| "
-"""What lines of the job's output begin with, at the serial port."""
+"""Prefix of the lines of the job's output at the serial port."""
 
 _LONGEST = 50
 
 
 def hosts(name: str, count: int) -> list[str]:
-    """Return the names of a burst's instances; the first is the lead."""
+    """Return the names of a burst's machines; the first is the lead."""
     stem = re.sub(r"[^a-z0-9]+", "-", name.lower(), flags=re.ASCII).strip("-")
     if stem != name or len(stem) > _LONGEST or not stem[:1].isalpha():
         digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:12]
@@ -39,7 +39,7 @@ def certificate() -> bytes:
     """Return a new certificate, for one burst.
 
     Raises:
-        FluxUnavailableError: if there is no Flux here to make one.
+        FluxUnavailableError: if there is no local Flux to create it.
     """
     with tempfile.TemporaryDirectory(prefix="fluxburst-") as directory:
         path = Path(directory) / "curve.cert"
@@ -61,24 +61,24 @@ def config(names: list[str]) -> str:
 
 
 def metadata(jobspec: str, lead: str) -> dict[str, str]:
-    """Return the metadata that make a burst isolated, by key without the prefix."""
+    """Return the metadata for an isolated burst, by key without the prefix."""
     program = importlib.resources.files(__package__).joinpath("run_job.sh").read_text()
     return {"isolated": "true", "job": jobspec, "lead": lead, "program": program}
 
 
 def output_of(console: str) -> str:
-    """Return the job's output, from what the lead wrote to its serial port."""
+    """Return the job's output, from the lead's serial port."""
     lines = re.findall(rf"{re.escape(MARK)}([^\r\n]*)", console)
     return "".join(f"{line}\n" for line in lines)
 
 
 def late(burst: Burst, now: float, limit: float) -> str:
-    """Return what is to be said of a burst whose job should run, and does not; or empty.
+    """Return the problem if a burst's job should run by now but does not; or empty.
 
     Args:
-        burst: The burst, as its lead tells it.
+        burst: The burst, according to its lead.
         now: The time.
-        limit: After how many seconds its job should run.
+        limit: How many seconds its job may take to start.
     """
     if burst.state is not BurstState.STARTING or burst.since is None:
         return ""

@@ -1,6 +1,6 @@
-"""Labels and metadata: what is ours in a project, and what it is, from nothing else.
+"""Labels and metadata that identify our resources in a project.
 
-Labels (https://cloud.google.com/compute/docs/labeling-resources) are searched for, and are at most
+Labels (https://cloud.google.com/compute/docs/labeling-resources) are searchable, but limited to
 63 lowercase letters, digits, ``_`` and ``-``; an instance's metadata hold the rest.
 """
 
@@ -29,7 +29,7 @@ _VALUE = re.compile(r"[a-z0-9_-]{0,63}", re.ASCII)
 
 
 def label_value(text: str) -> str:
-    """Return a text as a label's value: itself where it can be one, else with its hash."""
+    """Return a text as a label's value: unchanged if valid, else with its hash."""
     if _VALUE.fullmatch(text):
         return text
     kept = re.sub(r"[^a-z0-9]+", "-", text.lower(), flags=re.ASCII).strip("-")[:40].strip("-")
@@ -38,17 +38,17 @@ def label_value(text: str) -> str:
 
 
 def instance_labels(tag: str) -> dict[str, str]:
-    """Return the labels of all that is an instance's."""
+    """Return the labels of all resources of an instance."""
     return {MANAGED_BY: MANAGER, INSTANCE: tag}
 
 
 def burst_labels(tag: str, name: str) -> dict[str, str]:
-    """Return the labels by which what is a burst's is found."""
+    """Return the labels for finding a burst's resources."""
     return {**instance_labels(tag), BURST: label_value(name)}
 
 
 def labels_of(tag: str, burst: Burst) -> dict[str, str]:
-    """Return the labels of a burst's instances."""
+    """Return the labels of a burst's machines."""
     labels = {**burst_labels(tag, burst.name), NODE_TYPE: label_value(burst.node_type)}
     if burst.lease_until is not None:
         labels[LEASE] = str(math.ceil(burst.lease_until))
@@ -56,7 +56,7 @@ def labels_of(tag: str, burst: Burst) -> dict[str, str]:
 
 
 def metadata_of(instance_name: str, burst: Burst) -> dict[str, str]:
-    """Return what the metadata of a burst's instances say of it."""
+    """Return the metadata about a burst on its machines."""
     return {
         BURST: burst.name,
         NODE_TYPE: burst.node_type,
@@ -70,7 +70,7 @@ def metadata_of(instance_name: str, burst: Burst) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Written:
-    """What an instance says of its burst; what it does not say is empty, or 0."""
+    """A machine's metadata about its burst; missing values are empty, or 0."""
 
     name: str
     node_type: str
@@ -81,7 +81,7 @@ class Written:
 
 
 def read(labels: Mapping[str, str], metadata: Mapping[str, str]) -> Written:
-    """Return what an instance of ours says of its burst, as far as nobody has spoilt it."""
+    """Return the metadata about a burst on one of our machines; ignores damaged values."""
     try:
         price = float(metadata.get(PRICE, ""))
     except ValueError:

@@ -1,4 +1,4 @@
-"""What is asked of Compute Engine: the instances of a burst, as its API describes them.
+"""The requests for a burst's machines, in terms of Compute Engine's API.
 
 https://cloud.google.com/compute/docs/reference/rest/v1/instances/bulkInsert
 """
@@ -23,33 +23,33 @@ if TYPE_CHECKING:
     from google.cloud import compute_v1
 
 HOME = "/etc/fluxburst"
-"""Where an instance keeps what its broker needs."""
+"""Directory on a machine for its broker's files."""
 
 LEAST_RUN_SECONDS, MOST_RUN_SECONDS = 30, 120 * 24 * 3600
-"""What a maximum run duration may be
+"""The range of a maximum run duration
 (https://cloud.google.com/compute/docs/instances/limit-vm-runtime)."""
 
 CERTIFICATE, MUNGE_KEY = f"{labels.PREFIX}curve-cert", f"{labels.PREFIX}munge-key"
 SECRETS = frozenset({CERTIFICATE, MUNGE_KEY})
-"""The keys of the metadata that are taken out once they are not needed any more."""
+"""The metadata keys that are removed once they are no longer needed."""
 
 _IMMOVABLE = ("a2-", "a3-", "a4", "g2-", "g4-", "h3-", "h4d-", "m1-")
-"""Families whose machines, or some of them, cannot be moved to another host while they run."""
+"""Machine families with machines that cannot be live-migrated."""
 
 
 @dataclass(frozen=True)
 class Broker:
-    """What the brokers of a burst are given.
+    """The inputs of a burst's brokers.
 
     Attributes:
         certificate: The CURVE certificate.
-        resources: The instance's R; empty for an isolated burst, which finds out what it has.
+        resources: The instance's R; empty for an isolated burst, which detects its resources.
         config: Their configuration, for files in :data:`HOME`.
-        user: Whom they run as.
+        user: The user they run as.
         uid: That user's id.
         flux: The ``flux`` command in the image.
         munge_key: The MUNGE key; None for none.
-        more: More metadata, by key without the prefix.
+        more: Additional metadata, by key without the prefix.
     """
 
     certificate: bytes
@@ -63,28 +63,28 @@ class Broker:
 
 
 def startup_script() -> str:
-    """Return the script that instances run when they boot: the same for all."""
+    """Return the startup script: the same for all machines."""
     return importlib.resources.files(__package__).joinpath("startup.sh").read_text()
 
 
 def run_seconds(burst: Burst, now: float | None = None) -> int | None:
-    """Return for how many seconds a burst's instances may run; None for ever.
+    """Return the run duration of a burst's machines in seconds; None for unlimited.
 
     Raises:
-        BurstError: if its lease is over.
+        BurstError: if its lease has expired.
     """
     if burst.lease_until is None:
         return None
     seconds = math.ceil(burst.lease_until - (time.time() if now is None else now))
     if seconds <= 0:
-        raise BurstError("its lease is over")
+        raise BurstError("its lease has expired")
     return min(max(seconds, LEAST_RUN_SECONDS), MOST_RUN_SECONDS)
 
 
 def metadata_of(
     params: BurstParameters, instance_name: str, burst: Burst, broker: Broker
 ) -> dict[str, str]:
-    """Return the metadata of a burst's instances, the startup script included."""
+    """Return the metadata of a burst's machines, including the startup script."""
     own = {
         "curve-cert": broker.certificate.decode(),
         "resources": broker.resources.decode(),
@@ -117,16 +117,16 @@ def bulk_insert(
     *,
     placement_policy: str = "",
 ) -> compute_v1.BulkInsertInstanceResource:
-    """Return what makes a burst's instances, named as the hosts are.
+    """Return the request for a burst's machines, named like the hosts.
 
     Args:
         params: The plugin's parameters.
         project: The project's id.
-        tag: The tag of the instance that they join.
+        tag: The tag of the Flux instance that they join.
         burst: The burst.
-        hosts: The hostnames that its brokers join by.
-        metadata: The instances' metadata.
-        placement_policy: The path of the resource policy that keeps them close; empty for none.
+        hosts: The hostnames of its brokers.
+        metadata: The machines' metadata.
+        placement_policy: The path of the resource policy for compact placement; empty for none.
     """
     from google.cloud import compute_v1 as api
 
@@ -160,7 +160,7 @@ def bulk_insert(
 
 
 def least(params: BurstParameters, burst: Burst, nodes: int) -> int:
-    """Return how few of a burst's nodes will do: one that is isolated needs all of them."""
+    """Return the minimum number of a burst's nodes: an isolated one needs all of them."""
     return nodes if burst.isolated else min(params.min_count or nodes, nodes)
 
 
@@ -179,7 +179,7 @@ def _boot_disk(params: BurstParameters, project: str) -> compute_v1.AttachedDisk
     if params.disk_size is not None:
         disk.disk_size_gb = params.disk_size
     if params.disk_type is not None:
-        disk.disk_type = params.disk_type  # in bulk inserts a name, not a path
+        disk.disk_type = params.disk_type  # bulk inserts take a name, not a path
     return api.AttachedDisk(boot=True, auto_delete=True, initialize_params=disk)
 
 
@@ -207,7 +207,7 @@ def _scope(name: str) -> str:
 def _scheduling(
     machine_type: str, seconds: int | None, spot: bool, *, compact: bool
 ) -> compute_v1.Scheduling:
-    """Return how long machines run, and what becomes of them: one that is lost is not replaced."""
+    """Return the run duration and its end action: lost machines are not replaced."""
     from google.cloud import compute_v1 as api
 
     scheduling = api.Scheduling(automatic_restart=False)

@@ -1,4 +1,4 @@
-"""What can be bought of Compute Engine for bursts, as node types."""
+"""Node types for bursts, from Compute Engine's machine types."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def declared_shapes(
     """Return the declared burst nodes whose shape is a machine type.
 
     Args:
-        declared: All that are declared.
+        declared: All declared burst nodes.
         known: The machine types.
-        only: The one machine type to use; None for all.
-        directory: Where they are declared, for errors.
+        only: The only machine type to use; None for all.
+        directory: Their directory, for errors.
 
     Raises:
-        RequestError: if there are none, or one is declared with other cores than it has.
+        RequestError: if there are none, or one is declared with the wrong number of cores.
     """
     found = [
         shape for shape in declared if shape.name in known.by_name and only in (None, shape.name)
@@ -35,14 +35,14 @@ def declared_shapes(
     if not found:
         kind = f"the machine type {only}" if only else "a machine type of Compute Engine"
         raise RequestError(
-            f"{directory} declares no hosts of {kind}: fluxburst compute-engine init declares them"
+            f"{directory} declares no hosts of {kind}: use fluxburst compute-engine init"
         )
     for shape in found:
         machine = known[shape.name]
         if (shape.cores, shape.gpus) != (machine.cores, machine.gpus):
             raise RequestError(
                 f"{shape.name} has {counted(machine.cores, 'core')} and "
-                f"{counted(machine.gpus, 'GPU')}, and {directory} declares it with "
+                f"{counted(machine.gpus, 'GPU')}, but {directory} declares it with "
                 f"{shape.cores} and {shape.gpus}"
             )
     return tuple(found)
@@ -51,7 +51,7 @@ def declared_shapes(
 def joining(
     params: BurstParameters, known: MachineTypes, shapes: Sequence[Shape]
 ) -> list[NodeType]:
-    """Return the node types of declared hosts, at the table's prices.
+    """Return the node types of declared hosts, with the table's prices.
 
     Raises:
         RequestError: if one has no price.
@@ -66,10 +66,10 @@ def joining(
 
 
 def isolated(params: BurstParameters, known: MachineTypes) -> list[NodeType]:
-    """Return the node types of isolated bursts, at the table's prices.
+    """Return the node types of isolated bursts, with the table's prices.
 
     Raises:
-        RequestError: if the one that is to be used has no price.
+        RequestError: if the configured one has no price.
     """
     only = params.machine_type
     offered = [known[only]] if only else _priced(params, known)
@@ -84,7 +84,7 @@ def _bought(
 
 
 def _priced(params: BurstParameters, known: MachineTypes) -> list[MachineType]:
-    """Return the machine types that can be bought as is configured."""
+    """Return the machine types for the configured purchase options."""
     spot, on_demand = "spot" in params.provisioning, "demand" in params.provisioning
     return [
         one

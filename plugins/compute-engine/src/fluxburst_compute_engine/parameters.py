@@ -26,13 +26,13 @@ class BurstParameters(ElasticParameters):
 
     # --- where ---
     project: Optional[str] = field(
-        default=None, metadata=_help("Google Cloud project; by default that of the credentials")
+        default=None, metadata=_help("Google Cloud project; by default the credentials'")
     )
     region: str = field(default="us-central1", metadata=_help("region whose zones are used"))
-    zone: Optional[str] = field(default=None, metadata=_help("the one zone to use"))
+    zone: Optional[str] = field(default=None, metadata=_help("the only zone to use"))
     zones: list[str] = field(
         default_factory=list,
-        metadata=_help("zones to try in turn; by default all of the region's"),
+        metadata=_help("zones to try in turn; by default all of the region"),
     )
     network: str = field(
         default="default", metadata=_help("VPC network of the instances", "network_name")
@@ -51,30 +51,28 @@ class BurstParameters(ElasticParameters):
     machine_type: Optional[str] = field(
         default=None,
         metadata=_help(
-            "the one machine type to use; by default all that are declared, or known if isolated",
+            "the only machine type to use; by default all declared ones, or all known if isolated",
             "compute_machine_type",
         ),
     )
     machine_types: list[MachineTypeOverride] = field(
         default_factory=list,
         metadata=_help(
-            "machine types: name, and what differs from the package's table, such as price; or all "
+            "machine types: name, and differences from the package's table, such as price; or all "
             "of a new one (vcpus, threads_per_core, memory, gpus, gpu_model, price, spot_price)"
         ),
     )
     provisioning: Provisioning = field(
         default="on-demand",
-        metadata=_help("how machines are bought; with both, spot is taken as long as there is any"),
+        metadata=_help("how machines are bought; with both, spot while available"),
     )
     live_prices: bool = field(
         default=True,
-        metadata=_help(
-            "ask Google for prices, each hour; where that fails, those of the table hold"
-        ),
+        metadata=_help("get Google's prices every hour; on failure, the table's apply"),
     )
     compute_family: str = field(
         default="flux-fw-bursted-x86-64",
-        metadata=_help("family of the boot image, whose newest is used"),
+        metadata=_help("family of the boot image; its newest image is used"),
     )
     image: Optional[str] = field(
         default=None, metadata=_help("boot image, instead of the newest of compute_family")
@@ -95,19 +93,19 @@ class BurstParameters(ElasticParameters):
     )
     min_count: Optional[int] = field(
         default=None,
-        metadata=_help("be content with so few nodes of a burst; by default it is all or none"),
+        metadata=_help("minimum number of nodes of a burst; by default all or none"),
     )
     service_account: Optional[str] = field(
         default=None, metadata=_help("service account of the instances; by default none")
     )
     compute_scopes: list[str] = field(
         default_factory=lambda: ["cloud-platform"],
-        metadata=_help("what the service account may be used for: names of OAuth scopes"),
+        metadata=_help("OAuth scopes of the service account"),
     )
 
     # --- the brokers ---
     flux_root: Optional[Path] = field(
-        default=None, metadata=_help("prefix of Flux in the image; by default it is on PATH")
+        default=None, metadata=_help("prefix of Flux in the image; by default from PATH")
     )
     flux_user: Optional[str] = field(
         default=None, metadata=_help("user that brokers run as; by default the lead's")
@@ -116,26 +114,26 @@ class BurstParameters(ElasticParameters):
         default=None, metadata=_help('command to wrap brokers in, such as "strace,-e,network"')
     )
     munge_key: Optional[Path] = field(
-        default=None, metadata=_help("MUNGE key to give the instances; by default none")
+        default=None, metadata=_help("MUNGE key for the instances; by default none")
     )
 
     # --- the instance that they join ---
     lead_host: Optional[str] = field(
         default=None,
-        metadata=_help("where instances reach the lead broker; by default as declared"),
+        metadata=_help("address of the lead broker for instances; by default as declared"),
     )
     lead_port: Optional[int] = field(
-        default=None, metadata=_help("port at which they reach it; by default as declared")
+        default=None, metadata=_help("port of the lead broker; by default as declared")
     )
     curve_cert: Optional[Path] = field(
         default=None, metadata=_help("CURVE certificate; by default the elastic instance's")
     )
     environment: list[str] = field(
         default_factory=list,
-        metadata=_help("patterns of the variables that such a job takes along; by default none"),
+        metadata=_help("patterns of environment variables to pass to such a job; by default none"),
     )
 
-    # --- patience ---
+    # --- timeouts ---
     join_timeout: Duration = field(
         default=Duration(600.0),
         metadata=_help("how long an instance may take to boot and join, or to come back"),
@@ -145,28 +143,26 @@ class BurstParameters(ElasticParameters):
     )
     zone_pause: Duration = field(
         default=Duration(300.0),
-        metadata=_help(
-            "how long a zone that had no capacity of a node type is left alone", "zone_backoff"
-        ),
+        metadata=_help("how long to avoid a zone without capacity for a node type", "zone_backoff"),
     )
     poll_interval: Duration = field(
-        default=Duration(2.0), metadata=_help("how often to look while waiting for Google")
+        default=Duration(2.0), metadata=_help("polling interval while waiting for Google")
     )
     request_timeout: Duration = field(
         default=Duration(60.0), metadata=_help("how long Google may take to answer a request")
     )
     retry_timeout: Duration = field(
         default=Duration(60.0),
-        metadata=_help("how long to go on asking when Google is too busy (429, 503)"),
+        metadata=_help("how long to retry when Google is too busy (429, 503)"),
     )
 
-    # --- where Google is ---
+    # --- endpoints ---
     endpoint: str = field(
         default="", metadata=_help("URL of the Compute Engine API; by default Google's own")
     )
     resource_manager_endpoint: str = field(
         default="https://cloudresourcemanager.googleapis.com",
-        metadata=_help("URL of the Resource Manager API, which tells doctor of permissions"),
+        metadata=_help("URL of the Resource Manager API, for doctor's check of permissions"),
     )
     billing_endpoint: str = field(
         default="",

@@ -1,7 +1,7 @@
-"""Compact placement: a resource policy for each burst, which keeps its instances close.
+"""Compact placement: a resource policy for each burst, which keeps its machines close.
 
 https://cloud.google.com/compute/docs/instances/use-compact-placement-policies. Such policies have
-no labels: the instance is told by the beginning of their names, the burst by their descriptions.
+no labels: the prefix of their names identifies the instance, their descriptions the burst.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def policy_name(tag: str, burst: str) -> str:
 
 
 def ensure(compute: Compute, params: BurstParameters, tag: str, burst: str) -> str:
-    """Make a burst's policy if it is wanted and missing; return its path, or empty."""
+    """Create a burst's policy if configured and missing; return its path, or empty."""
     if not params.compact_placement:
         return ""
     return compute.ensure_policy(params.region, policy_name(tag, burst), burst)
@@ -39,6 +39,6 @@ def bursts(compute: Compute, params: BurstParameters, tag: str) -> list[str]:
 
 
 def remove(compute: Compute, params: BurstParameters, tag: str, burst: str) -> None:
-    """Delete a burst's policy, once no instance has it any more."""
+    """Delete a burst's policy, once no machine uses it."""
     if params.compact_placement:
         compute.delete_policy(params.region, policy_name(tag, burst))

@@ -1,4 +1,4 @@
-"""The burst plugin ``compute_engine``: instances whose brokers join the instance."""
+"""The burst plugin ``compute_engine``: virtual machines whose brokers join the instance."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ _log = logging.getLogger(__name__)
 
 
 class ComputeEngineBurst(ElasticPlugin):
-    """Makes instances of declared names, and deletes them again.
+    """Creates machines with declared hostnames, and deletes them again.
 
-    Nothing is kept but what is in the project: bursts are found by their labels.
+    Keeps no state of its own: it finds bursts by the labels in the project.
     """
 
     _param_dataclass = BurstParameters
@@ -64,19 +64,19 @@ class ComputeEngineBurst(ElasticPlugin):
         self._identity: Identity | None = None
         self._live = LivePrices(self.name, self._ask_prices)
 
-    # --- what it works with ----------------------------------------------------------------
+    # --- its parts -------------------------------------------------------------------------
 
     @functools.cached_property
     def machine_types(self) -> MachineTypes:
-        """The machine types, with what the parameters say of them."""
+        """The machine types, with changes by parameters."""
         return machine_types().with_overrides(self.params.machine_types)
 
     @functools.cached_property
     def shapes(self) -> tuple[Shape, ...]:
-        """The declared burst nodes that it may supply: those of a shape that is a machine type.
+        """The declared burst nodes that it may supply: those with the shape of a machine type.
 
         Raises:
-            RequestError: if there are none, or one is declared with other cores than it has.
+            RequestError: if there are none, or one is declared with the wrong number of cores.
         """
         only = self.params.machine_type
         return offers.declared_shapes(
@@ -85,22 +85,22 @@ class ComputeEngineBurst(ElasticPlugin):
 
     @property
     def certificate_file(self) -> Path:
-        """Where the elastic instance's certificate is."""
+        """Path of the elastic instance's certificate."""
         return self.params.curve_cert or super().certificate_file
 
     @functools.cached_property
     def fleet(self) -> Fleet:
-        """The instances of its bursts."""
+        """The machines of its bursts."""
         return Fleet(self.params, self.tag, self.name)
 
     @functools.cached_property
     def hosts(self) -> DeclaredHosts:
-        """The declared hosts, and which of them are free."""
+        """The declared hosts, and whether they are free."""
         return DeclaredHosts(self, self.shapes)
 
     @functools.cached_property
     def brokers(self) -> Brokers:
-        """What brokers are given."""
+        """The metadata for brokers."""
         return Brokers(self, self.params)
 
     @property
@@ -110,7 +110,7 @@ class ComputeEngineBurst(ElasticPlugin):
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Compute]:
-        """Open a connection; credentials that were refused are looked up anew the next time."""
+        """Open a connection; after a refusal, look up the credentials again the next time."""
         from fluxburst_compute_engine.cloud import connected
 
         identity = self._identity or credentials.default(self.params.project)
@@ -123,13 +123,13 @@ class ComputeEngineBurst(ElasticPlugin):
             raise
 
     def validate(self) -> bool:
-        """Check the parameters, and the directory if it is named.
+        """Check the parameters, and the directory if it is set.
 
-        Google is not asked: a service may start while it does not answer, and
-        ``fluxburst doctor`` tells what it says.
+        Does not contact Google: a service may start during an outage, and
+        ``fluxburst doctor`` reports it.
 
         Raises:
-            ParameterError: for all that is wrong with the parameters.
+            ParameterError: names all problems of the parameters.
         """
         problems = [
             Problem(field, "config or environment", why)
@@ -164,17 +164,17 @@ class ComputeEngineBurst(ElasticPlugin):
         try:
             kinds = self.node_types()
         except FluxburstError as error:
-            yield Finding("error", str(error), "see the parameters config_dir and machine_types")
+            yield Finding("error", str(error), "check the parameters config_dir and machine_types")
             return
         live = self._live if self.params.live_prices else None
         yield from type_findings(kinds, self.machine_types, live, self.params.region)
 
-    # --- what it supplies ------------------------------------------------------------------
+    # --- the provider's side ---------------------------------------------------------------
 
     def node_types(self) -> Sequence[NodeType]:
         """Return the machine types that are declared, on demand, spot or both.
 
-        Of each there may be as many as it has, and hosts are free: both ways of buying share them.
+        The number of free hosts limits each: both purchase options share them.
         """
         kinds = self._kinds()
         if self.params.live_prices:
@@ -186,7 +186,7 @@ class ComputeEngineBurst(ElasticPlugin):
         return [replace(kind, max_nodes=most[kind.name]) for kind in kinds]
 
     def candidates(self, node_type: str) -> Candidates:
-        """Return the declared hosts of a type that are free; each machine is told which it is."""
+        """Return the free declared hosts of a type; each machine gets its hostname."""
         free = frozenset(self.hosts.free()[machine_of(node_type)[0]])
         nodes = [node for node in self.instance.nodes() if node.hostname in free]
         return Candidates(nodes, chosen=True)
@@ -203,7 +203,7 @@ class ComputeEngineBurst(ElasticPlugin):
         )
 
     def _kinds(self) -> list[NodeType]:
-        """Return the node types at the table's prices, without how many there may be.
+        """Return the node types with the table's prices, without limits on their number.
 
         Raises:
             RequestError: if there are none, or one has no price.
@@ -213,12 +213,12 @@ class ComputeEngineBurst(ElasticPlugin):
         return offers.joining(self.params, self.machine_types, self.shapes)
 
     def create(self, burst: Burst) -> Burst:
-        """Make a burst's instances in the first zone that has them, or find them.
+        """Create a burst's machines in the first zone with capacity, or find them.
 
         Raises:
-            CapacityError: if no zone has so many, or so many declared hosts are not free.
-            QuotaError: if the project may not have so many.
-            BurstError: or another of its kinds, if Google refuses something.
+            CapacityError: if no zone has enough, or too few declared hosts are free.
+            QuotaError: if the project's quota is too small.
+            BurstError: or a subclass, if Google refuses.
         """
         with contextlib.ExitStack() as opened:
             with only_looking():
@@ -230,7 +230,7 @@ class ComputeEngineBurst(ElasticPlugin):
                 found = self._make(compute, burst)
         hosts = hosts_of(found)
         if len(hosts) < machines.least(self.params, burst, burst.nodes):
-            problem = f"{len(hosts)} of its {burst.nodes} instances are there"
+            problem = f"only {len(hosts)} of its {burst.nodes} instances exist"
             raise BurstError(problem, plugin=self.name, burst=burst.name, nodes=len(hosts))
         if burst.isolated:
             return self._as_told(replace(burst, nodes=len(hosts)), found, hosts)
@@ -240,7 +240,7 @@ class ComputeEngineBurst(ElasticPlugin):
         """Delete its instances, wait until they are gone, and remove its drained nodes.
 
         Raises:
-            BurstError: if jobs still run on its nodes, or its instances are not gone in time.
+            BurstError: if jobs still run on its nodes, or its machines are not gone in time.
         """
         with self._connected() as compute:
             if burst.isolated:
@@ -253,14 +253,14 @@ class ComputeEngineBurst(ElasticPlugin):
             self.remove_nodes(burst, nodes, lambda: self.fleet.end(compute, burst.name, own))
 
     def list_bursts(self) -> Collection[str]:
-        """Return the bursts that something is left of: instances, a policy, drained nodes."""
+        """Return the bursts with remains: machines, a policy, drained nodes."""
         with self._connected() as compute:
             there = {written.name for written, _ in self.fleet.all(compute)}
             there |= set(placement.bursts(compute, self.params, self.tag))
         return sorted(there | set(self._draining().values()))
 
     def adopt(self) -> Sequence[Burst]:
-        """Return the bursts that something is left of, as they are."""
+        """Return the bursts with remains, in their current state."""
         with self._connected() as compute:
             there = self.fleet.all(compute)
             placed = placement.bursts(compute, self.params, self.tag)
@@ -280,16 +280,16 @@ class ComputeEngineBurst(ElasticPlugin):
         draining = self._draining()
         for name in sorted({*draining.values(), *placed}):
             hosts = tuple(host for host, burst in draining.items() if burst == name)
-            gone = replace(_named(name), state=BurstState.FAILED, error="it was being taken down")
+            gone = replace(_named(name), state=BurstState.FAILED, error="its termination began")
             known = bursts.get(name) or gone
             merged = tuple(dict.fromkeys([*known.hostnames, *hosts]))
             bursts[name] = replace(known, hostnames=merged)
         return list(bursts.values())
 
     def refresh(self, burst: Burst) -> Burst:
-        """Return a burst as its instances and the instance's nodes show it.
+        """Return a burst in its state according to its machines and the instance's nodes.
 
-        Once all have joined, or an isolated burst's job runs, secrets are taken out of metadata.
+        Once all have joined, or an isolated burst's job runs, removes secrets from the metadata.
         """
         with self._connected() as compute:
             found = self.fleet.find(compute, burst.name)
@@ -305,22 +305,22 @@ class ComputeEngineBurst(ElasticPlugin):
 
     @property
     def not_renewable(self) -> str:
-        """Why leases cannot be renewed: only a stopped instance can be told to run longer."""
+        """Why leases cannot be renewed: the run duration is fixed while a machine runs."""
         return "max_run_duration cannot be extended"
 
     def renew(self, burst: Burst) -> Burst:
-        """Return the burst with the lease that it has: it cannot be longer while instances run.
+        """Return the burst with its current lease: it is fixed while machines run.
 
-        Scheduling, and with it the maximum run duration, can only be set for an instance that is
+        Scheduling options, including the maximum run duration, can only be set while a machine is
         stopped (https://cloud.google.com/compute/docs/reference/rest/v1/instances/setScheduling).
 
         Raises:
-            BurstError: if there are no instances of it.
+            BurstError: if it has no machines.
         """
         with self._connected() as compute:
             found = self.fleet.find(compute, burst.name)
         if not found:
-            raise BurstError("there are no instances of it", plugin=self.name, burst=burst.name)
+            raise BurstError("it has no instances", plugin=self.name, burst=burst.name)
         return replace(burst, lease_until=lease_of(burst, found))
 
     def _as_told(
@@ -332,7 +332,7 @@ class ComputeEngineBurst(ElasticPlugin):
         *,
         adopting: bool = False,
     ) -> Burst:
-        """Return an isolated burst as its lead tells it; the job's output is put where it stays."""
+        """Return an isolated burst according to its lead; saves the job's output."""
         if compute is None:
             with self._connected() as opened:
                 return self._as_told(burst, found, names, opened, adopting=adopting)
@@ -346,7 +346,7 @@ class ComputeEngineBurst(ElasticPlugin):
         if lead is not None and now.exit_code is not None:
             return self._with_output(now, compute, lead)
         if seen.lost:
-            if not adopting:  # where refresh() has the last word
+            if not adopting:  # in which case refresh() decides
                 self._check_again(compute, burst, found, seen.lost)
             return lost(burst, seen.problem, began=now.state is BurstState.READY or now.joined > 0)
         late = isolated.late(now, time.time(), self.params.join_timeout)
@@ -355,32 +355,32 @@ class ComputeEngineBurst(ElasticPlugin):
     def _check_again(
         self, compute: Compute, burst: Burst, found: Sequence[Machine], missing: Collection[str]
     ) -> None:
-        """Look for instances that are not listed by their labels, where a job may run on.
+        """Look for machines missing from the list by labels, since a job may run on them.
 
         Raises:
-            BurstError: if one is there, or that cannot be told.
+            BurstError: if one exists, or that is unknown.
         """
         self.fleet.check_absent(compute, found, missing, burst.name)
 
     def _with_output(self, burst: Burst, compute: Compute, lead: compute_v1.Instance) -> Burst:
-        """Put a job's output where it outlives its instances."""
+        """Save a job's output where it outlives its machines."""
 
         def read() -> bytes:
             return isolated.output_of(compute.console(lead)).encode()
 
         return with_output(burst, self.params.output_dir, read)
 
-    # --- making instances ------------------------------------------------------------------
+    # --- creating machines -----------------------------------------------------------------
 
     def _make(self, compute: Compute, burst: Burst) -> list[Machine]:
-        """Make a burst's instances in one of the zones."""
+        """Create a burst's machines in one of the zones."""
         taken: list[str] = []
         while True:
             hosts = self._take_hosts(compute, burst, taken)
             try:
                 return self.fleet.make(compute, burst, hosts, self.brokers.metadata(burst, hosts))
             except ExistsError as error:
-                # Names are of the whole project: somebody else has one, or an earlier request.
+                # Names are unique in the project: another user has it, or an earlier request.
                 found = self.fleet.find(compute, burst.name)
                 if found:
                     return found
@@ -392,20 +392,20 @@ class ComputeEngineBurst(ElasticPlugin):
                     self.hosts.release(burst.name)
 
     def _take_hosts(self, compute: Compute, burst: Burst, but: Collection[str]) -> list[str]:
-        """Choose the hosts of a burst, and keep them from others until they are released.
+        """Choose the hosts of a burst, and reserve them until they are released.
 
         Raises:
-            CapacityError: if there are not so many free ones.
+            CapacityError: if too few are free.
         """
         if burst.isolated:
             hosts = isolated.hosts(burst.name, burst.nodes)
             if but:
-                raise CapacityError(f"somebody else has {format_hostlist(sorted(but))}")
+                raise CapacityError(f"names already in use: {format_hostlist(sorted(but))}")
             return hosts
         there = {machine.host for _, machine in self.fleet.all(compute)}
         return self.hosts.take(burst, there, but)
 
-    # --- what is there ---------------------------------------------------------------------
+    # --- observing -------------------------------------------------------------------------
 
     def _as_it_is(
         self,
@@ -416,7 +416,7 @@ class ComputeEngineBurst(ElasticPlugin):
         adopting: bool = False,
         compute: Compute | None = None,
     ) -> Burst:
-        """Return a burst in the state that its instances and the instance's nodes show."""
+        """Return a burst in its state according to its machines and the instance's nodes."""
         up = {node.hostname for node in self.instance.nodes() if node.up}.intersection(hosts)
         seen = health(found, hosts, up, time.time(), self.params.join_timeout)
         since = min((machine.began for machine in found), default=burst.since)
@@ -424,7 +424,7 @@ class ComputeEngineBurst(ElasticPlugin):
         burst = replace(burst, lease_until=lease_of(burst, found))
         if seen.lost or not hosts:
             left = tuple(host for host in hosts if host not in seen.lost) if adopting else hosts
-            problem = seen.problem or "there are no instances of it"
+            problem = seen.problem or "it has no instances"
             problem += self.fleet.explanation(compute, burst.name, seen.late)
             return replace(burst, state=BurstState.FAILED, hostnames=left, error=problem)
         if len(up) == len(hosts):

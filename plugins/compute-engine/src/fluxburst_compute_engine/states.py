@@ -1,4 +1,4 @@
-"""What has become of a burst's instances, read from what Compute Engine lists.
+"""Determines the state of a burst's machines from Compute Engine's list.
 
 Statuses are those of https://cloud.google.com/compute/docs/instances/instance-life-cycle.
 """
@@ -18,14 +18,14 @@ RUNNING = frozenset({"RUNNING", "REPAIRING"})
 
 @dataclass(frozen=True)
 class Machine:
-    """An instance as it is.
+    """The state of a machine (an instance of Compute Engine).
 
     Attributes:
-        host: Its name, by which its broker joins.
-        zone: Where it is.
+        host: Its name, which is its broker's hostname.
+        zone: Its zone.
         status: Its status, such as ``RUNNING``.
-        began: When it was made, in seconds since the epoch.
-        run_seconds: For how long it may run at most, in seconds; None for ever.
+        began: When it was created, in seconds since the epoch.
+        run_seconds: Its maximum run duration, in seconds; None for unlimited.
     """
 
     host: str
@@ -37,11 +37,11 @@ class Machine:
 
 @dataclass(frozen=True)
 class Health:
-    """What is wrong with a burst.
+    """The problems of a burst.
 
     Attributes:
-        lost: The hosts that will not be there, or are no more; with the reason.
-        late: Those of them that run, and did not join in time.
+        lost: Hosts that will not join, or are gone; with the reason.
+        late: Hosts among them that run but did not join in time.
     """
 
     lost: Mapping[str, str]
@@ -49,7 +49,7 @@ class Health:
 
     @property
     def problem(self) -> str:
-        """Why it failed, for a person: each reason once, with its hosts."""
+        """Why it failed, for people: each reason once, with its hosts."""
         by_reason: dict[str, list[str]] = {}
         for host, reason in self.lost.items():
             by_reason.setdefault(reason, []).append(host)
@@ -57,7 +57,7 @@ class Health:
 
 
 def seconds(text: str) -> float | None:
-    """Return a time of the API (RFC 3339) in seconds since the epoch; None for no time."""
+    """Convert a time of the API (RFC 3339) to seconds since the epoch; None for no time."""
     try:
         return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
     except ValueError:
@@ -71,14 +71,14 @@ def health(
     now: float,
     patience: float,
 ) -> Health:
-    """Return what is wrong with a burst.
+    """Return the problems of a burst.
 
     Args:
-        machines: What is there of it.
+        machines: Its machines.
         hosts: The hostnames of its nodes.
-        up: Those whose brokers are connected.
+        up: The hostnames with connected brokers.
         now: The time.
-        patience: For how many seconds an instance may be there and not have joined.
+        patience: How many seconds a machine may take to join.
     """
     there = {machine.host: machine for machine in machines}
     lost: dict[str, str] = {}
@@ -86,7 +86,7 @@ def health(
     for host in hosts:
         machine = there.get(host)
         if machine is None:
-            lost[host] = "its instance is no more: it was deleted, or taken back by Google"
+            lost[host] = "its instance is gone: it was deleted, or preempted by Google"
         elif machine.status not in COMING | RUNNING:
             lost[host] = f"its instance is {machine.status}"
         elif host not in up and now - machine.began > patience:

@@ -137,7 +137,7 @@ def test_no_capacity_anywhere_is_said_with_each_zone_and_leaves_nothing(
         plugin.create(burst())
     assert all(zone in str(caught.value) for zone in site.zones)
     assert site.left() == []
-    with pytest.raises(CapacityError, match="all zones had no c2-standard-8 less than 5m"):
+    with pytest.raises(CapacityError, match="all zones lacked c2-standard-8 less than 5m"):
         plugin.create(burst())
 
 
@@ -173,7 +173,7 @@ def test_a_name_that_somebody_else_has_is_left_to_them(site: Site, elastic: Path
     made = plugin_of(site, elastic).create(burst(nodes=2))
     assert made.hostnames == (f"burst-{SMALL}-1", f"burst-{SMALL}-2")
     assert not set(other.hostnames) & set(made.hostnames)
-    with pytest.raises(CapacityError, match="somebody else has"):
+    with pytest.raises(CapacityError, match="names already in use"):
         plugin_of(site, elastic).create(burst("more", nodes=2))
 
 
@@ -236,12 +236,12 @@ def test_a_lease_cannot_be_longer_than_it_was(site: Site, elastic: Path) -> None
     assert renewed.lease_until is not None
     assert abs(renewed.lease_until - made.lease_until) < 2
     plugin.delete(made)
-    with pytest.raises(BurstError, match="there are no instances of it"):
+    with pytest.raises(BurstError, match="it has no instances"):
         plugin.renew(made)
 
 
 def test_a_lease_that_is_over_makes_nothing(site: Site, elastic: Path) -> None:
-    with pytest.raises(BurstError, match="its lease is over"):
+    with pytest.raises(BurstError, match="its lease has expired"):
         plugin_of(site, elastic).create(burst(lease_until=time.time() - 1))
     assert site.left() == []
 

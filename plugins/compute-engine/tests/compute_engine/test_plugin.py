@@ -83,7 +83,7 @@ def refused(site: Site, elastic: Path, **parameters: Any) -> str:
         ({"project": "No Project"}, "project (from config or environment): 'No Project' is not"),
         ({"zone": "us-east1-b"}, "us-east1-b is not in the region us-central1"),
         ({"zones": ["us-east1-b"]}, "us-east1-b is not in the region us-central1"),
-        ({"zone": "us-central1-a", "zones": ["us-central1-b"]}, "give one of them"),
+        ({"zone": "us-central1-a", "zones": ["us-central1-b"]}, "not both"),
         ({"machine_type": "c2-standard-9"}, "did you mean 'c2-standard-"),
         ({"machine_type": "n2-standard-8"}, "declares no hosts of the machine type"),
         ({"machine_types": [{"name": "mine"}]}, "so it needs memory, price"),
@@ -92,7 +92,7 @@ def refused(site: Site, elastic: Path, **parameters: Any) -> str:
         ({"min_count": 0}, "must be at least 1"),
         ({"disk_size": 1}, "must be at least 10"),
         ({"munge_key": "/absent"}, "/absent cannot be read"),
-        ({"flux_user": "A B"}, "is not the name of a user"),
+        ({"flux_user": "A B"}, "is not a valid user name"),
         ({"log_level": 8}, "must be from 0"),
         ({"lead_port": 0}, "is not a TCP port"),
         ({"lead_host": "../.."}, "lead_host (from config or environment): '../..' is neither"),
@@ -143,9 +143,9 @@ def test_doctor_says_who_asks_what_is_permitted_and_what_machines_cost(
     findings = found(site, elastic)
     said = [finding.what for finding in findings if finding.level == "ok"]
     assert any("service account burst@test-project" in one for one in said)
-    assert "all that is needed is permitted in the project test-project" in said
+    assert "all needed permissions are granted in the project test-project" in said
     assert any(f"{FAMILY}-v20260801" in one for one in said)
-    assert "zones, in turn: us-central1-a, us-central1-b, us-central1-c" in said
+    assert "zones, in order: us-central1-a, us-central1-b, us-central1-c" in said
     assert any("4 nodes of c2-standard-8" in one and "2026-08-20" in one for one in said)
     assert {call for call in site.requests if "insert" in call.lower()} == set()
 
@@ -164,7 +164,9 @@ def test_doctor_asks_for_what_parameters_need_besides(site: Site, elastic: Path)
     errors = [
         one.what for one in found(site, elastic, compact_placement=True) if one.level == "error"
     ]
-    assert errors == ["not permitted in the project test-project: compute.resourcePolicies.create"]
+    assert errors == [
+        "missing permissions in the project test-project: compute.resourcePolicies.create"
+    ]
 
 
 def test_doctor_says_what_it_cannot_tell(site: Site, elastic: Path) -> None:
@@ -246,7 +248,7 @@ def test_init_declares_hosts_of_each_machine_type(site: Site, tmp_path: Path) ->
         ("--machine-type=c9-standard-8=1", "unknown machine type 'c9-standard-8'"),
         (f"--prefix={'x' * 60}", "is not a name for a Compute Engine instance"),
         ("--prefix=Lab", "--prefix: 'Lab-c2-standard-8-3' is not a name for"),
-        ("--project=My Project", "--project: 'My Project' is not a project's id"),
+        ("--project=My Project", "--project: 'My Project' is not a valid project id"),
         ("--region=mars", "--region: 'mars' is not a region of Google Cloud"),
         ("--network=", "--network: '' is not a name for a network"),
         ("--family=a\nb", "--family: 'a\\nb' is not a name for a family of images"),

@@ -192,9 +192,9 @@ def test_a_catalog_that_fails_halfway_tells_nothing(
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        (grpc.StatusCode.UNAVAILABLE, "Google failed to tell its prices: not now"),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, "Google is asked too often to tell its prices"),
-        (grpc.StatusCode.UNAUTHENTICATED, "Google refused to tell its prices: not now; log in"),
+        (grpc.StatusCode.UNAVAILABLE, "Google failed to list its prices: not now"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "too many requests to Google to list its prices"),
+        (grpc.StatusCode.UNAUTHENTICATED, "Google refused to list its prices: not now; log in"),
         (grpc.StatusCode.DEADLINE_EXCEEDED, "Google did not answer in time"),
     ],
 )
@@ -222,7 +222,7 @@ def test_doctor_says_that_prices_are_those_of_now(
     assert of_prices(plugin).level == "ok"
     assert "as Google's catalog tells them now for us-central1" in of_prices(plugin).what
     (small,) = [one.what for one in plugin.diagnose() if f"4 nodes of {SMALL}" in one.what]
-    assert "0.52202 an hour (as Google's catalog tells it now)" in small
+    assert "0.52202 an hour (from Google's current catalog)" in small
 
 
 def test_doctor_says_why_prices_are_those_of_the_table(
@@ -240,7 +240,7 @@ def test_doctor_says_it_where_nothing_answers(site: Site, elastic: Path, catalog
     nowhere = {**catalog.parameters, "billing_endpoint": f"localhost:{free_port()}"}
     found = of_prices(plugin_of(site, elastic, **nowhere))
     assert found.level == "warning"
-    assert "to tell its prices" in found.what
+    assert "to list its prices" in found.what
 
 
 def test_doctor_names_what_the_catalog_does_not_tell(

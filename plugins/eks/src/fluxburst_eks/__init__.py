@@ -1,4 +1,4 @@
-"""fluxburst into node groups of Amazon EKS clusters."""
+"""Bursting into node groups of Amazon EKS clusters."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""AWS as the plugin talks to it: one place that asks, waits when told to, and types what fails.
+"""AWS for this plugin: the one place for requests, retries, and typed errors.
 
-This is the one module that imports boto3, and it is only imported once AWS is needed.
+This is the only module that imports boto3, and it is imported on first use.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 PRICING_REGION = "us-east-1"
-"""Where the Price List API is; it knows the prices of all regions."""
+"""The region of the Price List API; it has the prices of all regions."""
 
 _NO_CREDENTIALS = (
     CredentialRetrievalError,
@@ -57,24 +57,24 @@ _NO_CREDENTIALS = (
 
 
 WHERE = (
-    "they are looked for in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in the profile of ~/.aws "
-    "(the parameter profile, AWS_PROFILE or default; after aws configure or aws sso login), and at "
+    "sources are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the profile in ~/.aws "
+    "(the parameter profile, AWS_PROFILE or default; after aws configure or aws sso login), and "
     "the role of this container or instance"
 )
 
 
 class Aws:
-    """One account and region, with the credentials that boto3's own chain finds.
+    """One account and region, with the credentials found by boto3's own chain.
 
-    Clients are made when they are first needed, and may be used by several threads.
+    Clients are created on first use, and may be used by several threads.
 
     Args:
         region: The region; None for that of the profile or the environment.
         profile: A profile of ``~/.aws/config``; None for the default chain.
-        endpoint_url: Where all services are asked instead of AWS, for tests.
+        endpoint_url: URL for all services instead of AWS, for tests.
         timeout: How many seconds AWS may take to answer.
-        patience: For how many seconds to go on asking when it is too busy.
-        poll: How often, in seconds, to look while waiting for something.
+        patience: How many seconds to retry while AWS is too busy.
+        poll: Polling interval in seconds.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Aws:
         self._clients: dict[str, Any] = {}
         self._patience = patience
         self.poll = poll
-        # What is asked again, and when, is decided in one place: below.
+        # Retries are decided in one place: below.
         self._config = Config(
             connect_timeout=timeout, read_timeout=timeout, retries={"total_max_attempts": 1}
         )
@@ -106,7 +106,7 @@ class Aws:
         """The region.
 
         Raises:
-            ConfigError: if none is named, here or in the profile or the environment.
+            ConfigError: if it is set neither here nor in the profile or the environment.
         """
         region: str | None = self._session.region_name
         if not region:
@@ -115,7 +115,7 @@ class Aws:
 
     @property
     def origin(self) -> str:
-        """Where the credentials are from, as boto3 calls it; empty for none."""
+        """Source of the credentials, in boto3's words; empty for none."""
         with self._making:
             credentials = self._session.get_credentials()
         return "" if credentials is None else str(credentials.method)
@@ -128,19 +128,19 @@ class Aws:
 
     @property
     def ec2(self) -> EC2Client:
-        """Subnets, what zones offer, and prices of the spot market."""
+        """Subnets, offers of zones, and spot prices."""
         client: EC2Client = self._client("ec2", self.region)
         return client
 
     @property
     def sts(self) -> STSClient:
-        """Who these credentials are."""
+        """The identity of these credentials."""
         client: STSClient = self._client("sts", self.region)
         return client
 
     @property
     def iam(self) -> IAMClient:
-        """What they may do."""
+        """Their permissions."""
         client: IAMClient = self._client("iam", self.region)
         return client
 
@@ -151,7 +151,7 @@ class Aws:
         return client
 
     def _client(self, service: Any, region: str) -> Any:
-        with self._making:  # clients may be used by several threads, sessions may not
+        with self._making:  # several threads may use clients, but not sessions
             if service not in self._clients:
                 self._clients[service] = self._session.client(
                     service, region_name=region, endpoint_url=self._endpoint, config=self._config
@@ -159,7 +159,7 @@ class Aws:
             return self._clients[service]
 
     def close(self) -> None:
-        """Close the connections of all clients that were made."""
+        """Close the connections of all clients."""
         with self._making:
             clients = [self._clients.pop(name) for name in list(self._clients)]
         for client in clients:
@@ -179,32 +179,32 @@ class Aws:
         return self.ask(f"sign a token for the cluster {cluster}", sign)
 
     def wait(self, what: str, observe: Callable[[], T | None], seconds: float) -> T:
-        """Look until there is an answer.
+        """Poll until there is a result.
 
         Args:
-            what: What is waited for, such as ``the node group x to be active``.
+            what: The condition, such as ``the node group x to be active``.
             observe: Asks once; None for not yet.
             seconds: How long to wait.
 
         Raises:
-            BurstError: if it has not come to be so in time.
+            BurstError: on timeout.
         """
         until = time.monotonic() + seconds
         while (found := observe()) is None:
             if time.monotonic() + self.poll > until:
-                raise BurstError(f"waited {format_duration(seconds)} in vain for {what}")
+                raise BurstError(f"timed out after {format_duration(seconds)} waiting for {what}")
             time.sleep(self.poll)
         return found
 
     def ask(self, doing: str, call: Callable[[], T]) -> T:
-        """Ask AWS, again while it is too busy: after the pause that it names, or twice the last.
+        """Send a request; retry while AWS is too busy, after its requested pause or a doubled one.
 
         Args:
-            doing: What it is asked, such as ``create the node group x``.
-            call: Asks once.
+            doing: The request, such as ``create the node group x``.
+            call: Sends it once.
 
         Raises:
-            BurstError: or one of its kinds, for what it answers.
+            BurstError: or a subclass, for AWS's error.
         """
         with probe.asked("AWS"):
             return self._answered(doing, call)
@@ -223,7 +223,7 @@ class Aws:
                 time.sleep(min(wait, LONGEST_PAUSE))
                 pause = min(2 * pause, LONGEST_PAUSE)
             except _NO_CREDENTIALS as error:
-                problem = f"there are no credentials of AWS to {doing} with ({error}): {WHERE}"
+                problem = f"there are no AWS credentials to {doing} ({error}): {WHERE}"
                 raise AuthError(problem) from error
             except BotoCoreError as error:
-                raise UnreachableError(f"AWS cannot be asked to {doing}: {error}") from error
+                raise UnreachableError(f"cannot reach AWS to {doing}: {error}") from error

@@ -1,4 +1,4 @@
-"""What can be told to be wrong with the parameters without asking AWS."""
+"""Checks of the parameters that need no requests to AWS."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GROUP = re.compile(r"sg-[0-9a-z]+", re.ASCII)
 
 
 def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
-    """Yield the field and the problem, for all that is wrong."""
+    """Yield the field and the problem, for all problems."""
     checks: dict[str, Callable[[BurstParameters], None]] = {
         "creds_from_environ": _creds_from_environ,
         "region": lambda params: check_region(params.region),
@@ -41,14 +41,14 @@ def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
 
 
 def check_environment() -> None:
-    """Check that credentials are in the environment.
+    """Check that the environment has credentials.
 
     Raises:
-        RequestError: if they are not.
+        RequestError: if it does not.
     """
     missing = [name for name in NEEDED_IN_ENVIRONMENT if not os.environ.get(name)]
     if missing:
-        raise RequestError(f"is set, and {' and '.join(missing)} not in the environment")
+        raise RequestError(f"is set, but {' and '.join(missing)} not in the environment")
 
 
 def _creds_from_environ(params: BurstParameters) -> None:
@@ -56,33 +56,33 @@ def _creds_from_environ(params: BurstParameters) -> None:
         return
     check_environment()
     if params.profile is not None:
-        raise RequestError("is set, and so is profile: one of them can be")
+        raise RequestError("is set, and so is profile: set only one of them")
 
 
 def check_region(region: str | None) -> None:
-    """Check that AWS may have a region of that name, where one is given.
+    """Check the form of a region's name, if set.
 
     Raises:
-        RequestError: if it has none.
+        RequestError: if it is invalid.
     """
     if region is not None and not _REGION.fullmatch(region):
         raise RequestError(f"{region!r} is not a region of AWS, such as us-east-1")
 
 
 def check_cluster_name(name: str) -> None:
-    """Check that a cluster of EKS can have a name.
+    """Check the name of an EKS cluster.
 
     Raises:
-        RequestError: if it cannot.
+        RequestError: if it is invalid.
     """
     if not _CLUSTER.fullmatch(name):
-        raise RequestError(f"{name!r} is not a name for a cluster of EKS")
+        raise RequestError(f"{name!r} is not a valid name for an EKS cluster")
 
 
 def _node_role_arn(params: BurstParameters) -> None:
     if params.node_role_arn is None:
         if params.node_pool is None:
-            raise RequestError("is needed to make node groups; or name one with node_pool")
+            raise RequestError("is needed to create node groups; or name one with node_pool")
         return
     _role(params.node_role_arn)
 
@@ -91,7 +91,7 @@ def _cluster_role_arn(params: BurstParameters) -> None:
     if params.cluster_role_arn is not None:
         _role(params.cluster_role_arn)
     elif params.create_cluster:
-        raise RequestError("is needed to make a cluster")
+        raise RequestError("is needed to create a cluster")
 
 
 def _role(arn: str) -> None:
@@ -106,7 +106,7 @@ def _subnets(params: BurstParameters) -> None:
     if strange:
         raise RequestError(f"{strange[0]!r} is not the id of a subnet, such as subnet-0123abcd")
     if params.create_cluster and len(params.subnets) < 2:
-        raise RequestError("at least two, in two zones, are needed to make a cluster")
+        raise RequestError("creating a cluster needs at least two, in two zones")
 
 
 def _security_groups(params: BurstParameters) -> None:
@@ -117,4 +117,4 @@ def _security_groups(params: BurstParameters) -> None:
 
 def _disk_size(params: BurstParameters) -> None:
     if params.disk_size is not None and params.disk_size < 1:
-        raise RequestError("must be more than nothing")
+        raise RequestError("must be positive")

@@ -1,4 +1,4 @@
-"""``fluxburst eks``: make an elastic instance that grows by nodes of EKS, and find what is left."""
+"""``fluxburst eks``: create an elastic instance that grows by nodes of EKS; sweep leftovers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fluxburst_kubernetes.managed_cli import init_command
 
 DEFAULT = "c5.4xlarge=4"
 DELETE_SECONDS = 1200.0
-"""How long a node group may take to go, for ``sweep``."""
+"""How long deleting a node group may take, for ``sweep``."""
 
 
 @click.group()
 def eks() -> None:
-    """Make an instance that can grow by nodes of an Amazon EKS cluster; find what is left."""
+    """Create an instance that can grow by nodes of an Amazon EKS cluster; sweep leftovers."""
 
 
 init = init_command(
@@ -30,11 +30,9 @@ init = init_command(
     BurstParameters,
     check_parameters,
     (
-        click.option("--region", help="Of the cluster; else that of the profile or environment."),
-        click.option("--node-role-arn", help="ARN of the IAM role of nodes."),
-        click.option(
-            "--subnet", "subnets", multiple=True, help="Subnet for nodes; may be given again."
-        ),
+        click.option("--region", help="Region. Default: that of the profile or environment."),
+        click.option("--node-role-arn", help="ARN of the nodes' IAM role."),
+        click.option("--subnet", "subnets", multiple=True, help="Subnet for nodes; repeatable."),
     ),
     {"region": "--region", "node_role_arn": "--node-role-arn", "subnets": "--subnet"},
 )
@@ -42,20 +40,20 @@ eks.add_command(init)
 
 
 @eks.command(cls=Command)
-@click.option("--cluster-name", required=True, help="The cluster.")
-@click.option("--region", help="Of the cluster; else that of the profile or environment.")
+@click.option("--cluster-name", required=True, help="Name of the cluster.")
+@click.option("--region", help="Region. Default: that of the profile or environment.")
 @click.option("--profile", help="Profile of ~/.aws/config.")
 @click.option(
-    "--grace", default="1h", show_default=True, metavar="DURATION", help="Time since the lease."
+    "--grace", default="1h", show_default=True, metavar="DURATION", help="Time after the lease."
 )
-@click.option("--delete", is_flag=True, help="Delete them; by default they are only named.")
+@click.option("--delete", is_flag=True, help="Delete them; by default only list them.")
 def sweep(
     cluster_name: str, region: str | None, profile: str | None, grace: str, delete: bool
 ) -> None:
-    """Find node groups whose lease has ended, where no fluxburst takes them down any more.
+    """List node groups whose lease has ended without fluxburst terminating them.
 
-    They are those that fluxburst made in the cluster, for any instance. EKS ends none by itself.
-    What runs on them is not asked for: their pods have ended with the lease.
+    Covers the groups that fluxburst created in the cluster, for any instance. EKS ends none
+    automatically. Their pods have ended with the lease, so nothing else is checked.
     """
     from fluxburst_eks import nodegroups
     from fluxburst_eks.aws import Aws
@@ -70,9 +68,9 @@ def sweep(
                 nodegroups.delete(aws, cluster_name, one.name, DELETE_SECONDS)
             over = format_duration(time.time() - one.since)
             console().print(
-                f"{'Gone' if delete else 'Ended'}: {one.name}, {one.nodes} of {one.machine_type} "
-                f"at {one.price:.4g} an hour each, of instance {one.instance}, {over} after its "
-                "lease",
+                f"{'Deleted' if delete else 'Ended'}: {one.name}, {one.nodes} of "
+                f"{one.machine_type} at {one.price:.4g} an hour each, of instance "
+                f"{one.instance}, {over} after its lease",
                 markup=False,
                 soft_wrap=True,
             )

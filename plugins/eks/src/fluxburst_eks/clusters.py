@@ -1,4 +1,4 @@
-"""EKS clusters: the one that bursts are in, used as it is, or made where that is asked for."""
+"""The EKS cluster for bursts: an existing one, or created on request."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Described:
-    """A cluster as EKS describes it.
+    """EKS's description of a cluster.
 
     Attributes:
         name: Its name.
         status: ``CREATING``, ``ACTIVE``, ``UPDATING``, ``DELETING``, ``FAILED`` or ``PENDING``.
-        endpoint: The URL of its API server; empty until it has one.
-        certificate: That server's certificate authority, as PEM; empty until there is one.
-        subnets: The subnets that it was made with.
+        endpoint: The URL of its API server; empty if not known yet.
+        certificate: That server's certificate authority, as PEM; empty if not known yet.
+        subnets: The subnets it was created with.
         tags: Its tags.
-        issues: What is wrong with it.
+        issues: Its problems.
         version: The version of Kubernetes.
     """
 
@@ -41,13 +41,13 @@ class Described:
 
 @dataclass(frozen=True)
 class ClusterPlan:
-    """What a cluster is made of.
+    """A request for a cluster.
 
     Attributes:
-        role_arn: The role that EKS acts in for it.
+        role_arn: EKS's role for it.
         subnets: Subnets in at least two zones.
-        security_groups: Security groups beside the one that EKS makes for it.
-        version: The version of Kubernetes; empty for EKS' default.
+        security_groups: Security groups besides the one created by EKS.
+        version: The version of Kubernetes; empty for EKS's default.
         tags: Its tags.
     """
 
@@ -59,7 +59,7 @@ class ClusterPlan:
 
 
 def describe(aws: Aws, name: str) -> Described | None:
-    """Return a cluster; None if there is none of that name."""
+    """Return a cluster; None if it does not exist."""
     try:
         answer = aws.ask(
             f"describe the cluster {name}", lambda: aws.eks.describe_cluster(name=name)
@@ -81,13 +81,13 @@ def describe(aws: Aws, name: str) -> Described | None:
 
 
 def issues_of(found: Mapping[str, Any]) -> tuple[Issue, ...]:
-    """Return what EKS says is wrong with a cluster or a node group."""
+    """Return EKS's issues of a cluster or a node group."""
     issues = (found.get("health") or {}).get("issues") or ()
     return tuple(Issue(str(i.get("code", "")), str(i.get("message", ""))) for i in issues)
 
 
 def create(aws: Aws, name: str, plan: ClusterPlan) -> None:
-    """Have a cluster be made; one of that name that is there already is left as it is."""
+    """Request a cluster; an existing one of that name is left alone."""
     network: Any = {"subnetIds": list(plan.subnets)}
     if plan.security_groups:
         network["securityGroupIds"] = list(plan.security_groups)
@@ -96,7 +96,7 @@ def create(aws: Aws, name: str, plan: ClusterPlan) -> None:
         "roleArn": plan.role_arn,
         "resourcesVpcConfig": network,
         "tags": dict(plan.tags),
-        # Who makes it is its administrator, and node roles are let in without a config map.
+        # Its creator becomes administrator, and node roles get access without a config map.
         "accessConfig": {
             "authenticationMode": "API_AND_CONFIG_MAP",
             "bootstrapClusterCreatorAdminPermissions": True,
@@ -111,10 +111,10 @@ def create(aws: Aws, name: str, plan: ClusterPlan) -> None:
 
 
 def wait_active(aws: Aws, name: str, seconds: float) -> Described:
-    """Wait until a cluster can be used.
+    """Wait until a cluster is usable.
 
     Raises:
-        BurstError: or one of its kinds, if it failed, is being deleted, or takes too long.
+        BurstError: or a subclass, if it failed, is being deleted, or takes too long.
     """
 
     def observe() -> Described | None:
@@ -129,7 +129,7 @@ def wait_active(aws: Aws, name: str, seconds: float) -> Described:
 
 
 def delete(aws: Aws, name: str, seconds: float) -> None:
-    """Delete a cluster, and wait until it is gone; one that is not there is a success."""
+    """Delete a cluster, and wait until it is gone; success if it does not exist."""
 
     def observe() -> bool | None:
         found = describe(aws, name)
@@ -140,7 +140,7 @@ def delete(aws: Aws, name: str, seconds: float) -> None:
                 aws.ask(f"delete the cluster {name}", lambda: aws.eks.delete_cluster(name=name))
             except NotFoundError:
                 return True
-            except InUseError:  # it is being changed, or its last node group is about to go
+            except InUseError:  # a change is in progress, or its last node group is being deleted
                 return None
         return None
 

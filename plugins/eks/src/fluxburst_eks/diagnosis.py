@@ -1,4 +1,4 @@
-"""What ``fluxburst doctor`` says of AWS: who this is, what is permitted, what prices are used."""
+"""Checks of AWS for ``fluxburst doctor``: identity, permissions, prices."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Needed:
 
     Attributes:
         actions: Their names.
-        resource: What they are on: ``cluster``, ``group``, ``node role``, ``cluster role``, or
-            ``*`` where they are on none.
-        where: Says of parameters whether they are.
+        resource: Their resource: ``cluster``, ``group``, ``node role``, ``cluster role``, or
+            ``*`` for none.
+        where: Returns whether parameters need them.
         file: The policy that allows them.
     """
 
@@ -52,7 +52,7 @@ def _makes_cluster(params: BurstParameters) -> bool:
 
 
 _ROLE_ACTIONS = ("iam:GetRole", "iam:ListAttachedRolePolicies", "iam:PassRole")
-"""What EKS itself asks for, in the caller's name, when it is given a role."""
+"""Actions of EKS itself, in the caller's name, when it gets a role."""
 
 NEEDED = (
     Needed(("eks:DescribeCluster", "eks:ListNodegroups"), "cluster"),
@@ -76,29 +76,29 @@ NEEDED = (
     ),
     Needed(_ROLE_ACTIONS, "cluster role", _makes_cluster, CLUSTER_POLICY),
 )
-"""All that is asked of AWS, but who one is, which needs no permission."""
+"""All actions except the identity check, which needs no permission."""
 
 _ASSUMED = re.compile(r"arn:(aws[a-z-]*):sts::(\d+):assumed-role/([^/]+)/.*", re.ASCII)
 
 
 def identity(connect: Callable[[], Aws]) -> Generator[Finding, None, str]:
-    """Yield who AWS takes this for, or why it cannot be told; return the ARN, or empty."""
+    """Yield AWS's name for this identity, or why it is unknown; return the ARN, or empty."""
     try:
         aws = connect()
-        who: str = aws.ask("tell who this is", aws.sts.get_caller_identity)["Arn"]
-        what = f"AWS knows this as {who}, in the region {aws.region}"
-        yield Finding("ok", f"{what}, by credentials from {aws.origin}")
+        who: str = aws.ask("get this identity", aws.sts.get_caller_identity)["Arn"]
+        what = f"identity at AWS: {who}, in the region {aws.region}"
+        yield Finding("ok", f"{what}, with credentials from {aws.origin}")
     except UnreachableError as error:
-        yield Finding("error", str(error), "check the way to AWS: network, proxy, region")
+        yield Finding("error", str(error), "check the connection to AWS: network, proxy, region")
         return ""
     except FluxburstError as error:
-        yield Finding("error", str(error), "see the parameters region and profile")
+        yield Finding("error", str(error), "check the parameters region and profile")
         return ""
     return who
 
 
 def resource_arn(params: BurstParameters, resource: str, region: str, who: str) -> str:
-    """Return the ARN of a resource that actions are on; a node group stands for all of them."""
+    """Return the ARN of the actions' resource; one node group represents all of them."""
     _, partition, _, _, account, _ = who.split(":", 5)
     place = f"arn:{partition}:eks:{region}:{account}"
     group = f"{params.node_pool or 'burst'}/00000000-0000-0000-0000-000000000000"
@@ -111,7 +111,7 @@ def resource_arn(params: BurstParameters, resource: str, region: str, who: str) 
 
 
 def permissions(params: BurstParameters, aws: Aws, who: str) -> Iterator[Finding]:
-    """Say what is not permitted, by the simulation of this identity's policies."""
+    """Report missing permissions, from a simulation of this identity's policies."""
     denied: dict[str, list[str]] = {}
     try:
         source = _policy_source(aws, who)
@@ -123,28 +123,28 @@ def permissions(params: BurstParameters, aws: Aws, who: str) -> Iterator[Finding
     except FluxburstError as error:
         yield Finding(
             "warning",
-            f"what is permitted cannot be told: {error}",
-            "have iam:SimulatePrincipalPolicy allowed to have it checked; bursts do not need it",
+            f"cannot check permissions: {error}",
+            "allow iam:SimulatePrincipalPolicy to have them checked; bursts do not need it",
         )
         return
     for file, missing in denied.items():
         if missing:
             yield Finding(
                 "error",
-                f"not permitted: {', '.join(missing)}",
-                f"have fluxburst's {file} attached to this identity",
+                f"missing permissions: {', '.join(missing)}",
+                f"attach fluxburst's {file} to this identity",
             )
     if not any(denied.values()):
-        yield Finding("ok", "all that is asked of AWS is permitted")
+        yield Finding("ok", "all needed permissions are granted")
 
 
 def _policy_source(aws: Aws, who: str) -> str:
-    """Return whose policies hold: those of a role, where a session of it is used."""
+    """Return the identity whose policies apply: the role, for a session of one."""
     session = _ASSUMED.fullmatch(who)
     if session is None:
         return who
     name = session[3]
-    answer = aws.ask(f"tell of the role {name}", lambda: aws.iam.get_role(RoleName=name))
+    answer = aws.ask(f"get the role {name}", lambda: aws.iam.get_role(RoleName=name))
     return answer["Role"]["Arn"]
 
 
@@ -173,15 +173,15 @@ _CONTEXT = (
     ("aws:ResourceTag/fluxburst.io/managed-by", "fluxburst"),
     ("iam:PassedToService", "eks.amazonaws.com"),
 )
-"""What requests of fluxburst have about them that the policy asks for."""
+"""The context of fluxburst's requests that the policy checks."""
 
 
 def cluster(params: BurstParameters, aws: Aws) -> Iterator[Finding]:
-    """Say how the cluster is, and whether the node group is there that is named."""
+    """Report the state of the cluster, and of the configured node group."""
     name = params.cluster_name
     try:
         found = clusters.describe(aws, name)
-        if found is None:  # which the base says
+        if found is None:  # which the base reports
             return
         issues = "; ".join(map(str, found.issues))
         level: Any = "warning" if issues or found.status != "ACTIVE" else "ok"
@@ -191,26 +191,26 @@ def cluster(params: BurstParameters, aws: Aws) -> Iterator[Finding]:
         if pool is not None and nodegroups.describe(aws, name, pool) is None:
             yield Finding("error", f"there is no node group {pool}", "see the parameter node_pool")
     except FluxburstError as error:
-        yield Finding("error", str(error), "have fluxburst's iam-policy.json attached")
+        yield Finding("error", str(error), "attach fluxburst's iam-policy.json")
 
 
 def prices(kinds: Sequence[NodeType], table: MachineTypes, region: str, *, live: bool) -> Finding:
-    """Say which prices are used.
+    """Report the prices in use.
 
     Args:
         kinds: The node types.
         table: Their machine types.
-        region: Where they are.
-        live: Whether AWS told the prices.
+        region: Their region.
+        live: Whether the prices are from AWS.
     """
     shown = ", ".join(f"{kind.name} {kind.price:.4g}" for kind in kinds)
     origin = f"of {table.dated}, region {table.region}"
     if live:
-        return Finding("ok", f"prices an hour, as AWS tells them now: {shown}")
+        return Finding("ok", f"current hourly prices from AWS: {shown}")
     if table.region != region:
         return Finding(
             "warning",
-            f"prices an hour are {origin}, not of {region}: {shown}",
-            "set live_prices and have it permitted, or give prices in machine_types",
+            f"hourly prices are {origin}, not of {region}: {shown}",
+            "set live_prices and grant its permission, or set prices in machine_types",
         )
-    return Finding("ok", f"prices an hour {origin}: {shown}")
+    return Finding("ok", f"hourly prices {origin}: {shown}")

@@ -1,4 +1,4 @@
-"""Errors at the wire: what AWS answers, as errors that say what to do.
+"""Translates AWS's errors into errors with advice.
 
 The codes are those of the services' API references (Errors of EKS, "Error codes for the Amazon EC2
 API", common errors of IAM and STS), and of the Issue of a node group's health. botocore gives them
@@ -28,7 +28,7 @@ THROTTLED = frozenset(
         "TooManyRequestsException",
     }
 )
-"""Codes by which AWS says that it is asked too often; it is then asked again later."""
+"""Codes for too many requests; they are retried later."""
 
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 
@@ -70,7 +70,7 @@ _QUOTA = re.compile(
 )
 
 _LAUNCH_CODE = re.compile(r"\b([A-Z][A-Za-z]{7,}) - ")
-"""How a node group's issue tells EC2's own code: ``VcpuLimitExceeded - You have requested …``."""
+"""EC2's own code in a node group's issue: ``VcpuLimitExceeded - You have requested …``."""
 
 _LAUNCH_QUOTA = re.compile(r"\b(quota|limit)\b", re.IGNORECASE)
 _ACTION = re.compile(r"not authorized to perform:? ([a-z0-9-]+:\w+)")
@@ -78,13 +78,13 @@ _ACTION = re.compile(r"not authorized to perform:? ([a-z0-9-]+:\w+)")
 
 @dataclass(frozen=True)
 class Answer:
-    """What AWS answered instead of what it was asked for.
+    """An error response of AWS.
 
     Attributes:
         code: The error code, such as ``ResourceInUseException``.
         message: Its message.
         status: The code of HTTP.
-        retry_after: For how many seconds it says to wait; None where it does not say.
+        retry_after: Its requested wait in seconds; None if it has none.
     """
 
     code: str
@@ -94,12 +94,12 @@ class Answer:
 
     @property
     def too_busy(self) -> bool:
-        """Whether it may be asked again, after a pause."""
+        """Whether a retry makes sense, after a pause."""
         return self.code in THROTTLED or self.status in (429, 503)
 
 
-class AwsFailure(BurstError):  # noqa: N818 - as botocore calls it ClientError
-    """An answer of AWS, for which there is no error of a kind of its own."""
+class AwsFailure(BurstError):  # noqa: N818 - after botocore's ClientError
+    """Any other error of AWS."""
 
     def __init__(self, message: str, answer: Answer) -> None:
         super().__init__(message)
@@ -107,16 +107,16 @@ class AwsFailure(BurstError):  # noqa: N818 - as botocore calls it ClientError
 
 
 class NotFoundError(AwsFailure):
-    """Something is not there: a cluster, a node group, a subnet, a role."""
+    """Something does not exist: a cluster, a node group, a subnet, a role."""
 
 
 class InUseError(AwsFailure):
-    """Something of that name is there already, or is being changed by something else."""
+    """Something of that name already exists, or another change of it is in progress."""
 
 
 @dataclass(frozen=True)
 class Issue:
-    """What is wrong with a cluster or a node group, as EKS tells in its health."""
+    """A problem of a cluster or a node group, from EKS's health report."""
 
     code: str
     message: str
@@ -126,21 +126,21 @@ class Issue:
 
 
 def as_error(answer: Answer, doing: str) -> BurstError:
-    """Return the error for an answer.
+    """Return the error for a response.
 
     Args:
-        answer: What AWS said.
-        doing: What it was asked, such as ``create the node group x``.
+        answer: The response of AWS.
+        doing: The request, such as ``create the node group x``.
     """
     code = answer.code.removeprefix("Client.")
-    problem = f"AWS refused to {doing}: {answer.message or 'it does not say why'} ({code})"
+    problem = f"AWS refused to {doing}: {answer.message or 'no reason given'} ({code})"
     if answer.too_busy:
         return AwsFailure(f"AWS is too busy to {doing}: {answer.message} ({code})", answer)
     if code in _DENIED:
         return AuthError(f"{problem}; {_missing(answer.message)}")
     if code in _CREDENTIALS:
         return AuthError(
-            f"{problem}: it does not accept these credentials; log in anew, or see the parameters "
+            f"{problem}: it does not accept these credentials; log in again, or check parameters "
             "profile and region"
         )
     if code in _CAPACITY:
@@ -156,25 +156,25 @@ def as_error(answer: Answer, doing: str) -> BurstError:
 
 def _missing(message: str) -> str:
     match = _ACTION.search(message)
-    what = f"allow {match[1]}" if match else "have it allowed"
-    return f"{what}: fluxburst's iam-policy.json has the permissions that it needs"
+    what = f"allow {match[1]}" if match else "allow it"
+    return f"{what}: fluxburst's iam-policy.json has the needed permissions"
 
 
 def as_issue_error(issues: Sequence[Issue], what: str) -> BurstError:
-    """Return the error for what is wrong with a node group or a cluster.
+    """Return the error for the issues of a node group or a cluster.
 
     Args:
-        issues: What EKS says; the first that has an error of a kind of its own decides.
-        what: What they are of, such as ``the node group x``.
+        issues: The issues; the first with its own error class decides.
+        what: Their subject, such as ``the node group x``.
     """
-    said = "; ".join(map(str, issues)) or "EKS does not say why"
+    said = "; ".join(map(str, issues)) or "EKS gives no reason"
     problem = f"{what} did not come up: {said}"
     kinds = [kind for issue in issues if (kind := _kind_of(issue)) is not None]
     return (kinds[0] if kinds else BurstError)(problem)
 
 
 def of_capacity(issues: Iterable[Issue]) -> bool:
-    """Whether issues say that machines are not to be had, before EKS itself gives up."""
+    """Whether issues mean missing capacity, before EKS itself gives up."""
     return any(_kind_of(issue) in (CapacityError, QuotaError) for issue in issues)
 
 
@@ -196,7 +196,7 @@ def _kind_of_code(code: str) -> type[BurstError] | None:
 
 
 def answer_of(response: Mapping[str, object]) -> Answer:
-    """Return what a ClientError's response says."""
+    """Return the error in a ClientError's response."""
     error, metadata = response.get("Error"), response.get("ResponseMetadata")
     error = error if isinstance(error, dict) else {}
     metadata = metadata if isinstance(metadata, dict) else {}
@@ -210,7 +210,7 @@ def answer_of(response: Mapping[str, object]) -> Answer:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return for how many seconds to wait; AWS's own header is in milliseconds, and comes first."""
+    """Return the requested wait in seconds; AWS's own header, in milliseconds, has priority."""
     for name, unit in (("x-amz-retry-after", 0.001), ("retry-after", 1.0)):
         told = str(headers.get(name, ""))
         if told.isdigit():

@@ -1,4 +1,4 @@
-"""Node groups of an EKS cluster: machines of one type, in one zone, that come and go together."""
+"""Node groups of an EKS cluster: machines of one type and zone, created and deleted together."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
     from fluxburst_eks.aws import Aws
 
 _ARM = re.compile(r"(a1|[a-z]+\d+g[a-z]*(-\w+)?)\.", re.ASCII)
-"""Types with Graviton processors: ``g`` is the first letter after the generation, by
+"""Types with Graviton processors: ``g`` is the first letter after the generation, see
 https://docs.aws.amazon.com/ec2/latest/instancetypes/instance-type-names.html."""
 
 
 @dataclass(frozen=True)
 class NodeGroup:
-    """A node group as EKS describes it.
+    """EKS's description of a node group.
 
     Attributes:
         name: Its name.
         arn: Its ARN.
         status: ``CREATING``, ``ACTIVE``, ``UPDATING``, ``DELETING``, ``CREATE_FAILED``,
             ``DELETE_FAILED`` or ``DEGRADED``.
-        nodes: How many nodes it is to have.
-        most: How many it may have.
+        nodes: Its target number of nodes.
+        most: Its maximum number of nodes.
         machine_type: The type of its machines.
-        spot: Whether they are of the spot market.
-        subnets: Where they are.
+        spot: Whether they are spot machines.
+        subnets: Their subnets.
         labels: Labels of the nodes.
         tags: Tags of the group.
-        issues: What is wrong with it.
-        since: When it was made, in seconds since the epoch.
+        issues: Its problems.
+        since: When it was created, in seconds since the epoch.
     """
 
     name: str
@@ -63,18 +63,18 @@ class NodeGroup:
 
 @dataclass(frozen=True)
 class GroupPlan:
-    """What a node group is made of.
+    """A request for a node group.
 
     Attributes:
         role_arn: The role of its machines.
         machine_type: Their type.
-        nodes: How many: all or none.
-        spot: Whether they are of the spot market.
-        subnets: Where they are to be.
+        nodes: Number of machines: all or none.
+        spot: Whether they are spot machines.
+        subnets: Their subnets.
         labels: Labels of the nodes.
         tags: Tags of the group.
-        ami_type: The kind of image that they boot; empty for that of the machine type.
-        disk_gib: The size of their disks in GiB; None for EKS' default.
+        ami_type: Their image type; empty for the machine type's default.
+        disk_gib: The size of their disks in GiB; None for EKS's default.
     """
 
     role_arn: str
@@ -89,7 +89,7 @@ class GroupPlan:
 
 
 def ami_type_of(machine_type: str, gpus: int) -> str:
-    """Return the kind of image for a machine type, as EKS calls it (AMITypes of its API)."""
+    """Return EKS's image type for a machine type (AMITypes of its API)."""
     arm = "ARM_64" if _ARM.match(machine_type) else "x86_64"
     return f"AL2023_{arm}_{'NVIDIA' if gpus else 'STANDARD'}"
 
@@ -98,7 +98,7 @@ def names(aws: Aws, cluster: str) -> list[str]:
     """Return the names of a cluster's node groups.
 
     Raises:
-        NotFoundError: if there is no such cluster.
+        NotFoundError: if the cluster does not exist.
     """
 
     def ask() -> list[str]:
@@ -109,10 +109,10 @@ def names(aws: Aws, cluster: str) -> list[str]:
 
 
 def describe(aws: Aws, cluster: str, name: str) -> NodeGroup | None:
-    """Return a node group; None if it is not there, or its cluster is not.
+    """Return a node group; None if it or its cluster does not exist.
 
     Raises:
-        NotFoundError: if AWS says that the cluster is not there, and that it is.
+        NotFoundError: if AWS contradicts itself on whether the cluster exists.
     """
     try:
         answer = aws.ask(
@@ -127,7 +127,7 @@ def describe(aws: Aws, cluster: str, name: str) -> NodeGroup | None:
 
 
 def _is_of_cluster(error: NotFoundError) -> bool:
-    """Whether what is not there is the cluster: EKS has one code for both, and two messages."""
+    """Whether the missing object is the cluster: EKS has one code for both, and two messages."""
     return re.match(r"no cluster\b", error.answer.message, re.IGNORECASE) is not None
 
 
@@ -151,7 +151,7 @@ def _read(found: Mapping[str, Any]) -> NodeGroup:
 
 
 def create(aws: Aws, cluster: str, name: str, plan: GroupPlan) -> None:
-    """Have a node group be made; one of that name that is there already is left as it is."""
+    """Request a node group; an existing one of that name is left alone."""
     request: dict[str, Any] = {
         "clusterName": cluster,
         "nodegroupName": name,
@@ -176,11 +176,11 @@ def create(aws: Aws, cluster: str, name: str, plan: GroupPlan) -> None:
 def wait_active(aws: Aws, cluster: str, name: str, seconds: float) -> NodeGroup:
     """Wait until a node group has its nodes.
 
-    What EKS says of capacity or quota is taken for an answer: it would itself go on for a quarter
-    of an hour before it gives up.
+    An issue about capacity or quota ends the wait: EKS itself would keep trying for a quarter of an
+    hour before it gives up.
 
     Raises:
-        BurstError: or one of its kinds, if it failed, is being deleted, or takes too long.
+        BurstError: or a subclass, if it failed, is being deleted, or takes too long.
     """
 
     def observe() -> NodeGroup | None:
@@ -196,7 +196,7 @@ def wait_active(aws: Aws, cluster: str, name: str, seconds: float) -> NodeGroup:
 
 
 def delete(aws: Aws, cluster: str, name: str, seconds: float) -> None:
-    """Delete a node group, and wait until it is gone; one that is not there is a success."""
+    """Delete a node group, and wait until it is gone; success if it does not exist."""
 
     def observe() -> bool | None:
         found = describe(aws, cluster, name)
@@ -210,7 +210,7 @@ def delete(aws: Aws, cluster: str, name: str, seconds: float) -> None:
                 )
             except NotFoundError:
                 return True
-            except InUseError:  # it is still being made or changed; then it can be deleted
+            except InUseError:  # a change is in progress; it can be deleted afterwards
                 return None
         return None
 
@@ -218,9 +218,9 @@ def delete(aws: Aws, cluster: str, name: str, seconds: float) -> None:
 
 
 def resize(aws: Aws, cluster: str, name: str, nodes: int, most: int) -> None:
-    """Have a node group be of another size, and have another limit.
+    """Change the size of a node group, and its maximum.
 
-    The least that it may have is left to whoever made it.
+    Its minimum stays as its owner set it.
     """
     aws.ask(
         f"resize the node group {name} to {nodes}",
@@ -241,7 +241,7 @@ def tag(aws: Aws, found: NodeGroup, tags: Mapping[str, str]) -> None:
 
 
 def untag(aws: Aws, found: NodeGroup, keys: Sequence[str]) -> None:
-    """Take tags off a node group."""
+    """Remove tags from a node group."""
     aws.ask(
         f"untag the node group {found.name}",
         lambda: aws.eks.untag_resource(resourceArn=found.arn, tagKeys=list(keys)),

@@ -28,57 +28,55 @@ class BurstParameters(ManagedParameters):
     )
     creds_from_environ: bool = field(
         default=False,
-        metadata=_help("only take credentials from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        metadata=_help("take credentials only from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
     )
     endpoint_url: Optional[str] = field(  # noqa: UP045
-        default=None, metadata=_help("where all services of AWS are asked, instead of AWS")
+        default=None, metadata=_help("URL for requests to all services, instead of AWS")
     )
 
-    # --- what is made there ---
+    # --- resources ---
     node_role_arn: Optional[str] = field(  # noqa: UP045
-        default=None, metadata=_help("ARN of the IAM role of nodes; needed to make node groups")
+        default=None, metadata=_help("ARN of the nodes' IAM role; needed for node groups")
     )
     cluster_role_arn: Optional[str] = field(  # noqa: UP045
-        default=None, metadata=_help("ARN of the IAM role of the cluster; needed to make one")
+        default=None, metadata=_help("ARN of the cluster's IAM role; needed to create a cluster")
     )
     subnets: list[str] = field(
         default_factory=list,
-        metadata=_help("ids of subnets for nodes; by default those of the cluster"),
+        metadata=_help("ids of subnets for nodes; by default the cluster's"),
     )
     security_groups: list[str] = field(
         default_factory=list,
-        metadata=_help("ids of security groups of a cluster that is made, beside EKS' own"),
+        metadata=_help("ids of security groups of a created cluster, besides EKS's own"),
     )
     kubernetes_version: Optional[str] = field(  # noqa: UP045
-        default=None, metadata=_help("version of a cluster that is made; by default EKS' own")
+        default=None, metadata=_help("version of a created cluster; by default EKS's own")
     )
     ami_type: Optional[str] = field(  # noqa: UP045
         default=None,
-        metadata=_help("kind of image of nodes, as EKS names it; by default Amazon Linux 2023"),
+        metadata=_help("EKS's image type of nodes; by default Amazon Linux 2023"),
     )
     disk_size: Optional[ByteSize] = field(  # noqa: UP045
-        default=None, metadata=_help("size of a node's disk, in whole GiB; by default EKS' own")
+        default=None, metadata=_help("size of a node's disk, in whole GiB; by default EKS's own")
     )
     spread_zones: bool = field(
         default=False,
-        metadata=_help("let a burst's nodes be in several zones; by default all are in one"),
+        metadata=_help("allow a burst's nodes in several zones; by default all are in one"),
     )
     live_prices: bool = field(
         default=True,
-        metadata=_help("ask AWS for prices, each hour; where that fails, those of the table hold"),
+        metadata=_help("get AWS's prices every hour; on failure, the table's apply"),
     )
 
-    # --- patience ---
+    # --- timeouts ---
     zone_pause: Duration = field(
         default=Duration(900.0),
-        metadata=_help(
-            "how long a zone is left alone that had none of a machine type", "zone_rest"
-        ),
+        metadata=_help("how long to avoid a zone that lacked a machine type", "zone_rest"),
     )
     cluster_timeout: Duration = field(
-        default=Duration(1800.0), metadata=_help("how long a cluster may take to come up, or to go")
+        default=Duration(1800.0), metadata=_help("how long creating or deleting a cluster may take")
     )
     provider_poll_interval: Duration = field(
         default=Duration(10.0),
-        metadata=_help("how often to look while waiting for AWS", "aws_poll_interval"),
+        metadata=_help("polling interval while waiting for AWS", "aws_poll_interval"),
     )

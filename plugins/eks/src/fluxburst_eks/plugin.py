@@ -27,13 +27,13 @@ TABLE = "machine_types.toml"
 
 @functools.cache
 def shipped_table() -> MachineTypes:
-    """Return the machine types that the package brings along, with their prices on demand."""
+    """Return the package's table of machine types, with their prices on demand."""
     text = resources.files("fluxburst_eks").joinpath(TABLE).read_text(encoding="utf-8")
     return load(text, f"fluxburst_eks/{TABLE}")
 
 
 class EksBurst(ManagedKubernetes):
-    """Makes node groups in an EKS cluster, and MiniClusters on them, and deletes both again."""
+    """Creates node groups in an EKS cluster, and MiniClusters on them, and deletes both again."""
 
     _param_dataclass = BurstParameters
     name = "eks"
@@ -71,12 +71,12 @@ class EksBurst(ManagedKubernetes):
 
     @functools.cached_property
     def table(self) -> MachineTypes:
-        """The machine types that the package brings along."""
+        """The package's table of machine types."""
         return shipped_table()
 
     @functools.cached_property
     def machines(self) -> MachineTypes:
-        """The machine types as the user has them; a spot machine costs no more than on demand."""
+        """The machine types with the user's changes; spot machines cost no more than on demand."""
         from fluxburst_eks.prices import with_ceilings
 
         return with_ceilings(super().machines)
@@ -85,7 +85,7 @@ class EksBurst(ManagedKubernetes):
         return chain(super()._problems(), checks.check_parameters(self.params))
 
     def _output(self, pod: str) -> str:
-        """Return the same command as ever, after the one that lets kubectl in."""
+        """Return the usual command, after the one that sets up kubectl's access."""
         name = shlex.quote(self.params.cluster_name)
         login = f"aws eks update-kubeconfig --region {self.aws.region} --name {name}"
         return f"{login} && {super()._output(pod)}"
@@ -102,14 +102,14 @@ class EksBurst(ManagedKubernetes):
         return prices.live(self.aws, machine_types)
 
     def renew(self, burst: Burst) -> Burst:
-        """Have the Job end when the lease does, and write that on the node group as well."""
+        """Set the Job's deadline to the end of the lease, and update the node group's record."""
         renewed = super().renew(burst)
         if renewed.lease_until is not None and self.params.node_pool is None:
             self.pools.write_lease(self.burst_pools.name_of(burst.name), renewed.lease_until)
         return renewed
 
     def provider_findings(self) -> Iterable[Finding]:
-        """Check who these credentials are, what they may do, and what the cluster has."""
+        """Check the identity, its permissions, and the cluster."""
         from fluxburst_eks import diagnosis
 
         who = yield from diagnosis.identity(lambda: self.aws)
@@ -119,7 +119,7 @@ class EksBurst(ManagedKubernetes):
         yield from diagnosis.cluster(self.params, self.aws)
         try:
             kinds = self._types()
-        except FluxburstError:  # said by the checks of the instance
+        except FluxburstError:  # reported by the checks of the instance
             return
         live = self.params.live_prices and not self._live.problem
         yield diagnosis.prices(kinds, self.machines, self.aws.region, live=live)

@@ -1,4 +1,4 @@
-"""Node groups of an EKS cluster, as the base for managed clusters has them."""
+"""Node groups of an EKS cluster, for the base of managed clusters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FORMER_MOST = f"{PREFIX}former-most"
 GROUP_LABEL = "eks.amazonaws.com/nodegroup"
-"""The label that EKS gives to every node of a managed node group: the group's name."""
+"""The label with the group's name that EKS puts on every node of a managed node group."""
 
 GIB = 2**30
 
@@ -37,7 +37,7 @@ _STATES = {
     "CREATING": PoolState.COMING,
     "ACTIVE": PoolState.RUNNING,
     "UPDATING": PoolState.RUNNING,
-    "DEGRADED": PoolState.RUNNING,  # the nodes that it has do run; pods tell which it lost
+    "DEGRADED": PoolState.RUNNING,  # its remaining nodes run; pods show which it lost
     "CREATE_FAILED": PoolState.BROKEN,
     "DELETE_FAILED": PoolState.BROKEN,
     "DELETING": PoolState.GOING,
@@ -50,7 +50,7 @@ class EksPools:
     Args:
         aws: The account.
         params: The plugin's parameters.
-        machines: The machine types, for what their nodes have to boot.
+        machines: The machine types, for their nodes' image types.
     """
 
     def __init__(self, aws: Aws, params: BurstParameters, machines: MachineTypes) -> None:
@@ -66,12 +66,12 @@ class EksPools:
         return {GROUP_LABEL: pool}
 
     def get(self, name: str) -> Pool | None:
-        """Return a node group; None if it is not there."""
+        """Return a node group; None if it does not exist."""
         found = nodegroups.describe(self._aws, self._cluster, name)
         return None if found is None else _pool(found)
 
     def ours(self, tag: str) -> Sequence[Pool]:
-        """Return the node groups that have a record of this instance."""
+        """Return the node groups with a record of this instance."""
         try:
             names = nodegroups.names(self._aws, self._cluster)
         except NotFoundError:
@@ -80,11 +80,11 @@ class EksPools:
         return [pool for pool in pools if pool.record is not None and pool.record.tag == tag]
 
     def create(self, request: PoolRequest) -> None:
-        """Make a node group in the first zone that has room for it, and wait until it is there.
+        """Create a node group in the first zone with capacity, and wait until it is active.
 
         Raises:
-            CapacityError: if no zone has.
-            BurstError: or one of its kinds, for what else there is.
+            CapacityError: if no zone has capacity.
+            BurstError: or a subclass, for other problems.
         """
         deadline = time.monotonic() + self._params.pool_timeout
         refused = self._finish(request, deadline)
@@ -98,16 +98,16 @@ class EksPools:
             if problem is None:
                 return
             refused.append(f"{zone}: {problem}")
-        problems = "; ".join(refused) or "no zone is left that may have some"
+        problems = "; ".join(refused) or "all zones lacked it recently"
         raise CapacityError(
             f"no capacity for {request.nodes} of {request.machine_type}: {problems}"
         )
 
     def _finish(self, request: PoolRequest, deadline: float) -> list[str] | None:
-        """Go on with a node group that is there already.
+        """Continue with an existing node group.
 
         Returns:
-            None once it is there; or why it is not, after which it is not there.
+            None once it is active; or why it is not, after deleting it.
         """
         found = nodegroups.describe(self._aws, self._cluster, request.name)
         if found is None:
@@ -121,7 +121,7 @@ class EksPools:
         return None if problem is None else [f"{zone}: {problem}"]
 
     def _wait(self, request: PoolRequest, zone: str, deadline: float) -> str | None:
-        """Wait for a node group; one that finds no room is deleted again, and why is returned."""
+        """Wait for a node group; without capacity, delete it and return the reason."""
         try:
             nodegroups.wait_active(self._aws, self._cluster, request.name, _left(deadline))
         except CapacityError as error:
@@ -135,7 +135,7 @@ class EksPools:
         nodegroups.delete(self._aws, self._cluster, name, _left(deadline))
 
     def _places(self, request: PoolRequest) -> dict[str, list[str]]:
-        """Return where a node group can be, in turn: zones, with the subnets there.
+        """Return the possible places of a node group, in order: zones, with their subnets.
 
         Raises:
             CapacityError: if no zone of the subnets offers the machine type at all.
@@ -146,7 +146,7 @@ class EksPools:
         if not suiting:
             raise CapacityError(
                 f"none of the zones {', '.join(by_zone)} offers the machine type "
-                f"{request.machine_type}: see the parameter subnets"
+                f"{request.machine_type}: check the parameter subnets"
             )
         awake = self._resting.awake(suiting, _kind(request))
         if self._params.spread_zones and awake:
@@ -154,7 +154,7 @@ class EksPools:
         return {zone: by_zone[zone] for zone in awake}
 
     def subnets(self) -> Sequence[str]:
-        """Return the subnets that nodes may be in: those of the parameters, or the cluster's."""
+        """Return the subnets for nodes: those of the parameters, or the cluster's."""
         if self._params.subnets:
             return self._params.subnets
         found: Described | None = clusters.describe(self._aws, self._cluster)
@@ -167,7 +167,7 @@ class EksPools:
     def _group_plan(self, request: PoolRequest, subnets: Sequence[str]) -> GroupPlan:
         params = self._params
         if params.node_role_arn is None:
-            raise BurstError("node_role_arn is needed to make a node group")
+            raise BurstError("creating a node group needs node_role_arn")
         record = request.record
         gpus = self._machines[request.machine_type].gpus
         return GroupPlan(
@@ -190,7 +190,7 @@ class EksPools:
         nodegroups.delete(self._aws, self._cluster, name, self._params.pool_timeout)
 
     def grow(self, name: str, nodes: int, record: Record) -> None:
-        """Write on a node group that is not ours, then give it more nodes."""
+        """Write a record on a foreign node group, then add nodes."""
         found = self._must_find(name)
         most = found.tags.get(FORMER_MOST, str(found.most))
         nodegroups.tag(self._aws, found, {**tags_of(record), FORMER_MOST: most})
@@ -199,7 +199,7 @@ class EksPools:
         nodegroups.wait_active(self._aws, self._cluster, name, self._params.pool_timeout)
 
     def shrink(self, name: str, nodes: int) -> None:
-        """Give a grown node group the size and the limit that it had, and take the record off."""
+        """Restore the former size and maximum of a grown node group, and remove the record."""
         found = self._must_find(name)
         most = int(found.tags.get(FORMER_MOST, found.most))
         if (found.nodes, found.most) != (nodes, most):
@@ -209,7 +209,7 @@ class EksPools:
             nodegroups.untag(self._aws, found, own)
 
     def write_lease(self, name: str, until: float) -> None:
-        """Write on a node group of ours until when it is for."""
+        """Write the end of the lease on a node group of ours."""
         found = nodegroups.describe(self._aws, self._cluster, name)
         if found is not None and record_of(found.tags) is not None:
             nodegroups.tag(self._aws, found, {f"{PREFIX}lease-until": f"{until:.0f}"})
@@ -224,7 +224,7 @@ class EksPools:
 def _pool(found: NodeGroup) -> Pool:
     state = _STATES.get(found.status, PoolState.BROKEN)
     if state is PoolState.COMING and of_capacity(found.issues):
-        state = PoolState.BROKEN  # EKS goes on trying for a quarter of an hour
+        state = PoolState.BROKEN  # EKS keeps trying for a quarter of an hour
     return Pool(
         found.name,
         state,

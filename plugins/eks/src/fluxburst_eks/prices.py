@@ -1,8 +1,8 @@
-"""Prices as they are now: on demand from the Price List, spot from EC2's own history.
+"""Current prices: on demand from the Price List, spot from EC2's history.
 
 See https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-the-aws-price-list-bulk-api.html
-for the attributes of a price, and DescribeSpotPriceHistory in the Amazon EC2 API Reference: asked
-from now on, it answers with the price in effect for each type and zone.
+for the attributes of a price, and DescribeSpotPriceHistory in the Amazon EC2 API Reference: with a
+start time of now, it returns the current price for each type and zone.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _LINUX = {
     "capacitystatus": "Used",
     "operation": "RunInstances",
 }
-"""What tells the price of an ordinary machine from those of licences and reservations."""
+"""Distinguishes the price of an ordinary machine from those of licences and reservations."""
 
 
 def on_demand(aws: Aws, machine_type: str) -> float | None:
-    """Return what a machine type costs an hour in US dollars; None where the list has no price."""
+    """Return a machine type's hourly price in US dollars; None if the list has none."""
     wanted = {"instanceType": machine_type, "regionCode": aws.region, **_LINUX}
     filters: Any = [{"Type": "TERM_MATCH", "Field": k, "Value": v} for k, v in wanted.items()]
 
@@ -37,7 +37,7 @@ def on_demand(aws: Aws, machine_type: str) -> float | None:
         answer = aws.pricing.get_products(ServiceCode="AmazonEC2", Filters=filters)
         return [str(product) for product in answer["PriceList"]]
 
-    products = aws.ask(f"tell the price of {machine_type}", ask)
+    products = aws.ask(f"get the price of {machine_type}", ask)
     return max((price for text in products for price in _prices(json.loads(text))), default=None)
 
 
@@ -50,7 +50,7 @@ def _prices(product: Mapping[str, Any]) -> Iterator[float]:
 
 
 def spot(aws: Aws, machine_types: Collection[str]) -> dict[str, float]:
-    """Return what machine types cost an hour on the spot market now, in the dearest zone."""
+    """Return current hourly spot prices of machine types, in the most expensive zone."""
 
     def ask() -> list[Any]:
         pages = aws.ec2.get_paginator("describe_spot_price_history").paginate(
@@ -61,17 +61,17 @@ def spot(aws: Aws, machine_types: Collection[str]) -> dict[str, float]:
         return [one for page in pages for one in page["SpotPriceHistory"]]
 
     found: dict[str, float] = {}
-    for one in aws.ask("tell spot prices", ask):
+    for one in aws.ask("get spot prices", ask):
         name, price = str(one["InstanceType"]), float(one["SpotPrice"])
         found[name] = max(price, found.get(name, 0.0))
     return found
 
 
 def live(aws: Aws, machine_types: Collection[str]) -> Iterator[tuple[str, float]]:
-    """Yield node types with their prices, as far as AWS tells them: spot first, then on demand.
+    """Yield node types with AWS's prices, as far as available: spot first, then on demand.
 
     Raises:
-        BurstError: if AWS cannot be asked, or refuses.
+        BurstError: if AWS is unreachable, or refuses.
     """
     for name, price in spot(aws, machine_types).items():
         yield f"{name}{SPOT}", price
@@ -82,13 +82,13 @@ def live(aws: Aws, machine_types: Collection[str]) -> Iterator[tuple[str, float]
 
 
 def with_ceilings(table: MachineTypes) -> MachineTypes:
-    """Return a table in which each machine type that has a price has one for spot machines too."""
+    """Return a table in which each machine type with a price also has a spot price."""
     by_name = {name: with_ceiling(one) for name, one in table.by_name.items()}
     return replace(table, by_name=by_name)
 
 
 def with_ceiling(machine_type: MachineType) -> MachineType:
-    """Count a spot machine whose price is not known with that on demand, the most that AWS asks."""
+    """Use the on-demand price for a spot machine without a known price: AWS never charges more."""
     if machine_type.spot_price is not None:
         return machine_type
     return replace(machine_type, spot_price=machine_type.price)

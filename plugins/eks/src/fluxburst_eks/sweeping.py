@@ -1,7 +1,7 @@
-"""Node groups whose lease has ended, of any instance: EKS itself ends none of them.
+"""Node groups of any instance whose lease has ended: EKS ends none automatically.
 
-Where fluxburst runs, it takes its bursts down itself. This is for where it does not any more, from
-any machine that has the credentials: no Flux is needed, and no instance's directory.
+A running fluxburst terminates its bursts itself. This is for leftovers of one that no longer runs,
+from any machine with credentials: it needs neither Flux nor an instance's directory.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ended:
-    """A node group that fluxburst made, and whose lease has ended.
+    """A node group created by fluxburst whose lease has ended.
 
     Attributes:
         name: Its name.
-        instance: The tag of the instance that it is of.
-        nodes: How many nodes it has.
-        machine_type: What they are.
+        instance: The tag of its instance.
+        nodes: Number of its nodes.
+        machine_type: Their machine type.
         since: When its lease ended, in seconds since the epoch.
-        price: What one node costs an hour.
+        price: Hourly price of one node.
     """
 
     name: str
@@ -42,12 +42,12 @@ class Ended:
 def ended(aws: Aws, cluster: str, grace: float) -> Iterator[Ended]:
     """Yield the node groups of a cluster whose lease ended some time ago.
 
-    A group without a lease, one that was only grown, and one of others are none of these.
+    Skips groups without a lease, grown ones, and those of others.
 
     Args:
         aws: The account.
         cluster: The cluster's name.
-        grace: For how many seconds it has to have ended: fluxburst may be taking it down.
+        grace: Seconds since the end of the lease: fluxburst may still be terminating it.
     """
     for name in nodegroups.names(aws, cluster):
         found = nodegroups.describe(aws, cluster, name)

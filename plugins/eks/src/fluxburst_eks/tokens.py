@@ -1,10 +1,10 @@
-"""The token by which an EKS cluster knows who asks it: a signed request to STS, as text.
+"""Authentication tokens for EKS clusters: a signed request to STS, as text.
 
-The API server hands it to aws-iam-authenticator, which makes the request with the name of its own
-cluster as the header ``x-k8s-aws-id``: so it is good for that cluster alone. See
+The API server passes it to aws-iam-authenticator, which sends the request with the name of its own
+cluster as the header ``x-k8s-aws-id``: so the token is valid for that cluster only. See
 https://github.com/kubernetes-sigs/aws-iam-authenticator#api-authorization-from-outside-a-cluster,
-which also says that a token is good for 15 minutes from the time that it was signed at, whatever it
-says itself, and that it may say no more than 15 minutes.
+which also says that a token is valid for 15 minutes after signing, whatever its own expiry, which
+may not exceed 15 minutes.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 PREFIX = "k8s-aws-v1."
 CLUSTER_HEADER = "x-k8s-aws-id"
 SIGNED_SECONDS = 60
-"""As the aws command has it; the server allows for clocks that differ."""
+"""As in the aws command; the server tolerates clock differences."""
 
 GOOD_SECONDS = 14 * 60.0
-"""For how long a token is used: a minute less than it is good for."""
+"""How long a token is used: one minute less than its validity."""
 
 
 @dataclass(frozen=True, repr=False)
 class Token:
-    """A token, and until when it may be used, in seconds since the epoch."""
+    """A token, and its expiry for our use, in seconds since the epoch."""
 
     text: str
     until: float
 
 
 def sign(session: boto3.Session, region: str, cluster: str) -> Token:
-    """Return a token for a cluster; nobody is asked for it, but where the credentials come from.
+    """Return a token for a cluster; only the source of the credentials is contacted.
 
     Args:
-        session: Whose credentials sign it.
-        region: The region, whose STS the API server asks.
+        session: Provides the credentials for signing.
+        region: The region whose STS the API server contacts.
         cluster: The cluster's name.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Zones: where a cluster's subnets are, and which of them offer a machine type."""
+"""Zones: those of a cluster's subnets, and those that offer a machine type."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def subnets_by_zone(aws: Aws, subnets: Sequence[str]) -> dict[str, list[str]]:
-    """Return subnets by their zone, in the order in which zones are named first.
+    """Return subnets by their zone, zones in order of first mention.
 
     Raises:
-        ConfigError: if one of them is not there.
+        ConfigError: if a subnet does not exist.
     """
     answer = aws.ask(
         f"describe the subnets {', '.join(subnets)}",
@@ -41,11 +41,11 @@ def offering(aws: Aws, machine_type: str) -> Collection[str]:
         )
         return {one["Location"] for page in pages for one in page["InstanceTypeOfferings"]}
 
-    return aws.ask(f"tell which zones offer {machine_type}", ask)
+    return aws.ask(f"list zones with {machine_type}", ask)
 
 
 class Resting:
-    """Zones that had no capacity for a machine type, and are left alone for a while.
+    """Zones that lacked capacity for a machine type, and are avoided for a while.
 
     Args:
         seconds: For how long.
@@ -56,10 +56,10 @@ class Resting:
         self._until: dict[tuple[str, str], float] = {}
 
     def rest(self, zone: str, node_type: str) -> None:
-        """Leave a zone alone for a node type."""
+        """Avoid a zone for a node type."""
         self._until[zone, node_type] = time.monotonic() + self._seconds
 
     def awake(self, zones: Sequence[str], node_type: str) -> list[str]:
-        """Return the zones that are not left alone."""
+        """Return the zones that are not avoided."""
         now = time.monotonic()
         return [zone for zone in zones if self._until.get((zone, node_type), 0.0) <= now]

@@ -239,7 +239,7 @@ def test_a_burst_whose_node_group_was_deleted_has_failed(
 ) -> None:
     made = plugin.create(burst())
     site._eks.delete_nodegroup("flux-bursted-cluster", made.name)
-    assert "node pool is there no longer" in plugin.refresh(made).error
+    assert "node pool no longer exists" in plugin.refresh(made).error
     plugin.delete(made)
     assert plugin.list_bursts() == []
 
@@ -428,5 +428,5 @@ def test_node_groups_whose_lease_has_ended_are_found_and_deleted_from_anywhere(
     assert len(swept(site).splitlines()) == 1
     assert len(swept(site, "--grace=10s").splitlines()) == 2
     assert "DeleteNodegroup" not in site.asked
-    assert swept(site, "--delete").startswith("Gone: ended, ")
+    assert swept(site, "--delete").startswith("Deleted: ended, ")
     assert site.groups() == ["lately", "runs", "grown", "theirs"]

@@ -228,7 +228,7 @@ def test_doctor_says_who_this_is_and_that_all_is_permitted(
     found = told(plugin_of(site, directory), made)
     assert {level for level, _ in found} == {"ok"}, found
     assert "arn:aws:sts::123456789012:user/moto, in the region us-east-1" in found[0][1]
-    assert any("all that is asked of AWS is permitted" in what for _, what in found)
+    assert any("all needed permissions are granted" in what for _, what in found)
     assert not {one for one in site.asked if one.startswith(("Create", "Delete", "Update"))}
 
 
@@ -253,7 +253,7 @@ def test_doctor_says_what_cannot_be_told(site: Site, directory: Path, made: list
     site.refuse("SimulatePrincipalPolicy", query_refusal(403, "AccessDenied", "not you"))
     found = told(plugin, made)
     (warning,) = [what for level, what in found if level == "warning"]
-    assert "what is permitted cannot be told" in warning
+    assert "cannot check permissions" in warning
     site.refuse("GetCallerIdentity", query_refusal(403, "ExpiredToken", "expired"))
     assert told(plugin, made)[0][0] == "error"
     assert KEY not in str(found)
@@ -358,7 +358,7 @@ def test_doctor_asks_aws_that_does_not_answer_once(directory: Path) -> None:
         ("--region=mars", "--region: 'mars' is not a region of AWS"),
         ("--node-role-arn=nodes", "--node-role-arn: 'nodes' is not the ARN of a role"),
         ("--subnet=10.0.0.0/16", "--subnet: '10.0.0.0/16' is not the id of a subnet"),
-        ("--cluster-name=", "--cluster-name: '' is not a name for a cluster of EKS"),
+        ("--cluster-name=", "--cluster-name: '' is not a valid name for an EKS cluster"),
         ("--namespace=", "--namespace: '' is not a name for a namespace"),
     ],
 )

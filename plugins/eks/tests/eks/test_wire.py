@@ -244,7 +244,7 @@ def test_what_is_no_aws_is_a_burst_error(reply: Reply | None) -> None:
 
 def test_aws_that_cannot_be_reached_is_said() -> None:
     aws = aws_at("http://127.0.0.1:9")
-    with pytest.raises(UnreachableError, match="cannot be asked to list the node groups"):
+    with pytest.raises(UnreachableError, match="cannot reach AWS to list the node groups"):
         nodegroups.names(aws, "c")
     aws.close()
 

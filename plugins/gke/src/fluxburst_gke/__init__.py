@@ -1,4 +1,4 @@
-"""fluxburst onto node pools of Google Kubernetes Engine."""
+"""Bursting onto node pools of Google Kubernetes Engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be told to be wrong with the parameters without asking Google."""
+"""Checks of the parameters that need no requests to Google."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOCATION = re.compile(r"[a-z]+-[a-z]+[0-9]+(-[a-z0-9]+)?", re.ASCII)
 
 
 def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
-    """Yield the field and the problem, for all that is wrong with what only this plugin has."""
+    """Yield the field and the problem, for all problems of this plugin's own parameters."""
     checks: dict[str, Callable[[BurstParameters], None]] = {
         "project": lambda params: check_project(params.project),
         "cluster_name": _cluster_name,
@@ -35,11 +35,11 @@ def check_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
 
 def _cluster_name(params: BurstParameters) -> None:
     if not _CLUSTER.fullmatch(params.cluster_name):
-        raise RequestError(f"{params.cluster_name!r} is not a name for a cluster")
+        raise RequestError(f"{params.cluster_name!r} is not a valid name for a cluster")
 
 
 def region_of(params: BurstParameters) -> str:
-    """Return the region that the cluster is in."""
+    """Return the cluster's region."""
     return "-".join(params.location.split("-")[:2])
 
 
@@ -52,7 +52,7 @@ def _zones(params: BurstParameters) -> None:
     region = region_of(params)
     for zone in params.zones:
         if not _LOCATION.fullmatch(zone) or not zone.startswith(f"{region}-"):
-            raise RequestError(f"{zone!r} is not a zone of {region}, where the cluster is")
+            raise RequestError(f"{zone!r} is not a zone of {region}, the cluster's region")
 
 
 def _max_run_duration(params: BurstParameters) -> None:

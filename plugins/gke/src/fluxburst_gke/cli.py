@@ -1,4 +1,4 @@
-"""``fluxburst gke``: make an elastic instance whose burst nodes are nodes of a GKE cluster."""
+"""``fluxburst gke``: create an elastic instance whose burst nodes are nodes of a GKE cluster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULT = "c2-standard-8=4"
 
 @click.group()
 def gke() -> None:
-    """Make an instance that can grow by nodes of Google Kubernetes Engine."""
+    """Create an instance that can grow by nodes of Google Kubernetes Engine."""
 
 
 gke.add_command(
@@ -25,7 +25,7 @@ gke.add_command(
         BurstParameters,
         check_parameters,
         (
-            click.option("--project", help="Id of the project; by default the credentials'."),
+            click.option("--project", help="Id of the project. Default: the credentials'."),
             click.option("--location", help="Zone or region of the cluster."),
         ),
         {"project": "--project", "location": "--location"},

@@ -1,4 +1,4 @@
-"""A cluster of Kubernetes Engine: the one that bursts are in, used as it is, or made if asked."""
+"""The cluster of Kubernetes Engine for bursts: an existing one, or created on request."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _log = logging.getLogger(__name__)
 
 
 class GkeCluster:
-    """The cluster that the parameters name.
+    """The cluster named by the parameters.
 
     Args:
-        google: The project and location that it is in.
+        google: Its project and location.
         params: The plugin's parameters.
     """
 
@@ -36,7 +36,7 @@ class GkeCluster:
         self.params = params
 
     def access(self) -> Access | None:
-        """Return how to reach the cluster now; None if there is none, or it is being deleted."""
+        """Return the cluster's endpoint; None if it does not exist, or is being deleted."""
         cluster = self.find()
         if cluster is None or cluster.status in _GOING or not cluster.endpoint:
             return None
@@ -47,18 +47,18 @@ class GkeCluster:
         if not certificate:
             raise ConfigError(
                 cluster.name,
-                "Google does not tell the cluster's authority: does the identity have the "
+                "Google hides the cluster's certificate authority: does the identity have the "
                 "permission container.clusters.getCredentials?",
             )
         who = self.google.identity.who
         return Access(cluster.name, f"https://{endpoint}", certificate, self.google.token(), who)
 
     def ensure(self, record: Record) -> None:
-        """Have the cluster be there; it is made only where the parameters say so."""
+        """Ensure that the cluster exists; it is created only if the parameters say so."""
         until = time.monotonic() + self.params.cluster_timeout
         cluster = self.find()
         if cluster is not None and cluster.status in _GOING:
-            self.google.wait(lambda: self.find() is None, until, "the cluster to be deleted")
+            self.google.wait(lambda: self.find() is None, until, "delete the cluster")
             cluster = None
         if cluster is None:
             self._make(record)
@@ -72,23 +72,23 @@ class GkeCluster:
             starting = gke.Cluster.Status.PROVISIONING
             return found is not None and found.status != starting and bool(found.endpoint)
 
-        self.google.wait(is_there, until, "the cluster to be there")
+        self.google.wait(is_there, until, "create the cluster")
 
     def made_for(self) -> Record | None:
-        """Return what fluxburst wrote on the cluster; None if it is not there, or not ours."""
+        """Return fluxburst's record on the cluster; None if it does not exist, or is not ours."""
         cluster = self.find()
         if cluster is None or cluster.status in _GOING:
             return None
         return read_record(without_prefix(cluster.resource_labels))
 
     def delete(self) -> None:
-        """Delete the cluster, if fluxburst made it, and wait until it is gone."""
+        """Delete the cluster, if fluxburst created it, and wait until it is gone."""
         if self.made_for() is None and self._state() != gke.Cluster.Status.STOPPING:
             return
         until = time.monotonic() + self.params.cluster_timeout
         if self.made_for() is not None:
             self._delete(f"the cluster {self.params.cluster_name}", until)
-        self.google.wait(lambda: self.find() is None, until, "the cluster to be deleted")
+        self.google.wait(lambda: self.find() is None, until, "delete the cluster")
 
     def _delete(self, what: str, until: float) -> None:
         clusters, path = self.google.clusters, self.google.cluster_path
@@ -98,10 +98,10 @@ class GkeCluster:
             return
 
     def find(self) -> gke.Cluster | None:
-        """Return the cluster as Google describes it; None if it is not there."""
+        """Return Google's description of the cluster; None if it does not exist."""
         clusters, path = self.google.clusters, self.google.cluster_path
         return self.google.find(
-            f"tell about the cluster {self.params.cluster_name}", clusters.get_cluster, name=path
+            f"describe the cluster {self.params.cluster_name}", clusters.get_cluster, name=path
         )
 
     def _state(self) -> gke.Cluster.Status | None:
@@ -113,7 +113,7 @@ class GkeCluster:
         if not params.create_cluster:
             raise ConfigError(
                 params.cluster_name,
-                f"there is no such cluster in {params.location}, and none is to be made: set "
+                f"the cluster does not exist in {params.location}; to create it, set "
                 "create_cluster",
             )
         cluster = gke.Cluster(
@@ -135,7 +135,7 @@ class GkeCluster:
             network=params.network or "",
             subnetwork=params.subnetwork or "",
         )
-        _log.info("cluster %s: is made in %s", params.cluster_name, params.location)
+        _log.info("creating cluster %s in %s", params.cluster_name, params.location)
         doing = f"create the cluster {params.cluster_name}"
         try:
             self.google.ask(

@@ -1,4 +1,4 @@
-"""What ``fluxburst doctor`` says of the project; it changes nothing there."""
+"""Checks of the project for ``fluxburst doctor``; they change nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FOR_AN_EXISTING_POOL = ("compute.instanceGroupManagers.get",)
 
 
 def needed(params: BurstParameters) -> tuple[str, ...]:
-    """Return the permissions that it takes to do what the parameters say."""
+    """Return the permissions that the parameters require."""
     return (
         *NEEDED,
         *(FOR_A_CLUSTER if params.create_cluster else ()),
@@ -33,7 +33,7 @@ def needed(params: BurstParameters) -> tuple[str, ...]:
 
 
 def findings(params: BurstParameters, connect: Callable[[], Google]) -> Iterator[Finding]:
-    """Yield what is found: who asks, in which project, and what is not permitted.
+    """Yield the findings: the identity, the project, and missing permissions.
 
     Args:
         params: The plugin's parameters.
@@ -45,26 +45,26 @@ def findings(params: BurstParameters, connect: Callable[[], Google]) -> Iterator
         yield Finding("error", str(error), "see the credentials in fluxburst-gke's README")
         return
     except FluxburstError as error:
-        yield Finding("error", str(error), "see the parameter project")
+        yield Finding("error", str(error), "check the parameter project")
         return
     yield Finding("ok", f"project {google.project}, as {google.identity.who}")
     wanted = needed(params)
     try:
         missing = sorted(set(wanted) - google.permitted(list(wanted)))
-    except NotAskedError:  # what keeps it from that is said of the cluster
+    except NotAskedError:  # the check of the cluster reports the cause
         return
     except FluxburstError as error:
         yield Finding(
             "warning",
-            f"what is permitted cannot be told: {error}",
-            "enable the Cloud Resource Manager API in the project to have it checked",
+            f"cannot check permissions: {error}",
+            "enable the Cloud Resource Manager API in the project to have them checked",
         )
         return
     if missing:
         yield Finding(
             "error",
-            f"not permitted in the project {google.project}: {', '.join(missing)}",
-            "have a role with what fluxburst-gke's role.yaml names be granted",
+            f"missing permissions in the project {google.project}: {', '.join(missing)}",
+            "grant a role with the permissions in fluxburst-gke's role.yaml",
         )
     else:
-        yield Finding("ok", f"all that is needed is permitted in the project {google.project}")
+        yield Finding("ok", f"all needed permissions are granted in the project {google.project}")

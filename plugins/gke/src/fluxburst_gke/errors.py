@@ -1,8 +1,8 @@
-"""What only Kubernetes Engine answers; the rest is as Compute Engine has it.
+"""Errors specific to Kubernetes Engine; the rest is the same as for Compute Engine.
 
-A node pool that lacks machines says so in its conditions, by a code of
-``google.container.v1.StatusCondition``, and in the text of its operation, in brackets. Google goes
-on trying for half an hour then: whoever does not want to wait reads the conditions.
+A node pool without machines has a code of ``google.container.v1.StatusCondition`` in its
+conditions, and in the text of its operation, in brackets. Google keeps trying for half an hour
+then: reading the conditions avoids that wait.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ _QUOTA = re.compile(r"Insufficient (regional |project )?quota", re.IGNORECASE)
 
 
 class UnderWayError(BurstError):
-    """The cluster is busy with another operation: ask again once that is done."""
+    """The cluster is busy with another operation: retry once that is done."""
 
 
 def as_error(error: BaseException, doing: str) -> BurstError:
-    """Return what a client of Google raised as an error that says what to do.
+    """Return an exception of a Google client as an error with advice.
 
     Args:
         error: The exception.
-        doing: What was asked, such as ``create the node pool x``.
+        doing: The request, such as ``create the node pool x``.
     """
     said = str(error)
     reason = str(getattr(error, "reason", "") or "")
     if _IMPATIENT.search(f"{reason} {said}") or _UNDER_WAY.search(said):
         return UnderWayError(f"Google cannot {doing} yet: {said}")
-    if _QUOTA.search(said):  # though its status is that of a lacking permission
+    if _QUOTA.search(said):  # although its status means a missing permission
         return QuotaError(f"Google refused to {doing}: {getattr(error, 'message', said)}")
     return errors.as_error(error, doing)
 
 
 def from_text(message: str, doing: str) -> BurstError:
-    """Return the error for what an operation, or a node pool's status, says."""
+    """Return the error for the text of an operation, or of a node pool's status."""
     for code in _IN_BRACKETS.findall(message):
         known = errors.from_code(code, message, doing)
         if type(known) is not errors.GoogleFailure:
@@ -55,7 +55,7 @@ def from_text(message: str, doing: str) -> BurstError:
 
 
 def from_conditions(conditions: Iterable[StatusCondition], doing: str) -> BurstError | None:
-    """Return the error for a node pool's conditions that do not pass soon; None for none."""
+    """Return the error for a node pool's lasting conditions; None for none."""
     for condition in conditions:
         code = type(condition).Code(condition.code).name
         known = errors.from_code(code, condition.message, doing)

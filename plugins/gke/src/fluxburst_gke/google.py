@@ -1,6 +1,6 @@
-"""Google's APIs as the plugin asks them: typed messages, errors with a type, patience with limits.
+"""Google's APIs for this plugin: typed messages, typed errors, retries with limits.
 
-This is the one module that imports Google's clients, and it is only imported once they are needed.
+This is the only module that imports Google's clients, and it is imported on first use.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ T = TypeVar("T")
 LONGEST_PAUSE = 30.0
 RESOURCE_MANAGER = "https://cloudresourcemanager.googleapis.com"
 TOKEN_SECONDS = 300.0
-"""A token that is valid for less than this is renewed before it is used."""
+"""A token that expires sooner than this is renewed before use."""
 
 
 class Google:
     """One project's Kubernetes Engine, in one location.
 
     Args:
-        identity: Who asks.
+        identity: The identity for requests.
         params: The plugin's parameters.
     """
 
@@ -68,15 +68,15 @@ class Google:
         return f"{self.parent}/operations/{name}"
 
     def ask(self, doing: str, method: Callable[..., T], /, **request: Any) -> T:
-        """Ask Google, again while it is too busy to answer.
+        """Send a request; retry while Google is too busy.
 
         Args:
-            doing: What is asked, such as ``create the node pool x``, for errors.
+            doing: The request, such as ``create the node pool x``, for errors.
             method: The client's method.
             request: The fields of its request.
 
         Raises:
-            BurstError: or one of its kinds, for what it answers.
+            BurstError: or a subclass, for Google's errors.
         """
         with probe.asked("Google"):
             return self._answered(doing, method, **request)
@@ -94,21 +94,21 @@ class Google:
                 time.sleep(min(pause, LONGEST_PAUSE))
 
     def _pause(self, error: BurstError) -> float | None:
-        """Return for how long to wait before asking again; None where that is of no use."""
+        """Return the wait before a retry; None if a retry is useless."""
         if not isinstance(error, BusyError):
             return None
         told = error.retry_after
         return self._params.provider_poll_interval if told is None else told
 
     def find(self, doing: str, method: Callable[..., T], /, **request: Any) -> T | None:
-        """Ask for something that may not be there; None if it is not."""
+        """Request something that may not exist; None if it does not."""
         try:
             return self.ask(doing, method, **request)
         except NotFoundError:
             return None
 
     def change(self, doing: str, method: Callable[..., T], until: float, /, **request: Any) -> T:
-        """Ask for a change, again while another one is under way, until a monotonic time."""
+        """Request a change; retry while another one is running, until a monotonic time."""
         while True:
             try:
                 return self.ask(doing, method, **request)
@@ -124,11 +124,11 @@ class Google:
         until: float,
         **request: object,
     ) -> None:
-        """Ask for a change, and wait until it is done.
+        """Request a change, and wait until it is done.
 
         Raises:
-            CapacityError: if it is not in time.
-            BurstError: or one of its kinds, if it fails.
+            CapacityError: on timeout.
+            BurstError: or a subclass, if it fails.
         """
         asked = self.change(doing, method, until, **request)
         self.wait(lambda: self.is_done(asked.name, doing), until, doing)
@@ -137,10 +137,10 @@ class Google:
         """Whether an operation is done.
 
         Raises:
-            BurstError: or one of its kinds, if it failed.
+            BurstError: or a subclass, if it failed.
         """
         now = self.ask(
-            f"tell how far it is to {doing}",
+            f"follow the operation to {doing}",
             self.clusters.get_operation,
             name=self.operation_path(operation),
         )
@@ -152,28 +152,28 @@ class Google:
         return True
 
     def wait(self, done: Callable[[], bool], until: float, what: str) -> None:
-        """Wait until something is so.
+        """Wait until a condition holds.
 
         Raises:
-            CapacityError: if it is not in time: another node type may come up sooner.
+            CapacityError: on timeout: another node type may be faster.
         """
         began = time.monotonic()
         while not done():
             if time.monotonic() > until:
                 waited = format_duration(round(time.monotonic() - began))
-                raise CapacityError(f"waited for {waited} in vain: {what}")
+                raise CapacityError(f"timed out after {waited}: {what}")
             time.sleep(self._params.provider_poll_interval)
 
     def token(self) -> str:
-        """Return a token for the cluster's API server, renewed if it ends soon.
+        """Return a token for the cluster's API server, renewed if it expires soon.
 
         Raises:
-            AuthError: if Google does not give one.
+            AuthError: if Google refuses.
         """
         credentials = self.identity.credentials
         with self._lock:
             left = TOKEN_SECONDS
-            if credentials.expiry is not None:  # in UTC, and does not say so
+            if credentials.expiry is not None:  # in UTC, without a time zone
                 expiry = credentials.expiry.replace(tzinfo=datetime.timezone.utc)
                 left = expiry.timestamp() - time.time()
             if not credentials.valid or left < TOKEN_SECONDS:
@@ -184,7 +184,7 @@ class Google:
             return str(credentials.token)
 
     def group_size(self, url: str) -> int:
-        """Return how many machines an instance group is to have, by the URL that a pool names."""
+        """Return the target size of an instance group, by the URL in a pool."""
         place = dict(zip((parts := url.split("/")), parts[1:], strict=False))
         options = None
         if self._params.compute_endpoint:
@@ -194,7 +194,7 @@ class Google:
         ) as client:
             name = place.get("instanceGroupManagers") or place["instanceGroups"]
             found = self.ask(
-                f"tell the size of {name}",
+                f"get the size of {name}",
                 client.get,
                 project=place["projects"],
                 zone=place["zones"],
@@ -203,10 +203,10 @@ class Google:
         return int(found.target_size)
 
     def permitted(self, permissions: list[str]) -> set[str]:
-        """Return those of some permissions that whoever asks has in the project.
+        """Return which of some permissions this identity has in the project.
 
         Raises:
-            BurstError: if that cannot be told.
+            BurstError: if that is unknown.
         """
         base = self._params.resource_manager_endpoint or RESOURCE_MANAGER
         url = f"{base}/v1/projects/{self.project}:testIamPermissions"
@@ -219,7 +219,7 @@ class Google:
                 body, limit = {"permissions": permissions}, self._params.request_timeout
                 answer = session.post(url, json=body, timeout=limit)
                 if not answer.ok:
-                    raise BurstError(f"Google does not say what is permitted: {answer.text}")
+                    raise BurstError(f"Google does not list permissions: {answer.text}")
                 return set(answer.json().get("permissions", ()))
         except (GoogleAuthError, OSError, ValueError) as error:
-            raise as_error(error, "say what is permitted") from error
+            raise as_error(error, "list permissions") from error

@@ -21,7 +21,7 @@ class BurstParameters(ManagedParameters):
 
     # --- where ---
     project: Optional[str] = field(  # noqa: UP045 - as written in the documentation
-        default=None, metadata=_help("id of the project; by default that of the credentials")
+        default=None, metadata=_help("id of the project; by default the credentials'")
     )
     location: str = field(
         default="us-central1-a",
@@ -29,20 +29,20 @@ class BurstParameters(ManagedParameters):
     )
     zones: list[str] = field(
         default_factory=list,
-        metadata=_help("zones to look for machines in, in turn; by default those of the cluster"),
+        metadata=_help("zones to try for machines, in order; by default the cluster's"),
     )
     zone_pause: Duration = field(
         default=Duration(900.0),
-        metadata=_help("how long to leave a zone alone that had no machines of a type"),
+        metadata=_help("how long to avoid a zone that lacked machines of a type"),
     )
 
     # --- the node pools ---
     compact_placement: bool = field(
-        default=False, metadata=_help("have the nodes of a burst close together (placement policy)")
+        default=False, metadata=_help("place a burst's nodes close together (placement policy)")
     )
     max_run_duration: Optional[Duration] = field(  # noqa: UP045
         default=None,
-        metadata=_help("have Google end nodes after this, whoever is there; leases end before it"),
+        metadata=_help("Google ends nodes after this, without exception; leases end before it"),
     )
     disk_size: Optional[int] = field(  # noqa: UP045
         default=None, metadata=_help("GB of the nodes' boot disk; by default GKE's 100")
@@ -52,44 +52,42 @@ class BurstParameters(ManagedParameters):
     )
     live_prices: bool = field(
         default=True,
-        metadata=_help(
-            "ask Google for prices, each hour; where that fails, those of the table hold"
-        ),
+        metadata=_help("get Google's prices every hour; on failure, the table's apply"),
     )
 
-    # --- a cluster of our own ---
+    # --- a cluster created by fluxburst ---
     network: Optional[str] = field(  # noqa: UP045
-        default=None, metadata=_help("network of a cluster that is made; by default `default`")
+        default=None, metadata=_help("network of a created cluster; by default `default`")
     )
     subnetwork: Optional[str] = field(  # noqa: UP045
-        default=None, metadata=_help("subnetwork of a cluster that is made")
+        default=None, metadata=_help("subnetwork of a created cluster")
     )
     system_machine_type: str = field(
         default="e2-standard-2",
-        metadata=_help("machine type of the one node for the system of a cluster that is made"),
+        metadata=_help("machine type of the system node of a created cluster"),
     )
     cluster_timeout: Duration = field(
-        default=Duration(1800.0), metadata=_help("how long a cluster may take to come up, or to go")
+        default=Duration(1800.0), metadata=_help("how long creating or deleting a cluster may take")
     )
     private_endpoint: bool = field(
         default=False, metadata=_help("reach the API server at its address inside the network")
     )
 
-    # --- how it is asked ---
+    # --- requests ---
     provider_poll_interval: Duration = field(
         default=Duration(5.0),
-        metadata=_help("how often to look while waiting for Google", "operation_interval"),
+        metadata=_help("polling interval while waiting for Google", "operation_interval"),
     )
     endpoint: Optional[str] = field(  # noqa: UP045
-        default=None, metadata=_help("host and port of another Kubernetes Engine API than Google's")
+        default=None, metadata=_help("host and port of another Kubernetes Engine API")
     )
     compute_endpoint: Optional[str] = field(  # noqa: UP045
-        default=None, metadata=_help("URL of another Compute Engine API than Google's")
+        default=None, metadata=_help("URL of the Compute Engine API; by default Google's")
     )
     resource_manager_endpoint: Optional[str] = field(  # noqa: UP045
         default=None,
-        metadata=_help("URL of another Resource Manager API than Google's", "iam_endpoint"),
+        metadata=_help("URL of the Resource Manager API; by default Google's", "iam_endpoint"),
     )
     billing_endpoint: Optional[str] = field(  # noqa: UP045
-        default=None, metadata=_help("host and port of another Cloud Billing API than Google's")
+        default=None, metadata=_help("host and port of the Cloud Billing API; by default Google's")
     )

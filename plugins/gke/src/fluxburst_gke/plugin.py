@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class GkeBurst(ManagedKubernetes):
-    """Makes node pools in a cluster of Kubernetes Engine, and MiniClusters on them."""
+    """Creates node pools in a cluster of Kubernetes Engine, and MiniClusters on them."""
 
     _param_dataclass = BurstParameters
     name = "gke"
@@ -39,7 +39,7 @@ class GkeBurst(ManagedKubernetes):
 
     @property
     def region(self) -> str:
-        """The region that the cluster is in."""
+        """The cluster's region."""
         return region_of(self.params)
 
     @functools.cached_property
@@ -48,7 +48,7 @@ class GkeBurst(ManagedKubernetes):
 
         Raises:
             AuthError: if there are no credentials.
-            RequestError: if no project is known.
+            RequestError: if the project is unknown.
         """
         from fluxburst_gke.google import Google
         from fluxburst_gke.pools import GkePools
@@ -58,13 +58,13 @@ class GkeBurst(ManagedKubernetes):
 
     @functools.cached_property
     def table(self) -> MachineTypes:
-        """The machine types of Compute Engine, whose machines the nodes are."""
+        """The machine types of Compute Engine for the nodes."""
         return machine_types()
 
     def _types(self) -> list[NodeType]:
         kinds = super()._types()
         kinds = self._live.of(kinds, self.machines) if self.params.live_prices else kinds
-        if self.params.node_pool is not None:  # whose nodes are not ours to limit
+        if self.params.node_pool is not None:  # which is not ours to limit
             return kinds
         return [replace(kind, max_lifetime=self.params.max_run_duration) for kind in kinds]
 
@@ -80,7 +80,7 @@ class GkeBurst(ManagedKubernetes):
         )
 
     def provider_findings(self) -> Iterable[Finding]:
-        """Say what prices are used; check the identity and its permissions in the project."""
+        """Report the prices in use; check the identity and its permissions in the project."""
         from fluxburst_gke.diagnosis import findings
 
         yield from self._findings_of_prices()
@@ -91,7 +91,7 @@ class GkeBurst(ManagedKubernetes):
 
         try:
             kinds = self._types()
-        except FluxburstError:  # said by the checks of the instance
+        except FluxburstError:  # reported by the checks of the instance
             return
         live = self._live if self.params.live_prices else None
         yield prices.source(live, kinds, self.machines, self.region)
@@ -99,10 +99,10 @@ class GkeBurst(ManagedKubernetes):
         yield Finding("ok", f"prices an hour: {shown}")
 
     def renew(self, burst: Burst) -> Burst:
-        """Have a burst end when its lease does, which cannot be later than Google ends its nodes.
+        """Shorten a burst's lease to end no later than Google ends its nodes.
 
         Raises:
-            BurstError: if it is not there, or has ended.
+            BurstError: if it does not exist, or has ended.
         """
         lifetime = self.params.max_run_duration
         if lifetime is not None and burst.lease_until is not None and burst.since is not None:

@@ -1,4 +1,4 @@
-"""A cluster of Kubernetes Engine and its node pools, as ``ManagedKubernetes`` asks for them."""
+"""A cluster of Kubernetes Engine and its node pools, for ``ManagedKubernetes``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fluxburst_kubernetes.node_pools import (
 )
 
 NODE_POOL_LABEL = "cloud.google.com/gke-nodepool"
-"""The label that Kubernetes Engine gives to every node, with its pool's name."""
+"""The label with the pool's name that Kubernetes Engine puts on every node."""
 
 _STATES = {
     gke.NodePool.Status.PROVISIONING: PoolState.COMING,
@@ -45,7 +45,7 @@ class GkePools:
     """The node pools of the cluster that the parameters name.
 
     Args:
-        google: The project and location that it is in.
+        google: Their project and location.
         params: The plugin's parameters.
     """
 
@@ -56,16 +56,16 @@ class GkePools:
         self.zones = Zones(params.zone_pause)
 
     def selector(self, pool: str) -> Mapping[str, str]:
-        """Return the label that the nodes of a pool have."""
+        """Return the label of a pool's nodes."""
         return {NODE_POOL_LABEL: pool}
 
     def get(self, name: str) -> Pool | None:
-        """Return a node pool; None if it is not there."""
+        """Return a node pool; None if it does not exist."""
         found = self._pool(name)
         return None if found is None else self._as_pool(found, sized=True)
 
     def ours(self, tag: str) -> Sequence[Pool]:
-        """Return the pools that have a record of this instance; none where there is no cluster."""
+        """Return the pools with a record of this instance; none without a cluster."""
         answer = self.google.find(
             "list the node pools",
             self.google.clusters.list_node_pools,
@@ -75,11 +75,11 @@ class GkePools:
         return [pool for pool in pools if pool.record is not None and pool.record.tag == tag]
 
     def create(self, request: PoolRequest) -> None:
-        """Make a node pool in the first zone that has machines for it, and wait for its nodes.
+        """Create a node pool in the first zone with capacity, and wait for its nodes.
 
         Raises:
-            CapacityError: if no zone has them.
-            BurstError: or one of its kinds, for what else Google refuses.
+            CapacityError: if no zone has capacity.
+            BurstError: or a subclass, for other refusals by Google.
         """
         until = time.monotonic() + self.params.pool_timeout
         zones = self.zones.in_turn(self._zones(), request.machine_type, spot=request.spot)
@@ -99,11 +99,11 @@ class GkePools:
         raise CapacityError("; ".join(lacking))
 
     def delete(self, name: str) -> None:
-        """Delete a node pool, and wait until it is gone; also one that is not there."""
+        """Delete a node pool, and wait until it is gone; it may not exist."""
         self._delete_pool(name, time.monotonic() + self.params.pool_timeout)
 
     def grow(self, name: str, nodes: int, record: Record) -> None:
-        """Write on a node pool that is not ours, then give it more nodes, and wait for them."""
+        """Write a record on a foreign node pool, then add nodes, and wait for them."""
         until = time.monotonic() + self.params.pool_timeout
         pool = self._pool(name)
         if pool is None:
@@ -113,7 +113,7 @@ class GkePools:
         self._resize(name, -(-nodes // zones), until)
 
     def shrink(self, name: str, nodes: int) -> None:
-        """Give a grown node pool the size that it had, and then remove the record from it."""
+        """Restore the former size of a grown node pool, and then remove the record from it."""
         until = time.monotonic() + self.params.pool_timeout
         pool = self._pool(name)
         if pool is None:
@@ -122,11 +122,11 @@ class GkePools:
         self._resize(name, -(-nodes // zones), until)
         self._label(pool, foreign(pool.config.resource_labels), until)
 
-    # --- the steps of these ----------------------------------------------------------------
+    # --- their steps -----------------------------------------------------------------------
 
     def _pool(self, name: str) -> gke.NodePool | None:
         return self.google.find(
-            f"tell about the node pool {name}",
+            f"describe the node pool {name}",
             self.google.clusters.get_node_pool,
             name=self.google.pool_path(name),
         )
@@ -138,7 +138,7 @@ class GkePools:
         return [] if cluster is None else list(cluster.locations)
 
     def _create_in(self, zone: str, request: PoolRequest, until: float) -> None:
-        """Make a node pool in a zone, or find it, and wait until all its nodes are there."""
+        """Create a node pool in a zone, or find it, and wait until all its nodes exist."""
         doing = f"create the node pool {request.name} in {zone}"
         found = self._pool(request.name)
         if found is not None and found.status == gke.NodePool.Status.STOPPING:
@@ -154,22 +154,22 @@ class GkePools:
                 )
                 operation = asked.name
             except ExistsError:
-                pass  # a request of which no answer came did it all the same
+                pass  # an unanswered request succeeded nevertheless
         self.google.wait(lambda: self._is_up(request.name, operation, doing), until, doing)
 
     def _is_up(self, name: str, operation: str, doing: str) -> bool:
-        """Whether a node pool's nodes are there.
+        """Whether a node pool's nodes exist.
 
         Raises:
-            BurstError: or one of its kinds, if it is known that they will not be soon.
+            BurstError: or a subclass, if it is known that they will not soon.
         """
         if operation and self.google.is_done(operation, doing):
             operation = ""
         pool = self._pool(name)
         if pool is None:
-            raise BurstError(f"the node pool {name} is there no longer")
+            raise BurstError(f"the node pool {name} no longer exists")
         problem = from_conditions(pool.conditions, doing)
-        if problem is not None:  # Google goes on trying for half an hour: others may have machines
+        if problem is not None:  # Google keeps trying for half an hour: others may have machines
             raise problem
         if _STATES.get(pool.status) is PoolState.BROKEN:
             raise from_text(pool.status_message or "it is in error", doing)
@@ -197,7 +197,7 @@ class GkePools:
             initial_node_count=request.nodes,
             locations=[zone],
             config=config,
-            # Nodes that come back by themselves join again; upgrades would take them from jobs.
+            # Repaired nodes join again; upgrades would interrupt jobs.
             management=gke.NodeManagement(auto_repair=True, auto_upgrade=False),
         )
         if params.compact_placement:
@@ -221,9 +221,7 @@ class GkePools:
         self._wait_until_gone(name, until)
 
     def _wait_until_gone(self, name: str, until: float) -> None:
-        self.google.wait(
-            lambda: self._pool(name) is None, until, f"the node pool {name} to be deleted"
-        )
+        self.google.wait(lambda: self._pool(name) is None, until, f"delete the node pool {name}")
 
     def _label(self, pool: gke.NodePool, labels: Mapping[str, str], until: float) -> None:
         if dict(pool.config.resource_labels) == dict(labels):
@@ -238,7 +236,7 @@ class GkePools:
 
     def _resize(self, name: str, nodes: int, until: float) -> None:
         self.google.follow(
-            f"resize the node pool {name} to {counted(nodes, 'node')} a zone",
+            f"resize the node pool {name} to {counted(nodes, 'node')} per zone",
             self.google.clusters.set_node_pool_size,
             until,
             name=self.google.pool_path(name),
@@ -248,13 +246,13 @@ class GkePools:
     def _as_pool(self, pool: gke.NodePool, *, sized: bool = False) -> Pool:
         texts = without_prefix(pool.config.resource_labels)
         texts.update(without_prefix(pool.config.metadata))
-        nodes = pool.initial_node_count  # which is not changed when a pool is resized
+        nodes = pool.initial_node_count  # which resizing a pool does not change
         if sized:
             nodes = sum(self.google.group_size(url) for url in pool.instance_group_urls)
         problem = from_conditions(pool.conditions, f"run the node pool {pool.name}")
         state = _STATES.get(pool.status, PoolState.COMING)
         if problem is not None and state is PoolState.COMING:
-            state = PoolState.BROKEN  # Google goes on trying, and nobody waits for it
+            state = PoolState.BROKEN  # Google keeps trying, but nothing waits for it
         return Pool(
             pool.name,
             state,

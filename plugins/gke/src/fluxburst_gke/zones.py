@@ -1,4 +1,4 @@
-"""Zones in turn: one that had no machines of a type is left alone for a while."""
+"""Zones in turn: one that lacked machines of a type is avoided for a while."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 
 class Zones:
-    """What is known of zones that had no machines.
+    """Remembers zones that lacked machines.
 
     Args:
-        pause: For how many seconds to leave such a zone alone.
+        pause: For how many seconds to avoid such a zone.
     """
 
     def __init__(self, pause: float) -> None:
@@ -18,11 +18,11 @@ class Zones:
         self._until: dict[tuple[str, str, bool], float] = {}
 
     def in_turn(self, zones: Sequence[str], machine_type: str, *, spot: bool) -> Sequence[str]:
-        """Return zones in the order in which to ask them: all of them where all are left alone."""
+        """Return the zones to try, in order: all of them if all are avoided."""
         now = time.monotonic()
         asked = [z for z in zones if self._until.get((z, machine_type, spot), 0.0) <= now]
         return asked or list(zones)
 
     def had_none(self, zone: str, machine_type: str, *, spot: bool) -> None:
-        """Note that a zone had no machines of a type."""
+        """Note that a zone lacked machines of a type."""
         self._until[zone, machine_type, spot] = time.monotonic() + self._pause

@@ -150,8 +150,8 @@ def test_the_wheel_alone_brings_the_plugin_along(tmp_path: Path) -> None:
     ("option", "said"),
     [
         ("--namespace=Not OK", "--namespace: 'Not OK' is not a name for a namespace"),
-        ("--cluster-name=_", "--cluster-name: '_' is not a name for a cluster"),
-        ("--project=My Project", "--project: 'My Project' is not a project's id"),
+        ("--cluster-name=_", "--cluster-name: '_' is not a valid name for a cluster"),
+        ("--project=My Project", "--project: 'My Project' is not a valid project id"),
         ("--location=mars", "--location: 'mars' is neither a zone nor a region"),
         ("--image=", "--image: '' is not a reference of a container image"),
         ("--name=Burst", "--name: 'Burst-c2-standard-8-0' is not a name for a MiniCluster"),

@@ -241,19 +241,19 @@ def test_doctor_tells_the_identity_and_each_permission_that_is_missing(
     said = {one.what: one.level for one in plugin.diagnose()}
     who = "burster@a-project.iam.gserviceaccount.com"
     assert said[f"project a-project, as service account {who}"] == "ok"
-    (missing,) = [what for what in said if "not permitted in the project" in what]
+    (missing,) = [what for what in said if "missing permissions in the project" in what]
     assert said[missing] == "error"
     for name in ("container.clusters.create", "container.operations.get"):
         assert name in missing
     gke.permissions |= {"container.clusters.getCredentials", "container.operations.get"}
     gke.permissions |= {"container.clusters.create", "container.clusters.delete"}
     said = {one.what: one.level for one in plugin.diagnose()}
-    assert said["all that is needed is permitted in the project a-project"] == "ok"
+    assert said["all needed permissions are granted in the project a-project"] == "ok"
     assert any(what.startswith("API server v") for what in said)
     assert any(what.startswith("prices are of 20") for what in said)
     gke.clusters.clear()
     said = {one.what: one.level for one in plugin.diagnose()}
-    assert said["there is no cluster flux-bursted-cluster: it is made with the first burst"] == "ok"
+    assert said["there is no cluster flux-bursted-cluster: the first burst creates it"] == "ok"
 
 
 # --- isolated bursts -----------------------------------------------------------------------------
@@ -289,7 +289,7 @@ def test_an_isolated_burst_is_a_pool_and_an_instance_on_it_without_declared_host
     says, gke.operator.says = gke.operator.says, None
     unread = plugin.refresh(made).output
     assert unread.startswith(UNREAD)
-    assert unread.endswith(f" [it may be had by: {now.output}]")
+    assert unread.endswith(f" [it may be available from: {now.output}]")
     gke.operator.says = says
     assert Path(plugin.refresh(made).output).read_bytes() == b"it says so\n"
     plugin.delete(made)

@@ -38,7 +38,7 @@ def test_prices_are_those_of_now_in_the_clusters_region(
     assert catalog.asked.count("") == 1
     assert plugin.region == "us-central1"
     said = {one.what: one.level for one in plugin.provider_findings()}
-    assert said["prices are as Google's catalog tells them now for us-central1"] == "ok"
+    assert said["prices are from Google's current catalog for us-central1"] == "ok"
     mine = [{"name": "c2-standard-8", "price": 0.5}]
     found = prices(gke_plugin(gke, directory, machine_types=mine, **both))
     assert found["c2-standard-8"] == 0.5

@@ -1,1 +1,1 @@
-"""What fluxburst's plugins for Google Cloud share: credentials, errors, machine types, prices."""
+"""Shared by fluxburst's plugins for Google Cloud: credentials, errors, machine types, prices."""

@@ -1,4 +1,4 @@
-"""The machine types of Compute Engine that this package knows, and what they cost."""
+"""The machine types of Compute Engine in this package's table, with their prices."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ FILE = "machine_types.toml"
 
 @functools.cache
 def machine_types() -> MachineTypes:
-    """Return the table that the package brings along."""
+    """Return the table in this package."""
     text = importlib.resources.files(__package__).joinpath(FILE).read_text()
     return load(text, f"{__package__}/{FILE}")

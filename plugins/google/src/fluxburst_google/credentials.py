@@ -1,8 +1,9 @@
-"""Who asks: Google's application default credentials, and nothing else.
+"""The identity for requests: Google's application default credentials only.
 
-They are found as https://cloud.google.com/docs/authentication/application-default-credentials
-says: the file that ``GOOGLE_APPLICATION_CREDENTIALS`` names, what ``gcloud auth
-application-default login`` left, or the service account of the machine that this runs on.
+They are found as described in
+https://cloud.google.com/docs/authentication/application-default-credentials: the file named by
+``GOOGLE_APPLICATION_CREDENTIALS``, that of ``gcloud auth application-default login``, or the
+service account of this machine.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ _PROJECT = re.compile(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", re.ASCII)
 
 @dataclass(frozen=True)
 class Identity:
-    """Who asks.
+    """An identity.
 
     Attributes:
-        credentials: What Google's clients are given.
-        project: The project's id: that asked for, or the credentials' own; empty for none.
-        who: Who that is, for a person.
+        credentials: Credentials for Google's clients.
+        project: The project's id: the configured one, or the credentials' own; empty for none.
+        who: Description of the identity, for people.
     """
 
     credentials: Credentials
@@ -44,7 +45,7 @@ class Identity:
         """
         if not self.project:
             raise RequestError(
-                "no Google Cloud project is known: set the parameter project, since these "
+                "unknown Google Cloud project: set the parameter project, since these "
                 f"credentials ({self.who}) have none"
             )
         return self.project
@@ -57,7 +58,7 @@ def default(project: str | None = None) -> Identity:
         project: The project's id; None for the credentials' own.
 
     Raises:
-        AuthError: if there are none, or they cannot be read.
+        AuthError: if there are none, or they are unreadable.
     """
     import google.auth
     from google.auth.exceptions import GoogleAuthError
@@ -67,13 +68,13 @@ def default(project: str | None = None) -> Identity:
     except (GoogleAuthError, OSError, ValueError) as error:
         raise AuthError(
             f"there are no Google credentials: {plain(error)}; run gcloud auth application-default "
-            "login, or have GOOGLE_APPLICATION_CREDENTIALS name a file with some"
+            "login, or set GOOGLE_APPLICATION_CREDENTIALS to a credentials file"
         ) from error
     return Identity(credentials, project or own or "", who(credentials))
 
 
 def who(credentials: Credentials) -> str:
-    """Return who credentials are of, as far as they say, for a person."""
+    """Describe the owner of credentials for people, as far as known."""
     email = getattr(credentials, "service_account_email", "")
     if email == "default":
         return "the default service account of this machine"
@@ -88,10 +89,10 @@ def who(credentials: Credentials) -> str:
 
 
 def check_project(project: str | None) -> None:
-    """Check that a project can have an id, where one is given.
+    """Check the form of a project's id, if set.
 
     Raises:
-        RequestError: if it cannot.
+        RequestError: if it is invalid.
     """
     if project is not None and not _PROJECT.fullmatch(project):
-        raise RequestError(f"{project!r} is not a project's id")
+        raise RequestError(f"{project!r} is not a valid project id")

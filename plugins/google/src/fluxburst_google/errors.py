@@ -1,8 +1,8 @@
-"""Errors at the wire: what Google answers, as errors that say what to do.
+"""Translates Google's errors into errors with advice.
 
-Google's clients raise a ``GoogleAPICallError`` for a request that is refused, of the same classes
-for REST and for gRPC (https://google.aip.dev/193). An operation that was accepted and then fails
-carries codes such as ``ZONE_RESOURCE_POOL_EXHAUSTED`` instead
+Google's clients raise a ``GoogleAPICallError`` for a refused request, with the same classes for
+REST and gRPC (https://google.aip.dev/193). An accepted operation that fails later has codes such
+as ``ZONE_RESOURCE_POOL_EXHAUSTED`` instead
 (https://cloud.google.com/compute/docs/troubleshooting/troubleshooting-vm-creation).
 """
 
@@ -62,8 +62,8 @@ _STATUS_CODES = {401: "authError", 403: "forbidden", 404: "notFound", 409: "alre
 _STATUS_CODES |= {429: "rateLimitExceeded"}
 
 
-class GoogleFailure(BurstError):  # noqa: N818 - what Google calls an error has a kind of its own
-    """An answer of Google for which there is no error of a kind of its own; ``code`` is its."""
+class GoogleFailure(BurstError):  # noqa: N818 - Google's "error" has its own class
+    """Any other error of Google; ``code`` is Google's code."""
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
@@ -71,17 +71,17 @@ class GoogleFailure(BurstError):  # noqa: N818 - what Google calls an error has 
 
 
 class NotFoundError(GoogleFailure):
-    """Something is not there: an instance, a network, an image, or the project."""
+    """Something does not exist: an instance, a network, an image, or the project."""
 
 
 class ExistsError(GoogleFailure):
-    """Something of that name is there already."""
+    """Something of that name already exists."""
 
 
 class BusyError(GoogleFailure):
-    """Too many requests were made, or a service is overloaded: ask again.
+    """Too many requests, or an overloaded service: retry.
 
-    ``retry_after`` is for how many seconds Google asks to wait; None where it does not say.
+    ``retry_after`` is Google's requested wait in seconds; None if it gives none.
     """
 
     def __init__(self, message: str, code: str, retry_after: float | None) -> None:
@@ -90,16 +90,16 @@ class BusyError(GoogleFailure):
 
 
 class AwayError(BusyError, UnreachableError):
-    """A service is not there for the moment, or none was reached: ask again."""
+    """A service is temporarily unavailable or unreachable: retry."""
 
 
 def from_code(code: str, message: str, doing: str) -> BurstError:
-    """Return the error for a code of an operation, or of a request.
+    """Return the error for the code of an operation or a request.
 
     Args:
         code: Such as ``QUOTA_EXCEEDED``.
-        message: What it says, for a person.
-        doing: What was asked, such as ``create the instances of x``.
+        message: Its text.
+        doing: The request, such as ``create the instances of x``.
     """
     said = f"Google refused to {doing}: {message or code}"
     if code in CAPACITY_CODES:
@@ -113,16 +113,16 @@ def from_code(code: str, message: str, doing: str) -> BurstError:
     if code in NOT_FOUND_CODES:
         return NotFoundError(said, code)
     if code in BUSY_CODES:
-        return BusyError(f"Google is asked too often to {doing}: {message or code}", code, None)
+        return BusyError(f"too many requests to Google to {doing}: {message or code}", code, None)
     return GoogleFailure(said if code in said else f"{said} ({code})", code)
 
 
 def as_error(error: BaseException, doing: str) -> BurstError:
-    """Return what a client of Google raised as an error that says what to do.
+    """Return an exception of a Google client as an error with advice.
 
     Args:
         error: The exception, of REST or gRPC.
-        doing: What was asked, such as ``create the instances of x``.
+        doing: The request, such as ``create the instances of x``.
     """
     from google.api_core import exceptions
     from google.auth.exceptions import GoogleAuthError, TransportError
@@ -133,14 +133,14 @@ def as_error(error: BaseException, doing: str) -> BurstError:
         return _from_call(error, doing)
     if isinstance(error, GoogleAuthError) and not isinstance(error, TransportError):
         return AuthError(f"Google's credentials cannot be used to {doing}: {plain(error)}")
-    return UnreachableError(f"Google could not be asked to {doing}: {plain(error)}")
+    return UnreachableError(f"cannot reach Google to {doing}: {plain(error)}")
 
 
 def plain(error: object) -> str:
-    """Return what an error of a connection or of credentials says, without how that came about.
+    """Return the core of a connection's or credentials' error, without its history.
 
-    Such as ``127.0.0.1:9: Connection refused``, where requests and urllib3 tell each of the errors
-    by which they went, and gRPC what its channel is made of.
+    Such as ``127.0.0.1:9: Connection refused``, where requests and urllib3 list every error on the
+    way, and gRPC describes its channel.
     """
     text = text_of(error) if isinstance(error, BaseException) else str(error)
     text = " ".join((_with_cause(error) or text).split())
@@ -150,7 +150,7 @@ def plain(error: object) -> str:
 
 
 def _with_cause(error: object) -> str:
-    """Return the text of an error of google.auth that has its cause, or an answer, beside it."""
+    """Return the text of an error of google.auth, with its cause or response."""
     arguments = error.args if isinstance(error, BaseException) else ()
     if len(arguments) < 2 or not isinstance(arguments[0], str):
         return ""
@@ -175,11 +175,11 @@ _NOISE = tuple(
         (r" To set up Application Default Credentials, see .*", ""),
     )
 )
-"""What to leave out of what libraries say."""
+"""Patterns to remove from the messages of libraries."""
 
 
 def missing_permission(message: str) -> str:
-    """Return the permission that a refusal names, such as ``compute.instances.create``, or ""."""
+    """Return the permission named by a refusal, such as ``compute.instances.create``, or ""."""
     if "ermission" not in message:
         return ""
     match = _PERMISSION.search(message.replace("googleapis.com", ""))
@@ -187,11 +187,11 @@ def missing_permission(message: str) -> str:
 
 
 def retry_after(error: GoogleAPICallError, now: datetime.datetime | None = None) -> float | None:
-    """Return for how many seconds Google asks to wait (RFC 9110, or RetryInfo); None if it doesn't.
+    """Return the wait in seconds that Google requests (RFC 9110, or RetryInfo); None if none.
 
     Args:
-        error: What was raised.
-        now: The time, where that is not now.
+        error: The exception.
+        now: The time, if not the current one.
     """
     headers = getattr(error.response, "headers", None)
     told = headers.get("Retry-After", "") if headers is not None else ""
@@ -224,27 +224,27 @@ def _from_call(error: GoogleAPICallError, doing: str) -> BurstError:
         known = from_code(code, message, doing)
         if isinstance(known, BusyError):
             return BusyError(str(known), code, retry_after(error))
-        # A status says less than a code, and some codes less than a status: 403 is a matter of
-        # permissions unless a code says otherwise.
+        # A status is less specific than a code, and some codes less than a status: 403 means
+        # missing permissions unless a code differs.
         if type(known) is not GoogleFailure:
             return known
     if status == 404 and not _is_googles(error):
-        said = f"what answered when Google was asked to {doing} is not Google (HTTP 404): {message}"
+        said = f"the server asked to {doing} is not Google (HTTP 404): {message}"
         return AwayError(said, str(status), retry_after(error))
     if status == 503 or status == 500 or status == 502:
         told = f" (HTTP {status})" if hasattr(error.response, "status_code") else ""
         said = f"Google failed to {doing}: {message}{told}"
         return AwayError(said, str(status), retry_after(error))
     if status == 504:
-        return UnreachableError(f"Google did not answer in time when asked to {doing}: {message}")
+        return UnreachableError(f"Google did not answer in time to {doing}: {message}")
     return from_code(_STATUS_CODES.get(status, str(status)), message, doing)
 
 
 def _is_googles(error: GoogleAPICallError) -> bool:
-    """Whether an answer is a document of Google's: proxies answer HTTP 404 with pages of their own.
+    """Whether a response is Google's: proxies answer HTTP 404 with their own pages.
 
-    Google's have an object ``error`` with a code (https://google.aip.dev/193#http11json-mapping);
-    over gRPC there are no others.
+    Google's responses have an object ``error`` with a code
+    (https://google.aip.dev/193#http11json-mapping); over gRPC all responses are Google's.
     """
     response = error.response
     if not hasattr(response, "json"):
@@ -258,7 +258,7 @@ def _is_googles(error: GoogleAPICallError) -> bool:
 
 
 def _codes(error: GoogleAPICallError) -> Iterator[str]:
-    """Yield the codes of a refusal, the most telling first."""
+    """Yield the codes of a refusal, most specific first."""
     if error.reason:
         yield str(error.reason)
     for one in error.errors:
@@ -272,7 +272,7 @@ def _codes(error: GoogleAPICallError) -> Iterator[str]:
 
 
 def _message(error: Any) -> str:
-    """Return what a refusal says, without the request that a client of REST puts before it."""
+    """Return the text of a refusal, without the request that REST clients prepend."""
     return plain(re.sub(r"^[A-Z]+ https?://\S+: ", "", str(error.message)))
 
 
@@ -283,5 +283,5 @@ def _advice(code: str, message: str) -> str:
     if code in ("SERVICE_DISABLED", "accessNotConfigured"):
         return "; enable that API in the project"
     if code in ("authError", "ACCESS_TOKEN_EXPIRED", "CREDENTIALS_MISSING"):
-        return "; log in anew with gcloud auth application-default login, or renew the key"
+        return "; log in again with gcloud auth application-default login, or renew the key"
     return ""

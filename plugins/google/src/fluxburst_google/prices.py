@@ -1,15 +1,15 @@
-"""Prices as they are now, from the Cloud Billing Catalog, which anybody may read.
+"""Current prices, from the Cloud Billing Catalog, which is public.
 
-Google bills what a machine consists of: virtual CPUs, memory, GPUs, local SSDs. The catalog
+Google bills the parts of a machine: virtual CPUs, memory, GPUs, local SSDs. The catalog
 (https://cloud.google.com/billing/docs/reference/rest/v1/services.skus/list) has a SKU for each of
-these by series and region, on demand and spot, and says nothing of machine types. Which SKU is
-which only its description tells, for a person. Those below are as the mapping of
-https://github.com/Cyclenerd/google-cloud-pricing-cost-calculator (build/mapping.csv, 2026-08-20)
-has them, from which the table's prices are, too. What else begins alike is left out: commitments,
+these by series and region, on demand and spot, but none for machine types. Only a SKU's
+description, written for people, tells what it is for. The descriptions below follow the mapping of
+https://github.com/Cyclenerd/google-cloud-pricing-cost-calculator (build/mapping.csv, 2026-08-20),
+as do the prices in the table. SKUs with similar descriptions are skipped: commitments,
 reservations, sole tenancy, custom machine types, upgrades.
 
-A machine type has a price only if each of its parts has exactly one: there is none in a few places,
-such as for M1 in Singapore, where two SKUs of one description differ.
+A machine type has a price only if each of its parts has exactly one: in a few places there is none,
+such as for M1 in Singapore, where two SKUs with the same description differ.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     from fluxburst_google.credentials import Identity
 
 SERVICE = "services/6F81-5844-456A"
-"""Compute Engine, as the catalog calls it."""
+"""Compute Engine's name in the catalog."""
 
 HOURS_OF_A_MONTH = 730
-"""As Google counts for what has a price by the month (https://cloud.google.com/compute/all-pricing)."""
+"""Google's hours per month, for monthly prices (https://cloud.google.com/compute/all-pricing)."""
 
 GIB = 2**30
 
 Part = tuple[str, str, bool]
-"""What is billed: ``core``, ``ram``, ``gpu`` or ``local ssd``; of which series, or which GPU; and
-whether it is of a spot machine."""
+"""A billed part: ``core``, ``ram``, ``gpu`` or ``local ssd``; its series, or GPU model; and
+whether it belongs to a spot machine."""
 
 Rates = Mapping[Part, float]
-"""What a virtual CPU or GPU costs an hour, or a byte, in US dollars."""
+"""Price of a virtual CPU or GPU per hour, or of a byte, in US dollars."""
 
 _SERIES = {
     "A2 Instance": "a2",
@@ -68,7 +68,7 @@ _GPUS = {
     "RTX 6000 96GB": "nvidia-rtx-pro-6000",
 }
 _LOCAL_SSD_GIB = {"a2-ultragpu-8g": 3000, "a3-highgpu-8g": 6000}
-"""Of machine types that always have some (https://cloud.google.com/compute/docs/disks/local-ssd)."""
+"""For machine types with built-in ones (https://cloud.google.com/compute/docs/disks/local-ssd)."""
 
 _CORE_OR_RAM = re.compile(r"(Spot Preemptible )?(.+) (Core|Ram) running in .+")
 _GPU = re.compile(r"(.+?)( attached to Spot Preemptible VMs)? running in .+")
@@ -79,7 +79,7 @@ _LOCAL_SSD = re.compile(
 _PIECES = {"h": 1}
 _BYTES = {"GiBy.h": GIB, "GBy.h": 10**9, "GiBy.mo": GIB * HOURS_OF_A_MONTH}
 _UNITS = {"core": _PIECES, "gpu": _PIECES, "ram": _BYTES, "local ssd": _BYTES}
-"""How much of a part, for an hour, the units of the catalog are."""
+"""Amount of a part, per hour, in each unit of the catalog."""
 
 
 def live(
@@ -90,18 +90,18 @@ def live(
     endpoint: str | None,
     timeout: float,
 ) -> Iterator[tuple[str, float]]:
-    """Yield node types with their prices an hour in a region, as far as the catalog tells them.
+    """Yield node types with their hourly prices in a region, as far as the catalog has them.
 
     Args:
-        identity: Who asks; it takes no permission.
-        machine_types: The machine types, which are to be of the package's table.
+        identity: The identity for requests; it needs no permission.
+        machine_types: Machine types from the package's table.
         region: Such as ``us-central1``.
         endpoint: Host and port of another Cloud Billing API; None or empty for Google's own.
-        timeout: For how many seconds to read the catalog in all. It is read once: where Google is
-            too busy, the table does.
+        timeout: Total seconds for reading the catalog. No retries: if Google is too busy, the
+            table applies.
 
     Raises:
-        BurstError: or one of its kinds, if the catalog cannot be read to its end.
+        BurstError: or a subclass, if the catalog cannot be read completely.
     """
     with probe.asked("Google's Cloud Billing", part_of="Google"):
         rates = _rates(_pages(identity, endpoint, timeout), region)
@@ -113,7 +113,7 @@ def live(
 
 
 def price_of(machine_type: MachineType, rates: Rates, *, spot: bool) -> float | None:
-    """Return what a machine costs an hour; None unless the rates of all its parts are known."""
+    """Return a machine's hourly price; None unless the rates of all its parts are known."""
     series = machine_type.name.partition("-")[0]
     parts = {
         ("core", series, spot): machine_type.vcpus,
@@ -130,28 +130,28 @@ def price_of(machine_type: MachineType, rates: Rates, *, spot: bool) -> float | 
 def source(
     live: LivePrices | None, kinds: Sequence[NodeType], table: MachineTypes, region: str
 ) -> Finding:
-    """Say for ``fluxburst doctor`` which prices are used, and why.
+    """Report to ``fluxburst doctor`` which prices are used, and why.
 
     Args:
-        live: What the catalog told when the node types were made; None where it is not asked.
+        live: The catalog's answer when the node types were made; None if live prices are off.
         kinds: The node types.
         table: Their machine types.
-        region: Where they are.
+        region: Their region.
     """
     level: Literal["ok", "warning"] = "ok" if table.region == region else "warning"
     elsewhere = "" if table.region == region else f", not of {region}"
     origin = f"of {table.dated}, {table.region}, from {table.source}{elsewhere}"
     if live is None:
-        advice = "set live_prices, or give prices in machine_types" if elsewhere else ""
+        advice = "set live_prices, or set prices in machine_types" if elsewhere else ""
         return Finding(level, f"prices are {origin}", advice)
     if live.problem:
         return Finding(
             "warning",
             f"prices are {origin}: {live.problem}",
-            "mend that, or set live_prices to false; the API that tells prices is enabled by "
+            "fix that, or set live_prices to false; this enables the API for prices: "
             "gcloud services enable cloudbilling.googleapis.com",
         )
-    now = f"prices are as Google's catalog tells them now for {region}"
+    now = f"prices are from Google's current catalog for {region}"
     untold = [
         kind.name
         for kind in kinds
@@ -159,7 +159,7 @@ def source(
     ]
     if not untold:
         return Finding("ok", now)
-    advice = "give their prices in machine_types" if elsewhere else ""
+    advice = "set their prices in machine_types" if elsewhere else ""
     return Finding(level, f"{now}, but those of {', '.join(untold)} are {origin}", advice)
 
 
@@ -183,12 +183,12 @@ def _pages(identity: Identity, endpoint: str | None, timeout: float) -> Iterator
                 if not page.next_page_token:
                     return
                 request.page_token = page.next_page_token
-    except Exception as error:  # of Google's or gRPC's kinds
-        raise as_error(error, "tell its prices") from error
+    except Exception as error:  # of Google's or gRPC's classes
+        raise as_error(error, "list its prices") from error
 
 
 def _rates(pages: Iterable[Any], region: str) -> Rates:
-    """Return the rates of a region that can be told with certainty."""
+    """Return the unambiguous rates of a region."""
     found: dict[Part, set[float | None]] = {}
     for page in pages:
         for sku in page.skus:
@@ -200,12 +200,12 @@ def _rates(pages: Iterable[Any], region: str) -> Rates:
 
 
 def _part_of(sku: Any) -> Part | None:
-    """Return what a SKU is for; None for what is in no machine type of the table."""
+    """Return the part a SKU is for; None if no machine type of the table has it."""
     part = _described(sku.description)
     if part is None:
         return None
     usages = {"Preemptible"} if part[2] else {"OnDemand"}
-    if part[0] == "local ssd":  # that of spot machines is known as either
+    if part[0] == "local ssd":  # spot machines' SSDs have either description
         usages.add("OnDemand")
     return part if sku.category.usage_type in usages else None
 
@@ -223,7 +223,7 @@ def _described(description: str) -> Part | None:
 
 
 def _rate(sku: Any, part: Part) -> float | None:
-    """Return a SKU's rate; None where it has none, or one that depends on the amount."""
+    """Return a SKU's rate; None if it has none, or one that depends on the amount."""
     if not sku.pricing_info:
         return None
     expression = sku.pricing_info[-1].pricing_expression

@@ -1,4 +1,4 @@
-"""fluxburst into a Kubernetes cluster that has the Flux Operator."""
+"""Bursting into a Kubernetes cluster that has the Flux Operator."""
 
 from __future__ import annotations
 

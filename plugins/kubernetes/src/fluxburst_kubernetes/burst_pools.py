@@ -1,4 +1,4 @@
-"""The node pools of bursts: one for each, or one that is there, and is grown for all of them."""
+"""The node pools of bursts: one for each, or an existing one that grows for all of them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class BurstPools:
     """The node pools of one instance's bursts.
 
     Args:
-        site: The plugin, which knows the instance's tag once it is needed.
+        site: The plugin, which gives the instance's tag on demand.
         params: Its parameters.
         provider: The provider's cluster and its node pools.
-        longest: How many characters the provider allows for a node pool's name.
+        longest: The provider's maximum length of a node pool's name.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class BurstPools:
         self._longest = longest
 
     def name_of(self, burst: str) -> str:
-        """Return the name of the node pool that a burst is on."""
+        """Return the name of a burst's node pool."""
         return self._params.node_pool or pool_name(burst, self._longest)
 
     def record_of(self, burst: Burst) -> Record:
-        """Return what is to be written on the node pool of a burst, or on a cluster for it."""
+        """Return the record for the node pool of a burst, or for its cluster."""
         return Record(
             self._site.tag,
             burst.name,
@@ -56,7 +56,7 @@ class BurstPools:
         )
 
     def supply(self, burst: Burst, others: int) -> None:
-        """Have the nodes of a burst be there, beside those of other bursts."""
+        """Ensure that the nodes of a burst exist, beside those of other bursts."""
         record, name = self.record_of(burst), self.name_of(burst.name)
         if self._params.node_pool is None:
             machine, spot = machine_of(burst.node_type)
@@ -73,28 +73,28 @@ class BurstPools:
         pool = self._provider.get(name)
         if pool is None:
             raise RequestError(
-                f"the cluster {self._params.cluster_name} has no node pool {name!r} to be grown"
+                f"the cluster {self._params.cluster_name} has no node pool {name!r} to grow"
             )
         if pool.record is not None and pool.record.tag != self._site.tag:
             raise BurstError(
-                f"the node pool {name} is grown for another instance ({pool.record.tag}): one at a "
-                "time can have it"
+                f"the node pool {name} is in use by another instance ({pool.record.tag}): only "
+                "one at a time can grow it"
             )
         return pool
 
     def of(self, burst: str) -> Pool | None:
-        """Return the node pool that a burst is on; None if it is not there, or another's."""
+        """Return a burst's node pool; None if it does not exist, or belongs to another."""
         pool = self._provider.get(self.name_of(burst))
         if self._params.node_pool is not None or pool is None or pool.record is None:
             return pool
         return pool if (pool.record.tag, pool.record.burst) == (self._site.tag, burst) else None
 
     def release(self, burst: str, there: Callable[[], Collection[str]]) -> None:
-        """Give back the nodes of a burst.
+        """Release the nodes of a burst.
 
         Args:
             burst: Its name.
-            there: Tells which bursts have a MiniCluster.
+            there: Returns the bursts that have a MiniCluster.
         """
         for pool in self._provider.ours(self._site.tag):
             assert pool.record is not None
@@ -105,23 +105,23 @@ class BurstPools:
                 self._provider.shrink(pool.name, pool.record.former_size)
 
     def check_unlisted(self, burst: Burst, why: str) -> None:
-        """Look for the node pool of a burst in the list of them.
+        """Look for a burst's node pool in the list of node pools.
 
         Raises:
-            BurstError: if it is there, or that cannot be told.
+            BurstError: if it exists, or that is unknown.
         """
         records = (pool.record for pool in self._provider.ours(self._site.tag))
         if burst.name in [record.burst for record in records if record is not None]:
             raise BurstError(
-                f"its node pool is listed, and {why}: what becomes of its job cannot be told",
+                f"its node pool is listed, {why}: the fate of its job is unknown",
                 plugin=self._site.name,
                 burst=burst.name,
             )
 
     def with_pool(self, burst: Burst, pool: Pool | None) -> Burst:
-        """Return a burst with what its node pool adds to what its pods show.
+        """Return a burst in the state of its pods, supplemented by its node pool's.
 
-        A job of an isolated burst runs as long as its pods do, whatever is said of the pool.
+        An isolated burst's job runs as long as its pods do, whatever the state of the pool.
         """
         if pool is not None and pool.record is not None and self._params.node_pool is None:
             burst = replace(burst, since=pool.record.since or burst.since)
@@ -130,7 +130,7 @@ class BurstPools:
         if burst.isolated and burst.state is BurstState.READY:
             return burst
         if pool is None:
-            problem = "its node pool is there no longer"
+            problem = "its node pool no longer exists"
         elif pool.state is PoolState.GOING:
             problem = f"its node pool {pool.name} is being deleted"
         elif pool.state is PoolState.BROKEN and self._params.node_pool is None:
@@ -140,9 +140,9 @@ class BurstPools:
         return replace(burst, state=BurstState.FAILED, error=problem)
 
     def without_minicluster(self, name: str, pool: Pool) -> Burst:
-        """Return a burst whose bringing up, or taking down, was interrupted.
+        """Return a burst whose provisioning, or termination, was interrupted.
 
-        Which of these, the ledger knows: what was being brought up is gone on with.
+        The ledger knows which: interrupted provisioning continues.
         """
         assert pool.record is not None
         record = pool.record
@@ -157,6 +157,6 @@ class BurstPools:
             since=record.since or None,
             lease_until=record.lease_until,
             isolated=self._site.isolated,
-            error=f"its node pool {pool.name} is there without a MiniCluster",
+            error=f"its node pool {pool.name} exists without a MiniCluster",
         )
         return self.with_pool(burst, pool) if half else burst

@@ -1,4 +1,4 @@
-"""What can be told to be wrong with the parameters without asking anybody."""
+"""Checks of the parameters that need no requests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SECRET = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?", re.ASCII)
 
 
 def check_parameters(params: MiniClusterParameters) -> Iterator[tuple[str, str]]:
-    """Yield the field and the problem, for all that is wrong with what all such plugins have."""
+    """Yield the field and the problem, for all problems of shared parameters."""
     checks: dict[str, Callable[[MiniClusterParameters], None]] = {
         "name": _name,
         "namespace": _namespace,
@@ -53,7 +53,7 @@ def check_parameters(params: MiniClusterParameters) -> Iterator[tuple[str, str]]
 
 
 def check_cluster_parameters(params: BurstParameters) -> Iterator[tuple[str, str]]:
-    """Yield the same for what only the Kubernetes plugin has."""
+    """Yield the same for the Kubernetes plugin's own parameters."""
     checks: dict[str, Callable[[BurstParameters], None]] = {
         "isolated_burst": _isolated_burst,
         "node_types": _node_types,
@@ -69,7 +69,7 @@ def _name(params: MiniClusterParameters) -> None:
 
 def _namespace(params: MiniClusterParameters) -> None:
     if not _LABEL.fullmatch(params.namespace):
-        raise RequestError(f"{params.namespace!r} is not a name for a namespace (RFC 1123)")
+        raise RequestError(f"{params.namespace!r} is not a valid name for a namespace (RFC 1123)")
 
 
 def _image(image: str) -> None:
@@ -84,18 +84,18 @@ def _config_dir(params: MiniClusterParameters) -> None:
     try:
         names = slot_names(params.name)
     except RequestError:
-        return  # said of the name
+        return  # the check of the name reports it
     if not declared_slots(names, elastic.burst_hosts):
         raise RequestError(
             f"{params.config_dir} declares no hosts of the MiniClusters {params.name!r}: "
-            f"{names[0]}-0 and so on; fluxburst kubernetes init declares them"
+            f"{names[0]}-0 and so on; declare them with fluxburst kubernetes init"
         )
 
 
 def _node_types(params: BurstParameters) -> None:
     names = [kind.name for kind in params.node_types]
     if len(set(names)) < len(names):
-        raise RequestError("has two of one name")
+        raise RequestError("has a duplicate name")
     if params.config_dir is None or params.isolated_burst:
         return
     elastic = load(params.config_dir)
@@ -103,7 +103,7 @@ def _node_types(params: BurstParameters) -> None:
         if (kind.cores, kind.gpus) != (elastic.cores, elastic.gpus):
             raise RequestError(
                 f"{kind.name} has {counted(kind.cores, 'core')} and "
-                f"{counted(kind.gpus, 'GPU')}, and the burst nodes are declared with "
+                f"{counted(kind.gpus, 'GPU')}, but the burst nodes are declared with "
                 f"{elastic.cores} and {elastic.gpus}"
             )
 
@@ -116,15 +116,15 @@ def _cpu_limit(params: MiniClusterParameters) -> None:
 def _isolated_burst(params: BurstParameters) -> None:
     if params.isolated_burst and not params.node_types and params.cpu_limit is None:
         raise RequestError(
-            "needs node_types or cpu_limit: no hosts are declared that tell what a pod has"
+            "needs node_types or cpu_limit: no declared hosts determine a pod's size",
         )
 
 
 def _flux_user(params: MiniClusterParameters) -> None:
     if params.flux_user is not None and not re.fullmatch(r"[0-9]{1,10}", params.flux_user, re.A):
         raise RequestError(
-            f"must be a user id, got {params.flux_user!r}: Kubernetes knows no names of users, and "
-            "MiniClusters of v1alpha2 do not either; leave it out for the user of the image"
+            f"must be a user id, got {params.flux_user!r}: neither Kubernetes nor MiniClusters of "
+            "v1alpha2 know user names; leave it out for the image's user"
         )
 
 
@@ -133,7 +133,7 @@ def _lead_size(params: MiniClusterParameters) -> None:
         return
     leads = load(params.config_dir).lead_hosts
     if params.lead_size != len(leads):
-        raise RequestError(f"is {params.lead_size}, and {len(leads)} lead hosts are declared")
+        raise RequestError(f"is {params.lead_size}, but {len(leads)} lead hosts are declared")
 
 
 def _curve_cert(params: MiniClusterParameters) -> None:
@@ -154,12 +154,12 @@ def _munge_secret_name(params: MiniClusterParameters) -> None:
 
 def _secret_name(name: str) -> None:
     if not _SECRET.fullmatch(name):
-        raise RequestError(f"{name!r} is not a name for a secret (RFC 1123)")
+        raise RequestError(f"{name!r} is not a valid name for a secret (RFC 1123)")
 
 
 def _flux_operator_yaml(params: MiniClusterParameters) -> None:
     source = params.flux_operator_yaml
     if source is not None and source.startswith("http://"):
-        raise RequestError("must be a file or an https URL: it is given rights in the cluster")
+        raise RequestError("must be a file or an https URL: it gets permissions in the cluster")
     if source is not None and not source.startswith("https://"):
         check_readable(Path(source))

@@ -1,4 +1,4 @@
-"""``fluxburst kubernetes``: make an elastic instance whose burst nodes are pods."""
+"""``fluxburst kubernetes``: create an elastic instance whose burst nodes are pods."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fluxburst_kubernetes.slots import host_of, slot_names
 
 @click.group()
 def kubernetes() -> None:
-    """Make an instance that can grow by pods of a Kubernetes cluster."""
+    """Create an instance that can grow by pods of a Kubernetes cluster."""
 
 
 @kubernetes.command(cls=Command)
@@ -33,20 +33,20 @@ def kubernetes() -> None:
     type=click.IntRange(1, elastic_instances.MAX_NODES),
     default=4,
     show_default=True,
-    help="Nodes of the largest burst.",
+    help="Maximum nodes of one burst.",
 )
 @click.option("--name", default="burst", show_default=True, help="Slots are called NAME-0, …")
 @click.option("--cores", type=click.IntRange(min=1), required=True, help="Cores of a pod.")
 @click.option("--gpus", type=click.IntRange(min=0), default=0, help="GPUs of a pod.")
-@click.option("--namespace", default="flux-operator", show_default=True, help="Of the bursts.")
+@click.option("--namespace", default="flux-operator", show_default=True, help="For the bursts.")
 @click.option("--image", help="Container image of the pods.")
 @commands.with_options(*commands.instance_options(lead_cores_required=False))
 @click.pass_context
 def init(context: click.Context, /, directory: Path, **options: Any) -> None:
-    """Write an elastic instance to DIRECTORY: one that starts small, and can grow by pods.
+    """Write an elastic instance to DIRECTORY: one that starts small and can grow by pods.
 
-    The hosts of its bursts are declared, and are down until fluxburst brings them up. The result
-    is checked with Flux itself.
+    Declares the hosts of its bursts, which stay down until fluxburst provisions them. Checks the
+    result with Flux itself.
     """
     settings = settings_of(context)
     elastic_directory.check_replaceable(directory, overwrite=options["force"])

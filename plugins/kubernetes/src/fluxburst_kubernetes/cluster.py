@@ -1,6 +1,6 @@
-"""A Kubernetes cluster as the plugin talks to it: plain data, and errors with a type.
+"""A Kubernetes cluster for this plugin: plain data, and typed errors.
 
-This is the one module that imports lightkube, and it is only imported once a cluster is needed.
+This is the only module that imports lightkube, and it is imported on first use.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ from fluxburst_kubernetes.node_pools import Access
 T = TypeVar("T")
 
 Object = dict[str, Any]
-"""An object of the API, as JSON has it."""
+"""An object of the API, as in JSON."""
 
 Renew = Callable[[], "SingleConfig | None"]
-"""Says how to reach a cluster now, and as whom."""
+"""Returns the current access to a cluster."""
 
 LONGEST_PAUSE = 30.0
 
 DISAGREES_SECONDS = 2.0
-"""For how long a server may say that it has a kind of objects, and not list them.
+"""How many seconds a server may announce a kind of objects without listing them.
 
-What it has is told by one part of it and listed by another, and each learns at a moment of its own
-of a definition that was just made or deleted.
+Different parts of a server announce and list, and each learns of a new or deleted definition at
+its own time.
 """
 
 DISAGREES_PAUSE = 0.1
@@ -74,7 +74,7 @@ class Kind:
 
     @property
     def resource(self) -> Any:
-        """The class by which lightkube knows it; its objects are dicts."""
+        """Its class for lightkube; its objects are dicts."""
         base = GenericNamespacedResource if self.namespaced else GenericGlobalResource
         info = create_api_info(self.group, self.version, self.kind, self.plural)
         return type(self.kind, (base,), {"_api_info": info})
@@ -98,14 +98,14 @@ SELF_REVIEWS = Kind(
 
 
 def configuration(kubeconfig: Path | None, context: str | None) -> SingleConfig:
-    """Return how to reach a cluster, and as whom.
+    """Return the access to a cluster.
 
     Args:
-        kubeconfig: The file; None for in-cluster credentials, else the usual one.
-        context: The context of it; None for its current one.
+        kubeconfig: The file; None for in-cluster credentials, else the usual file.
+        context: Its context; None for the current one.
 
     Raises:
-        ConfigError: if there is no such configuration.
+        ConfigError: if it is missing or invalid.
     """
     source = str(kubeconfig or "kubeconfig")
     try:
@@ -121,7 +121,7 @@ def configuration(kubeconfig: Path | None, context: str | None) -> SingleConfig:
         LookupError,
         TypeError,
         ValueError,
-    ) as error:  # lightkube checks nothing
+    ) as error:  # lightkube validates nothing
         problem = f"is no kubeconfig file ({type(error).__name__}: {error})"
         raise ConfigError(source, problem) from error
     if chosen is None or chosen.user is None:
@@ -130,7 +130,7 @@ def configuration(kubeconfig: Path | None, context: str | None) -> SingleConfig:
 
 
 def configuration_of(access: Access) -> SingleConfig:
-    """Return how to reach a cluster that a provider manages."""
+    """Return the access to a managed cluster."""
     config = KubeConfig.from_one(
         cluster=models.Cluster(
             server=access.server,
@@ -145,14 +145,14 @@ def configuration_of(access: Access) -> SingleConfig:
 
 
 class Cluster:
-    """One cluster and one namespace in it, for as long as a connection is open.
+    """One namespace of a cluster, over an open connection.
 
     Args:
-        config: How to reach it.
+        config: The access to it.
         namespace: The namespace.
         timeout: How many seconds the server may take to answer.
-        patience: For how many seconds to go on asking a server that is too busy.
-        renew: Says how to reach it when its credentials have ended; None to have that be an error.
+        patience: How many seconds to retry while the server is too busy.
+        renew: Returns new access when the credentials expire; None to raise an error then.
     """
 
     def __init__(
@@ -176,13 +176,13 @@ class Cluster:
         try:
             return Client(self.config, self.namespace, timeout=self._timeout, transport=transport)
         except (KubeconfigError, OSError, ValueError, ssl.SSLError) as error:
-            raise ConfigError(self.who, f"cannot be used: {error}") from error
+            raise ConfigError(self.who, f"is unusable: {error}") from error
 
     def _connect_anew(self) -> bool:
-        """Connect with other credentials, as those of a provider end within minutes.
+        """Reconnect with new credentials, since a provider's expire within minutes.
 
         Returns:
-            Whether there are any.
+            Whether there are new ones.
         """
         config = self._renew() if self._renew is not None else None
         if config is None or config.user == self.config.user:
@@ -194,12 +194,12 @@ class Cluster:
 
     @property
     def who(self) -> str:
-        """The context and the user of the configuration, for a person."""
+        """The context and the user of the configuration, for people."""
         context, user = self.config.context_name, self.config.context.user
         return f"context {context}, user {user or 'default'}"
 
     def beside(self, namespace: str) -> Cluster:
-        """Return the same cluster with another namespace, as a connection of its own."""
+        """Return the same cluster with another namespace, over a new connection."""
         return Cluster(self.config, namespace, self._seconds, self._patience, self._renew)
 
     def close(self) -> None:
@@ -207,7 +207,7 @@ class Cluster:
         self._client.close()
 
     def get(self, kind: Kind, name: str) -> Object | None:
-        """Return an object; None if it is not there, which only a Status of that object tells."""
+        """Return an object; None if it does not exist, according to a Status of that object."""
         doing = f"get {_named(kind, name)}"
         try:
             return dict(self._ask(doing, lambda: self._client.get(kind.resource, name)))
@@ -217,11 +217,11 @@ class Cluster:
             return None
 
     def list(self, kind: Kind, labels: Mapping[str, str]) -> Sequence[Object]:
-        """Return the objects that have these labels.
+        """Return the objects with these labels.
 
         Raises:
-            NotFoundError: if the server has no such kind of objects, and says so twice.
-            PageError: if it says that it has them, and goes on listing none.
+            NotFoundError: if the server reports twice that it has no such kind of objects.
+            PageError: if it announces the kind but never lists it.
         """
 
         def ask() -> Sequence[Object]:
@@ -237,15 +237,15 @@ class Cluster:
                     nothing = Answer(404, "NotFound", f"the server has no {kind.plural}")
                     raise as_error(nothing, doing) from error
                 if not kind.group or time.monotonic() > until:
-                    problem = f"{no_server(doing)}: it has them, and answers HTTP 404"
+                    problem = f"{no_server(doing)}: it announces them, but answers HTTP 404"
                     raise PageError(problem) from error
             time.sleep(DISAGREES_PAUSE)
 
     def _serves(self, kind: Kind) -> bool:
-        """Whether the server says that it has a kind of objects.
+        """Whether the server announces a kind of objects.
 
-        An API server answers for a kind that it does not have as what stands before one answers
-        for anything: with a page. What it has it tells all who are let in
+        For an unknown kind, an API server answers like a proxy does for anything: with a page. It
+        announces its kinds to every user
         (https://kubernetes.io/docs/concepts/overview/kubernetes-api/#discovery-api).
         """
         if not kind.group:
@@ -257,12 +257,12 @@ class Cluster:
         place = f"/apis/{kind.group}/{kind.version}"
         try:
             found = self._discover(place, "APIResourceList")["resources"]
-        except PageError:  # it was just told of: the one who lists it does not know of it yet
+        except PageError:  # just announced: its list is not ready yet
             return True
         return kind.plural in [one["name"] for one in found]
 
     def _discover(self, path: str, kind: str) -> Object:
-        """Return what the server says it has."""
+        """Return the server's announcement."""
 
         def ask() -> Object:
             with self._plain_client() as client:
@@ -273,17 +273,17 @@ class Cluster:
                     raise ValueError(f"no {kind}")
                 return found
 
-        doing = "tell which kinds of objects it has"
+        doing = "list its kinds of objects"
         try:
             return self._ask(doing, ask)
-        except NotFoundError as error:  # every API server has that
+        except NotFoundError as error:  # every API server has this
             raise PageError(f"{no_server(doing)}: {self.config.cluster.server}") from error
 
     def create(self, kind: Kind, manifest: Object) -> Object:
         """Create an object.
 
         Raises:
-            ExistsError: if one of that name is there already.
+            ExistsError: if the name is in use.
         """
         name = manifest.get("metadata", {}).get("name", "")
         made = kind.resource(manifest)
@@ -298,7 +298,7 @@ class Cluster:
         return dict(self._ask(f"patch {_named(kind, name)}", ask))
 
     def delete(self, kind: Kind, name: str) -> None:
-        """Delete an object, and what is made from it; one that is not there is a success."""
+        """Delete an object and its dependents; success if it does not exist."""
 
         def ask() -> None:
             self._client.delete(kind.resource, name, cascade=CascadeType.BACKGROUND)
@@ -309,13 +309,13 @@ class Cluster:
             return
 
     def log(self, pod: str, container: str, limit: int, *, previous: bool = False) -> bytes:
-        """Return the beginning of a container's log, as its node still has it.
+        """Return the beginning of a container's log, as far as its node still has it.
 
         Args:
             pod: The pod's name.
             container: The container.
-            limit: How many bytes to return at most.
-            previous: Whether the log of the container before its last start is meant.
+            limit: Maximum number of bytes.
+            previous: Whether to read the log from before the container's last start.
         """
         path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
         wanted = {"container": container, "limitBytes": limit, "previous": previous}
@@ -341,20 +341,20 @@ class Cluster:
                 answer.raise_for_status()
                 return str(answer.json().get("gitVersion", "of an unknown version"))
 
-        return self._ask("tell its version", ask)
+        return self._ask("get its version", ask)
 
     def _plain_client(self) -> httpx2.Client:
-        """Return a client for what lightkube has no request for."""
+        """Return a client for requests that lightkube lacks."""
         parameters = client_adapter.ConnectionParams(
             timeout=self._timeout, transport=_transport(self.config)
         )
         return client_adapter.Client(self.config, parameters)
 
     def _ask(self, doing: str, ask: Callable[[], T]) -> T:
-        """Ask the server, again while it is too busy, or once credentials have been renewed.
+        """Send a request; retry while the server is too busy, or after renewing credentials.
 
         Raises:
-            BurstError: or one of its kinds, for what it answers.
+            BurstError: or a subclass, for the server's error.
         """
         with probe.asked(f"the API server {self.config.cluster.server}"):
             return self._answered(doing, ask)
@@ -375,9 +375,9 @@ class Cluster:
             except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
                 server = self.config.cluster.server
                 said = str(error) or type(error).__name__
-                problem = f"the API server {server} cannot be asked to {doing}: {said}"
+                problem = f"cannot ask the API server {server} to {doing}: {said}"
                 raise UnreachableError(problem) from error
-            except (KeyError, ValueError) as error:  # lightkube reads every answer as a Status
+            except (KeyError, ValueError) as error:  # lightkube expects a Status in every error
                 raise UnreachableError(
                     f"{no_server(doing)}: {self.config.cluster.server}"
                 ) from error
@@ -402,11 +402,11 @@ def connected(
 
 
 def _transport(config: SingleConfig) -> httpx2.HTTPTransport | None:
-    """Return a transport that takes a cluster's own authority as it is; None for the usual one.
+    """Return a transport that accepts older cluster authorities; None for the usual one.
 
-    Since Python 3.13 a certificate without an Authority Key Identifier is refused
-    (ssl.VERIFY_X509_STRICT), and clusters of some age have an authority that makes such. The chain,
-    the dates and the name are verified as ever.
+    Since Python 3.13, certificates without an Authority Key Identifier are refused
+    (ssl.VERIFY_X509_STRICT), but authorities of older clusters issue such. The chain, the dates and
+    the name are still verified.
     """
     cluster = config.cluster
     if config.user is None or not (cluster.certificate_auth or cluster.certificate_auth_data):
@@ -417,7 +417,7 @@ def _transport(config: SingleConfig) -> httpx2.HTTPTransport | None:
 
 
 def _proxy(url: str) -> str | None:
-    """Return the proxy of the environment for a URL, which a transport does not look for."""
+    """Return the environment's proxy for a URL; explicit transports ignore it."""
     parts = urllib.parse.urlsplit(url)
     if urllib.request.proxy_bypass(parts.hostname or ""):
         return None

@@ -1,4 +1,4 @@
-"""How a plugin reaches its cluster: anew for each use, with the credentials that are there then."""
+"""A plugin's connections to its cluster: one per use, with the current credentials."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Connection:
     """Opens connections to a cluster.
 
     Args:
-        configuration: Tells how to reach it, and as whom, now; None where there is none yet.
+        configuration: Returns the current access to it; None if there is no cluster yet.
         params: The plugin's parameters.
         plugin: The plugin's name, for errors.
     """
@@ -39,7 +39,7 @@ class Connection:
 
     @contextlib.contextmanager
     def there(self) -> Iterator[Cluster | None]:
-        """Open a connection, with the credentials that are there now; None for no cluster."""
+        """Open a connection with the current credentials; None without a cluster."""
         from fluxburst_kubernetes.cluster import connected
 
         params, config = self._params, self._configuration()
@@ -57,10 +57,10 @@ class Connection:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Cluster]:
-        """Open a connection to a cluster that has to be there.
+        """Open a connection to a cluster that must exist.
 
         Raises:
-            BurstError: if it is not.
+            BurstError: if it does not.
         """
         with self.there() as cluster:
             if cluster is None:
@@ -68,7 +68,7 @@ class Connection:
             yield cluster
 
     def check_operator(self) -> None:
-        """Check that the cluster has a Flux Operator; of one that does not answer, only warn.
+        """Check that the cluster has a Flux Operator; if it is unreachable, only log a warning.
 
         Raises:
             BurstError: if it has none.

@@ -1,4 +1,4 @@
-"""Making MiniClusters, and all that their pods need: the operator, a namespace, secrets."""
+"""Creates MiniClusters, and everything their pods need: the operator, a namespace, secrets."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from fluxburst_kubernetes.states import Found
 
 @dataclass(frozen=True)
 class Pods:
-    """What the pods of a burst are.
+    """Description of a burst's pods.
 
     Attributes:
-        shape: What is in them, and what they need.
-        node_selector: The labels of the nodes that they are for; none for any node.
+        shape: Their content and requirements.
+        node_selector: The labels of their nodes; none for any node.
     """
 
     shape: manifests.Shape
@@ -37,10 +37,10 @@ class Pods:
 
 
 class Maker:
-    """Makes MiniClusters in a cluster.
+    """Creates MiniClusters in a cluster.
 
     Args:
-        site: The plugin, which knows the instance and its directory once they are needed.
+        site: The plugin, which gives the instance and its directory on demand.
         params: Its parameters.
     """
 
@@ -49,12 +49,12 @@ class Maker:
         self._params = params
 
     def ensure_operator(self, cluster: Cluster) -> None:
-        """Have the Flux Operator be there."""
+        """Ensure that the Flux Operator is installed."""
         params = self._params
         operator.ensure(cluster, params.flux_operator_yaml, params.poll_interval)
 
     def prepare(self, cluster: Cluster) -> None:
-        """Have all be there that a MiniCluster needs."""
+        """Ensure that everything a MiniCluster needs exists."""
         self.ensure_operator(cluster)
         if cluster.get(NAMESPACES, cluster.namespace) is None:
             with contextlib.suppress(ExistsError):
@@ -78,16 +78,16 @@ class Maker:
         return self._params.curve_cert_secret_name or f"curve-cert-{self._site.tag}"
 
     def create(self, cluster: Cluster, slot: Slot, burst: Burst, pods: Pods) -> Found:
-        """Make a burst's MiniCluster in a slot.
+        """Create a burst's MiniCluster in a slot.
 
         Raises:
-            ExistsError: if there is one of that name.
+            ExistsError: if its name is in use.
             NotFoundError: if the cluster has no Flux Operator.
         """
         return Found(cluster.create(MINICLUSTERS, self.manifest(slot, burst, pods)), None, ())
 
     def create_isolated(self, cluster: Cluster, burst: Burst, pods: Pods) -> Found:
-        """Make the MiniCluster of a burst that is an instance of its own, with its job."""
+        """Create the MiniCluster of an isolated burst, with its job."""
         name = pool_name(burst.name, NAME_LENGTH)
         job = isolated.secret_name(name)
         jobspec = remote_jobspec(self._site.instance, burst.jobs[0])
@@ -104,9 +104,9 @@ class Maker:
         Args:
             slot: Its name, and the hostnames of its pods.
             burst: The burst.
-            pods: What its pods are.
-            config: The configuration of its brokers; by default that of the elastic instance.
-            secret: The secret that they are given; by default the elastic instance's.
+            pods: Description of its pods.
+            config: The configuration of its brokers; by default the elastic instance's.
+            secret: Its secret; by default the elastic instance's.
         """
         params = self._params
         lease = None if burst.lease_until is None else burst.lease_until - time.time()
@@ -134,7 +134,7 @@ class Maker:
 def pod_shape(
     params: MiniClusterParameters, kind: NodeType, cpus: int | None, memory: ByteSize | None
 ) -> manifests.Shape:
-    """Return what is in a pod of a node type, with its limits."""
+    """Return the content of a pod of a node type, with its limits."""
     return manifests.Shape(
         params.image,
         params.flux_view_image,
@@ -148,10 +148,10 @@ def pod_shape(
 
 
 def extend(cluster: Cluster, found: Found, until: float) -> None:
-    """Have the Job of a MiniCluster end at a time, in seconds since the epoch.
+    """Set the deadline of a MiniCluster's Job, in seconds since the epoch.
 
     Raises:
-        BurstError: if that is over.
+        BurstError: if that time has passed.
     """
     began = found.since or time.time()
     deadline = _deadline(until - began)
@@ -167,5 +167,5 @@ def extend(cluster: Cluster, found: Found, until: float) -> None:
 def _deadline(seconds: float) -> int:
     """Return a lease as a Job's activeDeadlineSeconds, which must be positive."""
     if seconds <= 0:
-        raise BurstError("its lease is over")
+        raise BurstError("its lease has expired")
     return math.ceil(seconds)

@@ -1,4 +1,4 @@
-"""What ``fluxburst doctor`` says of a cluster; it changes nothing there."""
+"""Checks of a cluster for ``fluxburst doctor``; they change nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fluxburst_kubernetes.parameters import MiniClusterParameters
 
 @dataclass(frozen=True)
 class Permission:
-    """What has to be allowed."""
+    """A required permission."""
 
     verb: str
     kind: Kind
@@ -34,7 +34,7 @@ class Permission:
 
     @property
     def resource(self) -> str:
-        """The resource as a role names it, such as ``pods/log``."""
+        """The resource as in a role, such as ``pods/log``."""
         return "/".join(filter(None, (self.kind.plural, self.subresource)))
 
     def __str__(self) -> str:
@@ -49,9 +49,9 @@ NEEDED = (
     Permission("get", NAMESPACES),
 )
 READ_LOGS = Permission("get", PODS, "log")
-"""What isolated bursts need beside these, to keep the output of their jobs."""
+"""Additional permissions for isolated bursts, to keep the output of their jobs."""
 
-_ADVICE = "have rbac.yaml of the package fluxburst_kubernetes applied for this user"
+_ADVICE = "apply rbac.yaml of the package fluxburst_kubernetes for this user"
 
 
 def cluster_findings(
@@ -60,12 +60,12 @@ def cluster_findings(
     *,
     isolated: bool,
 ) -> Iterator[Finding]:
-    """Yield what is found: the server, the identity, permissions, the operator.
+    """Yield the findings: the server, the identity, permissions, the operator.
 
     Args:
         connected: Opens a connection to the cluster.
         params: The plugin's parameters.
-        isolated: Whether its bursts are instances of their own.
+        isolated: Whether its bursts are separate instances.
     """
     try:
         with connected() as cluster:
@@ -80,10 +80,10 @@ def cluster_findings(
 
 def _access_advice(params: MiniClusterParameters, error: FluxburstError) -> str:
     if isinstance(error, UnreachableError):
-        return "check the way to it: network, proxy, and that it is up"
+        return "check the connection to it: network, proxy, and that it is up"
     if hasattr(params, "kubeconfig"):
-        return "see the parameters kubeconfig and context"
-    return "see the credentials that the README names, and the parameter cluster_name"
+        return "check the parameters kubeconfig and context"
+    return "see the credentials in the README, and check the parameter cluster_name"
 
 
 def _server(cluster: Cluster) -> Finding:
@@ -94,7 +94,7 @@ def _server(cluster: Cluster) -> Finding:
 
 
 def _who(cluster: Cluster) -> str:
-    """Return who the server takes this user for; servers before 1.28 do not tell."""
+    """Return the server's name for this user; servers before 1.28 do not report it."""
     try:
         review = cluster.create(SELF_REVIEWS, {})
     except FluxburstError:
@@ -108,19 +108,19 @@ def _permissions(cluster: Cluster) -> Iterator[Finding]:
     if missing:
         yield Finding(
             "error",
-            f"not permitted in the namespace {namespace}: {', '.join(missing)}",
+            f"missing permissions in the namespace {namespace}: {', '.join(missing)}",
             _ADVICE,
         )
         return
-    yield Finding("ok", f"all that is needed is permitted in the namespace {namespace}")
+    yield Finding("ok", f"all needed permissions are granted in the namespace {namespace}")
     if cluster.get(NAMESPACES, namespace) is None:
         if _allowed(cluster, Permission("create", NAMESPACES)):
-            yield Finding("ok", f"the namespace {namespace} is not there, and is made when needed")
+            yield Finding("ok", f"the namespace {namespace} does not exist yet; bursts create it")
         else:
             yield Finding(
                 "error",
-                f"the namespace {namespace} is not there, and this user may not create it",
-                f"have it created: kubectl create namespace {namespace}",
+                f"the namespace {namespace} does not exist, and this user may not create it",
+                f"create it: kubectl create namespace {namespace}",
             )
 
 
@@ -128,7 +128,7 @@ def _logs(cluster: Cluster) -> Iterator[Finding]:
     if not _allowed(cluster, READ_LOGS):
         yield Finding(
             "warning",
-            f"not permitted in the namespace {cluster.namespace}: {READ_LOGS}; the output of jobs "
+            f"missing permission in the namespace {cluster.namespace}: {READ_LOGS}; jobs' output "
             "is lost with their pods",
             _ADVICE,
         )
@@ -141,7 +141,7 @@ def _allowed(cluster: Cluster, permission: Permission) -> bool:
         attributes["subresource"] = permission.subresource
     if kind.namespaced:
         attributes["namespace"] = cluster.namespace
-    elif permission.verb == "get":  # a role in a namespace may allow to get that namespace
+    elif permission.verb == "get":  # a role in a namespace may allow reading that namespace
         attributes |= {"namespace": cluster.namespace, "name": cluster.namespace}
     review = cluster.create(ACCESS_REVIEWS, {"spec": {"resourceAttributes": attributes}})
     return bool((review.get("status") or {}).get("allowed"))
@@ -150,9 +150,9 @@ def _allowed(cluster: Cluster, permission: Permission) -> bool:
 def _operator(cluster: Cluster, source: str | None) -> Iterator[Finding]:
     try:
         if operator.is_installed(cluster):
-            yield Finding("ok", f"the Flux Operator's {manifests.CRD} is there")
+            yield Finding("ok", f"the Flux Operator's {manifests.CRD} exists")
         elif source is not None:
-            yield Finding("ok", f"the Flux Operator is missing, and is installed from {source}")
+            yield Finding("ok", f"the Flux Operator is missing; bursts install it from {source}")
         else:
             yield Finding("error", operator.ABSENT, "see flux-framework.org/flux-operator")
     except NotFoundError as error:

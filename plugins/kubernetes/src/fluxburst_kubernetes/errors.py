@@ -1,8 +1,8 @@
-"""Errors at the wire: what the API server answers, as errors that say what to do.
+"""Translates the API server's errors into errors with advice.
 
 The server answers with a Status
 (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/): a code of HTTP, a
-reason such as ``AlreadyExists``, and a message for a person.
+reason such as ``AlreadyExists``, and a message for people.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ PERMISSIONS = "rbac.yaml of the package fluxburst_kubernetes"
 
 @dataclass(frozen=True)
 class Answer:
-    """What an API server answered instead of what it was asked for.
+    """An error response of an API server.
 
     Attributes:
         code: The code of HTTP.
-        reason: The Status' reason, such as ``NotFound``; empty where it is no Status.
+        reason: The Status' reason, such as ``NotFound``; empty without a Status.
         message: The Status' message.
         headers: The headers.
-        about: The name and the kind (its plural) of the object that a Status is about, as far as
-            it says.
+        about: The name and the kind (its plural) of the object in the Status, as far as
+            given.
     """
 
     code: int
@@ -36,7 +36,7 @@ class Answer:
 
     @property
     def retry_after(self) -> float | None:
-        """For how many seconds to wait, where the server is too busy and says so."""
+        """How many seconds a busy server asks to wait."""
         if self.code != 429:
             return None
         told = (self.headers or {}).get("Retry-After", "")
@@ -44,7 +44,7 @@ class Answer:
 
 
 class ApiFailure(BurstError):  # noqa: N818 - as Status has it
-    """An API server's answer, for which there is no error of a kind of its own."""
+    """Any other error of an API server."""
 
     def __init__(self, message: str, answer: Answer) -> None:
         super().__init__(message)
@@ -52,32 +52,32 @@ class ApiFailure(BurstError):  # noqa: N818 - as Status has it
 
 
 class NotFoundError(ApiFailure):
-    """Something is not there: an object, its namespace, or the kind of object."""
+    """Something does not exist: an object, its namespace, or the kind of object."""
 
 
 class PageError(UnreachableError):
-    """Something answered that is no API server, or for none: it says nothing of any object."""
+    """The response is not from an API server, or not about any object."""
 
 
 class ExistsError(ApiFailure):
-    """An object of that name is there already."""
+    """An object of that name already exists."""
 
 
 class StaysError(BurstError):
-    """What was deleted is still there after all the time that it was given."""
+    """A deleted object still exists after the timeout."""
 
 
 def no_server(doing: str) -> str:
-    """Return what is said of an answer that is not that of an API server.
+    """Return the message for a response that is not from an API server.
 
     Args:
-        doing: What it was asked.
+        doing: The request.
     """
-    return f"what answered when asked to {doing} is no Kubernetes API server"
+    return f"the server asked to {doing} is not a Kubernetes API server"
 
 
 def is_about(answer: Answer, name: str, kind: str) -> bool:
-    """Whether a Status is about an object, as far as it says which it is about.
+    """Whether a Status is about an object, as far as it names one.
 
     Args:
         answer: The answer.
@@ -89,26 +89,26 @@ def is_about(answer: Answer, name: str, kind: str) -> bool:
 
 
 def as_error(answer: Answer, doing: str) -> BurstError:
-    """Return the error for an answer.
+    """Return the error for a response.
 
     Args:
-        answer: What the server said.
-        doing: What it was asked, such as ``create the secret x``.
+        answer: The server's response.
+        doing: The request, such as ``create the secret x``.
     """
     said = answer.message or answer.reason or f"HTTP {answer.code}"
     problem = f"the API server refused to {doing}: {said}"
     if answer.code == 401:
         return AuthError(
-            f"{problem}: it does not accept these credentials; log in anew, or see the parameters "
+            f"{problem}: it does not accept these credentials; log in again, or check parameters "
             "kubeconfig and context"
         )
     if answer.code == 403 and "exceeded quota" in answer.message:
         return QuotaError(problem)
     if answer.code == 403:
-        return AuthError(f"{problem}; {PERMISSIONS} has the permissions that it needs")
+        return AuthError(f"{problem}; {PERMISSIONS} has the needed permissions")
     if answer.code == 404 and answer.reason == "NotFound":
-        return NotFoundError(f"{problem}; what it needs is not there", answer)
-    if answer.code == 404:  # of what stands before the server: it says nothing of any object
+        return NotFoundError(f"{problem}; a requirement does not exist", answer)
+    if answer.code == 404:  # from a proxy before the server: not about any object
         return PageError(f"{no_server(doing)}: {said} (HTTP 404)")
     if answer.code == 409 and answer.reason == "AlreadyExists":
         return ExistsError(problem, answer)

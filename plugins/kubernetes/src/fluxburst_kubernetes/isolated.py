@@ -1,7 +1,7 @@
-"""Isolated bursts: a MiniCluster that is an instance of its own, and runs one job.
+"""Isolated bursts: a MiniCluster that is a separate instance, and runs one job.
 
-Its brokers find each other by the operator's headless service, and have the certificate that the
-operator makes up for each MiniCluster. The job and the script that runs it travel as a secret.
+Its brokers find each other through the operator's headless service, and have the certificate that
+the operator generates for each MiniCluster. The job and the script for it travel as a secret.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fluxburst.formats.hostlist import format_hostlist
 from fluxburst_kubernetes import labels, manifests
 
 SERVICE = "flux-service"
-"""The operator's headless service, by which pods find each other."""
+"""The operator's headless service, through which pods find each other."""
 
 PORT = 8050
 SCRIPT, JOBSPEC = "run", "jobspec.json"
@@ -29,7 +29,7 @@ def secret_name(minicluster: str) -> str:
 
 
 def secret(name: str, tag: str, burst: Burst, jobspec: str) -> dict[str, Any]:
-    """Return the secret with a burst's job, and the script that runs it."""
+    """Return the secret with a burst's job, and the script for running it."""
     script = importlib.resources.files(__package__).joinpath("run_isolated.sh").read_bytes()
     content = {JOBSPEC: jobspec.encode(), SCRIPT: script}
     made = manifests.secret(name, tag, content)
@@ -53,14 +53,14 @@ def broker_config(minicluster: str, namespace: str, nodes: int) -> str:
 
 
 def minicluster(made: Mapping[str, Any], config: str) -> dict[str, Any]:
-    """Return a MiniCluster of a connected burst as one that is an instance of its own."""
+    """Turn the MiniCluster of a connected burst into a separate instance."""
     metadata, spec = made["metadata"], made["spec"]
     container = {
         key: value for key, value in spec["containers"][0].items() if key not in ("commands",)
     }
     own = {
         "interactive": False,
-        # Or the operator's script prints the certificate into the log, beside the job's output.
+        # Otherwise the operator's script prints the certificate into the log with the job's output.
         "logging": {"quiet": True},
         "network": {"headlessName": SERVICE},
         "flux": {**spec["flux"], "brokerConfig": manifests.in_here_document(config)},

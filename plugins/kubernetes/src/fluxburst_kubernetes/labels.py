@@ -1,7 +1,7 @@
-"""Labels and annotations: what is ours in a cluster, and what it is, from nothing else.
+"""Labels and annotations that identify our objects in a cluster.
 
-Labels (https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/) are searched
-for, and are at most 63 characters of a small alphabet; annotations hold the rest.
+Labels (https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/) are searchable,
+but limited to 63 characters of a small alphabet; annotations hold the rest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII)
 
 
 def label_value(text: str) -> str:
-    """Return a text as a label's value: itself where it can be one, else with its hash."""
+    """Return a text as a label's value: unchanged if valid, else with its hash."""
     if _VALUE.fullmatch(text):
         return text
     kept = re.sub(r"[^A-Za-z0-9]+", "-", text, flags=re.ASCII).strip("-")[:40].strip("-")
@@ -36,7 +36,7 @@ def label_value(text: str) -> str:
 
 
 def instance_labels(tag: str) -> dict[str, str]:
-    """Return the labels of all that is an instance's."""
+    """Return the labels of all objects of an instance."""
     return {MANAGED_BY: "fluxburst", INSTANCE: tag}
 
 
@@ -66,7 +66,7 @@ def lease(until: float) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Written:
-    """What a MiniCluster says of its burst; its node type is empty where it does not say."""
+    """A MiniCluster's annotations about its burst; the node type is empty if missing."""
 
     name: str
     node_type: str
@@ -77,7 +77,7 @@ class Written:
     isolated: bool = False
 
     def burst(self, plugin: str) -> Burst:
-        """Return the burst of a plugin that this was written of, as it was asked for."""
+        """Return the burst described by this, as it was requested from a plugin."""
         return Burst(
             self.name,
             plugin,
@@ -90,9 +90,9 @@ class Written:
 
 
 def read(minicluster: Mapping[str, Any]) -> Written:
-    """Return what a MiniCluster of ours says of its burst, as far as nobody has spoilt it.
+    """Return the description of a burst on one of our MiniClusters; ignores damaged values.
 
-    Its hostnames are those that its pods have, whatever is written for people.
+    Its hostnames are those of its pods, whatever the annotation for people says.
     """
     metadata = minicluster["metadata"]
     labels, notes = metadata.get("labels") or {}, metadata.get("annotations") or {}

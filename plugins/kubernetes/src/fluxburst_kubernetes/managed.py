@@ -1,8 +1,8 @@
-"""The base of burst plugins for clusters that a provider manages, such as GKE and EKS.
+"""The base of burst plugins for managed clusters, such as GKE and EKS.
 
-A burst is a node pool of its own in the provider's cluster, and a MiniCluster on it with one pod a
-node. The pool comes first and goes last, and what it is for is written on it, so whatever there is
-that costs money is found from the provider's answers alone.
+Each burst has its own node pool in the provider's cluster, and a MiniCluster on it with one pod per
+node. The pool is created first and deleted last, and carries its purpose, so the provider's answers
+alone reveal everything that costs money.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 class ManagedKubernetes(MiniClusterBurst):
-    """Makes node pools, and MiniClusters on them, and deletes both again.
+    """Creates node pools, and MiniClusters on them, and deletes both again.
 
     A subclass supplies :attr:`pools` and :attr:`machines`.
     """
@@ -51,9 +51,9 @@ class ManagedKubernetes(MiniClusterBurst):
     params: ManagedParameters
 
     longest_pool_name = 40
-    """How many characters the provider allows for a node pool's name."""
+    """The provider's maximum length of a node pool's name."""
 
-    # --- what a subclass supplies ----------------------------------------------------------
+    # --- the subclass's part ---------------------------------------------------------------
 
     @functools.cached_property
     def pools(self) -> NodePools:
@@ -62,7 +62,7 @@ class ManagedKubernetes(MiniClusterBurst):
 
     @functools.cached_property
     def table(self) -> MachineTypes:
-        """The machine types that the package brings along, with their prices."""
+        """The package's table of machine types, with their prices."""
         raise NotImplementedError
 
     @functools.cached_property
@@ -74,14 +74,14 @@ class ManagedKubernetes(MiniClusterBurst):
         """Check identity and permissions at the provider, for ``fluxburst doctor``."""
         return ()
 
-    # --- what it works with ----------------------------------------------------------------
+    # --- its parts -------------------------------------------------------------------------
 
     @functools.cached_property
     def machines(self) -> MachineTypes:
-        """The machine types, as the user has them.
+        """The machine types, with the user's changes.
 
         Raises:
-            RequestError: if the parameter ``machine_types`` cannot be used.
+            RequestError: if the parameter ``machine_types`` is invalid.
         """
         return self.table.with_overrides(self.params.machine_types)
 
@@ -108,7 +108,7 @@ class ManagedKubernetes(MiniClusterBurst):
         ]
 
     def _isolated_types(self) -> list[NodeType]:
-        """Return all machine types whose price is known, or the one that is to be used."""
+        """Return all machine types with known prices, or only the configured one."""
         only, how = self.params.machine_type, self.params.provisioning
         names = [only] if only is not None else list(self.machines.by_name)
         kinds: list[NodeType] = []
@@ -123,7 +123,7 @@ class ManagedKubernetes(MiniClusterBurst):
         return machine_of(node_type)[0]
 
     def _pod_limits(self, node_type: NodeType) -> tuple[int | None, ByteSize | None]:
-        """Return the limits that the user set: without any, a pod has its node for itself."""
+        """Return the user's limits: without any, a pod uses its whole node."""
         return self.params.cpu_limit, self.params.memory_limit
 
     def _node_selector(self, burst: Burst) -> Mapping[str, str]:
@@ -133,47 +133,45 @@ class ManagedKubernetes(MiniClusterBurst):
         return chain(super()._problems(), run_checks(_CHECKS, self))
 
     def validate(self) -> bool:
-        """Check the parameters, the credentials, and that there is a cluster, or may be one.
+        """Check the parameters, the credentials, and that the cluster exists or may be created.
 
         Raises:
-            ParameterError: for all that is wrong with the parameters.
-            BurstError: if there is no cluster and none is to be made, or no Flux Operator in it.
+            ParameterError: names all problems of the parameters.
+            BurstError: if the cluster neither exists nor may be created, or has no Flux Operator.
             AuthError: if the provider or the cluster does not accept the credentials.
         """
         super().validate()
         if not self.params.create_cluster and self._is_known_to_be_absent():
-            why = (
-                f"there is no cluster {self.params.cluster_name!r}: set create_cluster, or name one"
-            )
+            why = f"there is no cluster {self.params.cluster_name!r}: set create_cluster"
             raise ParameterError(self.name, [Problem("cluster_name", "config or default", why)])
         return True
 
     def _is_known_to_be_absent(self) -> bool:
         try:
             return self.pools.cluster.access() is None
-        except BurstError:  # said by the check before
+        except BurstError:  # reported by the previous check
             return False
 
     def diagnose(self) -> Iterable[Finding]:
-        """Check what the provider says, then the cluster as the Kubernetes plugin does."""
+        """Run the provider's checks, then those of the Kubernetes plugin."""
         yield from self.provider_findings()
         if not self._is_known_to_be_absent():
             yield from super().diagnose()
         elif self.params.create_cluster:
             name = self.params.cluster_name
-            yield Finding("ok", f"there is no cluster {name}: it is made with the first burst")
+            yield Finding("ok", f"there is no cluster {name}: the first burst creates it")
         else:
             what = f"there is no cluster {self.params.cluster_name}"
-            yield Finding("error", what, "set create_cluster, or name one that is there")
+            yield Finding("error", what, "set create_cluster, or name an existing one")
 
-    # --- coming ----------------------------------------------------------------------------
+    # --- provisioning ----------------------------------------------------------------------
 
     def create(self, burst: Burst) -> Burst:
-        """Have a cluster, a node pool and a MiniCluster be there, in this order.
+        """Ensure that a cluster, a node pool and a MiniCluster exist, in this order.
 
         Raises:
-            CapacityError: if no slot that is free holds so many nodes, or the provider has none.
-            BurstError: or one of its kinds, if the provider or the API server refuses something.
+            CapacityError: if no free slot holds this many nodes, or the provider has none.
+            BurstError: or a subclass, if the provider or the API server refuses.
         """
         with only_looking():
             pools = self.pools
@@ -188,28 +186,28 @@ class ManagedKubernetes(MiniClusterBurst):
                     slot = self._choose(self._free_for(cluster, burst.node_type), burst)
                     wanted = replace(burst, hostnames=slot.hosts[: burst.nodes])
             others = sum(int(one["spec"].get("size") or 0) for one in miniclusters.listed())
-        # Outside of the connection: a pool takes minutes, and a token may end before it is there.
+        # Outside the connection: a pool takes minutes, and a token may expire meanwhile.
         if new:
             self.burst_pools.supply(wanted, others)
         made = self._create_on_its_pool(burst)
         return self.burst_pools.with_pool(made, self.burst_pools.of(burst.name))
 
     def _create_on_its_pool(self, burst: Burst) -> Burst:
-        """Make the MiniCluster, or find it: whatever fails here, there is a pool that costs."""
+        """Create the MiniCluster, or find it: on any failure, the pool already costs money."""
         with self.connection.opened() as cluster:
             found = self._miniclusters(cluster).find(burst.name)
             if found is None:
                 found = self._make(cluster, burst)
         return self._as_it_is(burst, found)
 
-    # --- what is there ---------------------------------------------------------------------
+    # --- observing -------------------------------------------------------------------------
 
     def list_bursts(self) -> Collection[str]:
-        """Return the bursts that something is left of: in the cluster, or at the provider."""
+        """Return the bursts with remains: in the cluster, or at the provider."""
         return [burst.name for burst in self.adopt()]
 
     def adopt(self) -> Sequence[Burst]:
-        """Return the bursts that something is left of, as they are."""
+        """Return the bursts with remains, in their current state."""
         pools = self.pools.ours(self.tag)
         bursts = {burst.name: burst for burst in super().adopt()}
         own = {pool.record.burst: pool for pool in pools if pool.record is not None}
@@ -227,34 +225,34 @@ class ManagedKubernetes(MiniClusterBurst):
         if not found and not self.params.keep_cluster:
             record = self.pools.cluster.made_for()
             if record is not None and record.tag == self.tag:
-                error = "only the cluster that was made for it is left"
+                error = "only the cluster created for it is left"
                 found[record.burst] = replace(self._remnant(record.burst), error=error)
         return list(found.values())
 
     def refresh(self, burst: Burst) -> Burst:
-        """Return a burst as its node pool, its pods and the instance's nodes show it."""
+        """Return a burst in its state according to its node pool, its pods and the nodes."""
         pool = self.burst_pools.of(burst.name)
         if pool is not None and self._is_half_made(burst, pool):
             return self._go_on_with(burst, pool)
         now = super().refresh(burst)
         if pool is None and burst.isolated:
-            self.burst_pools.check_unlisted(burst, "is not there by its name")
+            self.burst_pools.check_unlisted(burst, "but does not exist by its name")
         return self.burst_pools.with_pool(now, pool)
 
     def _check_again(self, cluster: Cluster | None, burst: Burst) -> None:
-        """Look for an isolated burst that is not listed by its labels, where its job may run on.
+        """Look for an isolated burst missing from the list by labels, since its job may run.
 
         Raises:
-            BurstError: if something of it is there, or that cannot be told.
+            BurstError: if any part of it exists, or that is unknown.
         """
         super()._check_again(cluster, burst)
         if cluster is None:
-            self.burst_pools.check_unlisted(burst, "is in a cluster that is not to be had")
+            self.burst_pools.check_unlisted(burst, "but its cluster is not available")
 
     def _is_half_made(self, burst: Burst, pool: Pool) -> bool:
-        """Whether a burst has a node pool of its own, and no MiniCluster.
+        """Whether a burst has its own node pool but no MiniCluster.
 
-        An isolated one is not gone on with: whether its job has run cannot be told.
+        An isolated one is not continued: its job may have run.
         """
         if self.params.node_pool is not None or burst.isolated:
             return False
@@ -262,21 +260,21 @@ class ManagedKubernetes(MiniClusterBurst):
             return self._miniclusters(cluster).find(burst.name) is None
 
     def _go_on_with(self, burst: Burst, pool: Pool) -> Burst:
-        """Go on with bringing up a burst where another process was interrupted."""
+        """Continue to provision a burst where another process was interrupted."""
         if pool.state is PoolState.RUNNING:
             return self.burst_pools.with_pool(self._create_on_its_pool(burst), pool)
         coming = replace(burst, waiting_for=f"its node pool {pool.name} comes up")
         return self.burst_pools.with_pool(coming, pool)
 
-    # --- going -----------------------------------------------------------------------------
+    # --- terminating -----------------------------------------------------------------------
 
     def delete(self, burst: Burst) -> None:
         """Delete a burst's MiniCluster, as the Kubernetes plugin does, and then its node pool.
 
-        A cluster that fluxburst made goes with the last burst, if it is not to be kept.
+        A cluster created by fluxburst is deleted with the last burst, unless it is to be kept.
 
         Raises:
-            BurstError: if jobs still run on its nodes, or something is still there.
+            BurstError: if jobs still run on its nodes, or something still exists.
         """
         super().delete(burst)
         if self.params.keep_cluster:
@@ -288,11 +286,11 @@ class ManagedKubernetes(MiniClusterBurst):
             self.pools.cluster.delete()
 
     def _end(self, cluster: Cluster | None, name: str) -> None:
-        """End a burst's pods, then its nodes: while its nodes are drained, it is known to go."""
+        """End a burst's pods, then its nodes: the drained nodes show that it is terminating."""
         try:
             super()._end(cluster, name)
-        except StaysError as error:  # pods of a node that was lost never say that they ended
-            _log.warning("burst %s: %s: its node pool is deleted all the same", name, error)
+        except StaysError as error:  # pods of a lost node never report their end
+            _log.warning("burst %s: %s: deleting its node pool nevertheless", name, error)
             self.burst_pools.release(name, lambda: self._bursts_in(cluster))
             super()._end(cluster, name)
         else:
@@ -305,7 +303,7 @@ class ManagedKubernetes(MiniClusterBurst):
 
 
 def slot_stem(stem: str, machine_type: str) -> str:
-    """Return the beginning of the names of a machine type's slots; MiniClusters take no dots."""
+    """Return the prefix of a machine type's slots; MiniCluster names cannot contain dots."""
     return f"{stem}-{machine_type.lower().replace('.', '-').replace('_', '-')}"
 
 
@@ -315,23 +313,23 @@ def _machine_type(plugin: ManagedKubernetes) -> None:
     try:
         known = plugin.machines
     except RequestError:
-        return  # said of the machine types
+        return  # the check of the machine types reports it
     known[plugin.params.machine_type]
 
 
 def _machine_types(plugin: ManagedKubernetes) -> None:
     if plugin.params.machine_type not in (None, *plugin.machines.by_name):
-        return  # said of the machine type
+        return  # the check of the machine type reports it
     if plugin.isolated:
-        ManagedKubernetes._types(plugin)  # at the prices of the table: nobody is asked
+        ManagedKubernetes._types(plugin)  # with the table's prices: without requests
         return
     if plugin.params.config_dir is None:
         return
     try:
-        plugin.slots  # noqa: B018 - which is said of config_dir
+        plugin.slots  # noqa: B018 - its error belongs to config_dir
     except RequestError:
         return
-    ManagedKubernetes._types(plugin)  # at the prices of the table: nobody is asked
+    ManagedKubernetes._types(plugin)  # with the table's prices: without requests
 
 
 _CHECKS = {"machine_type": _machine_type, "machine_types": _machine_types}

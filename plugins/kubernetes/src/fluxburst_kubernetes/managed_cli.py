@@ -1,4 +1,4 @@
-"""``fluxburst NAME init`` of plugins for clusters that a provider manages."""
+"""``fluxburst NAME init`` of plugins for managed clusters."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ OPTIONS: Sequence[Callable[[Any], Any]] = (
         type=click.IntRange(1, 1000),
         default=2,
         show_default=True,
-        help="Bursts of a machine type at the same time.",
+        help="Maximum number of concurrent bursts of a machine type.",
     ),
-    click.option("--name", default="burst", show_default=True, help="Begins the hosts' names."),
-    click.option("--namespace", default="flux-operator", show_default=True, help="Of the bursts."),
+    click.option("--name", default="burst", show_default=True, help="Prefix of hostnames."),
+    click.option("--namespace", default="flux-operator", show_default=True, help="For the bursts."),
     click.option("--image", help="Container image of the pods."),
     click.option("--cluster-name", help="The provider's name of the cluster."),
 )
 _WRITTEN = {"namespace": "--namespace", "image": "--image", "cluster_name": "--cluster-name"}
-"""The parameters that are written, by the options that they are given by."""
+"""The parameters to be written, by the options that set them."""
 
 
 def init_command(
@@ -49,24 +49,24 @@ def init_command(
     options: Sequence[Callable[[Any], Any]],
     written: Mapping[str, str],
 ) -> click.Command:
-    """Return the command that makes an elastic instance for a plugin.
+    """Return the command that creates an elastic instance for a plugin.
 
     Args:
         plugin: The plugin's name.
-        table: Reads its machine types.
-        default: The machine type to declare, with its number of hosts, where none is named.
+        table: Returns its machine types.
+        default: The machine type to declare by default, with its number of hosts.
         parameters: Its dataclass of parameters.
-        check: Yields what is wrong with those that only this plugin has: the field, and why.
-        options: More options of the command.
-        written: The parameters that they give: their options, by the fields that both are named by.
+        check: Yields the problems of this plugin's own parameters: field and reason.
+        options: Further options of the command.
+        written: The parameters set by these options, by option.
     """
     option_of = {"name": "--name", **_WRITTEN, **written}
 
     def init(context: click.Context, /, directory: Path, **given: Any) -> None:
-        """Write an elastic instance to DIRECTORY: one that starts small, and can grow by nodes.
+        """Write an elastic instance to DIRECTORY: one that starts small and can grow by nodes.
 
-        The hosts of its bursts are declared, a number of them for each machine type, and are down
-        until fluxburst brings them up. The result is checked with Flux itself.
+        Declares hosts for its bursts, a number for each machine type, which stay down until
+        fluxburst provisions them. Checks the result with Flux itself.
         """
         settings = settings_of(context)
         elastic_directory.check_replaceable(directory, overwrite=given["force"])
@@ -100,12 +100,12 @@ def _machine_type(default: str) -> Callable[[Any], Any]:
         multiple=True,
         default=[default],
         show_default=True,
-        help="Declare so many hosts of a machine type: the nodes of its largest burst.",
+        help="Number of hosts for a machine type: the maximum nodes of one burst.",
     )
 
 
 def _given(given: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Return what was given of some options, as a file of TOML has it."""
+    """Return the options that were set, in TOML."""
     lists = {name: list(given[name]) for name in names if isinstance(given[name], tuple)}
     return {n: value for n in names if (value := lists.get(n, given[n])) not in (None, [])}
 
@@ -119,7 +119,7 @@ def _slots(given: Mapping[str, Any], machine_type: str) -> str:
 def _shapes(
     slots: Mapping[str, str], counts: Mapping[str, int], machines: Mapping[str, MachineType]
 ) -> list[Shape]:
-    """Return the hosts of each machine type's slots, with what it has."""
+    """Return the hosts of each machine type's slots, with their resources."""
     shapes = []
     for name, machine in machines.items():
         numbers = range(counts[name])

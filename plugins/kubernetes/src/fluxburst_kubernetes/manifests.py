@@ -1,8 +1,7 @@
-"""What is asked of the API server: the secrets and the MiniCluster of a burst, as plain data.
+"""Manifests of a burst's secrets and MiniCluster, as plain data.
 
 A MiniCluster is described in flux-operator's ``docs/getting_started/custom-resource-definition.md``
-and ``api/v1alpha2/minicluster_types.go``. The server checks it against the schema that is installed
-there.
+and ``api/v1alpha2/minicluster_types.go``. The server validates it against its installed schema.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ KIND, PLURAL = "MiniCluster", "miniclusters"
 CRD = f"{PLURAL}.{GROUP}"
 
 SECRET_PATH = "/etc/fluxburst"  # noqa: S105 - a path
-"""Where a pod finds the secret with the certificate."""
+"""Path of the secret with the certificate in a pod."""
 
 POD_PATH = "/mnt/flux/config/fluxburst"
-"""Where a pod keeps its own copy; the operator's start script writes beside it."""
+"""Path of the pod's own copy; the operator's start script writes into the same directory."""
 
 CERTIFICATE, RESOURCES = "curve.cert", "R"
-"""The secret's keys: the certificate, and the instance's resource set, which is no secret."""
+"""The secret's keys: the certificate, and the instance's resource set, which is not secret."""
 
-# The certificate must be its owner's alone, and files of a secret cannot be.
+# Only its owner may read the certificate, but a secret's files cannot be restricted so.
 _PREPARE = (
     f"mkdir -p {POD_PATH} && cp {SECRET_PATH}/{CERTIFICATE} {SECRET_PATH}/{RESOURCES} {POD_PATH}/ "
     f"&& chmod 600 {POD_PATH}/{CERTIFICATE}"
@@ -41,14 +40,14 @@ _PREPARE = (
 
 @dataclass(frozen=True)
 class Shape:
-    """What the pods of a burst are.
+    """Description of a burst's pods.
 
     Attributes:
         image: Their container image.
         flux_view_image: The image that the operator adds Flux from; empty if ``image`` has it.
         cpus: CPUs that a pod requests and is limited to; None for no limit.
-        memory: Bytes likewise.
-        gpus: GPUs likewise.
+        memory: Bytes, likewise.
+        gpus: GPUs, likewise.
         user: The user id that they run as; None for the image's.
         log_level: The severity up to which brokers log.
         wrap: A command to wrap brokers in; empty for none.
@@ -65,7 +64,7 @@ class Shape:
 
 
 def broker_config(elastic: Elastic, host: str | None, port: int | None) -> str:
-    """Return the brokers' configuration in a pod; the lead's address may differ from there."""
+    """Return the brokers' configuration in a pod, which may use another address of the lead."""
     seen = replace(elastic, address=host or elastic.address, port=port or elastic.port)
     return system_toml(seen, Path(POD_PATH))
 
@@ -77,7 +76,7 @@ def namespace(name: str) -> dict[str, Any]:
 
 
 def secret(name: str, tag: str, content: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return a secret of an instance, with a hash of its content to compare it by."""
+    """Return a secret of an instance, with a hash of its content for comparison."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -110,25 +109,25 @@ def minicluster(
     deadline: int | None = None,
     node_selector: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return the MiniCluster of a burst: brokers that join a lead that is elsewhere.
+    """Return the MiniCluster of a burst: brokers that join a lead elsewhere.
 
     Args:
         slot: Its name.
         burst: The burst, with its hostnames.
-        shape: What its pods are.
+        shape: Description of its pods.
         tag: The instance's tag.
-        instance_name: The instance's name, for a person.
+        instance_name: The instance's name, for people.
         config: The brokers' configuration.
         curve_secret: Name of the secret with the certificate.
         munge_secret: Name of the secret with the MUNGE key; empty for none.
-        deadline: After how many seconds its Job ends; None for never.
-        node_selector: Labels of the nodes that its pods are for; none for any.
+        deadline: Seconds until its Job ends; None for never.
+        node_selector: Labels of its pods' nodes; none for any.
     """
     own = labels.burst_labels(tag, burst)
     spec: dict[str, Any] = {
         "size": burst.nodes,
         "maxSize": burst.nodes,
-        # With no command, also the first pod only starts a broker, which joins as all others do.
+        # Without a command, the first pod also just starts a broker, which joins like the others.
         "interactive": True,
         "flux": _flux(shape, config, munge_secret),
         "containers": [_container(shape, curve_secret)],
@@ -155,7 +154,7 @@ def _flux(shape: Shape, config: str, munge_secret: str) -> dict[str, Any]:
     flux: dict[str, Any] = {
         "brokerConfig": in_here_document(config),
         "logLevel": shape.log_level,
-        # A broker ends when its lead does: its pod is then done with, and costs nothing.
+        # A broker ends when its lead does: its pod then completes, and costs nothing.
         "completeWorkers": True,
         "container": (
             {"image": shape.flux_view_image} if shape.flux_view_image else {"disable": True}

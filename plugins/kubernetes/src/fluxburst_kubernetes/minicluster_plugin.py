@@ -1,4 +1,4 @@
-"""The base of burst plugins that make MiniClusters, whose brokers join the instance."""
+"""The base of burst plugins that create MiniClusters, whose brokers join the instance."""
 
 from __future__ import annotations
 
@@ -35,35 +35,35 @@ if TYPE_CHECKING:
 
 
 class MiniClusterBurst(ElasticPlugin):
-    """Makes MiniClusters of declared names, and deletes them again.
+    """Creates MiniClusters of declared names, and deletes them again.
 
-    Nothing is kept but what is in the cluster: bursts are found by their labels. A subclass says
-    how to reach the cluster, and what its pods can be.
+    Keeps no state of its own: it finds bursts by the labels in the cluster. A subclass supplies
+    the connection to the cluster, and the node types.
     """
 
     params: MiniClusterParameters
     logs_outlive_pods = False
-    """Whether the command that is told for a job's output may find it when its pod is gone."""
+    """Whether the command for reading a job's output may work after its pod is gone."""
 
     def __init__(self, dataclass: MiniClusterParameters) -> None:
         super().__init__(dataclass)
         self._changing = threading.Lock()
-        """Held while secrets and what needs them are made, or found to be needed no more."""
+        """Held while secrets and their users are created, or found to be unused."""
         self._seen: tuple[float, Sequence[Slot]] | None = None
-        """When the cluster was asked for free slots, and those."""
+        """When the cluster was last asked for free slots, and the answer."""
 
-    # --- what a subclass supplies ----------------------------------------------------------
+    # --- the subclass's part ---------------------------------------------------------------
 
     def _configuration(self) -> SingleConfig | None:
-        """Return how to reach the cluster, and as whom, now; None where there is none yet.
+        """Return the current access to the cluster; None if there is no cluster yet.
 
         Raises:
-            BurstError: or one of its kinds, if that cannot be told.
+            BurstError: or a subclass, if it is unknown.
         """
         raise NotImplementedError
 
     def _types(self) -> list[NodeType]:
-        """Return what a pod can be."""
+        """Return the possible kinds of pods."""
         raise NotImplementedError
 
     def _pod_limits(self, node_type: NodeType) -> tuple[int | None, ByteSize | None]:
@@ -71,31 +71,31 @@ class MiniClusterBurst(ElasticPlugin):
         return self.params.cpu_limit, self.params.memory_limit
 
     def _shape_of(self, node_type: str) -> str:
-        """Return the shape of the declared hosts that a node type takes."""
+        """Return the shape of declared hosts for a node type."""
         return ""
 
     def _node_selector(self, burst: Burst) -> Mapping[str, str]:
-        """Return the labels of the nodes that a burst's pods are for; none for any node."""
+        """Return the labels of the nodes for a burst's pods; none for any node."""
         return {}
 
     def _problems(self) -> Iterator[tuple[str, str]]:
-        """Yield the field and the problem, for all that is wrong with the parameters."""
+        """Yield the field and the problem, for all problems of the parameters."""
         return check_parameters(self.params)
 
-    # --- what it works with ----------------------------------------------------------------
+    # --- its parts -------------------------------------------------------------------------
 
     @functools.cached_property
     def slots(self) -> Sequence[Slot]:
-        """The MiniClusters that can be.
+        """The possible MiniClusters.
 
         Raises:
-            RequestError: if the elastic instance declares no host of any.
+            RequestError: if the elastic instance declares no host for any.
         """
         found = declared_slots(slot_names(self.params.name), self.elastic.burst_hosts)
         if not found:
             raise RequestError(
-                f"name is {self.params.name!r}, and {self.directory} declares no hosts of such a "
-                "MiniCluster: fluxburst kubernetes init declares them"
+                f"name is {self.params.name!r}, but {self.directory} declares no hosts of such a "
+                "MiniCluster: declare them with fluxburst kubernetes init"
             )
         return found
 
@@ -107,39 +107,39 @@ class MiniClusterBurst(ElasticPlugin):
 
     @property
     def certificate_file(self) -> Path:
-        """Where the elastic instance's certificate is."""
+        """Path of the elastic instance's certificate."""
         return self.params.curve_cert or super().certificate_file
 
     @property
     def queue(self) -> str:
-        """The queue of the burst nodes; none where they do not join this instance."""
+        """The queue of the burst nodes; none if they do not join this instance."""
         return "" if self.isolated else super().queue
 
     @functools.cached_property
     def connection(self) -> Connection:
-        """How it reaches the cluster."""
+        """Opens connections to the cluster."""
         return Connection(self._configuration, self.params, self.name)
 
     @functools.cached_property
     def maker(self) -> Maker:
-        """What makes its MiniClusters."""
+        """Creates its MiniClusters."""
         from fluxburst_kubernetes.creation import Maker
 
         return Maker(self, self.params)
 
     def _miniclusters(self, cluster: Cluster | None) -> MiniClusters:
-        """Return what the instance has in a cluster."""
+        """Return the instance's objects in a cluster."""
         from fluxburst_kubernetes.miniclusters import MiniClusters
 
         return MiniClusters(cluster, self.tag, self.name)
 
     def validate(self) -> bool:
-        """Check the parameters, the directory if it is named, and that the operator is there.
+        """Check the parameters, the directory if it is set, and the Flux Operator.
 
-        A cluster that does not answer now is none of these: a service may start before it does.
+        An unreachable cluster is not an error: a service may start before the cluster does.
 
         Raises:
-            ParameterError: for all that is wrong with the parameters.
+            ParameterError: names all problems of the parameters.
             BurstError: if the cluster has no Flux Operator.
             AuthError: if it does not accept the credentials.
         """
@@ -147,7 +147,7 @@ class MiniClusterBurst(ElasticPlugin):
         if problems:
             raise ParameterError(self.name, problems)
         if self.params.flux_operator_yaml is not None:
-            return True  # it is installed with the first burst
+            return True  # the first burst installs it
         self.connection.check_operator()
         return True
 
@@ -170,12 +170,12 @@ class MiniClusterBurst(ElasticPlugin):
             return Finding("error", str(error))
         return Finding("ok", f"slots for bursts, with their nodes: {slots}")
 
-    # --- what it supplies ------------------------------------------------------------------
+    # --- the provider's side ---------------------------------------------------------------
 
     def node_types(self) -> Sequence[NodeType]:
-        """Return what a pod can be, and that there may be as many more as one slot holds.
+        """Return the kinds of pods, limited to the number that one slot holds.
 
-        A pass asks again and again: what the cluster answered holds for the poll interval.
+        A pass calls this repeatedly: an answer of the cluster is valid for the poll interval.
         """
         if self.isolated:
             return self._types()
@@ -190,18 +190,18 @@ class MiniClusterBurst(ElasticPlugin):
         ]
 
     def schedule(self, job: Job) -> bool:
-        """Decide whether to take a job, without asking the cluster: some pod could run it."""
+        """Decide whether to take a job, without asking the cluster: if some pod could run it."""
         constraint = compiled(self.constraint_of(job), job.id)
         return could_fit(job.chunks, self._types(), constraint)
 
     def candidates(self, node_type: str) -> Candidates:
-        """Return the hosts of the slots that are free; which slot a burst takes is by its size."""
+        """Return the hosts of the free slots; a burst's size determines its slot."""
         free = {h for slot in self._suiting(self._seen_free(), node_type) for h in slot.hosts}
         return Candidates([node for node in self.instance.nodes() if node.hostname in free])
 
     def _seen_free(self) -> Sequence[Slot]:
-        """Return the slots that are free, or were so a moment ago."""
-        now, seen = time.monotonic(), self._seen  # which creating a burst forgets meanwhile
+        """Return the slots that are free, as of a moment ago."""
+        now, seen = time.monotonic(), self._seen  # creating a burst resets it meanwhile
         if seen is None or now - seen[0] > self.params.poll_interval:
             with self.connection.there() as cluster:
                 seen = self._seen = now, self._free(cluster)
@@ -211,11 +211,11 @@ class MiniClusterBurst(ElasticPlugin):
         return self.slot_pool.of_shape(slots, self._shape_of(node_type))
 
     def create(self, burst: Burst) -> Burst:
-        """Make the namespace and the secrets if they are missing, and a MiniCluster; or find it.
+        """Create a MiniCluster, with the namespace and secrets if missing; or find it.
 
         Raises:
-            CapacityError: if no slot that is free holds so many nodes.
-            BurstError: or one of its kinds, if the API server refuses something.
+            CapacityError: if no free slot holds this many nodes.
+            BurstError: or a subclass, if the API server refuses.
         """
         with contextlib.ExitStack() as opened:
             with only_looking():
@@ -228,7 +228,7 @@ class MiniClusterBurst(ElasticPlugin):
     def delete(self, burst: Burst) -> None:
         """Delete its MiniCluster, wait until that is gone, and remove its drained nodes.
 
-        The instance's secrets go with its last burst. The namespace stays.
+        The instance's secrets are deleted with its last burst. The namespace stays.
 
         Raises:
             BurstError: if jobs still run on its nodes, or its pods do not end in time.
@@ -245,7 +245,7 @@ class MiniClusterBurst(ElasticPlugin):
                 self._seen = None
 
     def list_bursts(self) -> Collection[str]:
-        """Return the bursts that something is left of: a MiniCluster, its Job, drained nodes."""
+        """Return the bursts with remains: a MiniCluster, its Job, drained nodes."""
         with self.connection.there() as cluster:
             miniclusters = self._miniclusters(cluster)
             there = {labels.read(found).name for found in miniclusters.listed()}
@@ -253,10 +253,10 @@ class MiniClusterBurst(ElasticPlugin):
         return sorted(there | set(self._draining().values()))
 
     def adopt(self) -> Sequence[Burst]:
-        """Return the bursts that something is left of, as they are."""
+        """Return the bursts with remains, in their current state."""
         with self.connection.there() as cluster:
             miniclusters = self._miniclusters(cluster)
-            left = miniclusters.bursts_of_jobs()  # first, or one just made seems to be all that is
+            left = miniclusters.bursts_of_jobs()  # first, or a new burst seems to have only a Job
             there = miniclusters.all()
         bursts = {}
         for found in there:
@@ -272,13 +272,13 @@ class MiniClusterBurst(ElasticPlugin):
         return list(bursts.values())
 
     def refresh(self, burst: Burst) -> Burst:
-        """Return a burst as its pods and the instance's nodes show it."""
+        """Return a burst in its state according to its pods and the instance's nodes."""
         with self.connection.there() as cluster:
             found = self._miniclusters(cluster).find(burst.name)
             if found is None and burst.isolated:
                 self._check_again(cluster, burst)
         if found is None:
-            gone = "its MiniCluster is there no longer"
+            gone = "its MiniCluster no longer exists"
             return replace(burst, state=BurstState.FAILED, error=gone)
         now = self._as_it_is(burst, found)
         if now.isolated and now.state is BurstState.READY:
@@ -287,10 +287,10 @@ class MiniClusterBurst(ElasticPlugin):
         return now
 
     def renew(self, burst: Burst) -> Burst:
-        """Have the Job of its MiniCluster end when the lease does.
+        """Set the deadline of its MiniCluster's Job to the end of the lease.
 
         Raises:
-            BurstError: if it is not there, or has ended.
+            BurstError: if it does not exist, or has ended.
         """
         from fluxburst_kubernetes.creation import extend
 
@@ -299,14 +299,14 @@ class MiniClusterBurst(ElasticPlugin):
         with self.connection.opened() as cluster:
             found = self._miniclusters(cluster).find(burst.name)
             if found is None:
-                raise BurstError("there is no MiniCluster of it to renew", plugin=self.name)
+                raise BurstError("it has no MiniCluster to renew", plugin=self.name)
             extend(cluster, found, burst.lease_until)
         return burst
 
-    # --- the steps of these ----------------------------------------------------------------
+    # --- their steps -----------------------------------------------------------------------
 
     def _make(self, cluster: Cluster, burst: Burst) -> Found:
-        """Make a burst's MiniCluster, and all that it needs."""
+        """Create a burst's MiniCluster, and everything it needs."""
         with self._changing:
             self.maker.prepare(cluster)
             if burst.isolated:
@@ -317,13 +317,13 @@ class MiniClusterBurst(ElasticPlugin):
         return found
 
     def _take_slot(self, cluster: Cluster, burst: Burst) -> Found:
-        """Make a burst's MiniCluster in a slot that is free."""
+        """Create a burst's MiniCluster in a free slot."""
         free = self._free_for(cluster, burst.node_type)
         while True:
             slot = self._choose(free, burst)
             try:
                 return self.maker.create(cluster, slot, burst, self._pods(burst))
-            except ExistsError:  # somebody else's, or another instance's
+            except ExistsError:  # another user's, or another instance's
                 free = [other for other in free if other != slot]
             except NotFoundError as error:
                 raise BurstError(f"{error}: was the Flux Operator just removed?") from error
@@ -332,7 +332,7 @@ class MiniClusterBurst(ElasticPlugin):
         return self._suiting(self._free(cluster), node_type)
 
     def _choose(self, free: Sequence[Slot], burst: Burst) -> Slot:
-        """Return the slot that a burst takes.
+        """Return the slot for a burst.
 
         Raises:
             CapacityError: if none holds it.
@@ -340,10 +340,10 @@ class MiniClusterBurst(ElasticPlugin):
         return self.slot_pool.choose(free, burst, self._shape_of(burst.node_type))
 
     def _pods(self, burst: Burst) -> Pods:
-        """Return what the pods of a burst are.
+        """Return the description of a burst's pods.
 
         Raises:
-            BurstError: if its node type is not known, or no longer.
+            BurstError: if its node type is unknown.
         """
         from fluxburst_kubernetes.creation import Pods, pod_shape
 
@@ -355,7 +355,7 @@ class MiniClusterBurst(ElasticPlugin):
         return Pods(shape, self._node_selector(burst))
 
     def _free(self, cluster: Cluster | None) -> list[Slot]:
-        """Return the slots without a MiniCluster, and whose nodes are down and not drained."""
+        """Return the slots without a MiniCluster whose nodes are down and not drained."""
         from fluxburst_kubernetes.miniclusters import names_taken
 
         taken = names_taken(cluster)
@@ -363,17 +363,17 @@ class MiniClusterBurst(ElasticPlugin):
         return self.slot_pool.free(taken, busy)
 
     def _end(self, cluster: Cluster | None, name: str) -> None:
-        """End a burst's pods, and wait until nothing is left of it in the cluster.
+        """End a burst's pods, and wait until it is gone from the cluster.
 
         Raises:
-            StaysError: if something is, after a while.
+            StaysError: on timeout.
         """
         self._miniclusters(cluster).end(
             name, timeout=self.params.delete_timeout, poll_interval=self.params.poll_interval
         )
 
     def _as_it_is(self, burst: Burst, found: Found, *, adopting: bool = False) -> Burst:
-        """Return a burst in the state that its pods and the instance show."""
+        """Return a burst in its state according to its pods and the instance."""
         written = labels.read(found.minicluster)
         if written.isolated:
             return self._isolated_as_it_is(burst, found)
@@ -396,18 +396,18 @@ class MiniClusterBurst(ElasticPlugin):
         now = outcomes.as_it_is(burst, seen, output)
         if now.exit_code is None:
             return now
-        # The log goes with the pod, and the pod with the burst.
+        # The log is deleted with the pod, and the pod with the burst.
         read = functools.partial(self._log_of, seen)
         kept = with_output(now, self.params.output_dir, read)
         if kept.output.startswith(UNREAD) and self.logs_outlive_pods:
-            kept = replace(kept, output=f"{kept.output} [it may be had by: {output}]")
+            kept = replace(kept, output=f"{kept.output} [it may be available from: {output}]")
         return kept
 
     def _check_again(self, cluster: Cluster | None, burst: Burst) -> None:
-        """Look for an isolated burst that is not listed by its labels, where its job may run on.
+        """Look for an isolated burst missing from the list by labels, since its job may run.
 
         Raises:
-            BurstError: if its MiniCluster is there, or that cannot be told.
+            BurstError: if its MiniCluster exists, or that is unknown.
         """
         name = pool_name(burst.name, NAME_LENGTH)
         self._miniclusters(cluster).check_absent(name, burst.name)
@@ -417,12 +417,12 @@ class MiniClusterBurst(ElasticPlugin):
             return cluster.log(seen.pod, seen.container, OUTPUT_LIMIT + 1, previous=seen.restarted)
 
     def _output(self, pod: str) -> str:
-        """Return where the output of a job can be read as long as its pod is there."""
+        """Return the command for reading a job's output while its pod exists."""
         return f"kubectl logs --namespace {self.params.namespace} {pod}"
 
     def _remnant(self, name: str) -> Burst:
         """Return a burst of which only a Job or drained nodes are left."""
-        why = "it was being taken down"
+        why = "its termination began"
         return Burst(name, self.name, "", 0, state=BurstState.FAILED, error=why)
 
     def _draining(self) -> dict[str, str]:
@@ -432,7 +432,7 @@ class MiniClusterBurst(ElasticPlugin):
         return self.draining({host for slot in self.slots for host in slot.hosts})
 
     def _nodes_of(self, cluster: Cluster | None, burst: Burst) -> list[Node]:
-        """Return the nodes of a burst, and of no other, as they are now."""
+        """Return the current nodes of a burst, and of no other."""
         written: list[labels.Written] = []
         with contextlib.suppress(NotFoundError):  # no Flux Operator, and so no MiniCluster
             written = [labels.read(one) for one in self._miniclusters(cluster).listed()]

@@ -17,11 +17,11 @@ from fluxburst_kubernetes.states import Found
 
 
 class MiniClusters:
-    """What an instance has in a cluster; nothing where there is no cluster.
+    """An instance's objects in a cluster; nothing without a cluster.
 
     Args:
-        cluster: The cluster; None where there is none yet, or no more.
-        tag: What tells the instance from others.
+        cluster: The cluster; None if it does not exist.
+        tag: Distinguishes the instance from others.
         plugin: The plugin's name, for errors.
     """
 
@@ -42,34 +42,34 @@ class MiniClusters:
         return [one for one in found if labels.BURST in one["metadata"]["labels"]]
 
     def check_absent(self, name: str, burst: str) -> None:
-        """Check that there is no MiniCluster of a name, whatever its labels.
+        """Check that no MiniCluster has this name, whatever its labels.
 
         Raises:
-            BurstError: if there is one, or that cannot be told.
+            BurstError: if one exists, or that is unknown.
         """
         if self._cluster is not None and self._cluster.get(MINICLUSTERS, name) is not None:
             raise BurstError(
-                f"its MiniCluster {name} is there, and has not the labels that it was made with: "
-                "what becomes of its job cannot be told",
+                f"its MiniCluster {name} exists, but its labels no longer match: "
+                "the fate of its job is unknown",
                 plugin=self._plugin,
                 burst=burst,
             )
 
     def bursts_of_jobs(self) -> set[str]:
-        """Return the bursts that a Job is there of: it may outlive its MiniCluster a little."""
+        """Return the bursts that have a Job: it may outlive its MiniCluster briefly."""
         if self._cluster is None:
             return set()
         jobs = self._cluster.list(JOBS, labels.instance_labels(self._tag))
         return {name for job in jobs if (name := job["metadata"]["labels"].get(labels.BURST, ""))}
 
     def all(self) -> list[Found]:
-        """Return what is there of each burst."""
+        """Return the objects of each burst."""
         if self._cluster is None:
             return []
         return [self._with_its_pods(self._cluster, one) for one in self.listed()]
 
     def find(self, burst: str) -> Found | None:
-        """Return what is there of a burst; None for nothing."""
+        """Return the objects of a burst; None if there are none."""
         if self._cluster is None:
             return None
         try:
@@ -83,11 +83,11 @@ class MiniClusters:
 
         Args:
             burst: The burst's name.
-            timeout: For how many seconds to wait.
-            poll_interval: After how many seconds to look again.
+            timeout: How many seconds to wait.
+            poll_interval: Polling interval in seconds.
 
         Raises:
-            StaysError: if they are not gone in time.
+            StaysError: on timeout.
         """
         if self._cluster is None:
             return
@@ -104,19 +104,19 @@ class MiniClusters:
             if time.monotonic() > until:
                 limit = format_duration(timeout)
                 raise StaysError(
-                    f"its MiniCluster was deleted, and is still there, or pods of it, after {limit}"
+                    f"its MiniCluster was deleted, but it or its pods still exist after {limit}"
                 )
             time.sleep(poll_interval)
 
     def remove_job(self, burst: str) -> None:
-        """Delete an isolated burst's job, which a pod that is made anew cannot run again then."""
+        """Delete an isolated burst's job, so that a replaced pod cannot run it again."""
         if self._cluster is None:
             return
         for secret in self._cluster.list(SECRETS, self._labels_of(burst)):
             self._cluster.delete(SECRETS, secret["metadata"]["name"])
 
     def remove_unused_secrets(self) -> None:
-        """Delete the instance's secrets if none of its bursts is left."""
+        """Delete the instance's secrets if it has no bursts left."""
         if self._cluster is None:
             return
         with contextlib.suppress(NotFoundError):
@@ -132,9 +132,9 @@ class MiniClusters:
 
 
 def names_taken(cluster: Cluster | None) -> set[str]:
-    """Return the names that MiniClusters and Jobs have, whoever's they are.
+    """Return the names of all MiniClusters and Jobs, of any owner.
 
-    The operator would take a Job that is left of an earlier MiniCluster for the new one's.
+    The operator would mistake a Job left from an earlier MiniCluster for the new one's.
     """
     there: list[Mapping[str, Any]] = []
     if cluster is not None:

@@ -1,7 +1,7 @@
-"""Node pools of a cluster that a provider manages, as :class:`ManagedKubernetes` needs them.
+"""The interface to node pools of a managed cluster, for :class:`ManagedKubernetes`.
 
-A provider's package implements :class:`NodePools` on the provider's API. What a pool is for is
-written on it, in the provider's labels or tags: all is found again from these, by any process.
+A provider's package implements :class:`NodePools` with the provider's API. Each pool carries its
+purpose in the provider's labels or tags: any process can find everything from these.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from fluxburst.errors import FormatError
 from fluxburst.formats.hostlist import format_hostlist, parse_hostlist
 
 MANAGED_BY = "fluxburst"
-"""What the label or tag ``managed-by`` says of all that fluxburst made."""
+"""Value of the label or tag ``managed-by`` on everything created by fluxburst."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """How to reach a cluster's API server, and as whom, now.
+    """The current access to a cluster's API server.
 
     Attributes:
-        cluster: The cluster's name, for a person.
+        cluster: The cluster's name, for people.
         server: The URL of its API server.
         certificate: The certificate of its authority, PEM.
-        token: A bearer token that is valid for some minutes at least.
-        user: Whose that is, for a person.
+        token: A bearer token, valid for at least some minutes.
+        user: The token's user, for people.
     """
 
     cluster: str
@@ -41,17 +41,17 @@ class Access:
 
 @dataclass(frozen=True)
 class Record:
-    """What is written on a node pool, or on a cluster that fluxburst made.
+    """The record on a node pool, or on a cluster created by fluxburst.
 
     Attributes:
         tag: The elastic instance's (:func:`fluxburst.provider.elastic.instance_tag`).
-        burst: The name of the burst that it was made, or last grown, for.
+        burst: The name of the burst that it was created, or last grown, for.
         node_type: The burst's node type.
-        price: What one node costs an hour.
-        hostnames: What its nodes are called in the instance.
-        since: When it was asked for, in seconds since the epoch; 0 where that is not known.
+        price: Hourly price of one node.
+        hostnames: Its nodes' hostnames in the instance.
+        since: Time of the request, in seconds since the epoch; 0 if unknown.
         lease_until: When the burst's first lease ends, in seconds since the epoch.
-        former_size: How many nodes a pool had before it was grown; None for a pool of our own.
+        former_size: Number of nodes before a pool was grown; None for our own pool.
     """
 
     tag: str
@@ -64,7 +64,7 @@ class Record:
     former_size: int | None = None
 
     def texts(self) -> dict[str, str]:
-        """Return it as short texts by short names, without those that say nothing."""
+        """Return it as short texts by short names, without empty ones."""
         texts = {
             "managed-by": MANAGED_BY,
             "instance": self.tag,
@@ -80,7 +80,7 @@ class Record:
 
 
 def read_record(texts: Mapping[str, str]) -> Record | None:
-    """Return what :meth:`Record.texts` wrote, as far as it is there; None for what is not ours."""
+    """Parse what :meth:`Record.texts` wrote, as far as present; None if it is not ours."""
     if texts.get("managed-by") != MANAGED_BY or not texts.get("instance"):
         return None
     lease, former = _number(texts.get("lease-until")), _number(texts.get("former-size"))
@@ -97,16 +97,16 @@ def read_record(texts: Mapping[str, str]) -> Record | None:
 
 
 class PoolState(enum.Enum):
-    """What a node pool does."""
+    """The state of a node pool."""
 
     COMING = "coming"
-    """The provider brings its nodes up."""
+    """Its nodes are starting."""
 
     RUNNING = "running"
-    """Its nodes are there."""
+    """Its nodes exist."""
 
     BROKEN = "broken"
-    """It did not come up, or lost what it needs; ``problem`` says why."""
+    """It failed to start, or lost a requirement; ``problem`` says why."""
 
     GOING = "going"
     """It is being deleted."""
@@ -114,15 +114,15 @@ class PoolState(enum.Enum):
 
 @dataclass(frozen=True)
 class Pool:
-    """A node pool as it is now.
+    """The current state of a node pool.
 
     Attributes:
         name: Its name.
-        state: What it does.
-        nodes: How many nodes it is to have.
-        record: What fluxburst wrote on it; None for nothing.
-        machine_type: The provider's name of its machines' type.
-        problem: What is wrong with it, for a person.
+        state: Its state.
+        nodes: Its target number of nodes.
+        record: fluxburst's record on it; None if there is none.
+        machine_type: The provider's name of its machine type.
+        problem: Its problem, for people.
     """
 
     name: str
@@ -135,14 +135,14 @@ class Pool:
 
 @dataclass(frozen=True)
 class PoolRequest:
-    """A node pool that is asked for.
+    """A request for a node pool.
 
     Attributes:
-        name: Its name, which follows from that of the burst.
-        machine_type: The provider's name of its machines' type.
-        spot: Whether the provider may take its machines back at any time.
-        nodes: How many nodes.
-        record: What to write on it.
+        name: Its name, derived from the burst's.
+        machine_type: The provider's name of its machine type.
+        spot: Whether the provider may preempt its machines.
+        nodes: Number of nodes.
+        record: The record to write on it.
     """
 
     name: str
@@ -159,19 +159,19 @@ class ProviderCluster(Protocol):
     """
 
     def access(self) -> Access | None:
-        """Return how to reach the cluster now; None if there is none, or it is being deleted."""
+        """Return the current access to the cluster; None if it is missing, or being deleted."""
 
     def ensure(self, record: Record) -> None:
-        """Have the cluster be there, and wait until it can be used.
+        """Ensure that the cluster exists, and wait until it is usable.
 
-        It is made only where the user asked for that, with ``record`` written on it.
+        It is created only on the user's request, with ``record`` written on it.
         """
 
     def made_for(self) -> Record | None:
-        """Return what fluxburst wrote on the cluster; None if it is not there, or not ours."""
+        """Return fluxburst's record on the cluster; None if it does not exist, or is not ours."""
 
     def delete(self) -> None:
-        """Delete the cluster, if fluxburst made it, and wait until it is gone."""
+        """Delete the cluster, if fluxburst created it, and wait until it is gone."""
 
 
 class NodePools(Protocol):
@@ -187,28 +187,28 @@ class NodePools(Protocol):
         """The cluster that they are in."""
 
     def selector(self, pool: str) -> Mapping[str, str]:
-        """Return the labels of Kubernetes that the nodes of a pool have, and no others."""
+        """Return the Kubernetes labels that select exactly the nodes of a pool."""
 
     def get(self, name: str) -> Pool | None:
-        """Return a node pool; None if it is not there."""
+        """Return a node pool; None if it does not exist."""
 
     def ours(self, tag: str) -> Sequence[Pool]:
-        """Return the pools that have a record of this instance; none where there is no cluster."""
+        """Return the pools with a record of this instance; none without a cluster."""
 
     def create(self, request: PoolRequest) -> None:
-        """Make a node pool, if it is not there, and wait until its nodes are."""
+        """Create a node pool, unless it exists, and wait until its nodes do."""
 
     def delete(self, name: str) -> None:
-        """Delete a node pool of ours, and wait until it is gone; also one that is not there."""
+        """Delete a node pool of ours, and wait until it is gone; it may not exist."""
 
     def grow(self, name: str, nodes: int, record: Record) -> None:
-        """Write on a node pool that is not ours, then give it more nodes, and wait for them.
+        """Write a record on a foreign node pool, then add nodes, and wait for them.
 
-        The record is there before the provider is asked for nodes.
+        The record precedes the request for nodes.
         """
 
     def shrink(self, name: str, nodes: int) -> None:
-        """Give a grown node pool the size that it had, and then remove the record from it."""
+        """Restore the former size of a grown node pool, and then remove the record from it."""
 
 
 def pool_name(burst: str, longest: int) -> str:

@@ -1,4 +1,4 @@
-"""The Flux Operator: whether it is there, and its installation where that is asked for."""
+"""The Flux Operator: whether it is installed, and its installation on request."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _PLURALS = {"NetworkPolicy": "networkpolicies", "Ingress": "ingresses"}
 
 
 def is_installed(cluster: Cluster) -> bool:
-    """Whether MiniClusters can be made, of the version that they are made of here.
+    """Whether MiniClusters of the supported version can be created.
 
-    They are listed: to ask for their definition takes a right in the whole cluster.
+    It lists them: reading their definition needs a permission in the whole cluster.
     """
     try:
         cluster.list(MINICLUSTERS, labels.instance_labels("none"))
@@ -41,15 +41,15 @@ def is_installed(cluster: Cluster) -> bool:
 
 
 def install(cluster: Cluster, source: str) -> None:
-    """Create what the Flux Operator's YAML names, and leave alone what is there already.
+    """Create the objects in the Flux Operator's YAML, except existing ones.
 
     Args:
-        cluster: Where to.
+        cluster: The cluster.
         source: The file, or the https URL.
 
     Raises:
-        RequestError: if it cannot be read, or holds something else.
-        BurstError: if the API server refuses it.
+        RequestError: if it is unreadable, or contains something else.
+        BurstError: if the API server refuses.
     """
     for document in documents(source):
         namespace = document["metadata"].get("namespace")
@@ -67,17 +67,17 @@ def documents(source: str) -> list[dict[str, Any]]:
     """Return the objects in a YAML file or at a URL.
 
     Raises:
-        RequestError: if it cannot be read, or has no MiniClusters.
+        RequestError: if it is unreadable, or has no MiniClusters.
     """
     try:
         found = [document for document in yaml.safe_load_all(_read(source)) if document]
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise RequestError(f"{source} cannot be read: {error}") from error
+        raise RequestError(f"cannot read {source}: {error}") from error
     for document in found:
         if not isinstance(document, dict) or not {"apiVersion", "kind", "metadata"} <= set(
             document
         ):
-            raise RequestError(f"{source} has something in it that is no object of Kubernetes")
+            raise RequestError(f"{source} contains something other than objects of Kubernetes")
     if manifests.CRD not in [document["metadata"].get("name") for document in found]:
         raise RequestError(f"{source} does not define {manifests.CRD}: is it the Flux Operator's?")
     return found
@@ -101,15 +101,15 @@ def _kind_of(document: dict[str, Any]) -> Kind:
 
 
 def ensure(cluster: Cluster, source: str | None, poll: float) -> None:
-    """Have the Flux Operator be there.
+    """Ensure that the Flux Operator is installed.
 
     Args:
-        cluster: Where.
-        source: What to install it from; None for not at all.
-        poll: How often, in seconds, to look whether its MiniClusters can be made.
+        cluster: The cluster.
+        source: Source of its installation; None to install nothing.
+        poll: Polling interval in seconds until its MiniClusters are available.
 
     Raises:
-        BurstError: if it is not, and is not to be installed, or cannot be.
+        BurstError: if it is missing and cannot or must not be installed.
     """
     if is_installed(cluster):
         return
@@ -119,5 +119,5 @@ def ensure(cluster: Cluster, source: str | None, poll: float) -> None:
     until = time.monotonic() + ESTABLISHED_SECONDS
     while not is_installed(cluster):
         if time.monotonic() > until:
-            raise BurstError(f"{source} was installed, and yet {manifests.CRD} cannot be used")
+            raise BurstError(f"{source} was installed, but {manifests.CRD} is not available")
         time.sleep(poll)

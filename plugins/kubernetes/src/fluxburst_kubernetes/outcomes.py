@@ -1,7 +1,7 @@
-"""What has become of an isolated burst's job, read from its MiniCluster's pods.
+"""Determines the state of an isolated burst's job from its MiniCluster's pods.
 
-Only the container of the first pod that runs the job speaks for it: sidecars, which are put into
-pods by others, have names of their own. What it says is its termination message, in the form of
+Only the first pod's container for the job counts: sidecars that others inject into pods have other
+names. Its report is its termination message, in the form of
 ``run_isolated.sh``.
 """
 
@@ -17,34 +17,34 @@ from fluxburst.provider.isolation import lost
 from fluxburst_kubernetes.states import Found, Patience, health, host_of_pod
 
 KILLED = 137
-"""With what a container ends that the kernel kills: 128 and SIGKILL."""
+"""Exit code of a container killed by the kernel: 128 and SIGKILL."""
 
 OUT_OF_MEMORY = "OOMKilled"
-"""The reason of a container that was killed since it took more memory than its limit."""
+"""The reason of a container killed for exceeding its memory limit."""
 
 _EXIT_CODE = re.compile(r"exit-code (\d+)\s*")
 _INTERRUPTED, _REFUSED, _NODE_LOST = "interrupted", "refused", "node-lost"
 _REJECTED = "Pod was rejected"
-"""What the message of a pod begins with that a kubelet did not start."""
+"""Prefix of the message of a pod that a kubelet rejected."""
 
-_NOT_TAKEN = "its instance did not take the job: the log of the pod tells why"
-_ANEW = "its first pod is no more, and another one was made, in which its job is not run"
+_NOT_TAKEN = "its instance rejected the job: see the log of the pod"
+_ANEW = "its first pod is gone, and its replacement does not run the job"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What has become of an isolated burst's job.
+    """The state of an isolated burst's job.
 
     Attributes:
-        exit_code: With what it ended; None as long as it has not.
-        reason: Why it ended so, for a person, where the container itself does not say.
-        problem: Why it never will end, for a person; empty as long as it may.
+        exit_code: Its exit code; None until it ends.
+        reason: Why it ended so, for people, unless the container itself reports it.
+        problem: Why it will never end, for people; empty while it may.
         began: Whether it has begun, or may have.
-        runs: Whether all pods run, and so the job does, or waits there for the last broker.
-        waiting: What it waits for, for a person.
-        pod: The name of the pod whose log has the job's output; empty as long as there is none.
-        container: The container of it that runs the job.
-        restarted: Whether that was started again since: the log is of the container before.
+        runs: Whether all pods run, so that the job runs, or waits for the last broker.
+        waiting: What it waits for, for people.
+        pod: The name of the pod whose log has the job's output; empty if there is none yet.
+        container: Its container for the job.
+        restarted: Whether that has restarted since: the log is the previous container's.
     """
 
     exit_code: int | None = None
@@ -59,12 +59,12 @@ class Outcome:
 
 
 def outcome(found: Found, now: float, patience: Patience, *, ran: bool = False) -> Outcome:
-    """Return what has become of a job.
+    """Return the state of a job.
 
     Args:
-        found: What is there of its burst.
+        found: The objects of its burst.
         now: The time.
-        patience: How long things may take.
+        patience: The time limits.
         ran: Whether the job is known to have run.
     """
     size = int(found.minicluster["spec"]["size"])
@@ -82,11 +82,11 @@ def outcome(found: Found, now: float, patience: Patience, *, ran: bool = False) 
     problem = _broken(found.slot, lead, ran=ran)
     if problem:
         return replace(seen, problem=problem, began=seen.began and problem != _NOT_TAKEN)
-    # The other brokers end first when the job is done, and only the first pod tells how.
+    # When the job is done, the other brokers end first, and only the first pod knows the result.
     phases = {host: _status(pod).get("phase") for host, pod in pods.items()}
     needed = [host for host in hosts if host == hosts[0] or phases[host] != "Succeeded"]
     there = replace(found, pods=[pod for pod in pods.values() if pod is not None])
-    state = health(there, needed, needed, now, patience)  # which brokers are up cannot be seen
+    state = health(there, needed, needed, now, patience)  # the brokers are not observable
     if state.lost:
         return replace(seen, problem=state.problem)
     runs = all(phases[host] == "Running" for host in needed)
@@ -94,7 +94,7 @@ def outcome(found: Found, now: float, patience: Patience, *, ran: bool = False) 
 
 
 def as_it_is(burst: Burst, seen: Outcome, output: str) -> Burst:
-    """Return a burst as its outcome has it."""
+    """Return a burst with its job's state."""
     burst = replace(burst, hostnames=(), isolated=True, output=output, waiting_for=seen.waiting)
     if seen.exit_code is not None:
         return replace(burst, state=BurstState.READY, exit_code=seen.exit_code, error=seen.reason)
@@ -104,20 +104,20 @@ def as_it_is(burst: Burst, seen: Outcome, output: str) -> Burst:
 
 
 def _first(found: Found, host: str) -> Mapping[str, Any] | None:
-    """Return the pod that was made first of a host's: one that is made later runs no job."""
+    """Return a host's first pod: later ones run no job."""
     own = [pod for pod in found.pods if host_of_pod(found.slot, pod) == host]
     made = [(one["metadata"].get("creationTimestamp") or "", n) for n, one in enumerate(own)]
     return own[min(made)[1]] if own else None
 
 
 def _ended(name: str, pods: Sequence[Mapping[str, Any] | None], seen: Outcome) -> Outcome | None:
-    """Return how a job has ended; None where no pod says that it has.
+    """Return how a job has ended; None if no pod reports an end.
 
-    The first pod tells with what; any that was killed for memory, that all of it is over.
+    The first pod reports the exit code; any pod killed for lack of memory ends the whole job.
     """
     for number, pod in enumerate(pods):
         own = _own(name, pod)
-        for when in ("lastState", "state"):  # what was before the last start counts
+        for when in ("lastState", "state"):  # the state before the last start counts
             terminated = (own.get(when) or {}).get("terminated") or {}
             restarted = number == 0 and when == "lastState"
             match = _EXIT_CODE.fullmatch(str(terminated.get("message") or ""))
@@ -125,13 +125,13 @@ def _ended(name: str, pods: Sequence[Mapping[str, Any] | None], seen: Outcome) -
                 return replace(seen, exit_code=int(match[1]), restarted=restarted)
             if terminated.get("reason") == OUT_OF_MEMORY and not match:
                 who = str((pod or {})["metadata"]["name"])
-                why = f"the container of {who} was killed for memory ({OUT_OF_MEMORY})"
+                why = f"the container of {who} was killed for lack of memory ({OUT_OF_MEMORY})"
                 return replace(seen, exit_code=KILLED, reason=why, restarted=restarted)
     return None
 
 
 def _broken(name: str, lead: Mapping[str, Any] | None, *, ran: bool) -> str:
-    """Return why a job that has not ended never will, as far as its container tells."""
+    """Return why an unfinished job will never end, according to its container."""
     own = _own(name, lead)
     before = _terminated(own, "lastState")
     ended = _terminated(own, "state")
@@ -139,11 +139,11 @@ def _broken(name: str, lead: Mapping[str, Any] | None, *, ran: bool) -> str:
     if message == _REFUSED:
         return _NOT_TAKEN
     if message == _INTERRUPTED:
-        how = _how(before) or "it does not say how"
-        return f"its container ended while its job ran, and was started again: {how}"
+        how = _how(before) or "reason unknown"
+        return f"its container ended while its job ran, and was restarted: {how}"
     if message == _NODE_LOST:
         return "a node of its instance was lost while its job ran"
-    if ended and ended.get("exitCode") == 0:  # else it is started again, or its pod has failed
+    if ended and ended.get("exitCode") == 0:  # else it restarts, or its pod has failed
         return f"its pod has ended: {_how(ended)}"
     if ran and lead is not None and _status(lead).get("phase", "Pending") == "Pending":
         return _ANEW
@@ -161,7 +161,7 @@ def _has_started(name: str, pod: Mapping[str, Any] | None) -> bool:
 
 
 def _own(name: str, pod: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """Return the status of the container that runs the job: it has the MiniCluster's name."""
+    """Return the status of the container for the job, which has the MiniCluster's name."""
     statuses: Sequence[Mapping[str, Any]] = _status(pod).get("containerStatuses") or ()
     return next((one for one in statuses if one["name"] == name), {})
 
@@ -175,7 +175,7 @@ def _terminated(own: Mapping[str, Any], when: str) -> Mapping[str, Any]:
 
 
 def _how(terminated: Mapping[str, Any]) -> str:
-    """Return how a container ended, for a person; empty for one that has not."""
+    """Return how a container ended, for people; empty if it has not."""
     if not terminated:
         return ""
     said = str(terminated.get("message") or "").strip()

@@ -1,4 +1,4 @@
-"""The parameters of the Kubernetes plugin, and those that others share with it."""
+"""The parameters of the Kubernetes plugin, including those shared with others."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ def _help(text: str) -> dict[str, str]:
 
 @dataclass
 class MiniClusterParameters(ElasticParameters):
-    """Parameters of every plugin that makes MiniClusters, whatever cluster they are in."""
+    """Parameters of every plugin that creates MiniClusters, in any cluster."""
 
     namespace: str = field(
-        default="flux-operator", metadata=_help("namespace of the MiniClusters; made if missing")
+        default="flux-operator", metadata=_help("namespace of the MiniClusters; created if missing")
     )
     flux_operator_yaml: Optional[str] = field(  # noqa: UP045
         default=None,
-        metadata=_help("file or https URL to install the Flux Operator from where it is missing"),
+        metadata=_help("file or https URL to install the Flux Operator from, if missing"),
     )
 
     # --- the MiniClusters ---
     name: str = field(
         default="burst-0",
-        metadata=_help("hostlist of MiniCluster names; each is a slot that one burst can take"),
+        metadata=_help("hostlist of MiniCluster names; each is a slot for one burst"),
     )
     image: str = field(
         default="ghcr.io/flux-framework/flux-restful-api:latest",
-        metadata=_help("container image of the pods; its Flux has to be of the lead's version"),
+        metadata=_help("container image of the pods, with Flux of the lead's version"),
     )
     flux_view_image: str = field(
         default="",
@@ -54,13 +54,13 @@ class MiniClusterParameters(ElasticParameters):
 
     # --- the instance that they join ---
     lead_host: Optional[str] = field(  # noqa: UP045
-        default=None, metadata=_help("where pods reach the lead broker; by default as declared")
+        default=None, metadata=_help("address of the lead broker for pods; by default as declared")
     )
     lead_port: Optional[int] = field(  # noqa: UP045
-        default=None, metadata=_help("port at which pods reach it; by default as declared")
+        default=None, metadata=_help("port of the lead broker; by default as declared")
     )
     lead_size: Optional[int] = field(  # noqa: UP045
-        default=None, metadata=_help("number of lead hosts; checked against those declared")
+        default=None, metadata=_help("number of lead hosts; checked against the declared ones")
     )
     broker_toml: Optional[Path] = field(  # noqa: UP045
         default=None, metadata=_help("the pods' broker configuration, instead of the declared one")
@@ -69,33 +69,33 @@ class MiniClusterParameters(ElasticParameters):
         default=None, metadata=_help("CURVE certificate; by default the elastic instance's")
     )
     curve_cert_secret_name: Optional[str] = field(  # noqa: UP045
-        default=None, metadata=_help("name of its secret; by default one of this instance's own")
+        default=None, metadata=_help("name of its secret; by default one for this instance")
     )
     munge_key: Optional[Path] = field(  # noqa: UP045
-        default=None, metadata=_help("MUNGE key to give the pods; by default none")
+        default=None, metadata=_help("MUNGE key for the pods; by default none")
     )
     munge_secret_name: str = field(default="munge-key", metadata=_help("name of its secret"))
-    # --- patience ---
+    # --- timeouts ---
     pending_timeout: Duration = field(
         default=Duration(900.0),
         metadata=_help("how long pods may be missing or unschedulable; an autoscaler needs time"),
     )
     join_timeout: Duration = field(
         default=Duration(300.0),
-        metadata=_help("how long a pod that runs may take to join, or to come back"),
+        metadata=_help("how long a running pod may take to join, or to come back"),
     )
     delete_timeout: Duration = field(
         default=Duration(300.0), metadata=_help("how long pods may take to end")
     )
     poll_interval: Duration = field(
-        default=Duration(1.0), metadata=_help("how often to look while waiting for the cluster")
+        default=Duration(1.0), metadata=_help("polling interval while waiting for the cluster")
     )
     request_timeout: Duration = field(
         default=Duration(30.0), metadata=_help("how long the API server may take to answer")
     )
     retry_timeout: Duration = field(
         default=Duration(60.0),
-        metadata=_help("how long to go on asking an API server that is too busy (429)"),
+        metadata=_help("how long to retry when the API server is too busy (429)"),
     )
 
 
@@ -114,6 +114,6 @@ class BurstParameters(MiniClusterParameters):
     )
     node_types: list[NodeType] = field(
         default_factory=list,
-        metadata=_help("what a pod is: name, cores, gpus, memory, price; by default one type, pod"),
+        metadata=_help("kinds of pods: name, cores, gpus, memory, price; by default one type, pod"),
     )
-    price: float = field(default=0.0, metadata=_help("what a pod of the type pod costs an hour"))
+    price: float = field(default=0.0, metadata=_help("hourly price of a pod of the type pod"))

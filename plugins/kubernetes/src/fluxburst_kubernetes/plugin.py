@@ -1,4 +1,4 @@
-"""The burst plugin ``kubernetes``: MiniClusters in a cluster that is there."""
+"""The burst plugin ``kubernetes``: MiniClusters in an existing cluster."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_TYPE = "pod"
 
 
 class KubernetesBurst(MiniClusterBurst):
-    """Makes MiniClusters in the cluster of a kubeconfig, or the one that it runs in."""
+    """Creates MiniClusters in the cluster of a kubeconfig, or the one it runs in."""
 
     _param_dataclass = BurstParameters
     name = "kubernetes"

@@ -1,4 +1,4 @@
-"""The secrets that an instance's pods share: made with its first burst, gone with its last."""
+"""Secrets shared by an instance's pods: created with its first burst, deleted with its last."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from fluxburst_kubernetes.errors import ExistsError
 
 
 def ensure(cluster: Cluster, name: str, tag: str, content: Mapping[str, bytes]) -> None:
-    """Have a secret with this content be there.
+    """Ensure that a secret with this content exists.
 
     Raises:
-        BurstError: if there is one of that name with another content.
+        BurstError: if its name is in use with other content.
     """
     ensure_made(cluster, manifests.secret(name, tag, content))
 
 
 def ensure_made(cluster: Cluster, manifest: dict[str, Any]) -> None:
-    """Have a secret be there as it is described.
+    """Ensure that a secret exists as described.
 
     Raises:
-        BurstError: if there is one of that name with another content.
+        BurstError: if its name is in use with other content.
     """
     try:
         cluster.create(SECRETS, manifest)
@@ -37,16 +37,16 @@ def _check(cluster: Cluster, name: str, wanted: Mapping[str, object]) -> None:
     if there is None or there.get("data") == wanted["data"]:
         return
     owner = (there["metadata"].get("labels") or {}).get(labels.INSTANCE)
-    whose = f"of the instance {owner}" if owner else "that was not made by fluxburst"
+    whose = f"of the instance {owner}" if owner else "not created by fluxburst"
     raise BurstError(
-        f"there is a secret {name} in the namespace {cluster.namespace} already, {whose}, with "
-        "another content: its pods could not join; name another one with curve_cert_secret_name or "
+        f"the namespace {cluster.namespace} has a secret {name}, {whose}, with "
+        "other content: its pods could not join; use another name in curve_cert_secret_name or "
         "munge_secret_name, or delete it if nothing needs it"
     )
 
 
 def remove_unused(cluster: Cluster, tag: str) -> None:
-    """Delete an instance's secrets, if it has no MiniCluster left."""
+    """Delete an instance's secrets once it has no MiniCluster left."""
     own = labels.instance_labels(tag)
     if cluster.list(MINICLUSTERS, own):
         return

@@ -1,8 +1,8 @@
-"""Slots: the MiniClusters that an elastic instance has declared the hosts of.
+"""Slots: the MiniClusters whose hosts an elastic instance has declared.
 
-The pods of the MiniCluster NAME have the hostnames NAME-0, NAME-1, …, by which their brokers join,
-and an instance only admits hosts that its bootstrap configuration names (flux-config-bootstrap(5)).
-So a burst can only be a MiniCluster of a declared name, no larger than declared.
+The pods of the MiniCluster NAME have the hostnames NAME-0, NAME-1, …, under which their brokers
+join, and an instance admits only hosts in its bootstrap configuration (flux-config-bootstrap(5)).
+So a burst must be a MiniCluster of a declared name, no larger than declared.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from fluxburst.formats.hostlist import parse_hostlist
 from fluxburst.formats.units import counted
 
 NAME_LENGTH = 50
-"""A pod's name is that of its MiniCluster with an index and a suffix, at most 63 characters."""
+"""A pod's name is its MiniCluster's with an index and a suffix, at most 63 characters."""
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A MiniCluster that can be.
+    """A possible MiniCluster.
 
     Attributes:
         name: Its name.
-        hosts: The hostnames of its pods, by index, as many as are declared.
+        hosts: The hostnames of its declared pods, by index.
     """
 
     name: str
@@ -36,10 +36,10 @@ class Slot:
 
 
 def slot_names(text: str) -> tuple[str, ...]:
-    """Return the names of the slots from the parameter ``name``.
+    """Return the names of the slots in the parameter ``name``.
 
     Raises:
-        RequestError: if it is no hostlist of names that MiniClusters can have.
+        RequestError: if it is not a hostlist of valid MiniCluster names.
     """
     names = parse_hostlist(text)
     if not names:
@@ -47,7 +47,7 @@ def slot_names(text: str) -> tuple[str, ...]:
     for name in names:
         if not _NAME.fullmatch(name) or len(name) > NAME_LENGTH:
             raise RequestError(
-                f"{name!r} is not a name for a MiniCluster: at most {NAME_LENGTH} lowercase "
+                f"{name!r} is not a valid name for a MiniCluster: at most {NAME_LENGTH} lowercase "
                 "letters, digits and '-', beginning with a letter"
             )
     if len(set(names)) < len(names):
@@ -61,7 +61,7 @@ def host_of(slot: str, index: int) -> str:
 
 
 def declared_slots(names: Iterable[str], hosts: Collection[str]) -> tuple[Slot, ...]:
-    """Return the slots of which hosts are declared: NAME-0, and those that follow it."""
+    """Return the slots with declared hosts: NAME-0, and those that follow it."""
     known = frozenset(hosts)
     slots = []
     for name in names:
@@ -74,13 +74,13 @@ def declared_slots(names: Iterable[str], hosts: Collection[str]) -> tuple[Slot, 
 
 
 def choose(slots: Sequence[Slot], nodes: int) -> Slot | None:
-    """Return the smallest slot that holds so many nodes; None for none."""
+    """Return the smallest slot that holds this many nodes; None if there is none."""
     fitting = [slot for slot in slots if len(slot.hosts) >= nodes]
     return min(fitting, key=lambda slot: len(slot.hosts), default=None)
 
 
 class SlotPool:
-    """The slots that an instance has, each with the shape of its hosts.
+    """The slots of an instance, each with the shape of its hosts.
 
     Args:
         slots: The slots.
@@ -94,10 +94,10 @@ class SlotPool:
         self._plugin = plugin
 
     def free(self, taken: Collection[str], busy: Collection[str]) -> list[Slot]:
-        """Return the slots that can be taken.
+        """Return the free slots.
 
         Args:
-            taken: The names of MiniClusters that are there.
+            taken: The names of existing MiniClusters.
             busy: The hosts that are up, or drained.
         """
         hosts = frozenset(busy)
@@ -106,11 +106,11 @@ class SlotPool:
         ]
 
     def of_shape(self, slots: Iterable[Slot], shape: str) -> list[Slot]:
-        """Return those of some slots whose hosts have a shape."""
+        """Return the slots whose hosts have a shape."""
         return [slot for slot in slots if self.shapes[slot.name] == shape]
 
     def choose(self, free: Sequence[Slot], burst: Burst, shape: str) -> Slot:
-        """Return the slot that a burst takes, of those that are free and have its shape.
+        """Return the slot for a burst, among free ones with its shape.
 
         Raises:
             CapacityError: if none holds it.
@@ -121,7 +121,7 @@ class SlotPool:
         sizes = ", ".join(f"{slot.name} of {len(slot.hosts)}" for slot in free) or "none"
         suiting = [slot.name for slot in self.of_shape(self.slots, shape)]
         raise CapacityError(
-            f"a burst of {counted(burst.nodes, 'node')} is asked for, and no free slot holds it "
+            f"{counted(burst.nodes, 'node')} requested, but no free slot holds them "
             f"[free: {sizes}; declared: {', '.join(suiting) or 'none'}]",
             plugin=self._plugin,
             burst=burst.name,

@@ -1,4 +1,4 @@
-"""What has become of a burst's pods, read from its MiniCluster, its Job and the pods themselves.
+"""Determines the state of a burst's pods from its MiniCluster, its Job and the pods themselves.
 
 Conditions and reasons are those of
 https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/ and
@@ -26,12 +26,12 @@ HOPELESS = frozenset(
         "InvalidImageName",
     }
 )
-"""Reasons for which a container waits that do not pass by themselves."""
+"""Permanent reasons for a waiting container."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A burst as it is in the cluster: its MiniCluster, its Job if there is one, and its pods."""
+    """A burst in the cluster: its MiniCluster, its Job if there is one, and its pods."""
 
     minicluster: Mapping[str, Any]
     job: Mapping[str, Any] | None
@@ -49,17 +49,17 @@ class Found:
 
     @property
     def since(self) -> float | None:
-        """When its Job started, in seconds since the epoch; None as long as it has not."""
+        """When its Job started, in seconds since the epoch; None until then."""
         return seconds(((self.job or {}).get("status") or {}).get("startTime"))
 
 
 @dataclass(frozen=True)
 class Health:
-    """What is wrong with a burst.
+    """The problems of a burst.
 
     Attributes:
-        lost: The hosts that will not be there, or are no more; with the reason.
-        waiting: What it waits for, for a person; empty for nothing that is known.
+        lost: Hosts that will not join, or are gone; with the reason.
+        waiting: What it waits for, for people; empty if unknown.
     """
 
     lost: Mapping[str, str]
@@ -67,7 +67,7 @@ class Health:
 
     @property
     def problem(self) -> str:
-        """Why it failed, for a person: each reason once, with its hosts."""
+        """Why it failed, for people: each reason once, with its hosts."""
         by_reason: dict[str, list[str]] = {}
         for host, reason in self.lost.items():
             by_reason.setdefault(reason, []).append(host)
@@ -76,28 +76,28 @@ class Health:
 
 @dataclass(frozen=True)
 class Patience:
-    """How long, in seconds, pods may be missing or unschedulable, and may take to join."""
+    """How many seconds pods may be missing or unschedulable, and may take to join."""
 
     pending: float
     join: float
 
 
 def seconds(text: str | None) -> float | None:
-    """Return a time of the API (RFC 3339, in UTC) in seconds since the epoch."""
+    """Convert a time of the API (RFC 3339, UTC) to seconds since the epoch."""
     return None if not text else datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 def health(
     found: Found, hosts: Sequence[str], up: Iterable[str], now: float, patience: Patience
 ) -> Health:
-    """Return what is wrong with a burst.
+    """Return the problems of a burst.
 
     Args:
-        found: What is there of it.
+        found: Its objects in the cluster.
         hosts: The hostnames of its nodes.
-        up: Those whose brokers are connected.
+        up: The hostnames with connected brokers.
         now: The time.
-        patience: How long things may take.
+        patience: The time limits.
     """
     if found.leaving:
         return Health(dict.fromkeys(hosts, "its MiniCluster is being deleted"))
@@ -127,15 +127,15 @@ def as_it_is(
     *,
     adopting: bool = False,
 ) -> Burst:
-    """Return a burst in the state that its pods show, and those of its hosts that have joined.
+    """Return a burst in the state of its pods, with the hosts that have joined.
 
     Args:
         burst: The burst, with its hosts.
-        found: What is there of it.
-        up: Those of its hosts whose brokers are connected.
+        found: Its objects in the cluster.
+        up: Its hosts with connected brokers.
         now: The time.
-        patience: How long things may take.
-        adopting: Whether hosts that are lost are no longer told.
+        patience: The time limits.
+        adopting: Whether to leave out lost hosts.
     """
     hosts = burst.hostnames
     seen = health(found, hosts, up, now, patience)
@@ -150,7 +150,7 @@ def as_it_is(
 
 
 def _ended(job: Mapping[str, Any] | None) -> str:
-    """Return how a Job has ended, empty for one that has not."""
+    """Return how a Job has ended, empty if it has not."""
     for condition in ((job or {}).get("status") or {}).get("conditions") or ():
         if condition.get("status") == "True" and condition.get("type") == "Failed":
             return f"its Job failed: {_said(condition)}"
@@ -160,7 +160,7 @@ def _ended(job: Mapping[str, Any] | None) -> str:
 
 
 def host_of_pod(slot: str, pod: Mapping[str, Any]) -> str:
-    """Return the hostname of a pod: that of an Indexed Job's is NAME-INDEX."""
+    """Return the hostname of a pod: NAME-INDEX for an Indexed Job."""
     named = (pod.get("spec") or {}).get("hostname")
     match = re.match(rf"{re.escape(slot)}-\d+(?=-|$)", pod["metadata"]["name"])
     return str(named or (match[0] if match else ""))
@@ -173,8 +173,8 @@ def _missing(found: Found, now: float, patience: Patience) -> tuple[bool, str]:
     late = f" within {format_duration(patience.pending)}" if broken else " yet"
     if found.job is None:
         asks = ": is the Flux Operator running?" if broken else ""
-        return broken, f"the Flux Operator has made no Job{late}{asks}"
-    asks = f": kubectl describe job {found.slot} tells why" if broken else ""
+        return broken, f"the Flux Operator has created no Job{late}{asks}"
+    asks = f": see kubectl describe job {found.slot}" if broken else ""
     return broken, f"there is no pod{late}{asks}"
 
 
@@ -201,7 +201,7 @@ def _pod(
         began = _running_since(pod) or now
         did_not = f"its pod runs, but did not join within {format_duration(patience.join)}: kubectl"
         return (
-            (True, f"{did_not} logs {pod['metadata']['name']} tells why")
+            (True, f"{did_not} logs {pod['metadata']['name']} may show why")
             if now - began > patience.join
             else (False, "")
         )
@@ -223,7 +223,7 @@ def _running_since(pod: Mapping[str, Any]) -> float | None:
 
 
 def _exit(status: Mapping[str, Any]) -> str:
-    """Return how a pod's container ended, empty where that is not told."""
+    """Return how a pod's container ended, empty if unknown."""
     for container in _containers(status):
         ended = (container.get("state") or {}).get("terminated") or {}
         if ended:
@@ -237,5 +237,5 @@ def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 
 
 def _said(where: Mapping[str, Any]) -> str:
-    """Return a reason and its message, as far as there are any."""
+    """Return a reason and its message, as far as available."""
     return ": ".join(str(where[key]) for key in ("reason", "message") if where.get(key))

@@ -207,7 +207,7 @@ def test_a_secret_of_another_content_is_not_written_over(
     theirs = {"metadata": {"name": "curve-cert"}, "data": {"curve.cert": "YQ=="}}
     server.api("POST", f"/api/v1/namespaces/{namespace}/secrets", theirs)
     plugin = plugin_of(server, site, namespace=namespace, curve_cert_secret_name="curve-cert")
-    with pytest.raises(BurstError, match="already, that was not made by fluxburst") as caught:
+    with pytest.raises(BurstError, match=r"has a secret .*, not created by fluxburst") as caught:
         plugin.create(burst())
     assert SECRET_KEY not in str(caught.value)
     assert base64.b64encode(SECRET_KEY.encode()).decode() not in repr(caught.value)
@@ -387,7 +387,7 @@ def test_each_permission_that_is_missing_is_named(
     server.api("PUT", path, {**role, "rules": rules})
     try:
         plugin = plugin_of(server, site, kubeconfig=str(server.kubeconfig_of(RESTRICTED)))
-        missing = f"not permitted in the namespace flux-operator: {verb} {resource}"
+        missing = f"missing permissions in the namespace flux-operator: {verb} {resource}"
 
         def named() -> bool:
             return missing in [one.what for one in plugin.diagnose() if one.level == "error"]
@@ -418,7 +418,7 @@ def test_doctor_tells_the_server_the_identity_and_the_namespace(
     assert findings["the Flux Operator's miniclusters.flux-framework.org is there"] == "ok"
     assert findings["slots for bursts, with their nodes: burst-0 of 3, burst-1 of 3"] == "ok"
     found = list(plugin_of(server, site, namespace=namespace).diagnose())
-    assert f"the namespace {namespace} is not there, and is made when needed" in [
+    assert f"the namespace {namespace} does not exist yet; bursts create it" in [
         one.what for one in found
     ]
     (lead,) = [one for one in found if "lead.example.org:8050" in one.what]

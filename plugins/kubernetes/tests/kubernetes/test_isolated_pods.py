@@ -275,7 +275,7 @@ def test_doctor_warns_where_logs_may_not_be_read_and_output_is_lost_then(
     server.api("PUT", path, {**role, "rules": without})
     limited = {"kubeconfig": str(server.kubeconfig_of(RESTRICTED))}
     plugin = isolated_plugin(server, space, output_dir=str(tmp_path), **limited)
-    told = f"not permitted in the namespace {space}: get pods/log"
+    told = f"missing permission in the namespace {space}: get pods/log"
 
     def warned() -> bool:
         return any(
@@ -364,7 +364,7 @@ def test_a_404_of_what_stands_before_the_server_is_not_the_end_of_a_job_that_run
         assert plugin.refresh(made).state is BurstState.READY
         server.api("DELETE", MINICLUSTERS.format(namespace, made.name))
         gone = plugin.refresh(made)
-        assert (gone.state, gone.error) == (BurstState.FAILED, "its MiniCluster is there no longer")
+        assert (gone.state, gone.error) == (BurstState.FAILED, "its MiniCluster no longer exists")
         plugin.delete(made)
 
 

@@ -179,7 +179,7 @@ def test_bringing_up_is_gone_on_with_where_it_was_interrupted(
 @pytest.mark.parametrize(
     ("state", "said"),
     [
-        (None, "its node pool is there no longer"),
+        (None, "its node pool no longer exists"),
         (PoolState.BROKEN, "its node pool memory-1 is broken: out of machines"),
         (PoolState.GOING, "its node pool memory-1 is being deleted"),
     ],
@@ -378,12 +378,12 @@ def test_neither_a_cluster_nor_a_node_pool_is_gone_by_one_answer(
     plugin = memory_plugin(provider, site, namespace=namespace, isolated_burst=True)
     made = running(plugin)
     provider.exists = False
-    with pytest.raises(BurstError, match="is in a cluster that is not to be had"):
+    with pytest.raises(BurstError, match="its cluster is not available"):
         plugin.refresh(made)
     provider.exists = True
     with monkeypatch.context() as briefly:
         briefly.setattr(provider, "get", lambda name: None)
-        with pytest.raises(BurstError, match="is not there by its name"):
+        with pytest.raises(BurstError, match="does not exist by its name"):
             plugin.refresh(made)
     assert plugin.refresh(made).state is BurstState.READY
     plugin.delete(made)

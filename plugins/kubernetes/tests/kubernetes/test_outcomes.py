@@ -134,7 +134,7 @@ def test_an_interruption_says_how_the_container_ended_before_and_promises_nothin
     before = ended("the node was rebooted", 255, "Unknown")
     now = seen(pod(0, "Succeeded", own(ended("interrupted"), before)))
     assert now.problem == (
-        "its container ended while its job ran, and was started again: Unknown, exit code 255: "
+        "its container ended while its job ran, and was restarted: Unknown, exit code 255: "
         "the node was rebooted"
     )
     assert now.began

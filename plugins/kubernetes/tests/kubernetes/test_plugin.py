@@ -128,7 +128,7 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     types = [{"name": "large", "cores": 64}]
     told = refused(tmp_path, config_dir=site, name="other-0", lead_size=3, node_types=types)
     assert "declares no hosts of the MiniClusters 'other-0'" in told
-    assert "large has 64 cores and 0 GPUs, and the burst nodes are declared with 4 and 0" in told
+    assert "large has 64 cores and 0 GPUs, but the burst nodes are declared with 4 and 0" in told
     assert "lead_size" in told
 
 

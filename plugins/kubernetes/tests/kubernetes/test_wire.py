@@ -89,7 +89,7 @@ def test_a_page_is_no_answer_of_any_object(tmp_path: Path, page: Reply) -> None:
             lambda: cluster.list(SECRETS, {}),
             lambda: cluster.list(MINICLUSTERS, {}),
         ):
-            with pytest.raises(UnreachableError, match="is no Kubernetes API server"):
+            with pytest.raises(UnreachableError, match="is not a Kubernetes API server"):
                 ask()
 
 
@@ -205,7 +205,9 @@ def test_a_server_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
     config = configuration(kubeconfig(tmp_path / "k", "http://127.0.0.1:9"), None)
     with (
         connected(config, "space", 5, 1) as cluster,
-        pytest.raises(UnreachableError, match=r"http://127\.0\.0\.1:9 cannot be asked to list"),
+        pytest.raises(
+            UnreachableError, match=r"cannot ask the API server http://127\.0\.0\.1:9 to list"
+        ),
     ):
         cluster.list(SECRETS, {})
 
