@@ -281,7 +281,7 @@ def test_what_cannot_be_counted_of_a_job_is_null_and_the_rest_is_shown(
         {**job, "tasks": None, "duration": None} if job["id"] == odd else job for job in before
     ]
     assert err.splitlines() == [
-        f"fluxburst: job {odd}: jobspec: a task is for slot 'nosuch', which is not there",
+        f"fluxburst: job {odd}: jobspec: a task is for the missing slot 'nosuch'",
         f"fluxburst: job {odd}: jobspec: its duration is '1h', not a number of seconds",
     ]
     status, out, _ = run("jobs", f"--mock={file}")

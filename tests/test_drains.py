@@ -75,7 +75,7 @@ def test_a_drained_burst_node_is_named_in_plan_status_and_doctor() -> None:
     assert of_client(client).problems == (f"{since}: {advice}",)
     found = Doctor(Config, instance).examine()
     assert [one.finding for one in found if one.check == "drained nodes"] == [
-        Finding("warning", since, f"once it is well: {advice}")
+        Finding("warning", since, f"once repaired: {advice}")
     ]
     instance.undrain([1])
     assert "drained" not in client.plan().decisions[0].reasons[0]

@@ -44,7 +44,7 @@ def test_a_policy_under_which_no_burst_can_begin_is_an_error_with_what_to_write(
 ) -> None:
     (found,) = findings(Scheduler(FLUXION, queue_policy=policy))
     assert found.level == "error"
-    assert f"{policy!r} a job that asks for more nodes than are up fails" in found.what
+    assert f"{policy!r} a job that needs more nodes than are up fails" in found.what
     assert "no burst can begin" in found.what
     assert 'put queue-policy = "conservative" into the table [sched-fluxion-q' in found.advice
 

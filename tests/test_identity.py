@@ -52,7 +52,7 @@ def test_another_users_job_is_declined_with_the_risk_and_the_policy_that_allows_
     assert mine.plugin == "apart"
     assert not other.plugin
     (reason,) = [one for one in other.reasons if one.startswith("apart")]
-    assert f"it is user {OTHER}'s, and would run with the rights of user {ME}" in reason
+    assert f"it belongs to user {OTHER}, and would run with the rights of user {ME}" in reason
     assert "run_as = 'owner' allows that" in reason
 
 
@@ -106,7 +106,9 @@ def test_no_nodes_are_brought_up_for_a_guests_job_where_the_instance_can_run_non
     mine, other = decisions(Elsewhere("joining", NODE), users=NO_GUESTS)
     assert (mine.plugin, other.plugin) == ("joining", "")
     (reason,) = other.reasons
-    assert reason.startswith(f"joining: it is user {OTHER}'s, and the instance runs no jobs of gue")
+    assert reason.startswith(
+        f"joining: it belongs to user {OTHER}, but the instance cannot run jobs of gue"
+    )
     assert "[exec] imp is not set" in reason
     guests = Users(ME, allows_guests=True)
     assert [one.plugin for one in decisions(Elsewhere("joining", NODE), users=guests)] == [

@@ -488,7 +488,7 @@ def test_output_that_cannot_be_read_or_written_is_elsewhere_and_that_is_logged(
         raise RequestError("the server is not asked")
 
     assert kept_output(burst, tmp_path, refused, "see there") == "see there"
-    assert "b-1: the output of its job cannot be kept: the server is not asked" in caplog.text
+    assert "b-1: cannot keep the output of its job: the server is not asked" in caplog.text
     (tmp_path / "file").touch()
     assert kept_output(burst, tmp_path / "file", lambda: b"", "see there") == "see there"
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]

@@ -77,7 +77,7 @@ def test_an_unknown_type_is_answered_with_the_nearest(table: MachineTypes) -> No
         ("price = 0.8", "price = -1", "machine type 'big': a price must be"),
         ("price = 0.8", "price = nan", "machine type 'big': a price must be"),
         ('gpu_model = "l4"', "", "machine type 'gpu': gpus and gpu_model go together"),
-        ('name = "gpu"', 'name = "big"', "machine type 'big' is there twice"),
+        ('name = "gpu"', 'name = "big"', "machine type 'big' appears twice"),
         ('name = "gpu"', 'name = "gpu-spot"', "ends in -spot"),
         ('name = "gpu"', "", "machine type number 2: name: lacks 'name'"),
         ('region = "here"', "", "lacks 'region'"),

@@ -112,7 +112,7 @@ def test_a_provider_that_fails_is_left_alone_for_an_hour_and_it_is_said_once(
     assert (len(provider.asked), live.problem) == (1, "it is out of order")
     clock.now += GOOD_SECONDS + 1
     assert prices(live, "big") == [0.8]
-    said = "plugin cloud: prices are those of the table: it is out of order"
+    said = "plugin cloud: using the table's prices: it is out of order"
     assert (caplog.messages, len(provider.asked)) == ([said], 2)
     provider.fails_after = None
     clock.now += GOOD_SECONDS + 1

@@ -75,7 +75,7 @@ def test_an_old_path_still_has_the_names_and_says_where_they_are(old: str, new: 
         "    warnings.simplefilter('always')\n"
         f"    old = importlib.import_module({old!r})\n"
         f"new = importlib.import_module({new!r})\n"
-        f"assert [str(one.message) for one in said] == ['{old} is {new} now'], said\n"
+        f"assert [str(one.message) for one in said] == ['{old} moved to {new}'], said\n"
         "names = [name for name in vars(new) if not name.startswith('__')]\n"
         "assert names and all(getattr(old, name) is getattr(new, name) for name in names)\n"
         f"assert new.__spec__.name == {new!r}\n"

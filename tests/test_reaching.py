@@ -10,10 +10,10 @@ from fluxburst.provider.elastic_directory import check_here, why_unreachable
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("127.0.0.1", "at 127.0.0.1 each host reaches itself alone"),
+        ("127.0.0.1", "at 127.0.0.1 each host reaches only itself"),
         ("localhost", "at localhost, which is "),
-        ("a..b", "a..b cannot be resolved on this host (it is not a hostname)"),
-        ("nowhere.invalid", "nowhere.invalid cannot be resolved on this host ("),
+        ("a..b", "cannot resolve a..b on this host (it is not a hostname)"),
+        ("nowhere.invalid", "cannot resolve nowhere.invalid on this host ("),
     ],
 )
 def test_an_address_that_others_do_not_reach_is_told_with_why(address: str, said: str) -> None:

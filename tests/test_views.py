@@ -65,7 +65,7 @@ def test_a_hook_that_changes_the_plugins_costs_that_job_only_and_is_named(
     first, second = client.plan().decisions
     assert (first.outcome, second.outcome) == (Outcome.FAILED, Outcome.ASSIGNED)
     assert "fluxburst-orders" in first.reasons[0]
-    assert "cannot change them" in first.reasons[0]
+    assert "hooks cannot change the loaded plugins or jobs" in first.reasons[0]
     assert dict(client.plugins) == {"cloud": cloud}
     client.run_burst()
     assert len(client.run_unburst()) == 2

@@ -1,8 +1,8 @@
-"""Bursts as plain data: one piece of extra capacity, and the request that asks for some.
+"""Bursts as plain data: one piece of extra capacity, and the request for some.
 
-The name of a burst tells whose it is: nothing is deleted that does not have one of ours. Names are
-valid hostnames (RFC 1123) and short: providers name machines after them. The middle part tells the
-instance, so that two instances that share a provider never touch each other's bursts.
+The name of a burst identifies its owner: nothing is deleted without a name of ours. Names are
+valid hostnames (RFC 1123) and short: providers name machines after them. The middle part identifies
+the instance, so that two instances that share a provider never touch each other's bursts.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from dataclasses import dataclass, field
 
 
 class BurstState(str, enum.Enum):
-    """Where a burst is in its life.
+    """The state of a burst.
 
-    A burst only moves down this list, save for one that has ended and is listed by its plugin all
-    the same: it is ``ENDING`` again.
+    A burst only moves down this list, except that one that has ended but is still listed by its
+    plugin goes back to ``ENDING``.
     """
 
     REQUESTED = "requested"
-    """Planned; nothing has been asked of the provider yet."""
+    """Planned; the provider has not been asked yet."""
 
     STARTING = "starting"
-    """The provider was asked and is bringing machines up."""
+    """Requested from the provider, which is starting machines."""
 
     JOINING = "joining"
     """Machines are up; their brokers are connecting, not all nodes are up in the instance."""
@@ -34,16 +34,16 @@ class BurstState(str, enum.Enum):
     """Every node is up in the instance."""
 
     DRAINING = "draining"
-    """No new job may start on the nodes; the running ones are waited for."""
+    """No new job starts on the nodes; running jobs may finish."""
 
     ENDING = "ending"
-    """The provider was asked to take the machines away."""
+    """Its deletion was requested from the provider."""
 
     ENDED = "ended"
     """Nothing is left."""
 
     FAILED = "failed"
-    """It did not come up, or broke; ``error`` says why. Nothing is left unless that says so."""
+    """It failed to start, or broke; ``error`` says why. Nothing is left unless it says so."""
 
 
 class EndReason(str, enum.Enum):
@@ -87,28 +87,28 @@ class Burst:
     """One piece of extra capacity.
 
     Attributes:
-        name: Unique within an instance; decides what ``create`` and ``delete`` act on.
-        plugin: Name of the burst plugin that supplies it.
-        node_type: Name of the node type, one of the plugin's; empty where the plugin has none.
-        nodes: How many nodes.
-        jobs: Ids of the jobs it is brought up for; empty for capacity asked for by hand.
-        state: Where it is in its life.
-        hostnames: Hostnames of its nodes as the instance will know them, once they are known.
-        price: What one node costs an hour, in the currency of the plugin's prices.
+        name: Unique within an instance; identifies it for ``create`` and ``delete``.
+        plugin: Name of its burst plugin.
+        node_type: Name of the plugin's node type; empty if the plugin has none.
+        nodes: Number of nodes.
+        jobs: Ids of the jobs it is provisioned for; empty for capacity on demand.
+        state: Its state.
+        hostnames: Hostnames of its nodes in the instance, once they are known.
+        price: Hourly price of one node, in the currency of the plugin's prices.
         error: Why it failed, for a person.
-        joined: How many of its nodes were up in the instance when that was last looked at. Of an
-            isolated burst: how many were in its own; the job may have begun once all were.
-        since: When the provider began to bill it, in seconds since the epoch, once it did; None
-            where the provider does not say.
-        lease_until: When its nodes are to end by themselves, in seconds since the epoch; None for
-            never. ``create`` arms it where the provider can.
-        isolated: It is an instance of its own that runs one job, ``jobs[0]``; its nodes do not
+        joined: How many of its nodes were up in the instance when last observed. For an
+            isolated burst: in its own instance; the job may have begun once all were.
+        since: When the provider began to bill it, in seconds since the epoch; None before that, or
+            if unknown.
+        lease_until: When its nodes end automatically, in seconds since the epoch; None for
+            never. ``create`` arms it if the provider supports it.
+        isolated: It is a separate instance that runs one job, ``jobs[0]``; its nodes do not
             join. It is ``STARTING`` until that job runs there, and then ``READY``.
-        exit_code: Of an isolated burst: with what its job ended there; None as long as it has not.
-        output: Of an isolated burst: where its job's output can be read, for a person.
-        hosts: Hostnames of declared nodes that it is to be brought up on, one for each node, where
-            constraints of its jobs name hosts or ranks; empty for any. It is only told to
-            ``create``.
+        exit_code: Exit code of an isolated burst's job; None until it ends.
+        output: Where to read the output of an isolated burst's job, for people.
+        hosts: Hostnames of declared nodes to use, one for each node, if
+            constraints of its jobs name hosts or ranks; empty for any. Only ``create`` receives
+            it.
         waiting_for: What it waits for as it comes up, such as the provider's queue, for a person.
         end_reason: Why it is being, or was, terminated; None if it is not, or that is not known.
             fluxburst sets it.
@@ -152,21 +152,21 @@ _LEFT = "what is left of it could not be taken down, it may cost money: "
 
 
 def drain_reason(burst: str) -> str:
-    """Return what nodes of a burst that is taken down are drained for; it names the burst."""
+    """Return the drain reason for nodes of a terminating burst, which names the burst."""
     return f"fluxburst {burst} is taken down"
 
 
 @dataclass(frozen=True)
 class BurstRequest:
-    """What one plugin is asked to bring up in one run.
+    """The request to one plugin in one run.
 
     Attributes:
-        bursts: What the plan worked out for the accepted jobs; empty for a plugin that sizes
-            its bursts itself, and for a request by hand.
+        bursts: The planned bursts for the accepted jobs; empty for a plugin that sizes
+            its bursts itself, and for a request on demand.
         jobs: The accepted jobs, by id.
-        request_burst: Capacity is asked for by hand: ``nodes`` and ``tasks`` say how much.
-        nodes: Nodes asked for by hand, or None.
-        tasks: Tasks to make room for by hand, or None.
+        request_burst: Capacity is requested on demand: ``nodes`` or ``tasks`` say how much.
+        nodes: Nodes requested on demand, or None.
+        tasks: Tasks to make room for on demand, or None.
     """
 
     bursts: tuple[Burst, ...] = ()
@@ -177,11 +177,11 @@ class BurstRequest:
 
 
 DIGITS = 8
-"""How many hexadecimal digits tell the instance, and how many the burst."""
+"""How many hexadecimal digits identify the instance, and how many the burst."""
 
 
 def tag_of(instance: str) -> str:
-    """Return what tells an instance from others: 16 hexadecimal digits.
+    """Return an instance's identity: 16 hexadecimal digits.
 
     Args:
         instance: The instance's name.
@@ -190,18 +190,18 @@ def tag_of(instance: str) -> str:
 
 
 def is_tag(tag: object) -> bool:
-    """Whether something can tell an instance in the names of bursts."""
+    """Whether something is a valid identity of an instance in the names of bursts."""
     return isinstance(tag, str) and re.fullmatch("[0-9A-Za-z]+", tag) is not None
 
 
 def burst_name(plugin: str, tag: str, node_type: str, jobs: Collection[int]) -> str:
-    """Return the name of the burst that brings up one node type for these jobs.
+    """Return the name of the burst of one node type for these jobs.
 
-    The same jobs give the same name, so that asking twice finds what the first time made.
+    The same jobs give the same name, so that a second request finds the result of the first.
 
     Args:
         plugin: The plugin's name.
-        tag: What tells the instance; the first eight hexadecimal digits count.
+        tag: The instance's identity; its first eight hexadecimal digits count.
         node_type: The name of the node type.
         jobs: The jobs.
     """
@@ -210,17 +210,17 @@ def burst_name(plugin: str, tag: str, node_type: str, jobs: Collection[int]) -> 
 
 
 def prefix_of(plugin: str, tag: str) -> str:
-    """Return what the names of all bursts of a plugin begin with, for one instance."""
+    """Return the prefix of the names of a plugin's bursts, for one instance."""
     return f"{plugin.lower().replace('_', '-')}-{tag[:DIGITS]}-"
 
 
 def is_plain(name: str, plugin: str) -> bool:
-    """Whether a name is one of capacity by hand as older versions gave it, in every instance."""
+    """Whether a name is an older version's name for capacity on demand, of any instance."""
     stem = re.escape(plugin.lower().replace("_", "-"))
     return re.fullmatch(rf"{stem}-[0-9]+", name, re.ASCII) is not None
 
 
 def is_name_of(name: str, plugin: str, tag: str) -> bool:
-    """Whether a name is of the form that bursts of a plugin have, for one instance."""
+    """Whether a name has the form of a plugin's bursts, for one instance."""
     form = rf"{re.escape(prefix_of(plugin, tag))}[0-9a-f]{{1,{DIGITS}}}(-[0-9]{{1,9}})?"
     return re.fullmatch(form, name, re.ASCII) is not None

@@ -1,4 +1,4 @@
-"""Python's garbage collector, kept out of the way of what handles whole queues."""
+"""Pauses Python's garbage collector for code that handles whole queues."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Keep the garbage collector from walking all jobs again and again.
+    """Keep the garbage collector from walking all jobs repeatedly.
 
     A pass allocates much and nearly all of it stays: in planning 15 000 jobs the collector took a
     third of the time and freed nothing.

@@ -1,11 +1,11 @@
-"""Constraints of jobs (RFC 31): which nodes a job may run on.
+"""Constraints of jobs (RFC 31): the nodes a job may run on.
 
-What the RFC leaves to operators that list no values is as in flux-core: no ``properties`` match
+Operators without values, which the RFC leaves open, are as in flux-core: no ``properties`` match
 every node, while an empty ``hostlist``, or no ``ranks``, match none. An object with several
-operators, of which the RFC does not speak, means all of them.
+operators, which the RFC does not mention, requires all of them.
 
-A node that is still to come may have no hostname and no rank yet. What asks for these is neither
-met nor not met then, and stays so under ``not``, as in the logic of Kleene.
+A future node may have no hostname and no rank yet. A constraint on these is then neither true nor
+false, and stays so under ``not``, as in Kleene's logic.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ MOST_LEVELS = 16
 
 
 class Ends:
-    """When nodes end, as a few bits: by these a plan tells apart which nodes live long enough.
+    """The ends of nodes, as a few bits: a plan uses them to find nodes that live long enough.
 
-    However many jobs and nodes there are, the ends are told apart by a few levels: a node is taken
-    to end at the highest level that it reaches, a job to need the lowest that is late enough. So a
-    node may be held for shorter-lived than it is, and never for longer-lived. Of new nodes it is
+    However many jobs and nodes there are, a few levels represent all ends: a node counts as ending
+    at the highest level that it reaches, a job needs the lowest level that is late enough. So a
+    node may be underestimated, but never overestimated. For new nodes the levels are
     exact.
 
     All times are in seconds since the epoch; inf is never.
 
     Args:
-        hosts: When nodes end, by hostname; others never do.
-        coming: When nodes end that have no hostname yet.
-        new: When nodes end that may be brought up: each is a level.
-        wanted: Until when jobs need nodes to live: levels that none of them needs are left out.
+        hosts: Ends of nodes, by hostname; others never end.
+        coming: Ends of future nodes without a hostname.
+        new: Ends of nodes that may be provisioned: each is a level.
+        wanted: Until when jobs need nodes: unneeded levels are left out.
     """
 
     def __init__(
@@ -56,21 +56,21 @@ class Ends:
         self._levels = _levels(known, new, wanted)
 
     def of_host(self, hostname: str) -> float:
-        """Return when a node ends."""
+        """Return the end of a node."""
         return self._hosts.get(hostname, math.inf)
 
     def kind(self, end: float) -> int:
-        """Return the bits of a node that ends then: one for each level that it reaches."""
+        """Return the bits of a node with this end: one for each level that it reaches."""
         return (1 << bisect_right(self._levels, end)) - 1
 
     def required_bits(self, until: float) -> int:
-        """Return the bit that a node must have to live until then; 0 where all of them do."""
+        """Return the bit that a node needs to live until then; 0 if all do."""
         if until <= self._soonest:
             return 0
         return 1 << bisect_left(self._levels, until)
 
     def judge(self, wanted: Iterable[float], ends: Collection[float]) -> bool:
-        """Whether the levels tell right which of nodes that end so live as long as is wanted."""
+        """Whether the levels correctly distinguish which of these nodes live long enough."""
         if math.isinf(self._soonest) and not any(map(math.isfinite, ends)):
             return True
         kinds = [(end, self.kind(end)) for end in ends]
@@ -85,7 +85,7 @@ class Ends:
 def _levels(
     known: Sequence[float], new: Collection[float], wanted: Iterable[float]
 ) -> Sequence[float]:
-    """Return the levels: the ends that are the first late enough for a job, and never."""
+    """Return the levels: for each need, the first end late enough; and never."""
     if not known:
         return ()
     found = {known[place] for until in wanted if (place := bisect_left(known, until)) < len(known)}
@@ -95,20 +95,20 @@ def _levels(
 
 
 ENDLESS = Ends()
-"""Where no node ends."""
+"""No node ends."""
 
 
 _ILLEGAL = frozenset("!&'\"`|()")
-"""What no property may contain (RFC 20); ``^`` is allowed here, where it negates."""
+"""Characters forbidden in properties (RFC 20); ``^`` is allowed here, where it negates."""
 
 _DEPTH = 64
-"""How deeply operators may be nested."""
+"""The maximum nesting of operators."""
 
 
 class Target(NamedTuple):
-    """What constraints look at of a node (an execution target, as the RFCs call it).
+    """The facts about a node that constraints check (an execution target in the RFCs).
 
-    ``hostname`` is empty, and ``rank`` None, where they are not known yet.
+    ``hostname`` is empty, and ``rank`` None, if not known yet.
     """
 
     properties: frozenset[str]
@@ -117,15 +117,15 @@ class Target(NamedTuple):
 
 
 Test = Callable[[Target], bool | None]
-"""Whether a node matches; None where that depends on what is not known of it yet."""
+"""Whether a node matches; None if that depends on unknown facts."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Constraint:
-    """A constraint that was read, ready to be asked about many nodes.
+    """A parsed constraint, for checks on many nodes.
 
-    Those of the same text are the same object, as a rule, which makes them quick to compare.
-    ``names_nodes`` is whether it asks for hostnames or ranks.
+    Equal texts usually give the same object, which makes comparison fast.
+    ``names_nodes`` is whether it refers to hostnames or ranks.
     """
 
     text: str
@@ -135,11 +135,11 @@ class Constraint:
     def matches(
         self, *, properties: Collection[str], hostname: str = "", rank: int | None = None
     ) -> bool:
-        """Whether a node is sure to match; see :func:`matches`."""
+        """Whether a node certainly matches; see :func:`matches`."""
         return self.test(Target(frozenset(properties), hostname, rank)) is True
 
     def may_match(self, properties: Collection[str]) -> bool:
-        """Whether a node with these properties could match, by its hostname and its rank."""
+        """Whether a node with these properties could match with some hostname and rank."""
         return self.test(Target(frozenset(properties))) is not False
 
 
@@ -148,7 +148,7 @@ def _anything(_: Target) -> bool:
 
 
 ANYTHING = Constraint("{}", _anything)
-"""The constraint of a job that has none."""
+"""The constraint of a job without one."""
 
 
 def matches(
@@ -158,30 +158,30 @@ def matches(
     hostname: str = "",
     rank: int | None = None,
 ) -> bool:
-    """Whether a node is sure to match a constraint (RFC 31).
+    """Whether a node certainly matches a constraint (RFC 31).
 
     Args:
-        constraint: The constraint object. None, and one without operators, match every node; one
-            with several operators means all of them.
+        constraint: The constraint object. None, or one without operators, matches every node;
+            several operators must all match.
         properties: The node's properties (RFC 20).
-        hostname: Its hostname; empty where it is not known yet.
-        rank: Its rank; None where it is not known yet.
+        hostname: Its hostname; empty if not known yet.
+        rank: Its rank; None if not known yet.
 
     Raises:
-        JobspecError: if the constraint does not follow the RFC.
+        JobspecError: if the constraint violates the RFC.
     """
     return compiled(constraint).matches(properties=properties, hostname=hostname, rank=rank)
 
 
 def compiled(constraint: object, job: int | None = None) -> Constraint:
-    """Read a constraint; one that was read before is not read again.
+    """Parse a constraint, with a cache.
 
     Args:
         constraint: The constraint object, or None for none.
-        job: Whose it is, for the error.
+        job: Its job, for the error.
 
     Raises:
-        JobspecError: if it does not follow RFC 31.
+        JobspecError: if it violates RFC 31.
     """
     if constraint is None or constraint == {}:
         return ANYTHING
@@ -213,7 +213,7 @@ def _read(text: str) -> Constraint:
 
 
 def _names_nodes(constraint: Mapping[str, Any]) -> bool:
-    """Whether a constraint that can be read asks for hostnames or ranks."""
+    """Whether a valid constraint refers to hostnames or ranks."""
     return any(
         any(_names_nodes(value) for value in values) if name in _CONDITIONALS else name in _OF_NODES
         for name, values in constraint.items()
@@ -221,7 +221,7 @@ def _names_nodes(constraint: Mapping[str, Any]) -> bool:
 
 
 def _test_of(constraint: object, depth: int) -> Test:
-    """Return the test of a constraint object: all its operators have to match."""
+    """Return the test for a constraint object: all its operators must match."""
     if not isinstance(constraint, dict):
         raise _malformed(f"{constraint!r} is not an object")
     if not depth:
@@ -260,7 +260,7 @@ def _properties(values: Sequence[str]) -> Test:
 
 
 def _hostlist(values: Sequence[str]) -> Test:
-    """Return the test of ``hostlist``; an empty list matches no node, whatever its name."""
+    """Return the test for ``hostlist``; an empty list matches no node, whatever its name."""
     within = [hostlist_test(value) for value in values]
 
     def test(node: Target) -> bool | None:
@@ -297,7 +297,7 @@ def _all(tests: Sequence[Test]) -> Test:
 
 
 def _any(tests: Sequence[Test]) -> Test:
-    """Return the test of ``or``; without values it matches everything (RFC 31)."""
+    """Return the test for ``or``; without values it matches everything (RFC 31)."""
 
     def test(node: Target) -> bool | None:
         unknown = False
@@ -312,7 +312,7 @@ def _any(tests: Sequence[Test]) -> Test:
 
 
 def _not(tests: Sequence[Test]) -> Test:
-    """Return the test of ``not``, which takes one value; without it matches nothing (RFC 31)."""
+    """Return the test for ``not``, which takes one value; without it matches nothing (RFC 31)."""
     if len(tests) > 1:
         raise _malformed(f"'not' takes one value, not {len(tests)}")
 
@@ -340,14 +340,14 @@ _CONDITIONALS: Mapping[str, Callable[[Sequence[Test]], Test]] = {
 
 
 class ConstraintBits:
-    """Which of the constraints of a plan a node matches, as the bits of a number: its kind.
+    """The constraints of a plan that a node matches, as the bits of a number.
 
-    The bits above those say how long it lives. Nodes of one kind are alike to every job of the
-    plan, so it is enough to count them.
+    Higher bits show how long it lives. Nodes with equal bits are equal for every job of the
+    plan, so counting them is enough.
 
     Args:
         constraints: The constraints.
-        ends: How long nodes live; by default for ever.
+        ends: The ends of nodes; by default none ends.
     """
 
     def __init__(self, constraints: Collection[Constraint] = (), ends: Ends = ENDLESS) -> None:
@@ -357,39 +357,39 @@ class ConstraintBits:
         self._types: Mapping[str, float] = {}
 
     def for_types(self, types: Mapping[str, float]) -> ConstraintBits:
-        """Return the same kinds, where node types of these names end then."""
+        """Return the same, with node types of these names ending then."""
         other = copy.copy(self)
         other._types = types
         return other
 
     def required_bits(self, constraint: Constraint, until: float = 0.0) -> int:
-        """Return the bits that a node's kind must have to match; 0 where any node does.
+        """Return the bits that a node must have to match; 0 if any node does.
 
         Args:
-            constraint: What it has to match.
-            until: How long it has to live, in seconds since the epoch.
+            constraint: The constraint.
+            until: The required end, in seconds since the epoch.
 
         Raises:
-            KeyError: if this is not one of the constraints.
+            KeyError: if it is not one of the constraints.
         """
         match = 0 if constraint is ANYTHING else self._bits[constraint]
         return match | self.ends.required_bits(until) << len(self._bits)
 
     def know(self, constraints: Iterable[Constraint]) -> bool:
-        """Whether nodes are told apart by all of these constraints."""
+        """Whether all of these constraints have bits."""
         return all(c is ANYTHING or c in self._bits for c in constraints)
 
     def of(self, properties: Collection[str], hostname: str = "", rank: int | None = None) -> int:
-        """Return the kind of a node: the constraints that it is sure to match."""
+        """Return the bits of a node: the constraints that it certainly matches."""
         return self._kind(properties, hostname, rank, self.ends.of_host(hostname))
 
     def of_type(self, node_type: NodeType, hostname: str = "", rank: int | None = None) -> int:
-        """Return the kind of a node of a type that is still to come."""
+        """Return the bits of a future node of a type."""
         end = self._types.get(node_type.name, math.inf)
         return self._kind(node_type.properties, hostname, rank, end)
 
     def possible(self, node_type: NodeType) -> int:
-        """Return what the kind of a node of a type may be at most, whichever host it is on."""
+        """Return the maximum bits of a node of a type, over all hosts."""
         lives = self.ends.kind(self._types.get(node_type.name, math.inf)) << len(self._bits)
         properties = node_type.properties
         may = (bit for constraint, bit in self._bits.items() if constraint.may_match(properties))
@@ -397,7 +397,7 @@ class ConstraintBits:
 
     @property
     def names_nodes(self) -> bool:
-        """Whether some constraint asks for hostnames or ranks."""
+        """Whether some constraint refers to hostnames or ranks."""
         return any(constraint.names_nodes for constraint in self._bits)
 
     def _kind(
@@ -412,4 +412,4 @@ class ConstraintBits:
 
 
 ALL_ALIKE = ConstraintBits()
-"""Where no job has constraints, and nodes live for ever, all of them are of one kind."""
+"""Without constraints and ends, all nodes have the same bits."""

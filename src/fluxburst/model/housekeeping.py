@@ -1,6 +1,6 @@
-"""Housekeeping (flux-housekeeping(1)): what runs on nodes after a job has ended on them.
+"""Housekeeping (flux-housekeeping(1)): runs on nodes after a job has ended on them.
 
-As long as it does, the nodes are not free for jobs, and no job is shown on them.
+Meanwhile the nodes are not free for jobs, although Flux shows no job on them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ class Housekeeping:
 
     Attributes:
         job: The job's id.
-        ranks: The nodes that are not free because of it.
-        running: Those of them on which it still runs.
-        since: Since when, in seconds since the epoch.
+        ranks: The nodes that it occupies.
+        running: Those of them where it still runs.
+        since: Its start, in seconds since the epoch.
     """
 
     job: int
@@ -30,17 +30,17 @@ class Housekeeping:
 
 
 def on_nodes(found: Iterable[Housekeeping], ranks: Collection[int]) -> list[Housekeeping]:
-    """Return the housekeeping because of which some of these nodes are not free."""
+    """Return the housekeeping that occupies some of these nodes."""
     return [one for one in found if not one.ranks.isdisjoint(ranks)]
 
 
 def told(found: Iterable[Housekeeping], hostnames: Mapping[int, str], now: float) -> str:
-    """Return what still runs where and for how long, and what can be done about it; or empty.
+    """Describe what still runs where and for how long, with advice; empty for nothing.
 
     Args:
         found: The housekeeping.
-        hostnames: The names of the nodes that it is told of, by rank.
-        now: The time, in seconds since the epoch.
+        hostnames: The names of its nodes, by rank.
+        now: Current time, in seconds since the epoch.
     """
     parts, where = [], ""
     for one in found:

@@ -1,4 +1,4 @@
-"""Jobs as plain data: the dict that users know, with read-only properties for a scheduler."""
+"""Jobs as plain data: the familiar dict, with read-only properties for a scheduler."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class JobState(enum.IntFlag):
 
     @classmethod
     def named(cls, names: Iterable[str]) -> JobState:
-        """Return the states of some names, in either case.
+        """Return the states with some names, in either case.
 
         Raises:
-            RequestError: if there is none of a name.
+            RequestError: if a name is unknown.
         """
         states = cls(0)
         for name in names:
@@ -46,19 +46,19 @@ RUNNING = JobState.RUN | JobState.CLEANUP
 ACTIVE = PENDING | RUNNING
 
 URGENCY_DEFAULT, URGENCY_HOLD = 16, 0
-"""What a job has whose user says nothing, and what holds it (RFC 21)."""
+"""The default urgency, and the one that holds a job (RFC 21)."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What lasts on a job that was given away: to which plugin, and in which burst.
+    """The lasting mark on an assigned job: its plugin, and its burst.
 
     Attributes:
         plugin: The plugin's name.
-        burst: The burst's name, or one that stands for what a plugin does not name; empty for a
-            job that fits on nodes that are free already, and where it is not known.
-        queue: The queue it was taken from, where the plugin has one of its own; else empty.
-        urgency: The urgency it had, where it is held here because it runs in an isolated burst;
+        burst: The burst's name, or a placeholder if a plugin does not name it; empty for a
+            job that fits on free nodes, and if unknown.
+        queue: Its former queue, if the plugin has its own; else empty.
+        urgency: Its former urgency, if it is held here because it runs in an isolated burst;
             else None.
     """
 
@@ -68,7 +68,7 @@ class Mark:
     urgency: int | None = None
 
     def to_memo(self) -> dict[str, str | int]:
-        """Return it as it is kept in the job's memo, under ``fluxburst``."""
+        """Return it in the form of the job's memo, under ``fluxburst``."""
         memo: dict[str, str | int] = {"plugin": self.plugin, "burst": self.burst}
         if self.queue:
             memo["queue"] = self.queue
@@ -78,7 +78,7 @@ class Mark:
 
     @classmethod
     def from_memo(cls, memo: object) -> Mark | None:
-        """Return what a memo says; None if it is not one of fluxburst's."""
+        """Parse a memo; None if it is not one of fluxburst's."""
         if not isinstance(memo, dict) or not isinstance(memo.get("plugin"), str):
             return None
         urgency = memo.get("urgency")
@@ -91,7 +91,7 @@ class Mark:
 
 
 def _copied(value: Any) -> Any:
-    """Return a copy of what JSON can be; much faster than :func:`copy.deepcopy`."""
+    """Return a copy of JSON data; much faster than :func:`copy.deepcopy`."""
     if isinstance(value, dict):
         return {key: _copied(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -100,10 +100,10 @@ def _copied(value: Any) -> Any:
 
 
 class Job(dict[str, Any]):
-    """One job: what ``job-list`` says of it, with the jobspec under ``spec``.
+    """One job: its record from ``job-list``, with the jobspec under ``spec``.
 
-    It is a plain dict otherwise, and serialises to JSON as it is. ``job["info"]``, the copy with
-    underscores that flux-burst added, is made when it is asked for.
+    Otherwise it is a plain dict, and serializes to JSON as it is. ``job["info"]``, flux-burst's
+    copy with underscores, is made on access.
     """
 
     __slots__ = ("_chunks",)
@@ -120,11 +120,11 @@ class Job(dict[str, Any]):
         raise KeyError(key)
 
     def but(self, **items: Any) -> Job:
-        """Return the same job with other items; this one stays as it is."""
+        """Return the same job with other items; this one stays unchanged."""
         return Job(self, **items)
 
     def private(self) -> Job:
-        """Return a copy that shares nothing with this one that can be changed."""
+        """Return a copy that shares no mutable part with this one."""
         return Job(_copied(self))
 
     @property
@@ -144,12 +144,12 @@ class Job(dict[str, Any]):
 
     @property
     def urgency(self) -> int:
-        """How urgent its user says it is, 0 to 31; 0 holds it (RFC 21)."""
+        """The urgency set by its user, 0 to 31; 0 holds it (RFC 21)."""
         return int(self.get("urgency", URGENCY_DEFAULT))
 
     @property
     def queue(self) -> str:
-        """The queue's name, empty where the instance has no named queues."""
+        """The queue's name, empty if the instance has no named queues."""
         return str(self.get("queue") or self.attributes.get("queue") or "")
 
     @property
@@ -186,10 +186,10 @@ class Job(dict[str, Any]):
 
     @property
     def chunks(self) -> tuple[Chunk, ...]:
-        """What it asks for, part by part; counted once.
+        """Its request, part by part; computed once.
 
         Raises:
-            JobspecError: if the jobspec's resources cannot be counted.
+            JobspecError: if the jobspec's resources are invalid.
         """
         try:
             return self._chunks
@@ -207,40 +207,40 @@ class Job(dict[str, Any]):
 
     @property
     def nodes(self) -> int | None:
-        """How many nodes of its own it needs, or None where it only asks for slots."""
+        """How many nodes it requests, or None if it only requests slots."""
         nodes = sum(chunk.count for chunk in self.chunks if chunk.node)
         return nodes or None
 
     @property
     def tasks(self) -> int:
-        """How many tasks it runs."""
+        """Number of its tasks."""
         return self._counted(task_count)
 
     @property
     def cores(self) -> int:
-        """Cores asked for, over all nodes."""
+        """Cores requested, over all nodes."""
         return sum(chunk.count * chunk.cores for chunk in self.chunks)
 
     @property
     def gpus(self) -> int:
-        """GPUs asked for, over all nodes."""
+        """GPUs requested, over all nodes."""
         return sum(chunk.count * chunk.gpus for chunk in self.chunks)
 
     @property
     def memory(self) -> int:
-        """Bytes asked for, over all nodes."""
+        """Bytes requested, over all nodes."""
         return sum(chunk.count * chunk.memory for chunk in self.chunks)
 
     @property
     def has_alternatives(self) -> bool:
-        """Whether it asks for one of several requests, so that what it gets cannot be told."""
+        """Whether it requests one of several alternatives, so that its resources are unknown."""
         return any(
             kind == ALTERNATIVES for chunk in self.chunks for kind, _ in chunk.details.others
         )
 
     @property
     def has_other_types(self) -> bool:
-        """Whether it asks for anything but nodes, cores, GPUs and memory, such as sockets."""
+        """Whether it requests anything but nodes, cores, GPUs and memory, such as sockets."""
         return any(chunk.details.others for chunk in self.chunks)
 
     @property
@@ -250,7 +250,7 @@ class Job(dict[str, Any]):
 
     @property
     def constraint(self) -> dict[str, Any] | None:
-        """What its nodes must match (RFC 31), or None; its queue may have added to it.
+        """The constraint on its nodes (RFC 31), or None; its queue may have added to it.
 
         Raises:
             JobspecError: if it is not an object.
@@ -274,7 +274,7 @@ class Job(dict[str, Any]):
 
     @property
     def command(self) -> list[str]:
-        """The command of the first task, with its arguments; empty where there is none.
+        """The command of the first task, with its arguments; empty if there is none.
 
         Raises:
             JobspecError: if it is not a list.
@@ -290,8 +290,8 @@ class Job(dict[str, Any]):
     def burstable(self) -> bool | str:
         """The flag ``attributes.system.burstable``: whether it is set, or the plugins it names.
 
-        ``0``, ``false``, ``null`` and, in any case, ``no``, ``n`` and ``off`` say no, as does
-        leaving it out. Several names are one text, separated by commas.
+        ``0``, ``false``, ``null`` and, in any case, ``no``, ``n`` and ``off`` mean no, as does
+        a missing flag. Several names are one text, comma-separated.
         """
         flag = self.attributes.get("burstable")
         if isinstance(flag, list) and all(isinstance(name, str) for name in flag):
@@ -303,21 +303,21 @@ class Job(dict[str, Any]):
 
     @property
     def asks_for(self) -> tuple[str, ...]:
-        """The names of the plugins that it is flagged for, in order; empty for any."""
+        """The names of the plugins in its flag, in order; empty for any."""
         flag = self.burstable
         names = flag.split(",") if isinstance(flag, str) else ()
         return tuple(name.strip() for name in names if name.strip())
 
     @property
     def mark(self) -> Mark | None:
-        """To whom it was given, as its memo says; None if it was not, or the memo is not ours."""
+        """Its assignment according to its memo; None without a memo of ours."""
         annotations = self.get("annotations")
         user = annotations.get("user") if isinstance(annotations, dict) else None
         return Mark.from_memo(user.get("fluxburst")) if isinstance(user, dict) else None
 
     @property
     def not_startable(self) -> str:
-        """Why more nodes would not let it start, or empty: it waits for capacity only."""
+        """Why more nodes would not help it to start, or empty: it waits for capacity only."""
         if self.get("state") == JobState.SCHED:
             if self.get("priority"):
                 return ""
@@ -335,7 +335,7 @@ def queue_order(job: Job) -> tuple[int, int]:
 
 
 def exception_text(record: Mapping[str, Any]) -> str:
-    """Return the exception (RFC 21) that ended a job, as job-list has it (RFC 43); or empty."""
+    """Return the exception (RFC 21) that ended a job, as in job-list (RFC 43); or empty."""
     if int(record["state"]) & ACTIVE or not record.get("exception_occurred"):
         return ""
     kind, note = (str(record.get(f"exception_{key}") or "") for key in ("type", "note"))

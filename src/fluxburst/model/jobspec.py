@@ -1,6 +1,6 @@
-"""Counting what a jobspec asks for (RFC 14, RFC 25): pure functions over plain data.
+"""Counts the resources in a jobspec (RFC 14, RFC 25): pure functions over plain data.
 
-Where a count is a range, the minimum counts: it is what the job needs to start.
+For a range of counts, the minimum applies: the job needs that to start.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ _RANGE = re.compile(
 
 
 UNBOUNDED = 2**62
-"""What a range without an end reaches to."""
+"""The maximum of a range without an end."""
 
 ALTERNATIVES = "xor_slot"
-"""Fluxion's slots of which one is used."""
+"""Fluxion's alternative slots, of which one is used."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
 class Details:
-    """What few requests ask for, or schedulers read in several ways.
+    """Rare parts of a request, or those that schedulers interpret differently.
 
     See :mod:`fluxburst.model.scheduler`.
 
     Attributes:
-        others: Resource types beside cores, GPUs and memory that one needs, each with how many; in
-            bytes where the jobspec gives a unit. A type that nodes are in, such as a rack, is
+        others: Other resource types that one needs, besides cores, GPUs and memory, with their
+            number; in bytes if the jobspec has a unit. A type around nodes, such as a rack, is
             needed once.
-        plain_memory: Memory of one without a unit.
-        most: How many the job takes where there are more than it needs; 0 for no more.
-        outer_slots: The count of the slot that its node is in, 1 for none.
-        implied: It is exclusive since it is in a slot, and nobody said so.
-        exclusive_slot: It is a slot that is said to be exclusive.
-        alone: No other job uses the nodes that it is on.
+        plain_memory: Memory without a unit of one.
+        most: The job's maximum if there is more than it needs; 0 for no more.
+        outer_slots: The count of the slot around its node, 1 for none.
+        implied: It is exclusive only because it is in a slot.
+        exclusive_slot: It is a slot marked exclusive.
+        alone: No other job uses its nodes.
     """
 
     others: tuple[tuple[str, int], ...] = ()
@@ -67,13 +67,13 @@ class Chunk:
     """One part of a request.
 
     Attributes:
-        count: How many times the part is asked for.
+        count: How often the part is requested.
         cores: Cores of one.
         gpus: GPUs of one.
         memory: Bytes of one.
-        node: Each of the ``count`` needs a node of its own; otherwise they may share nodes.
+        node: Each of the ``count`` needs its own node; otherwise they may share nodes.
         exclusive: Each needs a whole node that no other job uses.
-        details: What few requests ask for.
+        details: Rare parts of the request.
     """
 
     count: int
@@ -86,13 +86,13 @@ class Chunk:
 
 
 def minimum_count(count: object) -> int:
-    """Return the smallest number that a ``count`` of RFC 14 accepts.
+    """Return the smallest number allowed by a ``count`` of RFC 14.
 
     ``count`` is an integer, a range (``{"min": 2, "max": 8}``), an idset (RFC 22: ``"2,4"``) or a
     compact range (RFC 45: ``"2-8:2:*"``, ``"2+"``).
 
     Raises:
-        JobspecError: if it is none of these, or below zero.
+        JobspecError: if it is none of these, or negative.
     """
     if type(count) is int and count >= 0:
         return count
@@ -107,10 +107,10 @@ def minimum_count(count: object) -> int:
 
 
 def _range_minimum(min: object, **rest: object) -> int:
-    """Check a range of RFC 14, whose keys are the arguments, and return its minimum.
+    """Check a range of RFC 14, with its keys as arguments, and return its minimum.
 
     Raises:
-        ValueError: if it is not one.
+        ValueError: if it is invalid.
     """
     operator = rest.get("operator", "+")
     smallest_operand = 1 if operator == "+" else 2
@@ -174,7 +174,7 @@ def _bytes_of(kind: str, unit: str) -> int:
 
 
 class _Contents:
-    """What is below a vertex, added up."""
+    """The sum of everything below a vertex."""
 
     __slots__ = ("cores", "gpus", "memory", "others", "plain_memory")
 
@@ -183,7 +183,7 @@ class _Contents:
         self.others: dict[str, int] | None = None
 
     def add(self, vertices: Sequence[Vertex], times: int = 1) -> _Contents:
-        """Add up vertices, and all below them."""
+        """Add up vertices, and everything below them."""
         for vertex in vertices:
             kind, count = _type_and_count(vertex)
             count *= times
@@ -209,14 +209,14 @@ class _Contents:
             self.plain_memory += amount
 
     def need(self, kinds: Sequence[str]) -> None:
-        """Add what its node is in, which it needs once each."""
+        """Add the resources around it, which it needs once each."""
         for kind in kinds:
             self.others = {**(self.others or {}), kind: 1}
 
     def chunk(
         self, count: int, *, node: bool = False, exclusive: bool = False, **more: Any
     ) -> Chunk:
-        """Return a request for this, so many times."""
+        """Return a request for this, the given number of times."""
         others = tuple(sorted(self.others.items())) if self.others else ()
         if others or self.plain_memory or more:
             details = Details(others, self.plain_memory, **more)
@@ -241,12 +241,12 @@ def _holds_node(vertex: Vertex) -> bool:
 
 
 class _Place(NamedTuple):
-    """Where a vertex stands: what is above it.
+    """The position of a vertex: what is above it.
 
     Attributes:
-        times: How often it is asked for.
-        slots: The count of the slot that it is in, the innermost; 0 for none.
-        within: The types of the resources that it is in.
+        times: How often it is requested.
+        slots: The count of the innermost slot around it; 0 for none.
+        within: The types of the resources around it.
     """
 
     times: int = 1
@@ -254,7 +254,7 @@ class _Place(NamedTuple):
     within: tuple[str, ...] = ()
 
     def below(self, kind: str, count: int) -> _Place:
-        """Return where what is below a vertex stands."""
+        """Return the position of everything below a vertex."""
         if kind == "slot":
             return _Place(self.times * count, count, self.within)
         return _Place(self.times * count, self.slots, (*self.within, kind))
@@ -278,9 +278,9 @@ def _chunks(vertices: Sequence[Vertex], place: _Place) -> Iterator[Chunk]:
 
 
 def _node(vertex: Vertex, count: int, place: _Place) -> Chunk:
-    """Return what a node asks for.
+    """Return the request of a node.
 
-    What is in a slot belongs to the job alone unless it says otherwise (RFC 14).
+    Everything in a slot is exclusive to the job unless marked otherwise (RFC 14).
     """
     contents = _Contents().add(_vertices(vertex, "with"))
     contents.need(place.within)
@@ -309,7 +309,7 @@ def _slot(vertex: Vertex, count: int, place: _Place) -> Chunk:
 
 
 def _most(count: object) -> int:
-    """Return the end of a range of counts that follow each other; 0 for what is no such range."""
+    """Return the end of a range of consecutive counts; 0 for any other range."""
     if type(count) is int:
         return 0
     if isinstance(count, dict):
@@ -335,22 +335,22 @@ def resources_of(jobspec: object) -> Sequence[Vertex]:
 
 
 def chunks_of(jobspec: object) -> tuple[Chunk, ...]:
-    """Return what a jobspec asks for, part by part.
+    """Return the request in a jobspec, part by part.
 
     Raises:
-        JobspecError: if its resources do not follow RFC 14.
+        JobspecError: if its resources violate RFC 14.
     """
     with _depth_limited():
         return tuple(_chunks(resources_of(jobspec), _Place()))
 
 
 def resource_counts(jobspec: object) -> dict[str, int]:
-    """Count each resource type, multiplied down the ``with`` edges; units are not looked at.
+    """Count each resource type, multiplied down the ``with`` edges; ignores units.
 
-    Agrees with ``flux.job.Jobspec.resource_counts``, which counts fixed counts only.
+    Agrees with ``flux.job.Jobspec.resource_counts``, which supports fixed counts only.
 
     Raises:
-        JobspecError: if its resources do not follow RFC 14.
+        JobspecError: if its resources violate RFC 14.
     """
     counts: dict[str, int] = {}
 
@@ -377,7 +377,7 @@ def task_count(jobspec: object) -> int:
     """Count the tasks of all task descriptors: ``per_slot``, ``per_resource`` or ``total``.
 
     Raises:
-        JobspecError: if its tasks do not follow RFC 14.
+        JobspecError: if its tasks violate RFC 14.
     """
     with _depth_limited():
         slots = list(_slot_contents(resources_of(jobspec), 1))
@@ -389,7 +389,7 @@ def task_count(jobspec: object) -> int:
             raise JobspecError(None, f"task {task!r} lacks a count")
         own = [(count, slot) for label, count, slot in slots if label == task.get("slot")]
         if not own:
-            raise JobspecError(None, f"a task is for slot {task.get('slot')!r}, which is not there")
+            raise JobspecError(None, f"a task is for the missing slot {task.get('slot')!r}")
         tasks += _tasks_of(counts, own)
     return tasks
 
@@ -407,5 +407,5 @@ def _tasks_of(counts: Mapping[str, Any], slots: Sequence[tuple[int, Vertex]]) ->
         for count, slot in slots
     )
     if not below:
-        raise JobspecError(None, f"a task counts {per['type']!r}, of which its slot has none")
+        raise JobspecError(None, f"a task counts {per['type']!r}, but its slot has none")
     return minimum_count(per.get("count")) * below

@@ -6,10 +6,10 @@ from fluxburst.errors import BurstError
 
 
 def still_listed(plugin: str, burst: str) -> BurstError:
-    """Return what to say of a burst that is listed after its plugin said that it is gone."""
+    """Return the message for a burst that is still listed after its plugin reported it gone."""
     return BurstError(
-        "its plugin reported it gone and still lists it; it counts, and costs, until it is not "
-        "listed any more, and deleting it is tried again with growing pauses: look at the provider",
+        "its plugin reported it gone and still lists it; it counts and costs money until it "
+        "disappears, and its deletion is retried with growing pauses: check the provider",
         plugin=plugin,
         burst=burst,
     )

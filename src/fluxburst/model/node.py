@@ -1,4 +1,4 @@
-"""Nodes as plain data: what an instance has, and what a burst plugin can supply."""
+"""Nodes as plain data: those of an instance, and those that a burst plugin can supply."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from fluxburst.formats.units import ByteSize, Duration
 
 _PROPERTY = re.compile(r"[^!&'\"^`|()\ud800-\udfff]+")
-"""A property: any text without the characters that RFC 20 forbids, and that UTF-8 can write."""
+"""A property: any text that UTF-8 can encode, without the characters forbidden by RFC 20."""
 
 _COUNTED = frozenset({"node", "slot", "core", "gpu", "memory"})
-"""Resource types that a node type says in other ways, or that are none."""
+"""Resource types that a node type has other fields for, or that are none."""
 
 _WHOLE = frozenset({"cores", "gpus", "max_nodes"})
 _MAY_BE_UNKNOWN = frozenset({"max_nodes", "memory", "max_lifetime"})
@@ -27,16 +27,16 @@ class NodeType:
         name: Unique within the plugin.
         cores: Cores of one node.
         gpus: GPUs of one node.
-        memory: Bytes of one node; None where it is not known, and then it is not counted.
-        price: What one node costs an hour.
-        max_nodes: How many at most at any time; None for no limit.
-        properties: Properties (RFC 20) that its nodes will have in the instance. Jobs with
-            constraints are only given nodes that match them.
-        resources: What else one node has, by the type that jobspecs call it (RFC 14), such as
-            ``{"ssd": 2}``; in bytes where jobspecs give a unit. Jobs that ask for another type are
-            not given its nodes.
-        max_lifetime: How long the provider lets a node live at most, in seconds from when it
-            begins to bill it; None for no limit. No job is placed that may run longer.
+        memory: Bytes of one node; None if unknown, and then ignored.
+        price: Hourly price of one node.
+        max_nodes: Maximum number at any time; None for no limit.
+        properties: Properties (RFC 20) of its nodes in the instance. Jobs with
+            constraints only get matching nodes.
+        resources: Other resources of one node, by their type in jobspecs (RFC 14), such as
+            ``{"ssd": 2}``; in bytes if jobspecs have a unit. Jobs that request another type do not
+            get its nodes.
+        max_lifetime: Maximum life of a node at the provider, in seconds from the start of
+            billing; None for no limit. It gets no job that may run longer.
     """
 
     name: str
@@ -57,17 +57,17 @@ class Node:
     Attributes:
         rank: Its broker rank.
         hostname: Its hostname.
-        cores: Cores in all.
-        gpus: GPUs in all.
-        free_cores: Cores that no job has.
-        free_gpus: GPUs that no job has.
-        memory: Bytes in all; None where it is not known (Flux's R does not say).
-        free_memory: Bytes that no job has; None where it is not known.
+        cores: Total cores.
+        gpus: Total GPUs.
+        free_cores: Cores not in use by a job.
+        free_gpus: GPUs not in use by a job.
+        memory: Total bytes; None if unknown (Flux's R does not say).
+        free_memory: Bytes not in use by a job; None if unknown.
         up: Its broker is connected.
-        drained: It is set aside: no new job starts on it.
-        drain_reason: Why, where somebody said so.
-        drained_at: Since when somebody has drained it, in seconds since the epoch; None where
-            nobody has, or that is not known.
+        drained: No new job starts on it.
+        drain_reason: The reason, if one was given.
+        drained_at: When it was drained, in seconds since the epoch; None if it is not,
+            or if unknown.
         properties: Its properties (RFC 20).
     """
 
@@ -87,51 +87,51 @@ class Node:
 
     @property
     def usable(self) -> bool:
-        """Whether a job could be started on it, if it has room."""
+        """Whether a job could start on it, given room."""
         return self.up and not self.drained
 
     @property
     def idle(self) -> bool:
-        """Whether no job has any of it."""
+        """Whether no job uses any of it."""
         return self.free_cores == self.cores and self.free_gpus == self.gpus
 
 
 def check_node_types(node_types: Sequence[NodeType]) -> None:
-    """Check what a burst plugin says it can supply.
+    """Check a burst plugin's node types.
 
     Raises:
-        ValueError: if it is not a list of node types with names of their own, numbers that can be
-            counted with, properties as RFC 20 allows them, and resources that are not counted
-            elsewhere.
+        ValueError: if it is not a list of node types with unique names, usable numbers,
+            properties allowed by RFC 20, and resources without fields of their
+            own.
     """
     names: set[str] = set()
     for node_type in node_types:
         if not isinstance(node_type, NodeType):
             raise ValueError(f"node_types() returned {node_type!r}, which is not a NodeType")
         if not isinstance(node_type.name, str) or not node_type.name.strip():
-            raise ValueError(f"node_types() has one whose name is {node_type.name!r}: give it one")
+            raise ValueError(f"node_types() has one with the invalid name {node_type.name!r}")
         if not node_type.name.isprintable():
             raise ValueError(
-                f"node_types() has one whose name is {node_type.name!r}: it has a character that "
-                "cannot be printed"
+                f"node_types() has one with the name {node_type.name!r}, which has an unprintable "
+                "character"
             )
         if node_type.name in names:
-            raise ValueError(f"node_types() has two of the name {node_type.name!r}")
+            raise ValueError(f"node_types() has two with the name {node_type.name!r}")
         names.add(node_type.name)
         _check_numbers(node_type)
         if not _are_properties(node_type.properties):
             what = f"properties that RFC 20 does not allow: {node_type.properties!r}"
             raise ValueError(f"node type {node_type.name!r} has {what}")
         if not _are_resources(node_type.resources):
-            what = f"resources that are no counts of other types: {node_type.resources!r}"
+            what = f"resources that are not counts of other types: {node_type.resources!r}"
             raise ValueError(f"node type {node_type.name!r} has {what}")
 
 
 def _check_numbers(node_type: NodeType) -> None:
-    """Check the numbers of a node type, and that they are numbers.
+    """Check the numbers of a node type.
 
     Raises:
-        ValueError: if they cannot be counted with.
+        ValueError: if one is unusable.
     """
     name = node_type.name
     for what in ("cores", "gpus", "max_nodes", "memory", "price", "max_lifetime"):
@@ -145,7 +145,7 @@ def _check_numbers(node_type: NodeType) -> None:
         if what == "max_lifetime" and not value > 0:
             raise ValueError(f"node type {name!r} has a max_lifetime of {value!r} seconds")
         if not value >= 0 or (what != "max_lifetime" and math.isinf(value)):
-            raise ValueError(f"node type {name!r} has a negative or endless number: {what}")
+            raise ValueError(f"node type {name!r} has a negative or infinite number: {what}")
 
 
 def _are_resources(resources: object) -> bool:

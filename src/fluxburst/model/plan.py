@@ -13,7 +13,7 @@ from fluxburst.model.job import Job
 
 
 class Outcome(str, enum.Enum):
-    """What a plan decides on one job."""
+    """A plan's decision on one job."""
 
     ASSIGNED = "assigned"
     """Selected, and a plugin takes it."""
@@ -28,25 +28,25 @@ class Outcome(str, enum.Enum):
     """The former name of ``ALREADY_ASSIGNED``."""
 
     NOT_SELECTED = "not selected"
-    """No candidate for bursting."""
+    """Not a candidate for bursting."""
 
     NOT_STARTABLE = "not startable"
-    """It waits for something else than capacity: it is held, or depends on another job."""
+    """It waits for something other than capacity: it is held, or depends on another job."""
 
     FAILED = "failed"
-    """Deciding on it failed; ``reasons`` say where."""
+    """The decision failed; ``reasons`` say where."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a plan decides on one job, and why.
+    """A plan's decision on one job, with reasons.
 
     Attributes:
         id: The job's id.
-        outcome: What is decided.
+        outcome: The decision.
         plugin: The plugin that takes it, or took it earlier; empty for none.
-        reasons: Why, step by step.
-        error: What failed, for ``Outcome.FAILED``.
+        reasons: The reasons, step by step.
+        error: The error, for ``Outcome.FAILED``.
     """
 
     id: int
@@ -58,15 +58,15 @@ class Decision:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one pass would do.
+    """The decisions of one pass, before they are applied.
 
     Attributes:
         decisions: One for each pending job, in queue order.
-        bursts: What would be brought up.
+        bursts: The bursts to provision.
         assignments: For each loaded plugin, the jobs it takes.
         jobs: The selected jobs, by id.
-        errors: What failed that is not of one job: plugins that could not be asked.
-        shares_burst: For each job that fits on nodes of a burst that is coming, that burst's name.
+        errors: Failures not related to a single job: plugins that could not be asked.
+        shares_burst: For each job that fits on a burst being provisioned, that burst's name.
     """
 
     decisions: tuple[Decision, ...]
@@ -88,7 +88,7 @@ class Plan:
 
     @property
     def not_startable(self) -> dict[str, tuple[int, ...]]:
-        """The ids of the jobs that more nodes would not let start, by why."""
+        """The ids of the jobs that more nodes would not help to start, by reason."""
         jobs: dict[str, list[int]] = {}
         for decision in self.decisions:
             if decision.outcome is Outcome.NOT_STARTABLE:
@@ -97,11 +97,11 @@ class Plan:
 
     @property
     def failures(self) -> tuple[FluxburstError, ...]:
-        """Everything that failed while the plan was made, job by job and plugin by plugin."""
+        """All failures of planning, job by job and plugin by plugin."""
         return (*self.errors, *(d.error for d in self.decisions if d.error is not None))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plan as plain data for JSON, in the schema that the user guide documents."""
+        """Return the plan as plain data for JSON, in the schema of the user guide."""
         return {
             "selected": list(self.selected),
             "assignments": {plugin: list(jobs) for plugin, jobs in self.assignments.items()},
@@ -128,12 +128,12 @@ class Plan:
 
 
 def still_valid(plan: Plan, pending: Mapping[int, Job]) -> Plan:
-    """Return the plan without the jobs that no longer wait for capacity, or were given away.
+    """Return the plan without jobs that no longer wait for capacity, or are assigned by now.
 
-    A burst that was for such jobs alone is left out, too.
+    Bursts for such jobs alone are left out, too.
     """
     assigned = {jobid for jobs in plan.assignments.values() for jobid in jobs}
-    # A job that was marked before, and is planned anew, waits with its mark on.
+    # A marked job that is planned again waits with its mark.
     gone = {
         jobid
         for jobid in assigned

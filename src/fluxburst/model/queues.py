@@ -1,6 +1,6 @@
-"""Queues of an instance (RFC 33): whether their jobs start, and whether jobs can be moved there.
+"""Queues of an instance (RFC 33): whether their jobs start, and whether jobs can move there.
 
-What Flux lets a job do is decided by Flux; this says beforehand what it is known to refuse.
+Flux decides what a job may do; this predicts its known refusals.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from fluxburst.model.job import Job
 
 @dataclass(frozen=True)
 class Queue:
-    """One queue of an instance; without named queues there is one, whose name is empty.
+    """One queue of an instance; without named queues, one with an empty name.
 
     Attributes:
         name: Its name.
-        enabled: Whether it accepts jobs: those submitted to it, and those moved to it.
+        enabled: Whether it accepts jobs: submitted ones, and moved ones.
         started: Whether its jobs are scheduled.
-        why_disabled: Who disabled it said this.
-        why_stopped: Who stopped it said this; also that there is no scheduler.
-        requires: The properties that the nodes of its jobs must have; None where that is not known.
-        duration: For how many seconds a job may run that asks for no limit; 0 for ever, None where
-            that is not known.
-        longest: For how many seconds a job may ask at most; 0 for no limit, None where that is not
-            known.
+        why_disabled: The reason given by whoever disabled it.
+        why_stopped: The reason given by whoever stopped it; or that there is no scheduler.
+        requires: The properties required of its jobs' nodes; None if unknown.
+        duration: Default time limit of its jobs in seconds; 0 for unlimited, None if
+            unknown.
+        longest: Maximum time limit of its jobs in seconds; 0 for unlimited, None if
+            unknown.
     """
 
     name: str
@@ -40,10 +40,10 @@ class Queue:
 
     @property
     def why_closed(self) -> str:
-        """Why no capacity is to be brought up for its jobs; empty where it may be.
+        """Why no capacity is provisioned for its jobs; empty if it is.
 
-        Jobs in a queue that is disabled still start (measured with Flux 0.88.0). Whoever disabled
-        it wants no more work there, so it gets no more nodes either.
+        Jobs in a disabled queue still start (measured with Flux 0.88.0). But a queue that takes no
+        more work gets no more nodes either.
         """
         what = f"queue {self.name!r}" if self.name else "queue"
         if not self.started:
@@ -51,13 +51,13 @@ class Queue:
         if not self.enabled:
             return (
                 f"its {what} is disabled{_because(self.why_disabled)}; it starts on nodes that "
-                "are free, and no others are brought up for it"
+                "are free, but no others are provisioned for it"
             )
         return ""
 
 
 STOPPED = re.compile(r"its queue( '[^']*')? is stopped")
-"""How a reason begins that says that a queue is stopped, see :attr:`Queue.why_closed`."""
+"""Matches a reason that says that a queue is stopped, see :attr:`Queue.why_closed`."""
 
 
 def _because(reason: str) -> str:
@@ -65,31 +65,31 @@ def _because(reason: str) -> str:
 
 
 def why_not_startable(job: Job, queues: Mapping[str, Queue]) -> str:
-    """Return why nodes would not help a job to start, as far as its queue goes; or empty.
+    """Return why nodes would not help a job to start, as far as its queue is concerned; or empty.
 
     Args:
         job: The job.
-        queues: All queues by name; empty where they are not known.
+        queues: All queues by name; empty if unknown.
 
     Raises:
-        JobspecError: if its jobspec does not tell its queue.
+        JobspecError: if its jobspec does not give its queue.
     """
     queue = queues.get(job.queue)
     if queue is not None:
         return queue.why_closed
-    if any(queues):  # an instance with named queues starts nothing that is in none of them
+    if any(queues):  # with named queues, a job without a queue never starts
         return f"its queue {job.queue!r} does not exist" if job.queue else "it is in no queue"
     return ""
 
 
 def why_not_moved(job: Job, queue: str, queues: Mapping[str, Queue]) -> str:
-    """Return why a pending job cannot be used in a queue that it would be moved to; or empty.
+    """Return why a pending job could not run in a queue after moving to it; or empty.
 
-    Flux replaces the constraint of a job that changes its queue by what the new queue requires. So
-    it refuses that for a job with a constraint that its queue did not put there.
+    When a job changes its queue, Flux replaces the job's constraint by the new queue's. So
+    it refuses that for a job with a constraint that its queue did not add.
 
     Raises:
-        JobspecError: if its jobspec does not tell its queue, or its constraint.
+        JobspecError: if its jobspec does not give its queue, or its constraint.
     """
     target = queues.get(queue)
     if not queues:
@@ -105,7 +105,7 @@ def why_not_moved(job: Job, queue: str, queues: Mapping[str, Queue]) -> str:
         return ""
     if job.constraint and job.constraint != {"properties": list(source.requires)}:
         return (
-            f"it cannot be moved to queue {queue!r}: it has constraints of its own, which Flux "
+            f"it cannot move to queue {queue!r}: it has its own constraints, which Flux "
             "would replace by those of the queue; submit it to that queue"
         )
     return ""

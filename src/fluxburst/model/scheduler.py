@@ -1,4 +1,4 @@
-"""The rules by which a Flux scheduler starts jobs, and how it reads what jobspecs leave open."""
+"""The rules of a Flux scheduler for starting jobs and for interpreting ambiguous jobspecs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from fluxburst.model.jobspec import PLAIN, Chunk
 
 
 class Fit(str, enum.Enum):
-    """Which node a scheduler takes, of those that have room.
+    """Which node a scheduler takes, among those with room.
 
     ``WORST`` is that of ``flux.resource.Rv1Pool``: the one with most free cores, then GPUs, then
-    the lowest rank. ``TIGHT`` stands for the others, which fill a node before they begin another.
+    the lowest rank. ``TIGHT`` represents all others, which fill a node before they begin another.
     """
 
     WORST = "worst"
@@ -26,14 +26,14 @@ class Scheduler:
     """How the scheduler of an instance starts jobs.
 
     Attributes:
-        name: The broker module that provides the service ``sched``; empty where that is not known.
-        fit: Which node it takes, of those that have room.
-        strict_order: A job that cannot start holds up all behind it, of every queue.
-        whole_nodes: Each job has its nodes alone, whatever it asks for.
-        queue_policy: Fluxion's policy for queues that have none of their own (``fcfs``, ``easy``,
-            ``conservative``, ``hybrid``); empty for schedulers that have none.
-        queue_policies: Queues that have a policy of their own, each with it.
-        match_policy: Fluxion's match policy; empty for schedulers that have none.
+        name: The broker module that provides the service ``sched``; empty if unknown.
+        fit: Which node it takes, among those with room.
+        strict_order: A job that cannot start blocks all behind it, in every queue.
+        whole_nodes: Each job has exclusive nodes, whatever it requests.
+        queue_policy: Fluxion's policy for queues without their own (``fcfs``, ``easy``,
+            ``conservative``, ``hybrid``); empty for other schedulers.
+        queue_policies: Policies of the queues that have their own.
+        match_policy: Fluxion's match policy; empty for other schedulers.
     """
 
     name: str = ""
@@ -50,7 +50,7 @@ class Scheduler:
         return self.name == FLUXION
 
     def policy_of(self, queue: str) -> str:
-        """Return Fluxion's policy for a queue; empty for schedulers that have none."""
+        """Return Fluxion's policy for a queue; empty for other schedulers."""
         return dict(self.queue_policies).get(queue, self.queue_policy)
 
 
@@ -58,29 +58,29 @@ FLUXION = "sched-fluxion-qmanager"
 """The module of Fluxion that provides the service ``sched``."""
 
 SCHED_SIMPLE = Scheduler("sched-simple", Fit.WORST, strict_order=True)
-"""The scheduler of flux-core 0.84 and later, where no other was chosen."""
+"""The default scheduler of flux-core 0.84 and later."""
 
 UNKNOWN = Scheduler()
-"""What a scheduler is taken for that is not known."""
+"""The assumption for an unknown scheduler."""
 
 
 GRAPH_UNIT = 10**9
-"""Bytes of the unit that Fluxion's resource graphs have memory in: GB."""
+"""Bytes in the memory unit of Fluxion's resource graphs: GB."""
 
 
 @functools.lru_cache(maxsize=4096)
 def as_read_by(chunks: tuple[Chunk, ...], scheduler: Scheduler) -> tuple[Chunk, ...]:
-    """Return a request as a scheduler counts it.
+    """Return a request as a scheduler interprets it.
 
-    ``flux.resource.Rv1Pool``, which the schedulers of flux-core place jobs with, makes one request
-    of a jobspec: so many nodes with so many slots each, or so many slots. It gives an exclusive
-    slot a node, counts a slot that a node is in within each of the nodes, too, and takes nodes to
-    be shared unless the jobspec says otherwise. It does not look at memory.
-    Fluxion counts memory without a unit in the unit of its graph.
+    ``flux.resource.Rv1Pool``, which places jobs for the schedulers of flux-core, turns a jobspec
+    into one request: a number of nodes with a number of slots each, or a number of slots. It
+    gives each exclusive slot a node, multiplies a slot around a node into each node, and assumes
+    shared nodes unless the jobspec says otherwise. It ignores memory.
+    Fluxion reads memory without a unit in the unit of its graph.
 
     Args:
-        chunks: The request, as RFC 14 has it.
-        scheduler: Who reads it.
+        chunks: The request according to RFC 14.
+        scheduler: The scheduler.
     """
     if all(chunk.details is PLAIN for chunk in chunks) and not scheduler.whole_nodes:
         return chunks
@@ -92,7 +92,7 @@ def as_read_by(chunks: tuple[Chunk, ...], scheduler: Scheduler) -> tuple[Chunk, 
 
 
 def alone(chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
-    """Return a request for the same on nodes that no other job uses."""
+    """Return the same request with exclusive nodes."""
     return tuple(
         replace(chunk, exclusive=True)
         if chunk.node or chunk.count == 1

@@ -1,1 +1,1 @@
-"""The toolkit of plugins: elastic instances, node removal, isolation, machine types, prices."""
+"""Toolkit for plugins: elastic instances, node removal, isolation, machine types, prices."""

@@ -1,7 +1,7 @@
-"""Burst nodes that somebody has drained: which, why, since when, and how they come back.
+"""Burst nodes drained by others: which, why, since when, and how to undrain them.
 
-Flux keeps a reason and a time for each (flux-resource(1)), and not who it was. Nodes that are
-drained as their burst is taken down are not meant.
+Flux keeps a reason and a time for each (flux-resource(1)), but not who drained it. Nodes drained
+for the termination of their burst do not count.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from fluxburst.provider.node_removal import burst_left_by
 
 
 def drained_by_others(nodes: Iterable[Node], hosts: Collection[str] = ()) -> list[Node]:
-    """Return the burst nodes that somebody has drained.
+    """Return the burst nodes drained by others.
 
     Args:
         nodes: The instance's nodes.
-        hosts: The hostnames of burst nodes, besides those that have the property ``burst``.
+        hosts: The hostnames of burst nodes, besides those with the property ``burst``.
     """
     return [
         node
@@ -33,7 +33,7 @@ def drained_by_others(nodes: Iterable[Node], hosts: Collection[str] = ()) -> lis
 
 
 def described(nodes: Iterable[Node]) -> Iterator[tuple[str, str]]:
-    """Yield what is drained, and how to get it back: those of one time and reason together."""
+    """Yield drained nodes and how to undrain them: grouped by time and reason."""
     together: dict[tuple[float, str], list[str]] = {}
     for node in nodes:
         together.setdefault((node.drained_at or 0.0, node.drain_reason), []).append(node.hostname)
@@ -45,19 +45,19 @@ def described(nodes: Iterable[Node]) -> Iterator[tuple[str, str]]:
         what = f"{names} {verb} drained since {since} ({why}) and not used"
         yield (
             what,
-            f"'flux resource undrain {names}' brings {'it' if verb == 'is' else 'them'} back",
+            f"undrain {'it' if verb == 'is' else 'them'} with 'flux resource undrain {names}'",
         )
 
 
 def lines(nodes: Iterable[Node]) -> list[str]:
-    """Return the same as lines for a person."""
+    """Return the same as lines for people."""
     return [f"{what}: {advice}" for what, advice in described(nodes)]
 
 
 def findings(nodes: Iterable[Node], hosts: Collection[str]) -> Iterator[Finding]:
-    """Yield a warning for what is drained; see :func:`drained_by_others`."""
+    """Yield a warning for drained nodes; see :func:`drained_by_others`."""
     drained = drained_by_others(nodes, hosts)
     for what, advice in described(drained):
-        yield Finding("warning", what, f"once it is well: {advice}")
+        yield Finding("warning", what, f"once repaired: {advice}")
     if not drained:
-        yield Finding("ok", "no burst node is drained by somebody")
+        yield Finding("ok", "no burst node is drained by others")

@@ -1,6 +1,6 @@
-"""An elastic instance: a Flux instance whose burst nodes are declared before there are any.
+"""An elastic instance: a Flux instance whose burst nodes are declared before they exist.
 
-The size of a Flux instance is fixed by its bootstrap configuration (flux-config-bootstrap(5)), so
+The bootstrap configuration (flux-config-bootstrap(5)) fixes the size of a Flux instance, so
 nodes that may join later must be in it, and in its resource set R (RFC 20), from the start; they
 are down until a broker with their hostname connects. Every plugin whose nodes join the instance
 needs such a configuration; :mod:`fluxburst.provider.elastic_directory` writes it.
@@ -40,7 +40,7 @@ BURST_PROPERTY = "burst"
 RECORD = "elastic.toml"
 DEFAULT_PORT = 8050
 MAX_NODES, MAX_CORES = 65_536, 4_096
-"""More than these are taken for a mistake."""
+"""Larger numbers are refused as mistakes."""
 
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
 _PUBLIC_KEY = re.compile(rb'^\s*public-key\s*=\s*"(.*)"\s*$', re.MULTILINE)
@@ -52,10 +52,10 @@ _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
 @dataclass(frozen=True)
 class Shape:
-    """Burst nodes that are alike.
+    """Burst nodes of one shape.
 
     Attributes:
-        name: A property (RFC 20) of theirs in the instance's R; empty for none.
+        name: Their property (RFC 20) in the instance's R; empty for none.
         hosts: Their hostnames.
         cores: Cores of each.
         gpus: GPUs of each.
@@ -69,24 +69,24 @@ class Shape:
 
 @dataclass(frozen=True)
 class Elastic:
-    """What an elastic instance is made of.
+    """Description of an elastic instance.
 
     Attributes:
-        lead_hosts: Hosts that are up from the start, the first being rank 0.
-        burst_hosts: Hostnames that brokers of burst nodes join by.
-        cores: Cores of each burst node that no shape has.
-        gpus: GPUs of each burst node that no shape has.
-        lead_cores: Cores of each lead host; None for as many as a burst node has.
+        lead_hosts: Hosts that are up from the start; the first is rank 0.
+        burst_hosts: Hostnames of the burst nodes' brokers.
+        cores: Cores of each burst node without a shape.
+        gpus: GPUs of each burst node without a shape.
+        lead_cores: Cores of each lead host; None for the same as a burst node.
         lead_gpus: GPUs of each lead host.
-        address: Where the other brokers reach rank 0: a hostname or an IP address.
+        address: Address of rank 0 for other brokers: a hostname or an IP address.
         port: TCP port of rank 0.
-        network_device: Network device that rank 0 listens on; empty for the address where that is
-            an IP address of the loopback network, else for all.
+        network_device: Network device that rank 0 listens on; empty for the address if it is an
+            IP address of the loopback network, else for all.
         queue: Queue of the burst nodes; empty for an instance without queues.
-        default_queue: Queue of the lead hosts, and of jobs that name none, where there are queues.
+        default_queue: Queue of the lead hosts, and of jobs without a queue, if there are queues.
         flux: The ``flux`` command.
-        user: Name of the user it belongs to.
-        shapes: Burst nodes that have other cores or GPUs, or a property of their own.
+        user: Name of its owner.
+        shapes: Burst nodes with other cores or GPUs, or with their own property.
     """
 
     lead_hosts: tuple[str, ...]
@@ -111,14 +111,14 @@ class Elastic:
 
     @property
     def all_shapes(self) -> tuple[Shape, ...]:
-        """The burst nodes by what they are: :attr:`shapes`, and before them those of none."""
+        """The burst nodes by shape: those without one first, then :attr:`shapes`."""
         shaped = {host for shape in self.shapes for host in shape.hosts}
         rest = tuple(host for host in self.burst_hosts if host not in shaped)
         plain = [Shape("", rest, self.cores, self.gpus)] if rest else []
         return (*plain, *self.shapes)
 
     def shape_of(self, hostname: str) -> Shape:
-        """Return what a burst node is.
+        """Return the shape of a burst node.
 
         Raises:
             KeyError: if it is not declared.
@@ -130,10 +130,10 @@ class Elastic:
 
 
 def check(elastic: Elastic) -> None:
-    """Check what can be checked without running anything.
+    """Check everything that needs no command.
 
     Raises:
-        RequestError: for the first thing that is wrong.
+        RequestError: for the first problem.
     """
     _check_hosts(elastic)
     _check_shapes(elastic)
@@ -143,13 +143,13 @@ def check(elastic: Elastic) -> None:
         raise RequestError(f"{elastic.network_device!r} is not a network device")
     for queue in (elastic.queue, elastic.default_queue):
         if (queue or elastic.queue) and not _QUEUE.fullmatch(queue):
-            raise RequestError(f"{queue!r} is not a name for a queue")
+            raise RequestError(f"{queue!r} is not a valid queue name")
     if elastic.queue == elastic.default_queue:
         raise RequestError(f"the burst nodes' queue and the default one are both {elastic.queue!r}")
 
 
 def check_address(address: str | None) -> None:
-    """Check that something can be where brokers reach another, where it is given.
+    """Check the form of an address, if set.
 
     Raises:
         RequestError: if it is neither a hostname (RFC 1123) nor an IPv4 address.
@@ -172,7 +172,7 @@ def _check_hosts(elastic: Elastic) -> None:
     twice = sorted(host for host, count in Counter(elastic.hosts).items() if count > 1)
     if twice:
         raise RequestError(
-            f"{format_hostlist(twice)} is named twice: each broker is told by its hostname, and a "
+            f"{format_hostlist(twice)} is named twice: each broker needs its own hostname, and a "
             "lead host cannot be a burst node"
         )
 
@@ -190,16 +190,16 @@ def _check_shapes(elastic: Elastic) -> None:
         strange = [host for host in shape.hosts if host not in declared]
         if strange or not shape.hosts:
             hosts = format_hostlist(strange) if strange else "none"
-            raise RequestError(f"the shape {shape.name!r} is of hosts that are not there: {hosts}")
+            raise RequestError(f"the shape {shape.name!r} names undeclared hosts: {hosts}")
         if not _PROPERTY.fullmatch(shape.name) or shape.name in ("lead", BURST_PROPERTY):
-            raise RequestError(f"{shape.name!r} is not a name for a shape of burst nodes")
+            raise RequestError(f"{shape.name!r} is not a valid name for a shape of burst nodes")
     twice = sorted(host for host, count in shaped.items() if count > 1)
     if twice:
         raise RequestError(f"{format_hostlist(twice)} has two shapes")
 
 
 def _listened_address(elastic: Elastic) -> str:
-    """Return what rank 0 listens on where no device is named; ZeroMQ takes no names for it."""
+    """Return the listening address of rank 0 without a device; ZeroMQ accepts no names there."""
     if not is_loopback(elastic.address):
         return "*"
     return "127.0.0.1" if elastic.address == "localhost" else elastic.address
@@ -236,10 +236,10 @@ def system_toml(elastic: Elastic, directory: Path) -> str:
 
 
 def load(directory: Path) -> Elastic:
-    """Read what an elastic instance is made of from its directory.
+    """Read the description of an elastic instance from its directory.
 
     Raises:
-        RequestError: if it is not such a directory, or its record cannot be used.
+        RequestError: if it is not such a directory, or its record is invalid.
     """
     path = directory / RECORD
     try:
@@ -254,11 +254,11 @@ def load(directory: Path) -> Elastic:
         check(elastic)
     except OSError as error:
         raise RequestError(
-            f"{directory} is no elastic instance's directory ({path.name}: {error.strerror}); "
-            "fluxburst local init makes one"
+            f"{directory} is not an elastic instance's directory ({path.name}: {error.strerror}); "
+            "create one with fluxburst local init"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RequestError) as error:
-        raise ConfigError(str(path), f"cannot be used: {error}") from error
+        raise ConfigError(str(path), f"is invalid: {error}") from error
     return elastic
 
 
@@ -269,9 +269,9 @@ def _shape(name: str, hosts: str, cores: int, gpus: int = 0) -> Shape:
 
 
 def lead_command(elastic: Elastic, directory: Path, hostname: str) -> list[str]:
-    """Return the command of a lead broker; the command it is to run may follow.
+    """Return the command of a lead broker, to be followed by the command it runs.
 
-    Its log goes to ``log/HOST.log``; standard error only gets what is critical.
+    Its log goes to ``log/HOST.log``; only critical messages go to standard error.
     """
     return [
         *broker_command(elastic.flux, directory / "config", hostname),
@@ -282,7 +282,7 @@ def lead_command(elastic: Elastic, directory: Path, hostname: str) -> list[str]:
 
 
 def broker_command(flux: str, config: Path, hostname: str) -> list[str]:
-    """Return the command of a broker that boots by a configuration, under a hostname of it."""
+    """Return the command of a broker with this configuration, under one of its hostnames."""
     return [
         flux,
         "broker",
@@ -293,28 +293,28 @@ def broker_command(flux: str, config: Path, hostname: str) -> list[str]:
 
 
 def check_certificate(path: Path) -> None:
-    """Check that a certificate is there for its owner alone.
+    """Check that a certificate exists and only its owner can read it.
 
     Raises:
-        RequestError: if it is not.
+        RequestError: if not.
     """
     try:
         mode, content = path.stat().st_mode, path.read_bytes()
     except OSError as error:
-        raise RequestError(f"the certificate {path} cannot be read: {error.strerror}") from error
+        raise RequestError(f"cannot read the certificate {path}: {error.strerror}") from error
     if b"secret-key" not in content:
-        raise RequestError(f"{path} is not a certificate as flux keygen makes it")
+        raise RequestError(f"{path} is not a certificate from flux keygen")
     if mode & 0o077:
         raise RequestError(
-            f"the certificate {path} can be read by others (mode {mode & 0o777:04o}), who could "
-            f"join the instance: chmod 600 {path}, or make a new one"
+            f"others can read the certificate {path} (mode {mode & 0o777:04o}), and could "
+            f"join the instance: chmod 600 {path}, or create a new one"
         )
 
 
 def instance_tag(certificate: bytes) -> str:
-    """Return what tells an elastic instance from all others, also after it was started anew.
+    """Return an elastic instance's identity, which survives restarts.
 
-    It is the hash of its certificate's public key, 16 hexadecimal digits: an instance's name
+    It is a hash of its certificate's public key, 16 hexadecimal digits: an instance's name
     changes with every start.
     """
     match = _PUBLIC_KEY.search(certificate)
@@ -322,19 +322,19 @@ def instance_tag(certificate: bytes) -> str:
 
 
 def find_flux(flux_root: Path | None = None) -> str:
-    """Return the ``flux`` command: that under ``flux_root``, or the one on PATH.
+    """Return the ``flux`` command under ``flux_root``, or on PATH.
 
     Raises:
-        FluxUnavailableError: if there is none.
+        FluxUnavailableError: if it does not exist.
     """
     if flux_root is not None:
         command = flux_root / "bin" / "flux"
         if not os.access(command, os.X_OK):
-            raise FluxUnavailableError(f"there is no {command}: the Flux root must be a prefix")
+            raise FluxUnavailableError(f"{command} does not exist: the Flux root must be a prefix")
         return str(command)
     found = shutil.which("flux")
     if found is None:
-        raise FluxUnavailableError("there is no flux on PATH; install flux-core, or name its root")
+        raise FluxUnavailableError("there is no flux on PATH; install flux-core, or set its root")
     return found
 
 
@@ -342,7 +342,7 @@ def flux_version(flux: str) -> str:
     """Return the version of a ``flux`` command, such as ``0.88.0``.
 
     Raises:
-        FluxUnavailableError: if it does not tell.
+        FluxUnavailableError: if it is unknown.
     """
     try:
         said = run([flux, "version"], environment=without_flux(os.environ))
@@ -350,7 +350,7 @@ def flux_version(flux: str) -> str:
         raise FluxUnavailableError(str(error)) from error
     match = re.search(r"libflux-core:\s*(\S+)", said)
     if match is None:
-        raise FluxUnavailableError(f"{flux} version does not name the version of libflux-core")
+        raise FluxUnavailableError(f"{flux} version does not report the version of libflux-core")
     return match[1]
 
 
@@ -362,7 +362,7 @@ def encode_resources(
     gpus: int = 0,
     properties: Sequence[str] = (),
 ) -> str:
-    """Have Flux write the R (RFC 20) of nodes that are alike.
+    """Have Flux write the R (RFC 20) of equal nodes.
 
     Args:
         flux: The ``flux`` command.
@@ -373,7 +373,7 @@ def encode_resources(
         properties: Properties of each.
 
     Raises:
-        CommandError: if Flux refuses it.
+        CommandError: if Flux rejects it.
     """
     command = [flux, "R", "encode", f"--hosts={format_hostlist(hosts)}"]
     command += [f"--ranks={format_idset(ranks)}", f"--cores={format_idset(range(cores))}"]
@@ -383,7 +383,7 @@ def encode_resources(
 
 def record(elastic: Elastic) -> str:
     """Return the file that :func:`load` reads, of the name :data:`RECORD`."""
-    lines = ["# What this elastic instance is made of, for fluxburst; Flux reads config/ and R."]
+    lines = ["# Description of this elastic instance, for fluxburst; Flux reads config/ and R."]
     fields = {f.name: getattr(elastic, f.name) for f in dataclasses.fields(elastic)}
     shapes: tuple[Shape, ...] = fields.pop("shapes")
     lines += _assignments(fields)
@@ -393,7 +393,7 @@ def record(elastic: Elastic) -> str:
 
 
 def _assignments(values: Mapping[str, Any]) -> list[str]:
-    """Return lines of TOML; a tuple is one of hosts."""
+    """Return lines of TOML; a tuple holds hosts."""
     lines = []
     for name, value in values.items():
         if isinstance(value, tuple):
@@ -404,18 +404,18 @@ def _assignments(values: Mapping[str, Any]) -> list[str]:
 
 
 def without_flux(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment in which no instance, job or process manager is to be found."""
+    """Return an environment without variables of any instance, job or process manager."""
     prefixes = ("FLUX_", "PMI_", "PMI2_", "PMIX_", "FLUXBURST_")
     return {key: value for key, value in environ.items() if not key.startswith(prefixes)}
 
 
 def this_host() -> str:
-    """Return this host's name, as Slurm calls it where it runs a job here."""
+    """Return this host's name; inside a Slurm job, Slurm's name for it."""
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address is of the loopback network, or ``localhost``."""
+    """Whether an address belongs to the loopback network, or is ``localhost``."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:

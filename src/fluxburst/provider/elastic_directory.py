@@ -1,4 +1,4 @@
-"""The directory of an elastic instance: writing it, and having Flux check it before it is there."""
+"""Writes the directory of an elastic instance, after Flux has checked it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TRIAL_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 KEPT = ("fluxburst.toml", "start")
-"""What a plugin's ``init`` writes beside what is written here."""
+"""Files that a plugin's ``init`` adds to those written here."""
 
 
 def write(
@@ -53,30 +53,30 @@ def write(
     config_files: Sequence[Path] = (),
     overwrite: bool = False,
 ) -> Sequence[str]:
-    """Write an elastic instance's directory, and have Flux check it before it is there.
+    """Write an elastic instance's directory, after Flux has checked it.
 
     It holds ``config/system.toml`` for the brokers, the resource set ``R``, the certificate
     ``curve.cert`` (mode 0600), and ``elastic.toml``, from which
-    :func:`fluxburst.provider.elastic.load` reads ``elastic``. Where Flux has Fluxion,
-    ``config/fluxion.toml`` has it wait for nodes. What
-    somebody else put there stays. Where this host is rank 0, a lead broker is started on it once,
+    :func:`fluxburst.provider.elastic.load` reads ``elastic``. If Flux has Fluxion,
+    ``config/fluxion.toml`` makes it wait for nodes. Other users'
+    files stay. If this host is rank 0, a lead broker is started on it once,
     and ended.
 
     Args:
-        elastic: What the instance is made of.
+        elastic: The description of the instance.
         directory: Where to write it; its parent must exist.
-        curve_cert: A certificate to use (flux-keygen(1)), rather than a new one.
-        files: More files to put there: name to content, mode 0600, or 0700 for a script.
-        config_files: More files to put into ``config/``, for Flux to read.
-        overwrite: Replace what this function wrote there before.
+        curve_cert: An existing certificate (flux-keygen(1)) instead of a new one.
+        files: Additional files: name to content, mode 0600, or 0700 for a script.
+        config_files: Additional files for ``config/``, for Flux to read.
+        overwrite: Replace the files of an earlier call.
 
     Returns:
-        What is to be said of it.
+        A summary for the user.
 
     Raises:
-        RequestError: if something is wrong with what was given; nothing is left behind.
-        FluxUnavailableError: if there is no such Flux.
-        CommandError: if Flux refuses it; nothing is left behind.
+        RequestError: if an argument is invalid; nothing is left behind.
+        FluxUnavailableError: if Flux is not found.
+        CommandError: if Flux rejects it; nothing is left behind.
     """
     check_replaceable(directory, overwrite=overwrite)
     return _write(elastic, directory, curve_cert, files or {}, config_files)
@@ -85,21 +85,21 @@ def write(
 def add_nodes(
     elastic: Elastic, directory: Path, *, config_files: Sequence[Path] = ()
 ) -> Sequence[str]:
-    """Write an elastic instance's directory anew, with burst nodes that it had not.
+    """Rewrite an elastic instance's directory with additional burst nodes.
 
-    The ranks of the others stay theirs, as do the certificate, the logs and all files but
+    The others keep their ranks, and the certificate, the logs and all files stay except
     ``config/system.toml``, ``config/fluxion.toml``, ``R`` and ``elastic.toml``.
 
     Args:
-        elastic: What is there now, with more burst nodes after those that it has.
-        directory: The directory, as :func:`write` made it. Its instance must not run.
-        config_files: More files to put into ``config/``, for Flux to read.
+        elastic: The current description, with more burst nodes after the existing ones.
+        directory: The directory, written by :func:`write`. Its instance must not run.
+        config_files: Additional files for ``config/``, for Flux to read.
 
     Returns:
-        What is to be said of it.
+        A summary for the user.
 
     Raises:
-        RequestError: and what else :func:`write` raises; it is left as it was then.
+        RequestError: or another error of :func:`write`; the directory is unchanged then.
     """
     check_replaceable(directory, overwrite=True)
     files = {name: (directory / name).read_text() for name in KEPT if (directory / name).is_file()}
@@ -125,12 +125,12 @@ def _write(
     try:
         made = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     except OSError as error:
-        raise RequestError(f"{directory} cannot be written: {error.strerror}") from error
+        raise RequestError(f"cannot write {directory}: {error.strerror}") from error
     try:
         _fill(made, elastic, curve_cert, files)
         notes = _configure(made, elastic, directory, given)
         if curve_cert is None and (directory / "curve.cert").is_file():
-            notes.append("Its certificate, curve.cert, is new: copies of the old one are of no use")
+            notes.append("Its certificate, curve.cert, is new: copies of the old one are useless")
         _try_out(made, elastic)
         (made / "config" / SYSTEM).write_text(system_toml(elastic, directory))
         _keep_changed(made, directory)
@@ -143,41 +143,39 @@ def _write(
 
 
 def check_replaceable(directory: Path, *, overwrite: bool) -> None:
-    """Check that a directory is not there, is empty, or may be replaced.
+    """Check that a directory does not exist, is empty, or may be replaced.
 
     Raises:
-        RequestError: if it is none of these.
+        RequestError: if not.
     """
     try:
         there = directory.exists()
         empty = there and not any(directory.iterdir())
     except OSError as error:
-        raise RequestError(f"{directory} cannot be used: {error.strerror}") from error
+        raise RequestError(f"cannot use {directory}: {error.strerror}") from error
     if not there or empty:
         return
     if not (directory / RECORD).is_file():
-        raise RequestError(f"{directory} is not empty, and is no elastic instance's directory")
+        raise RequestError(f"{directory} is not empty, and is not an elastic instance's directory")
     old = load(directory) if overwrite else None
     if old is not None and _is_rank_0(old) and _listens(old):
         raise RequestError(f"the instance in {directory} runs on this host: end it first")
     if not overwrite:
-        raise RequestError(
-            f"{directory} has an elastic instance already; give --force to replace it"
-        )
+        raise RequestError(f"{directory} already has an elastic instance; replace it with --force")
 
 
 def check_here(elastic: Elastic) -> None:
     """Check that this host can be rank 0: its address, its network device, and its port.
 
     Raises:
-        RequestError: for the first that is wrong.
+        RequestError: for the first problem.
     """
     try:
         _addresses(elastic.address)
     except OSError as error:
         raise RequestError(
-            f"the address {elastic.address} cannot be resolved on this host ({error.strerror}): "
-            "give a name or an IP address of it, by which burst nodes reach it, with --address"
+            f"cannot resolve the address {elastic.address} on this host ({error.strerror}): "
+            "use a name or IP address at which burst nodes reach it, with --address"
         ) from error
     devices = [name for _, name in socket.if_nameindex()]
     named = elastic.network_device and not elastic.network_device[0].isdigit()
@@ -190,10 +188,10 @@ def check_here(elastic: Elastic) -> None:
 
 
 def check_port_free(elastic: Elastic) -> None:
-    """Check that rank 0, on this host, could listen on its port.
+    """Check that rank 0, on this host, can listen on its port.
 
     Raises:
-        RequestError: if something listens on it already.
+        RequestError: if the port is in use.
     """
     address = elastic.address if is_loopback(elastic.address) else "0.0.0.0"  # noqa: S104
     with socket.socket() as probe:
@@ -202,27 +200,27 @@ def check_port_free(elastic: Elastic) -> None:
             probe.bind((address, elastic.port))
         except OSError as error:
             raise RequestError(
-                f"port {elastic.port} cannot be used on this host ({error.strerror}): "
-                "choose another one with --port, or end what listens on it"
+                f"cannot use port {elastic.port} on this host ({error.strerror}): "
+                "choose another one with --port, or end the process that listens on it"
             ) from error
 
 
 def why_unreachable(address: str) -> str:
-    """Return why burst nodes on other hosts may not reach an address; empty where it may do.
+    """Return why burst nodes on other hosts may not reach an address; empty if they may.
 
-    That is as far as can be told here, where names may resolve to something else than there.
+    Names may resolve differently on other hosts, which cannot be checked here.
     """
     try:
         found = _addresses(address)
     except OSError as error:
-        return f"{address} cannot be resolved on this host ({error.strerror})"
+        return f"cannot resolve {address} on this host ({error.strerror})"
     if not all(is_loopback(one) for one in found):
         return ""
     means = "" if address in found else f", which is {min(found)},"
-    return f"at {address}{means} each host reaches itself alone"
+    return f"at {address}{means} each host reaches only itself"
 
 
-# --- the steps of these ----------------------------------------------------------------
+# --- their steps -----------------------------------------------------------------------
 
 
 def _check_name(directory: Path) -> None:
@@ -254,7 +252,7 @@ def _fill(made: Path, elastic: Elastic, curve_cert: Path | None, files: Mapping[
 def _configure(
     made: Path, elastic: Elastic, directory: Path, given: Mapping[str, str]
 ) -> list[str]:
-    """Put what others configure beside what we do; return what is to be said of it."""
+    """Add other users' configuration to ours; return notes for the user."""
     there = flux_configuration.texts_in(directory / "config")
     others = {**{name: text for name, text in there.items() if name not in OURS}, **given}
     texts = {**others, SYSTEM: system_toml(elastic, made)}
@@ -271,7 +269,7 @@ def _configure(
             notes.append(
                 f"Fluxion schedules it: under its queue-policy {policy!r} jobs wait for burst nodes"
             )
-    # With the paths that files have in the end, as they are told to whoever has to change one.
+    # With the final paths of the files, for the user who has to change one.
     flux_configuration.check_together({**texts, SYSTEM: system_toml(elastic, directory)})
     if flux_configuration.lacks_imp(flux_configuration.merged(others)):
         _log.warning("%s", flux_configuration.NO_IMP)
@@ -281,7 +279,7 @@ def _configure(
 
 
 def _keep_changed(made: Path, directory: Path) -> None:
-    """Keep what somebody wrote into a file of ours, under a name that nobody reads it by."""
+    """Keep a changed file of ours, under a name that nothing reads."""
     if not (directory / RECORD).is_file():
         return
     written = {f"config/{SYSTEM}": system_toml(load(directory), directory)}
@@ -289,11 +287,11 @@ def _keep_changed(made: Path, directory: Path) -> None:
         path, new = directory / name, made / name
         if path.is_file() and path.read_text() not in (written.get(name), new.read_text()):
             shutil.copy2(path, new.with_name(f"{new.name}.old"))
-            _log.warning("%s is written anew; what it said is in %s.old", path, path)
+            _log.warning("%s was overwritten; its former content is in %s.old", path, path)
 
 
 def _resource_set(elastic: Elastic) -> str:
-    """Have Flux write R: the lead hosts' part, and the burst nodes' after it."""
+    """Have Flux write R: the lead hosts' part, followed by the burst nodes'."""
     leads = len(elastic.lead_hosts)
     lead = encode_resources(
         elastic.flux,
@@ -315,10 +313,10 @@ def _resource_set(elastic: Elastic) -> str:
 
 
 def _try_out(made: Path, elastic: Elastic) -> None:
-    """Have Flux read what was written: R always, all of it where this host is rank 0."""
+    """Have Flux read the result: R always, everything if this host is rank 0."""
     said = run([elastic.flux, "R", "decode", "--nodelist"], stdin=(made / "R").read_text())
     if parse_hostlist(said.strip()) != elastic.hosts:
-        raise RequestError(f"Flux made an R of the hosts {said.strip()}, not of those asked for")
+        raise RequestError(f"Flux created an R for hosts {said.strip()}, not the requested ones")
     if not _is_rank_0(elastic):
         return
     alone = dataclasses.replace(elastic, lead_hosts=elastic.lead_hosts[:1])
@@ -333,14 +331,14 @@ def _try_out(made: Path, elastic: Elastic) -> None:
 
 
 def _failures_in(log: Path) -> str:
-    """Return the first errors that a broker logged, on one line; empty where it logged none."""
+    """Return the first errors in a broker's log, on one line; empty if there are none."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     errors = [line for line in lines if re.search(r"\.(err|crit|alert|emerg)\[", line)]
     return "; ".join(line.partition(" UTC ")[2] or line for line in errors[:3])
 
 
 def _give_to(made: Path, user: str) -> None:
-    """Give all of it to the user whose instance it is to be."""
+    """Make the instance's user the owner of all files."""
     uid = pwd.getpwnam(user).pw_uid
     if uid == os.getuid():
         return
@@ -349,9 +347,9 @@ def _give_to(made: Path, user: str) -> None:
 
 
 def _put_in_place(made: Path, directory: Path, *, keep_logs: bool) -> None:
-    """Move what was made into a directory, which stays the one that somebody may stand in.
+    """Move the new files into a directory, without replacing the directory itself.
 
-    What is there and was not made stays.
+    Other existing files stay.
     """
     if keep_logs and (directory / "log").is_dir():
         (made / "log").rmdir()
@@ -368,11 +366,11 @@ def _put_in_place(made: Path, directory: Path, *, keep_logs: bool) -> None:
             _move_content(old, directory)
             raise
     except OSError as error:
-        raise RequestError(f"{directory} cannot be written: {error.strerror}") from error
+        raise RequestError(f"cannot write {directory}: {error.strerror}") from error
 
 
 def _keep_others(old: Path, directory: Path) -> None:
-    """Move back what was there and has not been made anew, in ``config/`` as well."""
+    """Move back old files that were not rewritten, in ``config/`` as well."""
     for place in (Path(), Path("config")):
         for path in (old / place).glob("*"):
             target = directory / place / path.name
@@ -387,10 +385,10 @@ def _move_content(source: Path, target: Path, but: Path | None = None) -> None:
 
 
 def _addresses(address: str) -> set[str]:
-    """Return the IP addresses that a name or an address stands for on this host."""
+    """Return the IP addresses of a name or an address on this host."""
     try:
         return {str(where[0]) for *_, where in socket.getaddrinfo(address, None)}
-    except UnicodeError as error:  # a name that cannot be one, such as a..b
+    except UnicodeError as error:  # an impossible name, such as a..b
         raise OSError(errno.EINVAL, "it is not a hostname") from error
 
 

@@ -1,4 +1,4 @@
-"""Bases of the burst plugins whose nodes join the instance that their client works on."""
+"""Bases of burst plugins whose nodes join their client's instance."""
 
 from __future__ import annotations
 
@@ -51,26 +51,26 @@ class ElasticParameters:
     log_level: int = field(default=7, metadata={"help": "severity up to which brokers log, 0 to 7"})
     grace: Optional[Duration] = field(  # noqa: UP045
         default=None,
-        metadata={"help": "deprecated: for its bursts, instead of grace in [lifetimes]"},
+        metadata={"help": "deprecated: overrides grace in [lifetimes] for its bursts"},
     )
     cancel_jobs: Optional[bool] = field(  # noqa: UP045
         default=None,
-        metadata={"help": "deprecated: for its bursts, instead of cancel_jobs in [lifetimes]"},
+        metadata={"help": "deprecated: overrides cancel_jobs in [lifetimes] for its bursts"},
     )
     isolated_burst: bool = field(
-        default=False, metadata={"help": "run each job in a Flux instance of its own"}
+        default=False, metadata={"help": "run each job in its own Flux instance"}
     )
     run_as: RunAs = field(default="submitter", metadata={"help": RUN_AS_HELP})
     output_dir: Path = field(
         default=Path("~/.local/state/fluxburst/output"),
         metadata={
-            "help": "where the output of jobs in isolated bursts is put, a file for each burst"
+            "help": "directory for the output of jobs in isolated bursts, a file for each burst"
         },
     )
 
 
 class JoiningPlugin(BurstPlugin):
-    """A burst plugin that knows which instance its nodes join."""
+    """A burst plugin that knows its nodes' instance."""
 
     def __init__(self, dataclass: Any) -> None:
         super().__init__(dataclass)
@@ -78,7 +78,7 @@ class JoiningPlugin(BurstPlugin):
 
     @hookimpl
     def fluxburst_configure(self, client: ClientView) -> None:
-        """Learn which instance to supply."""
+        """Receive the instance to supply."""
         self._instance = client.instance
         self.belongs_to(lambda: self.instance.name)
 
@@ -87,10 +87,10 @@ class JoiningPlugin(BurstPlugin):
         """The instance that its nodes join.
 
         Raises:
-            BurstError: if it was not loaded by a client, and so has none.
+            BurstError: if no client has loaded it, so that it has none.
         """
         if self._instance is None:
-            raise BurstError("is not loaded by a client, so has no instance", plugin=self.name)
+            raise BurstError("has no instance, since no client has loaded it", plugin=self.name)
         return self._instance
 
 
@@ -99,7 +99,7 @@ class ElasticPlugin(JoiningPlugin):
 
     See :mod:`fluxburst.provider.elastic`.
 
-    Its command ``fluxburst NAME init`` makes such a directory.
+    Its command ``fluxburst NAME init`` creates such a directory.
     """
 
     params: ElasticParameters
@@ -109,7 +109,7 @@ class ElasticPlugin(JoiningPlugin):
         """The elastic instance's directory.
 
         Raises:
-            RequestError: if none is given and the running instance has none.
+            RequestError: if it is not set and the running instance has none.
         """
         if self.params.config_dir is not None:
             return self.params.config_dir.resolve()
@@ -117,18 +117,18 @@ class ElasticPlugin(JoiningPlugin):
         if not config:
             raise RequestError(
                 "config_dir is not set, and the running instance was not started from an elastic "
-                f"instance's directory: fluxburst {self.name.replace('_', '-')} init makes one"
+                f"instance's directory: use fluxburst {self.name.replace('_', '-')} init"
             )
         return Path(config).parent.resolve()
 
     @functools.cached_property
     def elastic(self) -> Elastic:
-        """What the elastic instance is made of."""
+        """The elastic instance's description."""
         return load(self.directory)
 
     @property
     def certificate_file(self) -> Path:
-        """Where the elastic instance's certificate is."""
+        """Path of the elastic instance's certificate."""
         return self.directory / "curve.cert"
 
     @functools.cached_property
@@ -136,16 +136,16 @@ class ElasticPlugin(JoiningPlugin):
         """The elastic instance's certificate.
 
         Raises:
-            RequestError: if it cannot be read, or others can read it.
+            RequestError: if it is unreadable, or others can read it.
         """
         check_certificate(self.certificate_file)
         return self.certificate_file.read_bytes()
 
     @functools.cached_property
     def tag(self) -> str:
-        """What tells what this instance has out there from what is others', 16 characters.
+        """Distinguishes this instance's resources from those of others, 16 characters.
 
-        Isolated bursts may be any instance's, also of several that name one directory.
+        Isolated bursts may belong to any instance, even to several that share a directory.
         """
         if not self.isolated or (self.params.config_dir is not None and self.is_its_own):
             return instance_tag(self.certificate)
@@ -153,7 +153,7 @@ class ElasticPlugin(JoiningPlugin):
 
     @property
     def instance_tag(self) -> str:
-        """What tells this instance in the names of bursts, also after it was started anew."""
+        """Identifies this instance in the names of bursts; survives restarts."""
         return self.tag
 
     @functools.cached_property
@@ -164,11 +164,11 @@ class ElasticPlugin(JoiningPlugin):
 
     @property
     def queue(self) -> str:
-        """The queue of the burst nodes, to which jobs are moved; empty where there is none."""
+        """The queue of the burst nodes, to which jobs move; empty if there is none."""
         return self.elastic.queue
 
     def draining(self, hosts: Collection[str]) -> dict[str, str]:
-        """Return those of the hosts that are drained for a burst, with its name."""
+        """Return the hosts that are drained for a burst, with its name."""
         return {
             node.hostname: name
             for node in self.instance.nodes()
@@ -181,11 +181,11 @@ class ElasticPlugin(JoiningPlugin):
         supplied: Iterable[tuple[str, Collection[str]]],
         draining: Mapping[str, str],
     ) -> list[Node]:
-        """Return the nodes of a burst, and of no other, as they are now.
+        """Return the current nodes of a burst, and of no other.
 
         Args:
-            burst: The burst, with the hosts that it had when it was last looked at.
-            supplied: What the provider has now: names of bursts, and hosts of each.
+            burst: The burst, with its last known hosts.
+            supplied: The provider's current bursts: names, and hosts of each.
             draining: The hosts that are drained for a burst, with its name.
         """
         own, others = set(burst.hostnames), set[str]()
@@ -213,20 +213,20 @@ class ElasticPlugin(JoiningPlugin):
         self.remove_nodes(burst, nodes, end)
 
     def lacking(self) -> Iterable[str]:
-        """Return which of the declared burst nodes somebody has drained."""
+        """Return which of the declared burst nodes somebody else has drained."""
         hosts = frozenset(self.elastic.burst_hosts)
         nodes = [node for node in self.instance.nodes() if node.hostname in hosts]
         return drains.lines(drains.drained_by_others(nodes, hosts))
 
     def findings_here(self, who: str, host: str | None, port: int | None) -> Iterable[Finding]:
-        """Say whether something listens where nodes are to reach the lead, as seen from here.
+        """Check whether something listens at the lead's address for nodes, as seen from here.
 
-        Of isolated bursts nothing leads back here: whether their jobs' output can be kept.
+        Isolated bursts never connect back: for them, check whether output can be kept.
 
         Args:
-            who: What the nodes are, such as ``pods``.
-            host: Where they are to reach it; None for where it is declared to be.
-            port: The port; None for the one that is declared.
+            who: Description of the nodes, such as ``pods``.
+            host: The lead's address for them; None for the declared one.
+            port: The port; None for the declared one.
         """
         if self.isolated:
             yield output_finding(self.params.output_dir)
@@ -235,12 +235,12 @@ class ElasticPlugin(JoiningPlugin):
             host = host or self.elastic.address
             port = port or self.elastic.port
         except RequestError as error:
-            yield Finding("error", str(error), "see the parameter config_dir")
+            yield Finding("error", str(error), "check the parameter config_dir")
             return
         if is_loopback(host):
             yield Finding(
                 "warning",
-                f"{who} are to reach the lead at {host}, which is themselves",
+                f"the lead's address for {who} is {host}, which is themselves",
                 f"set lead_host to an address that {who} can reach",
             )
         try:
@@ -250,18 +250,18 @@ class ElasticPlugin(JoiningPlugin):
         except OSError as error:
             yield Finding(
                 "warning",
-                f"nothing answers at {host}:{port}, where {who} are to reach the lead: "
+                f"nothing answers at {host}:{port}, the lead's address for {who}: "
                 f"{error.strerror or error}",
-                f"start the instance; or only {who} can reach it, which cannot be told here",
+                f"start the instance; if only {who} can reach it, this cannot be checked here",
             )
 
     def constraint_of(self, job: Job) -> Mapping[str, Any] | None:
-        """Return what the burst nodes' queue requires, where jobs are moved to one."""
+        """Return the requirement of the burst nodes' queue, if jobs move to one."""
         if self.queue and job.queue != self.queue:
             return {"properties": [BURST_PROPERTY]}
         return super().constraint_of(job)
 
     def by_hand(self, nodes: int | None, tasks: int | None) -> Burst:
-        """Size a burst that was asked for by hand; two processes give two names."""
+        """Size a burst requested on demand; two processes produce two names."""
         burst = super().by_hand(nodes, tasks)
         return replace(burst, name=prefix_of(self.name, self.tag) + secrets.token_hex(4))

@@ -1,8 +1,8 @@
-"""Fluxion (flux-sched): whether a Flux has it, and how it has to be set for bursts to begin.
+"""Fluxion (flux-sched): whether Flux has it, and the policy it needs for bursts to begin.
 
-Under its default policy, and under ``easy``, it fails a job that asks for more nodes than are up
-when its turn comes (measured with flux-sched 0.54.0); burst nodes are down until they are asked
-for. Under the others such a job waits.
+Under its default policy, and under ``easy``, a job that needs more nodes than are up fails when its
+turn comes (measured with flux-sched 0.54.0), and burst nodes are down until they are provisioned.
+Under other policies such a job waits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WAITING_POLICIES = ("conservative", "hybrid")
 """Queue policies (flux-config-sched-fluxion-qmanager(5)) under which jobs wait for nodes."""
 
 REFUSING_POLICIES = ("fcfs", "easy")
-"""Queue policies under which a job that asks for more nodes than are up fails."""
+"""Queue policies under which a job that needs more nodes than are up fails."""
 
 TABLE, KEY, KEY_BY_QUEUE = FLUXION, "queue-policy", "queue-policy-per-queue"
 DEFAULT_POLICY = REFUSING_POLICIES[0]
@@ -28,48 +28,48 @@ ADVICE = f'put queue-policy = "{WAITING_POLICIES[0]}" into the table [{TABLE}] o
 ADVICE_WHILE_IT_RUNS = f"{ADVICE}, and restart it"
 
 UNSATISFIABLE = "unsatisfiable"
-"""What the note of a job has that Fluxion has failed, as the nodes for it were not up."""
+"""Part of the note of a job that Fluxion failed because its nodes were not up."""
 
 
 def is_in(flux: str) -> bool:
-    """Whether a ``flux`` command finds Fluxion among its modules; it then schedules by it.
+    """Whether a ``flux`` command finds Fluxion among its modules, and so uses it.
 
     Raises:
-        CommandError: if it does not tell where its modules are.
+        CommandError: if the path of its modules is unknown.
     """
     places = run([flux, "env", "printenv", "FLUX_MODULE_PATH"])
     return any((Path(place) / f"{TABLE}.so").is_file() for place in places.strip().split(":"))
 
 
 def why_refused(policy: str) -> str:
-    """Return what becomes of jobs under a policy; empty where they wait for nodes."""
+    """Return the effect of a policy that breaks bursting; empty if jobs wait for nodes."""
     if policy not in REFUSING_POLICIES:
         return ""
     return (
-        f"under Fluxion's queue-policy {policy!r} a job that asks for more nodes than are up fails "
-        "as unsatisfiable, so no burst can begin for it, and nodes that are taken down fail the "
-        "larger jobs that wait"
+        f"under Fluxion's queue-policy {policy!r} a job that needs more nodes than are up fails "
+        "as unsatisfiable, so no burst can begin for it, and terminating nodes fails larger "
+        "waiting jobs"
     )
 
 
 def findings(scheduler: Scheduler, joining: bool) -> Iterable[Finding]:
-    """Say for ``fluxburst doctor`` whether bursts can begin under an instance's scheduler.
+    """Report to ``fluxburst doctor`` whether bursts can begin under an instance's scheduler.
 
     Args:
         scheduler: The scheduler.
-        joining: Whether burst nodes are to join the instance, or only isolated bursts are made.
+        joining: Whether burst nodes join the instance; False if all bursts are isolated.
     """
     refusals = list(why_none_begins(scheduler))
     for what in refusals:
         yield Finding("error" if joining else "warning", what, ADVICE_WHILE_IT_RUNS)
     if not refusals:
-        name = scheduler.name or "a scheduler that does not say which"
+        name = scheduler.name or "an unknown scheduler"
         by = ", ".join(sorted(set(filter(None, _policies(scheduler).values()))))
-        yield Finding("ok", f"jobs are scheduled by {name}{f', policy {by}' if by else ''}")
+        yield Finding("ok", f"the scheduler is {name}{f', policy {by}' if by else ''}")
 
 
 def why_none_begins(scheduler: Scheduler) -> Iterator[str]:
-    """Say why no burst can begin under a scheduler: once for each policy that keeps it from that.
+    """Yield why no burst can begin under a scheduler: once for each policy to blame.
 
     Args:
         scheduler: The scheduler.
@@ -78,18 +78,18 @@ def why_none_begins(scheduler: Scheduler) -> Iterator[str]:
     for policy in REFUSING_POLICIES:
         queues = [queue for queue, its in policies.items() if its == policy]
         if queues:
-            # An instance without queues has one that Fluxion calls so.
+            # Fluxion's name for the only queue of an instance without named queues.
             of = "" if queues in ([""], ["default"]) else f"queue {', '.join(queues)}: "
             yield f"{of}{why_refused(policy)}"
 
 
 def _policies(scheduler: Scheduler) -> Mapping[str, str]:
-    """Return the policy of each queue; of one without a name where there are no others."""
+    """Return the policy of each queue; without named queues, of one with an empty name."""
     return dict(scheduler.queue_policies) or {"": scheduler.queue_policy}
 
 
 def policies_in(configuration: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return the queue policies that a configuration of Flux sets, by queue; "" is for all others.
+    """Return the queue policies in a configuration of Flux, by queue; "" is for all others.
 
     See flux-config-sched-fluxion-qmanager(5).
     """
@@ -104,9 +104,9 @@ def policies_in(configuration: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def why_none_would_begin(policies: Mapping[str, str]) -> Iterator[str]:
-    """Say why no burst could begin under queue policies, as :func:`policies_in` returns them.
+    """Yield why no burst could begin under queue policies from :func:`policies_in`.
 
-    Fluxion takes its default for a policy that it does not know, and says nothing.
+    For an unknown policy, Fluxion silently uses its default.
     """
     for queue, policy in policies.items():
         known = policy in (*WAITING_POLICIES, *REFUSING_POLICIES)
@@ -114,7 +114,9 @@ def why_none_would_begin(policies: Mapping[str, str]) -> Iterator[str]:
         if wrong:
             of = f"queue {queue}: " if queue else ""
             taken = (
-                "" if known else f"Fluxion knows no queue-policy {policy!r} and uses its default: "
+                ""
+                if known
+                else f"Fluxion ignores unknown queue-policy {policy!r}, uses its default: "
             )
             yield f"{of}{taken}{wrong}"
 
@@ -123,7 +125,7 @@ def configuration() -> str:
     """Return the configuration under which jobs wait for burst nodes."""
     return (
         f"{NOTICE}"
-        "# By its default, fcfs, and by easy Fluxion fails a job that asks for more nodes than\n"
+        "# By its default, fcfs, and by easy, Fluxion fails a job that needs more nodes than\n"
         "# are up: the job that a burst is for. See flux-config-sched-fluxion-qmanager(5).\n"
         f'[{TABLE}]\n{KEY} = "{WAITING_POLICIES[0]}"\n'
     )

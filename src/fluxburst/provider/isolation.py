@@ -1,12 +1,12 @@
-"""Isolated bursts: an independent instance runs a job, and the job here tells the truth of it.
+"""Isolated bursts: an independent instance runs a job, and the job here reports its result.
 
-Flux has no way to complete a job that has not run in it. So the job is held here (urgency 0, the
-former one in its memo) before anything is asked for, and stays so while it runs there. When it
-ended there it is ended here, with a fatal exception of type ``burst`` (RFC 21) whose note says how;
-if its burst fails it gets its urgency back, once nothing of the burst is left.
+Flux cannot complete a job that did not run in it. So the job is held here (urgency 0, the
+former one in its memo) before anything is requested, and while it runs there. When it has ended
+there, it is ended here with a fatal exception of type ``burst`` (RFC 21) whose note has the result;
+if its burst fails, it gets its urgency back once nothing of the burst is left.
 
-What a plugin says of the output of a job that has ended is text for a person: where it can be read,
-or, after :data:`UNREAD` or :data:`LOST`, why it cannot.
+A plugin describes an ended job's output as text for people: where to read it,
+or, after :data:`UNREAD` or :data:`LOST`, why that is impossible.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from fluxburst.model.burst import Burst, BurstState
 from fluxburst.plugin.base import Finding
 
 OUTPUT_LIMIT = 16 * 2**20
-"""How many bytes of a job's output are kept here."""
+"""The maximum number of bytes of a job's output kept here."""
 
 UNREAD = "not fetched yet: "
-"""What ``output`` begins with as long as it is to be fetched again; why follows."""
+"""Prefix of ``output`` while fetching it will be retried; the reason follows."""
 
 LOST = "lost: "
-"""What ``output`` begins with once it is not fetched any more; why follows."""
+"""Prefix of ``output`` once fetching it was given up; the reason follows."""
 
 _CUT = b"\n[fluxburst: the output is longer than 16 MiB, and cut here]\n"
 
 _LOCAL = ("constraints", "queue", "bank", "dependencies", "burstable")
-"""What is asked for of the instance here (RFC 25), and means nothing in another."""
+"""Requests to this instance (RFC 25) that mean nothing in another."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,18 +47,18 @@ _log = logging.getLogger(__name__)
 def remote_jobspec(instance: Instance, jobid: int, environment: Sequence[str] = ()) -> str:
     """Return a job's jobspec for another instance, as JSON for ``flux job submit``.
 
-    Its resources, tasks, duration, working directory and files (RFC 37) are as here. What names a
-    queue, a bank, nodes or other jobs is left out, as is where standard input and output are
-    redirected to: the other instance keeps them.
+    Keeps its resources, tasks, duration, working directory and files (RFC 37). Leaves out a
+    queue, a bank, nodes or other jobs, and redirections of standard input and output:
+    the other instance keeps the output.
 
     Args:
-        instance: The instance that the job waits in.
+        instance: The instance of the job.
         jobid: The job.
-        environment: Patterns (fnmatch) of the variables that it takes along; by default none, as
+        environment: Patterns (fnmatch) of environment variables to pass; by default none, since
             those of this host mean little in an image.
 
     Raises:
-        InstanceError: if the instance cannot be asked.
+        InstanceError: if the instance cannot be reached.
     """
     spec = instance.jobspec(jobid)
     attributes = spec.get("attributes") or {}
@@ -82,9 +82,9 @@ def _chosen(variables: Mapping[str, Any], patterns: Sequence[str]) -> dict[str, 
 
 
 def end_note(burst: Burst) -> str:
-    """Return what is said of a job that has ended in an isolated burst.
+    """Return the note about a job that has ended in an isolated burst.
 
-    The ``error`` of the burst is why the job ended so, where that is known.
+    The burst's ``error`` is the reason for its end, if known.
     """
     why = f": {burst.error}" if burst.error else ""
     ended = "completed" if burst.exit_code == 0 else "failed"
@@ -93,28 +93,28 @@ def end_note(burst: Burst) -> str:
 
 
 def without_hope(burst: Burst) -> Burst:
-    """Return a burst whose output is lost where it has not been fetched yet."""
+    """Return a burst whose output counts as lost if it has not been fetched yet."""
     if not burst.output.startswith(UNREAD):
         return burst
     return replace(burst, output=f"{LOST}{burst.output.removeprefix(UNREAD)}")
 
 
 def output_note(output: str) -> str:
-    """Return what is said of a job's output, to be put after something else; empty for nothing."""
+    """Return the part of a note about a job's output; empty for none."""
     if output.startswith((UNREAD, LOST)):
         return f"; its output is {output}"
     return f"; its output: {output}" if output else ""
 
 
 def lost(burst: Burst, why: str, *, began: bool) -> Burst:
-    """Return an isolated burst that is lost, its job having not ended there.
+    """Return a lost isolated burst, whose job has not ended there.
 
-    Where the job has begun, all its nodes had ``joined`` the instance that runs it: so that the
-    start is counted, also where the burst was never seen ``READY``.
+    If the job has begun, all nodes had ``joined`` the instance that runs it: so the start counts,
+    even if the burst was never seen ``READY``.
 
     Args:
-        burst: The burst, as it was.
-        why: Why it is lost, for a person.
+        burst: The burst's last state.
+        why: Why it is lost, for people.
         began: Whether its job has begun, or may have.
     """
     joined = max(1, burst.nodes) if began else 0
@@ -122,13 +122,13 @@ def lost(burst: Burst, why: str, *, began: bool) -> Burst:
 
 
 def as_told(burst: Burst, told: Mapping[str, str]) -> Burst:
-    """Return a burst whose machines are there as its lead tells it.
+    """Return a burst with existing machines in its state according to its lead.
 
     Args:
-        burst: The burst, as it was.
-        told: What the lead told: ``exit-code``, with what the job ended, and ``reason``, why, where
-            that is known; or ``broken``, why it never will; or ``state``, which is ``running`` once
-            the job does. A lead that cannot be heard for a moment tells nothing: the job runs on.
+        burst: The burst's last state.
+        told: The lead's reports: ``exit-code`` of the job, and ``reason`` for it, if
+            known; or ``broken``, why it will never end; or ``state``, which is ``running`` once the
+            job runs. A temporarily unreachable lead reports nothing: the job runs on.
     """
     code = told.get("exit-code", "")
     if code.isdigit():
@@ -141,43 +141,43 @@ def as_told(burst: Burst, told: Mapping[str, str]) -> Burst:
 
 
 def with_output(burst: Burst, directory: Path, read: Callable[[], bytes]) -> Burst:
-    """Return a burst whose job has ended with the output of that kept in a file here.
+    """Return a burst whose job has ended, with the job's output kept in a file here.
 
-    Where it cannot be read or kept now, its ``output`` says why, after :data:`UNREAD`: the burst
-    stays, and is asked for it again, for as long as ``[timeouts] output``. See :func:`kept_output`
-    for what is kept.
+    If it cannot be read or kept now, its ``output`` says why, after :data:`UNREAD`: the burst
+    stays, and fetching is retried for as long as ``[timeouts] output``. See :func:`kept_output`
+    for the file.
 
     Args:
         burst: The burst, with its exit code.
-        directory: Where the file is put; made if it is missing.
-        read: Returns the output, of which ``OUTPUT_LIMIT`` bytes and one more are enough.
+        directory: Directory of the file; created if missing.
+        read: Returns the output, or at least ``OUTPUT_LIMIT`` + 1 bytes of it.
     """
     try:
         return replace(burst, output=_keep(burst, directory, read))
     except (FluxburstError, OSError) as error:
-        _log.warning("burst %s: the output of its job cannot be kept yet: %s", burst.name, error)
+        _log.warning("burst %s: cannot keep the output of its job yet: %s", burst.name, error)
         return replace(burst, output=f"{UNREAD}{error}")
 
 
 def kept_output(
     burst: Burst, directory: Path, read: Callable[[], bytes], otherwise: str = ""
 ) -> str:
-    """Keep the output of a burst's job in a file here, and return where it is to be read.
+    """Keep the output of a burst's job in a file here, and return where to read it.
 
-    The file has the burst's name with ``.log``, is its owner's alone, and is written whole and
-    once: what is there since the burst began is not read again. Of an output that is longer than
-    ``OUTPUT_LIMIT`` the beginning is kept, and the last line says that it was cut.
+    The file is named after the burst, with ``.log``, is readable by its owner only, and is written
+    atomically, once: a file newer than the burst's start is not fetched again. Of a longer output,
+    the first ``OUTPUT_LIMIT`` bytes are kept, and the last line says that it was cut.
 
     Args:
         burst: The burst, whose job has ended.
-        directory: Where the file is put; made if it is missing.
-        read: Returns the output, of which ``OUTPUT_LIMIT`` bytes and one more are enough.
-        otherwise: What to return where the output cannot be read or kept, which is logged.
+        directory: Directory of the file; created if missing.
+        read: Returns the output, or at least ``OUTPUT_LIMIT`` + 1 bytes of it.
+        otherwise: The result if the output cannot be read or kept, which is logged.
     """
     try:
         return _keep(burst, directory, read)
     except (FluxburstError, OSError) as error:
-        _log.warning("burst %s: the output of its job cannot be kept: %s", burst.name, error)
+        _log.warning("burst %s: cannot keep the output of its job: %s", burst.name, error)
         return otherwise
 
 
@@ -189,21 +189,21 @@ def _keep(burst: Burst, directory: Path, read: Callable[[], bytes]) -> str:
 
 
 def output_finding(directory: Path) -> Finding:
-    """Say for ``fluxburst doctor`` whether :func:`kept_output` can put files into a directory."""
+    """Check for ``fluxburst doctor`` whether :func:`kept_output` can write to a directory."""
     path = directory.expanduser()
-    advice = "correct the parameter output_dir, or make it a directory that this user may write"
+    advice = "correct the parameter output_dir, or make it a directory writable by this user"
     above = next((one for one in (path, *path.absolute().parents) if one.exists()), Path("/"))
     if not above.is_dir():
-        return Finding("error", f"the output of jobs cannot be kept: {above} is a file", advice)
+        return Finding("error", f"cannot keep the output of jobs: {above} is a file", advice)
     if not os.access(above, os.W_OK | os.X_OK):
-        what = f"the output of jobs cannot be kept in {path}: {above} cannot be written"
+        what = f"cannot keep the output of jobs in {path}: {above} is not writable"
         return Finding("error", what, advice)
-    there = "" if above == path else ", which is made with the first"
+    there = "" if above == path else ", created on first use"
     return Finding("ok", f"the output of jobs is kept in {path}{there}")
 
 
 def _is_there(path: Path, since: float | None) -> bool:
-    """Whether a file is there that is of a burst, and of none before it of the same name."""
+    """Whether a file exists that belongs to a burst, not to an earlier one of the same name."""
     try:
         return path.stat().st_mtime >= (since or 0.0)
     except FileNotFoundError:

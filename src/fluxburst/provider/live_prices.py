@@ -1,7 +1,7 @@
-"""Prices of machine types as a provider tells them now, kept for an hour.
+"""Current prices of machine types from a provider, cached for an hour.
 
-What the provider does not tell, or cannot be asked for, costs what the table of
-:mod:`fluxburst.provider.machine_types` says.
+If the provider has no price, or cannot be asked, the table of
+:mod:`fluxburst.provider.machine_types` applies.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from fluxburst.model.node import NodeType
 from fluxburst.provider.machine_types import MachineTypes, machine_of
 
 GOOD_SECONDS = 3600.0
-"""For how long prices are used before they are asked for again; likewise that there are none."""
+"""How long prices are cached; likewise their absence."""
 
 Ask = Callable[[Collection[str]], Iterable[tuple[str, float]]]
-"""Asks a provider for machine types, by name; yields node types, by name, with their price an hour:
-a machine type on demand, or with :data:`~fluxburst.provider.machine_types.SPOT` behind its name."""
+"""Asks a provider for machine types, by name; yields node types, by name, with hourly prices:
+a machine type on demand, or with the suffix :data:`~fluxburst.provider.machine_types.SPOT`."""
 
 _log = logging.getLogger(__name__)
 
 
 class LivePrices:
-    """A provider's prices, for as long as they are good; several threads may use them.
+    """A provider's prices, cached; safe for use by several threads.
 
     Args:
         plugin: The plugin's name, for the log.
-        ask: Asks the provider. Where it fails, what it has yielded until then is used.
+        ask: Asks the provider. If it fails, the prices yielded before the failure are used.
 
     Attributes:
-        known: What is known: node types by name, with their price an hour.
-        problem: Why the last that were asked for are not known; empty where they are.
+        known: Known hourly prices, by node type.
+        problem: Why the last request failed; empty if it did not.
     """
 
     def __init__(self, plugin: str, ask: Ask) -> None:
@@ -49,13 +49,13 @@ class LivePrices:
         self._lock = threading.Lock()
 
     def of(self, kinds: Sequence[NodeType], table: MachineTypes) -> list[NodeType]:
-        """Return node types at the prices of now, as far as the provider tells them.
+        """Return node types with current prices, as far as the provider has them.
 
-        The provider is asked at most once an hour, also where it could not be asked.
+        Asks the provider at most once an hour, including failed attempts.
 
         Args:
-            kinds: Node types at the table's prices.
-            table: Their machine types: those that a user changed or added cost what that user says.
+            kinds: Node types with the table's prices.
+            table: Their machine types; prices set by the user take precedence.
         """
         names = {machine_of(kind.name)[0] for kind in kinds} - set(table.overridden)
         with self._lock:
@@ -79,5 +79,5 @@ class LivePrices:
 
     def _say(self) -> None:
         if self.problem and self.problem != self._said:
-            _log.warning("plugin %s: prices are those of the table: %s", self._plugin, self.problem)
+            _log.warning("plugin %s: using the table's prices: %s", self._plugin, self.problem)
         self._said = self.problem

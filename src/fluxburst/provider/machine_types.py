@@ -1,6 +1,6 @@
-"""Machine types of a provider, and what they cost: a table in TOML that a package brings along.
+"""Machine types of a provider, with their prices: a table in TOML, part of a package.
 
-The table is dated, since prices change, and says its region and where its figures come from::
+The table names its date, since prices change, its region and its source::
 
     dated = 2026-08-20
     region = "us-central1"
@@ -37,27 +37,27 @@ else:
     import tomli as tomllib
 
 SPOT = "-spot"
-"""What the name of a node type ends in whose machines the provider may take back at any time."""
+"""Suffix of node types whose machines the provider may preempt at any time."""
 
 Provisioning = Literal["on-demand", "spot", "spot, then on-demand"]
-"""How machines are bought: the last offers both, and the planner takes the cheapest there is."""
+"""How machines are bought: the last offers both, and the planner takes the cheapest available."""
 
 _HEADER = {"dated", "region", "source", "machine_types"}
 
 
 @dataclass(frozen=True)
 class MachineType:
-    """A machine that a provider lets.
+    """A machine type of a provider.
 
     Attributes:
         name: The provider's name of it.
-        vcpus: Virtual CPUs: threads, where cores have several of them.
+        vcpus: Virtual CPUs: threads, if cores have several.
         threads_per_core: Threads of a core, 1 or 2. Flux counts cores, not threads.
         memory: Bytes.
         gpus: GPUs.
-        gpu_model: What they are; empty where there are none.
-        price: What it costs an hour on demand; None where that is not known.
-        spot_price: What it costs an hour as a spot machine; None where that is not known.
+        gpu_model: Their model; empty if there are none.
+        price: Hourly price on demand; None if unknown.
+        spot_price: Hourly price as a spot machine; None if unknown.
     """
 
     name: str
@@ -77,9 +77,9 @@ class MachineType:
 
 @dataclass(frozen=True)
 class MachineTypeOverride:
-    """What differs of a machine type of the table, or all that a new one needs.
+    """Changes to a machine type of the table, or the complete description of a new one.
 
-    The fields are those of :class:`MachineType`; None, as by default, leaves one as it is.
+    The fields are those of :class:`MachineType`; None, the default, keeps the table's value.
     """
 
     name: str
@@ -97,11 +97,11 @@ class MachineTypes:
     """A provider's machine types.
 
     Attributes:
-        dated: The day that the prices are of.
-        region: The provider's region that they are of.
-        source: Where the figures come from, for a person.
+        dated: The date of the prices.
+        region: The provider's region of the prices.
+        source: Their source, for people.
         by_name: The machine types.
-        overridden: The names of those that a user changed or added.
+        overridden: The names of those changed or added by the user.
     """
 
     dated: datetime.date
@@ -111,30 +111,30 @@ class MachineTypes:
     overridden: Collection[str] = field(default=frozenset())
 
     def __getitem__(self, name: str) -> MachineType:
-        """Return the machine type of a name.
+        """Return a machine type by name.
 
         Raises:
-            RequestError: if there is none.
+            RequestError: if it does not exist.
         """
         found = self.by_name.get(name)
         if found is None:
             raise RequestError(
-                f"unknown machine type {name!r}{did_you_mean(name, self.by_name)}; one that is not "
-                "in the table is described in the parameter machine_types"
+                f"unknown machine type {name!r}{did_you_mean(name, self.by_name)}; describe "
+                "new ones in the parameter machine_types"
             )
         return found
 
     def origin_of(self, name: str) -> str:
-        """Return where the figures of a machine type come from, for a person."""
+        """Return the source of a machine type's price, for people."""
         if name in self.overridden:
             return "as set by the parameter machine_types"
         return f"of {self.dated}, region {self.region}, from {self.source}"
 
     def with_overrides(self, overrides: Iterable[MachineTypeOverride]) -> MachineTypes:
-        """Return the table with what a user says of machine types, old and new.
+        """Return the table with the user's changed and added machine types.
 
         Raises:
-            RequestError: for the first that lacks something, or has a number that cannot be.
+            RequestError: for the first that is incomplete or has an impossible value.
         """
         by_name = dict(self.by_name)
         overridden = set(self.overridden)
@@ -148,10 +148,10 @@ def load(text: str, origin: str) -> MachineTypes:
     """Read a table of machine types.
 
     Args:
-        text: TOML.
+        origin: Its origin, such as a file's name, for errors.
         origin: Where it is from, such as a file's name, for errors.
 
-    Raises:
+    ConfigError: if it is malformed; names the entry.
         ConfigError: if it is no such table; it names the entry.
     """
     try:
@@ -169,7 +169,7 @@ def load(text: str, origin: str) -> MachineTypes:
     for number, entry in enumerate(entries, start=1):
         machine_type = _read(entry, number, origin)
         if machine_type.name in by_name:
-            raise ConfigError(origin, f"machine type {machine_type.name!r} is there twice")
+            raise ConfigError(origin, f"machine type {machine_type.name!r} appears twice")
         by_name[machine_type.name] = machine_type
     return MachineTypes(dated, str(table["region"]), str(table["source"]), by_name)
 
@@ -181,16 +181,16 @@ def node_types(
     max_nodes: int | None,
     properties: tuple[str, ...] = (),
 ) -> list[NodeType]:
-    """Return what a plugin supplies by a machine type: on demand, spot, or both.
+    """Return the node types for a machine type: on demand, spot, or both.
 
     Args:
         machine_type: The machine type.
         provisioning: How machines are bought.
-        max_nodes: How many at most, of each.
-        properties: Properties (RFC 20) that the nodes have in the instance.
+        max_nodes: Maximum number of each.
+        properties: Properties (RFC 20) of the nodes in the instance.
 
     Raises:
-        RequestError: if there is no price for what is asked for.
+        RequestError: if a needed price is missing.
     """
     ways = {
         "on-demand": (("", machine_type.price, "price"),),
@@ -201,7 +201,7 @@ def node_types(
     for suffix, price, key in wanted:
         if price is None:
             raise RequestError(
-                f"machine type {machine_type.name!r} has no {key}: give one in the parameter "
+                f"machine type {machine_type.name!r} has no {key}: set it in the parameter "
                 "machine_types, or choose another provisioning"
             )
         made.append(
@@ -219,7 +219,7 @@ def node_types(
 
 
 def machine_of(node_type: str) -> tuple[str, bool]:
-    """Return the machine type's name that a node type is of, and whether it is spot."""
+    """Return the machine type's name of a node type, and whether it is spot."""
     return node_type.removesuffix(SPOT), node_type.endswith(SPOT)
 
 
@@ -255,7 +255,7 @@ def _overridden(known: MachineType | None, override: MachineTypeOverride) -> Mac
 
 
 def _problem(machine_type: MachineType) -> str:
-    """Return what cannot be, empty where all can."""
+    """Return the problem of an impossible value; empty if all are possible."""
     if not machine_type.name or machine_type.name.endswith(SPOT):
         return f"its name is empty, or ends in {SPOT}"
     if machine_type.threads_per_core not in (1, 2):
@@ -263,7 +263,7 @@ def _problem(machine_type: MachineType) -> str:
     if machine_type.vcpus < 1 or machine_type.vcpus % machine_type.threads_per_core:
         return f"vcpus: expected a whole number of cores, got {machine_type.vcpus} threads"
     if machine_type.memory < 1 or machine_type.gpus < 0:
-        return "memory must be more than none, and gpus 0 or more"
+        return "memory must be positive, and gpus 0 or more"
     if bool(machine_type.gpus) != bool(machine_type.gpu_model):
         return "gpus and gpu_model go together"
     prices = (machine_type.price, machine_type.spot_price)

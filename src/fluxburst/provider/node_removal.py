@@ -1,7 +1,7 @@
-"""How nodes are drained, and how they are removed from an instance. Each step may be repeated.
+"""Drains nodes, and removes them from an instance. Each step may be repeated.
 
 Nothing here waits for jobs. fluxburst drains a burst, waits for its jobs and cancels them before it
-asks a plugin to delete the burst; see ``[lifetimes]`` in the configuration.
+tells a plugin to delete the burst; see ``[lifetimes]`` in the configuration.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def burst_left_by(node: Node) -> str:
 
 
 def why_busy(instance: Instance, ranks: Collection[int]) -> str:
-    """Return what runs on nodes, for a person; empty where they are free.
+    """Return what runs on nodes, for people; empty if they are free.
 
     Args:
-        instance: The instance that they are in.
+        instance: Their instance.
         ranks: Their ranks.
     """
     nodes = _nodes(instance, ranks) if ranks else []
@@ -50,35 +50,35 @@ def why_busy(instance: Instance, ranks: Collection[int]) -> str:
 def remove_nodes(
     instance: Instance, ranks: Collection[int], *, reason: str, end: Callable[[], None]
 ) -> None:
-    """Remove nodes that no job runs on: drain them, end their brokers, disconnect, undrain.
+    """Remove idle nodes: drain them, end their brokers, disconnect, undrain.
 
-    Interrupted at any point, the nodes stay drained for ``reason``; the next call goes on.
+    If interrupted, the nodes stay drained for ``reason``; the next call continues.
 
     Args:
-        instance: The instance that they leave.
+        instance: Their instance.
         ranks: Their ranks.
-        reason: What they are drained for.
+        reason: Their drain reason.
         end: Ends their brokers, and returns once they have ended.
 
     Raises:
-        BurstError: if something still runs on them, and nothing was ended; or if they stay up.
+        BurstError: if something still runs on them (nothing was ended then), or they stay up.
     """
     joining = [node.rank for node in _nodes(instance, ranks) if not node.up]
     instance.drain(ranks, reason)
     if why := why_busy(instance, ranks):
         raise BurstError(f"{why}; they are drained, so terminate it again once that has ended")
     # A broker that is asked to end says goodbye within a second; one that is disconnected first
-    # waits ten seconds for the lead, and fails. So only what did not say goodbye is disconnected.
+    # waits ten seconds for the lead, and fails. So only the others are disconnected.
     try:
         end()
     finally:
         instance.disconnect(ranks)
-    if joining:  # what they sent before they ended may still turn them up, and then down
+    if joining:  # late messages may still bring them up, and then down
         until = instance.now() + SETTLE_SECONDS
         while instance.now() < until:  # a wait ends early when something happens
             instance.wait(until - instance.now())
     if not _are_down(instance, ranks):
-        raise BurstError("its brokers were ended, but the instance still shows its nodes as up")
+        raise BurstError("its brokers have ended, but the instance still shows its nodes as up")
     instance.undrain([n.rank for n in _nodes(instance, ranks) if n.drain_reason == reason])
 
 
@@ -93,7 +93,7 @@ def _nodes(instance: Instance, ranks: Collection[int]) -> list[Node]:
 
 
 def _are_down(instance: Instance, ranks: Collection[int]) -> bool:
-    """Wait until nodes are down; whether they were in time."""
+    """Wait until nodes are down; return whether they were in time."""
     until = instance.now() + DOWN_SECONDS
     while any(node.up for node in _nodes(instance, ranks)):
         left = until - instance.now()
@@ -115,11 +115,11 @@ def leave(
     """Remove nodes: the former name of :func:`remove_nodes`, for one release.
 
     Args:
-        instance: The instance that they leave.
+        instance: Their instance.
         ranks: Their ranks.
-        reason: What they are drained for.
-        grace: Not used: fluxburst has waited for the jobs before.
-        cancel_jobs: Not used: fluxburst has cancelled them before, if that is wanted.
+        reason: Their drain reason.
+        grace: Not used: fluxburst has already waited for the jobs.
+        cancel_jobs: Not used: fluxburst has already cancelled them, if configured.
         end: Ends their brokers, and returns once they have ended.
 
     Raises:

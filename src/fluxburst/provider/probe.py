@@ -1,8 +1,8 @@
-"""A glance at providers: each is asked once, and one that does not answer is not asked again.
+"""Probing providers: each is asked once, and skipped after it fails to answer.
 
-A service has patience with a provider that is too busy, or away for a while. Whoever only looks,
-such as ``fluxburst doctor``, wants to be told after one timeout. Plugins ask within :func:`asked`,
-and for no longer than :func:`patience` says.
+A service is patient with a provider that is too busy, or temporarily unavailable. A quick check,
+such as ``fluxburst doctor``, should report after one timeout. Plugins ask within :func:`asked`,
+and for at most :func:`patience` seconds.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from contextvars import ContextVar
 from fluxburst.errors import UnreachableError
 
 _silent: ContextVar[dict[str, str] | None] = ContextVar("fluxburst_silent", default=None)
-"""At a glance: why each provider has not answered, or is not known to have."""
+"""While probing: why each provider did not answer, or may not have."""
 
 
 class NotAskedError(UnreachableError):
-    """A provider was not asked, since it has not answered before."""
+    """A provider was skipped because it did not answer before."""
 
 
 @contextmanager
 def at_a_glance() -> Iterator[Mapping[str, str]]:
-    """Have each provider be asked once, here and in what runs in a copy of this context.
+    """Ask each provider only once, here and in code with a copy of this context.
 
     Yields:
-        The providers that have not answered, with why, as they come to be known.
+        The providers that did not answer, with the reason, updated as they fail.
     """
     silent: dict[str, str] = {}
     token = _silent.set(silent)
@@ -37,20 +37,20 @@ def at_a_glance() -> Iterator[Mapping[str, str]]:
 
 
 def patience(seconds: float) -> float:
-    """Return for how many seconds to go on asking a provider: at a glance for none."""
+    """Return how many seconds to retry a provider: none while probing."""
     return seconds if _silent.get() is None else 0.0
 
 
 @contextmanager
 def asked(provider: str, *, part_of: str = "") -> Iterator[None]:
-    """Ask a provider within this.
+    """Context for requests to a provider.
 
     Args:
-        provider: What is asked, for a person, such as ``the API server https://10.0.0.1``.
-        part_of: What it is a part of, which is not asked where the whole has not answered.
+        provider: Its description for people, such as ``the API server https://10.0.0.1``.
+        part_of: The provider it is a part of; the part is skipped if the whole did not answer.
 
     Raises:
-        NotAskedError: at a glance, where it has not answered before.
+        NotAskedError: while probing, if it did not answer before.
     """
     silent = _silent.get()
     if silent is None:
@@ -58,8 +58,8 @@ def asked(provider: str, *, part_of: str = "") -> Iterator[None]:
         return
     for one in (provider, part_of):
         if one in silent:
-            raise NotAskedError(f"{one} is not asked again, as it has not answered")
-    silent[provider] = f"{provider} has not answered yet"  # a request that hangs is a thread's
+            raise NotAskedError(f"{one} is not asked again, as it did not answer before")
+    silent[provider] = f"{provider} has not answered yet"  # in case the request hangs
     try:
         yield
     except UnreachableError as error:

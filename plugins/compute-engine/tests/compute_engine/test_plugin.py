@@ -127,7 +127,7 @@ def test_without_an_elastic_instance_init_is_named(site: Site) -> None:
     client.load("compute_engine")
     said = str(client.plan().decisions)
     assert "config_dir is not set" in said
-    assert "fluxburst compute-engine init makes one" in said
+    assert "use fluxburst compute-engine init" in said
 
 
 # --- doctor --------------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ def test_doctor_sums_up_many_prices_and_says_where_the_output_of_jobs_goes(
     found = found_by_doctor("compute_engine", {**parameters, "output_dir": str(where / "below")})
     (prices,) = [one.what for one in found if " an hour" in one.what]
     assert "from 0.01 (mine) to 88.49 (a3-highgpu-8g) an hour; mine as set by the param" in prices
-    assert f"the output of jobs cannot be kept: {where} is a file" in "\n".join(wrong_in(found))
+    assert f"cannot keep the output of jobs: {where} is a file" in "\n".join(wrong_in(found))
 
 
 @pytest.mark.parametrize("content", ["{", '{"type": "service_account"}', None])

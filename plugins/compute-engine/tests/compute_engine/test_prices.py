@@ -177,7 +177,7 @@ def test_where_google_refuses_the_tables_prices_are_used_and_it_is_asked_and_sai
     for _ in range(3):
         assert prices(plugin) == {SMALL: 0.417616, LARGE: 4.9236}
     assert catalog.asked == [""]
-    assert len(re.findall("prices are those of the table: .*is disabled", caplog.text)) == 1
+    assert len(re.findall("using the table's prices: .*is disabled", caplog.text)) == 1
 
 
 def test_a_catalog_that_fails_halfway_tells_nothing(

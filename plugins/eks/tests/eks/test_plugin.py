@@ -199,7 +199,7 @@ def test_prices_are_those_of_the_table_where_aws_does_not_tell_and_it_is_said_on
     plugin = plugin_of(site, directory, live_prices=True)
     for _ in range(3):
         assert {k.name: k.price for k in plugin.node_types()}["c5.4xlarge"] == 0.68
-    assert len(re.findall("prices are those of the table", caplog.text)) == 1
+    assert len(re.findall("using the table's prices", caplog.text)) == 1
     assert site.asked.count("GetProducts") == 1
     plugin.aws.close()
 

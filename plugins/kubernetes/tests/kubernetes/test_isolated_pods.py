@@ -240,7 +240,7 @@ def test_output_that_cannot_be_kept_is_fetched_again_as_long_as_the_pod_is_there
     now = plugin.refresh(made)
     assert (now.exit_code, now.state) == (3, BurstState.READY)
     assert now.output.startswith(UNREAD)
-    assert f"burst {made.name}: the output of its job cannot be kept yet: " in caplog.text
+    assert f"burst {made.name}: cannot keep the output of its job yet: " in caplog.text
     operator.says = says
     directory.unlink(missing_ok=True)
     assert Path(plugin.refresh(now).output).read_bytes() == b"it says so\n"

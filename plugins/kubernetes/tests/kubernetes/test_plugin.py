@@ -219,7 +219,7 @@ def test_doctor_asks_a_server_that_does_not_answer_once(tmp_path: Path) -> None:
         ("--image=a b", "--image: 'a b' is not a reference of a container image"),
         ("--name=Burst", "--name: 'Burst-0' is not a name for a MiniCluster"),
         ("--lead-hosts= ", "--lead-hosts: ' ' names no host"),
-        ("--default-queue=\udcff", "is not a name for a queue"),
+        ("--default-queue=\udcff", "is not a valid queue name"),
         ("--nodes=65536", "--clusters times --nodes: 262144 burst nodes are too many"),
     ],
 )

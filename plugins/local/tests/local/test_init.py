@@ -490,7 +490,7 @@ def test_a_policy_that_somebody_chose_stays_and_is_warned_of_where_jobs_do_not_w
         ),
         (
             'queue-policy = "conservativ"',
-            "Fluxion knows no queue-policy 'conservativ' and uses its default: under Fluxion's "
+            "Fluxion ignores unknown queue-policy 'conservativ', uses its default: under Fluxion's "
             "queue-policy 'fcfs' a job that asks for more",
         ),
     ],
@@ -539,7 +539,7 @@ def test_what_somebody_wrote_into_a_file_of_ours_is_kept_aside(site: Site, init:
     kept = system.with_name("system.toml.old")
     assert "allow-root-owner" in kept.read_text()
     assert "allow-root-owner" not in system.read_text()
-    assert system.read_text().startswith("# Written by fluxburst, which writes it anew")
+    assert system.read_text().startswith("# Written by fluxburst, which overwrites it")
 
 
 def test_what_is_written_anew_is_said_and_other_settings_stay(site: Site, init: Run) -> None:
@@ -550,7 +550,7 @@ def test_what_is_written_anew_is_said_and_other_settings_stay(site: Site, init: 
     system.write_text(f"{system.read_text()}\n[access]\nallow-root-owner = true\n")
     _, out, err = init("--burst-nodes=2", "--force")
     assert "[limits]\nnodes = 3" in file.read_text()
-    assert f"{system} is written anew; what it said is in {system}.old" in err
+    assert f"{system} was overwritten; its former content is in {system}.old" in err
     assert "curve.cert, is new" in out
 
 
@@ -567,7 +567,7 @@ def test_guests_without_an_imp_are_warned_of(site: Site, init: Run, tmp_path: Pa
         ("a.toml", "[[bootstrap.hosts]]\nhost = 'x'", "bootstrap.hosts is "),
         ("a.toml", "[access", "a.toml is not TOML"),
         ("a.json", "{}", "must end in .toml, or Flux skips it"),
-        ("system.toml", "", "system.toml is what fluxburst writes"),
+        ("system.toml", "", "system.toml is reserved for fluxburst"),
     ],
 )
 def test_configuration_that_cannot_stand_beside_ours_is_named(
@@ -588,7 +588,7 @@ def test_two_files_that_say_different_things_are_both_named(site: Site, init: Ru
     one = configured(site, "[access]\nallow-guest-user = true\n", "one.toml")
     two = configured(site, "[access]\nallow-guest-user = false\n", "two.toml")
     line = line_of(init("--burst-nodes=1", f"--config-file={one}", f"--config-file={two}"))
-    assert "access.allow-guest-user is false in two.toml, and true in one.toml" in line
+    assert "access.allow-guest-user is false in two.toml, but true in one.toml" in line
 
 
 # --- more burst nodes --------------------------------------------------------------------------
@@ -629,8 +629,11 @@ def test_nodes_are_not_added_to_an_instance_that_runs_here(site: Site, init: Run
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (["--burst-nodes=1", "--port=9", "--force"], "--force, --port cannot be given with --add"),
-        ([], "say how many with --burst-nodes"),
+        (
+            ["--burst-nodes=1", "--port=9", "--force"],
+            "--force, --port cannot be combined with --add",
+        ),
+        ([], "set their number with --burst-nodes"),
         (["--burst-hosts=burst0"], "burst0 is named twice"),
         (["--burst-hosts=a", "--burst-nodes=2"], "2 burst nodes requested, but 1 host named"),
     ],
@@ -762,15 +765,15 @@ BAD_OPTIONS = [
     ),
     (["--burst-hosts=a_/b"], "'a_/b' is not a hostname"),
     (["--burst-hosts=,"], "at least one lead host and one burst node"),
-    ([], "name them with --burst-hosts, or say how many with --burst-nodes"),
+    ([], "name them with --burst-hosts, or set their number with --burst-nodes"),
     (["--burst-nodes=0"], "--burst-nodes"),
     (["--burst-nodes=1", "--port=0"], "0 is not a TCP port"),
     (["--burst-nodes=1", "--port=65536"], "65536 is not a TCP port"),
     (["--burst-nodes=1", "--port=x"], "--port"),
     (["--burst-nodes=1", "--queue=batch"], "both 'batch'"),
     (["--burst-nodes=1", "--queue=a", "--default-queue=a"], "both 'a'"),
-    (["--burst-nodes=1", "--queue=a b"], "'a b' is not a name for a queue"),
-    (["--burst-nodes=1", "--queue=a", "--default-queue="], "is not a name for a queue"),
+    (["--burst-nodes=1", "--queue=a b"], "'a b' is not a valid queue name"),
+    (["--burst-nodes=1", "--queue=a", "--default-queue="], "is not a valid queue name"),
     (["--burst-nodes=1", "--user=nobody-at-all"], "there is no user 'nobody-at-all'"),
     (["--burst-nodes=1", "--address=a b"], "'a b' is neither a hostname nor an IPv4 address"),
     (["--burst-nodes=1", "--cores=0"], "--cores"),
@@ -874,7 +877,7 @@ def test_a_slurm_that_does_not_answer_is_named(
     in_slurm(site, monkeypatch)
     executable(site.bin / "scontrol", "import sys\nsys.exit('slurm_load_node: no contact')")
     line = line_of(init())
-    assert "Slurm does not tell the address of node n2" in line
+    assert "Slurm does not report the address of node n2" in line
     assert "no contact" in line
     (site.bin / "scontrol").unlink()
     assert "scontrol show node: cannot be run" in line_of(init())
@@ -902,12 +905,12 @@ def listening(port: int) -> Iterator[None]:
 def test_a_port_in_use_is_named(site: Site, init: Run, run: Run) -> None:
     with listening(site.port):
         line = line_of(init("--burst-nodes=1"))
-        assert f"port {site.port} cannot be used on this host (Address already in use)" in line
+        assert f"cannot use port {site.port} on this host (Address already in use)" in line
         assert site.listing() == {}
     done(init("--burst-nodes=1"))
     with listening(site.port):
         line = line_of(run("local", "start", str(site.directory), "--", "true"))
-    assert f"port {site.port} cannot be used on this host (Address already in use)" in line
+    assert f"cannot use port {site.port} on this host (Address already in use)" in line
 
 
 def test_a_port_in_use_here_does_not_matter_to_a_lead_elsewhere(site: Site, init: Run) -> None:
@@ -922,7 +925,7 @@ def test_a_certificate_that_others_can_read_is_refused(site: Site, init: Run) ->
     for others in (0o640, 0o604, 0o620, 0o602):
         own.chmod(others)
         line = line_of(init("--burst-nodes=1", f"--curve-cert={own}"))
-        assert f"{own} can be read by others (mode {others:04o})" in line
+        assert f"others can read the certificate {own} (mode {others:04o})" in line
         assert list(site.listing()) == [str(own)]
 
 
@@ -1094,7 +1097,7 @@ def test_start_refuses_a_certificate_that_others_can_read_or_that_is_not_there(
     certificate = site.directory / "curve.cert"
     certificate.chmod(0o640)
     line = line_of(run("local", "start", str(site.directory), "--", "true"))
-    assert f"{certificate} can be read by others (mode 0640)" in line
+    assert f"others can read the certificate {certificate} (mode 0640)" in line
     certificate.unlink()
     line = line_of(run("local", "start", str(site.directory), "--", "true"))
     assert f"{certificate} cannot be read: No such file or directory" in line
@@ -1104,7 +1107,7 @@ def test_start_refuses_a_certificate_that_others_can_read_or_that_is_not_there(
 def test_start_refuses_the_instance_of_another_user(site: Site, init: Run, run: Run) -> None:
     done(init("--burst-nodes=1", "--user=nobody"))
     line = line_of(run("local", "start", str(site.directory), "--", "true"))
-    assert "nobody's" in line
+    assert "belongs to nobody" in line
 
 
 def test_a_command_that_there_is_not_is_named(site: Site) -> None:

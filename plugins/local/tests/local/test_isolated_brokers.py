@@ -260,7 +260,7 @@ def test_the_doctor_says_whether_output_can_be_kept(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     ((level, what),) = findings(isolated_burst=True, output_dir=str(file / "output"))
-    assert (level, what) == ("error", f"the output of jobs cannot be kept: {file} is a file")
+    assert (level, what) == ("error", f"cannot keep the output of jobs: {file} is a file")
     assert findings() == []
 
 
@@ -396,9 +396,9 @@ def flux_that(tmp_path: Path, text: str) -> str:
     ("text", "told"),
     [
         ("case $2 in submit) echo ƒA;; attach) echo out; exit 7;; esac", "exit-code 7"),
-        ("echo 'ERROR: not today' >&2; exit 1", "not take the job: ERROR: not today"),
+        ("echo 'ERROR: not today' >&2; exit 1", "rejected the job: ERROR: not today"),
         ("case $2 in submit) echo ƒA;; attach) kill $$;; status) exit 5;; esac", "exit-code 5"),
-        ("case $2 in submit) echo ƒA;; *) exit 1;; esac", "broken its instance was ended"),
+        ("case $2 in submit) echo ƒA;; *) exit 1;; esac", "broken its instance ended"),
         (f"case $2 in submit) echo ƒA;; attach) exit 143;; {LOST} esac", "broken a node of its"),
         (f"case $2 in submit) echo ƒA;; attach) exit 0;; {LOST} esac", "exit-code 0"),
     ],
@@ -431,4 +431,4 @@ def test_a_job_that_was_started_is_not_started_again(tmp_path: Path) -> None:
     (tmp_path / "told").write_text("state submitted\n")
     script(run_job.__file__, flux_that(tmp_path, f"touch {tmp_path}/ran"), str(tmp_path), "99")
     assert not (tmp_path / "ran").exists()
-    assert "broken its lead was started again" in (tmp_path / "told").read_text()
+    assert "broken its lead was restarted" in (tmp_path / "told").read_text()

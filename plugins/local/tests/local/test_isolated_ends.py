@@ -82,7 +82,7 @@ def test_brokers_that_are_lost_are_a_start_where_the_job_ran(
 ) -> None:
     now = there.as_it_is(replace(BURST, state=state), GONE, "")
     assert (now.state, now.joined) == (BurstState.FAILED, 1)
-    assert "a is no more" in now.error
+    assert "a is gone" in now.error
     told(there).write_text("state submitted\n")
     now = there.as_it_is(replace(BURST, state=BurstState.STARTING), GONE, "")
     assert (now.state, now.joined) == (BurstState.FAILED, 0)

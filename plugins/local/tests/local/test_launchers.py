@@ -755,7 +755,7 @@ def test_the_last_lines_of_a_log_are_shown_without_noise(tmp_path: Path) -> None
     path = tmp_path / "burst0.log"
     path.write_text("first\n<7>broker.debug[1]: insmod kvs\n<3>broker.err[1]: last\n")
     assert explain(path).endswith(f"{path} ends: first | broker.err[1]: last")
-    assert explain(tmp_path / "none.log").endswith("says nothing")
+    assert explain(tmp_path / "none.log").endswith("is empty")
 
 
 def test_of_many_hosts_only_some_are_explained(tmp_path: Path) -> None:

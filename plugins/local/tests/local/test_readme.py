@@ -32,7 +32,7 @@ def test_each_parameter_has_help() -> None:
 
 
 def test_each_option_of_init_is_in_the_table_and_no_other() -> None:
-    assert options_named(TEXT, "The directory has to be seen") == options_of(init)
+    assert options_named(TEXT, "Every node must see the directory") == options_of(init)
 
 
 def test_each_launcher_is_in_the_table() -> None:

@@ -34,9 +34,7 @@ def test_plan_and_run_say_where_no_burst_can_begin(tmp_path: Path, policy: str) 
     with growing(tmp_path / "elastic", *options, environment=path) as instance:
         job = instance.submit("-N3", "true")
         expected = policy == "fcfs"
-        line = (
-            "under Fluxion's queue-policy 'fcfs' a job that asks for more nodes than are up fails"
-        )
+        line = "under Fluxion's queue-policy 'fcfs' a job that needs more nodes than are up fails"
         if expected:
             instance.flux("job", "wait-event", "--timeout=60", str(job), "exception")
         for command in ("plan", "run"):
