@@ -92,7 +92,7 @@ def in_the_future(burst: Burst) -> Burst:
             )
             for host in ("", "-a", "a b", "a/b", "a\n", "a..b", "ü", "a[0-9]", "x" * 64)
         ),
-        (changed(hostnames=("busy",)), "the hostname 'busy', which was up before it was asked for"),
+        (changed(hostnames=("busy",)), "the hostname 'busy', which was up before the request"),
         (changed(hostnames=("lead",)), "the hostname 'lead', which is the lead's"),
         (changed(jobs=("1",)), "whose jobs is not a tuple of ids"),
         (in_the_future, "returned since = .*, which is 1h ahead: is the provider's clock right"),
@@ -185,7 +185,7 @@ def test_an_error_that_cannot_say_what_it_is_is_told_of_by_its_type() -> None:
 UNLIKELY = [
     (changed(hostnames=("lead",)), "the hostname 'lead'"),
     (changed(hostnames=("busy",)), "the hostname 'busy'"),
-    (changed(hostnames=("taken",)), "the hostname 'taken', which is one of burst"),
+    (changed(hostnames=("taken",)), "the hostname 'taken', which belongs to burst"),
     (changed(hostnames=("a", "a")), "names a host twice"),
     (changed(hostnames=("not a host",)), "not a hostname"),
     (changed(nodes=-1), "is not a number of nodes"),

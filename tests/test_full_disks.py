@@ -68,7 +68,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
         yield directory
 
 
-def unburst_unrecorded(client: FluxBurst, site: Site, mend: str = "once it can be written") -> None:
+def unburst_unrecorded(client: FluxBurst, site: Site, mend: str = "once it is writable") -> None:
     """Have all taken down, which cannot be recorded, and says so."""
     with pytest.raises(BurstErrors) as caught:
         client.run_unburst()
@@ -112,7 +112,7 @@ def test_unburst_works_on_a_disk_that_is_full_from_the_start(small: Path) -> Non
     site = Site(small)
     filler = fill(small)
     with site.client() as client:
-        unburst_unrecorded(client, site, "make room, and then")
+        unburst_unrecorded(client, site, "free space, and then")
     filler.unlink()
     with site.client() as client:
         assert client.run_unburst() == [site.burst]

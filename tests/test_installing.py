@@ -62,9 +62,7 @@ def test_how_to_get_each_plugin_of_ours_is_by_paths_that_are_there() -> None:
         needs = re.findall(r'"fluxburst-([\w-]+)', project.read_text())
         assert {f"./plugins/{need}" for need in needs} <= set(paths)
         assert install_advice(name.replace("-", "_")) == install_advice(name)
-    assert install_advice("theirs") == (
-        "install the package that offers theirs from where its author has it"
-    )
+    assert install_advice("theirs") == ("install the package that offers theirs, from its author")
 
 
 def commands() -> list[str]:

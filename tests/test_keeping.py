@@ -181,7 +181,7 @@ def test_after_an_idle_burst_its_node_type_cools_down() -> None:
         (left,) = world.client.run_burst()
         assert left.id == again
         (decision,) = world.client.plan().decisions
-        assert "'node' is not asked for: it cools down for 1h yet" in decision.reasons[0]
+        assert "'node' is not asked for: it cools down for another 1h" in decision.reasons[0]
         world.instance.advance(HOUR + 1)
         assert world.client.run_burst() == []
         assert len(world.plugin.created) == 2

@@ -72,7 +72,7 @@ def test_a_lost_node_and_its_job_are_warned_of_whatever_else_runs(
     (run,) = [run for run in instance.runs([FIRST, SECOND]) if lost in run.hostnames]
     instance.remove_nodes([lost])
     a_pass(client)
-    node = f"node {lost} is lost: not up in the instance any more"
+    node = f"node {lost} is lost: no longer up in the instance"
     ran = f"it ran on {lost} (node failure on {lost} (rank {rank}))"
     gone = f"job {format_f58(run.job)} is lost: {ran}"
     assert warnings(caplog) == [f"burst {burst.name}: {node}", f"burst {burst.name}: {gone}"]

@@ -286,7 +286,7 @@ def test_what_is_not_listed_any_more_has_ended_and_that_is_said_once(
         world.watch(2 * HOUR)
         assert world.witness.states == ["ended"]
         assert (world.entry.ended, world.entry.burst.error) == (gone, "")
-        assert world.entry.reason == "its plugin does not list it any more"
+        assert world.entry.reason == "its plugin no longer lists it"
         assert world.cost() == world.entry.cost(gone)
         assert len(world.about_it()) == 1
 
@@ -504,7 +504,7 @@ def test_unburst_verify_counts_what_is_left_and_exits_with_1(
     for _ in range(3):
         code, out, err = run("unburst", "--all", "--verify")
         assert code == 1
-        assert f"plugin liar: burst {name} may be there: its plugin lists it" in err
+        assert f"plugin liar: burst {name} may exist: its plugin lists it" in err
         assert out == "Nothing to terminate.\n"
         code, out, _ = run("unburst", "--all", "--verify", "--json")
         told = json.loads(out)

@@ -171,8 +171,8 @@ def test_a_burst_that_a_waiting_job_would_outlive_is_drained_before_that_starts(
         (entry,) = world.entries()
         assert entry.burst.state is BurstState.DRAINING
         assert (
-            "may run 3h, and it has 2h" in entry.reason
-            or "may run 3h, and it has 1h" in entry.reason
+            "may run 3h, but it has 2h" in entry.reason
+            or "may run 3h, but it has 1h" in entry.reason
         )
         world.watch_until(lambda: world.result(first))
         assert world.result(first) == COMPLETED
@@ -279,8 +279,8 @@ def test_a_burst_that_comes_up_too_late_for_its_job_is_given_up_and_counted() ->
         world.client.run_burst()
         world.watch(6 * MINUTE)
         entry = world.entries()[0]
-        assert "it comes up too late: job " in entry.burst.error
-        assert "may run 2h, and it has 1h" in entry.burst.error
+        assert "it is too late: job " in entry.burst.error
+        assert "may run 2h, but it has 1h" in entry.burst.error
         assert not entry.live
         assert world.is_pending(job)
         assert world.client.ledger.breakers()["cloud", "node"].failures >= 1

@@ -105,8 +105,8 @@ SAID: dict[str, tuple[Answer, bool, int, float, str]] = {
         True,
         2,
         START,
-        "nothing runs on the nodes of its burst: it does not fit: it asks for 1 node of 4 cores, "
-        "and its burst has 1 node of 2 cores",
+        "nothing runs on the nodes of its burst: it does not fit: it needs 1 node of 4 cores, "
+        "but its burst has 1 node of 2 cores",
     ),
     "ready, without hosts": (
         lambda host, jobs: [a_burst(host, hosts=False)],
@@ -181,7 +181,7 @@ def test_jobs_are_free_again_once_what_was_to_come_for_them_does_not(answer: Ans
     world.pass_for(80.0)
     assert world.reasons() <= {
         "it did not join within 15m",
-        "nothing is there of what its plugin brought up for it",
+        "nothing exists of what its plugin provisioned for it",
     }
     assert len(world.own.runs) == 2
 
@@ -234,4 +234,4 @@ def test_what_was_given_to_no_burst_by_an_older_version_is_released_too() -> Non
     ended = replace(entry.burst, state=BurstState.ENDED)
     world.client.ledger.record(ended, world.client.now())
     world.pass_for(40.0)
-    assert world.reasons() == {"nothing is there of what its plugin brought up for it"}
+    assert world.reasons() == {"nothing exists of what its plugin provisioned for it"}

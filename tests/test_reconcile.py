@@ -218,7 +218,7 @@ def test_a_burst_that_is_gone_behind_our_back_has_failed_and_frees_its_jobs() ->
     there.clear()
     client.reconcile()
     assert cloud.bursts[name].state is BurstState.FAILED
-    assert cloud.bursts[name].error.startswith("it is there no longer")
+    assert cloud.bursts[name].error.startswith("it no longer exists")
     assert (marks(instance), cloud.jobs) == ({1: None}, {})
     client.run_burst()
     assert cloud.created == [name, f"{name}-2"]
@@ -648,7 +648,7 @@ def test_jobs_that_cannot_be_moved_are_free_and_reported_and_nothing_comes_up_fo
     with pytest.raises(BurstErrors) as caught:
         process(instance, cloud).run_burst()
     (error,) = caught.value.errors
-    assert "job ƒ2, ƒ3 cannot be moved to queue 'burst': says who?" in str(error)
+    assert "cannot move job ƒ2, ƒ3 to queue 'burst': says who?" in str(error)
     assert (cloud.created, cloud.jobs) == ([], {})
     assert marks(instance) == {1: None, 2: None}
     assert queues(instance) == {1: "batch", 2: "batch"}

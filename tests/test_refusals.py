@@ -59,7 +59,7 @@ def test_an_idle_burst_stays_while_its_end_would_fail_a_job_that_waits(
     site.watch(40 * MINUTE)
     assert site.is_there
     (said,) = warnings(caplog)
-    assert "is idle, and stays up until its lease or lifetime ends: Fluxion would fail job" in said
+    assert "is idle, but stays up until its lease or lifetime ends: Fluxion would fail job" in said
     assert 'put queue-policy = "conservative"' in said
     site.instance.cancel_jobs([site.first], "testing")
     site.watch(MINUTE)
@@ -81,7 +81,8 @@ def test_it_goes_with_its_lease_and_the_job_is_named_first(
     site = Site(FCFS)
     site.watch(3 * HOUR)
     assert not site.is_there
-    assert "is taken down, and Fluxion may fail job" in warnings(caplog)[-1]
+    assert ": Fluxion may fail job" in warnings(caplog)[-1]
+    assert "terminating burst " in warnings(caplog)[-1]
     assert [job.id for job in site.instance.pending_jobs()] == [site.waiting]
 
 
@@ -90,7 +91,8 @@ def test_who_takes_it_down_by_hand_is_told_of_the_job(caplog: pytest.LogCaptureF
     site.client.run_unburst()
     assert not site.is_there
     (said,) = warnings(caplog)
-    assert "is taken down, and Fluxion may fail job" in said
+    assert "terminating burst " in said
+    assert ": Fluxion may fail job" in said
 
 
 @pytest.mark.parametrize(

@@ -438,7 +438,7 @@ def test_unburst_names_what_is_left(run: Run, tmp_path: Path) -> None:
     cloud().LISTED.append(NINTH)
     status, _, err = run("unburst", "--all", "--verify", *at)
     assert status == 1
-    assert f"plugin cloud: burst {NINTH} may be there: its plugin lists it" in err
+    assert f"plugin cloud: burst {NINTH} may exist: its plugin lists it" in err
     assert run("unburst", "--all", *at)[0] == 0
 
 
@@ -455,13 +455,13 @@ def test_a_plugin_that_cannot_be_asked_is_no_proof(run: Run, tmp_path: Path) -> 
     cloud().FAILS.append(OSError("no route"))
     status, _, err = run("unburst", "--all", "--verify", *at)
     assert status == 1
-    assert "plugin cloud: whatever it has may be there: it cannot be asked" in err
+    assert "plugin cloud: any burst may exist: it cannot be asked" in err
 
 
 def test_bursts_of_a_plugin_that_is_not_loaded_are_left_and_named(run: Run, state: Path) -> None:
     status, _, err = run("unburst", "--all", "--verify", *MOCK, "--state-dir", str(state))
     assert status == 1
-    assert "plugin gone: burst gone-1 may be there" in err
+    assert "plugin gone: burst gone-1 may exist" in err
     assert "install the package that offers gone" in err
 
 

@@ -133,7 +133,7 @@ def test_many_moves_that_are_refused_are_one_failure_and_one_is_counted_per_pass
     for _ in range(50):
         instance.submit(spec(1, 4, burstable=True, queue="batch"))
     client = client_on(instance, InQueue(instance))
-    with pytest.raises(BurstErrors, match="and 45 more cannot be moved to queue 'burst': no!"):
+    with pytest.raises(BurstErrors, match="and 45 more to queue 'burst': no!"):
         client.run_burst()
     (breaker,) = client.ledger.breakers().values()
     assert (breaker.node_type, breaker.failures) == ("queue:burst", 1)

@@ -68,13 +68,13 @@ CASES: dict[str, tuple[type[Joining], int, str]] = {
     "fewer nodes": (
         Fewer,
         4,
-        "it does not fit: it asks for 4 nodes of 8 cores, and its burst has 1 node of 8 cores",
+        "it does not fit: it needs 4 nodes of 8 cores, but its burst has 1 node of 8 cores",
     ),
     "smaller nodes": (
         Smaller,
         2,
-        "it does not fit: it asks for 2 nodes of 8 cores, and its burst has 2 nodes of 4 cores "
-        "(a node has 4 cores, where node_types() says 8)",
+        "it does not fit: it needs 2 nodes of 8 cores, but its burst has 2 nodes of 4 cores "
+        "(a node has 4 cores, but node_types() says 8)",
     ),
 }
 each = pytest.mark.parametrize(("kind", "nodes", "why"), CASES.values(), ids=CASES)
@@ -129,7 +129,7 @@ def test_a_plugin_that_brings_up_smaller_nodes_than_it_says_is_warned_of_once(
         world.steps(3600.0)
     (said,) = [r.getMessage() for r in caplog.records if "node type 'a'" in r.getMessage()]
     assert said.startswith("plugin cloud, burst cloud-")
-    assert "a node has joined with 4 cores, where node_types() says 8" in said
+    assert "a node has joined with 4 cores, but node_types() says 8" in said
 
 
 def test_a_plugin_that_answers_with_fewer_nodes_is_warned_of(
@@ -168,8 +168,8 @@ def test_what_fits_on_fewer_nodes_runs_there_and_what_never_does_is_released_mea
     assert world.told.events == [([large], "cloud", entry.burst.name)]
     (reason, *_) = [p.reason for p in world.client.ledger.assignments(large)]
     assert reason == (
-        "it did not start within 5m although its burst is ready: it does not fit: it asks for "
-        "2 nodes of 4 cores, and its burst has 1 node of 8 cores"
+        "it did not start within 5m although its burst is ready: it does not fit: it needs "
+        "2 nodes of 4 cores, but its burst has 1 node of 8 cores"
     )
     known = world.client.ledger.entry(entry.burst.name)
     assert known is not None
@@ -201,5 +201,5 @@ def test_a_job_that_waits_for_other_nodes_lets_no_burst_idle_for_long() -> None:
     assert not world.is_pending(other)
     assert world.told.events == [([job], "cloud", entry.burst.name)]
     (reason, *_) = [p.reason for p in world.client.ledger.assignments(job)]
-    assert "it does not fit on what is free: it asks for 2 nodes of 8 cores" in reason
+    assert "it does not fit on the free part: it needs 2 nodes of 8 cores" in reason
     assert world.client.ledger.breakers().get(("cloud", "a")) in (None, Breaker("cloud", "a"))

@@ -169,7 +169,7 @@ def test_unburst_ends_what_is_there_where_its_directory_cannot_be_written_and_sa
     assert done.returncode == 1
     assert f"Terminated: {ONE}, {TWO} Nothing is left." in done.stdout
     assert "cannot be written (" in done.stderr
-    assert f"gone, but not recorded as gone: {ONE}, {TWO}: once it can be written" in done.stderr
+    assert f"gone, but not recorded as gone: {ONE}, {TWO}: once it is writable" in done.stderr
     for path in site.state.iterdir():
         path.chmod(0o600)
     again = site.run("unburst", "--all")

@@ -335,4 +335,4 @@ def test_an_answer_that_cannot_be_taken_is_a_failure_of_its_plugin(
         "1",
         "plugin bad: ZeroDivisionError: integer division or modulo by zero",
     ]
-    assert "plugin bad: what create() answered cannot be taken" in caplog.text
+    assert "plugin bad: cannot process the answer of create()" in caplog.text

@@ -1,1 +1,1 @@
-"""From a plan to reality: it observes, then acts."""
+"""Turns a plan into reality: observes, then acts."""

@@ -1,7 +1,7 @@
-"""Giving jobs away, and taking them back: the record of it, their queues, and the marks on jobs.
+"""Assigns and releases jobs: the record of it, their queues, and the marks on jobs.
 
-What a job gets back, its queue and its urgency, is recorded in the ledger, and taken from there
-alone: its user can write the memo that the mark is.
+The former queue and urgency of a job come only from the ledger: its user can write the memo
+that carries the mark.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _log = logging.getLogger(__name__)
 
 
 class Assigner:
-    """Gives jobs to plugins.
+    """Assigns jobs to plugins.
 
     Args:
         shared: What the parts of a client share.
-        waiting: Its jobs that wait until they are tried again.
+        waiting: Its jobs that wait for a retry.
     """
 
     def __init__(self, shared: Shared, waiting: Waiting) -> None:
@@ -46,15 +46,15 @@ class Assigner:
     def record(
         self, plugin: BurstPlugin, jobs: Mapping[int, Job], burst_of: Mapping[int, str]
     ) -> dict[int, Mark]:
-        """Record that jobs are given to a plugin, before they are marked.
+        """Record the assignment of jobs to a plugin, before they are marked.
 
         Args:
-            plugin: To whom.
+            plugin: The plugin.
             jobs: The jobs, by id.
-            burst_of: For those that go to a burst, its name.
+            burst_of: The burst's name, for jobs assigned to one.
 
         Returns:
-            The marks that :meth:`give` is to put on them.
+            The marks for :meth:`mark`.
         """
         marks = {
             jobid: Mark(
@@ -83,19 +83,19 @@ class Assigner:
         marks: Mapping[int, Mark],
         errors: list[FluxburstError],
     ) -> dict[int, Job]:
-        """Mark jobs as given to a plugin, before anything is brought up for them.
+        """Mark jobs as assigned to a plugin, before anything is provisioned for them.
 
-        They are moved to its queue first: a job that Flux does not move gets no memo. Should this
-        be interrupted, the ledger has it that they were given, and they are marked later.
+        First they move to its queue: a job that Flux does not move gets no memo. After an
+        interruption, the ledger has their assignment, and they are marked later.
 
         Args:
-            plugin: To whom.
+            plugin: The plugin.
             jobs: The jobs, by id.
-            marks: The marks that :meth:`place` has recorded.
-            errors: What fails is added here; these jobs are free again.
+            marks: The marks recorded before.
+            errors: Receives failures; their jobs are released.
 
         Returns:
-            The jobs that were given.
+            The assigned jobs.
         """
         isolated = plugin.isolated
         left = set() if isolated else self._move(plugin, list(jobs.values()), errors)
@@ -110,21 +110,21 @@ class Assigner:
             left |= self._hold(plugin, jobs.keys() - left)
         given = {jobid: job for jobid, job in jobs.items() if jobid not in left}
         extra = {"plugin": plugin.name, "jobs": list(given)}
-        _log.info("plugin %s: given %s", plugin.name, counted(len(given), "job"), extra=extra)
+        _log.info("plugin %s: assigned %s", plugin.name, counted(len(given), "job"), extra=extra)
         plugin.jobs.update(given)
         for job in given.values():
             self._hooks.job_scheduled(job, plugin)
         return given
 
     def name_bursts(self, plugin: BurstPlugin, bursts: Mapping[int, str]) -> dict[int, Mark]:
-        """Record for which bursts jobs wait, where their plugin tells once it was given them.
+        """Record which bursts jobs wait for, if their plugin reports it after the assignment.
 
         Args:
-            plugin: The plugin; jobs that it does not have any more are left out.
+            plugin: The plugin; jobs that it no longer has are skipped.
             bursts: The names of the bursts, by job.
 
         Returns:
-            The marks that :meth:`mark` is to put on the jobs.
+            The marks for :meth:`mark`.
         """
         marks = {
             jobid: replace(mark, burst=bursts[jobid])
@@ -135,15 +135,15 @@ class Assigner:
         return marks
 
     def set_marks(self, marks: Mapping[int, Mark]) -> None:
-        """Mark jobs as they are recorded."""
+        """Mark jobs as recorded."""
         self._pending_queue.set_marks(marks)
 
     def mark_again(self, marks: Mapping[int, Mark], errors: list[FluxburstError]) -> None:
-        """Write the memos of assigned jobs anew, and move those that were not moved yet.
+        """Rewrite the memos of assigned jobs, and move those that were not moved yet.
 
         Args:
-            marks: The marks that the ledger has for them.
-            errors: What fails is added here.
+            marks: The ledger's marks for them.
+            errors: Receives failures.
         """
         self._pending_queue.set_marks(marks)
         for name, plugin in self._plugins.items():
@@ -164,10 +164,10 @@ class Assigner:
         reason: str,
         setback: SetbackKind | None = None,
     ) -> None:
-        """Free jobs that were given to a plugin, so that they can be given anew.
+        """Release jobs assigned to a plugin, so that they can be assigned again.
 
-        One that may run in an isolated burst is not, as long as something of that may be there;
-        one that has ended there ends here.
+        Except a job that may run in an isolated burst, as long as part of that may exist; a job
+        that has ended there ends here.
         """
         jobs = [jobid for jobid in jobs if not self._may_run_elsewhere(jobid)]
         ended = {jobid: note for jobid in jobs if (note := self._end_elsewhere(jobid))}
@@ -183,14 +183,14 @@ class Assigner:
             plugin.jobs.pop(jobid, None)
 
     def adopt(self, plugin: BurstPlugin, burst: Burst) -> tuple[int, ...]:
-        """Assign the job to an isolated burst that it runs in, where the record of that was lost.
+        """Assign the job to an isolated burst that runs it, if the record of that was lost.
 
-        Neither a plugin nor a user is believed alone: the provider's tags name the job, which no
-        user writes, and the memo on the job names the burst, which no plugin writes. Which urgency
-        it had is lost with the record: it gets the default.
+        Plugin and user must agree: the provider's tags name the job, which no user can write, and
+        the memo on the job names the burst, which no plugin can write. The former urgency is lost
+        with the record: the job gets the default.
 
         Returns:
-            The job's id; none where it is not known to be the burst's.
+            The job's id; none if it is not known to be the burst's.
         """
         marks = {
             jobid: Mark(burst.plugin, burst.name, urgency=URGENCY_DEFAULT)
@@ -203,7 +203,7 @@ class Assigner:
         return tuple(marks)
 
     def _was_assigned(self, jobid: int, burst: Burst) -> bool:
-        """Whether a job was given to a burst that no record has; one that has the job would."""
+        """Whether a job is assigned to a burst that no ledger has; a record of it would know."""
         job, memo = self._pending_queue.jobs.get(jobid), self._pending_queue.forged.get(jobid)
         if job is None or memo is None or job.urgency != URGENCY_HOLD:
             return False
@@ -214,17 +214,17 @@ class Assigner:
         try:
             return self._hooks.select_job(job)
         except FluxburstError as error:
-            _log.warning("job %s is not known to be selected: %s", format_f58(jobid), error)
+            _log.warning("cannot tell whether job %s is selected: %s", format_f58(jobid), error)
             return False
 
     def waiting_for(self, plugin: BurstPlugin, bursts: Collection[str] | None) -> list[int]:
-        """Return the pending jobs that a plugin was given for some of its bursts; None for all."""
+        """Return the pending jobs assigned to a plugin for some of its bursts; None for all."""
         if bursts is None:
             return [job.id for job, _ in self._pending_queue.given(plugin.name)]
         return [j for burst in bursts for j in self._pending_queue.assigned_to(plugin.name, burst)]
 
     def forget_ended(self) -> None:
-        """Let plugins forget the jobs that have ended."""
+        """Make plugins forget ended jobs."""
         pending = self._pending_queue.jobs.keys()
         left = {name: plugin.jobs.keys() - pending for name, plugin in self._plugins.items()}
         if any(left.values()):
@@ -234,22 +234,22 @@ class Assigner:
                     del self._plugins[name].jobs[jobid]
 
     def forget_free(self, plugin: BurstPlugin) -> None:
-        """Let a plugin forget the pending jobs that another client took back from it."""
+        """Make a plugin forget pending jobs that another client released from it."""
         for jobid in [jobid for jobid in plugin.jobs if jobid in self._pending_queue.jobs]:
             mark = self._pending_queue.marks.get(jobid)
             if mark is None or mark.plugin != plugin.name:
                 del plugin.jobs[jobid]
 
     def hold_again(self) -> None:
-        """Hold what runs in isolated bursts, where somebody has let it go here meanwhile."""
+        """Hold jobs that run in isolated bursts again, if somebody has released them here."""
         for burst in [entry.burst for entry in self._store.ledger.live() if entry.burst.isolated]:
             given = self._pending_queue.assigned_to(burst.plugin, burst.name)
             loose = [i for i in given if self._pending_queue.jobs[i].urgency != URGENCY_HOLD]
             if loose:
                 _log.warning(
-                    "job %s runs in burst %s: it was let go here, and is held again, or it would "
-                    "run twice; cancel it to end it there, or stop the service and run "
-                    "'fluxburst unburst %s' to have it back",
+                    "job %s runs in burst %s, but was released here: holding it again, since it "
+                    "would run twice; cancel it to end it there, or stop the service and run "
+                    "'fluxburst unburst %s' to run it here",
                     format_f58(loose[0]),
                     burst.name,
                     burst.name,
@@ -257,7 +257,7 @@ class Assigner:
                 self._pending_queue.set_urgencies(dict.fromkeys(loose, URGENCY_HOLD))
 
     def _hold(self, plugin: BurstPlugin, jobs: Collection[int]) -> set[int]:
-        """Hold jobs that are to run elsewhere; return those that start here, which are free."""
+        """Hold jobs that will run elsewhere; return those that start here, which are released."""
         started = {*self._pending_queue.set_urgencies(dict.fromkeys(jobs, URGENCY_HOLD))}
         if started:
             self._pending_queue.set_marks(dict.fromkeys(started))
@@ -272,7 +272,7 @@ class Assigner:
         return entry is not None and entry.live
 
     def _end_elsewhere(self, jobid: int) -> str:
-        """Return how a job has ended in an isolated burst; empty if it has not, for all we know."""
+        """Return how a job has ended in an isolated burst; empty if no end is known."""
         mark = self._pending_queue.marks.get(jobid)
         if mark is None or mark.urgency is None:
             return ""
@@ -282,7 +282,7 @@ class Assigner:
         return end_note(without_hope(entry.burst))
 
     def _unhold(self, jobs: Collection[int]) -> None:
-        """Give jobs that were held for isolated bursts their urgency back."""
+        """Restore the urgency of jobs that were held for isolated bursts."""
         marks = {jobid: self._pending_queue.marks.get(jobid) for jobid in jobs}
         urgencies = {i: m.urgency for i, m in marks.items() if m and m.urgency is not None}
         if urgencies:
@@ -291,7 +291,7 @@ class Assigner:
                 {
                     jobid: urgency
                     if str(self._pending_queue.jobs[jobid].user) == owner
-                    else min(urgency, URGENCY_DEFAULT)  # more than which no guest may ask for
+                    else min(urgency, URGENCY_DEFAULT)  # the maximum for guests
                     for jobid, urgency in urgencies.items()
                 }
             )
@@ -299,7 +299,7 @@ class Assigner:
     def _move(
         self, plugin: BurstPlugin, jobs: Sequence[Job], errors: list[FluxburstError]
     ) -> set[int]:
-        """Move jobs to a plugin's queue; return those that could not be, which are free again."""
+        """Move jobs to a plugin's queue; return those that failed to move, which are released."""
         elsewhere = [job.id for job in jobs if plugin.queue and job.queue != plugin.queue]
         refused = self._moved_to(plugin.queue, elsewhere) if elsewhere else {}
         reasons: dict[str, list[int]] = {}
@@ -308,7 +308,7 @@ class Assigner:
         problem = ""
         for why, theirs in reasons.items():
             named = some_of(map(format_f58, theirs))
-            problem = f"job {named} cannot be moved to queue {plugin.queue!r}: {why}"
+            problem = f"cannot move job {named} to queue {plugin.queue!r}: {why}"
             errors.append(BurstError(problem, plugin=plugin.name))
             self._not_moved(plugin, theirs, why)
         if elsewhere:
@@ -316,10 +316,10 @@ class Assigner:
         return set(refused)
 
     def _moved_to(self, queue: str, jobs: Sequence[int]) -> Mapping[int, str]:
-        """Move jobs to a queue; return those that could not be, with the reason.
+        """Move jobs to a queue; return those that failed to move, with the reason.
 
-        Where the instance fails at it, that holds for all of them: they are moved back, as far as
-        that goes, since some may have been moved.
+        If the instance fails, that counts for all of them: they are moved back as far as
+        possible, since some may have been moved.
         """
         known = self._pending_queue.jobs
         queues = {jobid: known[jobid].queue for jobid in jobs if jobid in known}
@@ -333,7 +333,7 @@ class Assigner:
             return dict.fromkeys(jobs, str(error))
 
     def _not_moved(self, plugin: BurstPlugin, jobs: Sequence[int], why: str) -> None:
-        """Release jobs that Flux does not move; they wait before they are tried again."""
+        """Release jobs that Flux does not move; they wait before a retry."""
         marked = [jobid for jobid in jobs if jobid in self._pending_queue.marks]
         if marked:
             self._pending_queue.set_marks(dict.fromkeys(marked))
@@ -345,7 +345,7 @@ class Assigner:
             plugin.jobs.pop(jobid, None)
 
     def _count_moves(self, plugin: BurstPlugin, moved: bool, problem: str) -> None:
-        """Count a pass in which Flux moved no job: after some, no more are tried for a while."""
+        """Count a pass in which Flux moved no job: after several, there is a pause."""
         ledger = self._store.ledger
         key = plugin.name, moves_to(plugin.queue)
         known = ledger.breakers().get(key)
@@ -356,7 +356,7 @@ class Assigner:
             ledger.set_breaker(Breaker(*key))
 
     def _move_back(self, plugin: BurstPlugin, jobs: Collection[int]) -> None:
-        """Move jobs that were taken from another queue back to it."""
+        """Move jobs back to their former queue."""
         queues: dict[str, list[int]] = {}
         for job, mark in self._pending_queue.given(plugin.name):
             if job.id in jobs and mark.queue and job.queue != mark.queue:
@@ -367,7 +367,7 @@ class Assigner:
 
 
 def _queue_before(job: Job, plugin: BurstPlugin) -> str:
-    """Return the queue that a job is taken from, also where it was given away before."""
+    """Return the former queue of a job, even if it was assigned before."""
     if not plugin.queue:
         return ""
     if job.mark is not None and job.mark.queue:
@@ -376,7 +376,7 @@ def _queue_before(job: Job, plugin: BurstPlugin) -> str:
 
 
 def _urgency_before(job: Job) -> int:
-    """Return the urgency that a job has, or had before it was held for an isolated burst."""
+    """Return the urgency of a job, or its former one if it is held for an isolated burst."""
     if job.mark is not None and job.mark.urgency is not None:
         return job.mark.urgency
     return job.urgency

@@ -1,4 +1,4 @@
-"""What is recorded of bursts: plugins' own knowledge and the ledger are kept in step here."""
+"""The records of bursts: keeps plugins' own bursts and the ledger in step."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin
 
 REMEMBERED = 100
-"""How many bursts that have ended a plugin still knows of; the ledger knows all."""
+"""How many ended bursts a plugin still knows; the ledger knows all."""
 
 _log = logging.getLogger(__name__)
 
 
 class BurstStore:
-    """The bursts of one client: what its plugins know, and what the ledger does.
+    """The bursts of one client, as plugins and the ledger know them.
 
     Args:
-        hooks: The client's hooks, whose observers are told of changes.
+        hooks: The client's hooks, whose observers learn of changes.
         plugins: The loaded plugins, by name; the client's own mapping, not a copy.
         instance: The instance, for its clock.
-        place: Where the ledger is.
+        place: Location of the ledger.
 
     Attributes:
-        now: Tells the time, in seconds since the epoch.
+        now: Returns the current time, in seconds since the epoch.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class BurstStore:
 
     @functools.cached_property
     def ledger(self) -> Ledger:
-        """The ledger, as it is open now.
+        """The open ledger.
 
         Raises:
-            LedgerError: if it cannot be opened.
+            LedgerError: if opening it fails.
         """
         return self._place.ledger
 
@@ -75,10 +75,10 @@ class BurstStore:
         return self._place.held
 
     def load(self) -> None:
-        """Let plugins know their bursts as the ledger has them; changes nothing.
+        """Give plugins their bursts from the ledger; changes nothing.
 
         Raises:
-            LedgerError: if the ledger cannot be read.
+            LedgerError: if the ledger is unreadable.
         """
         live: dict[str, dict[str, Burst]] = {name: {} for name in self._plugins}
         for entry in self.ledger.live():
@@ -97,7 +97,7 @@ class BurstStore:
                     self._take_over_end(plugin, known)
 
     def _take_over_end(self, plugin: BurstPlugin, known: Burst) -> None:
-        """Learn that another client saw the end of a burst."""
+        """Process a burst's end that another client has recorded."""
         entry = self.ledger.entry(known.name)
         if entry is not None:
             plugin.bursts[known.name] = entry.burst
@@ -105,15 +105,15 @@ class BurstStore:
             self._tell(entry.burst, known, entry.reason)
 
     def hold(self, *, starts_without: bool = False, without_lock: bool = False) -> None:
-        """Hold the instance, before anything is changed.
+        """Hold the instance, before any change.
 
         Args:
-            starts_without: Also where the ledger cannot be written from the start.
-            without_lock: Also where there is no lock, and none can be made.
+            starts_without: Even if the ledger is not writable at the start.
+            without_lock: Even if there is no lock, and none can be made.
 
         Raises:
             HeldError: if another client holds it.
-            LedgerError: if the ledger cannot be written.
+            LedgerError: if the ledger is not writable.
         """
         self._forget_ledger()
         self._place.hold(starts_without=starts_without, without_lock=without_lock)
@@ -121,18 +121,18 @@ class BurstStore:
         self.load()
 
     def close(self) -> None:
-        """Close the ledger, and let others hold the instance."""
+        """Close the ledger, and release the instance."""
         self._forget_ledger()
         self._place.close()
 
     def _forget_ledger(self) -> None:
-        """Forget the ledger that is open, as its place may close it."""
+        """Forget the open ledger, since its place may close it."""
         vars(self).pop("ledger", None)
 
     # --- recording -------------------------------------------------------------------------
 
     def request(self, burst: Burst, jobs: Iterable[Job] = ()) -> Entry:
-        """Record the intent to bring a burst up, and to whom it is charged."""
+        """Record the intent to provision a burst, and whose money it costs."""
         users = {job.user for job in jobs}
         queues = {job.mark.queue if job.mark and job.mark.queue else job.queue for job in jobs}
         user = users.pop() if len(users) == 1 else None
@@ -148,10 +148,10 @@ class BurstStore:
         end_reason: EndReason | None = None,
         leftover: str | None = None,
     ) -> Burst:
-        """Record what has become of a burst; return it as it is recorded.
+        """Record a burst's new state; return it as recorded.
 
-        What it was requested for, and at which price, stays as it was, whatever its plugin says;
-        so does how its job ended, its lease, where the plugin says nothing of it, and why it is
+        Its request and its price stay, whatever its plugin says; so do its job's end, its lease
+        if the plugin does not mention it, and the reason for its termination, whatever late
         terminated, whatever is answered late.
 
         Args:
@@ -183,9 +183,9 @@ class BurstStore:
         return recorded
 
     def _close_breaker(self, burst: Burst) -> None:
-        """Have a node type asked for again that came up.
+        """Reopen a node type whose burst came up.
 
-        Of an isolated burst failures count on until its job has ended: it may yet be lost.
+        For an isolated burst, failures count until its job has ended: it may still be lost.
         """
         key = burst.plugin, burst.node_type
         known = self.ledger.breakers().get(key, Breaker(*key))
@@ -201,17 +201,17 @@ class BurstStore:
         self.ledger.set_breaker(failed(breaker, policy, self.now(), why, final=final))
 
     def remark(self, name: str, text: str) -> None:
-        """Note something of a burst whose state stays as it is, and tell observers."""
+        """Record details of a burst whose state stays the same, and tell observers."""
         entry = self.ledger.remark(name, self.now(), text)
         plugin = self.plugin_of(entry.burst)
         if plugin is not None:
             self.record(plugin, replace(entry.burst, error=text))
 
     def reopen(self, plugin: BurstPlugin, burst: Burst, reason: str) -> Burst:
-        """Record that a burst is there which had ended, and is being taken down again.
+        """Record that an ended burst still exists, and is being terminated again.
 
-        Hosts that are another burst's by now are not its own any more. Where it is not known since
-        when it costs, it does since it was asked for.
+        Hosts that belong to another burst by now are no longer its own. If it is unknown since
+        when it costs money, the time of its request counts.
         """
         entry = self.ledger.entry(burst.name)
         assert entry is not None
@@ -228,21 +228,21 @@ class BurstStore:
         return reopened
 
     def publish(self, plugin: BurstPlugin, burst: Burst) -> None:
-        """Let a plugin, and observers, know of a burst whose intent has been recorded."""
+        """Tell a plugin, and observers, of a burst whose intent was recorded."""
         plugin.bursts[burst.name] = burst
         self._published.setdefault(plugin.name, {})[burst.name] = burst
         self._tell(burst, None, "")
 
     def created(self, bursts: Iterable[Burst]) -> None:
-        """Record that a plugin has answered for bursts: they are there, or are waited for."""
+        """Record that a plugin has answered for bursts: they exist, or are on their way."""
         for burst in bursts:
             self.ledger.set_created(burst.name, self.now())
 
     def save_all(self, plugin: BurstPlugin, answered: Collection[str] = ()) -> None:
-        """Record what a plugin itself has noted of its bursts.
+        """Record a plugin's own changes of its bursts.
 
-        Anybody may write into what a plugin knows. What is neither in the ledger, nor has a name
-        of ours, nor is among what was ``answered``, is forgotten.
+        Any code may write into a plugin's bursts. A burst that is neither in the ledger, nor has a
+        name of ours, nor is among ``answered``, is dropped.
         """
         told = self._published.setdefault(plugin.name, {})
         for name, burst in list(plugin.bursts.items()):
@@ -251,25 +251,25 @@ class BurstStore:
             if name in answered:
                 self.record(plugin, burst)
             elif is_ours(self.ledger, plugin, name):
-                # Whose the hosts are was not looked at: those that are known stay.
+                # The ownership of the hosts was not checked: the known ones stay.
                 hosts = self.known(replace(burst, hostnames=())).hostnames
                 self.record(plugin, replace(burst, hostnames=hosts))
             else:
-                what = "burst %s of plugin %s is none of ours: it is left alone"
+                what = "burst %s of plugin %s is not ours: leaving it alone"
                 _log.warning(what, name, plugin.name)
                 plugin.bursts.pop(name, None)
         self._forget_ended(plugin)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Record what follows in one transaction; observers are told once that is durable."""
+        """Record the following in one transaction; observers are told once it is durable."""
         untold: list[tuple[Burst, Burst | None, str]] = []
         self._unpublished = untold
         try:
             with self.ledger.transaction():
                 yield
         except BaseException:
-            self._published.clear()  # what plugins know is recorded anew
+            self._published.clear()  # plugins' bursts are recorded anew
             raise
         finally:
             self._unpublished = None
@@ -286,20 +286,20 @@ class BurstStore:
         self._hooks.burst_changed(burst, before)
 
     def _forget_ended(self, plugin: BurstPlugin) -> None:
-        """Keep a plugin from knowing ever more."""
+        """Limit how many ended bursts a plugin knows."""
         ended = [name for name, burst in plugin.bursts.items() if burst.state not in LIVE_STATES]
         for name in ended[:-REMEMBERED]:
             plugin.bursts.pop(name, None)
             self._published.get(plugin.name, {}).pop(name, None)
 
-    # --- looking ---------------------------------------------------------------------------
+    # --- reading ---------------------------------------------------------------------------
 
     def plugin_of(self, burst: Burst) -> BurstPlugin | None:
         """Return the loaded plugin of a burst; None if it is not loaded."""
         return self._plugins.get(burst.plugin)
 
     def known(self, burst: Burst) -> Burst:
-        """Return a burst as it is recorded, whatever its plugin says; as it is if it is not."""
+        """Return the record of a burst, whatever its plugin says; without one, the burst itself."""
         entry = self.ledger.entry(burst.name)
         return burst if entry is None else entry.burst
 
@@ -314,9 +314,9 @@ class BurstStore:
 
 
 def is_placeholder(burst: Burst, plugin: BurstPlugin | None) -> bool:
-    """Whether a burst stands for what a plugin was asked that sizes its bursts itself.
+    """Whether a burst represents a request to a plugin that sizes its bursts itself.
 
-    Such a plugin knows of no burst of that name. One that is not loaded may be of that kind.
+    Such a plugin knows no burst of that name. A plugin that is not loaded may be of that kind.
     """
     if plugin is None:
         return not (burst.nodes or burst.node_type)
@@ -324,11 +324,11 @@ def is_placeholder(burst: Burst, plugin: BurstPlugin | None) -> bool:
 
 
 def is_ours(ledger: Ledger, plugin: BurstPlugin, name: str) -> bool:
-    """Whether a name is that of a burst of this plugin and this instance.
+    """Whether a name belongs to a burst of this plugin and this instance.
 
-    That is one that the ledger has, whatever its form, or one of the form that only this plugin
-    gives for this instance. Once it has ended, a name that every instance gave may be another's.
-    Where a plugin cannot tell which instance it serves, no name is known to be ours by its form.
+    That is a name in the ledger, in any form, or one in the form reserved for this plugin and
+    instance. Once such a burst has ended, a name common to all instances may be another's.
+    If a plugin cannot identify its instance, no name is known to be ours by its form.
     """
     entry = ledger.entry(name)
     if entry is not None and (entry.live or not is_plain(name, plugin.name)):
@@ -337,12 +337,12 @@ def is_ours(ledger: Ledger, plugin: BurstPlugin, name: str) -> bool:
         return plugin.owns(name)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - said where the plugin is asked what is there
+    except BaseException:  # noqa: BLE001 - reported when the plugin is asked what exists
         return False
 
 
 def _within(known: Burst, burst: Burst) -> Burst:
-    """Return a burst with no more nodes than it is known with; of 0 it is not known how many."""
+    """Return a burst with no more nodes than recorded; 0 means that the number is unknown."""
     most = known.nodes or burst.nodes
     return burst if burst.nodes <= most else replace(burst, nodes=most)
 

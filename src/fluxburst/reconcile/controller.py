@@ -1,4 +1,4 @@
-"""The steps in which one client acts."""
+"""The steps of one client's actions."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Controller:
     Args:
         hooks: The client's hooks.
         plugins: The loaded plugins, by name; the client's own mapping, not a copy.
-        instance: The instance that jobs wait in.
-        place: Where the ledger is.
+        instance: The instance of the jobs.
+        place: Location of the ledger.
         policy: Lifetimes, timeouts, retries and limits.
     """
 
@@ -62,35 +62,35 @@ class Controller:
         self.parts.policy = policy
 
     def close(self) -> None:
-        """End the threads, close the ledger, and let others hold the instance."""
+        """End the threads, close the ledger, and release the instance."""
         self.workers.close()
         self.store.close()
 
     def read_queue(self, *, again: bool = False) -> None:
-        """Learn what has changed among jobs and queues, and in what the ledger says of the jobs.
+        """Read the changes of jobs and queues, and the ledger's assignments.
 
         Args:
-            again: It is for the second time in a cycle; whose jobs run is not asked again.
+            again: This is the second time in a cycle; the instance's users are not read again.
 
         Raises:
-            InstanceError: if the instance cannot be asked.
-            LedgerError: if the ledger cannot be read.
+            InstanceError: if the instance cannot be reached.
+            LedgerError: if the ledger is unreadable.
         """
         self.pending_queue.refresh(self.store.ledger)
         self.pending_queue.changed |= self.parts.waiting.reload() & self.pending_queue.jobs.keys()
         limits = self.parts.limits
         queues = self._instance.queues()
         users = limits.users if again else self._instance.users()
-        if (queues, users) != (limits.queues, limits.users):  # of which Flux posts no event
+        if (queues, users) != (limits.queues, limits.users):  # Flux posts no event for these
             limits.queues, limits.users = queues, users
             self.scan.start_over()
 
     # --- acting ----------------------------------------------------------------------------
 
     def apply(self, plan: Plan, patience: float = math.inf) -> list[Burst]:
-        """Do what a plan says; its plugins must be loaded. See :meth:`FluxBurst.apply`.
+        """Apply a plan; its plugins must be loaded. See :meth:`FluxBurst.apply`.
 
-        What is not answered within ``patience`` seconds is taken in by a later pass.
+        A later pass processes answers that take longer than ``patience`` seconds.
         """
         self._tell_of_unusable(plan)
         self.parts.provisioner.outcome.bursts.clear()
@@ -102,7 +102,7 @@ class Controller:
         return self._result()
 
     def _tell_of_unusable(self, plan: Plan) -> None:
-        """Tell of the plugins that could not be asked for a plan; once, however many fail so."""
+        """Report the plugins that could not be asked for a plan, each failure once."""
         failing = {getattr(failure, "plugin", ""): failure for failure in plan.errors}
         for plugin, failure in failing.items():
             if plugin not in self._unusable:
@@ -110,14 +110,14 @@ class Controller:
         self._unusable = set(failing)
 
     def require_ledger(self, errors: Sequence[FluxburstError]) -> None:
-        """Make sure that the ledger can be written, before anything is planned.
+        """Check that the ledger is writable, before anything is planned.
 
         Args:
-            errors: What failed before, to be told with it.
+            errors: Earlier failures, to report together.
 
         Raises:
-            LedgerError: if it cannot; observers are told of that once.
-            BurstErrors: if something failed before, too.
+            LedgerError: if it is not; observers are told once.
+            BurstErrors: likewise, if something failed before.
         """
         try:
             self.store.ledger.require_file()
@@ -131,7 +131,7 @@ class Controller:
         self._unwritable = False
 
     def reoffer(self, patience: float) -> None:
-        """Offer the jobs of what was refused to the next plugins, until all have been asked."""
+        """Offer the jobs of refused bursts to the next plugins, until all have been asked."""
         outcome = self.parts.provisioner.outcome
         while outcome.displaced:
             jobs = [self.pending_queue.jobs.get(i, job) for i, job in outcome.displaced.items()]
@@ -141,7 +141,7 @@ class Controller:
             self._carry_out(plan, patience)
 
     def _carry_out(self, plan: Plan, patience: float) -> None:
-        """Record all that a plan says in one transaction, and then do it."""
+        """Record a whole plan in one transaction, and then apply it."""
         try:
             with collector_paused(), self.store.ledger.transaction(durable=True):
                 self.scan.record(plan.decisions)
@@ -157,7 +157,7 @@ class Controller:
     def request(
         self, nodes: int | None, tasks: int | None, plugin: BurstPlugin | None = None
     ) -> list[Burst]:
-        """Have a plugin, or each of them, bring up capacity by hand."""
+        """Have one plugin, or each, provision capacity on demand."""
         plugins = list(self._plugins.values()) if plugin is None else [plugin]
         self.parts.provisioner.outcome.bursts.clear()
         self.parts.provisioner.start_on_demand(plugins, nodes, tasks)
@@ -176,7 +176,7 @@ class Controller:
         return all(any(job in p.jobs for p in self._plugins.values()) for job in jobs)
 
     def terminate(self, names: Collection[str] | None) -> list[str]:
-        """Take bursts down: all, or the named ones. See :meth:`FluxBurst.run_unburst`."""
+        """Terminate bursts: all, or the named ones. See :meth:`FluxBurst.run_unburst`."""
         gone, errors = self.parts.terminator.terminate(names)
         self.store.ledger.catch_up()
         if self.store.ledger.unwritable:
@@ -186,7 +186,7 @@ class Controller:
         return [burst.name for burst in gone]
 
     def remaining(self, names: Collection[str] | None) -> list[Remaining]:
-        """Return what is left of bursts. See :meth:`FluxBurst.remaining`."""
+        """Return the remains of bursts. See :meth:`FluxBurst.remaining`."""
         timeout = self.policy.timeouts.list
         ownership, ledger = self.parts.ownership, self.store.ledger
         left = remaining(self._plugins, ledger, ownership, self.workers, timeout, names)
@@ -195,19 +195,19 @@ class Controller:
         return left
 
     def refresh(self, patience: float = math.inf) -> list[Burst]:
-        """Look at what has become of all bursts. See :meth:`FluxBurst.refresh_bursts`."""
+        """Observe all bursts. See :meth:`FluxBurst.refresh_bursts`."""
         self.parts.observer.refresh(patience)
         self.workers.wait(patience)
         self.parts.terminator.errors.clear()
         return [burst for plugin in self._plugins.values() for burst in plugin.bursts.values()]
 
     def adopt(self) -> list[FluxburstError]:
-        """Learn which bursts are out there. See :meth:`FluxBurst.adopt_bursts`."""
+        """Find existing bursts. See :meth:`FluxBurst.adopt_bursts`."""
         self.parts.observer.sync(math.inf, repair=False)
         return self._errors()
 
     def reconcile(self, patience: float = math.inf) -> list[FluxburstError]:
-        """Mend what is not as it was left. See :meth:`FluxBurst.reconcile`."""
+        """Repair differences. See :meth:`FluxBurst.reconcile`."""
         self.forget_ended()
         self.parts.memos.observe()
         self.parts.assigner.hold_again()
@@ -219,7 +219,7 @@ class Controller:
         return self._errors()
 
     def keep(self, patience: float) -> list[FluxburstError]:
-        """Take in what has been answered, see who has joined, and do what is due."""
+        """Process answers, see which nodes have joined, and do what is due."""
         self.workers.wait(0)
         self.parts.memos.observe()
         self.parts.assigner.hold_again()
@@ -231,22 +231,22 @@ class Controller:
         return self._errors()
 
     def pending(self) -> list[Job]:
-        """Return the pending jobs as they are now, in queue order; plugins know their bursts then.
+        """Return the current pending jobs, in queue order, after updating the plugins' bursts.
 
         Raises:
-            InstanceError: if the instance cannot be asked.
-            LedgerError: if the ledger cannot be read.
+            InstanceError: if the instance cannot be reached.
+            LedgerError: if the ledger is unreadable.
         """
         self.store.load()
         self.read_queue()
         return sorted(self.pending_queue.jobs.values(), key=queue_order)
 
     def changed_jobs(self) -> list[Job]:
-        """Return the pending jobs that a plan may decide on otherwise than the one before."""
+        """Return the pending jobs whose decision may change."""
         return self.scan.changed(self.parts.limits.capacity(), self.policy.watch.depth)
 
     def next_due(self) -> float:
-        """Return when something is due at the earliest, in seconds since the epoch."""
+        """Return the next time something is due, in seconds since the epoch."""
         parts = (self.parts.lease_keeper, self.parts.waiting, self.parts.starting)
         return min(part.next_due() for part in parts)
 
@@ -258,14 +258,14 @@ class Controller:
             part.errors.clear()
         return errors
 
-    # --- what is remembered of jobs --------------------------------------------------------
+    # --- memory of jobs --------------------------------------------------------------------
 
     def forget_ended(self) -> None:
-        """Let plugins forget the jobs that have ended; this takes as long as they have many."""
+        """Make plugins forget ended jobs; the cost depends on their number."""
         self.parts.assigner.forget_ended()
 
     def forget_gone(self) -> None:
-        """Forget what was last decided on jobs that are pending no longer."""
+        """Forget the last decisions on jobs that are no longer pending."""
         gone = self.pending_queue.gone
         if not gone:
             return
@@ -276,11 +276,11 @@ class Controller:
         gone.clear()
 
     def forget_history(self) -> None:
-        """Forget what was decided longer ago than that is kept."""
+        """Forget decisions older than the configured history."""
         self.parts.decisions.forget_before(self.store.now() - self.policy.watch.history)
 
     def forget_promises(self) -> None:
-        """Forget what the last plan left of the capacity, once some of that is no longer there."""
+        """Forget the last plan's leftover capacity once part of it is gone."""
         kept = {e.burst.name for e in self.store.ledger.live() if e.burst.state in KEPT_STATES}
         if not self._kept <= kept:
             self.scan.free_capacity = None

@@ -1,4 +1,4 @@
-"""One cycle: whatever acts on the whole queue goes through these steps, in this order."""
+"""One cycle: everything that acts on the whole queue takes these steps, in this order."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from fluxburst.reconcile.controller import Controller
 
 @dataclass(frozen=True)
 class OnDemand:
-    """What each plugin is to provision, whatever the queue holds.
+    """What each plugin provisions on demand, whatever the queue holds.
 
     Attributes:
-        nodes: How many nodes.
-        tasks: How many tasks there is to be room for.
+        nodes: Number of nodes.
+        tasks: Number of tasks to make room for.
     """
 
     nodes: int | None
@@ -28,16 +28,16 @@ class OnDemand:
 
 @dataclass(frozen=True)
 class Scope:
-    """How far a cycle goes; by default all the way.
+    """The scope of a cycle; by default everything.
 
     Attributes:
-        everything: Ask plugins what is there, and repair the difference. Otherwise only what was
-            answered, what changed and what is due is taken in.
-        whole_queue: Plan for all pending jobs. Otherwise for those that changed, and at times
+        everything: Ask plugins what exists, and repair differences. Otherwise process only
+            answers, changes and what is due.
+        whole_queue: Plan for all pending jobs. Otherwise for changed ones, and occasionally
             for all.
-        patience: How long to wait for plugins, in seconds; what is not answered by then is taken
-            in by a later cycle.
-        on_demand: Provision this, and assign no job; None to do what the plan says.
+        patience: How long to wait for plugins, in seconds; a later cycle processes late
+            answers.
+        on_demand: Provision this, and assign no job; None to apply the plan.
     """
 
     everything: bool = True
@@ -51,12 +51,12 @@ ALL_THE_WAY = Scope()
 
 @dataclass(frozen=True)
 class CycleResult:
-    """What a cycle has brought about.
+    """The result of a cycle.
 
     Attributes:
-        plan: The plan for the jobs that it looked at.
+        plan: The plan for the jobs examined.
         bursts: The bursts that it provisioned.
-        errors: What failed; the rest was done.
+        errors: Failures; the rest was done.
     """
 
     plan: Plan
@@ -64,10 +64,10 @@ class CycleResult:
     errors: Sequence[FluxburstError]
 
     def raise_errors(self) -> None:
-        """Raise what failed.
+        """Raise the failures.
 
         Raises:
-            BurstErrors: if anything did.
+            BurstErrors: if there are any.
         """
         if self.errors:
             raise BurstErrors(self.errors, self.bursts)
@@ -78,9 +78,9 @@ def run_cycle(controller: Controller, scope: Scope) -> CycleResult:
 
     Raises:
         HeldError: if another client holds the instance; nothing was done.
-        InstanceError: if the instance cannot be asked.
-        LedgerError: if the ledger cannot be written; nothing more was provisioned.
-        BurstErrors: if it cannot, and something had failed before.
+        InstanceError: if the instance cannot be reached.
+        LedgerError: if the ledger is not writable; nothing more was provisioned.
+        BurstErrors: likewise, if something had failed before.
     """
     controller.store.hold()
     controller.read_queue()
@@ -92,13 +92,13 @@ def run_cycle(controller: Controller, scope: Scope) -> CycleResult:
         plan = _plan(controller, scope)
         bursts, failures = _provision(controller, scope, plan)
     except Exception:
-        controller.scan.start_over()  # what was decided on these jobs was not done, or not all
+        controller.scan.start_over()  # the decisions on these jobs were not fully applied
         raise
     return CycleResult(plan, bursts, [*errors, *failures])
 
 
 def _reconcile(controller: Controller, scope: Scope) -> list[FluxburstError]:
-    """Make what is there what it should be; return what failed."""
+    """Make reality match the ledger; return the failures."""
     if not scope.everything:
         return controller.keep(scope.patience)
     errors = controller.reconcile(scope.patience)
@@ -107,7 +107,7 @@ def _reconcile(controller: Controller, scope: Scope) -> list[FluxburstError]:
 
 
 def _plan(controller: Controller, scope: Scope) -> Plan:
-    """Plan for all pending jobs, or for those that changed."""
+    """Plan for all pending jobs, or for changed ones."""
     scan = controller.scan
     if scope.whole_queue:
         controller.read_queue(again=True)  # it may have changed while plugins answered
@@ -126,12 +126,12 @@ def _plan(controller: Controller, scope: Scope) -> Plan:
 def _provision(
     controller: Controller, scope: Scope, plan: Plan
 ) -> tuple[Sequence[Burst], Sequence[FluxburstError]]:
-    """Do what the plan says, or what is asked for on demand; return what came, and what failed."""
+    """Apply the plan, or provision on demand; return the bursts and the failures."""
     try:
         if scope.on_demand is None:
             return controller.apply(plan, scope.patience), ()
-        controller.scan.start_over()  # the plan is not carried out
+        controller.scan.start_over()  # the plan is not applied
         return controller.request(scope.on_demand.nodes, scope.on_demand.tasks), ()
     except BurstErrors as failures:
-        controller.scan.free_capacity = None  # what was promised did not all come
+        controller.scan.free_capacity = None  # not all planned capacity came
         return failures.bursts, failures.errors

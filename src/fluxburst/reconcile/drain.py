@@ -1,7 +1,7 @@
-"""Draining bursts: no new job starts on their nodes, and the running ones are waited for.
+"""Drains bursts: no new job starts on their nodes, and running jobs may finish.
 
-This is the only place where fluxburst drains nodes and waits for jobs to leave them. A plugin that
-is asked to delete a burst finds it drained, and only removes its nodes.
+This is the only place where fluxburst drains nodes and waits for jobs to leave them. When a plugin
+deletes a burst, it is drained already, and the plugin only removes its nodes.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Drainer:
         self._warned: set[tuple[str, str]] = set()
 
     def drain(self, burst: Burst, reason: str, end_reason: EndReason | None) -> Burst:
-        """Let no new job start on a burst's nodes; return the burst as it is recorded then.
+        """Let no new job start on a burst's nodes; return the burst's record then.
 
-        Whose drain it is, is on disk before a node is drained.
+        The reason for the drain is on disk before any node is drained.
 
         Args:
             burst: The burst.
@@ -67,7 +67,7 @@ class Drainer:
                 self._instance.drain(ranks, drain_reason(name))
 
     def undrain(self, gone: Collection[str]) -> None:
-        """Undrain the nodes that were drained for bursts which are gone, by name."""
+        """Undrain the nodes that were drained for bursts that are gone, by name."""
         reasons = {drain_reason(name) for name in gone}
         nodes = self._instance.nodes() if reasons else ()
         ranks = [node.rank for node in nodes if node.drained and node.drain_reason in reasons]
@@ -75,7 +75,7 @@ class Drainer:
             self._instance.undrain(ranks)
 
     def why_busy(self, burst: Burst) -> str:
-        """Return what runs on a burst's nodes, for a person; empty where they are free."""
+        """Return what runs on a burst's nodes, for people; empty if they are free."""
         return why_busy(self._instance, self._store.ranks_of([burst])[burst.name])
 
     def cancel(self, burst: Burst, why: str) -> None:
@@ -93,12 +93,12 @@ class Drainer:
         is_free: Callable[[Burst], None],
         meanwhile: Callable[[], None],
     ) -> list[BurstError]:
-        """Wait for the jobs on drained bursts, as long as ``grace`` allows.
+        """Wait until the jobs on drained bursts have ended, for up to ``grace``.
 
         Args:
             bursts: The bursts.
-            is_free: Told of each burst as soon as nothing runs on it.
-            meanwhile: Called each time before it is looked again.
+            is_free: Called with each burst as soon as nothing runs on it.
+            meanwhile: Called before each check.
 
         Returns:
             Why the others are kept.
@@ -128,9 +128,9 @@ class Drainer:
         return kept
 
     def _limits(self, burst: Burst) -> tuple[float, bool]:
-        """Return how long the jobs on a burst are waited for, and whether they are cancelled then.
+        """Return how long to wait for the jobs on a burst, and whether to cancel them then.
 
-        Parameters of its plugin that are called so are deprecated, and count.
+        Its plugin's deprecated parameters of these names take precedence.
         """
         plugin = self._store.plugin_of(burst)
         lifetimes = self._shared.policy.lifetimes

@@ -1,4 +1,4 @@
-"""What housekeeping keeps bursts from being idle, or from being taken down, and to say so."""
+"""Bursts kept from being idle, or from being terminated, by Flux's housekeeping."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 class Housework:
-    """Looks at the housekeeping on bursts' nodes.
+    """Observes the housekeeping on bursts' nodes.
 
     Args:
         instance: The instance.
@@ -26,11 +26,11 @@ class Housework:
         self._found: Sequence[Housekeeping] | None = None
 
     def begin(self) -> None:
-        """Ask anew the next time."""
+        """Discard the cached answer."""
         self._found = None
 
     def on(self, burst: Burst, nodes: Sequence[Node]) -> list[int]:
-        """Return the jobs whose housekeeping runs on a burst; says once what its end waits for."""
+        """Return the jobs whose housekeeping runs on a burst; logs once what its end waits for."""
         names = {n.rank: n.hostname for n in nodes if n.hostname in burst.hostnames and not n.idle}
         if not names:
             return []
@@ -48,5 +48,5 @@ class Housework:
         if found:
             what = told(found, names, self._instance.now())
             extra = {"burst": burst.name, "plugin": burst.plugin}
-            _log.info("burst %s: is taken down later: %s", burst.name, what, extra=extra)
+            _log.info("burst %s: termination is delayed: %s", burst.name, what, extra=extra)
             self._said.update((burst.name, one.job) for one in found)

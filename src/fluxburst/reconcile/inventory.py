@@ -1,4 +1,4 @@
-"""What a plugin says of its bursts when it is asked. It is not vetted yet."""
+"""A plugin's answer about its bursts, before it is vetted."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from fluxburst.reconcile.workers import Answer, Call, Done, Failed, PluginWorker
 
 @dataclass(frozen=True)
 class Inventory:
-    """What a plugin answered.
+    """A plugin's answer.
 
     Attributes:
-        there: The bursts that exist, by name, with what the plugin says of them (None: only that
-            they exist); None where it cannot tell.
-        refreshed: Bursts that were coming, as they are now.
-        refused: Why bursts among these will not come after all, by name.
-        complete: Whether what is not there is known to be gone, and not only not listed yet.
-        changed: The bursts that have changed since it was asked: the answer says nothing of them.
-        wrong: What was answered of bursts that cannot be.
+        there: The existing bursts, by name, with the plugin's description (None: only that
+            they exist); None if it cannot tell.
+        refreshed: Bursts that were starting, in their current state.
+        refused: Why some of these will not come up after all, by name.
+        complete: Whether missing bursts are known to be gone, not only missing from the list.
+        changed: Bursts that have changed since the question: the answer does not count for them.
+        wrong: Impossible answers about bursts.
     """
 
     there: Mapping[str, Burst | None] | None
@@ -43,11 +43,11 @@ def take_inventory(plugin: BurstPlugin, coming: Sequence[Burst], *, all_of_it: b
 
     Args:
         plugin: The plugin.
-        coming: The bursts that it is to refresh.
-        all_of_it: Whether it is asked which bursts exist, too.
+        coming: The bursts to refresh.
+        all_of_it: Whether to ask which bursts exist, too.
 
     Raises:
-        BurstError: if it answers with something else.
+        BurstError: if its answer is invalid.
     """
     seen = _what_is_there(plugin) if all_of_it else Inventory(None, ())
     refused: dict[str, BurstError] = {}
@@ -56,12 +56,12 @@ def take_inventory(plugin: BurstPlugin, coming: Sequence[Burst], *, all_of_it: b
 
 
 def _what_is_there(plugin: BurstPlugin) -> Inventory:
-    """Return the bursts that exist, as far as the plugin can tell.
+    """Return the existing bursts, as far as the plugin can tell.
 
     Raises:
-        BurstError: if it answers with something else.
+        BurstError: if its answer is invalid.
     """
-    plugin.instance_tag  # noqa: B018 - where that cannot be told, nothing is known to be ours
+    plugin.instance_tag  # noqa: B018 - if this is unknown, no burst is known to be ours
     adopted = plugin.adopt()
     if adopted is not None:
         found, wrong = check_adopted(adopted, plugin.name)
@@ -72,9 +72,9 @@ def _what_is_there(plugin: BurstPlugin) -> Inventory:
 
 
 def _refreshed(plugin: BurstPlugin, burst: Burst, refused: dict[str, BurstError]) -> Burst:
-    """Return a burst as its plugin sees it; a plugin that cannot tell leaves a note on it.
+    """Return a burst according to its plugin; if that fails, with a note about the failure.
 
-    One that its provider will not supply after all is noted as refused.
+    A burst that its provider will not supply is noted as refused.
     """
     try:
         return check_burst(
@@ -98,19 +98,19 @@ def listed_by(
     timeout: float,
     cannot_tell: Callable[[BurstError], None],
 ) -> list[str] | None:
-    """Return the names of the bursts of ours that a plugin lists, and wait for that.
+    """Return the names of our bursts in a plugin's list; waits for the answer.
 
     Args:
         plugin: The plugin.
-        ownership: What tells whose the bursts are that it lists.
-        workers: The threads in which plugins are asked.
-        timeout: How long it may take, in seconds.
-        cannot_tell: Told why it cannot tell; then None is returned.
+        ownership: Decides whose bursts it lists.
+        workers: The threads of the plugins.
+        timeout: The timeout, in seconds.
+        cannot_tell: Called with the reason if it cannot tell; then None is returned.
     """
     listed: list[str] | None = None
 
     def run() -> Collection[str]:
-        plugin.instance_tag  # noqa: B018 - where that cannot be told, nothing is known ours
+        plugin.instance_tag  # noqa: B018 - if this is unknown, no burst is known ours
         return plugin.list_bursts()
 
     def on_answer(answer: Answer[Collection[str]]) -> None:

@@ -1,4 +1,4 @@
-"""The end of an isolated burst's job: recorded, ended here too, and then its burst terminated."""
+"""The end of an isolated burst's job: recorded, ended here too, then its burst is terminated."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _log = logging.getLogger(__name__)
 
 
 class IsolatedEnds:
-    """Ends the jobs of one client that have ended in isolated bursts.
+    """Ends one client's jobs here that have ended in isolated bursts.
 
     Args:
         shared: What the parts of a client share.
-        assigner: What knows which jobs wait for a burst.
-        terminator: What terminates its bursts.
+        assigner: Knows which jobs wait for a burst.
+        terminator: Terminates its bursts.
     """
 
     def __init__(self, shared: Shared, assigner: Assigner, terminator: Terminator) -> None:
@@ -35,8 +35,8 @@ class IsolatedEnds:
     def end(self, plugin: BurstPlugin, burst: Burst) -> None:
         """End the job here that has ended in an isolated burst, and then the burst.
 
-        How it ended is recorded first, and before its output is there: whatever happens from then
-        on, it is not started again. As long as its output is to be fetched, the burst stays.
+        The end is recorded first, before its output is fetched: from then on, the job is never
+        started again. The burst stays until its output is fetched.
         """
         gone = burst.state is BurstState.FAILED
         why = "" if gone else burst.error
@@ -57,9 +57,9 @@ class IsolatedEnds:
         self._terminator.end(burst, note, EndReason.JOB_ENDED)
 
     def _note_usage(self, burst: Burst) -> float:
-        """Record that an isolated burst's job had all of it, since it ran there; return until when.
+        """Record that an isolated burst's job used all of it while it ran; return its end.
 
-        That is when its end was first seen, however often it is looked at.
+        That is when its end was first seen, however often it is observed.
         """
         ledger = self._store.ledger
         entry = ledger.entry(burst.name)

@@ -1,7 +1,7 @@
-"""Keeping bursts as long as they are wanted: leases, idleness, lifetimes, and the end of draining.
+"""Keeps bursts as long as needed: leases, idleness, lifetimes, and the end of draining.
 
-Every burst has a lease. It is renewed while the service runs and the limits allow it; a burst whose
-lease cannot be renewed, which is idle, or has lived long enough, is drained and then ended.
+Every burst has a lease. It is renewed while the service runs and the limits allow it; a burst that
+cannot be renewed, is idle, or has lived long enough is drained and then ended.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class LeaseKeeper:
 
     Args:
         shared: What the parts of a client share.
-        assigner: What takes its jobs back.
-        drainer: What drains its bursts.
-        terminator: What terminates its bursts.
+        assigner: Releases its jobs.
+        drainer: Drains its bursts.
+        terminator: Terminates its bursts.
         refusals: Tells which jobs would fail without some nodes.
-        spans: How long its bursts live.
-        budget: Tells what the limits leave now.
+        spans: The lifetimes of its bursts.
+        budget: Returns what the limits leave now.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class LeaseKeeper:
         self.errors: list[FluxburstError] = []
 
     def keep(self) -> None:
-        """Note what is used; renew, drain and end what is due."""
+        """Record usage; renew, drain and end what is due."""
         entries = [
             e for e in self._store.ledger.live() if self._store.plugin_of(e.burst) is not None
         ]
@@ -95,7 +95,7 @@ class LeaseKeeper:
                 self._finish(entry, busy=bool(busy) or not all(node.idle for node in own))
 
     def next_due(self) -> float:
-        """Return when something is due at the earliest, in seconds since the epoch."""
+        """Return the next time something is due, in seconds since the epoch."""
         lifetimes = self._shared.policy.lifetimes
         times = [math.inf]
         for entry in self._store.ledger.live():
@@ -115,7 +115,7 @@ class LeaseKeeper:
 
     def _keep(self, entry: Entry, running: Collection[int], nodes: Sequence[Node]) -> None:
         now = self._store.now()
-        # Who asked for it by hand waits for it until it is there.
+        # A burst on demand is wanted until it is up.
         on_demand = entry.burst.state in COMING_STATES and not entry.burst.jobs
         wanted = running or on_demand or self._is_waited_for(entry.burst)
         entry = self._note_idleness(entry, idle=not wanted)
@@ -123,14 +123,14 @@ class LeaseKeeper:
             lived = format_duration(self._spans.longest(entry))
             self._drain(entry, f"it may live {lived} at most", EndReason.LIFETIME)
         elif self._is_idle_too_long(entry, now):
-            # For the sake of jobs that its end would fail it stays, but is not renewed.
+            # It stays for jobs that its end would fail, but is not renewed.
             if self._is_late(entry, now) or not self._refusals.keep(entry.burst):
                 idle = format_duration(self._shared.policy.lifetimes.idle_timeout)
                 why = f"no job has been on it, or waited for it, for {idle}"
                 self._drainer.drain(entry.burst, why, EndReason.IDLE)
         elif (why := self._outliving.why_drained(entry, now, nodes)) and not self._refusals.of(
             entry.burst.hostnames
-        ):  # to drain it may fail jobs for sure, under Fluxion, that may only be too long for it
+        ):  # draining it certainly fails jobs under Fluxion; outliving it is only a possibility
             self._drain(entry, why, EndReason.OUTLIVED)
         elif entry.burst.lease_until is not None:
             self._check_lease(entry, now)
@@ -138,7 +138,7 @@ class LeaseKeeper:
     def _check_lease(self, entry: Entry, now: float) -> None:
         name = entry.burst.name
         late = self._is_late(entry, now)
-        # One whose renewal was refused is asked for again as long as there is time.
+        # A refused renewal is retried as long as there is time.
         if not (late and name in self._spans.refused) and self._renew_if_due(entry, now):
             return
         if late:
@@ -150,7 +150,7 @@ class LeaseKeeper:
             self._drain(entry, f"its lease ends: {why}", EndReason.LEASE)
 
     def _drain(self, entry: Entry, why: str, end_reason: EndReason) -> None:
-        """Drain a burst, and free the jobs that wait for it: they cannot start on it any more."""
+        """Drain a burst, and release the jobs that wait for it: they can no longer start on it."""
         self._drainer.drain(entry.burst, why, end_reason)
         plugin = self._store.plugin_of(entry.burst)
         assert plugin is not None
@@ -158,7 +158,7 @@ class LeaseKeeper:
         self._assigner.release(plugin, waiting, f"burst {entry.burst.name} is drained: {why}")
 
     def _is_late(self, entry: Entry, now: float) -> bool:
-        """Whether the lease ends before a burst could be taken down in peace."""
+        """Whether the lease ends before a burst could be terminated in order."""
         until = entry.burst.lease_until
         return until is not None and now >= until - self._spans.lifespans.teardown
 
@@ -191,7 +191,7 @@ class LeaseKeeper:
     # --- leases ----------------------------------------------------------------------------
 
     def _renew_if_due(self, entry: Entry, now: float) -> bool:
-        """Have a lease renewed once half of it is over; whether the plugin is asked to."""
+        """Have a lease renewed once half of it is over; return whether the plugin is asked to."""
         before = entry.burst.lease_until
         if before is None or before - now >= self._spans.renewed_at(entry):
             return False
@@ -202,7 +202,7 @@ class LeaseKeeper:
         return self._renew(entry, now)
 
     def _renew(self, entry: Entry, now: float) -> bool:
-        """Set the money aside for a longer lease, then have the plugin arm it."""
+        """Reserve the money for a longer lease, then have the plugin arm it."""
         plugin = self._store.plugin_of(entry.burst)
         before = entry.burst.lease_until
         assert plugin is not None
@@ -217,7 +217,7 @@ class LeaseKeeper:
                 )
                 if not why:
                     wanted = self._store.record(plugin, replace(entry.burst, lease_until=until))
-        except LedgerError as error:  # no money can be set aside
+        except LedgerError as error:  # no money can be reserved
             plugin.bursts[entry.burst.name] = entry.burst
             self._spans.refused[entry.burst.name] = str(error)
             return False
@@ -262,7 +262,7 @@ class LeaseKeeper:
         if longer.lease_until is None or longer.lease_until > before:
             self._spans.refused.pop(wanted.name, None)
         else:
-            self._spans.refused[wanted.name] = "its plugin did not make it longer"
+            self._spans.refused[wanted.name] = "its plugin did not extend it"
 
     def _not_renewed(
         self, plugin: BurstPlugin, wanted: Burst, before: float, error: Exception
@@ -277,7 +277,7 @@ class LeaseKeeper:
     # --- idleness and use ------------------------------------------------------------------
 
     def _note_idleness(self, entry: Entry, *, idle: bool) -> Entry:
-        """Record since when a burst is idle, if it is; return the entry with that."""
+        """Record when a burst became idle, if it is; return the updated entry."""
         now = self._store.now()
         since = entry.idle if idle else None
         if idle and (since is None or since > now):  # or the clock was set back
@@ -298,7 +298,7 @@ class LeaseKeeper:
         return max(entry.idle + lifetimes.idle_timeout, entry.requested + lifetimes.min_lifetime)
 
     def _is_waited_for(self, burst: Burst) -> bool:
-        """Whether a job waits for it that could start on it: one that its user holds does not."""
+        """Whether a job waits for it that could start on it, and is not held by its user."""
         return any(
             map(
                 self._pending_queue.keeps, self._pending_queue.assigned_to(burst.plugin, burst.name)
@@ -308,7 +308,7 @@ class LeaseKeeper:
     def _running(self, entries: Sequence[Entry], nodes: Sequence[Node]) -> dict[str, list[int]]:
         """Return the jobs that run on each burst's nodes.
 
-        Of a burst whose nodes the instance does not know, those of its own that have not ended.
+        For a burst whose nodes the instance does not know: its own jobs that have not ended.
         """
         ranks = {node.hostname: node.rank for node in nodes}
         started: set[int] | None = None
@@ -327,7 +327,7 @@ class LeaseKeeper:
         return running
 
     def _is_assigned(self, job: int, burst: Burst) -> bool:
-        """Whether a job that a burst was asked for was not released, or assigned elsewhere."""
+        """Whether a job of a burst was neither released nor assigned elsewhere."""
         for last in self._store.ledger.assignments(job)[-1:]:
             return last.released is None and last.burst in {"", burst.name}
         return True
@@ -338,7 +338,7 @@ class LeaseKeeper:
         running: Mapping[str, Collection[int]],
         nodes: Sequence[Node],
     ) -> None:
-        """Record which jobs had which part of which burst, and when."""
+        """Record each job's share of each burst, and its time."""
         ledger = self._store.ledger
         open_usages = {(usage.entry, usage.job) for usage in ledger.usages(running=True)}
         here = {

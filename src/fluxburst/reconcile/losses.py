@@ -1,6 +1,6 @@
-"""Nodes of bursts that are lost, and the jobs that are lost with them: said at once.
+"""Lost nodes of bursts, and the jobs lost with them: reported at once.
 
-What becomes of the burst is decided elsewhere; this says what has happened, in the log, in the
+Other modules decide about the burst; this reports the loss in the log, in the
 ledger (``why``), and to observers.
 """
 
@@ -19,11 +19,11 @@ from fluxburst.reconcile.burst_store import BurstStore
 _log = logging.getLogger(__name__)
 
 _UP_STATES = frozenset({BurstState.READY, BurstState.DRAINING})
-"""States in which a burst's nodes are to be up."""
+"""States in which a burst's nodes should be up."""
 
 
 class Losses:
-    """Sees which nodes of a client's bursts are lost.
+    """Detects lost nodes of a client's bursts.
 
     Args:
         instance: The instance.
@@ -38,11 +38,11 @@ class Losses:
         self._reported: set[tuple[str, int]] = set()
 
     def observe(self) -> None:
-        """Say which nodes have been lost since the last time, and which jobs.
+        """Report which nodes have been lost since the last time, and which jobs.
 
         Raises:
-            InstanceError: if the instance cannot be asked.
-            LedgerError: if the ledger cannot be written.
+            InstanceError: if the instance cannot be reached.
+            LedgerError: if the ledger is not writable.
         """
         entries = [entry for entry in self._store.ledger.live() if _has_nodes(entry)]
         self._forget(entries)
@@ -57,7 +57,7 @@ class Losses:
     def _observe_nodes(self, entry: Entry, up: Collection[str]) -> None:
         burst = entry.burst
         hosts = frozenset(burst.hostnames)
-        # All of a burst that is ready were up, also where that was seen by another process.
+        # All nodes of a ready burst were up, even if only another process saw it.
         seen = hosts if burst.state is BurstState.READY else hosts.intersection(up)
         before = self._up.get(burst.name, seen)
         self._up[burst.name] = (before | hosts).intersection(up)
@@ -66,10 +66,10 @@ class Losses:
             self._lost[burst.name] = self._lost.get(burst.name, frozenset()) | gone
             nodes, verb = ("node", "is") if len(gone) == 1 else ("nodes", "are")
             names = format_hostlist(sorted(gone))
-            self._say(entry, f"{nodes} {names} {verb} lost: not up in the instance any more")
+            self._say(entry, f"{nodes} {names} {verb} lost: no longer up in the instance")
 
     def _observe_jobs(self, entry: Entry) -> None:
-        """Say which jobs were lost with nodes; Flux may fail them only a moment later."""
+        """Report which jobs were lost with nodes; Flux may fail them only a moment later."""
         name = entry.burst.name
         for run in self._runs_on(entry):
             on = self._lost[name].intersection(run.hostnames)
@@ -81,7 +81,7 @@ class Losses:
                 self._say(entry, text, job=run.job)
 
     def _runs_on(self, entry: Entry) -> Sequence[Run]:
-        """Return what the jobs had that ran on a burst, or may have, save those told of."""
+        """Return the allocations of jobs that ran on a burst, or may have, unless reported."""
         used = (usage.job for usage in self._store.ledger.usages_of(entry.id))
         jobs = {
             job
@@ -97,7 +97,7 @@ class Losses:
         self._store.remark(burst.name, text)
 
     def _forget(self, entries: Sequence[Entry]) -> None:
-        """Forget bursts that are no more."""
+        """Forget bursts that no longer exist."""
         names = {entry.burst.name for entry in entries}
         for known in (self._up, self._lost):
             for name in list(_gone(known, names)):

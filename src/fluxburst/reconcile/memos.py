@@ -1,4 +1,4 @@
-"""Memos on jobs: their users can write them, so they only show what the ledger says."""
+"""Memos on jobs: users can write them, so they only display what the ledger says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fluxburst.reconcile.burst_store import BurstStore
 from fluxburst.reconcile.queue_mirror import PendingQueue
 
 REPAIRS = 3
-"""How many times the memo of one job is written anew: its user could take it off for ever."""
+"""How often the memo of one job is rewritten: its user could remove it again and again."""
 
 NAMED = 5
 """How many jobs one warning names."""
@@ -23,12 +23,12 @@ _log = logging.getLogger(__name__)
 
 
 class Memos:
-    """Keeps memos in step with the ledger, as far as their users let that be.
+    """Keeps memos in step with the ledger, as far as users do not prevent it.
 
     Args:
         pending_queue: The client's mirror of the pending jobs.
         store: The client's store.
-        assigner: What assigns its jobs.
+        assigner: Assigns its jobs.
     """
 
     def __init__(self, pending_queue: PendingQueue, store: BurstStore, assigner: Assigner) -> None:
@@ -41,15 +41,15 @@ class Memos:
         self.errors: list[FluxburstError] = []
 
     def observe(self) -> None:
-        """Say once of each memo that is nobody's; write those anew that do not say what is so."""
+        """Warn once about each forged memo; rewrite those that differ from the ledger."""
         self._warn(self._pending_queue.forged.keys() - self._warned)
-        # What was altered only now may be a memo of ours that has not been told of yet.
+        # A memo that changed only now may be one of ours that has not been reported yet.
         altered = self._pending_queue.altered & self._altered_before
         self._altered_before = set(self._pending_queue.altered)
         self._repair(jobid for jobid in altered if self._repairs[jobid] < REPAIRS)
 
     def forget(self, jobids: Iterable[int]) -> None:
-        """Forget jobs that are pending no longer."""
+        """Forget jobs that are no longer pending."""
         self._warned.difference_update(jobids)
         for jobid in jobids:
             self._repairs.pop(jobid, None)
@@ -65,7 +65,7 @@ class Memos:
         ]
         more = f" and {len(jobids) - NAMED} more" if len(jobids) > NAMED else ""
         _log.warning(
-            "the memo 'fluxburst' of job %s%s is not believed: the ledger %s has no such "
+            "ignoring the memo 'fluxburst' of job %s%s: the ledger %s has no such "
             "assignment, so it keeps no burst, and the job is treated as any other",
             ", ".join(named),
             more,
@@ -81,7 +81,7 @@ class Memos:
 
 
 def _short(mark: Mark) -> str:
-    """Return what a memo says; a user wrote it, so it may be anything, of any length."""
+    """Return the content of a memo, shortened: its user may have written anything."""
     said = [f"plugin {mark.plugin!r}", f"burst {mark.burst!r}" if mark.burst else ""]
     text = ", ".join(filter(None, said))
     return text if len(text) <= 100 else f"{text[:99]}…"

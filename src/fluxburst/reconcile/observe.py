@@ -1,8 +1,8 @@
-"""Looking at what is there, and mending what is not as it was left.
+"""Observes what exists, and repairs differences from the ledger.
 
-What plugins list is compared with the ledger and with the instance's nodes. A plugin that cannot be
-asked is left alone, and nothing of its is presumed gone. An answer is never held against a burst
-that has changed since it was asked for.
+It compares plugins' lists with the ledger and with the instance's nodes. A plugin that cannot be
+asked is left alone, and none of its bursts is presumed gone. An answer never counts against a burst
+that has changed since the question.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ _log = logging.getLogger(__name__)
 
 
 class Observer:
-    """Looks at plugins and the instance for one client.
+    """Observes plugins and the instance for one client.
 
     Args:
         shared: What the parts of a client share.
-        ownership: What tells whose the bursts are that plugins list.
-        vetting: What vets what they answer.
-        assigner: What takes its jobs back.
-        drainer: What drains its bursts.
-        terminator: What terminates its bursts.
-        spans: How long its bursts live.
+        ownership: Decides whose bursts plugins list.
+        vetting: Vets their answers.
+        assigner: Releases its jobs.
+        drainer: Drains its bursts.
+        terminator: Terminates its bursts.
+        spans: The lifetimes of its bursts.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Observer:
         self._answering: set[str] = set()
         self.errors = self._failures.errors
 
-    # --- what a pass asks for --------------------------------------------------------------
+    # --- the steps of a pass ---------------------------------------------------------------
 
     def sync(self, patience: float, *, repair: bool) -> None:
         """Ask each plugin what is there, and take in what is answered within ``patience`` seconds.
@@ -96,7 +96,7 @@ class Observer:
         self.join()
 
     def refresh(self, patience: float) -> None:
-        """Look at what has become of the bursts that are coming."""
+        """Observe the bursts that are starting."""
         for plugin in self._plugins.values():
             if (
                 any(map(_changes, plugin.bursts.values()))
@@ -107,7 +107,7 @@ class Observer:
         self.join()
 
     def join(self) -> None:
-        """See on the instance's nodes which bursts have joined, and which were too slow."""
+        """Find out from the instance's nodes which bursts have joined, and which were too slow."""
         coming = [e for e in self._store.ledger.live() if e.burst.state in COMING_STATES]
         up = {node.hostname for node in self._instance.nodes() if node.up} if coming else set()
         for entry in coming:
@@ -160,7 +160,7 @@ class Observer:
         self._workers.start(Call(plugin.name, what, timeout, run, on_answer))
 
     def _vetted(self, plugin: BurstPlugin, seen: Inventory) -> Inventory:
-        """Return what is ours of what a plugin answered, as far as it can be; say what cannot."""
+        """Return the valid part of a plugin's answer about our bursts; report the rest."""
         wrong = list(seen.wrong)
         refreshed = []
         for burst in seen.refreshed:
@@ -182,7 +182,7 @@ class Observer:
     def _found(
         self, plugin: BurstPlugin, found: Burst | None, wrong: list[BurstError]
     ) -> Burst | None:
-        """Return what a plugin says of a burst that it found; None where that cannot be."""
+        """Return a plugin's view of a burst that it found; None if that is impossible."""
         if found is None:
             return None
         nothing = Burst(found.name, plugin.name, "", 0, isolated=found.isolated)
@@ -197,14 +197,14 @@ class Observer:
         self._answering.discard(plugin.name)
         self._failures.cannot_ask(plugin, error)
 
-    # --- what was answered -----------------------------------------------------------------
+    # --- answers ---------------------------------------------------------------------------
 
     def _take_refreshed(self, plugin: BurstPlugin, seen: Inventory) -> None:
         for burst in seen.refreshed:
             known = plugin.bursts.get(burst.name)
             if known is None or burst.name in seen.changed:
                 continue
-            if self._has_ended(known):  # how its job ended is settled
+            if self._has_ended(known):  # the end of its job is final
                 burst = replace(burst, exit_code=known.exit_code, error=known.error)
             if burst.name in seen.refused and burst.exit_code is None:
                 self._failures.refused(plugin, burst, seen.refused[burst.name])
@@ -218,7 +218,7 @@ class Observer:
                 self._store.record(plugin, burst)
 
     def _adopt(self, plugin: BurstPlugin, seen: Inventory) -> None:
-        """Let a plugin know of what is there, and change nothing."""
+        """Tell a plugin what exists, without changing anything."""
         told = {name: b for name, b in (seen.there or {}).items() if b is not None}
         for name, burst in told.items():
             plugin.bursts.setdefault(name, burst)
@@ -238,7 +238,7 @@ class Observer:
             self._free_the_stranded(plugin)
 
     def _compare(self, plugin: BurstPlugin, entry: Entry, seen: Inventory) -> None:
-        """Mend what the ledger says of one burst, or what is there of it."""
+        """Repair the ledger's record of one burst, or the burst itself."""
         name = entry.burst.name
         burst = replace(plugin.bursts.get(name, entry.burst), isolated=entry.burst.isolated)
         found = (seen.there or {}).get(name)
@@ -251,7 +251,7 @@ class Observer:
         elif burst.isolated and not self._pending_queue.waited_for(plugin.name, name):
             self._terminator.end(burst, _NOT_HELD, EndReason.JOB_NOT_HELD)
         elif burst.state not in LIVE_STATES - {BurstState.DRAINING}:
-            return  # whoever drains it ends it
+            return  # the client that drains it ends it
         elif found is not None and found.state is BurstState.FAILED:
             if not _needs_refresh(plugin, burst):
                 self._failures.degraded(
@@ -265,11 +265,11 @@ class Observer:
             self._failures.failed(plugin, replace(burst, error=_VANISHED))
 
     def _has_ended(self, burst: Burst) -> bool:
-        """Whether a burst's job has ended there; anybody may write into what a plugin knows."""
+        """Whether a burst's job has ended there; any code may write into a plugin's bursts."""
         return burst.exit_code is not None and self._store.known(burst).isolated
 
     def _has_vanished(self, burst: Burst, seen: Inventory) -> bool:
-        """Whether a burst is gone: not listed, though it should be, and no node of it up."""
+        """Whether a burst is gone: missing from the list, and none of its nodes is up."""
         if seen.there is None or (burst.state in COMING_STATES and not seen.complete):
             return False
         if _needs_refresh(self._plugins[burst.plugin], burst):
@@ -280,9 +280,9 @@ class Observer:
     def _adopt_recorded(
         self, plugin: BurstPlugin, entry: Entry, burst: Burst, found: Burst | None
     ) -> None:
-        """Take in a burst that is there: also one of which only the intent was recorded."""
+        """Adopt an existing burst, even if only its intent was recorded."""
         if entry.created is None:
-            _log.info("burst %s: was created, and is adopted", burst.name)
+            _log.info("burst %s: was created, adopting it", burst.name)
         if found is None:
             state = BurstState.STARTING if entry.created is None else burst.state
             now = replace(burst, state=state)
@@ -301,14 +301,14 @@ class Observer:
         if self._has_ended(now):
             self._isolated_ends.end(plugin, now)
         elif now.nodes < burst.nodes:
-            few = f"of its {counted(burst.nodes, 'node')}, {now.nodes} can be found there"
+            few = f"only {now.nodes} of its {counted(burst.nodes, 'node')} exist"
             self._failures.degraded(plugin, replace(now, error=few))
         elif now != burst:
             self._store.record(plugin, now)
         self._store.created([burst])
 
     def _free_the_stranded(self, plugin: BurstPlugin) -> None:
-        """Free the jobs that wait for bursts that are not there any more."""
+        """Release the jobs that wait for bursts that no longer exist."""
         waiting = {
             job.id: mark.burst for job, mark in self._pending_queue.given(plugin.name) if mark.burst
         }
@@ -316,14 +316,14 @@ class Observer:
             return
         alive = {entry.burst.name for entry in self._store.ledger.live(plugin.name)}
         stranded = [jobid for jobid, burst in waiting.items() if burst not in alive]
-        self._assigner.release(plugin, stranded, "the burst that it waited for is not there")
+        self._assigner.release(plugin, stranded, "the burst that it waited for does not exist")
 
-    # --- what comes too late ---------------------------------------------------------------
+    # --- late bursts -----------------------------------------------------------------------
 
     def _waits_too_long(self, entry: Entry, burst: Burst) -> str:
-        """Return why a burst is given up that waits in its provider's queue; empty where it stays.
+        """Return why a burst in its provider's queue is given up; empty if it is kept.
 
-        While its plugin does not answer, nothing is known of it: it may have come up.
+        While its plugin does not answer, its state is unknown: it may have come up.
         """
         limit, waited = self._shared.policy.timeouts.request, self._store.now() - entry.requested
         waits = burst.state is BurstState.REQUESTED and burst.plugin in self._answering
@@ -331,7 +331,7 @@ class Observer:
             return ""
         last = f": {burst.problem}" if burst.problem else ""
         return (
-            f"it waited in its provider's queue for {format_duration(round(waited))}, and request "
+            f"it waited in its provider's queue for {format_duration(round(waited))}, but request "
             f"in [timeouts] is {format_duration(limit)}{last}"
         )
 
@@ -340,41 +340,41 @@ class Observer:
         if entry.started is not None and now - entry.started > limit:
             return f"it did not join within {format_duration(limit)}"
         late = self._outliving.why_too_late(entry, now)
-        return f"it comes up too late: {late}" if late else ""
+        return f"it is too late: {late}" if late else ""
 
 
-_NEVER_ANSWERED = "whoever asked for it ended before it was answered"
-_VANISHED = "it is there no longer: its plugin does not list it, and none of its nodes is up"
-_NOT_HELD = "its job is held here no longer: it was cancelled, or starts here"
+_NEVER_ANSWERED = "the process that requested it ended before the answer came"
+_VANISHED = "it no longer exists: its plugin does not list it, and none of its nodes is up"
+_NOT_HELD = "its job is no longer held here: it was cancelled, or starts here"
 
 
 def _changes(burst: Burst) -> bool:
-    """Whether a burst is to be looked at: it is coming, or what it runs may have ended there."""
+    """Whether to observe a burst: it is starting, or its job may have ended there."""
     if burst.isolated:
         return burst.state in LIVE_STATES and burst.state is not BurstState.ENDING
     return burst.state in COMING_STATES
 
 
 def _needs_refresh(plugin: BurstPlugin, burst: Burst) -> bool:
-    """Whether what a list says of a burst is not enough, as its plugin is asked for it as well.
+    """Whether a burst's state needs more than the list: its plugin is asked for it, too.
 
-    An isolated burst has no nodes here that would tell, and its job is started again where it is
-    taken for lost. Each pass asks refresh() for it, after the list; only what that says counts.
+    An isolated burst has no nodes here to observe, and its job is restarted if the burst is
+    considered lost. Each pass calls refresh() for it, after the list; only its answer counts.
     """
     return burst.isolated and provider_of(plugin).refreshes_bursts
 
 
 def _failed_if_leaving(burst: Burst, known: Burst) -> Burst:
-    """Return a burst as failed that its plugin takes down, or took down, before it came up."""
+    """Return a burst as failed if its plugin terminates it before it came up."""
     leaving = burst.state in LEAVING_STATES or burst.state is BurstState.ENDED
     if not leaving or burst.exit_code is not None or known.state not in COMING_STATES:
         return burst
-    why = burst.error or f"it did not come up: its plugin answered {burst.state.value!r}"
+    why = burst.error or f"it did not come up: its plugin returned {burst.state.value!r}"
     return replace(burst, state=BurstState.FAILED, error=why)
 
 
 def _joined(burst: Burst, up: Collection[str]) -> Burst:
-    """Return the burst with its state as the instance's nodes show it."""
+    """Return the burst in its state according to the instance's nodes."""
     if burst.state not in COMING_STATES or not burst.hostnames:
         return burst
     joined = sum(hostname in up for hostname in burst.hostnames)

@@ -1,7 +1,7 @@
-"""Bursts that a plugin lists and that are in no record: recorded, and terminated.
+"""Bursts that a plugin lists but no ledger has: recorded, and terminated.
 
-Nothing was asked for here that their numbers could be held against, and they count against limits.
-So a plugin is believed as far as they may have cost no more than it says.
+There is no request here to check their numbers against, but they count against limits.
+So a plugin is believed only up to its own maximum.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _ORPHAN = "it is in no record"
 
 
 class Orphans:
-    """Terminates what is in no record of one client.
+    """Terminates bursts that no ledger has, for one client.
 
     Args:
         store: The client's store.
-        assigner: What gives a job of ours back to the burst that it runs in.
-        drainer: What drains its bursts.
-        terminator: What terminates its bursts.
-        failures: What takes in that a burst, or its plugin, failed.
+        assigner: Reassigns a job of ours to the burst that runs it.
+        drainer: Drains its bursts.
+        terminator: Terminates its bursts.
+        failures: Processes failures of bursts and plugins.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class Orphans:
         self._failures = failures
 
     def terminate(self, plugin: BurstPlugin, burst: Burst) -> None:
-        """Take down what is there under our name, and is in no record.
+        """Terminate an existing burst under our name that no ledger has.
 
-        That begins with a record of it, and so waits until there can be one.
+        The first step is a record of it, so this waits until the ledger is writable.
         """
         name = burst.name
-        if self._store.ledger.entry(name) is not None:  # it ended, and is there all the same
+        if self._store.ledger.entry(name) is not None:  # it ended, but still exists
             self._terminator.end_again(plugin, burst)
             return
         if self._store.ledger.unwritable:
@@ -75,11 +75,11 @@ class Orphans:
         if degraded:
             self._failures.degraded(plugin, recorded)
             return
-        if not (burst.isolated and jobs):  # a job that is held here runs in it
+        if not (burst.isolated and jobs):  # a job held here runs in it
             self._drainer.drain(recorded, _ORPHAN, EndReason.NOT_RECORDED)
 
     def _bounded(self, plugin: BurstPlugin, burst: Burst) -> Burst:
-        """Return a burst that is in no record, as far as its plugin is believed of it."""
+        """Return a burst that no ledger has, with its plugin's plausible facts."""
         first = min((e.requested for e in self._store.ledger.entries()), default=math.inf)
         try:
             return bounded(burst, plugin.node_types(), min(first, self._store.now()))
@@ -91,22 +91,22 @@ class Orphans:
 
 
 def bounded(burst: Burst, types: Iterable[NodeType], began: float) -> Burst:
-    """Return a burst that is in no record, as far as it can be.
+    """Return a burst that no ledger has, with its plausible facts.
 
     Args:
-        burst: What its plugin says of it.
-        types: The plugin's node types: they give its price, which is 0 where its type is unknown.
-        began: Since when anything can have cost, in seconds since the epoch.
+        burst: Its plugin's description.
+        types: The plugin's node types: they give its price, which is 0 for an unknown type.
+        began: The earliest time that it can have cost money, in seconds since the epoch.
 
     Raises:
-        BurstError: if it has more nodes than its plugin supplies at any time.
+        BurstError: if it has more nodes than its plugin ever supplies.
     """
     kind = next((one for one in types if one.name == burst.node_type), None)
     at_most = len(burst.hostnames) if kind is None else kind.max_nodes
     if at_most is not None and burst.nodes > at_most:
         raise BurstError(
-            f"it is said to have {counted(burst.nodes, 'node')} of type {burst.node_type!r}, and "
-            f"is in no record: at most {at_most} can be",
+            f"its plugin reports {counted(burst.nodes, 'node')} of type {burst.node_type!r}, but "
+            f"no ledger has it: at most {at_most} are possible",
             plugin=burst.plugin,
             burst=burst.name,
         )

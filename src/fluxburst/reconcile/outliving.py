@@ -1,10 +1,10 @@
 """Jobs that Flux may start on nodes that they would outlive.
 
 Flux does not know when nodes end: it starts whatever fits. So a burst that a job is about to
-outlive is drained, and what waits for it is assigned anew. A job that would not fit on all the
-nodes that are up, were they free, cannot start there, and drains nothing. Jobs that wait for that
-very burst go first, where all of them are short enough: it stays as long as one of them waits. One
-that was asked for by hand is whoever's who asked: it stays.
+outlive is drained, and its waiting jobs are assigned again. A job that would not fit on all nodes
+that are up, even if idle, cannot start there, and drains nothing. Jobs that wait for that
+very burst go first, if all of them are short enough: it stays as long as one of them waits. A
+burst on demand belongs to whoever requested it: it stays.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from fluxburst.reconcile.queue_mirror import PendingQueue
 from fluxburst.reconcile.remaining_life import RemainingLife
 
 CHECK_SECONDS = 2.0
-"""How often all pending jobs are looked at, at most: a pass may follow the last at once."""
+"""The minimum interval between checks of all pending jobs: passes may follow at once."""
 
 UP_STATES = frozenset({BurstState.JOINING, BurstState.READY})
 
 
 class Outliving:
-    """Finds the bursts that have to go, as a job is about to outlive them.
+    """Finds the bursts that must end because a job is about to outlive them.
 
     Args:
         pending_queue: The client's mirror of its pending jobs.
-        spans: How long its bursts live.
+        spans: The lifetimes of its bursts.
     """
 
     def __init__(self, pending_queue: PendingQueue, spans: RemainingLife) -> None:
@@ -50,7 +50,7 @@ class Outliving:
         self._room = _Room(())
 
     def why_too_late(self, entry: Entry, now: float) -> str:
-        """Return why a burst that is still coming is given up; empty where it can go on."""
+        """Return why a starting burst is given up; empty if it can go on."""
         left = self._spans.until(entry) - now
         if math.isinf(left) or entry.queued:
             return ""
@@ -58,7 +58,7 @@ class Outliving:
         return "" if found is None else self._say(found, left)
 
     def why_drained(self, entry: Entry, now: float, nodes: Sequence[Node]) -> str:
-        """Return why a burst is to be drained; empty where it can stay.
+        """Return why a burst must be drained; empty if it can stay.
 
         Args:
             entry: The burst.
@@ -80,7 +80,7 @@ class Outliving:
         return "" if found is None else self._say(found, left)
 
     def _room_of(self, nodes: Sequence[Node], own: Sequence[Node]) -> _Room:
-        """Return what there is to start jobs on; it is the same for all bursts that are up."""
+        """Return the nodes for starting jobs; the same for all bursts that are up."""
         if not all(node.usable for node in own):
             return _Room(nodes, own)
         if self._room.nodes is not nodes:
@@ -88,28 +88,28 @@ class Outliving:
         return self._room
 
     def _say(self, job: Job, left: float) -> str:
-        """Return that a job may outlive a burst that has so many seconds left for jobs."""
+        """Return the message that a job may outlive a burst with this many seconds left."""
         needed = self._spans.lifespans.needed(job)
         runs = "has no time limit" if math.isinf(needed) else f"may run {format_duration(needed)}"
         rest = format_duration(max(0.0, left))
-        return f"job {format_f58(job.id)} {runs}, and it has {rest} left for jobs"
+        return f"job {format_f58(job.id)} {runs}, but it has {rest} left for jobs"
 
     def _waiting_for(self, entry: Entry) -> list[Job]:
         ids = self._pending_queue.assigned_to(entry.burst.plugin, entry.burst.name)
         return [self._pending_queue.jobs[jobid] for jobid in ids]
 
     def _first(self, jobs: Iterable[Job], left: float) -> Job | None:
-        """Return the first of some jobs that needs nodes for longer than is left."""
+        """Return the first job that needs nodes for longer than is left."""
         return next((job for job in jobs if self._is_longer(job, left)), None)
 
     def _is_longer(self, job: Job, left: float) -> bool:
         try:
             return self._spans.lifespans.needed(job) > left
         except FluxburstError:
-            return False  # a malformed job: Flux refuses it, or it is said where it is planned
+            return False  # a malformed job: Flux refuses it, or planning reports it
 
     def _longest_first(self, now: float) -> Sequence[_Shape]:
-        """Return the jobs that could start, one of those that are alike, the longest first."""
+        """Return the jobs that could start, one of each group of equal ones, the longest first."""
         if not 0 <= now - self._observed < CHECK_SECONDS:
             shapes: dict[object, _Shape] = {}
             for job in self._pending_queue.jobs.values():
@@ -128,7 +128,7 @@ class Outliving:
 
 @dataclass(frozen=True)
 class _Shape:
-    """What jobs need that are alike: ``job`` is one of them."""
+    """The equal needs of jobs: ``job`` is one of them."""
 
     needed: float
     job: Job
@@ -136,7 +136,7 @@ class _Shape:
     chunks: tuple[Chunk, ...]
 
     def could_use(self, nodes: Sequence[Node]) -> bool:
-        """Whether a part of it fits on one of these nodes, once that is free."""
+        """Whether a part of it fits on one of these nodes, once idle."""
         matches = self.constraint.matches
         return any(
             could_fit([chunk], [NodeType("", node.cores, node.gpus)])
@@ -147,11 +147,11 @@ class _Shape:
 
 
 class _Room:
-    """The nodes that jobs may start on, as if none had any of them.
+    """The nodes for starting jobs, as if idle.
 
     Args:
-        nodes: The instance's nodes, of which those count that are up and not drained.
-        own: Those of a burst, which count in any case.
+        nodes: The instance's nodes; those that are up and not drained count.
+        own: Those of a burst, which always count.
     """
 
     def __init__(self, nodes: Sequence[Node], own: Collection[Node] = ()) -> None:
@@ -175,7 +175,7 @@ class _Room:
         )
 
     def has_for(self, shape: _Shape) -> bool:
-        """Whether all of a job fits."""
+        """Whether a whole job fits."""
         key = (shape.chunks, shape.constraint)
         if key not in self._fits:
             self._fits[key] = fits_now(shape.chunks, self._free, shape.constraint)

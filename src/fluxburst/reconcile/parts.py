@@ -1,4 +1,4 @@
-"""The parts that act for one client, put together."""
+"""Assembles the parts that act for one client."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ Plugins = Mapping[str, BurstPlugin]
 
 
 class Parts:
-    """The parts of one client. Each is made once, of those before it.
+    """The parts of one client. Each is made once, from earlier ones.
 
     Args:
         hooks: The client's hooks.
         plugins: The loaded plugins, by name; the client's own mapping, not a copy.
-        instance: The instance that jobs wait in.
-        place: Where the ledger is.
+        instance: The instance of the jobs.
+        place: Location of the ledger.
         policy: Lifetimes, timeouts, retries and limits.
     """
 

@@ -1,6 +1,6 @@
-"""Planners for one client, and what holds their plans back now.
+"""Planners for one client, and the current restrictions of their plans.
 
-That is limits, breakers, cool-downs, silent plugins, and closed queues.
+These are limits, breakers, cool-downs, silent plugins, and closed queues.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from fluxburst.reconcile.shared import Shared
 
 
 class CurrentLimits:
-    """What holds the plans of one client back, as of now.
+    """The current restrictions of one client's plans.
 
     Args:
         shared: What the parts of a client share.
-        waiting: Its jobs that wait until they are tried again.
-        spans: How long its bursts live.
+        waiting: Its jobs that wait for a retry.
+        spans: The lifetimes of its bursts.
 
     Attributes:
-        queues: The instance's queues by name, as they were read last.
-        users: Whose jobs the instance runs, as was read last.
+        queues: The instance's queues by name, as last read.
+        users: The users whose jobs the instance runs, as last read.
     """
 
     def __init__(self, shared: Shared, waiting: Waiting, spans: RemainingLife) -> None:
@@ -51,13 +51,13 @@ class CurrentLimits:
         self.users: Users = only_this_user()
 
     def budget(self, now: float) -> Budget:
-        """Return what the limits leave now, in seconds since the epoch."""
+        """Return what the limits leave now; the time is in seconds since the epoch."""
         limits = self._shared.policy.limits
         spent = spent_of(self._store.ledger, now) if limits.is_set else Spent(now)
         return Budget(limits, spent, Lifespans(self._shared.policy.lifetimes).lease)
 
     def of_plan(self, closed: Mapping[tuple[str, str], str]) -> PlanLimits:
-        """Return what holds a plan back now, with more node types closed."""
+        """Return the current restrictions, with additional closed node types."""
         ledger = self._store.ledger
         now = self._store.now()
         live = ledger.live()
@@ -84,7 +84,7 @@ class CurrentLimits:
         )
 
     def capacity(self) -> object:
-        """Return something that differs once there may be room for jobs that had none."""
+        """Return a value that changes whenever there may be room for jobs that had none."""
         live = self._store.ledger.live()
         now = self._store.now()
         closed = closed_types(self._store.ledger.breakers().values(), live, now)
@@ -96,13 +96,13 @@ class CurrentLimits:
         )
 
     def _cooling(self, now: float) -> Mapping[tuple[str, str], str]:
-        """Return the node types of which an idle burst has only just ended."""
+        """Return the node types whose idle burst has only just ended."""
         cool_down = self._shared.policy.lifetimes.cool_down
         if not cool_down:
             return {}
         return {
-            (entry.burst.plugin, entry.burst.node_type): "it cools down for "
-            f"{format_duration(entry.ended + cool_down - now)} yet"
+            (entry.burst.plugin, entry.burst.node_type): "it cools down for another "
+            f"{format_duration(entry.ended + cool_down - now)}"
             for entry in self._store.ledger.entries(now - cool_down)
             if entry.ended is not None and entry.burst.end_reason is EndReason.IDLE
         }
@@ -113,7 +113,7 @@ class Planners:
 
     Args:
         shared: What the parts of a client share.
-        limits: What holds plans back.
+        limits: Restrictions of its plans.
     """
 
     def __init__(self, shared: Shared, limits: CurrentLimits) -> None:
@@ -125,7 +125,7 @@ class Planners:
         self._seen_nodes: tuple[Node, ...] | None = None
 
     def nodes(self) -> tuple[Node, ...]:
-        """Return the instance's nodes; while a planner is used, as they were at its start."""
+        """Return the instance's nodes; while a planner is in use, as of its start."""
         return self._instance.nodes() if self._seen_nodes is None else self._seen_nodes
 
     @contextmanager
@@ -134,11 +134,11 @@ class Planners:
         free_capacity: FreeCapacity | None = None,
         closed: Mapping[tuple[str, str], str] | None = None,
     ) -> Iterator[Planner]:
-        """Yield a planner; whoever asks for the nodes meanwhile sees those that it sees.
+        """Yield a planner; meanwhile all callers see the same nodes as it does.
 
         Args:
-            free_capacity: What the plan before has left of the capacity; None to count it anew.
-            closed: Node types that are closed besides those that are anyway, with the reason.
+            free_capacity: Capacity left over by the previous plan; None to count it anew.
+            closed: Additional closed node types, with the reason.
         """
         self._seen_nodes = self._instance.nodes()
         try:
@@ -154,12 +154,12 @@ class Planners:
             self._seen_nodes = None
 
     def replan(self, jobs: Sequence[Job], closed: Mapping[tuple[str, str], str]) -> Plan:
-        """Plan jobs that were refused elsewhere; what they may share with others is not known."""
+        """Plan jobs that were refused elsewhere, without sharing free capacity."""
         with self.planner(FreeCapacity(), closed) as planner:
             return planner.plan(jobs)
 
     def _scheduler(self) -> Scheduler:
-        """Return by which rules jobs start here, and whether they are to share nodes."""
+        """Return the scheduler's rules here, and whether jobs share nodes."""
         scheduler = self._instance.scheduler()
         shared = self._shared.policy.placement.share_nodes
         return scheduler if shared else replace(scheduler, whole_nodes=True)

@@ -1,7 +1,7 @@
-"""Bringing capacity up: reserve it, assign the jobs, have the plugins create, see what came.
+"""Provisions capacity: reserve it, assign the jobs, have the plugins create, process the results.
 
-Nothing is asked of a plugin before its intent is in the ledger. What a plugin has no capacity or
-quota for is offered to the next within the same pass.
+No plugin receives a request before its intent is in the ledger. If a plugin lacks capacity or
+quota, the same pass asks the next.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Outcome:
-    """What a pass has brought about so far.
+    """The results of a pass so far.
 
     Attributes:
-        bursts: What came up, or is coming.
-        errors: What failed.
-        refused: Node types that had no capacity or quota, by plugin and name, with the reason.
-        displaced: The jobs of what was refused, by id, to be offered on.
-        reoffered: Errors that do not count once their jobs have found another place, with these.
+        bursts: The bursts that are up, or starting.
+        errors: The failures.
+        refused: Node types without capacity or quota, by plugin and name, with the reason.
+        displaced: The jobs of refused bursts, by id, to be offered elsewhere.
+        reoffered: Errors that are void once their jobs have found another place, with these.
     """
 
     bursts: list[Burst] = field(default_factory=list)
@@ -66,13 +66,13 @@ class Outcome:
 
 
 class Provisioner:
-    """Brings bursts up for one client.
+    """Provisions bursts for one client.
 
     Args:
         shared: What the parts of a client share.
-        vetting: What vets what its plugins answer.
-        assigner: What gives its jobs away.
-        budget: Tells what the limits leave now.
+        vetting: Vets its plugins' answers.
+        assigner: Assigns its jobs.
+        budget: Returns what the limits leave now.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Provisioner:
         self.outcome = Outcome()
 
     def reserve(self, plugins: Mapping[str, BurstPlugin], plan: Plan) -> list[Reservation]:
-        """Record what a plan says, which :meth:`start` is to do once that is durable."""
+        """Record a plan for :meth:`start` to apply once the record is durable."""
         return [
             self._reserver.reserve(plugins[name], assigned, plan)
             for name, assigned in plan.assignments.items()
@@ -100,9 +100,9 @@ class Provisioner:
         ]
 
     def start(self, reservations: Sequence[Reservation], patience: float = math.inf) -> None:
-        """Start what was intended, and take in what is answered within ``patience`` seconds.
+        """Request what was recorded, and process the answers that come within ``patience`` seconds.
 
-        By default it is waited for all of it. What comes of it is in :attr:`outcome`.
+        By default, waits for all answers. The results are in :attr:`outcome`.
         """
         for reservation in reservations:
             self._start(reservation)
@@ -111,7 +111,7 @@ class Provisioner:
     def start_on_demand(
         self, plugins: Sequence[BurstPlugin], nodes: int | None, tasks: int | None
     ) -> None:
-        """Have plugins bring up capacity by hand, and wait for all of it."""
+        """Have plugins provision capacity on demand, and wait for all of it."""
         for plugin in plugins:
             try:
                 bursts = self._reserver.reserve_on_demand(plugin, nodes, tasks)
@@ -143,7 +143,7 @@ class Provisioner:
         self._store.ledger.record(ended, self._store.now(), why)
 
     def _drop(self, plugin: BurstPlugin, burst: Burst, why: str) -> None:
-        """Record that a burst was not asked for after all."""
+        """Record that a burst was not requested after all."""
         self._store.record(plugin, replace(burst, state=BurstState.ENDED), why)
 
     def _call(self, plugin: BurstPlugin, request: BurstRequest, placeholder: Burst | None) -> None:
@@ -177,7 +177,7 @@ class Provisioner:
         up: frozenset[str],
         answer: Answer[Sequence[Burst]],
     ) -> None:
-        """Take what a plugin answered."""
+        """Process a plugin's answer."""
         match answer:
             case Done(done):
                 self._take_created(plugin, request, placeholder, up, done, None)
@@ -196,7 +196,7 @@ class Provisioner:
         done: Sequence[Burst],
         error: BaseException | None,
     ) -> None:
-        """Take what a plugin created, and how it failed; free the jobs of what did not come up."""
+        """Process the created bursts and the failures; release the jobs of failed bursts."""
         done, unasked = self._ours(plugin, request, done, up)
         done, faults = self._checked(plugin, request, done)
         faults += unasked
@@ -205,7 +205,7 @@ class Provisioner:
         if faults and (error is None or isinstance(error, FluxburstError)):
             error = BurstErrors([*([] if error is None else [error]), *faults], done)
         interrupted = error is not None and not isinstance(error, FluxburstError)
-        # What was interrupted may be there: the next pass asks.
+        # An interrupted one may exist: the next pass asks.
         created = names_of(done)
         begun = names_of(request.bursts) if interrupted else created
         plugin.bursts.update({burst.name: burst for burst in done})
@@ -230,9 +230,9 @@ class Provisioner:
     def _ours(
         self, plugin: BurstPlugin, request: BurstRequest, done: Sequence[Burst], up: frozenset[str]
     ) -> tuple[list[Burst], list[BurstError]]:
-        """Return what was answered that was asked for, or has a name that only this plugin gives.
+        """Return the requested bursts in an answer, and those with a name reserved for this plugin.
 
-        And what is wrong with the rest, of which nothing is recorded: it may be anybody's.
+        Also returns the problems of the rest, which is not recorded: it may belong to anyone.
         """
         asked = names_of(request.bursts)
         ours: list[Burst] = []
@@ -242,8 +242,8 @@ class Provisioner:
                 check_name(getattr(burst, "name", burst), "run()")
                 if burst.name not in asked and not is_ours(self._store.ledger, plugin, burst.name):
                     raise BurstError(
-                        f"run() answered burst {burst.name!r}, which was not asked for, and whose "
-                        "name is none that this plugin gives for this instance: it is left alone"
+                        f"run() returned burst {burst.name!r}, which was not requested, and whose "
+                        "name is not reserved for this plugin and instance: it is left alone"
                     )
             except BurstError as fault:
                 fault.plugin = plugin.name
@@ -256,7 +256,7 @@ class Provisioner:
     def _checked(
         self, plugin: BurstPlugin, request: BurstRequest, done: Sequence[Burst]
     ) -> tuple[list[Burst], list[BurstError]]:
-        """Return the bursts that came up, and what is wrong with others, which are to be ended."""
+        """Return the bursts that came up, and the problems of others, which must be terminated."""
         asked = {burst.name: burst for burst in request.bursts}
         good: list[Burst] = []
         faults: list[BurstError] = []
@@ -276,7 +276,7 @@ class Provisioner:
         return good, faults
 
     def _with_lease_ahead(self, burst: Burst) -> Burst:
-        """Return a burst whose lease is not over.
+        """Return a burst whose lease has not expired.
 
         Raises:
             BurstError: if it is.
@@ -284,16 +284,15 @@ class Provisioner:
         if burst.lease_until is not None and burst.lease_until <= self._store.now():
             over = format_duration(self._store.now() - burst.lease_until)
             raise BurstError(
-                f"create() answered with a lease that was over {over} ago: is the provider's "
-                "clock right?"
+                f"create() returned a lease that expired {over} ago: is the provider's clock right?"
             )
         return burst
 
     def _missing(self, plugin: BurstPlugin, burst: Burst, error: BaseException | None) -> None:
-        """Free the jobs of a burst that did not come up."""
+        """Release the jobs of a burst that did not come up."""
         known = plugin.bursts.get(burst.name, burst)
         why = known.error or (str(error) if error else _UNSAID)
-        if known.state is BurstState.REQUESTED:  # the plugin has not said what became of it
+        if known.state is BurstState.REQUESTED:  # the plugin has not reported a result
             self._store.record(plugin, replace(known, state=BurstState.FAILED, error=why))
         self._assigner.release(plugin, self._assigner.waiting_for(plugin, {burst.name}), why)
 
@@ -306,19 +305,19 @@ class Provisioner:
     ) -> None:
         if placeholder is None:
             return
-        if error is None and not done:  # others close it once they are ready
+        if error is None and not done:  # their readiness closes it
             self._store.ledger.set_breaker(Breaker(plugin.name, ""))
         if error is not None:
             state, why = BurstState.FAILED, str(error)
         elif done:
             state, why = BurstState.ENDED, f"it is {', '.join(sorted(names_of(done)))}"
         else:
-            state, why = BurstState.READY, "the plugin does not say what it brought up"
+            state, why = BurstState.READY, "the plugin does not name its bursts"
         self._store.ledger.record(replace(placeholder, state=state), self._store.now(), why)
         self._store.created([placeholder])
 
     def _blame(self, plugin: BurstPlugin, request: BurstRequest, error: FluxburstError) -> None:
-        """Count failures, and note whose jobs are to be offered on."""
+        """Count failures, and note whose jobs to offer elsewhere."""
         by_name = {burst.name: burst for burst in request.bursts}
         if request.jobs and not request.bursts:  # of a plugin that sizes its bursts itself
             self._count_failure(Burst("", plugin.name, "", 0), error)
@@ -332,7 +331,7 @@ class Provisioner:
                 self.outcome.refused[burst.plugin, burst.node_type] = str(one)
                 theirs = {j: job for j in burst.jobs if isinstance(job := request.jobs.get(j), Job)}
                 self.outcome.displaced.update(theirs)
-                if not isinstance(one, ParameterError):  # which a person must know of anyway
+                if not isinstance(one, ParameterError):  # which the user must fix anyway
                     self.outcome.reoffered.append((one, frozenset(theirs)))
         self._failed(plugin, error)
 
@@ -341,7 +340,7 @@ class Provisioner:
         self._store.count_failure(burst, str(error), self._shared.policy.breakers, final=final)
 
     def _on_timeout(self, plugin: BurstPlugin, request: BurstRequest, why: str) -> None:
-        """Take bursts for failed whose creation has not been answered, and have them taken down."""
+        """Treat bursts as failed whose creation timed out, and have them terminated."""
         errors: list[FluxburstError] = []
         for burst in request.bursts:
             self._store.record(plugin, replace(burst, state=BurstState.ENDING, error=why))
@@ -358,25 +357,25 @@ class Provisioner:
 
 
 def _warn_of_fewer(created: Burst, asked: Burst) -> None:
-    """Say that a plugin brings up fewer nodes than it was asked for; what comes is used."""
+    """Warn that a plugin provisions fewer nodes than requested; they are used."""
     if created.nodes < asked.nodes:
         _log.warning(
-            "plugin %s, burst %s: create() answered %s, and %d were asked for: jobs that do not "
-            "fit on what comes are released",
+            "plugin %s, burst %s: create() returned %s, but %d were requested: jobs that do not "
+            "fit on them are released",
             *(created.plugin, created.name, counted(created.nodes, "node"), asked.nodes),
             extra={"plugin": created.plugin, "burst": created.name, "jobs": asked.jobs},
         )
 
 
-_NO_JOBS = "none of its jobs could be given to it"
+_NO_JOBS = "none of its jobs could be assigned to it"
 
-_UNSAID = "the plugin did not bring it up, and does not say why"
+_UNSAID = "the plugin did not create it, and gives no reason"
 
 
 def _unsaid(
     plugin: BurstPlugin, request: BurstRequest, said: Collection[str]
 ) -> Iterator[BurstError]:
-    """Yield what to say of each burst that was asked for, of which nothing was said or is known."""
+    """Yield the message for each requested burst without any report or record."""
     for burst in request.bursts:
         known = plugin.bursts.get(burst.name, burst)
         if burst.name not in said and known.state in (BurstState.REQUESTED, BurstState.FAILED):
@@ -384,9 +383,9 @@ def _unsaid(
 
 
 def _named_for(jobs: Collection[int], bursts: Sequence[Burst]) -> dict[int, str]:
-    """Return for which of the bursts that a plugin sized itself each job waits; empty if unknown.
+    """Return the burst of each job, if the plugin sized bursts itself; empty if unknown.
 
-    That is the one which says that it is for that job, or the only one.
+    That is the burst that names the job, or the only one.
     """
     only = bursts[0].name if len(bursts) == 1 else ""
     told = {jobid: burst.name for burst in bursts for jobid in burst.jobs}
@@ -394,5 +393,5 @@ def _named_for(jobs: Collection[int], bursts: Sequence[Burst]) -> dict[int, str]
 
 
 def _may_fit_elsewhere(error: FluxburstError) -> bool:
-    """Whether what one plugin could not bring up may come from another."""
+    """Whether another plugin may supply what this one could not."""
     return isinstance(error, (CapacityError, ParameterError, QuotaError, PatienceError))

@@ -1,7 +1,7 @@
-"""The pending jobs of the instance, as a client keeps them: read once, then only what changes.
+"""A client's copy of the instance's pending jobs: read once, then updated by changes.
 
-Users write the memos of their jobs. To whom a job is assigned is what the ledger says, and never
-what a memo does: here jobs have the marks of their assignments, and no others.
+Users can write the memos of their jobs. Only the ledger decides about assignments, never a
+memo: jobs here carry the marks of their assignments in the ledger, and no others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _pending_queues: weakref.WeakKeyDictionary[Any, PendingQueue] = weakref.WeakKeyD
 
 
 def pending_queue_of(instance: Instance) -> PendingQueue:
-    """Return the mirror of an instance's pending jobs, of which each instance object has one."""
+    """Return the mirror of an instance's pending jobs, one for each instance object."""
     return _pending_queues.setdefault(instance, PendingQueue(instance))
 
 
@@ -27,16 +27,16 @@ class PendingQueue:
     """A mirror of the pending jobs.
 
     Args:
-        instance: The instance that they wait in; it is not kept alive.
+        instance: Their instance; it is not kept alive.
 
     Attributes:
-        jobs: The pending jobs, by id, as they were when :meth:`refresh` was last called, with the
-            marks that the ledger has for them.
-        marks: The marks of those that were given away, by id.
-        forged: What the memos of jobs say that the ledger has no assignment for.
-        altered: The ids of jobs whose memos say something else than the ledger, or nothing.
-        changed: The ids of those that are new or have changed; whoever looks at them empties it.
-        gone: The ids of those that are pending no longer; whoever looks at them empties it.
+        jobs: The pending jobs, by id, as of the last :meth:`refresh`, with the
+            ledger's marks.
+        marks: The marks of assigned jobs, by id.
+        forged: The content of memos without an assignment in the ledger.
+        altered: The ids of jobs whose memos differ from the ledger, or are missing.
+        changed: The ids of new or changed jobs; the reader empties it.
+        gone: The ids of jobs that are no longer pending; the reader empties it.
     """
 
     def __init__(self, instance: Instance) -> None:
@@ -53,11 +53,11 @@ class PendingQueue:
 
     @collector_paused()
     def refresh(self, ledger: Ledger) -> None:
-        """Learn what has changed: of the jobs, and of what the ledger says of them.
+        """Read the changes: of the jobs, and of their assignments in the ledger.
 
         Raises:
-            InstanceError: if the instance cannot be asked.
-            LedgerError: if the ledger cannot be read.
+            InstanceError: if the instance cannot be reached.
+            LedgerError: if the ledger is unreadable.
         """
         changes = self._instance.pending_changes()
         now = {job.id: job for job in changes.jobs}
@@ -75,7 +75,7 @@ class PendingQueue:
         self._believe(ledger, now.keys())
 
     def _believe(self, ledger: Ledger, changed: Collection[int]) -> None:
-        """Give jobs the marks that the ledger has for them, as far as either may have changed."""
+        """Put the ledger's marks on jobs, as far as either may have changed."""
         jobs = ledger.reassigned().union(changed)
         written = ledger.written_by_others
         if self._read is None or self._read[0]() is not ledger or self._read[1] != written:
@@ -93,7 +93,7 @@ class PendingQueue:
                 self.jobs[jobid] = _marked(self.jobs[jobid], mark)
 
     def _compare(self, jobid: int, mark: Mark | None) -> None:
-        """Note whether a memo says what the ledger does."""
+        """Note whether a memo agrees with the ledger."""
         memo = self._memos.get(jobid)
         self.forged.pop(jobid, None)
         self.altered.discard(jobid)
@@ -104,7 +104,7 @@ class PendingQueue:
 
     @collector_paused()
     def set_marks(self, marks: Mapping[int, Mark | None]) -> Collection[int]:
-        """Make marks last on jobs, or take them off (None); return those no longer active."""
+        """Put persistent marks on jobs, or remove them (None); return those no longer active."""
         inactive = self._instance.set_marks(marks)
         for jobid, mark in marks.items():
             if jobid in self.jobs:
@@ -116,17 +116,17 @@ class PendingQueue:
         return inactive
 
     def set_urgencies(self, urgencies: Mapping[int, int]) -> Collection[int]:
-        """Set the urgency of jobs, 0 to hold them; return those that could not be set."""
+        """Set the urgency of jobs, 0 to hold them; return those for which that failed."""
         refused = self._instance.set_urgencies(urgencies)
         for jobid, urgency in urgencies.items():
             if jobid in self.jobs and jobid not in refused:
-                # Its priority is told anew at once; until then this says whether it is held.
+                # The new priority is reported at once; until then this shows whether it is held.
                 self.jobs[jobid] = self.jobs[jobid].but(urgency=urgency, priority=urgency)
                 self.changed.add(jobid)
         return refused
 
     def end(self, notes: Mapping[int, str]) -> None:
-        """End jobs that ran elsewhere, each with a note that says how that went."""
+        """End jobs that ran elsewhere, each with a note about its end there."""
         self._instance.end_jobs(notes)
         for jobid in notes:
             self._forget(jobid)
@@ -143,21 +143,21 @@ class PendingQueue:
         return refused
 
     def given(self, plugin: str) -> Iterator[tuple[Job, Mark]]:
-        """Yield the pending jobs that a plugin was given, with their marks."""
+        """Yield the pending jobs assigned to a plugin, with their marks."""
         for jobids in self._assigned.get(plugin, {}).values():
             for jobid in jobids:
                 yield self.jobs[jobid], self.marks[jobid]
 
     def assigned_to(self, plugin: str, burst: str) -> Collection[int]:
-        """Return the pending jobs that a plugin was given for one of its bursts."""
+        """Return the pending jobs assigned to a plugin for one of its bursts."""
         return list(self._assigned.get(plugin, {}).get(burst, ()))
 
     def waited_for(self, plugin: str, burst: str) -> bool:
-        """Whether a pending job was given to a plugin for one of its bursts."""
+        """Whether a pending job is assigned to a plugin for one of its bursts."""
         return bool(self._assigned.get(plugin, {}).get(burst))
 
     def keeps(self, jobid: int) -> bool:
-        """Whether a job keeps its burst: it could start, or is held because it runs there."""
+        """Whether a job keeps its burst alive: it could start, or is held because it runs there."""
         job = self.jobs.get(jobid)
         mark = self.marks.get(jobid)
         held_by_us = mark is not None and mark.urgency is not None

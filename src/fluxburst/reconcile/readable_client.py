@@ -1,4 +1,4 @@
-"""What a client consists of, and what may be asked of it at any time, hooks included."""
+"""The read-only part of a client, available at any time, even to hooks."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from fluxburst.simulation.embedded import EmbeddedInstance
 
 
 class ReadableClient:
-    """A client that can only be looked at. None of this changes anything, or takes a turn.
+    """The read-only interface of a client. Nothing here changes anything, or takes a turn.
 
     Args:
-        instance: The instance that jobs wait in.
+        instance: The instance of the jobs.
         config: The configuration.
-        block: Names of packages that are not to take part, besides those of ``config``.
-        state_dir: The directory of the ledger that was named; None for the usual one.
-        validate: Ask each plugin to validate itself when it is loaded.
+        block: Names of packages to ignore, besides those of ``config``.
+        state_dir: The named directory of the ledger; None for the usual one.
+        validate: Ask each plugin to validate itself on loading.
 
     Attributes:
-        instance: The instance that jobs wait in.
-        config: The configuration, as it is now.
+        instance: The instance of the jobs.
+        config: The current configuration.
         hooks: The hooks of this client.
-        validate: Whether each plugin is asked to validate itself when it is loaded.
+        validate: Whether each plugin is asked to validate itself on loading.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ReadableClient:
 
     def __setattr__(self, attribute: str, value: Any) -> None:
         if "hooks" in vars(self) and self.hooks.in_hook:
-            raise TypeError("a hook may look at the client, and cannot change it")
+            raise TypeError("a hook cannot change the client")
         super().__setattr__(attribute, value)
 
     def __repr__(self) -> str:
@@ -75,16 +75,16 @@ class ReadableClient:
 
     @property
     def plugins(self) -> OrderedDict[str, BurstPlugin]:
-        """The loaded burst plugins by name, in the order they were loaded."""
+        """The loaded burst plugins by name, in the order of loading."""
         return self._loader.plugins
 
     @property
     def choices(self) -> str:
-        """The names of the burst plugins on offer, separated by ``|``."""
+        """The names of the available burst plugins, separated by ``|``."""
         return "|".join(self.hooks.offers)
 
     def iter_plugins(self) -> Iterator[tuple[str, BurstPlugin]]:
-        """Yield the loaded plugins by name, in the order they are offered jobs."""
+        """Yield the loaded plugins by name, in the order in which they are offered jobs."""
         for name in self.hooks.order_plugins(self.plugins, None):
             yield name, self.plugins[name]
 
@@ -93,7 +93,7 @@ class ReadableClient:
         return self.instance.now()
 
     def nodes(self) -> tuple[Node, ...]:
-        """Return the instance's nodes; while a plan is made, as they were at its start."""
+        """Return the instance's nodes; during planning, as of its start."""
         return self._controller.parts.planners.nodes()
 
     def list_jobs(self) -> list[int]:
@@ -102,63 +102,63 @@ class ReadableClient:
 
     @property
     def ledger(self) -> Ledger:
-        """The record of this instance's bursts.
+        """The ledger of this instance's bursts.
 
         Raises:
-            LedgerError: if it cannot be opened.
+            LedgerError: if opening it fails.
         """
         return self._place.ledger
 
     @property
     def state_dir(self) -> Path | None:
-        """Where the ledger is kept; None for memory."""
+        """Path of the ledger; None if in memory."""
         return self._place.directory
 
     def why_unwritable(self) -> str:
-        """Return why the ledger cannot be written now; empty where it can be. Changes nothing."""
+        """Return why the ledger is not writable now; empty if it is. Changes nothing."""
         return self._place.why_unwritable()
 
     @property
     def policy(self) -> Policy:
-        """Lifetimes, timeouts, retries and limits, as they are now."""
+        """Current lifetimes, timeouts, retries and limits."""
         return self._controller.policy
 
     def holder(self) -> str:
-        """Return who holds the instance, for a person; empty for nobody. Changes nothing.
+        """Return the holder of the instance, for people; empty for none. Changes nothing.
 
         Raises:
-            LedgerError: if that cannot be told.
+            LedgerError: if that is unknown.
         """
         return self._place.holder()
 
     def queue_counts(self) -> tuple[int, int, int]:
-        """Return how many jobs the passes know to be pending, given away, and without a place."""
+        """Return how many jobs the passes know as pending, assigned, and unmatched."""
         pending_queue = self._controller.pending_queue
         return len(pending_queue.jobs), len(pending_queue.marks), self._controller.scan.waiting
 
     def next_due(self) -> float:
-        """Return when a lease or an idle timer is due at the earliest; seconds since the epoch."""
+        """Return the next time a lease or an idle timer is due; seconds since the epoch."""
         return self._controller.next_due()
 
     def strangers(self) -> dict[str, list[str]]:
-        """Return what plugins listed, when they were last asked, that is not of this instance.
+        """Return names in plugins' last lists that are not of this instance.
 
-        By plugin, with the names. It is left alone, whatever is taken down.
+        By plugin. They are left alone, whatever is terminated.
         """
         found = self._controller.parts.ownership.strangers
         return {plugin: sorted(names) for plugin, names in found.items() if names}
 
 
 def _close(workers: PluginWorkers, place: LedgerPlace) -> None:
-    """Close what a client has; neither of these knows the client, which would never be let go."""
+    """Close a client's resources; neither refers to the client, which could not be freed then."""
     workers.close()
     place.close()
 
 
 def instance_of(handle: Any, mock: bool) -> Instance:
-    """Return the instance that a user has named: a handle, any instance, a mock, or the usual."""
+    """Return the user's instance: from a handle, any instance, a mock, or the default."""
     if handle is None:
         return EmbeddedInstance(recordings.load(recordings.ONE_JOB)) if mock else LiveInstance()
-    # Looked for on the class: a flux.Flux answers to every attribute, and fails when it is called.
+    # Looked up on the class: a flux.Flux accepts every attribute, and fails when it is called.
     is_instance = hasattr(type(handle), "pending_jobs")
     return handle if is_instance else LiveInstance(handle)

@@ -1,8 +1,8 @@
-"""Jobs that Fluxion would fail once nodes are gone: looked at before any node is taken down.
+"""Jobs that Fluxion would fail once nodes are gone: checked before nodes are drained.
 
-Under the policies ``fcfs`` and ``easy`` Fluxion fails a job that asks for more than is up when its
-turn comes, and draining a node counts as losing it. A burst that is merely idle stays then, as long
-as its lease and its lifetime let it; where it has to go all the same, the jobs are named first.
+Under the policies ``fcfs`` and ``easy`` Fluxion fails a job that needs more nodes than are up when
+its turn comes, and a drained node counts as lost. So an idle burst stays as long as its lease and
+lifetime allow; if it must go nevertheless, the jobs are named first.
 """
 
 from __future__ import annotations
@@ -42,27 +42,26 @@ class Refusals:
         self._said: dict[tuple[str, str], tuple[int, ...]] = {}
 
     def keep(self, burst: Burst) -> bool:
-        """Whether a burst that need not go is to stay, since jobs would fail; they are named."""
+        """Whether an optional termination is postponed because jobs would fail; logs them."""
         jobs = self.of(burst.hostnames)
         self._say(
             burst,
             jobs,
-            "burst %s is idle, and stays up until its lease or lifetime ends: Fluxion would fail "
-            "job %s, which would ask for more than is up then; %s",
+            "burst %s is idle, but stays up until its lease or lifetime ends: Fluxion would fail "
+            "job %s, which then needs more than is up; %s",
         )
         return bool(jobs)
 
     def warn(self, burst: Burst) -> None:
-        """Name the jobs that will fail once a burst, which has to go, is drained."""
+        """Name the jobs that will fail once a burst is drained that must go."""
         self._say(
             burst,
             self.of(burst.hostnames),
-            "burst %s is taken down, and Fluxion may fail job %s, which asks for more than is up "
-            "then; %s",
+            "terminating burst %s: Fluxion may fail job %s, which then needs more than is up; %s",
         )
 
     def of(self, hostnames: Collection[str]) -> list[Job]:
-        """Return the pending jobs that could start on what is up, but not once hosts are gone."""
+        """Return the pending jobs that could start on what is up, but not without some hosts."""
         scheduler = self._instance.scheduler()
         if not (scheduler.is_fluxion and hostnames):
             return []
@@ -77,7 +76,7 @@ class Refusals:
         left = tuple(node for node in up if node.hostname not in hostnames)
         if len(left) == len(up):
             return []
-        # Node by node, since what is known of nodes is kept for one tuple of them at a time.
+        # Node by node, since facts about nodes are cached for one tuple of them at a time.
         could = [job for job in waiting if _fits(job, up)]
         return [job for job in could if not _fits(job, left)]
 
@@ -94,7 +93,7 @@ class Refusals:
 
 
 def _empty(node: Node) -> Node:
-    """Return a node as it is when no job is on it: that is what Fluxion judges by."""
+    """Return a node as if idle: Fluxion's decision is based on that."""
     return replace(node, free_cores=node.cores, free_gpus=node.gpus, free_memory=node.memory)
 
 

@@ -15,17 +15,17 @@ QUEUED_SECONDS = 60.0
 """How much of its lease a burst may lose while it waits for its machines."""
 
 RETRY_SHARE = 0.05
-"""After which part of a lease it is asked for again, where it was refused."""
+"""The part of a lease after which a refused renewal is retried."""
 
 
 class RemainingLife:
-    """How long bursts live.
+    """The lifetimes of bursts.
 
     Args:
         shared: What the parts of a client share.
 
     Attributes:
-        refused: Why leases were not renewed when that was last tried, by the bursts' names.
+        refused: Why the last renewals failed, by burst name.
     """
 
     def __init__(self, shared: Shared) -> None:
@@ -40,29 +40,29 @@ class RemainingLife:
         return Lifespans(self._shared.policy.lifetimes)
 
     def fixed(self, entry: Entry) -> str:
-        """Return why the leases of a burst's plugin cannot be renewed; empty where they can."""
+        """Return why the leases of a burst's plugin cannot be renewed; empty if they can."""
         plugin = self._store.plugin_of(entry.burst)
         return "" if plugin is None else why_not_renewable(plugin)
 
     def longest(self, entry: Entry) -> float:
-        """Return how long a burst lives at most, in seconds."""
+        """Return the maximum life of a burst, in seconds."""
         return self.lifespans.of_type(self._type_of(entry))
 
     def limit_of(self, entry: Entry) -> float:
-        """Return when a burst ends at the latest, in seconds since the epoch."""
+        """Return the latest end of a burst, in seconds since the epoch."""
         return self.lifespans.limit_of(entry, self._type_of(entry), self._store.now())
 
     def end_of(self, entry: Entry) -> float:
-        """Return when a burst ends as far as that is known; inf where it need not end."""
+        """Return the known end of a burst; inf if it need not end."""
         final = self.fixed(entry) or self.refused.get(entry.burst.name, "")
         return self.lifespans.end_of(entry, self._type_of(entry), self._store.now(), final)
 
     def until(self, entry: Entry) -> float:
-        """Return until when jobs may run on the nodes of a burst; inf for ever."""
+        """Return until when jobs may run on the nodes of a burst; inf for unlimited."""
         return self.end_of(entry) - self.lifespans.teardown
 
     def lives(self, entries: Sequence[Entry], now: float) -> Lives:
-        """Return how long nodes live now; on those still to join, jobs start later."""
+        """Return how long nodes live from now; on nodes still to join, jobs start later."""
         ends = {}
         for entry in entries:
             until = self.until(entry)
@@ -75,7 +75,7 @@ class RemainingLife:
     # --- leases ----------------------------------------------------------------------------
 
     def lease_of(self, entry: Entry) -> float:
-        """Return how long the lease of a burst is to be from when it is renewed, in seconds."""
+        """Return the length of a burst's lease from its renewal, in seconds."""
         fixed = self.fixed(entry)
         if not fixed:
             return self._shared.policy.lifetimes.lease
@@ -87,22 +87,22 @@ class RemainingLife:
         return self.lifespans.lease_for(self.lifespans.longest(jobs), fixed)
 
     def renewed_at(self, entry: Entry) -> float:
-        """Return with how much of it left a lease is renewed, in seconds; -inf for never.
+        """Return the remaining time at which a lease is renewed, in seconds; -inf for never.
 
-        One that cannot be renewed runs from when the provider brings the burst up: as long as that
-        waits for its machines, the lease is kept as long as it is to be.
+        A lease that cannot be renewed runs from the start of provisioning: while the burst waits
+        for its machines, the full length of the lease is kept.
         """
         if not self.fixed(entry):
             return self._usual(entry) / 2
         return self.lease_of(entry) - QUEUED_SECONDS if entry.queued else -math.inf
 
     def asked_again(self, entry: Entry) -> float:
-        """Return after how many seconds it may be tried again to renew a lease."""
+        """Return how many seconds later a refused renewal may be retried."""
         usual = self._usual(entry) * RETRY_SHARE
         return min(usual, QUEUED_SECONDS) if self.fixed(entry) else usual
 
     def _usual(self, entry: Entry) -> float:
-        """Return how long a lease is where no job asks for another, and its type lets it be."""
+        """Return the default length of a lease, as far as its type allows."""
         return min(self.lifespans.lease, self.longest(entry))
 
     def _type_of(self, entry: Entry) -> NodeType | None:

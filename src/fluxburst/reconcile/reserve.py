@@ -1,4 +1,4 @@
-"""Reserving capacity: intent, and the money it may cost, are recorded before anything is asked."""
+"""Reserves capacity: records the intent, and its possible cost, before any request."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from fluxburst.reconcile.shared import Shared
 
 @dataclass(frozen=True)
 class Reservation:
-    """What a plugin is going to be asked, as it is recorded.
+    """A recorded intent: the request to a plugin.
 
     Attributes:
-        plugin: Who is asked.
-        bursts: What for.
-        refused: What a limit does not allow any more; ``error`` says which.
-        jobs: The jobs that it is given.
-        marks: The marks that they get.
-        placeholder: What stands for bursts that the plugin sizes itself, until it tells of them.
+        plugin: The plugin.
+        bursts: The bursts to request.
+        refused: Bursts that a limit no longer allows; ``error`` says which.
+        jobs: The jobs assigned to it.
+        marks: The marks for them.
+        placeholder: Represents bursts that the plugin sizes itself, until it reports them.
     """
 
     plugin: BurstPlugin
@@ -45,8 +45,8 @@ class Reserver:
 
     Args:
         shared: What the parts of a client share.
-        assigner: What records which jobs are assigned.
-        budget: Tells what the limits leave now.
+        assigner: Records which jobs are assigned.
+        budget: Returns what the limits leave now.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Reserver:
         self._budget = budget
 
     def reserve(self, plugin: BurstPlugin, assigned: Sequence[int], plan: Plan) -> Reservation:
-        """Record what a plugin is going to be asked for the jobs that are assigned to it."""
+        """Record the request to a plugin for the jobs assigned to it."""
         offered = {jobid: plan.jobs[jobid] for jobid in assigned}
         planned = [
             burst
@@ -82,10 +82,10 @@ class Reserver:
     def reserve_on_demand(
         self, plugin: BurstPlugin, nodes: int | None, tasks: int | None
     ) -> tuple[Burst, ...]:
-        """Size and record a burst by hand; return none of a plugin that sizes it once it runs.
+        """Size and record a burst on demand; return none for a plugin that sizes it itself.
 
         Raises:
-            FluxburstError: if it cannot be sized, or a limit does not allow it.
+            FluxburstError: if sizing it fails, or a limit does not allow it.
         """
         burst = _on_demand(plugin, nodes, tasks)
         if burst is None:
@@ -99,9 +99,9 @@ class Reserver:
     def _reserve(
         self, plugin: BurstPlugin, bursts: Sequence[Burst], jobs: Mapping[int, Job]
     ) -> tuple[list[Burst], list[Burst]]:
-        """Record the intent and set the money aside, in one transaction.
+        """Record the intent and reserve the money, in one transaction.
 
-        Returns the bursts, and those that a limit does not allow any more.
+        Returns the bursts, and those that a limit no longer allows.
         """
         reserved: list[Burst] = []
         refused: list[Burst] = []
@@ -126,7 +126,7 @@ class Reserver:
         return reserved, refused
 
     def _record(self, placeholder: Burst | None) -> Burst | None:
-        """Record what a plugin is asked that sizes its bursts itself."""
+        """Record the request to a plugin that sizes its bursts itself."""
         if placeholder is not None:
             name = self._store.ledger.free_name(placeholder.name)
             placeholder = replace(placeholder, name=name)
@@ -135,10 +135,10 @@ class Reserver:
 
 
 def _on_demand(plugin: BurstPlugin, nodes: int | None, tasks: int | None) -> Burst | None:
-    """Return the burst that a plugin sizes for a request by hand.
+    """Return the burst that a plugin sizes for a request on demand.
 
     Raises:
-        FluxburstError: if it cannot, or answers something else.
+        FluxburstError: if it fails, or returns something else.
     """
     try:
         burst = provider_of(plugin).size(nodes, tasks)

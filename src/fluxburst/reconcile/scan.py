@@ -1,8 +1,8 @@
 """Which jobs a pass looks at, what was decided on them before, and which wait to be tried again.
 
-They are all, or those that changed and the first that wait. Looking at all takes as long as the
-queue is; it is done at first, and again at times. In between, what a plan has left of the capacity
-is where the next begins.
+A pass examines all jobs, or changed ones and the first of those that wait. Examining all takes time
+proportional to the queue; it happens at first, and occasionally again. In between, each plan starts
+with the capacity left by the previous one.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from fluxburst.reconcile.queue_mirror import PendingQueue
 from fluxburst.reconcile.shared import Shared
 
 SHARE = 0.05
-"""The part of the time that may be spent on looking at all jobs."""
+"""The maximum fraction of time for examining all jobs."""
 
 
 class Scan:
-    """The jobs that passes look at.
+    """The jobs that passes examine.
 
     Args:
         pending_queue: The pending jobs.
 
     Attributes:
-        free_capacity: What the last plan left of the capacity that is free or coming; None where it
-            is not known, and is counted anew.
+        free_capacity: Free or coming capacity left by the last plan; None if
+            unknown, to be counted anew.
     """
 
     def __init__(self, pending_queue: PendingQueue) -> None:
@@ -48,23 +48,23 @@ class Scan:
 
     @property
     def waiting(self) -> int:
-        """How many jobs are known to wait for capacity that there is none of."""
+        """Number of jobs waiting for capacity."""
         return len(self._waiting)
 
     def is_due(self, now: float) -> bool:
-        """Whether all jobs are to be looked at: never yet, or long ago.
+        """Whether all jobs are due to be examined: never yet, or long ago.
 
         Args:
-            now: The time of a clock that only goes forward, in seconds.
+            now: Time of a monotonic clock, in seconds.
         """
         return now >= self._next
 
     def record_full(self, now: float, seconds: float, poll: float) -> None:
-        """Note how long it took to look at all jobs, which says when to do so again."""
+        """Record how long examining all jobs took, which determines the next time."""
         self._next = now + max(poll, seconds / SHARE)
 
     def start_over(self) -> None:
-        """Have all jobs looked at next: what was decided holds no longer, or was not done."""
+        """Have all jobs examined next: earlier decisions are void, or were not applied."""
         self._next = -math.inf
         self.free_capacity = None
 
@@ -74,13 +74,13 @@ class Scan:
         return sorted(self._pending_queue.jobs.values(), key=queue_order)
 
     def changed(self, capacity: object, depth: int) -> list[Job]:
-        """Return the jobs that changed, and the first that wait if there may be room for them now.
+        """Return changed jobs, and the first that wait if there may be room for them now.
 
-        Where capacity is counted anew, those that were given are among them: they have some of it.
+        If capacity is counted anew, assigned jobs are included: they use some of it.
 
         Args:
-            capacity: What there may be room by: compared with that of the last time.
-            depth: How many of those that wait, at most.
+            capacity: Determines whether there may be room: compared with the last value.
+            depth: Maximum number of waiting jobs.
         """
         chosen = set(self._pending_queue.changed)
         self._pending_queue.changed.clear()
@@ -96,12 +96,12 @@ class Scan:
         return sorted(jobs, key=queue_order)
 
     def forget(self, jobids: Iterable[int]) -> None:
-        """Forget jobs that are pending no longer."""
+        """Forget jobs that are no longer pending."""
         for jobid in jobids:
             self._waiting.pop(jobid, None)
 
     def record(self, decisions: Sequence[Decision]) -> None:
-        """Note which jobs wait for capacity, which helps none that it failed to decide on."""
+        """Note which jobs wait for capacity; failed decisions do not count."""
         for decision in decisions:
             known = self._waiting.pop(decision.id, None)
             job = self._pending_queue.jobs.get(decision.id)
@@ -112,7 +112,7 @@ class Scan:
                     insort(self._order, order)
 
     def _live_order(self) -> Iterable[tuple[int, int]]:
-        """Yield those that wait, in queue order; forget the places of those that do not."""
+        """Yield waiting jobs in queue order; forget the positions of others."""
         if len(self._order) > 2 * len(self._waiting) + 100:
             self._order = sorted(self._waiting.values())
         for order in self._order:
@@ -121,7 +121,7 @@ class Scan:
 
 
 class DecisionLog:
-    """Records the decisions of one client, where they differ from those before.
+    """Records one client's decisions, if they differ from earlier ones.
 
     Args:
         store: The client's store.
@@ -132,10 +132,10 @@ class DecisionLog:
         self._known: dict[int, int] = {}
 
     def record(self, decisions: Sequence[Decision]) -> list[FluxburstError]:
-        """Record the decisions that are new.
+        """Record new decisions.
 
         Returns:
-            What failed in making these.
+            Failures of planning.
         """
         changed: dict[int, int] = {}
         new = []
@@ -152,12 +152,12 @@ class DecisionLog:
         return [decision.error for decision in new if decision.error is not None]
 
     def forget(self, jobids: Iterable[int]) -> None:
-        """Forget jobs that are gone, or what was decided on them and not recorded."""
+        """Forget jobs that are gone, or decisions that were not recorded."""
         for jobid in jobids:
             self._known.pop(jobid, None)
 
     def forget_before(self, time: float) -> None:
-        """Have the ledger forget what was decided before a time, in seconds since the epoch."""
+        """Delete decisions before a time from the ledger, in seconds since the epoch."""
         ledger = self._store.ledger
         if not ledger.unwritable:
             ledger.forget_decisions(time)

@@ -1,4 +1,4 @@
-"""What the service and the commands need of a client, besides what users call."""
+"""The parts of a client for the service and the commands, beyond those for users."""
 
 from __future__ import annotations
 
@@ -12,28 +12,27 @@ from fluxburst.reconcile.readable_client import ReadableClient
 
 
 class ServedClient(ReadableClient):
-    """A client that can be held, run as far as there is cause, and configured anew."""
+    """A client that can be held, run pass by pass, and reconfigured."""
 
     @takes_turn
     def hold(self, *, without_ledger: bool = False) -> None:
-        """Hold the instance: one client at a time may act. Whatever acts does so by itself.
+        """Hold the instance: only one client may act at a time. Acting implies holding.
 
-        Args:
-            without_ledger: Also where its ledger cannot be written now. Then bursts are ended as
-                they are due, which is recorded once it can be, and nothing is brought up.
+        without_ledger: Even if its ledger is not writable now. Then bursts are ended when
+            due, which is recorded later, and nothing is provisioned.
 
         Raises:
-            HeldError: if another client holds it, saying which.
-            LedgerError: if the ledger cannot be written.
+            HeldError: if another client holds it; says which.
+            LedgerError: if the ledger is not writable.
         """
         self._controller.store.hold(starts_without=without_ledger)
 
     @takes_turn
     def adopt_bursts(self) -> None:
-        """Learn of the bursts that other processes brought up; changes nothing else.
+        """Find bursts created by other processes; changes nothing else.
 
         Raises:
-            BurstErrors: for the plugins that could not be asked; those of the others are known.
+            BurstErrors: for plugins that could not be asked; the others' bursts are known.
         """
         self._controller.store.load()
         self._controller.read_queue()
@@ -42,10 +41,10 @@ class ServedClient(ReadableClient):
 
     @takes_turn
     def refresh_bursts(self) -> list[Burst]:
-        """Look at what has become of the bursts of this client; return all of them.
+        """Observe the bursts of this client; return all of them.
 
         A burst is ready when all its nodes are up in the instance. A plugin that does not name
-        the hosts of its bursts says itself when they are ready.
+        its bursts' hosts decides itself when they are ready.
         """
         self._controller.store.hold()
         self._controller.read_queue()
@@ -53,35 +52,35 @@ class ServedClient(ReadableClient):
 
     @takes_turn
     def run_cycle(self, scope: Scope = ALL_THE_WAY) -> CycleResult:
-        """Run one burst cycle, and return what failed in it rather than raise that.
+        """Run one burst cycle, and return its failures instead of raising them.
 
         Args:
-            scope: How far it goes: :meth:`run_burst` and :meth:`run_pass` have one each.
+            scope: Its scope: :meth:`run_burst` and :meth:`run_pass` have one each.
 
         Raises:
             HeldError: if another client holds the instance; nothing was done.
-            LedgerError: if the ledger cannot be written; nothing more was brought up.
-            BurstErrors: if it cannot, and something had failed before.
+            LedgerError: if the ledger is not writable; nothing more was provisioned.
+            BurstErrors: likewise, if something had failed before.
         """
         return run_cycle(self._controller, scope)
 
     @takes_turn
     def run_pass(self, *, everything: bool, patience: float) -> Plan:
-        """Run one pass of a service: like :meth:`run_burst`, but only as far as there is cause.
+        """Run one pass of a service: like :meth:`run_burst`, but only as far as necessary.
 
         Args:
-            everything: Ask plugins what is there, and mend the difference. Otherwise only what
-                was answered, what changed and what is due is taken in.
-            patience: How long to wait for plugins, in seconds; what is not answered by then is
-                taken in by a later pass.
+            everything: Ask plugins what exists, and repair differences. Otherwise process only
+                answers, changes and what is due.
+            patience: How long to wait for plugins, in seconds; a later pass processes late
+                answers.
 
         Returns:
-            The plan for the jobs that were looked at.
+            The plan for the jobs examined.
 
         Raises:
             HeldError: if another client holds the instance; nothing was done.
-            LedgerError: if the ledger cannot be written; nothing more was brought up.
-            BurstErrors: for all that failed; the rest was done.
+            LedgerError: if the ledger is not writable; nothing more was provisioned.
+            BurstErrors: for everything that failed; the rest was done.
         """
         scope = Scope(everything=everything, whole_queue=False, patience=patience)
         result = run_cycle(self._controller, scope)
@@ -90,13 +89,13 @@ class ServedClient(ReadableClient):
 
     @takes_turn
     def reconfigure(self, config: Config) -> None:
-        """Take another configuration: its policy, selector, ordering, and plugins' parameters.
+        """Apply another configuration: its policy, selector, ordering, and plugins' parameters.
 
-        Plugins that are loaded are loaded anew; others are loaded, too, if the configuration has
-        them. Which packages are blocked does not change.
+        Reloads loaded plugins, and loads others that the configuration names. Which packages are
+        blocked does not change.
 
         Raises:
-            FluxburstError: if it cannot be used; the former is used further.
+            FluxburstError: if it is invalid; the former one stays in use.
         """
         before = self.config
         loaded = dict(self.plugins)

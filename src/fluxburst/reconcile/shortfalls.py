@@ -1,7 +1,7 @@
-"""Bursts that have less than was asked for: fewer nodes, or smaller ones than their type says.
+"""Bursts with less than requested: fewer nodes, or smaller ones than their node type.
 
-Plans count on what plugins say of their node types. Where what joins is less, that is the plugin's
-fault, or its configuration's, and it is said.
+Plans rely on plugins' node types. If nodes join with less, the plugin or its configuration is
+wrong, and a warning says so.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class Shortfalls:
-    """Compares the nodes of one client's bursts with what their plugins say of them.
+    """Compares the nodes of one client's bursts with their plugins' node types.
 
     Args:
         plugins: The loaded plugins, by name.
@@ -35,7 +35,7 @@ class Shortfalls:
         self._observed: frozenset[str] = frozenset()
 
     def observe(self, ready: Sequence[Burst], nodes: Sequence[Node]) -> None:
-        """Warn of the node types whose nodes have less than their plugins say; once of each."""
+        """Warn of node types whose nodes have less than declared; once for each."""
         for burst in ready:
             key = burst.plugin, burst.node_type
             if burst.name in self._observed or key in self._reported:
@@ -43,15 +43,15 @@ class Shortfalls:
             if less := self.less_than_said(burst, nodes):
                 self._reported.add(key)
                 _log.warning(
-                    "plugin %s, burst %s: of node type %r, a node has joined with %s: jobs may "
-                    "not start there; mend the plugin's configuration",
+                    "plugin %s, burst %s: a node of type %r has joined with %s: jobs may "
+                    "not start there; fix the plugin's configuration",
                     *(burst.plugin, burst.name, burst.node_type, less),
                     extra={"plugin": burst.plugin, "burst": burst.name},
                 )
         self._observed = frozenset(burst.name for burst in ready)
 
     def less_than_said(self, burst: Burst, nodes: Sequence[Node]) -> str:
-        """Return what a node of a burst has less than its type says; empty for nothing."""
+        """Return what a node of a burst lacks compared with its type; empty for nothing."""
         said = self._type_of(burst)
         if said is None:
             return ""
@@ -61,11 +61,11 @@ class Shortfalls:
                 (node.gpus, said.gpus, "GPU"),
             ):
                 if have < want:
-                    return f"{counted(have, noun)}, where node_types() says {want}"
+                    return f"{counted(have, noun)}, but node_types() says {want}"
         return ""
 
     def with_coming(self, bursts: Sequence[Burst], nodes: Sequence[Node]) -> tuple[Node, ...]:
-        """Return the nodes that are up, and those that come, as if no job had any of them."""
+        """Return the nodes that are up or on their way, as if unused."""
         there = [_all_free(node) for node in nodes if node.up]
         return (*there, *(node for burst in bursts for node in self._still_to_join(burst)))
 
@@ -81,22 +81,22 @@ class Shortfalls:
             yield _all_free(node)
 
     def _type_of(self, burst: Burst) -> NodeType | None:
-        """Return what its plugin says of a burst's nodes; None where it says nothing."""
+        """Return the declared type of a burst's nodes; None if its plugin has none."""
         plugin = self._plugins.get(burst.plugin)
         try:
             types = () if plugin is None else facts_of(plugin).types
-        except BurstError:  # it is said where it is planned with
+        except BurstError:  # planning with it reports this
             return None
         return next((one for one in types if one.name == burst.node_type), None)
 
 
 def nodes_of(burst: Burst, nodes: Sequence[Node]) -> list[Node]:
-    """Return those of the instance's nodes that are a burst's, and up."""
+    """Return the nodes of a burst that are up in the instance."""
     return [node for node in nodes if node.up and node.hostname in burst.hostnames]
 
 
 def describe_request(chunks: Sequence[Chunk]) -> str:
-    """Return what a job asks for, for a person."""
+    """Describe a job's request for people."""
     return " and ".join(
         f"{counted(chunk.count, 'node' if chunk.node or chunk.exclusive else 'slot')} of "
         f"{_sizes(chunk.cores, chunk.gpus, chunk.memory)}"
@@ -105,7 +105,7 @@ def describe_request(chunks: Sequence[Chunk]) -> str:
 
 
 def describe_nodes(nodes: Sequence[Node]) -> str:
-    """Return what nodes there are, for a person."""
+    """Describe existing nodes for people."""
     if not nodes:
         return "no node that is up"
     groups = Counter((node.cores, node.gpus) for node in nodes)

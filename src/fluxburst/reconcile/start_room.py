@@ -1,4 +1,4 @@
-"""Whether jobs that wait fit on what is free, or would once nothing runs any more."""
+"""Whether waiting jobs fit on free nodes, or would fit on idle ones."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from fluxburst.reconcile.shortfalls import Shortfalls
 
 
 class Room:
-    """The nodes that jobs may start on, as they are at one time.
+    """The nodes available to jobs, at one time.
 
     Args:
         instance: The instance.
         policy: The client's policy.
-        shortfalls: What knows of the nodes that are still to come.
+        shortfalls: Knows the nodes that are still to join.
         live: The client's bursts.
     """
 
@@ -43,14 +43,14 @@ class Room:
 
     @cached_property
     def fits_now(self) -> Callable[[Job], bool]:
-        """Whether a job fits on what is free; not, where its jobspec is malformed."""
+        """Whether a job fits on free nodes; False if its jobspec is malformed."""
         if not any(node.usable and (node.free_cores or node.free_gpus) for node in self.nodes):
             return lambda job: False
         return _fitting(tuple(self.nodes), self._scheduler)
 
     @cached_property
     def may_fit_later(self) -> Callable[[Job], bool]:
-        """Whether a job would fit if no other had any of what is up, or is coming up."""
+        """Whether a job would fit if all nodes that are up, or on their way, were idle."""
         return _fitting(self._shortfalls.with_coming(self._live, self.nodes), self._scheduler)
 
     @cached_property
@@ -61,7 +61,7 @@ class Room:
 
 
 def _fitting(nodes: tuple[Node, ...], scheduler: Scheduler) -> Callable[[Job], bool]:
-    """Return what tells whether a job fits on nodes; of those that are alike, one is looked at."""
+    """Return a test whether a job fits on nodes; equal jobs are tested once."""
     known: dict[object, bool] = {}
 
     def fits(job: Job) -> bool:

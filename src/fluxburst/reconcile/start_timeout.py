@@ -1,10 +1,10 @@
-"""Jobs that do not start although their nodes are ready and free: they are released.
+"""Releases jobs that do not start although their nodes are ready and free.
 
-So are those of bursts whose plugin says that they are ready, while nothing shows it, and those that
-do not fit on what came.
+Also those of bursts that their plugin reports as ready although no sign of them is seen, and those
+that do not fit on the nodes that came.
 
-Whatever the cause: money is not to run for nodes that nobody uses, nor a job to wait for them when
-another way may be open. Causes that are known beforehand are reasons in the plan already.
+Whatever the cause: unused nodes must not cost money, and a job must not wait for them if it could
+run elsewhere. Causes known beforehand are reasons in the plan already.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from fluxburst.reconcile.start_room import Room
 
 
 class Why(str, enum.Enum):
-    """Why a job could have started: what is said of one that has not."""
+    """Why a job could have started: part of the reason for releasing it."""
 
     FITS = (
         "although nodes that it fits on are free: jobs ahead of it, or a reservation, may hold them"
@@ -60,11 +60,11 @@ class Stuck(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What is said of such a job.
+    """The verdict on such a job.
 
     Attributes:
         reason: Within what it did not start, and why it is released.
-        is_short: Its burst has less than was asked for, as far as that is known.
+        is_short: Its burst is known to have less than requested.
     """
 
     reason: str
@@ -72,18 +72,18 @@ class Told(NamedTuple):
 
 
 MOST_SECONDS = 5.0
-"""How often is looked, at most."""
+"""The minimum interval between checks."""
 
 _log = logging.getLogger(__name__)
 
 
 class StartTimeout:
-    """Releases one client's jobs that do not start. Isolated bursts' are held here on purpose.
+    """Releases one client's jobs that do not start. Isolated bursts' jobs are held on purpose.
 
     Args:
         shared: What the parts of a client share.
-        assigner: What releases its jobs.
-        waiting: Its jobs that wait until they are tried again.
+        assigner: Releases its jobs.
+        waiting: Its jobs that wait for a retry.
     """
 
     def __init__(self, shared: Shared, assigner: Assigner, waiting: Waiting) -> None:
@@ -102,10 +102,10 @@ class StartTimeout:
         self._next = -math.inf
 
     def observe(self, queues: Mapping[str, Queue]) -> None:
-        """Release the jobs whose queue was closed, and those that have not started for too long.
+        """Release jobs whose queue was closed, and those that have not started for too long.
 
-        The time is that of a clock which cannot be set. What was before this process looked for
-        the first time is taken from the ledger.
+        The time comes from a monotonic clock. For the time before this process's first check,
+        the ledger counts.
         """
         self._release_closed(queues)
         now = self._instance.monotonic()
@@ -128,7 +128,7 @@ class StartTimeout:
         late = {
             job.id for job, _, why in stuck if now - self._since[job.id, why] >= self._patience(why)
         }
-        # Of one of which several things are said, the first holds now.
+        # If there are several findings about a job, the first describes the present.
         said = {s.job.id: s for s in reversed(stuck) if s.job.id in late}
         bursts = {burst.name: burst for burst in live}
         groups: dict[tuple[str, str, Told], list[Job]] = {}
@@ -145,14 +145,14 @@ class StartTimeout:
         return self._store.now() + max(left, 0.0)
 
     def _patience(self, why: Why) -> float:
-        """Return how long a job may take to start, in seconds; its nodes may still have to come."""
+        """Return how long a job may take to start, in seconds; its nodes may still have to join."""
         timeouts = self._shared.policy.timeouts
         return timeouts.start + (timeouts.join if why is Why.UNTOLD else 0.0)
 
-    # --- the steps -------------------------------------------------------------------------
+    # --- their steps -----------------------------------------------------------------------
 
     def _assigned(self) -> Iterator[tuple[Job, Mark]]:
-        """Yield the pending jobs that are to start here, with their marks."""
+        """Yield the pending jobs that should start here, with their marks."""
         for name, plugin in self._plugins.items():
             if not may_be_isolated(plugin):
                 for job, mark in list(self._pending_queue.given(name)):
@@ -168,7 +168,7 @@ class StartTimeout:
                 self._assigner.release(self._plugins[mark.plugin], [job.id], why)
 
     def _release_stranded(self) -> None:
-        """Release the jobs of plugins that size bursts themselves of which nothing is there."""
+        """Release the jobs of plugins that size bursts themselves, if nothing of these exists."""
         jobs = [(job, mark) for job, mark in self._assigned() if mark.plugin in self._sizing]
         live = [entry.burst for entry in self._store.ledger.live()] if jobs else []
         names = {burst.name for burst in live}
@@ -178,7 +178,7 @@ class StartTimeout:
                 self._assigner.release(self._plugins[mark.plugin], [job.id], _STRANDED)
 
     def _stuck(self, live: Sequence[Burst], room: Room) -> Iterator[Stuck]:
-        """Yield the jobs that could have started by all that is known, and those that cannot."""
+        """Yield the jobs that could have started, as far as is known, and those that cannot."""
         ready = {burst.name: burst for burst in live if burst.state is BurstState.READY}
         waiting = [(j, m) for j, m in self._assigned() if not m.burst or m.burst in ready]
         awaited = [ready[name] for name in dict.fromkeys(m.burst for _, m in waiting if m.burst)]
@@ -190,10 +190,10 @@ class StartTimeout:
                 yield Stuck(job, mark, why)
 
     def _whys(self, job: Job, burst: Burst | None, unseen: bool, room: Room) -> Iterator[Why]:
-        """Yield what is known of a job that could have started, or cannot; first what is so now.
+        """Yield the findings about a job that could have started, or cannot; the present one first.
 
-        One whose burst is idle does not wait for that, whatever else it may wait for: that costs
-        money for nothing. One that waits for others to end there is left alone, if it fits then.
+        A job whose burst is idle does not wait for that, whatever else it waits for: that costs
+        money for nothing. A job that waits for others to end there is left alone, if it fits then.
         """
         untold = burst is not None and is_placeholder(burst, self._plugins[burst.plugin])
         if unseen and not untold:
@@ -212,7 +212,7 @@ class StartTimeout:
             yield Why.SMALL
 
     def _told(self, stuck: Stuck, burst: Burst | None, room: Room) -> Told:
-        """Return what is said of a job that is released."""
+        """Return the verdict on a job to be released."""
         job, why = stuck.job, stuck.why
         reason = f"{format_duration(self._patience(why))} {why.value}"
         if burst is None or why not in (Why.IDLE, Why.SMALL):
@@ -224,15 +224,15 @@ class StartTimeout:
         has = describe_nodes(nodes_of(burst, room.nodes))
         less = self._shortfalls.less_than_said(burst, room.nodes)
         hopeless = not room.may_fit_later(job)
-        what = "it does not fit" if hopeless else "it does not fit on what is free"
+        what = "it does not fit" if hopeless else "it does not fit on the free part"
         more = f" (a node has {less})" if less else ""
         return Told(
-            f"{reason}: {what}: it asks for {asked}, and its burst has {has}{more}",
+            f"{reason}: {what}: it needs {asked}, but its burst has {has}{more}",
             is_short=bool(burst.node_type) and (hopeless or bool(less)),
         )
 
     def _without_nodes(self, bursts: Collection[Burst], nodes: Sequence[Node]) -> frozenset[str]:
-        """Return those of the bursts none of whose nodes is up; where none is known, nor used."""
+        """Return the bursts without any node that is up; if none is known, without any use."""
         up = {node.hostname for node in nodes if node.up}
         nameless = any(not burst.hostnames for burst in bursts)
         running = self._instance.job_ids(RUNNING) if nameless else ()
@@ -245,7 +245,7 @@ class StartTimeout:
         )
 
     def _waited(self, job: Job, mark: Mark) -> float:
-        """Return for how long, by the ledger, a job may have waited for nodes that were free."""
+        """Return how long, by the ledger, a job may have waited for free nodes."""
         ledger = self._store.ledger
         times = [p.at for p in ledger.assignments(job.id)[-1:]]
         entry: Entry | None = ledger.entry(mark.burst) if mark.burst else None
@@ -256,7 +256,7 @@ class StartTimeout:
         return max(0.0, self._store.now() - max(times, default=math.inf))
 
     def _release(self, plugin_name: str, burst: str, jobs: Sequence[Job], told: Told) -> None:
-        """Release jobs, and say so: this is a fault of somebody's."""
+        """Release jobs, and warn: something is wrong."""
         plugin, reason = self._plugins[plugin_name], f"it did not start within {told.reason}"
         ids = [job.id for job in jobs]
         if told.is_short:
@@ -281,17 +281,17 @@ class StartTimeout:
     def _count_shortfall(self, name: str, why: str) -> None:
         """Count it against the node type that a burst has less than its jobs were promised.
 
-        That opens its breaker at once: that such a burst comes up closes it each time.
+        That opens its breaker at once, since a burst that comes up would close it each time.
         """
         entry = self._store.ledger.entry(name)
         if entry is not None:
             self._store.count_failure(entry.burst, why, self._shared.policy.breakers, final=True)
 
 
-_STRANDED = "nothing is there of what its plugin brought up for it"
+_STRANDED = "nothing exists of what its plugin provisioned for it"
 
 
 def _nothing_runs_on(burst: Burst, nodes: Sequence[Node]) -> bool:
-    """Whether all nodes of a burst that are up are there for jobs, and none has any."""
+    """Whether all nodes of a burst that are up are available to jobs, but unused."""
     own = nodes_of(burst, nodes)
     return bool(own) and all(node.usable and node.idle for node in own)

@@ -1,8 +1,8 @@
-"""Terminating bursts: drained first where jobs still run, then deleted, then settled.
+"""Terminates bursts: drained first if jobs still run, then deleted, then settled.
 
-A burst that is to go is recorded as such before anything is done about it, and stays so until its
-plugin says that it is gone, however often that has to be asked. A plugin that lists a burst after
-that is not believed again: such a burst has ended once it is not listed any more.
+A burst's termination is recorded before its first step, and stays recorded until its
+plugin reports it gone, however often that takes. A plugin that lists a burst after
+that is no longer believed: such a burst has ended once it is no longer listed.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ from fluxburst.reconcile.workers import (
 )
 
 RETRY_SECONDS, RETRY_SECONDS_AT_MOST = 5.0, 300.0
-"""How long after a second failure deletion is tried again; doubled from then on, up to a most."""
+"""The pause after a second failed deletion; doubled from then on, up to a maximum."""
 
 _log = logging.getLogger(__name__)
 
 
 class Terminator:
-    """Takes bursts down for one client.
+    """Terminates bursts for one client.
 
     Args:
         shared: What the parts of a client share.
-        ownership: What tells whose the bursts are that plugins list.
-        assigner: What takes its jobs back.
-        drainer: What drains its bursts.
+        ownership: Decides whose bursts plugins list.
+        assigner: Releases its jobs.
+        drainer: Drains its bursts.
 
     Attributes:
-        gone: The bursts that went since this was last emptied.
-        errors: What failed since this was last emptied.
+        gone: The bursts that ended since this was last emptied.
+        errors: Failures since this was last emptied.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class Terminator:
         self.gone: list[Burst] = []
         self.errors: list[FluxburstError] = []
 
-    # --- by hand ---------------------------------------------------------------------------
+    # --- on demand -------------------------------------------------------------------------
 
     def terminate(self, names: Collection[str] | None) -> tuple[list[Burst], list[FluxburstError]]:
-        """Take bursts down: all, or the named ones; return those that are gone, and what failed.
+        """Terminate bursts: all, or the named ones; return those that are gone, and the failures.
 
         Raises:
-            RequestError: if a name is not that of a burst.
-            BurstErrors: if that cannot be told, as a plugin could not be asked.
+            RequestError: if a name belongs to no burst.
+            BurstErrors: if that is unknown because a plugin could not be asked.
         """
         self.gone, self.errors = [], []
         chosen = self._chosen(names)
@@ -121,11 +121,11 @@ class Terminator:
             self._hooks.phase_failed("unburst", self._plugins[error.plugin], error)
 
     def _chosen(self, names: Collection[str] | None) -> dict[str, list[Burst]]:
-        """Return what to take down, by plugin."""
+        """Return the bursts to terminate, by plugin."""
         chosen: dict[str, list[Burst]] = {}
         for plugin in self._plugins.values():
             live = {n: b for n, b in plugin.bursts.items() if b.state in LIVE_STATES}
-            # Anybody may have written into what a plugin knows; the ledger, and names, tell.
+            # Any code may write into a plugin's bursts; the ledger, and names, decide.
             known = {n: b for n, b in live.items() if is_ours(self._store.ledger, plugin, n)}
             for name in self._listed(plugin) or ():
                 known.setdefault(name, Burst(name, plugin.name, "", 0))
@@ -133,20 +133,20 @@ class Terminator:
             chosen[plugin.name] = [self._there_again(plugin, burst) for burst in wanted]
         found = {burst.name for bursts in chosen.values() for burst in bursts}
         unknown = sorted(set(names or ()) - found)
-        if unknown and self.errors:  # it may be one of a plugin that could not be asked
+        if unknown and self.errors:  # it may belong to a plugin that could not be asked
             raise BurstErrors(self.errors)
         if unknown:
             raise RequestError(f"there is no burst {', '.join(map(self._unknown, unknown))}")
         return chosen
 
     def _unknown(self, name: str) -> str:
-        """Return a name that no burst of ours has, and who lists it even so."""
+        """Describe a name that no burst of ours has, and who lists it nevertheless."""
         listing = [p for p, names in self._ownership.strangers.items() if name in names]
         if not listing:
             return repr(name)
         return (
-            f"{name!r} of this instance ({listing[0]} lists it, and it is another's: take it down "
-            "where it was brought up, or at the provider)"
+            f"{name!r} of this instance ({listing[0]} lists it, but it belongs to others: "
+            "terminate it where it was created, or at the provider)"
         )
 
     def _listed(self, plugin: BurstPlugin) -> Collection[str] | None:
@@ -159,25 +159,25 @@ class Terminator:
             lambda error: self.errors.append(error),
         )
 
-    # --- what is listed although its plugin said that it is gone ---------------------------
+    # --- bursts listed although their plugin reported them gone ----------------------------
 
     def end_again(self, plugin: BurstPlugin, found: Burst) -> None:
-        """Take down a burst that its plugin lists, and that the ledger knows to have ended."""
+        """Terminate a burst that its plugin lists although the ledger has its end."""
         burst = self._there_again(plugin, found)
         if self._is_doubted(burst.name):
             self._contradict(plugin, burst)
         else:
             extra = {"burst": burst.name, "plugin": plugin.name}
-            _log.warning("burst %s: %s: it is taken down", burst.name, _THERE_AGAIN, extra=extra)
+            _log.warning("burst %s: %s: terminating it", burst.name, _THERE_AGAIN, extra=extra)
         self.end(burst)
 
     def go_on(self, plugin: BurstPlugin, burst: Burst, *, listed: bool | None) -> None:
-        """Go on taking a burst down.
+        """Continue terminating a burst.
 
         Args:
-            plugin: Whose it is.
-            burst: The burst, which is being taken down.
-            listed: Whether its plugin lists it; None where that cannot be told.
+            plugin: Its plugin.
+            burst: The burst, which is being terminated.
+            listed: Whether its plugin lists it; None if unknown.
         """
         claimed = burst.name in self._claims
         if not listed and (claimed or (listed is False and self._is_doubted(burst.name))):
@@ -188,12 +188,12 @@ class Terminator:
         self.end(burst)
 
     def there_again(self, plugin: str, name: str) -> None:
-        """Record of a burst that is listed that it is there, if the ledger has its end."""
+        """Record that a listed burst exists, if the ledger has its end."""
         if plugin in self._plugins:
             self._there_again(self._plugins[plugin], Burst(name, plugin, "", 0))
 
     def _there_again(self, plugin: BurstPlugin, found: Burst) -> Burst:
-        """Record that a burst is there, if the ledger has its end, and drain its nodes again."""
+        """Record that a burst exists, if the ledger has its end, and drain its nodes again."""
         entry = self._store.ledger.entry(found.name)
         if entry is None or entry.live:
             return found
@@ -206,20 +206,20 @@ class Terminator:
         return burst
 
     def _is_doubted(self, name: str) -> bool:
-        """Whether a burst was listed after its plugin had been asked to delete it, and had."""
+        """Whether a burst was listed after its plugin reported it deleted."""
         entry = self._store.ledger.entry(name)
         return entry is not None and entry.live and self._store.ledger.times_deleted(name) > 0
 
     def _claimed(self, plugin: BurstPlugin, names: Collection[str]) -> set[str]:
-        """Note which bursts are said to be gone by a plugin that is not believed that."""
+        """Note which bursts are reported gone by a plugin that is not believed."""
         doubted = set(filter(self._is_doubted, names))
         self._claims |= doubted
-        for name in doubted:  # the plugin may have noted the end of it
+        for name in doubted:  # the plugin may have recorded its end
             plugin.bursts[name] = self._store.known(Burst(name, plugin.name, "", 0))
         return doubted
 
     def _contradict(self, plugin: BurstPlugin, burst: Burst) -> None:
-        """Have a burst left for a while that is listed all the same; say so once."""
+        """Leave a burst alone for a while that is still listed; warn once."""
         self._claims.discard(burst.name)
         self._back_off(burst.name)
         if burst.name not in self._contradicted:
@@ -229,12 +229,12 @@ class Terminator:
             self._hooks.phase_failed("unburst", plugin, error)
 
     def _confirm(self, plugin: BurstPlugin, bursts: Sequence[Burst]) -> None:
-        """Record the end of bursts that are not listed any more."""
+        """Record the end of bursts that are no longer listed."""
         self._drainer.undrain(names_of(bursts))
         self._end_all(plugin, bursts, _NOT_LISTED)
 
     def _verify_claimed(self, plugin: BurstPlugin, names: Collection[str]) -> None:
-        """See by hand whether bursts are gone of which their plugin is not believed that."""
+        """Check on demand whether bursts are gone whose plugin is not believed."""
         claimed = self._claims.intersection(names)
         if not claimed:
             return
@@ -245,7 +245,7 @@ class Terminator:
         self._confirm(plugin, [burst for burst in bursts if burst.name not in listed])
         for burst in bursts:
             if burst.name in listed:
-                self._contradicted.discard(burst.name)  # who asked by hand is told again
+                self._contradicted.discard(burst.name)  # a user who asks is told again
                 self._contradict(plugin, burst)
 
     # --- step by step ----------------------------------------------------------------------
@@ -253,7 +253,7 @@ class Terminator:
     def end(self, burst: Burst, reason: str = "", end_reason: EndReason | None = None) -> None:
         """Have a burst deleted; it is settled when its plugin has answered.
 
-        One on which jobs run is only drained: the lease keeper ends it once they have ended.
+        A burst with running jobs is only drained: the lease keeper ends it once they have ended.
         """
         plugin = self._store.plugin_of(burst)
         if plugin is None or burst.name in self._workers.in_flight:
@@ -282,7 +282,7 @@ class Terminator:
             if entry is not None and entry.live:
                 ending = replace(plugin.bursts.get(burst.name, burst), state=BurstState.ENDING)
                 live[burst.name] = self._store.record(plugin, ending, end_reason=end_reason)
-        plugin.bursts.update(live)  # whatever observers, who were told of it, wrote into that
+        plugin.bursts.update(live)  # in case observers changed it
         self._drainer.drain_nodes(live.values())
 
         def run() -> list[str]:
@@ -307,7 +307,7 @@ class Terminator:
         *,
         everything: bool,
     ) -> None:
-        """Take what a plugin answered."""
+        """Process a plugin's answer."""
         match answer:
             case Done(names):
                 self._take_gone(plugin, bursts, set(names), everything=everything)
@@ -323,20 +323,20 @@ class Terminator:
     def _take_gone(
         self, plugin: BurstPlugin, bursts: Sequence[Burst], gone: set[str], *, everything: bool
     ) -> None:
-        """Record that bursts are gone, and free the jobs that waited for them.
+        """Record that bursts are gone, and release the jobs that waited for them.
 
         Args:
-            plugin: Whose they were.
-            bursts: The bursts that it was to take down.
-            gone: The names of those that it says are gone.
+            plugin: Their plugin.
+            bursts: The bursts to delete.
+            gone: The names that it reports gone.
             everything: Whether these were all of its bursts, and nothing failed.
         """
         spared = [burst for burst in bursts if burst.name not in gone]
         gone -= self._claimed(plugin, gone)
-        # Before the end is recorded: after it, nobody would come back to them.
+        # Before the end is recorded: after it, nothing would come back to them.
         self._drainer.undrain(gone)
         ended = self._end_all(plugin, [burst for burst in bursts if burst.name in gone])
-        # One that lists others' bursts was not asked to take all of its own down at once.
+        # A plugin that lists others' bursts was not asked to delete all of its own at once.
         others = self._ownership.strangers.get(plugin.name)
         emptied = everything and not spared and not others
         if emptied:
@@ -348,7 +348,7 @@ class Terminator:
         self._assigner.release(plugin, waiting, _TAKEN_DOWN)
 
     def _release_lost(self, plugin: BurstPlugin, burst: Burst) -> None:
-        """Free the job of an isolated burst that was lost; tell where it is not started again."""
+        """Release the job of a lost isolated burst; report if it is not started again."""
         jobs = self._assigner.waiting_for(plugin, {burst.name})
         starts = Starts(self._store.ledger, self._shared.policy.policy.starts)
         for job in jobs:
@@ -374,7 +374,7 @@ class Terminator:
 
     def _ended(self, plugin: BurstPlugin, burst: Burst, reason: str) -> Burst:
         entry = self._store.ledger.entry(burst.name)
-        if entry is None:  # it was nobody's, and is gone
+        if entry is None:  # no ledger had it, and it is gone
             return replace(plugin.bursts.get(burst.name, burst), state=BurstState.ENDED)
         if not entry.live:
             return entry.burst
@@ -384,15 +384,15 @@ class Terminator:
         return self._store.record(plugin, ended, reason or entry.reason, leftover="")
 
     def _end_placeholders(self, plugin: BurstPlugin) -> None:
-        """Record the end of what a plugin was asked that does not name its bursts."""
+        """Record the end of requests to a plugin that does not name its bursts."""
         ledger = self._store.ledger
         for entry in ledger.live(plugin.name):
             if is_placeholder(entry.burst, plugin) and entry.burst.name not in plugin.bursts:
                 ended = replace(entry.burst, state=BurstState.ENDED)
-                ledger.record(ended, self._store.now(), "the plugin took all of its down")
+                ledger.record(ended, self._store.now(), "the plugin terminated everything")
 
     def _failed(self, plugin: BurstPlugin, bursts: Sequence[Burst], error: FluxburstError) -> None:
-        """Note on the bursts that may still be there what went wrong, and tell of it."""
+        """Note the error on the bursts that may still exist, and report it."""
         of = {getattr(one, "burst", ""): one for one in _each(error)}
         for burst in bursts:
             self._back_off(burst.name)
@@ -404,7 +404,7 @@ class Terminator:
         self._hooks.phase_failed("unburst", plugin, error)
 
     def _back_off(self, name: str) -> None:
-        """Have a burst that could not be deleted left for a while, after the second time."""
+        """Leave a burst alone for a while that could not be deleted, after the second time."""
         self._failures[name] += 1
         doubled = min(self._failures[name] - 2, 10)
         if doubled >= 0:
@@ -421,6 +421,6 @@ def _each(error: FluxburstError) -> Sequence[FluxburstError]:
     return error.errors if isinstance(error, BurstErrors) else [error]
 
 
-_TAKEN_DOWN = "the burst that it waited for was taken down"
+_TAKEN_DOWN = "the burst that it waited for was terminated"
 _THERE_AGAIN = "its plugin lists it, although it had ended"
-_NOT_LISTED = "its plugin does not list it any more"
+_NOT_LISTED = "its plugin no longer lists it"

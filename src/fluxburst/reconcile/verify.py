@@ -1,4 +1,4 @@
-"""What is left of bursts that were taken down: the proof that nothing is."""
+"""Verifies that terminated bursts leave nothing behind."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from fluxburst.reconcile.workers import Answer, Call, Done, Failed, PluginWorker
 
 @dataclass(frozen=True)
 class Remaining:
-    """Something that is there, or may be.
+    """Something that exists or may exist.
 
     Attributes:
-        plugin: The plugin whose it is.
-        burst: The burst's name; empty where that cannot be told.
-        why: How it is known.
+        plugin: Its plugin.
+        burst: The burst's name; empty if unknown.
+        why: The evidence.
         advice: What to do.
     """
 
@@ -36,8 +36,8 @@ class Remaining:
     advice: str
 
     def __str__(self) -> str:
-        what = f"burst {self.burst}" if self.burst else "whatever it has"
-        return f"plugin {self.plugin}: {what} may be there: {self.why}; {self.advice}"
+        what = f"burst {self.burst}" if self.burst else "any burst"
+        return f"plugin {self.plugin}: {what} may exist: {self.why}; {self.advice}"
 
 
 _IN_A_CHECKOUT = {
@@ -48,25 +48,25 @@ _IN_A_CHECKOUT = {
     "gke": ("kubernetes", "google", "gke"),
     "eks": ("kubernetes", "eks"),
 }
-"""For each plugin of fluxburst's own, what is to be installed for it."""
+"""For each of fluxburst's own plugins, the paths to install."""
 
 
 def install_advice(plugin: str) -> str:
-    """Return how to get a plugin that is not installed; no index has those of fluxburst."""
+    """Return how to get a plugin that is not installed; fluxburst's are not on PyPI."""
     folders = _IN_A_CHECKOUT.get(plugin.replace("-", "_"))
     if folders is None:
-        return f"install the package that offers {plugin} from where its author has it"
+        return f"install the package that offers {plugin}, from its author"
     paths = " ".join(f"./plugins/{folder}" for folder in folders)
     return f"in a checkout of fluxburst: pip install . {paths}"
 
 
 def names_there(plugin: BurstPlugin) -> frozenset[str]:
-    """Return the names of all bursts that a plugin says are out there now, whosever they are.
+    """Return the names of all bursts in a plugin's list, of any owner.
 
     Raises:
-        BurstError: if it answers with something else, or cannot tell.
+        BurstError: if the answer is invalid, or it cannot tell.
     """
-    plugin.instance_tag  # noqa: B018 - where that cannot be told, nothing is known to be ours
+    plugin.instance_tag  # noqa: B018 - if this is unknown, no burst is known to be ours
     if not provider_of(plugin).lists_bursts and (adopted := plugin.adopt()) is not None:
         return frozenset(check_adopted(adopted, plugin.name)[0])
     return frozenset(check_names(plugin.list_bursts(), "list_bursts()"))
@@ -80,18 +80,18 @@ def remaining(
     timeout: float,
     names: Collection[str] | None = None,
 ) -> list[Remaining]:
-    """Return all that is there, or may be, of some bursts, or of all.
+    """Return everything that exists or may exist, of some bursts or of all.
 
     Args:
         plugins: The loaded plugins, by name.
-        ledger: The record of bursts.
-        ownership: What tells whose the bursts are that plugins list, and keeps what is others'.
-        workers: The threads in which plugins are asked.
-        timeout: How long each may take, in seconds.
+        ledger: The ledger.
+        ownership: Decides whose bursts plugins list, and collects those of others.
+        workers: The threads of the plugins.
+        timeout: The timeout of each, in seconds.
         names: The names of the bursts to look for; None for all.
 
     Raises:
-        LedgerError: if the ledger cannot be read.
+        LedgerError: if the ledger is unreadable.
     """
     found: dict[tuple[str, str], Remaining] = {}
 
@@ -108,7 +108,7 @@ def remaining(
 
 
 class _Note(Protocol):
-    """The signature of what notes something that remains."""
+    """The signature of a function that notes a remaining burst."""
 
     def __call__(self, plugin: str, burst: str, why: str, advice: str) -> None:
         """Note it."""
@@ -139,16 +139,16 @@ def _ask(
         workers.start(ask)
 
 
-_LOOK = "mend that and run this again, or look at the provider"
+_LOOK = "fix that and run this again, or check the provider"
 
 
 def _recorded(entry: Entry, plugins: Mapping[str, BurstPlugin]) -> tuple[str, str]:
-    """Return how it is known that a burst of the ledger may be there, and what to do."""
+    """Return the evidence that a burst of the ledger may exist, and what to do."""
     burst = entry.burst
     state = f"the ledger has it as {burst.state.value}"
     if burst.plugin not in plugins:
         load = f"load it (--plugin {burst.plugin}; if it is not installed: "
-        return f"{state}, and its plugin is not loaded", load + install_advice(burst.plugin) + ")"
+        return f"{state}, but its plugin is not loaded", load + install_advice(burst.plugin) + ")"
     why = f"{state}: {burst.problem}" if burst.problem else state
     return why, f"run 'fluxburst unburst {burst.name}' again"
 

@@ -1,9 +1,9 @@
-"""What plugins say of their bursts: whose these are, and whether what is said of them can be.
+"""Vets plugins' answers about bursts: their ownership, and their plausibility.
 
-A plugin that named the lead's host, or a stranger's, would have it drained with its burst, and the
-jobs on it ended. So a host is not taken for a burst's if it was up when that was asked for. Where
-that is not known, as of what is in no record, one that is up has to have the burst's name. What an
-answer says in itself is looked at where it comes in (:mod:`fluxburst.plugin.validation`).
+If a plugin named the lead's host, or another user's, that host would be drained with its burst, and
+its jobs ended. So a host that was up before the request is not taken for the burst's. If
+that is unknown, as for bursts that no ledger has, a host that is up needs the burst's name. The
+answer itself is validated on arrival (:mod:`fluxburst.plugin.validation`).
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from fluxburst.plugin.validation import why_not_ended_there, why_too_many
 from fluxburst.reconcile.burst_store import BurstStore, is_ours
 
 CLOCK_SKEW = 300.0
-"""By how many seconds a provider's clock may be ahead of ours."""
+"""How many seconds a provider's clock may be ahead of ours."""
 
 
 class Vetting:
-    """Vets what plugins answer for one client.
+    """Vets plugins' answers for one client.
 
     Args:
         instance: The instance.
         store: The client's store.
-        standing: What remembers which nodes were up before bursts were asked for.
+        standing: Remembers which nodes were up before bursts were requested.
     """
 
     def __init__(self, instance: Instance, store: BurstStore, standing: Standing) -> None:
@@ -46,7 +46,7 @@ class Vetting:
         self._standing = standing
 
     def note_before(self, bursts: Collection[str]) -> frozenset[str]:
-        """Note which nodes are up before bursts are asked for: these are none of theirs.
+        """Note which nodes are up before bursts are requested: these are not theirs.
 
         Returns their hostnames.
         """
@@ -55,21 +55,21 @@ class Vetting:
         return up
 
     def note_asked(self, bursts: Collection[str], up: frozenset[str]) -> None:
-        """Note which nodes were up before bursts were asked for that only now have names."""
+        """Note which nodes were up before the request of bursts that only now have names."""
         if bursts:
             live = {entry.burst.name for entry in self._store.ledger.live()}
             self._standing.note(bursts, up, live)
 
     def vetted(self, burst: Burst, known: Burst, what: str) -> Burst:
-        """Return a burst as a plugin answered it, where that can be.
+        """Return a plausible burst from a plugin's answer.
 
         Args:
-            burst: The burst as it was answered.
-            known: The burst as it was known before.
-            what: The method that answered.
+            burst: The burst in the answer.
+            known: The burst as known before.
+            what: The method called.
 
         Raises:
-            BurstError: if it says what cannot be; it names plugin, burst and value.
+            BurstError: for impossible values; names plugin, burst and value.
         """
         for problem in self._problems(burst, known):
             raise BurstError(f"{what} returned {problem}", plugin=burst.plugin, burst=burst.name)
@@ -79,10 +79,10 @@ class Vetting:
         return self._as_seen(burst, known)
 
     def _as_seen(self, burst: Burst, known: Burst) -> Burst:
-        """Return a burst with what its nodes in the instance say of it.
+        """Return a burst updated from its nodes in the instance.
 
-        Where its hosts are known, they decide whether it is ready, and not its plugin: one whose
-        nodes never join is to end by its timeout. One that was ready may lose nodes.
+        If its hosts are known, they decide whether it is ready, not its plugin: a burst whose
+        nodes never join must end by its timeout. A ready burst may lose nodes.
         """
         coming = burst.state in COMING_STATES
         newly_ready = burst.state is BurstState.READY and known.state is not BurstState.READY
@@ -108,14 +108,14 @@ class Vetting:
             if host == lead:
                 yield f"the hostname {host!r}, which is the lead's"
             if before is not None and host in before:
-                yield f"the hostname {host!r}, which was up before it was asked for"
+                yield f"the hostname {host!r}, which was up before the request"
             if before is None and host in self._up() and not _named_after(host, burst.name):
-                yield f"the hostname {host!r}, which is up, and nothing shows that it is its own"
+                yield f"the hostname {host!r}, which is up, without proof that it is its own"
             if host in taken:
-                yield f"the hostname {host!r}, which is one of burst {taken[host]}"
+                yield f"the hostname {host!r}, which belongs to burst {taken[host]}"
 
     def _taken(self, name: str) -> dict[str, str]:
-        """Return the hosts of other bursts: those that are coming, and those that are up."""
+        """Return the hosts of other bursts: starting ones, and those that are up."""
         others = [entry.burst for entry in self._store.ledger.live() if entry.burst.name != name]
         staying = [burst for burst in others if burst.state in LIVE_STATES - {BurstState.ENDING}]
         up = self._up() if any(burst.hostnames for burst in staying) else frozenset()
@@ -131,24 +131,24 @@ class Vetting:
 
 
 def _named_after(host: str, burst: str) -> bool:
-    """Whether a host has a burst's name, which nobody else's has: it tells the instance, too."""
+    """Whether a host has a burst's name, which is unique and includes the instance."""
     return host == burst or host.startswith(f"{burst}-")
 
 
 UP_BEFORE = "up-before.json"
-"""An object: the nodes that were up, as a hostlist (RFC 29), and the bursts asked for then."""
+"""An object: the nodes that were up, as a hostlist (RFC 29), and the bursts requested then."""
 
 _log = logging.getLogger(__name__)
 
 
 class Standing:
-    """Remembers for each burst which nodes stood before it was asked for, beside the ledger.
+    """Remembers, beside the ledger, which nodes were up before each burst's request.
 
-    A plugin may name the hosts of a burst long after it was asked, and to another process. Without
-    the file, nothing is lost but what it proves.
+    A plugin may name the hosts of a burst long after its request, and to another process. Without
+    the file, only the proof in it is lost.
 
     Args:
-        place: Where the ledger is; in memory, nothing outlasts this object.
+        place: Location of the ledger; in memory, nothing outlasts this object.
     """
 
     def __init__(self, place: LedgerPlace) -> None:
@@ -156,13 +156,13 @@ class Standing:
         self._before: dict[str, frozenset[str]] = {}
 
     def before(self, burst: str) -> frozenset[str] | None:
-        """Return the hostnames that were up before a burst was asked for; None if not known."""
+        """Return the hostnames that were up before a burst's request; None if unknown."""
         if burst not in self._before:
             self._before = {**self._read(), **self._before}
         return self._before.get(burst)
 
     def note(self, bursts: Collection[str], up: frozenset[str], live: Collection[str]) -> None:
-        """Note what is up before bursts are asked for; only ``live`` ones are remembered still."""
+        """Note what is up before bursts are requested; forget all but ``live`` ones."""
         known = {**self._read(), **self._before}
         self._before = {name: hosts for name, hosts in known.items() if name in live}
         self._before.update(dict.fromkeys(bursts, up))
@@ -170,7 +170,7 @@ class Standing:
         if path is not None:
             try:
                 self._write(path)
-            except OSError as error:  # the hosts that are named after a restart are refused then
+            except OSError as error:  # then hosts named after a restart are refused
                 _log.warning("%s cannot be written: %s", path, error.strerror)
 
     @property
@@ -193,7 +193,7 @@ class Standing:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, AttributeError, TypeError, FormatError) as error:
-            _log.warning("%s cannot be read, and is not believed: %s", path, error)
+            _log.warning("ignoring %s, which cannot be read: %s", path, error)
             return {}
 
     def _write(self, path: Path) -> None:
@@ -221,21 +221,21 @@ _log = logging.getLogger(__name__)
 
 
 def strangers_text(names: Collection[str]) -> str:
-    """Return some of the names, for a person."""
+    """Return some of the names, for people."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(sorted(names)[:NAMED]) + more
 
 
 class Ownership:
-    """Tells what is ours of what plugins list, and says once what is not.
+    """Decides which bursts in plugins' lists are ours, and warns once of others.
 
-    Only what is ours is adopted, or taken down.
+    Only ours are adopted, or terminated.
 
     Args:
         store: The client's store.
 
     Attributes:
-        strangers: What each plugin listed that is not ours, when it was last asked.
+        strangers: Names in each plugin's last list that are not ours.
     """
 
     def __init__(self, store: BurstStore) -> None:
@@ -244,10 +244,10 @@ class Ownership:
         self.strangers: dict[str, frozenset[str]] = {}
 
     def ours(self, plugin: BurstPlugin, names: Iterable[str]) -> set[str]:
-        """Return those of the names that a plugin lists which are ours.
+        """Return the names in a plugin's list that are ours.
 
         Raises:
-            LedgerError: if the ledger cannot be read.
+            LedgerError: if the ledger is unreadable.
         """
         listed = set(names)
         ours = {name for name in listed if is_ours(self._store.ledger, plugin, name)}
@@ -257,12 +257,12 @@ class Ownership:
 
     def _warn(self, plugin: str, strangers: set[str]) -> None:
         before = self._warned.get(plugin, set())
-        self._warned[plugin] = strangers  # what went and comes again is said again
+        self._warned[plugin] = strangers  # warn again when something disappears and returns
         if strangers - before:
             _log.warning(
-                "plugin %s lists what is not of this instance, and is left alone: %s; it is to "
-                "list only what it made for this instance: if this is what you want to be rid of, "
-                "take it down at the provider",
+                "plugin %s lists bursts of others, leaving them alone: %s; it must list only its "
+                "own for this instance: to get rid of these, "
+                "delete them at the provider",
                 plugin,
                 strangers_text(strangers - before),
                 extra={"plugin": plugin},

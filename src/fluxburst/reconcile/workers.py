@@ -1,8 +1,8 @@
-"""Calls of plugins, in a thread for each plugin, so that a slow one holds up nobody else.
+"""Calls of plugins, in one thread per plugin, so that a slow plugin delays no other.
 
-A plugin's calls are made one after the other, in the order in which they were started; what they
-answer is settled in the client's own thread. A thread cannot be stopped: a call that does not
-answer in time is given up, its plugin is stuck until it answers, and what it answers is settled
+A plugin's calls run one after another, in the order of their start; their answers are processed in
+the client's own thread. A thread cannot be stopped: a call that times out is given up, its plugin
+is stuck until the call returns, and its answer is processed
 then.
 """
 
@@ -49,10 +49,10 @@ class Failed:
     raised: BaseException
 
     def error(self) -> Exception:
-        """Return what was raised, as a failure of the plugin.
+        """Return the exception, as a failure of the plugin.
 
         Raises:
-            BaseException: what was raised, if that is no failure, but interrupts the client.
+            BaseException: the exception itself, if it is no failure but interrupts the client.
         """
         if not isinstance(self.raised, Exception):
             raise self.raised
@@ -61,17 +61,17 @@ class Failed:
 
 @dataclass(frozen=True)
 class TimedOut:
-    """A call that has not answered in time.
+    """A call that timed out.
 
     Attributes:
-        why: What to say of it.
+        why: The message.
     """
 
     why: str
 
 
 Answer: TypeAlias = Done[T] | Failed | TimedOut
-"""What became of a call."""
+"""The result of a call."""
 
 
 @dataclass
@@ -80,12 +80,12 @@ class Call(Generic[T]):
 
     Attributes:
         plugin: The plugin's name.
-        what: What is called, for a person.
-        timeout: How long it may take, in seconds.
+        what: The method, for people.
+        timeout: Its timeout, in seconds.
         run: Makes the call, in the plugin's thread.
-        on_answer: Takes the answer, in the client's thread. A call that timed out may be answered
-            all the same: then it is told a second time.
-        bursts: The names of the bursts that it is about.
+        on_answer: Processes the result, in the client's thread. A call that timed out may still
+            return: then it is called a second time.
+        bursts: The names of the bursts concerned.
     """
 
     plugin: str
@@ -101,12 +101,12 @@ class Call(Generic[T]):
 
     @property
     def overdue(self) -> bool:
-        """Whether it has taken longer than it may."""
+        """Whether it has exceeded its timeout."""
         return self.began is not None and time.monotonic() - self.began >= self.timeout
 
     @property
     def silence(self) -> str:
-        """What to say while it does not answer."""
+        """The message while it does not return."""
         seconds = 0.0 if self.began is None else time.monotonic() - self.began
         return f"{self.what} has not answered for {format_duration(round(seconds, 1))}"
 
@@ -135,15 +135,15 @@ class _Worker:
             pass
 
     def _make_next_call(self) -> bool:
-        """Make the next call, once there is one; False at the end. Nothing of it is kept."""
+        """Make the next call, once there is one; False at the end. Keeps no reference to it."""
         call = self._calls.get()
         if call is None:
             return False
-        if call.future.set_running_or_notify_cancel():  # not given up behind another
+        if call.future.set_running_or_notify_cancel():  # not given up while queued
             call.began = time.monotonic()
             try:
                 call.future.set_result(call.run())
-            except BaseException as error:  # noqa: BLE001 - raised where the answer is settled
+            except BaseException as error:  # noqa: BLE001 - raised where the answer is processed
                 call.future.set_exception(_as_failure(error, call.plugin))
             self._done()
         return True
@@ -153,7 +153,7 @@ class PluginWorkers:
     """The threads of all plugins.
 
     Args:
-        wake: Called, in any thread, when a call has been answered while nobody waits for it.
+        wake: Called, in any thread, when a call returns while nothing waits for it.
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
@@ -163,7 +163,7 @@ class PluginWorkers:
         self._waiting = False
 
     def start(self, call: Call[Any]) -> None:
-        """Have a call made."""
+        """Queue a call."""
         if call.plugin not in self._workers:
             self._workers[call.plugin] = _Worker(call.plugin, self._wake_unless_waiting)
         self._calls.append(call)
@@ -171,30 +171,30 @@ class PluginWorkers:
 
     @property
     def here(self) -> bool:
-        """Whether this is one of the threads."""
+        """Whether the current thread is one of these."""
         return any(worker.is_here for worker in list(self._workers.values()))
 
     @property
     def in_flight(self) -> frozenset[str]:
-        """The bursts that calls are about which have not been settled."""
+        """The bursts of calls that have not been processed."""
         return frozenset(name for call in self._calls for name in call.bursts)
 
     def busy(self, plugin: str) -> bool:
-        """Whether a call of a plugin has not been settled."""
+        """Whether a call of a plugin has not been processed."""
         return any(call.plugin == plugin for call in self._calls)
 
     def stuck(self) -> dict[str, str]:
-        """Return the plugins of which a call was given up and has not answered, with the reason."""
+        """Return the plugins with a timed-out call that has not returned, with the message."""
         return {call.plugin: call.silence for call in self._calls if call.late}
 
     def wait(self, patience: float) -> None:
-        """Settle the calls that are answered within ``patience`` seconds, and give up the overdue.
+        """Process the calls that return within ``patience`` seconds, and give up overdue ones.
 
-        Without end, all calls are waited for; otherwise each but once: a slow one must not hold up
-        pass after pass, and wakes the instance when it is answered.
+        Without a limit, waits for all calls; otherwise waits for each only once: a slow call must
+        not delay every pass, and wakes the instance when it returns.
 
         Raises:
-            BaseException: what the settling raises; other calls may be unsettled then.
+            BaseException: from processing an answer; other calls may be unprocessed then.
         """
         self._waiting = True
         try:
@@ -203,7 +203,7 @@ class PluginWorkers:
             self._waiting = False
             for call in self._calls if patience else ():
                 call.waited_for = True
-            if any(call.future.done() for call in self._calls):  # since it was last looked
+            if any(call.future.done() for call in self._calls):  # since the last check
                 self._wake()
 
     def _wait(self, patience: float) -> None:
@@ -221,7 +221,7 @@ class PluginWorkers:
             concurrent.futures.wait(futures, pause, return_when=concurrent.futures.FIRST_COMPLETED)
 
     def close(self, patience: float = 1.0) -> None:
-        """End the threads; one whose plugin does not answer is left to itself."""
+        """End the threads, except one whose plugin does not answer."""
         for worker in self._workers.values():
             worker.put(None)
         for worker in self._workers.values():
@@ -240,12 +240,12 @@ class PluginWorkers:
         late = {call.plugin: call for call in self._calls if call.late or call.overdue}
         for call in [call for call in self._calls if call.plugin in late and not call.late]:
             call.late = True
-            if call.future.cancel():  # it waits behind one that does not answer
+            if call.future.cancel():  # it is queued behind a stuck call
                 self._calls.remove(call)
             call.on_answer(TimedOut(late[call.plugin].silence))
 
     def _answered(self) -> Iterator[Call[Any]]:
-        """Yield what has been answered, in the order in which it was started."""
+        """Yield the calls that have returned, in order of their start."""
         for call in list(self._calls):
             if call.future.done() and call in self._calls:
                 yield call
@@ -257,7 +257,7 @@ def _answer_of(future: concurrent.futures.Future[T]) -> Answer[T]:
 
 
 def _take(call: Call[T], answer: Answer[T]) -> None:
-    """Have an answer taken; one that cannot be is a failure of its plugin, and no other's."""
+    """Process an answer; an invalid one is a failure of its plugin only."""
     try:
         call.on_answer(answer)
     except FluxburstError:
@@ -266,7 +266,7 @@ def _take(call: Call[T], answer: Answer[T]) -> None:
         if not isinstance(answer, Done):
             raise
         _log.exception(
-            "plugin %s: what %s answered cannot be taken",
+            "plugin %s: cannot process the answer of %s",
             call.plugin,
             call.what,
             extra={"plugin": call.plugin},
@@ -275,7 +275,7 @@ def _take(call: Call[T], answer: Answer[T]) -> None:
 
 
 def _as_failure(error: BaseException, plugin: str) -> BaseException:
-    """Return what a plugin raised; what would end a thread is a failure of that plugin only."""
+    """Return a plugin's exception; even one that would end a thread is only its failure."""
     passes = isinstance(error, (Exception, KeyboardInterrupt))
     return error if passes else as_burst_error(error, plugin)
 

@@ -298,7 +298,7 @@ def test_a_lost_node_and_its_job_are_warned_of_while_another_job_goes_on(
     client.reconcile()
     warned = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
     assert warned[:2] == [
-        f"burst {burst.name}: node burst1 is lost: not up in the instance any more",
+        f"burst {burst.name}: node burst1 is lost: no longer up in the instance",
         f"burst {burst.name}: job {format_f58(gone)} is lost: it ran on burst1 "
         "(node failure on burst1 (rank 2))",
     ]
