@@ -1,4 +1,4 @@
-"""Which jobs a pass looks at, what was decided on them before, and which wait to be tried again.
+"""Selects the jobs that a pass examines; keeps earlier decisions, and jobs that wait for a retry.
 
 A pass examines all jobs, or changed ones and the first of those that wait. Examining all takes time
 proportional to the queue; it happens at first, and occasionally again. In between, each plan starts
@@ -164,7 +164,7 @@ class DecisionLog:
 
 
 class Waiting:
-    """The setbacks of one client's jobs, as the ledger has them.
+    """The setbacks of one client's jobs, from the ledger.
 
     Args:
         shared: What the parts of a client share.
@@ -178,7 +178,7 @@ class Waiting:
         self._read: tuple[weakref.ref[Ledger], object] | None = None
 
     def _read_again(self) -> None:
-        """Read what others may have written to the ledger."""
+        """Read what other clients may have written to the ledger."""
         ledger = self._store.ledger
         written = ledger.written_by_others
         if self._read is not None and self._read[0]() is ledger and self._read[1] == written:
@@ -189,7 +189,7 @@ class Waiting:
         self.note(ledger.set_back(long_ago))
 
     def note(self, jobs: Iterable[int]) -> None:
-        """Learn from the ledger what has become of jobs that were given away, or released."""
+        """Read from the ledger what became of jobs that were assigned or released."""
         for job in jobs:
             found = setback_of(self._store.ledger.assignments(job), self._shared.policy.breakers)
             self._known.pop(job, None)
@@ -198,7 +198,7 @@ class Waiting:
                 self._known[job] = found
 
     def forget(self, jobs: Iterable[int]) -> None:
-        """Forget jobs that are pending no longer."""
+        """Forget jobs that are no longer pending."""
         for job in jobs:
             self._known.pop(job, None)
             self._over.discard(job)
@@ -211,15 +211,15 @@ class Waiting:
         return str(found)
 
     def shuns_free_nodes(self, job: int) -> bool:
-        """Whether a job is to get new nodes, since on free ones it did not start."""
+        """Whether a job needs new nodes, because it did not start on free ones."""
         found = self._known.get(job)
         return found is not None and found.on_free_nodes
 
     def reload(self) -> set[int]:
-        """Learn what others may have recorded; return the jobs whose time has come since.
+        """Read other clients' records; return the jobs whose waiting time has ended since.
 
         Raises:
-            LedgerError: if the ledger cannot be read.
+            LedgerError: if the ledger is unreadable.
         """
         self._read_again()
         now = self._store.now()
@@ -229,6 +229,6 @@ class Waiting:
         return new
 
     def next_due(self) -> float:
-        """Return when the next job is tried again, in seconds since the epoch."""
+        """Return the time of the next retry, in seconds since the epoch."""
         now = self._store.now()
         return min((s.until for s in self._known.values() if s.until > now), default=math.inf)
