@@ -120,7 +120,9 @@ def test_another_client_does_not_give_a_job_again() -> None:
     assert other.select_jobs() == {}
     assert other.run_burst() == []
     assert second.created == []
-    assert other.plan().decisions[0].reasons == (f"was given to cloud in burst {first.created[0]}",)
+    assert other.plan().decisions[0].reasons == (
+        f"was assigned to cloud in burst {first.created[0]}",
+    )
 
 
 def test_a_job_that_fits_on_free_nodes_is_planned_anew_once_they_are_taken() -> None:

@@ -45,9 +45,9 @@ def test_nodes_of_one_reason_and_time_are_told_together() -> None:
     drained = [node(1), node(3), node(2, "", START + 1)]
     assert lines(drained_by_others(drained)) == [
         "burst[1,3] are drained since 2026-01-01 00:00:00Z ('bad disk') and not used: "
-        "'flux resource undrain burst[1,3]' brings them back",
+        "undrain them with 'flux resource undrain burst[1,3]'",
         "burst2 is drained since 2026-01-01 00:00:01Z (no reason given) and not used: "
-        "'flux resource undrain burst2' brings it back",
+        "undrain it with 'flux resource undrain burst2'",
     ]
 
 
@@ -69,7 +69,7 @@ def test_a_drained_burst_node_is_named_in_plan_status_and_doctor() -> None:
     client = client_on(instance, Declared("cloud", instance, TWO))
     (decision,) = client.plan().decisions
     since = "burst1 is drained since 2026-01-01 00:00:00Z ('bad disk') and not used"
-    advice = "'flux resource undrain burst1' brings it back"
+    advice = "undrain it with 'flux resource undrain burst1'"
     assert decision.outcome is Outcome.UNMATCHED
     assert decision.reasons[0].endswith(f"; {since}: {advice}")
     assert of_client(client).problems == (f"{since}: {advice}",)
@@ -95,7 +95,7 @@ def test_a_node_of_a_living_burst_that_somebody_drains_is_named() -> None:
     (line,) = of_client(client).problems
     assert line.startswith(f"{host} is drained since ")
     assert line.endswith(
-        f" ('health check failed') and not used: 'flux resource undrain {host}' brings it back"
+        f" ('health check failed') and not used: undrain it with 'flux resource undrain {host}'"
     )
 
 

@@ -147,7 +147,7 @@ def test_what_is_never_recorded_is_logged(tmp_path: Path, caplog: pytest.LogCapt
         unwritable_ledger(client)
         with pytest.raises(BurstErrors):
             client.run_unburst()
-    assert "what happened since is not recorded" in caplog.text
+    assert "later events are not recorded" in caplog.text
 
 
 def test_on_the_command_line_it_is_said_in_lines_and_the_status_is_1(small: Path) -> None:

@@ -87,7 +87,7 @@ def test_a_job_whose_bursts_are_lost_is_started_so_often_and_then_released(
     assert (now.state, now.urgency, now.mark) == (JobState.SCHED, 16, None)
     times = "once" if most == 1 else "3 times"
     each = "" if most == 1 else " each time"
-    why = f"was started {times} in isolated bursts and lost{each}; not tried again"
+    why = f"was started {times} in isolated bursts and lost{each}; no further retry"
     (decision,) = client.plan().decisions
     assert (decision.outcome, decision.reasons) == (Outcome.UNMATCHED, (f"apart: {why}",))
     assert [(phase, why in said) for phase, said in told] == [("run", True)]

@@ -16,8 +16,8 @@ DECLARED = [Node(rank, f"n{rank}", cores=2, free_cores=2, up=not rank) for rank 
 @pytest.mark.parametrize(
     ("nodes", "cores", "most", "reason"),
     [
-        (9, 2, 3, "asks for 9 nodes, and the instance has 4 in all (declared)"),
-        (0, 9, 3, "asks for 9 cores, and the instance has 8 in all (declared)"),
+        (9, 2, 3, "needs 9 nodes, but the instance has 4 in all (declared)"),
+        (0, 9, 3, "needs 9 cores, but the instance has 8 in all (declared)"),
         (4, 2, 2, "left of 2"),
     ],
 )

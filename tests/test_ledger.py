@@ -453,7 +453,7 @@ def test_a_newer_ledger_is_refused_and_not_touched(
 def test_what_is_no_database_is_refused_and_not_touched(path: Path, read_only: bool) -> None:
     content = b"Dear diary, " * 1000
     path.write_bytes(content)
-    with pytest.raises(LedgerError, match=r"not a database.*it is left as it is"):
+    with pytest.raises(LedgerError, match=r"not a database.*it is left unchanged"):
         Ledger(path, "here", read_only=read_only)
     assert path.read_bytes() == content
 
@@ -468,7 +468,7 @@ def test_the_database_of_another_program_is_refused_and_not_touched(
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(statement)
     before = files(path.parent)
-    with pytest.raises(LedgerError, match="not one of fluxburst's; it is left as it is"):
+    with pytest.raises(LedgerError, match="but not fluxburst's; it is left unchanged"):
         Ledger(path, "here", read_only=read_only)
     assert files(path.parent) == before
 
@@ -573,7 +573,7 @@ def test_a_state_directory_that_is_a_file_is_said(tmp_path: Path) -> None:
     instance = EmbeddedInstance(Recording((job(1),)))
     with (
         client_on(instance, plugin, state_dir=tmp_path / "state") as client,
-        pytest.raises(LedgerError, match="its directory cannot be made"),
+        pytest.raises(LedgerError, match="cannot create its directory"),
     ):
         client.run_burst()
     assert plugin.created == []

@@ -143,7 +143,7 @@ def test_a_job_without_a_limit_is_only_placed_where_nodes_have_no_end() -> None:
         (decision,) = decided(client)
         assert decision.reasons == (
             "cloud: it has no time limit, and a lease of cloud cannot be renewed (the provider "
-            "does not extend them); give it one, or set assumed_duration in [lifetimes]",
+            "does not extend them); set one, or set assumed_duration in [lifetimes]",
         )
     with client_of(Elsewhere("cloud", NODE), whole(1, 0.0)) as client:
         assert decided(client)[0].outcome is Outcome.ASSIGNED

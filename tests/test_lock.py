@@ -127,7 +127,7 @@ def test_to_look_needs_no_lock(tmp_path: Path) -> None:
     ):
         holder.run_burst()
         (decision,) = client.plan().decisions
-        assert decision.reasons == (f"was given to cloud in burst {plugin.created[0]}",)
+        assert decision.reasons == (f"was assigned to cloud in burst {plugin.created[0]}",)
         client.adopt_bursts()
         assert list(client.select_jobs()) == []
         assert [entry.burst.name for entry in client.ledger.live()] == plugin.created
@@ -153,7 +153,7 @@ def test_all_locks_are_taken_or_none(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_cannot_be_made_is_said(tmp_path: Path) -> None:
-    with pytest.raises(LedgerError, match="the lock cannot be made: No such file"):
+    with pytest.raises(LedgerError, match="cannot create the lock: No such file"):
         InstanceLock([tmp_path / "gone" / "lock"]).acquire()
 
 

@@ -198,7 +198,7 @@ def test_the_log_of_the_service_has_it_once_and_then_that_it_is_over(
         assert f"plugin liar, burst {world.name}: its plugin reported it gone" in warning
         assert said_to_be_over == [False]
         assert caplog.text.count(over) == 1
-        assert caplog.text.count(f"burst {world.name}: ended its plugin does not list it") == 1
+        assert caplog.text.count(f"burst {world.name}: ended its plugin no longer lists it") == 1
 
 
 def test_a_plugin_that_lies_is_not_asked_for_more_often_than_each_poll() -> None:

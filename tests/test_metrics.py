@@ -279,7 +279,7 @@ def test_a_textfile_that_can_not_be_written_is_named_and_leaves_nothing(tmp_path
         Metrics().write_textfile(tmp_path / "nowhere" / "x.prom")
     taken = tmp_path / "taken.prom"
     taken.mkdir()
-    with pytest.raises(RequestError, match="cannot be written"):
+    with pytest.raises(RequestError, match="cannot write "):
         Metrics().write_textfile(taken)
     assert list(tmp_path.iterdir()) == [taken]
 

@@ -28,7 +28,7 @@ from fluxburst.reports.doctor import Doctor
 from fluxburst.simulation.embedded import EmbeddedInstance
 from fluxburst.simulation.recordings import Recording
 
-ADVICE = "keep it in a local directory, named by --state-dir or FLUXBURST_STATE_DIR"
+ADVICE = "keep it in a local directory, set by --state-dir or FLUXBURST_STATE_DIR"
 
 
 def mounts(file: Path, mounted: Mapping[str, str]) -> Path:

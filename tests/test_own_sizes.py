@@ -191,7 +191,7 @@ def test_jobs_wait_for_the_burst_that_their_plugin_says_is_for_them() -> None:
     world.pass_for(20.0)
     names = [named("own", f"1{n}") for n in range(2)]
     assert [d.reasons for d in world.decisions()] == [
-        (f"was given to own in burst {name}",) for name in names
+        (f"was assigned to own in burst {name}",) for name in names
     ]
     marks = {job.id: job.mark for job in world.instance.pending_jobs()}
     assert [mark.burst for mark in marks.values() if mark] == names

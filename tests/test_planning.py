@@ -632,9 +632,9 @@ def test_a_plugin_that_sizes_its_bursts_itself_sees_to_constraints_itself() -> N
     ("types", "reason"),
     [
         (["x"], "'x', which is not a NodeType"),
-        ([NodeType("a", 4), NodeType("a", 64)], "two of the name 'a'"),
-        ([NodeType("a", -4)], "a negative or endless number"),
-        ([NodeType("a", 4, price=float("nan"))], "a negative or endless number"),
+        ([NodeType("a", 4), NodeType("a", 64)], "two with the name 'a'"),
+        ([NodeType("a", -4)], "a negative or infinite number"),
+        ([NodeType("a", 4, price=float("nan"))], "a negative or infinite number"),
         ([NodeType("a", 4, properties="gpu")], "properties that RFC 20 does not allow: 'gpu'"),  # type: ignore[arg-type]
         ([NodeType("a", 4, properties=("b", "^c"))], "does not allow: ('b', '^c')"),
         ([NodeType("a", 4, properties=("",))], "does not allow: ('',)"),

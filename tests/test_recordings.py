@@ -187,7 +187,7 @@ def test_the_bundled_queue_cut_off_anywhere_in_a_line_is_refused(tmp_path: Path)
     path = tmp_path / "q"
     for length in (1, 500, len(whole) // 2, len(whole) - 3):
         path.write_bytes(whole[:length])
-        with pytest.raises(RecordingError, match="cut off"):
+        with pytest.raises(RecordingError, match="is truncated"):
             recordings.load(path)
 
 

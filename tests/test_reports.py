@@ -205,7 +205,7 @@ def test_a_file_that_is_no_ledger_is_said_and_left_as_it_is(run: Run, tmp_path: 
     (tmp_path / "ledger.sqlite").write_text("hello, this is not a database at all" * 30)
     status, _, err = run("ledger", "--state-dir", str(tmp_path))
     assert status == 1
-    assert "it is left as it is" in err
+    assert "it is left unchanged" in err
 
 
 # --- cost ----------------------------------------------------------------------------------

@@ -779,7 +779,7 @@ def test_a_configuration_that_cannot_be_used_leaves_the_former_and_says_why(
         service.reread(ConfigError("/etc/fluxburst.toml", "is not TOML"))
         assert service.client.policy.limits.nodes == 1
         (line,) = lines(caplog)
-        assert "the former one stays" in line
+        assert "keeping the former one" in line
         assert "/etc/fluxburst.toml" in line
         assert service.nodes() == 1
 

@@ -105,9 +105,7 @@ def test_a_move_that_flux_refuses_is_tried_ever_more_rarely_and_writes_no_memo()
     assert 3 <= instance.moves <= 7  # after 1, 2, 4, 8, 16 and 32 minutes
     decided = decision(client)
     assert decided.outcome is Outcome.UNMATCHED
-    assert (
-        "it is tried again after" in decided.reasons[0] or "no job is moved" in decided.reasons[0]
-    )
+    assert "it is retried after" in decided.reasons[0] or "no job is moved" in decided.reasons[0]
 
 
 class Faulty(Echoing):

@@ -84,7 +84,7 @@ def test_a_job_that_does_not_start_is_said_once_released_and_backs_off(
     decided = world.decision()
     assert decided.outcome is Outcome.UNMATCHED
     assert decided.reasons[0].startswith(reason)
-    assert "it is tried again after 2023-11-14 22:1" in decided.reasons[0]
+    assert "it is retried after 2023-11-14 22:1" in decided.reasons[0]
     events = timeline.of_job(world.client.ledger, world.job, world.instance.now()).events
     assert reason in [event.why for event in events if event.kind == "taken back"]
 

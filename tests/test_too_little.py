@@ -127,9 +127,9 @@ def test_a_plugin_that_brings_up_smaller_nodes_than_it_says_is_warned_of_once(
     world.submit(2)
     with caplog.at_level(logging.WARNING):
         world.steps(3600.0)
-    (said,) = [r.getMessage() for r in caplog.records if "node type 'a'" in r.getMessage()]
+    (said,) = [r.getMessage() for r in caplog.records if "node of type 'a'" in r.getMessage()]
     assert said.startswith("plugin cloud, burst cloud-")
-    assert "a node has joined with 4 cores, but node_types() says 8" in said
+    assert "has joined with 4 cores, but node_types() says 8" in said
 
 
 def test_a_plugin_that_answers_with_fewer_nodes_is_warned_of(
@@ -139,7 +139,7 @@ def test_a_plugin_that_answers_with_fewer_nodes_is_warned_of(
     world.submit(4)
     with caplog.at_level(logging.WARNING):
         world.steps(20.0)
-    assert "create() answered 1 node, and 4 were asked for" in caplog.text
+    assert "create() returned 1 node, but 4 were requested" in caplog.text
 
 
 @each

@@ -198,7 +198,7 @@ def test_what_does_not_come_up_without_a_word_opens_the_breaker_and_is_warned_of
         assert client.ledger.breakers()["idle", "node"].failures == says.asked
         assert len([e for e in client.ledger.entries() if e.burst.plugin == "idle"]) == says.asked
         assert len(good.created) == 1
-    warned = [r.getMessage() for r in caplog.records if "did not bring it up" in r.getMessage()]
+    warned = [r.getMessage() for r in caplog.records if "did not create it" in r.getMessage()]
     assert len(warned) == says.asked
     assert all(text.startswith("plugin idle, burst idle-") for text in warned)
 

@@ -1,4 +1,4 @@
-"""The durable record of every burst and what happened to it."""
+"""The durable record of every burst and its history."""
 
 from fluxburst.ledger.entries import Assignment, Breaker, Entry, SetbackKind, Transition, Usage
 from fluxburst.ledger.location import LedgerPlace

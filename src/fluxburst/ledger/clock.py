@@ -1,4 +1,4 @@
-"""By which clock a ledger goes: this machine's, or the virtual one of an embedded instance."""
+"""A ledger's clock: this machine's, or the virtual one of an embedded instance."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from fluxburst.simulation.embedded import NAME, START_TIME
 
 
 def is_virtual(ledger: Ledger) -> bool:
-    """Whether a ledger is that of an embedded instance, whose time stands still in between."""
+    """Whether a ledger belongs to an embedded instance, whose time stands still between runs."""
     return ledger.instance == NAME
 
 
 def time_of(ledger: Ledger) -> float:
-    """Return the time that a ledger goes by, in seconds since the epoch.
+    """Return a ledger's current time, in seconds since the epoch.
 
-    That of an embedded instance goes on where it was left: at its last record.
+    An embedded instance's time continues from its last record.
 
     Raises:
-        LedgerError: if it cannot be read.
+        LedgerError: if it is unreadable.
     """
     if not is_virtual(ledger):
         return time.time()
@@ -33,13 +33,13 @@ def time_of(ledger: Ledger) -> float:
 
 
 def virtual_time_in(directory: Path | None) -> float:
-    """Return when the embedded instance whose ledger is in a directory was left.
+    """Return the last time of the embedded instance whose ledger is in a directory.
 
-    Where there is no such ledger, that is when such instances begin.
+    Without such a ledger, the initial time of embedded instances.
     """
     if directory is not None:
         with (
-            contextlib.suppress(LedgerError, OSError),  # which whoever uses it is told
+            contextlib.suppress(LedgerError, OSError),  # its next user gets the error
             closing(Ledger(directory / FILE, NAME, read_only=True)) as ledger,
         ):
             return time_of(ledger) if is_virtual(ledger) else START_TIME

@@ -1,4 +1,4 @@
-"""What the ledger holds, as plain data and as rows. All times are in seconds since the epoch."""
+"""The ledger's contents, as plain data and as rows. All times are in seconds since the epoch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRANSITIONS: Mapping[BurstState, frozenset[BurstState]] = {
     state: frozenset(ORDER[ORDER.index(state) + 1 :]) if state in LIVE_STATES else frozenset()
     for state in BurstState
 }
-"""Where a burst may go from each state: only down the list, and nowhere from the last two."""
+"""The allowed next states of a burst: only down the list, and none after the last two."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,16 @@ class Entry:
 
     Attributes:
         id: Its number in the ledger, in the order of the requests.
-        burst: The burst as it was last recorded.
-        user: The numeric id of the user that it is charged to; None for no single one.
-        queue: The queue that it is charged to; empty for none.
-        requested: When it was recorded, before anything was asked of the provider.
-        created: When the plugin answered for it; None where that is not known.
-        started: When the provider was first seen to bring it up; None if it was not.
+        burst: The burst as last recorded.
+        user: The numeric id of the user charged for it; None for no single one.
+        queue: The queue charged for it; empty for none.
+        requested: When it was recorded, before the provider was asked.
+        created: When the plugin answered for it; None if unknown.
+        started: When the provider was first seen to start it; None if it was not.
         ready: When it was first seen ready; None if it was not.
-        idle: Since when no job is on it or waits for it; None while there is one.
-        ended: When it was gone; None while something of it may be there.
-        reason: Why it is in its state.
+        idle: Since when it has neither a running nor a waiting job; None while it has one.
+        ended: When it was gone; None while part of it may exist.
+        reason: The reason for its state.
     """
 
     id: int
@@ -55,46 +55,46 @@ class Entry:
 
     @property
     def live(self) -> bool:
-        """Whether something of it may be there."""
+        """Whether it exists or may exist."""
         return self.ended is None
 
     @property
     def queued(self) -> bool:
-        """Whether it waits in its provider's queue, as far as is known."""
+        """Whether it waits in its provider's queue, as far as known."""
         return self.burst.state is BurstState.REQUESTED and self.created is not None
 
     @property
     def billed_from(self) -> float:
-        """Since when it costs; of a burst that never came up, when it was requested."""
+        """Since when it costs money; for a burst that never came up, its request."""
         return self.requested if self.burst.since is None else self.burst.since
 
     def billed_to(self, now: float) -> float:
-        """Return until when it has cost; one of which nothing came up has not cost."""
+        """Return until when it has cost money; a burst that never came up cost nothing."""
         if self.burst.since is None and (self.queued or self.ended is not None):
             return self.billed_from
         return max(now if self.ended is None else self.ended, self.billed_from)
 
     def reserved_from(self, now: float) -> float:
-        """Return from when money counts for it: spent, or set aside until its lease ends."""
+        """Return from when money counts for it: spent, or reserved until its lease ends."""
         waits = self.queued and self.burst.since is None
         return max(now, self.billed_from) if waits else self.billed_from
 
     def reserved_to(self, now: float) -> float:
-        """Return until when money is set aside for it: its lease, or longer if it outlived that."""
+        """Return until when money is reserved for it: its lease, or longer if it outlived that."""
         if self.ended is not None:
             return self.billed_to(now)
         return max(self.reserved_from(now), self.billed_to(now), self.burst.lease_until or 0.0)
 
     def node_hours(self, start: float, end: float) -> float:
-        """Return how many hours its nodes take between two times that are within its life."""
+        """Return its node hours between two times within its life."""
         return self.burst.nodes * max(0.0, end - start) / HOUR
 
     def cost(self, now: float) -> float:
-        """Return what it has cost until now."""
+        """Return its cost so far."""
         return self.burst.price * self.node_hours(self.billed_from, self.billed_to(now))
 
     def projected(self, now: float) -> float:
-        """Return what it will have cost when its lease ends; once it has ended, what it cost."""
+        """Return its cost by the end of its lease; once it has ended, its cost."""
         return self.burst.price * self.node_hours(self.reserved_from(now), self.reserved_to(now))
 
 
@@ -104,10 +104,10 @@ class Transition:
 
     Attributes:
         entry: The number of its entry.
-        at: When.
+        at: Time.
         previous: Its state before; None for the first.
-        state: Its state from then on.
-        reason: Why.
+        state: Its new state.
+        reason: The reason.
     """
 
     entry: int
@@ -129,17 +129,17 @@ class SetbackKind(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Assignment:
-    """One time that a job was assigned.
+    """One assignment of a job.
 
     Attributes:
         job: The job's id.
-        plugin: To whom.
-        burst: In which burst; empty for nodes that were there.
-        at: When.
+        plugin: The plugin.
+        burst: The burst; empty for existing nodes.
+        at: Time.
         released: When it was released; None if it was not.
         reason: Why it was released, for a person.
-        queue: The queue that it goes back to then; empty for the one that it is in.
-        urgency: The urgency that it gets back then, where it is held for an isolated burst; else
+        queue: Its former queue, to which it returns; empty if it did not move.
+        urgency: Its former urgency, to be restored, if it is held for an isolated burst; else
             None.
         setback: What came to nothing, if it was released for that; it waits before it is tried
             again then. None for any other reason.
@@ -158,15 +158,15 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Usage:
-    """What one job used of one burst.
+    """One job's use of one burst.
 
     Attributes:
         entry: The number of the burst's entry.
         job: The job's id.
         user: The numeric id of its user.
-        nodes: How many of the burst's nodes it had, in parts for parts of nodes.
-        started: Since when.
-        ended: Until when; None while it runs.
+        nodes: Number of the burst's nodes it had, with fractions.
+        started: Start of its use.
+        ended: End of its use; None while it runs.
     """
 
     entry: int
@@ -179,14 +179,14 @@ class Usage:
 
 @dataclass(frozen=True)
 class Breaker:
-    """How one node type of a plugin has failed lately.
+    """Recent failures of one node type of a plugin.
 
     Attributes:
         plugin: The plugin.
         node_type: Its node type.
-        failures: How many times in a row.
-        retry_at: When it may be asked again; None while it may.
-        error: How it failed last.
+        failures: Number of failures in a row.
+        retry_at: Time of the retry; None while it may be requested.
+        error: The last error.
     """
 
     plugin: str
@@ -200,7 +200,7 @@ class Breaker:
 
 
 def columns_of(burst: Burst) -> dict[str, Any]:
-    """Return what to write of a burst, by column."""
+    """Return a burst's values for writing, by column."""
     return {
         "name": burst.name,
         "plugin": burst.plugin,
@@ -225,12 +225,12 @@ def columns_of(burst: Burst) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=128)
 def ids_of(text: str) -> tuple[int, ...]:
-    """Return a burst's jobs: they may be very many, and never change."""
+    """Return a burst's jobs: there may be very many, and they never change."""
     return tuple(json.loads(text))
 
 
 def entry_of(row: sqlite3.Row) -> Entry:
-    """Return the entry that a row is."""
+    """Return the entry for a row."""
     burst = Burst(
         name=row["name"],
         plugin=row["plugin"],

@@ -1,4 +1,4 @@
-"""All that a ledger holds as plain data, for JSON; the user guide documents the schema."""
+"""A whole ledger as plain data, for JSON; the user guide documents the schema."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ FIELDS = (
     "since", "lease_until", "isolated", "exit_code", "output", "reason", "error",
     "waiting_for", "end_reason", "leftover",
 )  # fmt: skip
-"""What :func:`of_entry` says of a burst, in order."""
+"""The keys of :func:`of_entry`, in order."""
 
 
 def records(ledger: Ledger, now: float) -> Iterator[dict[str, Any]]:
-    """Yield all that is in a ledger, each with its kind as ``record``.
+    """Yield all records of a ledger, each with its kind as ``record``.
 
     First the ledger itself, then bursts, transitions, assignments, usages, decisions, breakers.
 
     Raises:
-        LedgerError: if it cannot be read.
+        LedgerError: if it is unreadable.
     """
     with ledger.snapshot():
         yield {
@@ -87,7 +87,7 @@ def of_entry(entry: Entry, now: float) -> dict[str, Any]:
 
 
 def of_transition(step: Transition) -> dict[str, Any]:
-    """Return a step in a burst's life as plain data, without whose it is."""
+    """Return a step in a burst's life as plain data, without its burst."""
     return {
         "at": step.at,
         "previous": None if step.previous is None else step.previous.value,
@@ -97,7 +97,7 @@ def of_transition(step: Transition) -> dict[str, Any]:
 
 
 def of_assignment(assignment: Assignment) -> dict[str, Any]:
-    """Return that a job was given away as plain data."""
+    """Return an assignment as plain data."""
     return {
         "job": assignment.job,
         "plugin": assignment.plugin,
@@ -112,7 +112,7 @@ def of_assignment(assignment: Assignment) -> dict[str, Any]:
 
 
 def of_usage(usage: Usage) -> dict[str, Any]:
-    """Return what a job used of a burst as plain data, without which burst."""
+    """Return a job's use of a burst as plain data, without the burst."""
     return {
         "job": usage.job,
         "user": usage.user,
@@ -123,7 +123,7 @@ def of_usage(usage: Usage) -> dict[str, Any]:
 
 
 def of_decision(decision: Decision) -> dict[str, Any]:
-    """Return a decision as plain data, without on which job."""
+    """Return a decision as plain data, without its job."""
     return {
         "outcome": decision.outcome.value,
         "plugin": decision.plugin or None,

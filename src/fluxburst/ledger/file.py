@@ -1,9 +1,9 @@
 """The ledger's file: opened, read, and written in transactions, or a copy of it in memory.
 
-What costs money has to be ended also while the disk is full. So a writer that may go on does: with
-a copy in memory, on which everything is recorded that the file does not take. Once the file can be
-written again, that is recorded there, step by step as it happened. What must be on the disk before
-it is done is recorded in a transaction that is *durable*, which fails instead.
+Bursts that cost money must end even while the disk is full. So a permitted writer continues on
+a copy in memory, which records everything that the file does not take. Once the file is
+writable again, the records are written to it in their original steps. What must be on disk before
+an action is recorded in a *durable* transaction, which fails instead.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Statement:
-    """What is to be written: a statement, once or with several rows of values."""
+    """A write: a statement, once or with several rows of values."""
 
     text: str
     values: Any
@@ -42,7 +42,7 @@ class _Statement:
 
 
 def texts_writable(values: Values) -> Values:
-    """Return what goes with a statement, with texts that SQLite takes, whoever wrote them."""
+    """Return a statement's values, with foreign texts made acceptable to SQLite."""
     if isinstance(values, Mapping):
         return {name: _text(value) for name, value in values.items()}
     return [_text(value) for value in values]
@@ -57,18 +57,18 @@ class Writer:
     """Writes to a ledger.
 
     Args:
-        path: Where its file is, for messages; empty for memory.
+        path: Path of its file, for messages; empty for memory.
         open_file: Opens the file for writing, with the tables of this version.
-        source: The file, open to be read.
-        goes_on: Whether to go on in memory where the file cannot be written any more.
-        starts_without: Whether to, where that is so from the start.
+        source: The file, opened for reading.
+        goes_on: Whether to continue in memory once the file is not writable.
+        starts_without: Likewise if it is not writable from the start.
 
     Attributes:
-        connection: What has all that was recorded: the file or, without it, the copy in memory.
-        problem: Why the file cannot be written; empty while it can.
+        connection: Has all records: the file or, without it, the copy in memory.
+        problem: Why the file is not writable; empty while it is.
 
     Raises:
-        sqlite3.Error: if the file cannot be opened, and it must not go on.
+        sqlite3.Error: if the file cannot be opened, and continuing is not permitted.
     """
 
     def __init__(
@@ -98,10 +98,10 @@ class Writer:
             self._said(error)
 
     def close(self) -> None:
-        """Close it; what the file does not take now is lost, which is said."""
+        """Close it; records that the file does not take now are lost, with a warning."""
         if self._copy is not None and not self.catch_up():
             if self._unwritten:
-                _log.warning("ledger %s: what happened since is not recorded", self._path)
+                _log.warning("ledger %s: later events are not recorded", self._path)
             self._copy.close()
         if self._file is not None:
             self._file.close()
@@ -109,10 +109,10 @@ class Writer:
     # --- transactions ----------------------------------------------------------------------
 
     def begin(self, *, durable: bool) -> None:
-        """Begin a transaction; one that is durable is in the file once it has been committed.
+        """Begin a transaction; a durable one is in the file once committed.
 
         Raises:
-            LedgerError: if it is to be durable, and the file cannot be written.
+            LedgerError: if it must be durable, and the file is not writable.
         """
         self._durable = durable
         if durable:
@@ -141,7 +141,7 @@ class Writer:
         self.connection.rollback()
 
     def run(self, text: str, values: Values) -> None:
-        """Write something: in the transaction under way, or in one of its own."""
+        """Write something: in the current transaction, or in a separate one."""
         self._do(_Statement(text, values))
 
     def run_many(self, text: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -171,16 +171,16 @@ class Writer:
     # --- without the file ------------------------------------------------------------------
 
     def require_file(self) -> None:
-        """Make sure that all that was recorded is in the file.
+        """Ensure that all records are in the file.
 
         Raises:
-            LedgerError: if the file cannot be written.
+            LedgerError: if the file is not writable.
         """
         if self.problem and not self.catch_up():
             raise LedgerError(self._path, self.problem)
 
     def catch_up(self) -> bool:
-        """Write to the file what is only in memory; whether the file has all of it."""
+        """Write records from memory to the file; return whether the file has all of them."""
         if self._copy is None:
             return True
         try:
@@ -198,14 +198,14 @@ class Writer:
         self._copy.close()
         self.connection = self._file
         self._copy, self.problem, self._unwritten = None, "", []
-        _log.info("ledger %s: it can be written again, and has all that happened", self._path)
+        _log.info("ledger %s: writable again, all events are recorded", self._path)
         return True
 
     def _fall_back(self, error: sqlite3.Error) -> None:
-        """Go on in memory, with the transaction under way.
+        """Continue in memory, including the current transaction.
 
         Raises:
-            sqlite3.Error: the error, where that is not to be done, or would not help.
+            sqlite3.Error: the error, if continuing is not permitted, or would not help.
         """
         if self._copy is not None or not (self._goes_on and is_unwritable(error)):
             raise error
@@ -222,7 +222,7 @@ class Writer:
 
     def _said(self, error: sqlite3.Error) -> None:
         self.problem = explained(error)
-        _log.info("ledger %s: %s; what happens is kept in memory", self._path, self.problem)
+        _log.info("ledger %s: %s; keeping events in memory", self._path, self.problem)
 
     def _keep(self, statements: Sequence[_Statement]) -> None:
         if self._copy is not None:
@@ -233,16 +233,16 @@ class LedgerFile:
     """The file of one instance's ledger, and its transactions.
 
     Args:
-        path: The file; None to keep it in memory only.
-        instance: The name of the instance that it is for; empty to take what the file says.
-        read_only: Only look at it; a file that is not there is an empty ledger.
-        goes_on: Where the file cannot be written any more, go on in memory, save for transactions
-            that are durable.
-        starts_without: Go on in memory also where it cannot be written from the start.
+        path: The file; None for memory only.
+        instance: The name of its instance; empty for the one in the file.
+        read_only: Open for reading; a file that does not exist is an empty ledger.
+        goes_on: If the file becomes unwritable, continue in memory, except for durable
+            transactions.
+        starts_without: Continue in memory even if it is unwritable from the start.
 
     Raises:
-        LedgerError: if it cannot be opened, is no ledger, is newer than this program, or that of
-            another instance. The file is left as it is.
+        LedgerError: if it cannot be opened, is no ledger, is newer than this program, or belongs to
+            another instance. The file is left unchanged.
     """
 
     def __init__(
@@ -257,7 +257,7 @@ class LedgerFile:
         self.path = str(path or "")
         self._file = path
         self._copies = 0
-        self._undone = 0  # how often what was written may not have lasted
+        self._undone = 0  # how often written records may not have lasted
         self._writer: Writer | None = None
         with self._speaking():
             self._reading = to_read(path)
@@ -278,20 +278,20 @@ class LedgerFile:
                 self._reading.close()
 
     def _refuse_anothers(self, connection: sqlite3.Connection, instance: str) -> None:
-        """Refuse the ledger of another instance. It is only looked at: it must stay as it is."""
+        """Refuse the ledger of another instance, without changing it."""
         row = connection.execute("SELECT name FROM instance").fetchone()
         if row is not None and instance and row["name"] != instance:
             raise LedgerError(
                 self.path,
-                f"is that of the instance {row['name']}, not of {instance}; it is left as it is: "
-                "name another --state-dir",
+                f"belongs to the instance {row['name']}, not to {instance}; it is left unchanged: "
+                "use another --state-dir",
             )
 
     def _opened(self, instance: str) -> sqlite3.Connection:
         """Return the file, opened for writing, with the tables of this version."""
         connection = to_write(self._file)
         try:
-            # What is recorded must outlast the machine: money is spent by it.
+            # Records must survive a machine crash: money depends on them.
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
@@ -304,7 +304,7 @@ class LedgerFile:
         return connection
 
     def close(self) -> None:
-        """Close the file; what it does not take now is lost, which is logged."""
+        """Close the file; records that it does not take now are lost, with a warning."""
         if self._writer is not None:
             self._writer.close()
         else:
@@ -312,20 +312,20 @@ class LedgerFile:
 
     @property
     def unwritable(self) -> str:
-        """Why the file does not have all that was recorded; empty where it has."""
+        """Why the file lacks some records; empty if it has all."""
         return "" if self._writer is None else self._writer.problem
 
     def catch_up(self) -> None:
-        """Write to the file what is only in memory, if it can be written now."""
+        """Write records from memory to the file, if possible."""
         if self._writer is not None and self._writer.problem:
             self._writer.catch_up()
             self._copies += 1
 
     def require_file(self) -> None:
-        """Make sure that the file has all that was recorded.
+        """Ensure that the file has all records.
 
         Raises:
-            LedgerError: if it cannot be written.
+            LedgerError: if it is not writable.
         """
         self.catch_up()
         if self.unwritable:
@@ -336,7 +336,7 @@ class LedgerFile:
         return self._reading.connection if self._writer is None else self._writer.connection
 
     def _check_again(self) -> None:
-        """Read a file anew of which a copy is looked at, once others have written to it."""
+        """Reread a file that is used through a copy, once others have written to it."""
         if self._writer is None and self._reading.stale():
             former, self._reading = self._reading, to_read(self._file)
             former.close()
@@ -344,13 +344,13 @@ class LedgerFile:
 
     @property
     def instance(self) -> str:
-        """The name of the instance that it is for; empty where it has not been written yet."""
+        """The name of its instance; empty if it has not been written yet."""
         row = self._one("SELECT name FROM instance")
         return "" if row is None else str(row["name"])
 
     @property
     def schema(self) -> int:
-        """The version of the tables in its file, which may be older than those that are seen."""
+        """The version of the tables in its file, which may be older than this program's."""
         if self._writer is None and self._reading.schema:
             return self._reading.schema
         row = self._one("PRAGMA user_version")
@@ -359,7 +359,7 @@ class LedgerFile:
 
     @property
     def written_by_others(self) -> object:
-        """Something that differs once another process has written to it."""
+        """A value that changes when another process writes to it."""
         row = self._one("PRAGMA data_version")
         assert row is not None
         return self._copies, int(row[0])
@@ -369,11 +369,11 @@ class LedgerFile:
         """Record everything within together, or none of it.
 
         Args:
-            durable: It must be in the file. Otherwise a ledger that goes on keeps in memory what
-                the file does not take.
+            durable: It must be in the file. Otherwise, if permitted, the ledger keeps in memory
+                what the file does not take.
 
         Raises:
-            LedgerError: if it cannot be recorded.
+            LedgerError: if recording fails.
         """
         if self._connection.in_transaction:
             if durable and self.unwritable:
@@ -394,7 +394,7 @@ class LedgerFile:
     @property
     def _to_write(self) -> Writer:
         if self._writer is None:
-            raise LedgerError(self.path, "it was opened to be read: it cannot be written")
+            raise LedgerError(self.path, "it was opened for reading only")
         return self._writer
 
     @contextmanager
@@ -413,7 +413,7 @@ class LedgerFile:
 
     @contextmanager
     def _speaking(self) -> Iterator[None]:
-        """Turn what SQLite raises into one clear error."""
+        """Turn SQLite's errors into one clear error."""
         try:
             yield
         except sqlite3.Error as error:

@@ -1,4 +1,4 @@
-"""Where the ledger of an instance is, and who may write to it."""
+"""The location of an instance's ledger, and the right to write to it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ VARIABLE = "FLUXBURST_STATE_DIR"
 FILE = "ledger.sqlite"
 
 _ROOM = 64 * 1024
-"""How many bytes a ledger needs at least to go on."""
+"""How many free bytes a ledger needs at least to continue."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _BROKEN = _FULL | {errno.EROFS, errno.EIO}
@@ -46,7 +46,7 @@ _in_memory: weakref.WeakKeyDictionary[Any, Ledger] = weakref.WeakKeyDictionary()
 
 
 def named_directory(explicit: Path | None, environ: Mapping[str, str] | None = None) -> Path | None:
-    """Return the directory named, or that of ``FLUXBURST_STATE_DIR``; None where neither is."""
+    """Return the named directory, or ``FLUXBURST_STATE_DIR``'s; None if neither is set."""
     environ = os.environ if environ is None else environ
     if explicit is not None:
         return explicit
@@ -56,9 +56,9 @@ def named_directory(explicit: Path | None, environ: Mapping[str, str] | None = N
 def state_directory(
     explicit: Path | None, instance: str, environ: Mapping[str, str] | None = None
 ) -> Path:
-    """Return where the state of an instance is kept.
+    """Return the state directory of an instance.
 
-    That is the directory named, that of ``FLUXBURST_STATE_DIR``, or one for each instance in
+    That is the named directory, ``FLUXBURST_STATE_DIR``'s, or one for each instance in
     ``$XDG_STATE_HOME/fluxburst`` (XDG Base Directory Specification).
     """
     environ = os.environ if environ is None else environ
@@ -72,9 +72,9 @@ def state_directory(
 
 
 def why_unwritable(directory: Path) -> str:
-    """Return why nobody can write to a ledger in a directory now; empty where it can be.
+    """Return why nobody can write to a ledger in a directory now; empty if it is writable.
 
-    It is tried, with a file without a name. What only this user may not is nobody's fault.
+    It tries, with an unnamed file. A missing permission of this user alone does not count.
     """
     error = _error_of_writing(directory)
     if error is not None and error.errno in _BROKEN:
@@ -83,7 +83,7 @@ def why_unwritable(directory: Path) -> str:
 
 
 def is_full(directory: Path) -> bool:
-    """Whether there is no room left for a ledger in a directory: on its disk, or of a quota."""
+    """Whether a ledger in a directory has no room left: on its disk, or in a quota."""
     error = _error_of_writing(directory)
     return error is not None and error.errno in _FULL
 
@@ -102,7 +102,7 @@ class LedgerPlace:
 
     Args:
         instance: The instance, of :class:`~fluxburst.flux.protocol.Instance`.
-        directory: The directory that was named; None for the usual one.
+        directory: The named directory; None for the usual one.
         in_memory: Keep it in memory, for all clients of the same instance object.
     """
 
@@ -114,10 +114,10 @@ class LedgerPlace:
 
     @property
     def directory(self) -> Path | None:
-        """Where it is; None for memory."""
+        """Its path; None for memory."""
         if self._in_memory:
             return None
-        # The instance need not be there to be asked for its name where none is needed.
+        # A named directory needs no instance, so do not ask for its name.
         return named_directory(self._explicit) or state_directory(None, self._instance.name)
 
     @property
@@ -127,41 +127,41 @@ class LedgerPlace:
 
     @functools.cached_property
     def ledger(self) -> Ledger:
-        """The ledger: to be read, and once the instance is held, to be written.
+        """The ledger: opened for reading, and once the instance is held, for writing.
 
-        It is opened when it is first asked for.
+        It is opened on first use.
 
         Raises:
-            LedgerError: if it cannot be opened.
+            LedgerError: if opening it fails.
         """
         self._check_owner()
         return self._shared() if self.directory is None else self._read()
 
     def why_unwritable(self) -> str:
-        """Return why the ledger cannot be written now; empty where it can be."""
+        """Return why the ledger is not writable now; empty if it is."""
         if self._is_open and self.ledger.unwritable:
             return self.ledger.unwritable
         directory = self.directory
         return "" if directory is None else why_unwritable(directory)
 
     def holder(self) -> str:
-        """Return who holds the instance, this client too; empty for nobody.
+        """Return the holder of the instance, possibly this client; empty for none.
 
         Raises:
-            LedgerError: if that cannot be told.
+            LedgerError: if that is unknown.
         """
         return holder_of(self._lock_files())
 
     def hold(self, *, starts_without: bool = False, without_lock: bool = False) -> bool:
-        """Hold the instance, and open its ledger for writing; whether that is new.
+        """Hold the instance, and open its ledger for writing; return whether that is new.
 
         Args:
-            starts_without: Go on in memory, too, where the ledger that is there cannot be written.
-            without_lock: Go on, too, where there is no lock, and none can be made.
+            starts_without: Continue in memory if the existing ledger is not writable.
+            without_lock: Continue even if there is no lock, and none can be created.
 
         Raises:
-            HeldError: if another client holds it, saying which.
-            NotOwnerError: if this process is not the instance's owner's, root's included.
+            HeldError: if another client holds it; says which.
+            NotOwnerError: if this process does not belong to the instance's owner, even if to root.
             LedgerError: if the ledger cannot be opened for writing.
         """
         if self.held:
@@ -172,7 +172,7 @@ class LedgerPlace:
             try:
                 directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             except OSError as error:
-                problem = f"its directory cannot be made: {error.strerror}"
+                problem = f"cannot create its directory: {error.strerror}"
                 raise LedgerError(str(directory / FILE), problem) from error
         lock = InstanceLock(self._lock_files(), or_none=without_lock)
         lock.acquire()
@@ -192,8 +192,7 @@ class LedgerPlace:
         kind = "" if directory is None else network_file_system(directory)
         if kind:
             _log.warning(
-                "the ledger in %s is on a network file system (%s): its locks are not to "
-                "be trusted; %s",
+                "the ledger in %s is on a network file system (%s), whose locks are unreliable; %s",
                 directory,
                 kind,
                 ELSEWHERE,
@@ -201,7 +200,7 @@ class LedgerPlace:
         return True
 
     def close(self) -> None:
-        """Close the ledger, and let others hold the instance."""
+        """Close the ledger, and release the instance."""
         self._close_ledger()
         if self._lock is not None:
             self._lock.release()
@@ -223,7 +222,7 @@ class LedgerPlace:
             return
         if not self._in_memory:
             self.ledger.close()
-        del self.ledger  # it is opened anew when it is asked for
+        del self.ledger  # it is reopened on the next use
 
     def _read(self) -> Ledger:
         directory = self.directory
@@ -231,9 +230,9 @@ class LedgerPlace:
         return Ledger(directory / FILE, self._instance.name, read_only=True)
 
     def _check_owner(self, *, to_act: bool = False) -> None:
-        """Have a guest told so at once: an empty ledger of his own would tell him nothing.
+        """Reject a guest at once: an empty ledger of his own would be misleading.
 
-        An instance that is away decides on nobody's rights, and its ledger can be read.
+        An unreachable instance decides on nobody's rights, and its ledger is readable.
         """
         with suppress(FluxUnavailableError, InstanceError):
             self._instance.check_owner(to_act=to_act)

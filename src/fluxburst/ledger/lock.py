@@ -1,4 +1,4 @@
-"""One client at a time holds an instance: advisory locks that end with their process.
+"""Only one client at a time holds an instance: advisory locks that end with their process.
 
 See flock(2).
 """
@@ -19,21 +19,21 @@ from fluxburst.errors import HeldError, LedgerError
 from fluxburst.ledger.media import check_locks, no_locks
 
 GLANCES, GLANCE_SECONDS = 10, 0.01
-"""How often, and how long apart, to try again: whoever only looks has the lock for a moment."""
+"""Number and interval of retries: a reader only has the lock for a moment."""
 
 
 _NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 COMMAND_LENGTH = 120
-"""How many characters of its command line a client names itself by."""
+"""Maximum length of a client's command line in its description."""
 
 
 class InstanceLock:
-    """Locks on files; all of them are taken, or none.
+    """Locks on files; either all are taken, or none.
 
     Args:
-        paths: The files; they are made, and they stay.
-        or_none: Go on without those that are not there and cannot be made: nobody has them.
+        paths: The files; they are created, and stay.
+        or_none: Continue without files that do not exist and cannot be created: nobody holds them.
     """
 
     def __init__(self, paths: Iterable[Path], *, or_none: bool = False) -> None:
@@ -47,11 +47,11 @@ class InstanceLock:
         return bool(self._files)
 
     def acquire(self) -> None:
-        """Take it; once it is held, nothing changes.
+        """Take it; no effect if it is held already.
 
         Raises:
-            HeldError: if another client has it, saying which.
-            LedgerError: if a file cannot be made, or its file system has no locks.
+            HeldError: if another client holds it; says which.
+            LedgerError: if a file cannot be created, or its file system has no locks.
         """
         if self.held:
             return
@@ -65,7 +65,7 @@ class InstanceLock:
             raise
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release it."""
         while self._files:
             os.close(self._files.pop())
 
@@ -77,23 +77,23 @@ def _locked(file: int, path: Path) -> int:
     except BlockingIOError:
         holder = os.pread(file, 500, 0).decode(errors="replace").strip()
         os.close(file)
-        raise HeldError(str(path), holder or "it has not said who it is") from None
+        raise HeldError(str(path), holder or "unidentified") from None
     except LedgerError:
         os.close(file)
         raise
     except OSError as error:
         os.close(file)
         raise no_locks(path, error) from error
-    with contextlib.suppress(OSError):  # the lock holds also where a full disk takes no name
+    with contextlib.suppress(OSError):  # the lock works even if a full disk takes no name
         os.ftruncate(file, 0)
         os.pwrite(file, _who().encode(), 0)
     return file
 
 
 def _opened(path: Path, *, or_none: bool) -> int | None:
-    """Open a lock file, and make it; one that is there will do also where it cannot be written.
+    """Open a lock file, creating it if necessary; an existing one need not be writable.
 
-    None where there is none, and none can be made, if that will do.
+    None if it does not exist, cannot be created, and that is allowed.
     """
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -104,7 +104,7 @@ def _opened(path: Path, *, or_none: bool) -> int | None:
                     return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 if or_none and path.parent.is_dir():
                     return None
-        raise LedgerError(str(path), f"the lock cannot be made: {error.strerror}") from error
+        raise LedgerError(str(path), f"cannot create the lock: {error.strerror}") from error
 
 
 def _take(file: int) -> None:
@@ -119,10 +119,10 @@ def _take(file: int) -> None:
 
 
 def holder_of(paths: Iterable[Path]) -> str:
-    """Return who holds one of the locks, empty for nobody; changes nothing.
+    """Return the holder of one of the locks, empty for none; changes nothing.
 
     Raises:
-        LedgerError: if that cannot be told.
+        LedgerError: if that is unknown.
     """
     for path in paths:
         try:
@@ -130,12 +130,12 @@ def holder_of(paths: Iterable[Path]) -> str:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise LedgerError(str(path), f"the lock cannot be read: {error.strerror}") from error
+            raise LedgerError(str(path), f"cannot read the lock: {error.strerror}") from error
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             who = os.pread(file, 500, 0).decode(errors="replace").strip()
-            return who or "one who has not said who it is"
+            return who or "an unidentified client"
         except OSError as error:
             raise no_locks(path, error) from error
         finally:
@@ -144,7 +144,7 @@ def holder_of(paths: Iterable[Path]) -> str:
 
 
 def _who() -> str:
-    """Return who this is, for the one who comes second."""
+    """Return this client's description, for other clients."""
     program = Path(sys.argv[0]).name or "python"
     command = " ".join([program, *sys.argv[1:]])[:COMMAND_LENGTH]
     return f"{command}, process {os.getpid()} on {socket.gethostname()}"

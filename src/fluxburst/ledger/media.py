@@ -1,6 +1,6 @@
-"""What a directory is kept on: whether its files can be locked, and whether others reach it, too.
+"""The file system of a directory: whether its files can be locked, and whether it is local.
 
-SQLite and flock(2) are not to be trusted on network file systems (SQLite, "How To Corrupt An SQLite
+SQLite and flock(2) are unreliable on network file systems (SQLite, "How To Corrupt An SQLite
 Database File", 2.1; "Write-Ahead Logging", 1). Some have no locks at all, such as NFS without
 lockd, and Lustre that is mounted without ``flock``.
 """
@@ -14,11 +14,11 @@ from pathlib import Path
 
 from fluxburst.errors import LedgerError
 
-ELSEWHERE = "keep it in a local directory, named by --state-dir or FLUXBURST_STATE_DIR"
-"""What to do about a ledger on a network file system."""
+ELSEWHERE = "keep it in a local directory, set by --state-dir or FLUXBURST_STATE_DIR"
+"""Advice for a ledger on a network file system."""
 
 MOUNTS = Path("/proc/self/mountinfo")
-"""What is mounted where, see proc_pid_mountinfo(5)."""
+"""The list of mounts, see proc_pid_mountinfo(5)."""
 
 _NETWORK = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "glusterfs", "gpfs", "lustre"}
@@ -29,13 +29,13 @@ _LOCAL_FUSE = frozenset(
 )
 
 _TAKEN = {errno.EAGAIN, errno.EACCES, errno.EINTR}
-"""How fcntl(2) says that another process has a lock: then there are locks."""
+"""fcntl(2)'s errors if another process has a lock: then there are locks."""
 
 
 def network_file_system(path: Path, mounts: Path = MOUNTS) -> str:
-    """Return the type of the network file system that a path is on; empty where it is local.
+    """Return the type of a path's network file system; empty if it is local.
 
-    A path that is not there is on what its next parent is on. Empty, too, where that is not known.
+    A path that does not exist is on its next parent's. Also empty if that is unknown.
     """
     there = next(one for one in (path, *path.absolute().parents) if one.exists()).resolve()
     best, found = -1, ""
@@ -51,7 +51,7 @@ def network_file_system(path: Path, mounts: Path = MOUNTS) -> str:
             re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), before.split()[4])
         )
         depth = len(mounted.parts)
-        if depth >= best and there.is_relative_to(mounted):  # the last one hides those before it
+        if depth >= best and there.is_relative_to(mounted):  # a later mount hides earlier ones
             best, found = depth, after.split()[0]
     return found if _is_network(found) else ""
 
@@ -62,10 +62,10 @@ def _is_network(kind: str) -> bool:
 
 
 def check_locks(file: int, path: Path) -> None:
-    """Check that a file can be locked as SQLite does it; call it before it is locked otherwise.
+    """Check that a file can be locked like SQLite does; call it before any other lock on it.
 
     Raises:
-        LedgerError: if it cannot be, and not since another process has it.
+        LedgerError: if it cannot, unless another process has it.
     """
     error = error_of_locking(file)
     if error is not None:
@@ -73,7 +73,7 @@ def check_locks(file: int, path: Path) -> None:
 
 
 def error_of_locking(file: int) -> OSError | None:
-    """Return why a file cannot be locked as SQLite does it; None where it can, or is by others."""
+    """Return why a file cannot be locked like SQLite does; None if it can, or is locked."""
     try:
         fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         fcntl.lockf(file, fcntl.LOCK_UN)
@@ -83,7 +83,7 @@ def error_of_locking(file: int) -> OSError | None:
 
 
 def no_locks(path: Path, error: OSError) -> LedgerError:
-    """Return what to say where a file cannot be locked."""
+    """Return the error for a file that cannot be locked."""
     kind = network_file_system(path)
     where = f"its file system ({kind})" if kind else "its file system"
     return LedgerError(str(path), f"{where} cannot lock files ({error.strerror}): {ELSEWHERE}")

@@ -1,7 +1,7 @@
-"""Opening the file of a ledger: also an older one, and one on media that cannot be written.
+"""Opens the file of a ledger, including older versions and read-only media.
 
-Who only looks changes nothing: what an older version wrote is brought to this one in a copy in
-memory, and so is what SQLite cannot read in place without writing beside it (Write-Ahead Logging,
+Readers change nothing: an older version is converted in a copy in memory, and so is a file that
+SQLite cannot read in place without writing beside it (Write-Ahead Logging,
 "Read-Only Databases"; URI Filenames, ``immutable``).
 """
 
@@ -21,25 +21,25 @@ from fluxburst.ledger.media import check_locks
 from fluxburst.ledger.schema import VERSION, migrate, version_of
 
 BUSY_SECONDS = 10.0
-"""How long to wait for another process that writes: one that shows the ledger never does."""
+"""How long to wait for another process that writes: reading processes never lock it."""
 
 IN_MEMORY = ":memory:"
 
 _UNWRITABLE = ("full", "disk I/O error", "readonly", "unable to open", "locked")
-"""What SQLite says where a file that was fine cannot be written now (Result and Error Codes)."""
+"""SQLite's messages if a good file is not writable now (Result and Error Codes)."""
 
 LOCK = "lock"
-"""The file beside a ledger that whoever acts has locked."""
+"""The file beside a ledger that its holder has locked."""
 
 
 class Reading(NamedTuple):
-    """A ledger that is open to be read.
+    """A ledger opened for reading.
 
     Attributes:
-        connection: What to ask, with the tables of this version.
-        schema: The version of the tables in the file; 0 where nothing is written yet.
-        stale: Whether the file has changed since a copy was made of it, or is there now.
-        close: Closes all of it.
+        connection: The connection, with the tables of this version.
+        schema: The version of the tables in the file; 0 if nothing is written yet.
+        stale: Whether the file has changed since it was copied, or exists by now.
+        close: Closes everything.
     """
 
     connection: sqlite3.Connection
@@ -49,10 +49,10 @@ class Reading(NamedTuple):
 
 
 def to_read(path: Path | None) -> Reading:
-    """Open a ledger to look at it; one that is not there, or not made yet, is empty.
+    """Open a ledger for reading; one that does not exist, or is not initialized yet, is empty.
 
     Raises:
-        LedgerError: if it cannot be read, is something else, or is newer than this program.
+        LedgerError: if it is unreadable, is something else, or is newer than this program.
         sqlite3.Error: if SQLite cannot read it.
     """
     if path is None or not _is_there(path):
@@ -80,7 +80,7 @@ def to_read(path: Path | None) -> Reading:
 
 
 def to_write(path: Path | None) -> sqlite3.Connection:
-    """Open a ledger to record in it; it is made if it is not there."""
+    """Open a ledger for writing; it is created if it does not exist."""
     if path is None:
         return connected(IN_MEMORY)
     return connected(f"{path.resolve().as_uri()}?mode=rwc")
@@ -88,7 +88,7 @@ def to_write(path: Path | None) -> sqlite3.Connection:
 
 def connected(where: str) -> sqlite3.Connection:
     """Return a connection to a database, by its URI."""
-    # It is used by one thread, but may be closed by that in which garbage is collected.
+    # One thread uses it, but garbage collection may close it in another.
     connection = sqlite3.connect(
         where, uri=True, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False
     )
@@ -104,28 +104,28 @@ def copy_of(source: sqlite3.Connection) -> sqlite3.Connection:
 
 
 def is_unwritable(error: sqlite3.Error) -> bool:
-    """Whether an error says that a file cannot be written now, and nothing about what is in it."""
+    """Whether an error means that a file is not writable now, rather than that it is corrupt."""
     return any(words in str(error) for words in _UNWRITABLE)
 
 
 def explained(error: sqlite3.Error) -> str:
-    """Return what an error of SQLite means for whoever reads it."""
+    """Explain an error of SQLite."""
     text = str(error)
     if "readonly" in text or "unable to open" in text:
-        return f"cannot be written ({text}): is its directory there, and writable?"
+        return f"cannot be written ({text}): does its directory exist, and is it writable?"
     if "not a database" in text or "malformed" in text:
-        return f"cannot be read ({text}); it is left as it is"
+        return f"cannot be read ({text}); it is left unchanged"
     if "full" in text:
-        return f"the disk is full ({text}): nothing is brought up until there is room"
+        return f"the disk is full ({text}): nothing is provisioned until there is room"
     if "disk I/O" in text:
-        return f"the disk fails ({text}): nothing is brought up until it can be written"
+        return f"the disk fails ({text}): nothing is provisioned until it is writable"
     return text
 
 
 def _is_there(path: Path) -> bool:
     try:
         with path.open("rb"):
-            return True  # SQLite itself does not say why a file cannot be read
+            return True  # SQLite itself does not say why it cannot read a file
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -133,7 +133,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _check_locks(lock: Path) -> None:
-    """Check that files can be locked where a ledger is: without, SQLite only waits in vain."""
+    """Check that files in a ledger's place can be locked: without locks, SQLite waits forever."""
     with contextlib.suppress(FileNotFoundError, PermissionError), lock.open("rb") as file:
         check_locks(file.fileno(), lock)
 
@@ -159,7 +159,7 @@ def _migrated_copy(source: sqlite3.Connection, version: int) -> sqlite3.Connecti
 
 
 def _seen(source: sqlite3.Connection, path: Path, in_place: bool) -> object:
-    """Return something that differs once others have written to a ledger."""
+    """Return a value that changes when others write to a ledger."""
     if in_place:
         return source.execute("PRAGMA data_version").fetchone()[0]
     files = [file.stat() for file in (path, _log_of(path)) if file.exists()]
@@ -167,12 +167,12 @@ def _seen(source: sqlite3.Connection, path: Path, in_place: bool) -> object:
 
 
 def _log_of(path: Path) -> Path:
-    """Return where SQLite keeps what was written last."""
+    """Return the paths of SQLite's latest writes."""
     return path.with_name(f"{path.name}-wal")
 
 
 def _readable(path: Path) -> tuple[sqlite3.Connection, bool]:
-    """Return a connection to a ledger that can be read, and whether that is the file itself."""
+    """Return a connection to a readable ledger, and whether that is the file itself."""
     uri = path.resolve().as_uri()
     connection = connected(f"{uri}?mode=ro")
     try:
@@ -190,12 +190,12 @@ def _readable(path: Path) -> tuple[sqlite3.Connection, bool]:
 
 
 def _needs_writing(error: sqlite3.Error) -> bool:
-    """Whether SQLite could not read a file as it could not make its own beside it."""
+    """Whether SQLite failed to read a file because it could not create its own beside it."""
     return any(words in str(error) for words in ("readonly", "unable to open", "full", "disk I/O"))
 
 
 def _recovered(path: Path, log: Path) -> sqlite3.Connection:
-    """Return a copy of a ledger, with what was written to its log before a crash."""
+    """Return a copy of a ledger, including its log from before a crash."""
     with tempfile.TemporaryDirectory(prefix="fluxburst-") as directory:
         copied = Path(directory) / path.name
         shutil.copyfile(path, copied)

@@ -1,4 +1,4 @@
-"""The tables of the ledger, and how those of older versions become those of this one."""
+"""The tables of the ledger, and the migration from older versions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fluxburst.errors import LedgerError
 from fluxburst.model.job import URGENCY_DEFAULT
 
 APPLICATION = 0x666C7862
-"""``flxb``: tells a ledger from other SQLite databases (``PRAGMA application_id``)."""
+"""``flxb``: distinguishes a ledger from other SQLite databases (``PRAGMA application_id``)."""
 
 _FIRST = """
 CREATE TABLE instance (name TEXT NOT NULL);
@@ -175,24 +175,24 @@ def version_of(connection: sqlite3.Connection, path: str, steps: Sequence[Step] 
     """Return the version of a ledger; 0 for an empty database.
 
     Raises:
-        LedgerError: if it is something else, or newer than what this program knows.
+        LedgerError: if it is something else, or newer than this program.
     """
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if application != APPLICATION and (tables or version or application):
-        raise LedgerError(path, "is a database, but not one of fluxburst's; it is left as it is")
+        raise LedgerError(path, "is a database, but not fluxburst's; it is left unchanged")
     if version > len(steps):
         raise LedgerError(
             path,
             f"was written by a newer fluxburst (schema {version}, this one knows {len(steps)}); "
-            "it is left as it is: install that version again, or name another --state-dir",
+            "it is left unchanged: install that version again, or use another --state-dir",
         )
     return version
 
 
 def migrate(connection: sqlite3.Connection, version: int, steps: Sequence[Step] = STEPS) -> None:
-    """Bring a ledger from a version to this one, step by step, wholly or not at all."""
+    """Migrate a ledger from a version to this one, step by step, completely or not at all."""
     if version == len(steps):
         return
     connection.execute("BEGIN IMMEDIATE")

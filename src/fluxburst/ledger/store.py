@@ -1,4 +1,4 @@
-"""The ledger: what is written to its tables, and when. Every change is one transaction."""
+"""The ledger: writes its tables. Every change is one transaction."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from fluxburst.model.burst import LIVE_STATES, Burst, BurstState, EndReason
 from fluxburst.model.plan import Decision, Outcome
 
 _AT_ONCE = 500
-"""How many values to ask for in one statement: SQLite before 3.32 takes 999 at most."""
+"""How many values one statement may have: before 3.32, SQLite's maximum is 999."""
 
 _CAME_UP = frozenset({BurstState.STARTING, BurstState.JOINING, BurstState.READY})
 
 
 class Ledger(LedgerFile):
-    """The record of one instance's bursts, in a :class:`LedgerFile` that is opened as told."""
+    """The record of one instance's bursts, in a :class:`LedgerFile`."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Ledger(LedgerFile):
     # --- bursts ----------------------------------------------------------------------------
 
     def free_name(self, name: str) -> str:
-        """Return a name for a burst that no burst before had: the name, or that with a number."""
+        """Return a name for a burst that is unique over time: the name, or with a number."""
         numbered = f"{name}-"
         asked = "SELECT name FROM bursts WHERE name = ? OR substr(name, 1, ?) = ?"
         taken = {row["name"] for row in self._all(asked, name, len(numbered), numbered)}
@@ -78,10 +78,10 @@ class Ledger(LedgerFile):
         return f"{name}-{number}"
 
     def request(self, burst: Burst, at: float, user: int | None, queue: str) -> Entry:
-        """Record the intent to bring a burst up; in the file, whatever goes on in memory.
+        """Record the intent to provision a burst; always in the file, never only in memory.
 
         Raises:
-            LedgerError: if it cannot be written there.
+            LedgerError: if the file is not writable.
         """
         values = {**columns_of(burst), "user": user, "queue": queue, "requested": at, "reason": ""}
         values["state"] = BurstState.REQUESTED.value
@@ -95,9 +95,9 @@ class Ledger(LedgerFile):
         return entry_of(entry)
 
     def record(self, burst: Burst, at: float, reason: str = "") -> Entry:
-        """Record what has become of a burst that was requested.
+        """Record the new state of a requested burst.
 
-        It never goes back in its life: an earlier state than the recorded one is not taken over.
+        It never goes back in its life: an earlier state than the recorded one is ignored.
         """
         with self.transaction():
             before = self.entry(burst.name)
@@ -123,17 +123,17 @@ class Ledger(LedgerFile):
         return after
 
     def reopen(self, burst: Burst, at: float, reason: str) -> Entry:
-        """Record that a burst is there which was recorded as gone: it is being taken down again.
+        """Record that a burst recorded as gone still exists: it is being terminated again.
 
-        It is the one step back in a life: what is there costs, whatever was said of it.
+        It is the only step back in a life: what exists costs money, whatever was reported.
 
         Args:
             burst: The burst, whatever its state.
-            at: When, in seconds since the epoch.
-            reason: Why it is taken to be there.
+            at: Time, in seconds since the epoch.
+            reason: The evidence that it exists.
 
         Raises:
-            LedgerError: if there is no such burst, or it cannot be written.
+            LedgerError: if there is no such burst, or it is not writable.
         """
         with self.transaction():
             before = self.entry(burst.name)
@@ -149,7 +149,7 @@ class Ledger(LedgerFile):
         return after
 
     def times_deleted(self, name: str) -> int:
-        """Return how often a burst was recorded as gone after its plugin was asked to delete it."""
+        """Return how often a burst was recorded as gone after its plugin deleted it."""
         asked = (
             "SELECT COUNT(*) AS times FROM bursts JOIN transitions ON burst = bursts.id "
             "WHERE name = ? AND previous = ? AND transitions.state IN (?, ?)"
@@ -160,10 +160,10 @@ class Ledger(LedgerFile):
         return int(row["times"])
 
     def remark(self, name: str, at: float, text: str) -> Entry:
-        """Record something of a burst that does not change its state; return the burst.
+        """Record details of a burst without changing its state; return the burst.
 
         Raises:
-            LedgerError: if there is no such burst, or it cannot be written.
+            LedgerError: if there is no such burst, or it is not writable.
         """
         with self.transaction():
             entry = self.entry(name)
@@ -178,7 +178,7 @@ class Ledger(LedgerFile):
         self._change_bursts(asked, (at, name))
 
     def set_idle(self, name: str, since: float | None) -> None:
-        """Record since when a burst is idle; None for that it is not."""
+        """Record since when a burst is idle; None if it is not."""
         self._change_bursts("UPDATE bursts SET idle = ? WHERE name = ?", (since, name))
 
     def entry(self, name: str) -> Entry | None:
@@ -187,7 +187,7 @@ class Ledger(LedgerFile):
         return None if row is None else entry_of(row)
 
     def live(self, plugin: str | None = None) -> list[Entry]:
-        """Return the bursts of which something may be there: all, or those of one plugin."""
+        """Return the bursts that exist or may exist: all, or those of one plugin."""
         written = self.written_by_others, self._undone
         if self._live is None or self._live[0] != written:
             rows = self._all("SELECT * FROM bursts WHERE ended IS NULL ORDER BY id")
@@ -200,7 +200,7 @@ class Ledger(LedgerFile):
         return [entry_of(row) for row in self._all(asked, -1e300 if since is None else since)]
 
     def ended_sums(self) -> list[tuple[str, int | None, str, float, float]]:
-        """Return what has ended: (plugin, user, queue, node-hours, cost), summed up for each."""
+        """Return the usage of ended bursts: (plugin, user, queue, node-hours, cost), summed up."""
         rows = self._all(
             "SELECT plugin, user, queue, SUM(nodes * MAX(0, ended - since)) / 3600 AS hours, "
             "SUM(price * nodes * MAX(0, ended - since)) / 3600 AS cost FROM bursts "
@@ -209,7 +209,7 @@ class Ledger(LedgerFile):
         return [(r["plugin"], r["user"], r["queue"], r["hours"], r["cost"]) for r in rows]
 
     def transitions(self, entry: int | None = None) -> list[Transition]:
-        """Return the steps of one burst, or of all, in the order in which they were taken."""
+        """Return the steps of one burst, or of all, in order."""
         rows = self._all(
             "SELECT * FROM transitions WHERE ? IS NULL OR burst = ? ORDER BY rowid", entry, entry
         )
@@ -239,7 +239,7 @@ class Ledger(LedgerFile):
     # --- jobs ------------------------------------------------------------------------------
 
     def assign(self, assignments: Iterable[Assignment]) -> None:
-        """Record that jobs were given away; wherever they had been given before, they are not."""
+        """Record the assignment of jobs; it replaces any earlier one."""
         rows = [(p.job, p.plugin, p.burst, p.at, p.queue, p.urgency) for p in assignments]
         self._reassigned.update(row[0] for row in rows)
         with self.transaction():
@@ -255,7 +255,7 @@ class Ledger(LedgerFile):
             )
 
     def name_bursts(self, bursts: Mapping[int, str]) -> None:
-        """Record for which bursts jobs wait, by id, that were given away before that was known."""
+        """Record which bursts assigned jobs wait for, by id, if it became known later."""
         self._reassigned.update(bursts)
         with self.transaction():
             self._run_many(
@@ -288,7 +288,7 @@ class Ledger(LedgerFile):
             )
 
     def assigned(self, jobs: Collection[int]) -> dict[int, Assignment]:
-        """Return where those of the jobs are that were given away and not taken back."""
+        """Return the current assignments of those of the jobs that have one."""
         wanted = sorted(jobs)
         found: dict[int, Assignment] = {}
         for start in range(0, len(wanted), _AT_ONCE):
@@ -299,12 +299,12 @@ class Ledger(LedgerFile):
         return found
 
     def reassigned(self) -> set[int]:
-        """Return the jobs that this object gave away or took back since this was last asked."""
+        """Return the jobs assigned or released through this object since the last call."""
         jobs, self._reassigned = self._reassigned, set()
         return jobs
 
     def assignments(self, job: int | None = None) -> list[Assignment]:
-        """Return when a job was given away, or all jobs were, in order."""
+        """Return the assignments of a job, or of all jobs, in order."""
         rows = self._all(
             "SELECT * FROM placements WHERE ? IS NULL OR job = ? ORDER BY rowid", job, job
         )
@@ -322,7 +322,7 @@ class Ledger(LedgerFile):
             self._run_many("INSERT INTO decisions VALUES (?, ?, ?, ?, ?)", rows)
 
     def decisions(self, job: int | None = None) -> list[tuple[float, Decision]]:
-        """Return what was decided on a job, or on all jobs, and when, in order."""
+        """Return the decisions on a job, or on all jobs, with their times, in order."""
         rows = self._all(
             "SELECT * FROM decisions WHERE ? IS NULL OR job = ? ORDER BY rowid", job, job
         )
@@ -340,13 +340,13 @@ class Ledger(LedgerFile):
         ]
 
     def forget_decisions(self, before: float) -> None:
-        """Forget the decisions of before a time."""
+        """Delete decisions before a time."""
         self._run("DELETE FROM decisions WHERE at < ?", (before,))
 
     # --- what jobs used --------------------------------------------------------------------
 
     def use(self, usages: Iterable[Usage]) -> None:
-        """Record what jobs use of bursts; what was recorded of the same job and burst is mended."""
+        """Record jobs' use of bursts; a new record of the same job and burst replaces the old."""
         with self.transaction():
             self._run_many(
                 "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (burst, job) DO UPDATE "
@@ -355,12 +355,12 @@ class Ledger(LedgerFile):
             )
 
     def usages(self, *, running: bool = False) -> list[Usage]:
-        """Return what jobs used of bursts: all, or only of those that still run."""
+        """Return jobs' use of bursts: all, or only of running jobs."""
         where = "WHERE ended IS NULL" if running else ""
         return [Usage(*row) for row in self._all(f"SELECT * FROM usage {where} ORDER BY rowid")]  # noqa: S608
 
     def usages_of(self, entry: int) -> list[Usage]:
-        """Return what jobs used of one burst, by the number of its entry."""
+        """Return jobs' use of one burst, by the number of its entry."""
         rows = self._all("SELECT * FROM usage WHERE burst = ? ORDER BY rowid", entry)
         return [Usage(*row) for row in rows]
 

@@ -1,4 +1,4 @@
-"""Whether jobs fit: on node types, on nodes as they are, and on new ones; and why they do not."""
+"""Whether jobs fit: on node types, on nodes as they are, and on new ones; and why not."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ NO_MATCH = "no node type has what its constraints ask for"
 def could_fit(
     chunks: Sequence[Chunk], node_types: Sequence[NodeType], constraint: Constraint = ANYTHING
 ) -> bool:
-    """Whether some node type, if there were enough of it, has room for every chunk.
+    """Whether some node type, in sufficient number, has room for every chunk.
 
-    It has to match the constraint, which it may do by hostnames and ranks that are not known yet.
+    It must match the constraint, possibly with hostnames and ranks that are not known yet.
     """
     return any(
         all(has_room(node_type, chunk) for chunk in chunks)
@@ -30,12 +30,12 @@ def could_fit(
 
 
 def why_missing(chunks: Iterable[Chunk], node_types: Sequence[NodeType]) -> str:
-    """Return which resource type is asked for that no node type has, or empty for none."""
+    """Return the requested resource type that no node type has, or empty for none."""
     for chunk in chunks:
         for kind, _ in chunk.details.others:
             if not any(node_type.resources.get(kind) for node_type in node_types):
                 if kind == ALTERNATIVES:
-                    return f"asks for alternatives ({ALTERNATIVES!r}), which cannot be counted"
+                    return f"asks for alternatives ({ALTERNATIVES!r}), which is not supported"
                 return f"asks for {kind!r}, which no node type has"
     return ""
 
@@ -58,9 +58,9 @@ def why_unfit(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Snapshot:
-    """Nodes as the key of a cache: equal if they are the same tuple, not if all in it is equal.
+    """Nodes as the key of a cache: equal if they are the same tuple, not if they have equal items.
 
-    To hash thousands of nodes takes a millisecond, for each job that is asked about.
+    Hashing thousands of nodes takes a millisecond, for each job in question.
     """
 
     nodes: tuple[Node, ...]
@@ -74,7 +74,7 @@ class _Snapshot:
 
 @functools.lru_cache(maxsize=8)
 def _pools_of(snapshot: _Snapshot) -> dict[Constraint, Pool]:
-    """Return what was counted of these nodes so far: for each constraint, those that match."""
+    """Return the cached counts of these nodes: for each constraint, the matching ones."""
     return {}
 
 
@@ -94,7 +94,7 @@ def _matching(nodes: tuple[Node, ...], constraint: Constraint) -> Pool:
 def fits_now(
     chunks: Sequence[Chunk], nodes: tuple[Node, ...], constraint: Constraint = ANYTHING
 ) -> bool:
-    """Whether a job would fit on what these nodes have left, if it came first."""
+    """Whether a job would fit on the rests of these nodes, if it came first."""
     pool = _matching(nodes, constraint).copy()
     for chunk in chunks:
         steps, short = place(chunk, chunk.count, pool, 0)
@@ -117,12 +117,12 @@ def why_no_type(chunks: Sequence[Chunk], required_bits: int, supplies: Sequence[
 
 
 def _none_matches(supplies: Sequence[Supply], required_bits: int) -> bool:
-    """Whether constraints leave nothing of what there is to choose from."""
+    """Whether constraints exclude all that exists."""
     return bool(supplies) and not any(supply.matches(required_bits) for supply in supplies)
 
 
 def _units_of(supply: Supply, chunk: Chunk, required_bits: int) -> float:
-    """Return how many units of a chunk all nodes of a type that may follow have room for."""
+    """Return how many units of a chunk fit on all nodes of a type that may follow."""
     each = units_that_fit(chunk, supply.node_type.gpus, supply.free)
     return supply.available_for(required_bits) * each
 

@@ -1,7 +1,7 @@
-"""How many more nodes the limits allow: counted before they are asked for, never passed.
+"""How many more nodes the limits allow: counted before any request, never exceeded.
 
-A burst that lives counts with what it will have cost when its lease ends; one that has ended, with
-what it cost. Days are those of UTC.
+A live burst counts with its total cost until its lease ends; an ended one, with
+its actual cost. Days are in UTC.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from fluxburst.ledger import Ledger
 
 ROUNDING = 1e-9
-"""What sums of floating-point numbers may differ by."""
+"""Tolerance for sums of floating-point numbers."""
 
 
 class Owner(NamedTuple):
-    """Whose a burst is.
+    """The owner of a burst.
 
     Attributes:
-        plugin: The plugin that supplies it.
-        user: The numeric id of the user it is for; None for no single one.
-        queue: The queue it is for; empty for none.
-        lease: How long its lease is at first, in seconds; None for that of the configuration.
+        plugin: Its plugin.
+        user: The numeric id of its user; None for no single one.
+        queue: Its queue; empty for none.
+        lease: Initial length of its lease, in seconds; None for the configured one.
     """
 
     plugin: str
@@ -41,7 +41,7 @@ class Owner(NamedTuple):
 
 
 class Sum(NamedTuple):
-    """What bursts of one owner that have ended took in all."""
+    """Total usage of one owner's ended bursts."""
 
     owner: Owner
     node_hours: float
@@ -49,7 +49,7 @@ class Sum(NamedTuple):
 
 
 class Scope(NamedTuple):
-    """What a limit is for: ``kind`` is instance, plugin, user or queue."""
+    """The scope of a limit: ``kind`` is instance, plugin, user or queue."""
 
     kind: str
     name: str = ""
@@ -60,13 +60,13 @@ class Scope(NamedTuple):
 
 @dataclass(frozen=True)
 class Spent:
-    """What is used at one time.
+    """Usage at one time.
 
     Attributes:
         now: That time, in seconds since the epoch.
-        live: The bursts of which something may be there.
-        ended: What those that have ended took, in all.
-        recent: Those that ended today, or later.
+        live: The bursts that exist or may exist.
+        ended: Total usage of ended bursts.
+        recent: Bursts that ended today, or later.
     """
 
     now: float
@@ -76,10 +76,10 @@ class Spent:
 
 
 def spent_of(ledger: Ledger, now: float) -> Spent:
-    """Return what is used at a time, by a ledger.
+    """Return the usage at a time, from a ledger.
 
     Raises:
-        LedgerError: if it cannot be read.
+        LedgerError: if it is unreadable.
     """
     ended = [Sum(Owner(p, u, q), hours, cost) for p, u, q, hours, cost in ledger.ended_sums()]
     recent = [entry for entry in ledger.entries(start_of_day(now)) if not entry.live]
@@ -87,7 +87,7 @@ def spent_of(ledger: Ledger, now: float) -> Spent:
 
 
 def start_of_day(now: float) -> float:
-    """Return when the day (UTC) of a time began."""
+    """Return the start of a time's day (UTC)."""
     return now - now % DAY
 
 
@@ -96,11 +96,11 @@ class BudgetLine:
     """One limit of one scope, and what is left of it.
 
     Attributes:
-        scope: What it is for.
+        scope: Its scope.
         what: Which limit, one of :data:`~fluxburst.config.policy.LIMITED`.
         limit: Its value.
-        left: What is left of it; negative where it is passed already.
-        share: The part of the configuration's lease, in hours, that counts for it.
+        left: What is left of it; negative if exceeded.
+        share: The part of the configured lease, in hours, that counts for it.
     """
 
     scope: Scope
@@ -110,7 +110,7 @@ class BudgetLine:
     share: float = 0.0
 
     def weight(self, price: float, share: float | None = None) -> float:
-        """Return what one node takes of it; ``share`` is of its own lease, if that is another."""
+        """Return one node's usage; ``share`` is for its own lease, if that differs."""
         if self.what == "nodes":
             return 1.0
         if self.what == "bursts":
@@ -121,31 +121,31 @@ class BudgetLine:
         return hours * (1.0 if self.what == "node_hours" else price)
 
     def nodes_left(self, price: float, *, opens: bool, share: float | None = None) -> float:
-        """Return how many nodes of a price it has room for; ``opens``: they are a new burst."""
+        """Return how many nodes of a price it allows; ``opens``: they form a new burst."""
         if self.what == "bursts":
             return math.inf if not opens or self.left >= 1 else 0
         weight = self.weight(price, share)
         return math.floor(max(0.0, self.left) / weight + ROUNDING) if weight else math.inf
 
     def spend(self, price: float, nodes: int, *, opens: bool, share: float | None = None) -> None:
-        """Take nodes from what is left."""
+        """Deduct nodes from what is left."""
         spent = float(opens) if self.what == "bursts" else self.weight(price, share) * nodes
         self.left -= spent
 
     def __str__(self) -> str:
         used = self.limit - self.left
         return (
-            f"the limit {self.what} of {self.scope} is {self.limit:g}, of which {used:.4g} is taken"
+            f"the limit {self.what} of {self.scope} is {self.limit:g}, of which {used:.4g} is used"
         )
 
 
 class Budget:
-    """What may still be opened, by everyone together.
+    """What may still be opened, for all owners together.
 
     Args:
-        limits: What is limited.
-        spent: What is used.
-        lease: How long the lease of a new burst is, in seconds.
+        limits: The limits.
+        spent: The usage.
+        lease: Length of a new burst's lease, in seconds.
     """
 
     def __init__(self, limits: Limits, spent: Spent, lease: float) -> None:
@@ -157,7 +157,7 @@ class Budget:
         self._opened: set[tuple[Owner, str]] = set()
 
     def copy(self) -> Budget:
-        """Return a budget that can be changed without changing this one."""
+        """Return an independent copy."""
         other = copy.copy(self)
         other._lines = {
             scope: [copy.copy(line) for line in lines] for scope, lines in self._lines.items()
@@ -166,7 +166,7 @@ class Budget:
         return other
 
     def restore(self, other: Budget) -> None:
-        """Become what the other is, which is not to be used any more."""
+        """Take over the contents of another budget, which must not be used afterwards."""
         self._lines, self._opened = other._lines, other._opened
 
     def nodes_left(self, owner: Owner, node_type: NodeType) -> float:
@@ -183,7 +183,7 @@ class Budget:
         return min(left, default=math.inf)
 
     def spend(self, owner: Owner, node_type: NodeType, nodes: int) -> None:
-        """Count nodes that an owner opens."""
+        """Count nodes opened by an owner."""
         opens = (owner, node_type.name) not in self._opened
         lease = self._lease_of(owner, node_type)
         for line in self._over(owner):
@@ -192,7 +192,7 @@ class Budget:
         self._opened.add((owner, node_type.name))
 
     def why_not(self, owner: Owner, node_type: NodeType, nodes: int) -> str:
-        """Return which limit so many more nodes would pass, or empty for none."""
+        """Return which limit this many more nodes would exceed, or empty for none."""
         if self._unlimited:
             return ""
         opens = (owner, node_type.name) not in self._opened
@@ -204,9 +204,9 @@ class Budget:
         return ""
 
     def why_not_longer(self, owner: Owner, burst: Burst, start: float, end: float) -> str:
-        """Return which limit a burst would pass if it lived from start to end, or empty for none.
+        """Return which limit a burst would exceed if it lived from start to end, or empty for none.
 
-        Its nodes themselves count already.
+        Its nodes themselves are already counted.
         """
         hours = burst.nodes * (end - start) / HOUR
         for line in self._over(owner):
@@ -220,7 +220,7 @@ class Budget:
         return ""
 
     def lines(self) -> Iterator[BudgetLine]:
-        """Yield what is left for the instance, and for all that have a limit of their own."""
+        """Yield what is left for the instance, and for everything with its own limit."""
         names = [Scope("instance")]
         names += [Scope("plugin", name) for name in self._limits.plugins]
         names += [Scope("user", name) for name in self._limits.users if name != "*"]
@@ -237,7 +237,7 @@ class Budget:
         return self._limits if scope.kind == "instance" else tables[scope.kind][scope.name]
 
     def _over(self, owner: Owner) -> Iterator[BudgetLine]:
-        """Yield all limits that an owner is under."""
+        """Yield all limits that apply to an owner."""
         yield from self._of(Scope("instance"), self._limits)
         yield from self._of(Scope("plugin", owner.plugin), self._limits.plugins.get(owner.plugin))
         if owner.user is not None:
@@ -263,12 +263,12 @@ class Budget:
         return self._lines[scope]
 
     def _lease_of(self, owner: Owner, node_type: NodeType) -> float:
-        """Return how long the lease of an owner's burst is at first, in seconds."""
+        """Return the initial length of the lease of an owner's burst, in seconds."""
         lease = self._lease if owner.lease is None else owner.lease
         return lease if node_type.max_lifetime is None else min(lease, node_type.max_lifetime)
 
     def _share(self, what: str, lease: float) -> float:
-        """Return how many hours of a lease count: for a day's limit, those of one day."""
+        """Return how many hours of a lease count: for a daily limit, those of one day."""
         hours = lease / HOUR
         return min(hours, DAY / HOUR) if what == "cost_per_day" else hours
 
@@ -302,7 +302,7 @@ class Budget:
 
 
 def _most_in_a_day(entries: Sequence[Entry], now: float, until: float) -> float:
-    """Return what the day costs that costs most, of those from now until then."""
+    """Return the cost of the most expensive day, from now until then."""
     day = start_of_day(now)
     most = 0.0
     while day <= until:
@@ -312,11 +312,11 @@ def _most_in_a_day(entries: Sequence[Entry], now: float, until: float) -> float:
 
 
 def cost_between(entry: Entry, start: float, end: float, now: float) -> float:
-    """Return what a burst costs between two times, with what is reserved for it."""
+    """Return a burst's cost between two times, including its reservation."""
     start, end = max(start, entry.reserved_from(now)), min(end, entry.reserved_to(now))
     return entry.burst.price * entry.node_hours(start, end)
 
 
 def owner_of(entry: Entry) -> Owner:
-    """Return to whom a burst is charged."""
+    """Return the owner that a burst is charged to."""
     return Owner(entry.burst.plugin, entry.user, entry.queue)

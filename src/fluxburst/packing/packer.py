@@ -33,9 +33,9 @@ from fluxburst.packing.pool import (
 
 
 class Demand(NamedTuple):
-    """One job to be placed: its id, what it asks for, and its rank in the queue (low first).
+    """A job to be placed: its id, its request, and its rank in the queue (low first).
 
-    ``required_bits`` are those of its constraint, which its nodes must have; 0 for none.
+    ``required_bits`` are its constraint's bits, which its nodes need; 0 for none.
     """
 
     job: int
@@ -46,12 +46,12 @@ class Demand(NamedTuple):
 
 @dataclass(frozen=True)
 class Packing:
-    """What became of the demands of one call.
+    """The result of one call.
 
     Attributes:
         placed: For each job that uses new nodes, their type.
-        existing: The jobs that fit on nodes that are free or coming already.
-        unplaced: For each job that was not placed, why.
+        existing: The jobs that fit on free or coming nodes.
+        unplaced: Why each unplaced job was not placed.
     """
 
     placed: Mapping[int, str]
@@ -63,7 +63,7 @@ NOBODY = Owner("")
 
 
 def _share(chunk: Chunk, units: int, node_type: NodeType, nodes: int) -> float:
-    """How much of ``nodes`` new nodes the units use, in the dimension they use most of."""
+    """The share of ``nodes`` new nodes that the units use, in their most used dimension."""
     used = max(
         chunk.cores / node_type.cores if node_type.cores else 0.0,
         chunk.gpus / node_type.gpus if node_type.gpus else 0.0,
@@ -73,7 +73,7 @@ def _share(chunk: Chunk, units: int, node_type: NodeType, nodes: int) -> float:
 
 
 class _State(NamedTuple):
-    """What packing changes."""
+    """The mutable state of packing."""
 
     existing: Pool
     supplies: list[Supply]
@@ -81,19 +81,19 @@ class _State(NamedTuple):
 
 
 class Packer:
-    """Places the jobs of one plugin, first on existing nodes, then on as few new ones as it can.
+    """Places the jobs of one plugin, first on existing nodes, then on a minimum of new ones.
 
-    It may be called several times; nodes opened in an earlier call are filled up in a later one.
-    ``in_use`` may be set anew in between.
+    It may be called several times; later calls fill up nodes opened by earlier ones.
+    ``in_use`` may be replaced in between.
 
     Args:
-        node_types: What the plugin can supply.
-        existing: Nodes that are free or coming; shared between the packers of several plugins.
-        in_use: For each node type, how many of its nodes there are already.
-        constraint_bits: The constraints that nodes are told apart by, here as in ``existing``.
-        budget: What the limits of the configuration leave; shared between packers, too.
-        owner: Whom the new nodes are charged to.
-        candidates: For node types of which that is known, the declared nodes that may come.
+        node_types: The plugin's node types.
+        existing: Free or coming nodes; shared between the packers of several plugins.
+        in_use: For each node type, the number of existing nodes.
+        constraint_bits: The constraints that distinguish nodes, here as in ``existing``.
+        budget: What the configured limits leave; shared between packers, too.
+        owner: The owner charged for new nodes.
+        candidates: For node types with known hosts, the declared nodes that may join.
     """
 
     def __init__(
@@ -119,22 +119,22 @@ class Packer:
 
     @property
     def new_nodes(self) -> dict[str, int]:
-        """For each node type that is needed, how many new nodes."""
+        """The number of new nodes for each node type needed."""
         return {s.node_type.name: s.opened for s in self.supplies if s.opened}
 
     @property
     def hosts(self) -> dict[str, tuple[str, ...]]:
-        """For each node type, the hosts that its new nodes are to be on; none where any will do."""
+        """For each node type, the hosts for its new nodes; None if any will do."""
         opened = [supply for supply in self.supplies if supply.opened]
         return {supply.node_type.name: hosts for supply in opened if (hosts := supply.hosts)}
 
     def keep_off(self, hosts: Collection[str]) -> None:
-        """Leave hosts to others."""
+        """Reserve hosts for others."""
         for supply in self.supplies:
             supply.taken = hosts
 
     def leftover(self) -> Pool:
-        """Return what the new nodes have left."""
+        """Return the rests of the new nodes."""
         pool = Pool()
         for supply in self.supplies:
             if supply.opened:
@@ -142,7 +142,7 @@ class Packer:
         return pool
 
     def check_limits(self) -> None:
-        """Learn how many nodes of each type may follow."""
+        """Set how many nodes of each type may follow."""
         for supply in self.supplies:
             node_type = supply.node_type
             most = math.inf if node_type.max_nodes is None else node_type.max_nodes
@@ -177,7 +177,7 @@ class Packer:
         return opened
 
     def close(self, supply: Supply, bits: int, count: int) -> None:
-        """Take off new nodes of a type and these bits that nothing is to be on."""
+        """Remove unused new nodes of a type and these bits."""
         supply.close(bits, count)
         self._budget.spend(self._owner, supply.node_type, -count)
 
@@ -193,9 +193,9 @@ class Packer:
     def pack(self, demands: Sequence[Demand]) -> Packing:
         """Place each demand wholly or not at all.
 
-        Those with constraints first, as they have less to choose from, and then the largest,
-        which packs best. Where the limits do not let all of them in, again in queue order, so
-        that it is the last in the queue that are left out, not the smallest.
+        Those with constraints first, as they have fewer choices, and then the largest,
+        which packs best. If the limits do not admit all of them, in queue order instead, so
+        that the last in the queue are left out, not the smallest.
         """
         self.check_limits()
         if len(demands) < 2:  # whatever the order
@@ -210,10 +210,10 @@ class Packer:
         return packing
 
     def _size(self) -> Callable[[Demand], tuple[Any, ...]]:
-        """Return the key to sort by: whether it is constrained, then its size.
+        """Return the sort key: whether it is constrained, then its size.
 
-        Its size is its GPUs, then the share of the largest node, then the count. What asks for the
-        same comes to lie together.
+        Its size is its GPUs, then the share of the largest node, then the count. Equal requests
+        become neighbours.
         """
         cores = max((s.node_type.cores for s in self.supplies), default=0) or 1
         memory = max((s.node_type.memory or 0 for s in self.supplies), default=0) or math.inf
@@ -244,7 +244,7 @@ class Packer:
         existing: list[int] = []
         unplaced: dict[int, str] = {}
         groups = [[*group] for _, group in itertools.groupby(demands, key=_alike)]
-        # What fits nowhere will not fill a node that others open.
+        # A job that fits nowhere will not fill a node that others open.
         fitting = [self._could_ever_fit(group[0]) for group in groups]
         self._later = {"cores": 0, "gpus": 0}
         for group, fits in zip(groups, fitting, strict=True):
@@ -264,7 +264,7 @@ class Packer:
         return Packing(placed, tuple(existing), unplaced)
 
     def _count_later(self, group: Sequence[Demand], sign: int) -> None:
-        """Count jobs that are alike among those that are still to be placed, or no longer."""
+        """Add or remove jobs in the count of equal jobs still to be placed."""
         for chunk in group[0].chunks:
             self._later["cores"] += sign * chunk.cores * chunk.count * len(group)
             self._later["gpus"] += sign * chunk.gpus * chunk.count * len(group)
@@ -272,7 +272,7 @@ class Packer:
     def _place_alike(
         self, chunks: tuple[Chunk, ...], required_bits: int, jobs: int
     ) -> Iterator[tuple[int, str, str]]:
-        """Place jobs that all ask for the same; yield (how many, type of new nodes, why not)."""
+        """Place jobs with equal requests; yield (how many, type of new nodes, why not)."""
         if len(chunks) == 1 and chunks[0].count == 1:
             yield from self._place_units(replace(chunks[0], count=jobs, node=False), required_bits)
             return
@@ -310,9 +310,9 @@ class Packer:
     def _cheapest_for_units(
         self, chunk: Chunk, units: int, supplies: Sequence[Supply], required_bits: int
     ) -> tuple[Supply, int, int] | None:
-        """Return the type that is cheapest for a unit, with the nodes and units to place there.
+        """Return the cheapest type for a unit, with the nodes and units to place there.
 
-        Only full nodes are opened while there are units to fill them, so that the last units
+        Only full nodes are opened while there are units to fill them; the last units
         choose anew.
         """
         best: tuple[tuple[float, float], Supply, int, int] | None = None
@@ -352,7 +352,7 @@ class Packer:
     def _place_parts(
         self, chunks: tuple[Chunk, ...], required_bits: int, supplies: Sequence[Supply]
     ) -> tuple[str, str]:
-        """Place the parts of one job, each on nodes that no other part of it is on."""
+        """Place the parts of one job, each on nodes without another part of it."""
         held: PendingRelease = []
         chosen = ""
         for chunk in chunks:
@@ -397,10 +397,10 @@ class Packer:
     def _cost(
         self, chunk: Chunk, units: int, node_type: NodeType, nodes: int, waiting: int = 0
     ) -> tuple[float, float]:
-        """Estimate what units add to the bill, and how much of the new nodes lies idle.
+        """Estimate the additional cost of units, and the idle share of the new nodes.
 
-        What is still to come (``waiting`` units more, and the jobs behind) will fill a node that
-        these open, so they bear their share of its price; the last bear all of it.
+        Later units (``waiting`` more, and the jobs behind) will fill a node opened by
+        these, so they bear their share of its price; the last bear all of it.
         """
         if not nodes:
             return 0.0, 0.0

@@ -1,8 +1,8 @@
-"""Nodes with room, counted by what they have left: pure functions over plain data.
+"""Nodes with room, counted by their remaining capacity: pure functions over plain data.
 
-Nodes that are alike are counted, not listed: a pool holds *how many* nodes have so much left, so a
-step costs what the number of different remainders costs, not what the number of nodes does. What a
-plugin can bring up is counted in the same way, by type, with the hosts where it names them.
+Equal nodes are counted, not listed: a pool holds *how many* nodes have a given rest, so the cost of
+a step depends on the number of different rests, not on the number of nodes. New nodes of a
+plugin are counted in the same way, by type, with their hosts if it names them.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from fluxburst.model.node import Node, NodeType
 
 
 class FreeResources(NamedTuple):
-    """What is left on a node. Sorts from the tightest to the widest.
+    """The remaining capacity of a node. Sorts from the tightest to the widest.
 
     ``untouched`` is 1 while no job is on the node: only then can it be taken exclusively.
-    ``bits`` says which constraints the node matches (see
+    ``bits`` are the constraints that the node matches (see
     :class:`~fluxburst.model.constraints.ConstraintBits`).
-    ``others`` is what it has beside cores, GPUs and memory, sorted by type.
+    ``others`` are its resources other than cores, GPUs and memory, sorted by type.
     """
 
     cores: float
@@ -37,7 +37,7 @@ class FreeResources(NamedTuple):
     others: tuple[tuple[str, int], ...] = ()
 
     def has_others(self, wanted: tuple[tuple[str, int], ...]) -> bool:
-        """Whether it has so much of other resource types."""
+        """Whether it has this much of other resource types."""
         return not wanted or _has_all(dict(self.others), wanted)
 
 
@@ -46,7 +46,7 @@ def _has_all(have: Mapping[str, int], wanted: Iterable[tuple[str, int]]) -> bool
 
 
 class Pool:
-    """Nodes with room, counted by what they have left."""
+    """Nodes with room, counted by their remaining capacity."""
 
     def __init__(self) -> None:
         self._counts: dict[int, dict[FreeResources, int]] = {}
@@ -54,7 +54,7 @@ class Pool:
         self._gpus: list[int] = []
 
     def copy(self) -> Pool:
-        """Return a pool that can be changed without changing this one."""
+        """Return an independent copy."""
         other = Pool()
         other._counts = {gpus: dict(groups) for gpus, groups in self._counts.items()}
         other._order = {gpus: list(groups) for gpus, groups in self._order.items()}
@@ -62,11 +62,11 @@ class Pool:
         return other
 
     def restore(self, other: Pool) -> None:
-        """Become what ``other`` is; ``other`` must not be used afterwards."""
+        """Take over the contents of ``other``, which must not be used afterwards."""
         self._counts, self._order, self._gpus = other._counts, other._order, other._gpus
 
     def add(self, gpus: int, free: FreeResources, count: int) -> None:
-        """Put ``count`` nodes in (or take them out, where it is negative)."""
+        """Add ``count`` nodes (or remove them, if it is negative)."""
         if gpus not in self._counts:
             self._counts[gpus], self._order[gpus] = {}, []
             insort(self._gpus, gpus)
@@ -81,7 +81,7 @@ class Pool:
             del order[bisect_left(order, free)]
 
     def absorb(self, other: Pool) -> None:
-        """Put in all that another pool holds."""
+        """Add everything from another pool."""
         for gpus, groups in other._counts.items():
             for free, count in groups.items():
                 self.add(gpus, free, count)
@@ -92,11 +92,11 @@ class Pool:
         constraint_bits: ConstraintBits = ALL_ALIKE,
         others: tuple[tuple[str, int], ...] = (),
     ) -> None:
-        """Put in what a node of the instance has left; ``others`` are not told by the instance."""
+        """Add a node of the instance with its rest; the instance does not report ``others``."""
         memory = math.inf if node.free_memory is None else node.free_memory
         if node.usable and (node.free_cores or node.free_gpus):
             bits = constraint_bits.of(node.properties, node.hostname, node.rank)
-            # What jobs have of other types is not told either: once it is in use, all of them.
+            # Their use by jobs is unknown, too: once the node is in use, all count as used.
             free = FreeResources(
                 node.free_cores, memory, int(node.idle), bits, others if node.idle else ()
             )
@@ -110,17 +110,17 @@ class Pool:
         hostname: str = "",
         rank: int | None = None,
     ) -> None:
-        """Put in ``count`` empty nodes of a type, whose hostname and rank may not be known yet."""
+        """Add ``count`` empty nodes of a type, whose hostname and rank may not be known yet."""
         if count:
             self.add(node_type.gpus, whole(node_type, constraint_bits, hostname, rank), count)
 
     def fitting(
         self, chunk: Chunk, required_bits: int = 0
     ) -> Iterator[tuple[int, FreeResources, int]]:
-        """Yield (GPUs, free resources, nodes) of what one ``chunk`` fits on, fewest GPUs first.
+        """Yield (GPUs, free resources, nodes) with room for one ``chunk``, fewest GPUs first.
 
-        Only nodes that have all of ``required_bits`` count. The pool may only be changed once the
-        caller has stopped asking for more.
+        Only nodes with all of ``required_bits`` count. Change the pool only after the last
+        item.
         """
         start = FreeResources(chunk.cores, chunk.memory, 0)
         details = chunk.details
@@ -141,7 +141,7 @@ def whole(
     hostname: str = "",
     rank: int | None = None,
 ) -> FreeResources:
-    """Return the room of an empty node of this type."""
+    """Return the capacity of an empty node of this type."""
     memory = math.inf if node_type.memory is None else node_type.memory
     others = tuple(sorted(node_type.resources.items()))
     return FreeResources(
@@ -150,7 +150,7 @@ def whole(
 
 
 def pool_of(nodes: Iterable[Node], constraint_bits: ConstraintBits = ALL_ALIKE) -> Pool:
-    """Return what the nodes of an instance have left."""
+    """Return the remaining capacity of an instance's nodes."""
     pool = Pool()
     for node in nodes:
         pool.add_node(node, constraint_bits)
@@ -158,7 +158,7 @@ def pool_of(nodes: Iterable[Node], constraint_bits: ConstraintBits = ALL_ALIKE) 
 
 
 class PlacementStep(NamedTuple):
-    """A step of a placement: so many ``nodes`` with this room each get ``units`` of a chunk."""
+    """A step of a placement: ``nodes`` with this rest get ``units`` of a chunk each."""
 
     gpus: int
     free: FreeResources
@@ -177,7 +177,7 @@ def has_room(node_type: NodeType, chunk: Chunk) -> bool:
 
 
 def units_that_fit(chunk: Chunk, gpus: int, free: FreeResources) -> int:
-    """Return how many units of a chunk, of which one has room, have room on such a node."""
+    """Return how many units of a chunk have room on such a node, given that one has."""
     if chunk.node or chunk.exclusive or chunk.count == 1:
         return 1
     limits = [
@@ -198,7 +198,7 @@ def units_that_fit(chunk: Chunk, gpus: int, free: FreeResources) -> int:
 def take(
     chunk: Chunk, units: int, gpus: int, free: FreeResources, nodes: int
 ) -> tuple[list[PlacementStep], int]:
-    """Place up to ``units`` on ``nodes`` alike; return the steps and the units left over."""
+    """Place up to ``units`` on equal ``nodes``; return the steps and the units left over."""
     each = units_that_fit(chunk, gpus, free)
     full = min(nodes, units // each)
     steps = [PlacementStep(gpus, free, full, each)] if full else []
@@ -210,7 +210,7 @@ def take(
 
 
 def _left(chunk: Chunk, step: PlacementStep) -> tuple[int, FreeResources] | None:
-    """Return what a node has left after a step, or None where that is nothing."""
+    """Return what a node has left after a step, or None if nothing."""
     if chunk.exclusive or chunk.details.alone:
         return None
     cores = step.free.cores - chunk.cores * step.units
@@ -239,13 +239,13 @@ def place(
 
 
 PendingRelease = list[tuple["Pool", int, FreeResources, int]]
-"""What nodes have left, kept out of their pools while other parts of the same job are placed."""
+"""Rests of nodes, kept out of their pools while other parts of the same job are placed."""
 
 
 def commit(
     chunk: Chunk, steps: Iterable[PlacementStep], pool: Pool, held: PendingRelease | None = None
 ) -> None:
-    """Take the steps of a placement from a pool; what is left goes back, or to ``held``."""
+    """Take the steps of a placement from a pool; the rests go back, or to ``held``."""
     for step in steps:
         pool.add(step.gpus, step.free, -step.nodes)
         left = _left(chunk, step)
@@ -257,11 +257,11 @@ def commit(
 
 @dataclass(frozen=True)
 class Candidates:
-    """The declared nodes that new nodes of one type may come as.
+    """The declared nodes that new nodes of one type may join as.
 
     Attributes:
-        nodes: Those that are down and free, in the order in which they are taken.
-        chosen: A burst can be brought up on any of them by name; otherwise the plugin chooses.
+        nodes: The free ones that are down, in the order of their use.
+        chosen: A burst can use any of them by name; otherwise the plugin chooses.
     """
 
     nodes: Sequence[Node] = ()
@@ -269,22 +269,22 @@ class Candidates:
 
 
 class Opened(NamedTuple):
-    """New nodes that are alike: what each has, and how many they are."""
+    """Equal new nodes: the resources of each, and their number."""
 
     free: FreeResources
     nodes: int
 
 
 class Supply:
-    """The new nodes of one type: those opened so far, what they have left, how many may follow.
+    """The new nodes of one type: those opened so far, their rests, how many may follow.
 
-    Nodes that jobs' constraints tell apart by host or rank are counted by their bits, where the
-    plugin can provision the ones that are wanted. Where it chooses itself, a new node is only taken
-    to match what all it may be match.
+    Nodes that constraints distinguish by host or rank are counted by their bits, if the
+    plugin can provision certain hosts. If it chooses itself, a new node only matches what
+    all its possible hosts match.
 
     Attributes:
-        limited: Which limit of the configuration holds it back; empty where none does.
-        taken: Hosts that bursts of others are to be on.
+        limited: The configured limit that restricts it; empty if none does.
+        taken: Hosts used by others' bursts.
     """
 
     def __init__(
@@ -320,7 +320,7 @@ class Supply:
             self._hosts.setdefault(bits, []).append(node.hostname)
 
     def copy(self) -> Supply:
-        """Return a supply that can be changed without changing this one."""
+        """Return an independent copy."""
         other = copy.copy(self)
         other.pool = self.pool.copy()
         other._opened = dict(self._opened)
@@ -328,7 +328,7 @@ class Supply:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The hosts that its new nodes are to be on; empty where any will do."""
+        """The hosts for its new nodes; empty if any will do."""
         return tuple(
             host for bits, nodes in self._opened.items() for host in self._free_hosts(bits)[:nodes]
         )
@@ -347,15 +347,15 @@ class Supply:
         )
 
     def available_for(self, required_bits: int) -> float:
-        """Return how many more nodes may follow that match the constraint of these bits."""
+        """Return how many more nodes matching the constraint of these bits may follow."""
         if not self._hosts or not required_bits:
             return self.available
         return min(self.available, sum(self._left(bits) for bits in self._matching(required_bits)))
 
     def open(self, count: int, required_bits: int = 0) -> list[Opened]:
-        """Open ``count`` more nodes that match the constraint of these bits; return them.
+        """Open ``count`` more nodes matching the constraint of these bits; return them.
 
-        Those come first that fewest constraints match: the others may be wanted later.
+        Hosts that match the fewest constraints come first: others may be needed later.
         """
         self.opened += count
         new = [Opened(self.free, count)] if count and not self._hosts else []
@@ -371,13 +371,13 @@ class Supply:
         return new
 
     def close(self, bits: int, count: int) -> None:
-        """Take off new nodes of these bits that nothing is to be on."""
+        """Remove unused new nodes of these bits."""
         self.opened -= count
         if self._hosts:
             self._opened[bits] -= count
 
     def opened_nodes(self) -> Iterator[Opened]:
-        """Yield what the new nodes are while nothing is on them, those that are alike together."""
+        """Yield the resources of new nodes while unused, grouped by equality."""
         if self._hosts:
             for bits, count in self._opened.items():
                 yield Opened(self.free._replace(bits=bits), count)
@@ -385,17 +385,17 @@ class Supply:
             yield Opened(self.free, self.opened)
 
     def nodes_for(self, chunk: Chunk, units: int) -> int:
-        """Return how many empty nodes so many units of a chunk need, of which one has to fit."""
+        """Return how many empty nodes these units of a chunk need; one unit must fit."""
         return -(-units // units_that_fit(chunk, self.node_type.gpus, self.free)) if units else 0
 
     def place(
         self, chunk: Chunk, units: int, required_bits: int
     ) -> tuple[list[PlacementStep], int, int] | None:
-        """Place units of a chunk on the nodes that are open, and count those that are lacking.
+        """Place units of a chunk on open nodes, and count the missing nodes.
 
         Returns:
-            The steps, how many units are left over, and how many more nodes these need; None where
-            so many cannot follow, or an empty one has no room.
+            The steps, the number of units left over, and how many more nodes these need; None if
+            that many cannot follow, or an empty one has no room.
         """
         if not self.fits(chunk, required_bits):
             return None
@@ -408,7 +408,7 @@ class Supply:
         return any(True for _ in self._matching(required_bits))
 
     def may_match(self, required_bits: int) -> bool:
-        """Whether its nodes could match the constraint of these bits, by their hosts and ranks."""
+        """Whether its nodes could match the constraint of these bits, with some host and rank."""
         return self._possible & required_bits == required_bits
 
     def fits(self, chunk: Chunk, required_bits: int) -> bool:

@@ -1,9 +1,9 @@
-"""Counting nodes so that jobs start: what a plan assigns is started as the scheduler would.
+"""Counts nodes so that jobs start: starts assigned jobs as the scheduler would.
 
-Jobs that fit together when they are packed tightly may not fit as the scheduler places them: it
-takes them in the order of the queue, others before them take room, too, and where it keeps a strict
-order, one that cannot start holds up all behind it. So nodes are added until the jobs start, and
-jobs that would wait all the same are given up.
+Jobs that fit together when packed tightly may not fit as the scheduler places them: it
+follows the queue order, other jobs before them take room, too, and in strict
+order, one that cannot start blocks all behind it. So nodes are added until the jobs start, and
+assignments of jobs that would wait anyway are withdrawn.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from fluxburst.packing.pool import Supply
 from fluxburst.packing.worst_fit import WorstFit
 
 SPREAD = 0.08
-"""How much more than tight packing needs may be spent, as a part of it, so that jobs start."""
+"""The extra cost allowed beyond tight packing, as a fraction, so that jobs start."""
 
 ROUNDS = 8
-"""How often nodes are added, and all jobs started anew: those that come earlier use them, too."""
+"""How many rounds of adding nodes and restarting all jobs: earlier jobs use the nodes, too."""
 
 
 class Claim(NamedTuple):
-    """A job that the scheduler will start, or that stands in the way of those behind it.
+    """A job that the scheduler will start, or that blocks those behind it.
 
     Attributes:
         job: Its id.
-        chunks: What it asks for.
-        required_bits: The bits of its constraint, which are all that the scheduler looks at.
-        needs: The bits that nodes added for it must have; they may say how long these live, too.
-        owner: Whose nodes it is assigned to now; None for jobs that are not.
+        chunks: Its request.
+        required_bits: Its constraint's bits, which are all that the scheduler checks.
+        needs: The bits required of nodes added for it; they may include how long these live.
+        owner: The owner of its assigned nodes; None for jobs without an assignment.
     """
 
     job: int
@@ -45,23 +45,23 @@ class Claim(NamedTuple):
 
     @property
     def cores(self) -> int:
-        """How many cores it asks for."""
+        """How many cores it requests."""
         return sum(chunk.count * chunk.cores for chunk in self.chunks)
 
 
 @dataclass
 class Outlook:
-    """What becomes of the jobs.
+    """The fate of the jobs.
 
     Attributes:
-        waiting: The assigned jobs that would wait, each with the job that holds it up: itself
-            where there is no room for it.
+        waiting: The assigned jobs that would wait, each with the job that blocks it: itself
+            if there is no room for it.
         opened: Jobs that nodes were added for, each with their type.
-        users: For each owner and node type, the jobs that are on its new nodes.
-        held_up_by: The job that holds up all behind it; None for none.
-        unused: New nodes that no job is on once all that are assigned have started: the number of
+        users: For each owner and node type, the jobs on its new nodes.
+        held_up_by: The job that blocks all behind it; None for none.
+        unused: New nodes without a job once all assigned jobs have started: the number of
             their supply, their bits, and how many.
-        left: The nodes as they are when all jobs have started.
+        left: The nodes once all jobs have started.
     """
 
     waiting: dict[int, int] = field(default_factory=dict)
@@ -72,12 +72,12 @@ class Outlook:
     left: WorstFit = field(default_factory=WorstFit)
 
     def note_waiting(self, claim: Claim, held_up_by: int) -> None:
-        """Note that a job would wait, if it is one that is assigned."""
+        """Note that a job would wait, if it is assigned."""
         if claim.owner is not None:
             self.waiting[claim.job] = held_up_by
 
     def note_blocked(self, claim: Claim, *, strict: bool) -> None:
-        """Note that there is no room for a job, which then may hold up all behind it."""
+        """Note that there is no room for a job, which then may block all behind it."""
         self.note_waiting(claim, claim.job)
         if strict:
             self.held_up_by = claim.job
@@ -87,8 +87,8 @@ class _Purse:
     """What nodes may be added for, in one round.
 
     Attributes:
-        left: What may still be spent.
-        owed: Cores that jobs lack beside GPUs, and were not added for yet.
+        left: The remaining budget.
+        owed: Cores that jobs lack beside GPUs, without nodes added for them yet.
     """
 
     def __init__(self, budget: float, claims: Sequence[Claim]) -> None:
@@ -101,14 +101,14 @@ class _Purse:
         self._behind = sum(claim.cores for claim in own)
 
     def pass_by(self, claim: Claim) -> None:
-        """Note that a job is not behind any more."""
+        """Note that a job is no longer behind."""
         if claim.owner is not None:
             self._behind -= claim.cores
 
     def usable_cores(self, supply: Supply, claim: Claim) -> float:
-        """Return how many cores of a new node jobs can be expected to use.
+        """Return how many cores of a new node jobs are likely to use.
 
-        Worst fit leaves each node with a little less room than the largest job asks for.
+        Worst fit leaves slightly less room on each node than the largest job needs.
         """
         usable = supply.node_type.cores - self._largest + self._mean
         return max(1.0, min(usable, claim.cores + self._behind))
@@ -122,7 +122,7 @@ class _Purse:
 
 
 def _nodes(nodes: WorstFit, supply: Supply, claim: Claim) -> float:
-    """Return how many nodes of a type a job lacks to start; infinite where none would do."""
+    """Return how many nodes of a type a job lacks to start; infinite if none would do."""
     if not all(supply.fits(chunk, claim.needs) for chunk in claim.chunks):
         return math.inf
     return sum(
@@ -132,13 +132,13 @@ def _nodes(nodes: WorstFit, supply: Supply, claim: Claim) -> float:
 
 
 class Rehearsal:
-    """Starts jobs by worst fit, in the order of the queue.
+    """Starts jobs by worst fit, in queue order.
 
     Args:
-        nodes: Those that are there or come already.
-        packers: What opened the new nodes, by owner.
-        packer_of: Returns an owner's packer, with what others have opened taken into account.
-        strict: A job that cannot start holds up all behind it.
+        nodes: Existing or coming ones.
+        packers: The packers that opened the new nodes, by owner.
+        packer_of: Returns an owner's packer, updated with what others have opened.
+        strict: A job that cannot start blocks all behind it.
     """
 
     def __init__(
@@ -160,11 +160,11 @@ class Rehearsal:
         self._many = False
 
     def run(self, claims: Sequence[Claim], *, trim: bool) -> Outlook:
-        """Add the nodes that jobs lack, and say what becomes of them.
+        """Add the nodes that jobs lack, and return the fate of the jobs.
 
         Args:
-            claims: All jobs that wait, in the order of the queue.
-            trim: Take new nodes off again that no job would be on.
+            claims: All waiting jobs, in queue order.
+            trim: Remove new nodes that no job would use.
         """
         budget = self._budget(claims)
         for _ in range(ROUNDS):
@@ -181,15 +181,15 @@ class Rehearsal:
         }
         return outlook
 
-    # --- what it may cost ------------------------------------------------------------------
+    # --- the allowed cost ------------------------------------------------------------------
 
     def _weight(self, supply: Supply) -> float:
-        """Return what one node costs, or where nothing has a price, how large it is."""
+        """Return the cost of a node, or its size if nothing has a price."""
         node_type = supply.node_type
         return node_type.price if self._priced else float(max(1, node_type.cores))
 
     def _budget(self, claims: Sequence[Claim]) -> float:
-        """Return what may be added: a part of what there is, or room for the largest job."""
+        """Return the budget for additions: part of what exists, or enough for the largest job."""
         packed = sum(self._weight(supply) * supply.opened for _, supply in self._supplies)
         own = [claim for claim in claims if claim.owner is not None]
         alone = max((self._cost_alone(claim) for claim in own), default=0.0)
@@ -208,14 +208,14 @@ class Rehearsal:
     # --- starting the jobs -----------------------------------------------------------------
 
     def _replay(self, claims: Sequence[Claim], budget: float) -> tuple[float, Outlook]:
-        """Start all jobs; where one has no room, add nodes as far as the budget goes."""
+        """Start all jobs; where there is no room, add nodes within the budget."""
         nodes = self._all_nodes()
         outlook, purse = Outlook(left=nodes), _Purse(budget, claims)
         for claim, payer in zip(claims, _payers(claims), strict=True):
             if payer is None and outlook.unused is None:
                 outlook.unused = _by_source(nodes)
             if payer is None and outlook.held_up_by is not None:
-                break  # nothing that is assigned is behind it
+                break  # no assigned job is behind it
             purse.pass_by(claim)
             if outlook.held_up_by is not None:
                 outlook.note_waiting(claim, outlook.held_up_by)
@@ -232,7 +232,7 @@ class Rehearsal:
         return budget - purse.left, outlook
 
     def _all_nodes(self) -> WorstFit:
-        """Return what is there or comes already, and the new nodes."""
+        """Return the existing or coming nodes, and the new ones."""
         nodes = self._nodes.copy()
         for source, (_, supply) in enumerate(self._supplies, start=1):
             for free, count in supply.opened_nodes():
@@ -251,11 +251,11 @@ class Rehearsal:
         nodes.add(count, node_type.cores, node_type.gpus, bits, source=source)
 
     def _add_nodes(self, nodes: WorstFit, claim: Claim, payer: Claim, purse: _Purse) -> bool:
-        """Add as few nodes as let a job start, and say whether that could be done.
+        """Add a minimum of nodes so that a job starts; return whether that was possible.
 
-        They are those of ``payer``: of the job itself, or of the next that is assigned. Where other
-        jobs have taken the cores beside GPUs that are free, and there are many of them, they are
-        given cores elsewhere, which helps once all jobs are started anew.
+        They belong to ``payer``: the job itself, or the next assigned job. If other
+        jobs have taken the free cores beside GPUs, and there are many of these jobs, they
+        get cores elsewhere, which helps in the next round.
         """
         if payer.owner is None or purse.left <= 0:
             return False
@@ -285,7 +285,7 @@ class Rehearsal:
         return True
 
     def _close(self, outlook: Outlook) -> bool:
-        """Take new nodes off again that no job is on; whether there were any."""
+        """Remove unused new nodes; return whether there were any."""
         for source, bits, nodes in outlook.unused or ():
             owner, supply = self._supplies[source - 1]
             self._packer_of(owner).close(supply, bits, nodes)
@@ -293,7 +293,7 @@ class Rehearsal:
 
 
 def _payers(claims: Sequence[Claim]) -> list[Claim | None]:
-    """Return for each job itself, or the next behind it that is assigned; None for none."""
+    """Return for each job itself, or the next assigned job behind it; None for none."""
     payers: list[Claim | None] = []
     following = None
     for claim in reversed(claims):

@@ -1,8 +1,8 @@
-"""Placing jobs as ``flux.resource.Rv1Pool`` does, which the schedulers of flux-core use.
+"""Places jobs like ``flux.resource.Rv1Pool``, which the schedulers of flux-core use.
 
-Worst fit: a job takes nodes with most free cores first, of these the ones with most free GPUs, and
-of these the lowest ranks. Memory, and whatever else a job asks for, is not looked at. Nodes that
-are alike and follow each other are kept as one run: a job costs what the runs that it touches do.
+Worst fit: a job takes nodes with the most free cores first, then those with the most free GPUs,
+then the lowest ranks. Memory and other resources are ignored. Consecutive equal nodes
+form one run: the cost of a job depends on the number of runs that it touches.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from fluxburst.model.jobspec import Chunk
 
 
 class Run(NamedTuple):
-    """Nodes alike. Sorts in the order in which they are taken.
+    """Equal nodes. Sorts in the order of their use.
 
     Attributes:
         full: Free cores of each, negated.
         gpus: Free GPUs of each, negated.
-        rank: The first of them; the others follow it.
-        nodes: How many they are.
-        source: Whose nodes they are; 0 for those that are there or come already.
+        rank: The first of them; the others follow.
+        nodes: Their number.
+        source: Their supply; 0 for existing or coming nodes.
     """
 
     full: int
@@ -33,7 +33,7 @@ class Run(NamedTuple):
 
 
 class _Key(NamedTuple):
-    """What nodes that are kept together have in common."""
+    """The common properties of nodes in one run list."""
 
     gpus: int
     bits: int
@@ -41,7 +41,7 @@ class _Key(NamedTuple):
 
 
 class _Want(NamedTuple):
-    """What a job asks for on the nodes that it takes."""
+    """The requirements of a job for the nodes that it takes."""
 
     cores: int
     gpus: int
@@ -50,12 +50,12 @@ class _Want(NamedTuple):
     bits: int
 
     def suits(self, key: _Key) -> bool:
-        """Whether nodes of this key may be taken, if they have cores enough."""
+        """Whether nodes of this key may be used, given enough cores."""
         there = key.gpus >= self.gpus and key.bits & self.bits == self.bits
         return there and (key.idle or not self.exclusive)
 
     def units_on(self, cores: int, gpus: int) -> int:
-        """Return how many units a node has room for that suits."""
+        """Return how many units have room on a suitable node."""
         if self.each_a_node:
             return int(cores >= self.cores)
         return min(cores // self.cores, gpus // self.gpus) if self.gpus else cores // self.cores
@@ -69,21 +69,21 @@ _Taken = list[tuple[_Key, Run]]
 
 
 class WorstFit:
-    """Nodes with free cores, in the order in which they are taken."""
+    """Nodes with free cores, in the order of their use."""
 
     def __init__(self) -> None:
         self._runs: dict[_Key, list[Run]] = {}
         self._next = 0
 
     def copy(self) -> WorstFit:
-        """Return nodes that can be taken without taking these."""
+        """Return an independent copy."""
         other = WorstFit()
         other._runs = {key: list(runs) for key, runs in self._runs.items()}
         other._next = self._next
         return other
 
     def settled(self) -> WorstFit:
-        """Return the same nodes as they are once all of them are there."""
+        """Return the same nodes once all of them exist."""
         other = self.copy()
         for runs in other._runs.values():
             runs[:] = [run._replace(source=0) for run in runs]
@@ -92,16 +92,16 @@ class WorstFit:
     def add(
         self, nodes: int, cores: int, gpus: int, bits: int, *, idle: bool = True, source: int = 0
     ) -> None:
-        """Put in nodes alike, with ranks above all that are in already.
+        """Add equal nodes, with ranks above all existing ones.
 
         Args:
-            nodes: How many.
+            nodes: Their number.
             cores: Free cores of each.
             gpus: Free GPUs of each.
-            bits: Which constraints they match, by
+            bits: The constraints that they match, from
                 :class:`~fluxburst.model.constraints.ConstraintBits`.
             idle: All of their cores are free.
-            source: Whose nodes they are.
+            source: Their supply.
         """
         if nodes:
             self._push(_Key(gpus, bits, idle), Run(-cores, -gpus, self._next, nodes, source))
@@ -112,14 +112,14 @@ class WorstFit:
             heapq.heappush(self._runs.setdefault(key, []), run)
 
     def untouched(self) -> Iterator[tuple[int, int, int]]:
-        """Yield (source, bits, nodes) of nodes that no job is on."""
+        """Yield (source, bits, nodes) of unused nodes."""
         for key, runs in self._runs.items():
             if key.idle:
                 for run in runs:
                     yield run.source, key.bits, run.nodes
 
     def place(self, chunks: Sequence[Chunk], bits: int) -> Collection[int] | None:
-        """Place a job on nodes that have these bits; return whose nodes it takes, None for none.
+        """Place a job on nodes with these bits; return the supplies it uses, None if it fails.
 
         Parts of a job may share nodes.
         """
@@ -136,7 +136,7 @@ class WorstFit:
         return sources
 
     def _place(self, chunk: Chunk, bits: int) -> _Taken | None:
-        """Place a part of a job; return the runs it took, None where there is no room for it."""
+        """Place a part of a job; return the runs it took, None if there is no room."""
         want = _want(chunk, bits)
         units, most = 0, max(chunk.count, chunk.details.most)
         taken: _Taken = []
@@ -155,7 +155,7 @@ class WorstFit:
         return taken if enough else None
 
     def is_crowded(self, chunks: Sequence[Chunk], bits: int) -> bool:
-        """Whether a job lacks cores, while the GPUs that it asks for are free."""
+        """Whether a job lacks cores while the GPUs that it requests are free."""
         gpus = max((chunk.gpus for chunk in chunks), default=0)
         if not gpus:
             return False
@@ -163,7 +163,7 @@ class WorstFit:
         return any(runs and want.suits(key) for key, runs in self._runs.items())
 
     def units_short(self, chunk: Chunk, bits: int) -> int:
-        """Return how many units of a chunk that has no room here have none."""
+        """Return how many units of a chunk without enough room have none."""
         if chunk.count == 1:
             return 1
         want = _want(chunk, bits)
@@ -176,7 +176,7 @@ class WorstFit:
         return max(0, chunk.count - units)
 
     def _first(self, want: _Want) -> tuple[_Key, Run] | None:
-        """Return the run that is taken next, if it has room."""
+        """Return the next run to use, if it has room."""
         best: tuple[_Key, Run] | None = None
         for key, runs in self._runs.items():
             if runs and (best is None or runs[0] < best[1]) and want.suits(key):
@@ -184,7 +184,7 @@ class WorstFit:
         return best if best is not None and -best[1].full >= want.cores else None
 
     def _take(self, want: _Want, key: _Key, run: Run, units: int, remains: _Taken) -> int:
-        """Take up to so many units from a run; note what is left of it, and return how many."""
+        """Take up to this many units from a run; update its rest, and return how many."""
         cores, gpus = -run.full, -run.gpus
         each = want.units_on(cores, gpus)
         parts = [(min(run.nodes, units // each), each)]

@@ -1,1 +1,1 @@
-"""Jobs to bursts: which job is assigned to which plugin, and why. It changes nothing."""
+"""Turns jobs into bursts: assigns each job to a plugin, with reasons. Changes nothing."""

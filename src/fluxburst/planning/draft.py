@@ -1,4 +1,4 @@
-"""A plan while it is made: what is decided of each job, and which jobs share which new burst."""
+"""A plan in the making: the decisions on jobs, and which jobs share which new burst."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Candidate:
     Attributes:
         job: The job.
         id: Its id.
-        turn: Its place among the jobs of the plan.
-        chunks: What it asks for, as the scheduler counts it, once it is selected.
-        offers: The plugins that it is still to be offered to; None before it is known which.
-        reasons: Why those that it was offered to did not get it.
+        turn: Its position among the jobs of the plan.
+        chunks: Its request, as the scheduler interprets it, once it is selected.
+        offers: The plugins still to be offered it; None before they are known.
+        reasons: Why earlier plugins did not get it.
     """
 
     job: Job
@@ -40,16 +40,16 @@ class Candidate:
 
 
 class Draft:
-    """What is decided of each job, and to which plugin it is assigned.
+    """The decision on each job, and its assignment to a plugin.
 
     Args:
         plugins: The names of the plugins.
 
     Attributes:
-        decisions: What was decided last, by job.
-        owners: Whose nodes assigned jobs are to be on; those are left out that are on none which
-            the plan counts.
-        shares_burst: The burst that is coming already whose nodes a job is to use, by job.
+        decisions: The last decision, by job.
+        owners: The owners of the nodes of assigned jobs; jobs on uncounted nodes are left
+            out.
+        shares_burst: The coming burst whose nodes a job will use, by job.
     """
 
     def __init__(self, plugins: Iterable[str]) -> None:
@@ -64,13 +64,13 @@ class Draft:
         self.decisions[jobid] = Decision(jobid, outcome, plugin, tuple(map(writable, reasons)))
 
     def fail(self, jobid: int, error: FluxburstError) -> None:
-        """Decide that a job cannot be judged."""
+        """Record that a job cannot be judged."""
         self.decisions[jobid] = Decision(jobid, Outcome.FAILED, "", (str(error),), error)
 
     def assign(
         self, candidate: Candidate, plugin: str, why: str, owner: Owner | None = None
     ) -> None:
-        """Assign a job to a plugin, and to the nodes of an owner if the plan counts them."""
+        """Assign a job to a plugin, and to an owner's nodes if the plan counts them."""
         jobid = candidate.id
         if owner is not None:
             self.owners[jobid] = owner
@@ -79,11 +79,11 @@ class Draft:
         self.decide(jobid, Outcome.ASSIGNED, *candidate.reasons, why, plugin=plugin)
 
     def explain(self, jobid: int, why: str) -> None:
-        """Say anew why an assigned job is where it is."""
+        """Replace the reason for an assignment."""
         self.assign(self._candidates[jobid], self.decisions[jobid].plugin, why)
 
     def withdraw(self, jobid: int, held_up_by: int) -> Candidate:
-        """Withdraw an assignment of a job that would wait for another, or for nodes; return it."""
+        """Withdraw the assignment of a job that would wait for another, or for nodes; return it."""
         candidate = self._candidates[jobid]
         name = self.decisions[jobid].plugin
         del self._assigned[name][candidate.turn]
@@ -91,7 +91,7 @@ class Draft:
         why = "the scheduler would not start it beside the jobs before it"
         if held_up_by != jobid:
             other = format_f58(held_up_by)
-            why = f"job {other}, before it in the queue, cannot start and holds up all behind it"
+            why = f"job {other}, before it in the queue, cannot start and blocks all behind it"
         candidate.reasons.append(f"{name}: {why}")
         return candidate
 
@@ -102,7 +102,7 @@ class Draft:
         return decision.plugin if decision is not None and assigned else ""
 
     def any_job_of(self, owner: Owner) -> Sequence[int]:
-        """Return a job of an owner: nodes that others use are provisioned for its sake."""
+        """Return a job of an owner: nodes used by others are provisioned for its sake."""
         theirs = self._assigned[owner.plugin].values()
         return next(([jobid] for jobid in theirs if self.owners.get(jobid) == owner), [])
 
@@ -115,7 +115,7 @@ class Draft:
 
 
 class IsolatedJob(NamedTuple):
-    """A job that gets a burst of its own: whose, the type of its nodes, and how many."""
+    """A job that gets its own burst: its owner, its node type, and the number of nodes."""
 
     owner: Owner
     node_type: str
@@ -127,8 +127,8 @@ class PlannedBursts:
     """The bursts of a plan, one for each owner and node type, and those of isolated jobs.
 
     Args:
-        facts: What the plugins say of themselves.
-        name_of: Makes the name of a burst one that no burst before had.
+        facts: The plugins' facts about themselves.
+        name_of: Makes the name of a burst unique over time.
 
     Attributes:
         isolated: The jobs that get a burst each.
@@ -145,13 +145,13 @@ class PlannedBursts:
         self._jobs.setdefault((owner, node_type), []).append(jobid)
 
     def regroup(self, outlook: Outlook, owners: Mapping[int, Owner]) -> None:
-        """Note for which jobs nodes were added, and who is on those that no job asked for."""
+        """Note which jobs nodes were added for, and who uses nodes that no job requested."""
         for where, jobs in self._jobs.items():
             self._jobs[where] = [jobid for jobid in jobs if jobid not in outlook.waiting]
         where_of = {jobid: where for where, jobs in self._jobs.items() for jobid in jobs}
 
         def move(jobid: int, where: tuple[Owner, str]) -> None:
-            """Have a burst provisioned for a job, and no other, unless that has no other job."""
+            """Stop provisioning a burst for a job, unless it is the burst's only one."""
             now = self._jobs.get(where_of.get(jobid, where), [])
             if jobid not in where_of or len(now) > 1:
                 if jobid in where_of:
@@ -172,8 +172,8 @@ class PlannedBursts:
         """Return the bursts.
 
         Args:
-            packers: What opened their nodes, by owner.
-            any_job_of: Returns a job of an owner, for nodes that only others' jobs are on.
+            packers: The packers that opened their nodes, by owner.
+            any_job_of: Returns a job of an owner, for nodes used only by others' jobs.
         """
         opened = [(owner, t) for owner, packer in packers.items() for t in packer.new_nodes]
         bursts = []

@@ -1,4 +1,4 @@
-"""What a plugin says of itself, asked once for each plan, so that it cannot fail half-way."""
+"""A plugin's facts about itself, asked once per plan, so that planning cannot fail half-way."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Facts:
-    """What a plugin says of itself; of one that cannot be asked, nothing.
+    """A plugin's facts about itself; empty for a plugin that cannot be asked.
 
     Attributes:
-        types: What it can supply; empty for a plugin that sizes its bursts itself.
-        in_use: How many nodes of each type there are, or will be, by the type's name.
-        tag: What tells this instance in the names of its bursts.
-        isolated: Whether its bursts are instances of their own.
-        run_as: As whom these may run jobs.
-        queue: The queue that jobs are moved to; empty for none.
+        types: Its node types; empty for a plugin that sizes its bursts itself.
+        in_use: Number of existing and planned nodes of each type, by the type's name.
+        tag: This instance's identity in the names of its bursts.
+        isolated: Whether its bursts are separate instances.
+        run_as: The user for jobs there.
+        queue: The queue that jobs move to; empty for none.
     """
 
     types: tuple[NodeType, ...] = ()
@@ -39,7 +39,7 @@ def facts_of(plugin: BurstPlugin) -> Facts:
     """Ask a plugin about itself.
 
     Raises:
-        BurstError: if it cannot tell all of it.
+        BurstError: if it fails to tell any of it.
     """
     try:
         types = tuple(plugin.node_types())
@@ -59,13 +59,13 @@ def facts_of(plugin: BurstPlugin) -> Facts:
 
 
 def _checked(what: str, answer: T, is_right: Callable[[object], bool], expected: str) -> T:
-    """Return what a plugin says of itself.
+    """Return a plugin's answer.
 
     Raises:
-        BurstError: if it is something else.
+        BurstError: if it is invalid.
     """
     if not is_right(answer):
-        raise BurstError(f"its {what} is {answer!r}, and not {expected}")
+        raise BurstError(f"its {what} is {answer!r}, not {expected}")
     return answer
 
 
@@ -84,17 +84,17 @@ def _are_counts(answer: object) -> bool:
 
 
 class PluginFacts:
-    """What the plugins of a plan say of themselves; each is asked once.
+    """Facts about the plugins of a plan; each plugin is asked once.
 
     Args:
         plugins: The plugins, by name.
-        stuck: Those that do not answer, with the reason; they are not asked.
+        stuck: Plugins that do not answer, with the message; they are not asked.
 
     Attributes:
-        of: What each says.
-        types: What each can supply.
-        in_use: How many nodes of each of its types there are, or will be, as far as is planned.
-        unusable: Those that cannot be asked, with the reason.
+        of: The facts about each.
+        types: The node types of each.
+        in_use: Number of existing and planned nodes of each of its types.
+        unusable: Plugins that cannot be asked, with the reason.
     """
 
     def __init__(self, plugins: Mapping[str, BurstPlugin], stuck: Mapping[str, BurstError]) -> None:
@@ -114,10 +114,10 @@ class PluginFacts:
 
 
 def may_be_isolated(plugin: BurstPlugin) -> bool:
-    """Whether a plugin's bursts are instances of their own, or it cannot tell."""
+    """Whether a plugin's bursts are separate instances; true if it cannot tell."""
     try:
         return plugin.isolated
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - it is said where it is planned with
+    except BaseException:  # noqa: BLE001 - planning with it reports this
         return True

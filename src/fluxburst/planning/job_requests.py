@@ -1,4 +1,4 @@
-"""What jobs ask of nodes, as one plan counts it: resources, constraints, and how long they live."""
+"""The jobs' requests in one plan: resources, constraints, and required lives of nodes."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from fluxburst.plugin.base import BurstPlugin
 
 
 class JobRequests:
-    """What the jobs of a plan ask for: by themselves, and once a plugin has accepted them.
+    """The requests of a plan's jobs: their own, and those after a plugin accepts them.
 
-    All constraints are gathered before nodes are counted, as it is by them that nodes are told
-    apart.
+    All constraints are collected before nodes are counted, since they distinguish the
+    nodes.
 
     Args:
-        plugins: The plugins that have a say in constraints; with the others jobs keep their own.
+        plugins: The plugins that may change constraints; with others jobs keep their own.
         lives: How long nodes live.
-        scheduler: Who reads the requests.
+        scheduler: The scheduler that interprets the requests.
 
     Attributes:
-        bits: What nodes are told apart by; set once all constraints are gathered.
+        bits: What distinguishes nodes; set once all constraints are collected.
     """
 
     def __init__(
@@ -42,24 +42,24 @@ class JobRequests:
         self._with: dict[str, dict[int, Constraint | BurstError]] = {name: {} for name in plugins}
 
     def read(self, candidate: Candidate) -> None:
-        """Learn what a candidate asks for by itself.
+        """Read a candidate's own request.
 
         Raises:
-            JobspecError: if it cannot be counted, or matched.
+            JobspecError: if its resources or its constraint are invalid.
         """
         candidate.chunks = self.chunks(candidate.job)
         self.constraint(candidate.job, candidate.id)
 
     def chunks(self, job: Job) -> tuple[Chunk, ...]:
-        """Return the resources that a job asks for, as the scheduler counts them.
+        """Return a job's resources, as the scheduler interprets them.
 
         Raises:
-            JobspecError: if they cannot be counted.
+            JobspecError: if they are invalid.
         """
         return as_read_by(job.chunks, self._scheduler)
 
     def constraint(self, job: Job, jobid: int) -> Constraint:
-        """Return the constraint that a job has by itself.
+        """Return a job's own constraint.
 
         Raises:
             JobspecError: if it is malformed.
@@ -70,10 +70,10 @@ class JobRequests:
         return found
 
     def constraint_with(self, plugin: str, jobid: int) -> Constraint:
-        """Return the constraint that a job will have with a plugin.
+        """Return the constraint of a job after a plugin accepts it.
 
         Raises:
-            BurstError: if the plugin could not tell.
+            BurstError: if the plugin could not determine it.
         """
         found = self._with[plugin][jobid] if plugin in self._with else self._own[jobid]
         if isinstance(found, BurstError):
@@ -83,10 +83,10 @@ class JobRequests:
     def gather(
         self, candidates: Iterable[Candidate], queue: Iterable[Job] = ()
     ) -> list[Constraint]:
-        """Gather the constraints of candidates with each plugin, and of all others in the queue.
+        """Collect the constraints of candidates with each plugin, and of all other queued jobs.
 
         Returns:
-            All that are known.
+            All known constraints.
         """
         for job in queue:
             if not job.not_startable:
@@ -96,7 +96,7 @@ class JobRequests:
             try:
                 self.constraint(candidate.job, candidate.id)
             except JobspecError:
-                continue  # assigned earlier, and malformed: it is not counted
+                continue  # assigned earlier, and malformed: it does not count
             self._ask_plugins(candidate.job, candidate.id)
         gathered = [*self._own.values()]
         for answers in self._with.values():
@@ -104,7 +104,7 @@ class JobRequests:
         return gathered
 
     def _ask_plugins(self, job: Job, jobid: int) -> None:
-        """Ask each plugin which constraint a job would have with it."""
+        """Ask each plugin for the constraint of a job it accepts."""
         for name, plugin in self._plugins.items():
             try:
                 self._with[name][jobid] = compiled(plugin.constraint_of(job))
@@ -116,21 +116,21 @@ class JobRequests:
                 why = f"constraint_of() for job {jobid}: {type(error).__name__}: {text_of(error)}"
                 self._with[name][jobid] = BurstError(why, plugin=name)
 
-    # --- as bits, once nodes are told apart --------------------------------------------------
+    # --- as bits, once all constraints are collected ------------------------------------------
 
     def demand(self, candidate: Candidate, plugin: str) -> Demand:
-        """Return what a job asks for on nodes of a plugin.
+        """Return a job's request for a plugin's nodes.
 
         Raises:
-            BurstError: if the plugin could not tell its constraint.
+            BurstError: if the plugin could not determine its constraint.
         """
         bits = self.bits_with(plugin, candidate.job, candidate.id)
         return Demand(candidate.id, candidate.chunks, candidate.turn, bits)
 
     def demands_on_existing(self, candidate: Candidate) -> Iterator[Demand]:
-        """Yield what a job asks for on existing nodes: such that outlive it, then any.
+        """Yield a job's request for existing nodes: first for those that outlive it, then for any.
 
-        Flux knows of no ends of nodes, so it starts the job on the others, too.
+        Flux does not know when nodes end, so it may start the job on the others, too.
 
         Raises:
             JobspecError: if it is malformed.
@@ -143,9 +143,9 @@ class JobRequests:
             )
 
     def bits_with(self, plugin: str, job: Job, jobid: int) -> int:
-        """Return the bits that nodes of a plugin must have to be for a job, and to outlive it.
+        """Return the bits that a plugin's nodes need to match a job and outlive it.
 
         Raises:
-            BurstError: if the plugin could not tell its constraint.
+            BurstError: if the plugin could not determine its constraint.
         """
         return self.bits.required_bits(self.constraint_with(plugin, jobid), self._lives.until(job))

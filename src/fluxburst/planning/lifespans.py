@@ -1,8 +1,8 @@
-"""How long nodes live, and for which jobs that is long enough.
+"""How long nodes live, and which jobs they can outlive.
 
-A job is only placed where its node outlives it. Nodes end with the lifetime that the configuration
-allows, with that of their type, and with their lease, where that cannot be renewed. Of each, the
-time that nodes need to come up, and that to take them down, is not for jobs.
+A job is only placed where its node outlives it. Nodes end with the configured maximum lifetime,
+with that of their type, and with their lease, if it cannot be renewed. In each case, the time for
+starting nodes and for terminating them is not available to jobs.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from fluxburst.ledger import Entry
 
 ANY_LENGTH = sys.float_info.max
-"""A time longer than any that is asked for, in seconds."""
+"""A time longer than any request, in seconds."""
 
 
 def why_not_renewable(plugin: BurstPlugin) -> str:
-    """Return why leases of a plugin cannot be renewed, as it says itself; empty where they can.
+    """Return why leases of a plugin cannot be renewed, in its own words; empty if they can.
 
-    One that cannot tell is taken for one whose leases cannot.
+    A plugin that cannot tell counts as one without renewal.
     """
     try:
         answer = plugin.not_renewable
@@ -50,22 +50,22 @@ def why_not_renewable(plugin: BurstPlugin) -> str:
 
 @dataclass(frozen=True)
 class Lifespans:
-    """The lifetimes of a configuration, as they are for jobs. All durations in seconds."""
+    """The configured lifetimes, as they affect jobs. All durations in seconds."""
 
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
 
     @property
     def lease(self) -> float:
-        """How long a lease is, where nothing asks for another."""
+        """The default length of a lease."""
         return min(self.lifetimes.lease, self.lifetimes.max_lifetime)
 
     @property
     def teardown(self) -> float:
-        """How long before its end a burst is begun to be taken down."""
+        """How long before its end a burst's termination starts."""
         return min(self.lifetimes.teardown, self.lease / 2)
 
     def needed(self, job: Job) -> float:
-        """Return how long a node has to live for a job; 0 where that does not matter.
+        """Return how long a node must live for a job; 0 if that does not matter.
 
         Raises:
             JobspecError: if its duration is malformed.
@@ -73,36 +73,36 @@ class Lifespans:
         return job.duration or self.lifetimes.assumed_duration
 
     def longest(self, jobs: Iterable[Job]) -> float:
-        """Return how long a node has to live for the longest of some jobs."""
+        """Return how long a node must live for the longest of some jobs."""
         return max((self.needed(job) for job in jobs), default=0.0)
 
     # --- new nodes -------------------------------------------------------------------------
 
     def of_type(self, node_type: NodeType | None) -> float:
-        """Return how long nodes of a type live at most, from when they are asked for."""
+        """Return the maximum life of a type's nodes, from their request."""
         own = None if node_type is None else node_type.max_lifetime
         return min(self.lifetimes.max_lifetime, math.inf if own is None else own)
 
     def for_jobs(self, node_type: NodeType | None, fixed: str) -> float:
-        """Return how long a job on a new node may run at most.
+        """Return the maximum run time of a job on a new node.
 
         Args:
             node_type: The type; None for a plugin that sizes its bursts itself.
-            fixed: Why leases of its plugin cannot be renewed; empty where they can.
+            fixed: Why leases of its plugin cannot be renewed; empty if they can.
         """
         most = self.of_type(node_type) - self.lifetimes.startup - self.teardown
-        # A lease that is sized by its jobs may be of any length, but must have an end.
+        # A lease that its jobs determine may have any length, but must be finite.
         return min(most, ANY_LENGTH) if fixed and math.isfinite(self.lease) else most
 
     def suits(self, needed: float, node_type: NodeType | None, fixed: str) -> bool:
-        """Whether new nodes outlive a job that needs so long; else as :meth:`for_jobs`."""
+        """Whether new nodes outlive a job of this length; see :meth:`for_jobs`."""
         return not needed or needed <= self.for_jobs(node_type, fixed)
 
     def lease_for(self, needed: float, fixed: str) -> float:
-        """Return how long the lease of a new burst is to be, whatever its type allows.
+        """Return the length of a new burst's lease, regardless of its type's limit.
 
-        One that can be renewed is as the configuration says. Another is to last for the longest
-        of the jobs that the burst is brought up for.
+        A renewable lease has the configured length. Any other must last for the longest
+        of the burst's jobs.
         """
         if not fixed or math.isinf(needed) or not needed:
             return self.lease
@@ -110,14 +110,14 @@ class Lifespans:
         return min(max(self.lifetimes.lease, sized), self.lifetimes.max_lifetime)
 
     def lease_of(self, burst: Burst, plugin: BurstPlugin, jobs: Collection[Job]) -> float:
-        """Return how long the lease of a new burst is: for its jobs, as its type allows."""
+        """Return the length of a new burst's lease: for its jobs, within its type's limit."""
         lease = self.lease_for(self.longest(jobs), why_not_renewable(plugin))
         return min(lease, self.of_type(type_of(burst, plugin)))
 
     def why_too_short(
         self, needed: float, plugin: str, types: Sequence[NodeType], fixed: str
     ) -> str:
-        """Return why no new nodes of a plugin outlive a job; empty where some do."""
+        """Return why none of a plugin's new nodes outlive a job; empty if some do."""
         choices: Sequence[NodeType | None] = types or (None,)
         if any(self.suits(needed, node_type, fixed) for node_type in choices):
             return ""
@@ -125,7 +125,7 @@ class Lifespans:
         because = f" ({fixed})" if fixed else ""
         if math.isinf(needed):
             what = "it has no time limit"
-            advice = "; give it one, or set assumed_duration in [lifetimes]"
+            advice = "; set one, or set assumed_duration in [lifetimes]"
         else:
             what, advice = f"it may run {format_duration(needed)}", self._margins()
         if math.isinf(most):
@@ -137,13 +137,13 @@ class Lifespans:
         startup, teardown = map(format_duration, (self.lifetimes.startup, self.teardown))
         return f", {startup} of it for startup and {teardown} for teardown"
 
-    # --- bursts that live ------------------------------------------------------------------
+    # --- existing bursts -------------------------------------------------------------------
 
     def limit_of(self, entry: Entry, node_type: NodeType | None, now: float) -> float:
-        """Return when a burst ends at the latest, however often its lease is renewed.
+        """Return the latest end of a burst, however often its lease is renewed.
 
-        The clock of the configuration runs from when it was asked for, that of its type from when
-        the provider began to bill it: from now where it still waits in its provider's queue. In
+        The configured lifetime counts from its request, its type's from the start of
+        billing: from now if it still waits in its provider's queue. In
         seconds since the epoch.
         """
         own = None if node_type is None else node_type.max_lifetime
@@ -151,13 +151,13 @@ class Lifespans:
         return latest if own is None else min(latest, entry.reserved_from(now) + own)
 
     def end_of(self, entry: Entry, node_type: NodeType | None, now: float, fixed: str) -> float:
-        """Return when a burst ends, as far as that is known; inf where it need not end.
+        """Return the known end of a burst; inf if it need not end.
 
         Args:
             entry: The burst.
-            node_type: Its type, where its plugin has it still.
-            now: The time, in seconds since the epoch.
-            fixed: Why its lease will not be renewed; empty where it will.
+            node_type: Its type, if its plugin still has it.
+            now: Current time, in seconds since the epoch.
+            fixed: Why its lease will not be renewed; empty if it will.
         """
         latest = self.limit_of(entry, node_type, now)
         lease = entry.burst.lease_until
@@ -165,24 +165,24 @@ class Lifespans:
 
 
 def type_of(burst: Burst, plugin: BurstPlugin) -> NodeType | None:
-    """Return the node type of a burst; None where its plugin does not have it, or cannot tell."""
+    """Return the node type of a burst; None if its plugin lacks it, or cannot tell."""
     try:
         return next((one for one in plugin.node_types() if one.name == burst.node_type), None)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - which is said wherever it is planned with
+    except BaseException:  # noqa: BLE001 - planning with it reports this
         return None
 
 
 @dataclass(frozen=True)
 class Lives:
-    """What is known of lifetimes when a plan is made.
+    """The facts about lifetimes for a plan.
 
     Attributes:
-        lifespans: The lifetimes of the configuration.
-        now: The time, in seconds since the epoch.
-        ends: Until when a job may run on the nodes of bursts, by the bursts' names, in seconds
-            since the epoch; those that need not end are left out.
+        lifespans: The configured lifetimes.
+        now: Current time, in seconds since the epoch.
+        ends: Until when jobs may run on the nodes of bursts, by the bursts' names, in seconds
+            since the epoch; endless bursts are left out.
     """
 
     lifespans: Lifespans = field(default_factory=Lifespans)
@@ -191,12 +191,12 @@ class Lives:
 
 
 class PlannedLives:
-    """What a plan asks about the lives of nodes.
+    """Answers a plan's questions about the lives of nodes.
 
     Args:
-        lives: What is known of them.
+        lives: The facts about them.
         plugins: The loaded plugins, by name.
-        types: What they can supply.
+        types: Their node types.
         nodes: The instance's nodes.
     """
 
@@ -223,7 +223,7 @@ class PlannedLives:
         self._lasting = functools.lru_cache(maxsize=None)(self._lasting_of)
 
     def until(self, job: Job) -> float:
-        """Return until when a node has to live for a job; 0 where that does not matter.
+        """Return until when a node must live for a job; 0 if that does not matter.
 
         Raises:
             JobspecError: if its duration is malformed.
@@ -234,7 +234,7 @@ class PlannedLives:
     def constraint_bits(
         self, constraints: Collection[Constraint], jobs: Iterable[Job]
     ) -> ConstraintBits:
-        """Return how nodes are told apart by constraints, and by what jobs need."""
+        """Return the bits that distinguish nodes by constraints, and by the needs of jobs."""
         coming = [end for _, end in self._coming]
         ends = Ends(self._hosts, coming, self._new_ends(), self._untils(jobs))
         return ConstraintBits(constraints, ends)
@@ -245,13 +245,13 @@ class PlannedLives:
         constraints: Collection[Constraint],
         jobs: Iterable[Job],
     ) -> bool:
-        """Whether nodes were told apart by what these constraints and jobs need, too."""
+        """Whether existing bits also cover these constraints and jobs."""
         return constraint_bits.know(constraints) and constraint_bits.ends.judge(
             self._untils(jobs), self._new_ends()
         )
 
     def of_new(self, plugin: str, constraint_bits: ConstraintBits) -> ConstraintBits:
-        """Return the kinds, with the ends of the nodes that a plugin would bring up now."""
+        """Return the bits, with the ends of nodes that a plugin would provision now."""
         return constraint_bits.for_types(
             {one.name: self._end(one, plugin) for one in self._types[plugin]}
         )
@@ -259,7 +259,7 @@ class PlannedLives:
     def of_coming(
         self, burst: str, node_type: NodeType, constraint_bits: ConstraintBits
     ) -> ConstraintBits:
-        """Return the kinds, with the end of the nodes of a burst that are still to join."""
+        """Return the bits, with the end of the nodes of a burst that are still to join."""
         return constraint_bits.for_types({node_type.name: self._lives.ends.get(burst, math.inf)})
 
     def burst_for(self, until: float) -> str:
@@ -271,16 +271,16 @@ class PlannedLives:
         return self._lasting(until) if self._hosts else self._nodes
 
     def lease_for(self, plugin: str, jobs: Iterable[Job]) -> float | None:
-        """Return how long a lease has to be for jobs; None for that of the configuration."""
+        """Return how long a lease must be for jobs; None for the configured length."""
         fixed = self._fixed[plugin]
         return self._lifespans.lease_for(self._lifespans.longest(jobs), fixed) if fixed else None
 
     def why_too_short(
         self, job: Job, chunks: Sequence[Chunk], plugin: str, constraint: Constraint
     ) -> str:
-        """Return why no new nodes of a plugin outlive a job; empty where some do.
+        """Return why none of a plugin's new nodes outlive a job; empty if some do.
 
-        Only types that have room for it count; where none has, that is for others to say.
+        Only types with room for it count; if none has room, other checks report it.
         """
         needed, types, fixed = self._lifespans.needed(job), self._types[plugin], self._fixed[plugin]
         suits = self._lifespans.suits
@@ -303,7 +303,7 @@ class PlannedLives:
             try:
                 untils.add(self.until(job))
             except JobspecError:
-                continue  # it fails alone, when it is asked about
+                continue  # its own check reports the error
         return untils
 
     def _lasting_of(self, until: float) -> tuple[Node, ...]:

@@ -1,6 +1,6 @@
-"""Counting nodes: those that are free or coming, and the new ones that accepted jobs need.
+"""Counts nodes: free or coming ones, and new ones for accepted jobs.
 
-Jobs that plugins have accepted and that have room on neither are turned away.
+Accepted jobs without room on either are turned away.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fluxburst.plugin.base import BurstPlugin, as_burst_error
 
 
 class Coming(NamedTuple):
-    """Nodes of a burst that are not up yet: as a declared node, or as any of its type."""
+    """Nodes of a burst that are not up yet: a certain declared node, or any of its type."""
 
     burst: str
     node_type: NodeType
@@ -35,7 +35,7 @@ class Coming(NamedTuple):
 
 
 class Existing:
-    """The nodes of an instance, and those that come in bursts.
+    """The nodes of an instance, and those coming in bursts.
 
     Args:
         nodes: The nodes of the instance, by rank.
@@ -64,7 +64,7 @@ class Existing:
         ]
 
     def pool(self, constraint_bits: ConstraintBits) -> Pool:
-        """Return what is free or coming, counted."""
+        """Return the free or coming nodes, counted."""
         others = {
             host: tuple(sorted(node_type.resources.items()))
             for burst, node_type in self._bursts
@@ -80,7 +80,7 @@ class Existing:
         return pool
 
     def worst_fit(self, constraint_bits: ConstraintBits) -> WorstFit:
-        """Return what is free or coming, by rank where that is known."""
+        """Return the free or coming nodes, by rank if known."""
         there = [
             (
                 node.rank,
@@ -111,7 +111,7 @@ class Existing:
                 yield from self._coming_of(burst, node_type)
 
     def _coming_of(self, burst: Burst, node_type: NodeType) -> Iterator[Coming]:
-        """Yield the nodes of a burst that are not up yet, as the hosts that they are to be."""
+        """Yield the nodes of a burst that are not up yet, as the hosts they will be."""
         hosts = dict.fromkeys(burst.hostnames or burst.hosts)
         down = [host for host in hosts if host not in self._known or not self._known[host].up]
         missing = max(0, burst.nodes - (len(hosts) - len(down)))
@@ -126,9 +126,9 @@ class OwnerPackers:
     """One packer for each owner. They share existing nodes, and the budget.
 
     Args:
-        context: What the plan knows.
-        bursts: Which bursts are planned.
-        existing: The nodes that are free or coming; may be set anew before jobs are placed.
+        context: The facts of the plan.
+        bursts: The planned bursts.
+        existing: The free or coming nodes; may be replaced before jobs are placed.
 
     Attributes:
         existing: The same.
@@ -147,7 +147,7 @@ class OwnerPackers:
         self._bursts = bursts
 
     def of(self, owner: Owner) -> Packer:
-        """Return what packs an owner's jobs, with the nodes that others have opened in use."""
+        """Return an owner's packer, updated with the nodes that others have opened."""
         name = owner.plugin
         if owner not in self.by_owner:
             self.by_owner[owner] = self.new(owner, self.existing)
@@ -162,7 +162,7 @@ class OwnerPackers:
         return self.by_owner[owner]
 
     def new(self, owner: Owner, existing: Pool) -> Packer:
-        """Return what packs an owner's jobs on what exists, and on new nodes it may have."""
+        """Return a packer for an owner's jobs, on existing and on new nodes."""
         name, closed = owner.plugin, self.closed_to(owner)
         open_types = [t for t in self._facts.types[name] if (name, t.name) not in closed]
         return Packer(
@@ -176,7 +176,7 @@ class OwnerPackers:
         )
 
     def closed_to(self, owner: Owner) -> Mapping[tuple[str, str], str]:
-        """Return what an owner's bursts are not to be of: also what another's is to try."""
+        """Return the types closed to an owner, including those that another's burst tries."""
         opened = {
             (other.plugin, node_type)
             for other, packer in self.by_owner.items()
@@ -187,15 +187,15 @@ class OwnerPackers:
         return {**self._limits.closed, **tried}
 
     def leftover(self) -> Pool:
-        """Return what existing and new nodes have left, once all jobs are placed."""
+        """Return the capacity left on existing and new nodes once all jobs are placed."""
         for packer in self.by_owner.values():
             self.existing.absorb(packer.leftover())
         return self.existing
 
     def _candidates_of(self, name: str, types: Sequence[NodeType]) -> Mapping[str, Candidates]:
-        """Return the declared nodes that new nodes may come as, where that matters and is known.
+        """Return the declared nodes that new nodes may join as, if that matters and is known.
 
-        The hosts of an isolated burst are not those of this instance.
+        An isolated burst's hosts are not this instance's.
         """
         if self._facts.of[name].isolated or not self._requests.bits.names_nodes:
             return {}
@@ -214,11 +214,11 @@ class NodeCounter:
     """Assigns accepted jobs to nodes: to existing ones, or to new ones of a burst.
 
     Args:
-        context: What the plan knows.
-        draft: What is decided of each job.
-        bursts: Which bursts are planned.
-        packers: What opens nodes for each owner.
-        refusals: What is said of jobs that are turned away.
+        context: The facts of the plan.
+        draft: The decisions on jobs so far.
+        bursts: The planned bursts.
+        packers: Open nodes for each owner.
+        refusals: Explains why jobs are turned away.
     """
 
     def __init__(
@@ -240,7 +240,7 @@ class NodeCounter:
         self._refusals = refusals
 
     def count(self, accepted: Mapping[str, Sequence[Candidate]]) -> list[Candidate]:
-        """Count the nodes for what plugins accepted; return what there is no room for."""
+        """Count the nodes for accepted jobs; return jobs without room."""
         left_over: list[Candidate] = []
         for name, candidates in accepted.items():
             if not self._facts.types[name]:
@@ -255,7 +255,7 @@ class NodeCounter:
     def _by_owner(
         self, name: str, candidates: Sequence[Candidate]
     ) -> Mapping[Owner, Sequence[Candidate]]:
-        """Return the jobs that a plugin accepts by whom their bursts are charged to."""
+        """Return a plugin's accepted jobs by the owner charged for their bursts."""
         owners: dict[Owner, list[Candidate]] = {}
         for candidate in candidates:
             owner = Owner(name)
@@ -268,7 +268,7 @@ class NodeCounter:
         }
 
     def _pack(self, owner: Owner, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Count the nodes for one owner's jobs; return those that there is no room for."""
+        """Count the nodes for one owner's jobs; return jobs without room."""
         name = owner.plugin
         left_over: list[Candidate] = []
         packing = self._packed(owner, candidates)
@@ -289,7 +289,7 @@ class NodeCounter:
         return left_over
 
     def _packed(self, owner: Owner, candidates: Sequence[Candidate]) -> Packing:
-        """Place jobs; those that did not start on free nodes are not left to them again."""
+        """Place jobs; a job that did not start on free nodes is placed on new ones only."""
         packer = self._packers.of(owner)
         shunning = {c.id for c in candidates if self._limits.shuns_free_nodes(c.id)}
         demands = [self._requests.demand(candidate, owner.plugin) for candidate in candidates]
@@ -308,9 +308,9 @@ class NodeCounter:
         )
 
     def _pack_isolated(self, owner: Owner, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Count the nodes for jobs that get a burst each; return those that there is no room for.
+        """Count the nodes for jobs that get a burst each; return jobs without room.
 
-        An isolated burst has nothing of what is free here, or coming.
+        An isolated burst uses none of the free or coming nodes here.
         """
         name = owner.plugin
         in_use = self._facts.in_use[name]
@@ -331,14 +331,14 @@ class NodeCounter:
         return left_over
 
     def _turn_away(self, owner: Owner, candidate: Candidate, why: str) -> None:
-        """Note that there is no room for a job that a plugin has accepted."""
+        """Note that there is no room for an accepted job."""
         name, closed = owner.plugin, self._packers.closed_to(owner)
         said = self._refusals.why_no_nodes(candidate, name, why, closed)
         candidate.reasons.append(said)
         del self._plugins[name].jobs[candidate.id]
 
     def _note_shared_burst(self, candidate: Candidate, name: str) -> None:
-        """Note which burst a job shares that fits, but not on what is free by now."""
+        """Note which burst a job shares that fits, but not on currently free nodes."""
         until = self._lives.until(candidate.job)
         burst = self._lives.burst_for(until)
         nodes = self._lives.nodes_for(until)

@@ -1,4 +1,4 @@
-"""Offering jobs to plugins, one after the other, until one accepts; and why the others do not."""
+"""Offers jobs to plugins, one after another, until one accepts; records why the others do not."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from fluxburst.plugin.base import BurstPlugin
 
 
 class Offers:
-    """Offers candidates to plugins; a candidate that comes again is offered to the next.
+    """Offers candidates to plugins; a candidate that returns is offered to the next.
 
     Args:
         votes: The hooks to ask.
-        context: What the plan knows.
-        draft: What is decided of each job.
+        context: The facts of the plan.
+        draft: The decisions on jobs so far.
         refusals: Why plugins are not asked, or decline.
     """
 
@@ -41,11 +41,11 @@ class Offers:
         self._refusals = refusals
 
     def make(self, candidates: Sequence[Candidate]) -> dict[str, list[Candidate]]:
-        """Offer each candidate on until a plugin accepts it; return who accepted what.
+        """Offer each candidate until a plugin accepts it; return who accepted what.
 
         Raises:
-            OrderingError: if the ordering that was set names a plugin that is not loaded.
-            InstanceError: if the instance goes away meanwhile.
+            OrderingError: if the ordering names a plugin that is not loaded.
+            InstanceError: if the instance becomes unreachable.
         """
         accepted: dict[str, list[Candidate]] = {}
         for candidate in candidates:
@@ -66,7 +66,7 @@ class Offers:
         return accepted
 
     def _names_for(self, candidate: Candidate) -> list[str]:
-        """Return the plugins a job is offered to, in order: those that it names, as it does."""
+        """Return the plugins for a job, in order: those that it names, in its spelling."""
         if why := self._limits.why_not_again(candidate.id, ""):
             candidate.reasons.append(why)
             return []
@@ -88,7 +88,7 @@ class Offers:
                 continue
             plugin = self._plugins[name]
             if self._votes.schedule_job(job, plugin):
-                # What a plugin could not tell of its constraint costs this job.
+                # If a plugin cannot determine its constraint, it does not get this job.
                 self._requests.constraint_with(name, jobid)
                 plugin.jobs[jobid] = job
                 return name
@@ -97,10 +97,10 @@ class Offers:
 
 
 class Refusals:
-    """What a plan tells users whose jobs a plugin does not get; each names the plugin.
+    """Explains to users why a plugin does not get their jobs; each reason names the plugin.
 
     Args:
-        context: What the plan knows.
+        context: The facts of the plan.
     """
 
     def __init__(self, context: PlanContext) -> None:
@@ -112,7 +112,7 @@ class Refusals:
         self._lacking = _Lacking(context.plugins)
 
     def why_not_asked(self, candidate: Candidate, plugin: str) -> str:
-        """Return why a plugin is not asked whether it takes a job; empty where it is."""
+        """Return why a plugin is not asked whether it takes a job; empty if it is."""
         if plugin in self._facts.unusable:
             return f"{plugin} cannot be asked: {self._facts.unusable[plugin]}"
         job, jobid = candidate.job, candidate.id
@@ -124,7 +124,7 @@ class Refusals:
         return f"{plugin}: {why}" if why else ""
 
     def why_declined(self, candidate: Candidate, plugin: str) -> str:
-        """Return that a plugin has declined a job, and why, where that can be told."""
+        """Return that a plugin has declined a job, with the reason if known."""
         types, why = self._facts.types[plugin], ""
         try:
             if types:
@@ -138,13 +138,13 @@ class Refusals:
     def why_no_nodes(
         self, candidate: Candidate, plugin: str, why: str, closed: Mapping[tuple[str, str], str]
     ) -> str:
-        """Return why there are no nodes for a job that a plugin has accepted.
+        """Return why there are no nodes for an accepted job.
 
         Args:
             candidate: The job.
             plugin: The plugin.
             why: Why the job was not placed.
-            closed: The node types that are not to be asked for, by plugin and name.
+            closed: The node types that must not be requested, by plugin and name.
         """
         types = self._facts.types[plugin]
         not_asked_for = [
@@ -153,14 +153,14 @@ class Refusals:
             if name == plugin and any(t.name == node_type for t in types)
         ]
         if len(not_asked_for) == len(types):
-            why = ""  # it says what is lacking among those that may be asked for: there are none
+            why = ""  # it concerns the types that may be requested, and there are none
         if not self._facts.of[plugin].isolated:
             why = _why_too_large(candidate.chunks, self._nodes, types) or why
         lines = filter(None, [why, *not_asked_for, *self._lacking.of(plugin)])
         return f"{plugin}: {'; '.join(lines)}"
 
     def _why_too_short(self, candidate: Candidate, plugin: str) -> str:
-        """Return why a job may outlive all that a plugin could provision for it."""
+        """Return why a job may outlive everything that a plugin could provision for it."""
         try:
             constraint = self._requests.constraint_with(plugin, candidate.id)
             return self._lives.why_too_short(candidate.job, candidate.chunks, plugin, constraint)
@@ -168,7 +168,7 @@ class Refusals:
             return ""  # its plugin may decline it without knowing its constraint
 
     def _why_not_run(self, job: Job, jobid: int, plugin: str) -> str:
-        """Return why a job is not to run on what a plugin provisions, or cannot."""
+        """Return why a job must not, or cannot, run on a plugin's nodes."""
         facts, users = self._facts.of[plugin], self._limits.users
         if not facts.isolated:
             return users.why_not_run(job.user)
@@ -191,7 +191,7 @@ class Refusals:
 
 
 class _Lacking:
-    """Why plugins can supply less than they were set up for; each is asked once.
+    """Why plugins can supply less than they were configured for; each is asked once.
 
     Args:
         plugins: The plugins by name.
@@ -202,13 +202,13 @@ class _Lacking:
         self._known: dict[str, list[str]] = {}
 
     def of(self, name: str) -> list[str]:
-        """Return what one plugin says; a plugin that cannot tell says nothing."""
+        """Return one plugin's reason; empty if it cannot tell."""
         if name not in self._known:
             try:
                 self._known[name] = [str(line) for line in self._plugins[name].lacking()]
             except KeyboardInterrupt:
                 raise
-            except BaseException:  # noqa: BLE001 - it is said elsewhere what a plugin cannot do
+            except BaseException:  # noqa: BLE001 - other checks report broken plugins
                 self._known[name] = []
         return self._known[name]
 
@@ -216,27 +216,27 @@ class _Lacking:
 def _why_too_large(
     chunks: Iterable[Chunk], nodes: Sequence[Node], node_types: Iterable[NodeType]
 ) -> str:
-    """Return that a job is larger than the instance with all its nodes; empty where it is not.
+    """Return that a job is larger than the instance with all its nodes; empty if it is not.
 
-    No nodes that join the instance can help such a job. Flux's own scheduler refuses it at
-    submission, and Fluxion lets it pend for ever.
+    No joining nodes can help such a job. Flux's own scheduler rejects it at
+    submission, and Fluxion lets it pend forever.
 
     Args:
-        chunks: What the job asks for.
-        nodes: All nodes that the instance knows, up or down.
-        node_types: What a plugin can bring up, which an embedded instance need not know before.
+        chunks: The job's request.
+        nodes: All nodes known to the instance, up or down.
+        node_types: A plugin's node types; an embedded instance need not know its nodes beforehand.
     """
     if not nodes:
-        return ""  # an embedded instance that has none yet knows none before they come
+        return ""  # an empty embedded instance learns of nodes only when they join
     chunks, supplied = tuple(chunks), [(one, one.max_nodes) for one in node_types]
     most = [(one.cores, count) for one, count in supplied if count is not None]
     if len(most) < len(supplied):
-        return ""  # there is no end to what it brings up
+        return ""  # it can provision any number
     wanted = sum(chunk.count for chunk in chunks if chunk.node or chunk.exclusive)
     if wanted > max(len(nodes), sum(count for _, count in most)):
         asked = counted(wanted, "node")
-        return f"asks for {asked}, and the instance has {len(nodes)} in all (declared)"
+        return f"needs {asked}, but the instance has {len(nodes)} in all (declared)"
     cores, there = sum(one.count * one.cores for one in chunks), sum(node.cores for node in nodes)
     if cores > max(there, sum(each * count for each, count in most)):
-        return f"asks for {counted(cores, 'core')}, and the instance has {there} in all (declared)"
+        return f"needs {counted(cores, 'core')}, but the instance has {there} in all (declared)"
     return ""

@@ -1,4 +1,4 @@
-"""What a plan begins with: hooks, limits, free capacity, and what plugins say of themselves."""
+"""The inputs of a plan: hooks, limits, free capacity, and facts about plugins."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from fluxburst.plugin.base import BurstPlugin
 
 
 class Votes(Protocol):
-    """The hooks that a plan asks."""
+    """The hooks used by a plan."""
 
     def select_job(self, job: Job) -> bool:
         """Whether a job is a candidate for bursting."""
         ...
 
     def order_plugins(self, plugins: Mapping[str, BurstPlugin], job: Job | None) -> Sequence[str]:
-        """To which plugins a job is offered, in order."""
+        """The plugins a job is offered to, in order."""
         ...
 
     def schedule_job(self, job: Job, plugin: BurstPlugin) -> bool:
@@ -42,22 +42,22 @@ class Votes(Protocol):
 
 @dataclass(frozen=True)
 class PlanLimits:
-    """What holds a plan back, besides what plugins can supply.
+    """The restrictions of a plan, besides what plugins can supply.
 
     Attributes:
-        budget: What the limits leave; it is not changed.
-        by_owner: Whether each user and queue gets bursts of its own, to be charged for.
-        closed: Node types that are not to be asked for, by plugin and name, with the reason.
-        tried: Node types of which one burst is to be tried, with the reason for no other.
-        stuck: Plugins that do not answer, with the reason.
-        why_not_isolated: Returns why a job, by id, is to get no isolated burst; empty if it may.
-        why_not_again: Returns why a job, by id, is not offered to a plugin again yet, or to none of
+        budget: What the limits leave; not modified.
+        by_owner: Whether each user and queue gets separate bursts, for charging.
+        closed: Node types that must not be requested, by plugin and name, with the reason.
+        tried: Node types limited to one trial burst, with the reason.
+        stuck: Plugins that do not answer, with the message.
+        why_not_isolated: Returns why a job, by id, gets no isolated burst; empty if it may.
+        why_not_again: Returns why a job, by id, is not offered to a plugin yet, or to none of
             them (empty name); empty if it is.
         lives: How long nodes live.
-        shuns_free_nodes: Whether a job, by id, did not start on free nodes, and is to get new ones.
-        name_of: Makes the name of a burst one that no burst before had.
-        queues: The instance's queues by name; empty where they are not known.
-        users: Whose jobs the instance runs.
+        shuns_free_nodes: Whether a job, by id, did not start on free nodes, and needs new ones.
+        name_of: Makes the name of a burst unique over time.
+        queues: The instance's queues by name; empty if unknown.
+        users: The users whose jobs the instance runs.
     """
 
     budget: Budget = field(default_factory=lambda: Budget(Limits(), Spent(0.0), 0.0))
@@ -76,13 +76,13 @@ class PlanLimits:
 
 @dataclass(frozen=True)
 class FreeCapacity:
-    """Capacity that a plan has promised to nobody: what the next plan may begin with.
+    """Unassigned capacity, from which the next plan may start.
 
     Attributes:
-        pool: The nodes that are free or coming, with what they have left.
-        bits: The constraints that they are told apart by.
-        nodes: The same nodes as the scheduler leaves them, where it places jobs by worst fit.
-        held_up_by: The place in the queue, and the id, of a job that holds up all behind it.
+        pool: The free or coming nodes, with their remaining capacity.
+        bits: The constraints that distinguish them.
+        nodes: The same nodes as left by the scheduler, if it places jobs by worst fit.
+        held_up_by: The queue position, and the id, of a job that blocks all behind it.
     """
 
     pool: Pool = field(default_factory=Pool)
@@ -93,16 +93,16 @@ class FreeCapacity:
 
 @dataclass(frozen=True)
 class PlanContext:
-    """What one plan knows.
+    """The facts of one plan.
 
     Attributes:
         plugins: The loaded plugins, by name.
         nodes: The instance's nodes.
-        limits: What holds the plan back.
-        scheduler: By which rules the instance starts jobs.
-        facts: What the plugins say of themselves.
+        limits: The plan's restrictions.
+        scheduler: The instance's rules for starting jobs.
+        facts: The plugins' facts about themselves.
         lives: How long nodes live.
-        requests: What the jobs ask for.
+        requests: The jobs' requests.
     """
 
     plugins: Mapping[str, BurstPlugin]
@@ -120,7 +120,7 @@ def context_of(
     limits: PlanLimits,
     scheduler: Scheduler,
 ) -> PlanContext:
-    """Ask the plugins about themselves, and return what a plan knows before it sees a job."""
+    """Ask the plugins about themselves, and return the facts needed before any job."""
     nodes = tuple(nodes)
     facts = PluginFacts(plugins, limits.stuck)
     lives = PlannedLives(limits.lives, plugins, facts.types, nodes)

@@ -1,6 +1,6 @@
-"""Making a plan: offer each selected job to the plugins in order, and count the nodes they need.
+"""Makes a plan: offers each selected job to the plugins in order, and counts the needed nodes.
 
-A job that a plugin accepts but has no room for, because of its limits, is offered to the next.
+A job that a plugin accepts without having room, because of its limits, is offered to the next.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fluxburst.plugin.base import BurstPlugin
 
 @contextmanager
 def _jobs_unchanged(plugins: Mapping[str, BurstPlugin]) -> Iterator[None]:
-    """Let plugins collect jobs in a copy, as those of flux-burst do, and put back what was."""
+    """Let plugins collect jobs in a copy, as in flux-burst, and restore the original afterwards."""
     before = {name: plugin.jobs for name, plugin in plugins.items()}
     for plugin in plugins.values():
         plugin.jobs = dict(plugin.jobs)
@@ -47,13 +47,13 @@ class Planner:
         votes: The hooks to ask.
         plugins: The loaded plugins, by name.
         nodes: The instance's nodes.
-        limits: What holds it back; by default nothing.
-        free_capacity: What is left of the capacity that is free or coming, where the jobs are only
-            some of those that wait; by default that is counted anew, with all of them.
-        scheduler: By which rules the instance starts jobs.
+        limits: Its restrictions; by default none.
+        free_capacity: Remaining free or coming capacity, if the jobs are only
+            some of the waiting ones; by default it is counted anew, with all of them.
+        scheduler: The instance's rules for starting jobs.
 
     Attributes:
-        free_capacity: What the plan has left of it.
+        free_capacity: The capacity that the plan leaves.
     """
 
     def __init__(
@@ -88,16 +88,16 @@ class Planner:
         )
 
     def plan(self, jobs: Sequence[Job], others: Iterable[Job] = ()) -> Plan:
-        """Decide on each job. Plugins are as before afterwards.
+        """Decide on each job. Plugins are unchanged afterwards.
 
         Args:
-            jobs: The jobs to decide on, in the order of the queue.
-            others: More jobs that wait: the scheduler may start them first. They are looked at
-                where jobs are placed in turn, and what is free or coming is counted anew.
+            jobs: The jobs to decide on, in queue order.
+            others: Other waiting jobs: the scheduler may start them first. They matter
+                if jobs are placed in order, and if capacity is counted anew.
 
         Raises:
-            OrderingError: if the ordering that was set names a plugin that is not loaded.
-            InstanceError: if the instance goes away meanwhile.
+            OrderingError: if the ordering names a plugin that is not loaded.
+            InstanceError: if the instance becomes unreachable.
         """
         in_turn = self._scheduler.fit is Fit.WORST
         queue = self._whole_queue(jobs, others) if in_turn else ()
@@ -119,15 +119,15 @@ class Planner:
         )
 
     def selected(self, jobs: Sequence[Job]) -> dict[int, Job]:
-        """Return the jobs that would be selected, by id; those that cannot be judged are not.
+        """Return the jobs that would be selected, by id, without those that cannot be judged.
 
         Raises:
-            InstanceError: if the instance goes away meanwhile.
+            InstanceError: if the instance becomes unreachable.
         """
         return {candidate.id: candidate.job for candidate in self._candidates(jobs)}
 
     def _whole_queue(self, jobs: Sequence[Job], others: Iterable[Job]) -> Sequence[Job]:
-        """Return all jobs that the scheduler has, in the order in which it starts them."""
+        """Return all of the scheduler's jobs, in the order in which it starts them."""
         if self._partial:
             return jobs
         known = {job.id for job in jobs}
@@ -137,10 +137,10 @@ class Planner:
     # --- the steps -------------------------------------------------------------------------
 
     def _candidates(self, jobs: Sequence[Job], queue: Sequence[Job] = ()) -> list[Candidate]:
-        """Return the selected jobs, in queue order, once what was assigned earlier has its nodes.
+        """Return the selected jobs, in queue order, once earlier assignments have their nodes.
 
-        Nodes are counted in between: they are told apart by the constraints of these jobs only,
-        however many others there are.
+        Nodes are counted in between: only these jobs' constraints distinguish them,
+        however many other jobs there are.
         """
         found: list[Candidate] = []
         marked: list[tuple[Candidate, Mark]] = []
@@ -155,7 +155,7 @@ class Planner:
         return sorted(found, key=lambda candidate: candidate.turn)
 
     def _select(self, candidate: Candidate) -> bool:
-        """Decide on a job that is no candidate; whether it is one."""
+        """Decide on a job that is no candidate; return whether it is one."""
         job, jobid = candidate.job, candidate.id
         if why := job.not_startable:
             self._draft.decide(jobid, Outcome.NOT_STARTABLE, why)
@@ -166,7 +166,7 @@ class Planner:
                 why = "the selector said no" if flagged else "is not flagged burstable"
                 self._draft.decide(jobid, Outcome.NOT_SELECTED, why)
                 return False
-            self._requests.read(candidate)  # a jobspec that cannot be read fails here, alone
+            self._requests.read(candidate)  # an unreadable jobspec fails here, alone
             if why := why_not_startable(job, self._limits.queues):
                 self._draft.decide(jobid, Outcome.NOT_STARTABLE, why)
                 return False
@@ -178,7 +178,7 @@ class Planner:
         return True
 
     def _count_existing(self, candidates: Sequence[Candidate], queue: Sequence[Job]) -> None:
-        """Count what is free or coming, with nodes told apart by what these jobs ask for."""
+        """Count the free or coming nodes, distinguished by these jobs' constraints."""
         jobs = [candidate.job for candidate in candidates]
         constraints = self._requests.gather(candidates, () if self._partial else queue)
         bits, pool = self._before.bits, self._before.pool
@@ -186,32 +186,32 @@ class Planner:
             bits = self._lives.constraint_bits(constraints, jobs)
             pool = self._existing.pool(bits)
         elif not self._lives.known_to(bits, constraints, jobs):
-            # What the plan before has left is not told apart so: nothing of it can be used.
+            # The previous plan's leftover capacity lacks these bits: none of it is usable.
             bits, pool = self._lives.constraint_bits(constraints, jobs), Pool()
             self._before = replace(self._before, nodes=WorstFit())
         self._requests.bits, self._packers.existing = bits, pool
 
     def _set_aside(self, marked: Sequence[tuple[Candidate, Mark]]) -> list[Candidate]:
-        """Keep the nodes free that what was assigned earlier will use; return what has none."""
+        """Reserve nodes for earlier assignments; return those without room."""
         rest: list[Candidate] = []
         if not marked:
             return rest
         packer = Packer((), self._packers.existing, {}, self._requests.bits)
         for candidate, mark in marked:
-            # Of a partial plan, what was assigned is not in the free capacity any more.
-            # What cannot start takes no nodes: it runs elsewhere, or its user holds it.
+            # In a partial plan, free capacity excludes earlier assignments.
+            # A job that cannot start takes no nodes: it runs elsewhere, or its user holds it.
             waits = mark.urgency is None and not candidate.job.not_startable
             fits = self._partial or not waits or self._fits(packer, candidate)
             if mark.burst or fits or not self._context.facts.types.get(mark.plugin):
                 where = f" in burst {mark.burst}" if mark.burst else ""
-                why = f"was given to {mark.plugin}{where}"
+                why = f"was assigned to {mark.plugin}{where}"
                 self._draft.decide(candidate.id, Outcome.ALREADY_ASSIGNED, why, plugin=mark.plugin)
             else:
                 rest.append(candidate)
         return rest
 
     def _fits(self, packer: Packer, candidate: Candidate) -> bool:
-        """Whether a job fits on existing nodes, which then are taken."""
+        """Whether a job fits on existing nodes; if so, it takes them."""
         try:
             demands = self._requests.demands_on_existing(candidate)
             return any(not packer.pack([demand]).unplaced for demand in demands)
@@ -219,12 +219,12 @@ class Planner:
             return False
 
     def _assign(self, candidates: Sequence[Candidate]) -> None:
-        """Offer jobs to plugins, and count nodes, until each is assigned or nobody takes it."""
+        """Offer jobs to plugins, and count nodes, until each is assigned or refused by all."""
         while candidates:
             candidates = self._counter.count(self._offers.make(candidates))
 
     def _withdraw_waiting(self, queue: Sequence[Job]) -> list[Candidate]:
-        """Add the nodes that assigned jobs lack to start; return those that would wait."""
+        """Add the nodes that assigned jobs lack; return the jobs that would wait."""
         check = SchedulerCheck(
             self._context, self._draft, self._bursts, self._packers, partial=self._partial
         )

@@ -1,4 +1,4 @@
-"""Whether the scheduler would start what a plan assigns, and the nodes that it lacks for that."""
+"""Checks whether the scheduler would start the assigned jobs, and which nodes they lack."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fluxburst.planning.plan_inputs import FreeCapacity, PlanContext
 
 
 class SchedulerCheck:
-    """Starts the jobs of a draft as the scheduler would, and corrects the draft by that.
+    """Starts the jobs of a draft as the scheduler would, and corrects the draft.
 
     Args:
-        context: What the plan knows.
-        draft: What is decided of each job.
-        bursts: Which bursts are planned.
-        packers: What opens nodes for each owner.
-        partial: The jobs are only some of those that wait.
+        context: The facts of the plan.
+        draft: The decisions on jobs so far.
+        bursts: The planned bursts.
+        packers: Open nodes for each owner.
+        partial: The jobs are only some of the waiting ones.
     """
 
     def __init__(
@@ -45,15 +45,15 @@ class SchedulerCheck:
     def run(
         self, queue: Sequence[Job], nodes: WorstFit, held_up_by: tuple[int, int] | None
     ) -> tuple[list[Candidate], FreeCapacity]:
-        """Add the nodes that assigned jobs lack to start, and withdraw those that would wait.
+        """Add the nodes that assigned jobs lack, and withdraw those that would wait.
 
         Args:
-            queue: All jobs that wait, in the order of the queue.
-            nodes: Those that are free or coming.
-            held_up_by: The place and the id of a job before these that holds up all behind it.
+            queue: All waiting jobs, in queue order.
+            nodes: The free or coming ones.
+            held_up_by: The position and the id of an earlier job that blocks all behind it.
 
         Returns:
-            The jobs that would wait, and what is left once the others have started.
+            The jobs that would wait, and the capacity left once the others have started.
         """
         claims = list(self._claims(queue))
         rehearsal = Rehearsal(nodes, self._packers.by_owner, self._packers.of, strict=self._strict)
@@ -73,9 +73,9 @@ class SchedulerCheck:
         )
 
     def _claims(self, queue: Sequence[Job]) -> Iterator[Claim]:
-        """Yield what the scheduler will start, in the order of the queue.
+        """Yield the jobs that the scheduler will start, in queue order.
 
-        What runs elsewhere, or is held until its isolated burst is there, is none of it.
+        Skips jobs that run elsewhere, or are held for their isolated burst.
         """
         apart = {isolated.job for isolated in self._bursts.isolated}
         requests = self._requests
@@ -97,12 +97,12 @@ class SchedulerCheck:
                 bits, chunks = requests.bits.required_bits(constraint), requests.chunks(job)
                 needs = requests.bits_with(name, job, jobid) if name else bits
             except (FluxburstError, KeyError):
-                continue  # Flux refuses it, too; or it is new, and nodes are not told apart by it
+                continue  # Flux refuses it, too; or it is new, and its constraint has no bits
             owner = self._draft.owners[jobid] if name else None
             yield Claim(jobid, chunks, bits, needs, owner)
 
     def _is_scheduled(self, job: Job) -> bool:
-        """Whether the scheduler has a job that is not assigned in its queue."""
+        """Whether the scheduler would start a job that is not assigned."""
         try:
             queue = self._queues.get(job.queue)
         except JobspecError:
@@ -110,7 +110,7 @@ class SchedulerCheck:
         return not any(self._queues) if queue is None else queue.started
 
     def _note_opened(self, outlook: Outlook) -> None:
-        """Note for which jobs nodes were added, and which bursts the jobs are on now."""
+        """Note which jobs nodes were added for, and which bursts the jobs use now."""
         self._bursts.regroup(outlook, self._draft.owners)
         for jobid, node_type in outlook.opened.items():
             name = self._draft.plugin_of(jobid)

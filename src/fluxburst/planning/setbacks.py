@@ -1,11 +1,11 @@
-"""What failed is not tried the same way at once: neither jobs nor node types.
+"""Pauses after failures: neither jobs nor node types are retried in the same way at once.
 
-Jobs were released since giving them away came to nothing. How often that was is what the ledger's
-assignments say, so a restart does not forget it.
+Jobs were released because their assignment came to nothing. The ledger's assignments show how
+often, so a restart does not lose it.
 
-A node type that fails again and again has a breaker. Closed, it is asked for; open, it is not until
-its time has come; then half-open, one burst is tried (the probe). What comes up closes it; what
-fails opens it for twice as long.
+A node type that fails repeatedly has a breaker. Closed, the type is requested; open, it is not
+until a retry time; then half-open, one burst is tried (the probe). A burst that comes up closes it;
+a failure opens it for twice as long.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fluxburst.ledger.entries import Assignment, Breaker, Entry, SetbackKind
 from fluxburst.model.burst import COMING_STATES
 
 JITTER = 0.25
-"""By which part of itself a back-off is longer or shorter, so that not all come back at once."""
+"""The fraction by which a back-off varies, so that retries do not coincide."""
 
 _random = random.SystemRandom()
 
@@ -31,7 +31,7 @@ _random = random.SystemRandom()
 def failed(
     breaker: Breaker, policy: Breaking, now: float, error: str, *, final: bool = False
 ) -> Breaker:
-    """Return the breaker after one more failure; a ``final`` one opens it whatever came before."""
+    """Return the breaker after another failure; a ``final`` one opens it at once."""
     failures = breaker.failures + 1
     needed = 1 if final else policy.failures
     if failures < needed:
@@ -45,7 +45,7 @@ def failed(
 def closed_types(
     breakers: Iterable[Breaker], live: Iterable[Entry], now: float
 ) -> Mapping[tuple[str, str], str]:
-    """Return the node types that are not to be asked for, by plugin and name, with the reason."""
+    """Return the node types that must not be requested, by plugin and name, with the reason."""
     coming = {
         (entry.burst.plugin, entry.burst.node_type): entry
         for entry in live
@@ -67,7 +67,7 @@ def closed_types(
 def tried_types(
     breakers: Iterable[Breaker], closed: Mapping[tuple[str, str], str]
 ) -> Mapping[tuple[str, str], str]:
-    """Return the node types of which one burst is to be tried, with the reason for no other."""
+    """Return the node types limited to one trial burst, with the reason."""
     half_open = {(b.plugin, b.node_type): b for b in breakers if b.retry_at is not None}
     return {
         key: f"another burst of it is tried first, as {_times(breaker)}"
@@ -82,15 +82,15 @@ def _times(breaker: Breaker) -> str:
 
 @dataclass(frozen=True)
 class Setback:
-    """What came to nothing, and until when it is not tried again.
+    """A failed assignment, and the time of its retry.
 
     Attributes:
         plugin: The plugin that the job is not offered to; empty for all.
-        why: What happened the last time.
-        times: How many times in a row.
-        since: When the job was released the last time, in seconds since the epoch.
-        until: When it is tried again.
-        on_free_nodes: It did not start on nodes that were free, so it is not to be left to them.
+        why: The last reason.
+        times: Number of failures in a row.
+        since: Time of the last release, in seconds since the epoch.
+        until: Time of the retry.
+        on_free_nodes: It did not start on free nodes, so it needs new ones.
     """
 
     plugin: str
@@ -101,22 +101,22 @@ class Setback:
     on_free_nodes: bool
 
     def holds(self, now: float) -> bool:
-        """Whether it is not to be tried again yet; of a time that is yet to come nothing holds."""
+        """Whether the retry is still to come; future releases do not count."""
         return self.since <= now < self.until
 
     def __str__(self) -> str:
         times = "" if self.times == 1 else f" ({self.times} times in a row)"
         again = datetime.fromtimestamp(self.until, timezone.utc)
-        return f"{self.why}{times}; it is tried again after {again:%Y-%m-%d %H:%M:%S}Z"
+        return f"{self.why}{times}; it is retried after {again:%Y-%m-%d %H:%M:%S}Z"
 
 
 def setback_of(assignments: Sequence[Assignment], policy: Breaking) -> Setback | None:
-    """Return what the last times came to that a job was given away; None if not to nothing.
+    """Return the result of a job's last assignments; None if they did not fail.
 
     Args:
-        assignments: All times that it was given away, in order.
-        policy: How long it waits: ``backoff``, doubled with each time in a row, ``max_backoff`` at
-            most.
+        assignments: All its assignments, in order.
+        policy: Its waiting time: ``backoff``, doubled with each failure in a row, up to
+            ``max_backoff``.
     """
     times = 0
     for assignment in reversed(assignments):
@@ -140,26 +140,26 @@ def setback_of(assignments: Sequence[Assignment], policy: Breaking) -> Setback |
 
 
 def moves_to(queue: str) -> str:
-    """Return what stands for moves to a queue where breakers have node types."""
+    """Return the key for moves to a queue, where breakers have node types."""
     return f"queue:{queue}"
 
 
 def some_of(names: Iterable[str], most: int = 5) -> str:
-    """Return names for a message, not all where they are many."""
+    """Return names for a message, shortened if there are many."""
     listed = list(names)
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return f"{', '.join(listed[:most])}{more}"
 
 
 class Starts:
-    """The starts of all jobs in isolated bursts, as the ledger has them when first asked for.
+    """All jobs' starts in isolated bursts, from the ledger on first use.
 
-    A job whose burst was lost is started again in another one: that is not its fault. A job that
-    takes its machine down with it would be started for ever, so the starts are counted.
+    A job whose burst was lost is started again in another one: that is not its fault. But a job
+    that crashes its machine would be started forever, so the starts are counted.
 
     Args:
         ledger: The ledger.
-        most: How often a job is started.
+        most: The maximum number of starts of a job.
     """
 
     def __init__(self, ledger: Ledger, most: int) -> None:
@@ -171,10 +171,10 @@ class Starts:
         return self._ledger.lost_starts()
 
     def why_not(self, job: int) -> str:
-        """Return why a job is not started again in an isolated burst; empty where it may be."""
+        """Return why a job is not started again in an isolated burst; empty if it may be."""
         lost = self._lost.get(job, 0)
         if lost < self._most:
             return ""
         times = "once" if lost == 1 else f"{lost} times"
         each = "" if lost == 1 else " each time"
-        return f"was started {times} in isolated bursts and lost{each}; not tried again"
+        return f"was started {times} in isolated bursts and lost{each}; no further retry"

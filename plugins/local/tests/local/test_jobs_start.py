@@ -122,7 +122,7 @@ def test_a_job_that_another_holds_up_is_released_and_its_nodes_go(
         assert (entry.burst.name, entry.burst.state) == (burst, BurstState.ENDED)
         (decided,) = (d for d in client.plan().decisions if d.id == job)
         assert decided.outcome is Outcome.UNMATCHED
-        assert "it is tried again after" in decided.reasons[0]
+        assert "it is retried after" in decided.reasons[0]
         events = timeline.of_job(client.ledger, job, client.instance.now()).events
         assert why in next(event.why for event in events if event.kind == "taken back")
         assert f"did not start on burst {burst} within 2s" in caplog.text
