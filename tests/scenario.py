@@ -31,10 +31,10 @@ COLUMNS = (
     "jobs of 1, 2 and 3 nodes",
     "out of capacity",
     "machines that never join",
-    "killed and started again",
+    "killed and restarted",
     "end of the lease",
     "isolated",
-    "proof that nothing is left",
+    "nothing is left",
 )
 SIZES = (1, 2, 3)
 LEASE_SECONDS = 10.0
@@ -148,7 +148,7 @@ def _out_of_capacity(world: World) -> str:
     world.full = False
     assert world.left() == []
     _comes_up_and_runs(world, world.client(), job)
-    return "offered on within the pass"
+    return "taken by the next plugin in the same pass"
 
 
 def _never_joins(world: World) -> str:
@@ -165,7 +165,7 @@ def _never_joins(world: World) -> str:
     (waiting,) = [found for found in client.instance.pending_jobs() if found.id == job]
     assert waiting.mark is None
     _comes_up_and_runs(world, world.client(), job)
-    return "given up in time, job returned"
+    return "terminated in time, job released"
 
 
 def _killed(world: World) -> str:
@@ -216,7 +216,7 @@ def _isolated(world: World) -> str:
     assert world.result(job).startswith("FAILED it failed in burst"), world.result(job)
     assert "with exit code 3; its output: " in world.result(job)
     assert world.left() == []
-    return "ended here as there"
+    return "same exit code here"
 
 
 def _proof(world: World) -> str:
@@ -225,7 +225,7 @@ def _proof(world: World) -> str:
     assert client.remaining() == []
     assert world.left() == []
     assert [entry.burst.name for entry in client.ledger.entries() if entry.ended is None] == []
-    return "given"
+    return "verified"
 
 
 def _comes_up_and_runs(world: World, client: FluxBurst, job: int) -> None:

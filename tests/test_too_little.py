@@ -129,7 +129,7 @@ def test_a_plugin_that_brings_up_smaller_nodes_than_it_says_is_warned_of_once(
         world.steps(3600.0)
     (said,) = [r.getMessage() for r in caplog.records if "node of type 'a'" in r.getMessage()]
     assert said.startswith("plugin cloud, burst cloud-")
-    assert "has joined with 4 cores, but node_types() says 8" in said
+    assert "of type 'a' has joined with 4 cores, but node_types() says 8" in said
 
 
 def test_a_plugin_that_answers_with_fewer_nodes_is_warned_of(

@@ -530,7 +530,7 @@ def test_a_node_that_somebody_drained_is_not_used_and_stays_drained(grown: Growi
     assert grown.flux("resource", "drain", "-no", "{ranks} {reason}") == "1 bad memory"
     wide = grown.submit("-N4", "hostname")
     drained = r"burst0 is drained since 20\S+ \S+Z \('bad memory'\) and not used: "
-    drained += "'flux resource undrain burst0' brings it back"
+    drained += "undrain it with 'flux resource undrain burst0'"
     reasons = {decision.id: decision.reasons for decision in client.plan().decisions}
     assert re.search(drained, reasons[wide][0])
     grown.flux("resource", "drain", "2-3", "bad disk")
