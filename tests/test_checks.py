@@ -20,7 +20,7 @@ from fluxburst.provider.elastic import check_address
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 1e30, float("inf"), float("nan")])
 def test_a_provider_is_given_some_time_to_answer_and_a_day_at_most(seconds: float) -> None:
-    with pytest.raises(RequestError, match="must be more than no time, and 1d at most"):
+    with pytest.raises(RequestError, match="must be positive, and 1d at most"):
         check_request_timeout(seconds)
     check_request_timeout(0.1)
 

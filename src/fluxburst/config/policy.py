@@ -1,6 +1,6 @@
-"""What an administrator settles in the configuration: lifetimes, timeouts, limits and more.
+"""The administrator's settings: lifetimes, timeouts, limits and more.
 
-Each class is a table of the configuration file. Every message names the keys that are wrong.
+Each class is a table of the configuration file. Every message names the invalid keys.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def check_readable(path: Path | None) -> None:
     """Check that a file is readable, if set.
 
     Raises:
-        RequestError: if it cannot.
+        RequestError: if it is not.
     """
     try:
         if path is not None:
@@ -86,25 +86,25 @@ def check_readable(path: Path | None) -> None:
 
 
 def check_request_timeout(seconds: float) -> None:
-    """Check that a provider can be given so long to answer.
+    """Check a timeout for a provider's answers.
 
     Raises:
-        RequestError: if that is no time, or longer than anybody means.
+        RequestError: if it is not positive, or implausibly long.
     """
     if not 0 < seconds <= LONGEST_REQUEST_SECONDS:
         most = format_duration(LONGEST_REQUEST_SECONDS)
-        raise RequestError(f"must be more than no time, and {most} at most")
+        raise RequestError(f"must be positive, and {most} at most")
 
 
 def check_endpoint(endpoint: str | None, *, url: bool) -> None:
-    """Check that something can be where an API is asked, where it is given.
+    """Check the address of an API, if set.
 
     Args:
         endpoint: A URL of HTTP, or a host with or without a port.
         url: It must be a URL.
 
     Raises:
-        RequestError: if it is not.
+        RequestError: if it is invalid.
     """
     if endpoint is None:
         return

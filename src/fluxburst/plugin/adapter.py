@@ -1,6 +1,6 @@
-"""A burst plugin as fluxburst asks it: one whose bursts it sizes, or one that sizes them itself.
+"""The planner's and the reconciler's view of a burst plugin, whether or not it sizes its bursts.
 
-Whether a plugin implements a method is asked here and nowhere else: :func:`provider_of` decides.
+Only this module checks which methods a plugin implements: :func:`provider_of` decides.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fluxburst.plugin.validation import check_burst, check_name
 
 
 class Provider(Protocol):
-    """What the planner and the reconciler ask of any plugin."""
+    """What the planner and the reconciler need from any plugin."""
 
     @property
     def sizes_bursts(self) -> bool:
@@ -25,11 +25,11 @@ class Provider(Protocol):
 
     @property
     def changes_constraints(self) -> bool:
-        """Whether jobs may have another constraint once the plugin has accepted them."""
+        """Whether the plugin may change the constraints of jobs that it accepts."""
 
     @property
     def lists_bursts(self) -> bool:
-        """Whether it asks its provider which bursts exist, and does not only remember its own."""
+        """Whether it asks its provider which bursts exist, rather than only remembering its own."""
 
     @property
     def refreshes_bursts(self) -> bool:
@@ -42,12 +42,12 @@ class Provider(Protocol):
         """Provision what is requested; return the bursts that it names."""
 
     def size(self, nodes: int | None, tasks: int | None) -> Burst | None:
-        """Size a burst on demand; None where the plugin does so once it runs.
+        """Size a burst on demand; None if the plugin does so once it runs.
 
         Raises:
-            RequestError: if that is no size.
+            RequestError: if the size is invalid.
             CapacityError: if nothing can supply it.
-            BurstError: if the plugin answers something else.
+            BurstError: if the plugin returns something else.
         """
 
     def terminate(self, names: Collection[str]) -> Sequence[str]:
@@ -58,15 +58,15 @@ class Provider(Protocol):
         """
 
     def placeholder(self, jobs: Collection[int]) -> Burst | None:
-        """Return what stands for the bursts of jobs until the plugin names them; None for none."""
+        """Return the placeholder for the bursts of jobs until the plugin names them, or None."""
 
     def is_placeholder(self, burst: Burst) -> bool:
-        """Whether a burst is such a placeholder, of which the plugin knows nothing."""
+        """Whether a burst is such a placeholder, unknown to the plugin."""
 
 
 @dataclass(frozen=True)
 class SizedProvider:
-    """A plugin that provisions exactly what fluxburst asks for.
+    """A plugin that provisions exactly what fluxburst requests.
 
     Attributes:
         plugin: The plugin.
@@ -76,29 +76,29 @@ class SizedProvider:
 
     @property
     def sizes_bursts(self) -> bool:
-        """It does not."""
+        """False."""
         return False
 
     @property
     def changes_constraints(self) -> bool:
-        """It may, if it implements ``constraint_of``."""
+        """Whether it implements ``constraint_of``."""
         implemented = getattr(self.plugin.constraint_of, "__func__", None)
         return implemented is not BurstPlugin.constraint_of
 
     @property
     def lists_bursts(self) -> bool:
-        """It does, if it implements ``list_bursts``."""
+        """Whether it implements ``list_bursts``."""
         return type(self.plugin).list_bursts is not BurstPlugin.list_bursts
 
     @property
     def refreshes_bursts(self) -> bool:
-        """It does, if it implements ``refresh``."""
+        """Whether it implements ``refresh``."""
         return type(self.plugin).refresh is not BurstPlugin.refresh
 
     def schedule(self, job: Job) -> bool:
-        """Ask the plugin, with a job of its own if it might change it.
+        """Ask the plugin, with its own copy of the job if it might change it.
 
-        What flux-burst's plugins answered was taken for its truth.
+        As in flux-burst, any true value counts.
         """
         inherited = type(self.plugin).schedule is BurstPlugin.schedule
         return bool(self.plugin.schedule(job if inherited else job.private()))
@@ -111,7 +111,7 @@ class SizedProvider:
         return bursts or ()
 
     def size(self, nodes: int | None, tasks: int | None) -> Burst | None:
-        """Ask the plugin, by its ``by_hand``, which has to answer a burst."""
+        """Call the plugin's ``by_hand``, which must return a burst."""
         burst = self.plugin.by_hand(nodes, tasks)
         check_burst(burst, burst, "by_hand()")
         check_name(burst.name, "by_hand()")
@@ -156,30 +156,30 @@ class SizedProvider:
             return True
 
     def placeholder(self, jobs: Collection[int]) -> Burst | None:
-        """Return None: its bursts are known before it is asked for them."""
+        """Return None: its bursts are known before they are requested."""
         return None
 
     def is_placeholder(self, burst: Burst) -> bool:
-        """None is."""
+        """False."""
         return False
 
 
 @dataclass(frozen=True)
 class LegacyAdapter(SizedProvider):
-    """A plugin that implements ``run``, as flux-burst's did, and sizes its bursts itself there.
+    """A plugin that implements ``run``, as in flux-burst, and sizes its bursts itself there.
 
-    It tells of its bursts once it has run, or never. If it has node types, fluxburst plans with
-    them all the same.
+    It names its bursts once it has run, or never. If it has node types, fluxburst plans with
+    them nevertheless.
     """
 
     @property
     def sizes_bursts(self) -> bool:
-        """It does, without node types; not, if it cannot tell these."""
+        """True, unless it has node types; False if it cannot tell."""
         try:
             return not self.plugin.node_types()
         except KeyboardInterrupt:
             raise
-        except BaseException:  # noqa: BLE001 - it is said where it is planned with
+        except BaseException:  # noqa: BLE001 - planning with it reports this
             return False
 
     def size(self, nodes: int | None, tasks: int | None) -> Burst | None:
@@ -194,12 +194,12 @@ class LegacyAdapter(SizedProvider):
     def is_placeholder(self, burst: Burst) -> bool:
         """Whether neither its nodes nor its type are known.
 
-        So it is, too, with a burst that others list and that was never asked for.
+        This also applies to a burst that others list and that was never requested.
         """
         return not (burst.nodes or burst.node_type)
 
 
 def provider_of(plugin: BurstPlugin) -> Provider:
-    """Return a plugin as fluxburst asks it: a :class:`LegacyAdapter` if it implements ``run``."""
+    """Return the view of a plugin: a :class:`LegacyAdapter` if it implements ``run``."""
     inherited = type(plugin).run is BurstPlugin.run
     return SizedProvider(plugin) if inherited else LegacyAdapter(plugin)

@@ -110,7 +110,7 @@ def test_a_parameter_that_is_wrong_is_named_with_why(
     [
         ("lead_host", "../..", "neither a hostname nor an IPv4 address"),
         ("flux_operator_yaml", "\0", "is not a path"),
-        ("request_timeout", 1e30, "must be more than no time, and 1d at most"),
+        ("request_timeout", 1e30, "must be positive, and 1d at most"),
         ("image", "a b", "is not a reference of a container image"),
     ],
 )
