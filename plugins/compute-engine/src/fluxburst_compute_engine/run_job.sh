@@ -1,10 +1,10 @@
 #!/bin/sh
-# What the first node of an isolated burst does in the instance that its brokers make: it runs one
-# job, once, prints its output to the serial port, each line marked, and tells how it ended by guest
+# Initial program of an isolated burst's instance, on its first node: runs one job, once, prints its
+# output to the serial port, with a mark on each line, and reports its end by guest
 # attributes (https://cloud.google.com/compute/docs/metadata/manage-guest-attributes).
 #
-# Its arguments are the flux command and the directory of the jobspec; and "ended" where it is run
-# once more, by systemd, when the broker has ended: it then tells what has not been told.
+# Its arguments are the flux command and the directory of the jobspec; and "ended" when systemd runs
+# it again after the broker's end: then it reports what has not been reported yet.
 set -u
 flux=$1
 home=$2
@@ -22,7 +22,7 @@ if [ "${3:-}" = ended ]; then
         tell exit-code "$(cat "$home/exit-code")"
     elif [ "${SERVICE_RESULT:-}" = oom-kill ] || # systemd.exec(5)
         dmesg 2>/dev/null | grep -q 'Out of memory: Killed process'; then
-        tell reason 'the machine had no memory left, and the kernel killed what ran there'
+        tell reason 'the machine ran out of memory, and the kernel killed its processes'
         tell exit-code 137
     else
         how="${SERVICE_RESULT:-unknown}, ${EXIT_CODE:-} ${EXIT_STATUS:-}"
@@ -32,13 +32,13 @@ if [ "${3:-}" = ended ]; then
 fi
 
 if [ -e "$home/started" ]; then
-    tell broken 'the machine was started again while its job ran'
+    tell broken 'the machine restarted while its job ran'
     exit 1
 fi
 : >"$home/started"
 
-# The job has the environment that is here, as if it had been submitted here, and that which it
-# takes along. What is of this instance, or of this host alone, is left out.
+# The job gets the local environment, as if submitted here, plus the variables passed with it,
+# without variables of this instance or this host.
 with_environment='
 import json, os, sys
 with open(sys.argv[1]) as file:
@@ -51,7 +51,7 @@ system["environment"] = {**own, **(system.get("environment") or {})}
 json.dump(spec, sys.stdout)
 '
 if ! id=$("$flux" python -c "$with_environment" "$home/job.json" | "$flux" job submit); then
-    tell broken 'the job was not accepted; the serial port says why'
+    tell broken 'its instance rejected the job; see the serial port'
     exit 1
 fi
 { "$flux" job wait-event "$id" start >/dev/null 2>&1 && tell state running; } &
@@ -59,7 +59,7 @@ fi
     "$flux" job attach "$id" 2>&1
     echo $? >"$home/exit-code"
 } | sed 's/^/fluxburst| /'
-# A node that is lost ends a job as if it had failed: that is not its own end.
+# A lost node ends a job as a failure, which is not the job's own end.
 lost='type="exec" severity=0 .*note="node failure on'
 if [ "$(cat "$home/exit-code")" != 0 ] && "$flux" job eventlog "$id" | grep -q "$lost"; then
     rm "$home/exit-code"

@@ -1,8 +1,8 @@
 #!/bin/sh
-# What a burst node does when it boots: it takes what it needs from its metadata, and starts a
-# broker that joins the lead. It prints no secrets; what it prints is in the serial port's output.
+# Boot script of a burst node: reads its configuration from the metadata, and starts a broker
+# that joins the lead. It prints no secrets; its output goes to the serial port.
 #
-# Compute Engine runs it as root at every boot. It needs curl and Flux, and MUNGE where there is a
+# Compute Engine runs it as root at every boot. It needs curl and Flux, and MUNGE if there is a
 # key. FLUXBURST_METADATA and FLUXBURST_ROOT may name another metadata server and another root.
 set -eu
 umask 077
@@ -17,7 +17,7 @@ fail() {
     exit 1
 }
 
-# Print a value of this instance's metadata.
+# Print a value of this machine's metadata.
 value() { curl -fsS --retry 5 --retry-connrefused -H 'Metadata-Flavor: Google' "$metadata/$1"; }
 attribute() { value "attributes/fluxburst-$1"; }
 
@@ -28,7 +28,7 @@ keep() {
         mv "$2.new" "$2"
     else
         rm -f "$2.new"
-        [ -s "$2" ] || fail "the metadata have no $1, and no earlier boot has kept it"
+        [ -s "$2" ] || fail "the metadata have no $1, and no earlier boot has saved it"
     fi
 }
 
@@ -39,11 +39,11 @@ flux=$(attribute flux)
 level=$(attribute log-level)
 wrap=$(attribute wrap)
 
-command -v "$flux" >/dev/null || fail "there is no $flux in this image"
+command -v "$flux" >/dev/null || fail "$flux does not exist in this image"
 if ! id "$user" >/dev/null 2>&1; then
-    useradd --create-home --uid "$uid" "$user" || fail "the user $user cannot be made"
+    useradd --create-home --uid "$uid" "$user" || fail "cannot create the user $user"
 fi
-[ "$(id -u "$user")" = "$uid" ] || fail "$user has another user id here than $uid, the lead's"
+[ "$(id -u "$user")" = "$uid" ] || fail "the user id of $user differs from $uid, the lead's"
 
 mkdir -p "$home/config"
 keep curve-cert "$home/curve.cert"
@@ -62,7 +62,7 @@ if [ "$(attribute munge)" = true ]; then
     keep munge-key "$root/etc/munge/munge.key.base64"
     base64 -d "$root/etc/munge/munge.key.base64" >"$root/etc/munge/munge.key"
     chmod 400 "$root/etc/munge/munge.key"
-    chown munge: "$root/etc/munge/munge.key" 2>/dev/null || fail "there is no MUNGE in this image"
+    chown munge: "$root/etc/munge/munge.key" 2>/dev/null || fail "MUNGE is not installed in this image"
     systemctl restart munge || fail "MUNGE does not start"
 fi
 
@@ -81,13 +81,13 @@ set -- "$flux" broker "--config-path=$home/config" "-Shostname=$name" \
 if [ -n "$wrap" ]; then
     old=$IFS
     IFS=,
-    # shellcheck disable=SC2086 # it is to be split, at the commas
+    # shellcheck disable=SC2086 # split at the commas
     set -- $wrap "$@"
     IFS=$old
 fi
 
-# A broker ends when its lead does: the machine is then done with, and need not cost any more. One
-# of an isolated burst stays, for how its job ended to be read from it.
+# A broker ends when its lead does: then the machine powers off, to save money. A machine of an
+# isolated burst stays, so that its job's result can be read.
 after="/bin/sh -c 'systemctl poweroff'"
 [ "$isolated" = false ] || after=/bin/true
 if [ "$isolated" = true ] && [ "$name" = "$(attribute lead)" ]; then
@@ -97,8 +97,8 @@ fi
 
 say "starting the broker of $name"
 if [ -d /run/systemd/system ] && [ -z "$root" ]; then
-    # A job that takes too much memory is killed by the kernel, and Flux tells with what it ended:
-    # the broker is not to be ended as well, as is systemd's default since there is OOMPolicy (243).
+    # The kernel kills a job that takes too much memory, and Flux reports its exit code. The broker
+    # must survive, unlike with systemd's default since version 243 (OOMPolicy).
     version=$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
     if [ "${version:-0}" -ge 243 ]; then
         set -- --property=OOMPolicy=continue -- "$@"

@@ -1,14 +1,14 @@
 #!/bin/sh
-# The initial program of an isolated burst's instance: run its one job, and tell how that ended.
+# Initial program of an isolated burst's instance: runs its one job, and reports its end.
 # The job's output is this container's log; its exit code is the container's termination message.
-# This ends successfully whatever the job did, or Kubernetes would start it again.
+# This always exits with 0, since Kubernetes would restart it otherwise.
 
 job=/etc/fluxburst/jobspec.json
 once=/mnt/flux/config/fluxburst-begun
 message=/dev/termination-log
 
-# The job has the environment that is here, as if it had been submitted here, and that which it
-# takes along. What is of this instance, or of this host alone, is left out.
+# The job gets the local environment, as if submitted here, plus the variables passed with it,
+# without variables of this instance or this host.
 with_environment='
 import json, os, sys
 with open(sys.argv[1]) as file:
@@ -31,7 +31,7 @@ if ! id=$(flux python -c "$with_environment" "$job" | flux job submit); then
 fi
 flux job attach "$id" </dev/null
 code=$?
-# A node that is lost ends a job as if it had failed: that is not its own end.
+# A lost node ends a job as a failure, which is not the job's own end.
 lost='type="exec" severity=0 .*note="node failure on'
 if [ "$code" -ne 0 ] && flux job eventlog "$id" | grep -q "$lost"; then
     printf 'node-lost' >"$message"
