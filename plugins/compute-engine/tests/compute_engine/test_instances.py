@@ -62,7 +62,7 @@ def test_several_bursts_have_hosts_of_their_own(site: Site, elastic: Path) -> No
     plugin = plugin_of(site, elastic)
     one, two = plugin.create(burst("one")), plugin.create(burst("two"))
     assert set(one.hostnames).isdisjoint(two.hostnames)
-    with pytest.raises(CapacityError, match=r"burst of 1 node is asked .* and free: 0"):
+    with pytest.raises(CapacityError, match=r"1 node requested; .* and free: 0"):
         plugin.create(burst("three", nodes=1))
     plugin.delete(one)
     assert plugin.list_bursts() == ["two"]
@@ -190,7 +190,7 @@ def test_an_instance_that_is_taken_back_is_lost(site: Site, elastic: Path) -> No
     (adopted,) = plugin_of(site, elastic).adopt()
     assert adopted.state is BurstState.FAILED
     assert adopted.hostnames == made.hostnames[1:]
-    assert "taken back" in adopted.error
+    assert "preempted by Google" in adopted.error
 
 
 def test_an_instance_that_has_stopped_is_lost(site: Site, elastic: Path) -> None:

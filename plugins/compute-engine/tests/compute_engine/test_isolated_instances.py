@@ -148,7 +148,7 @@ def test_a_machine_that_lost_its_labels_is_not_gone(site: Site, tmp_path: Path) 
     plugin, made, lead = ran(site, tmp_path)
     labels = dict(lead.instance.labels)
     lead.instance.labels.clear()
-    with pytest.raises(BurstError, match="not listed by the labels"):
+    with pytest.raises(BurstError, match="but its labels no longer match"):
         plugin.refresh(made)
     site.faults["instances.get"] = [
         Refusal(404, "notFound", "The resource 'zones/z' was not found")

@@ -153,7 +153,7 @@ def test_doctor_says_who_asks_what_is_permitted_and_what_machines_cost(
 def test_doctor_names_the_permissions_that_are_missing(site: Site, elastic: Path) -> None:
     site.denied = {"compute.instances.create", "compute.disks.create"}
     (error,) = [one for one in found(site, elastic) if one.level == "error"]
-    assert "not permitted" in error.what
+    assert "missing permissions" in error.what
     assert "compute.disks.create, compute.instances.create" in error.what
     assert "role.yaml" in error.advice
 
@@ -266,7 +266,7 @@ def test_doctor_asks_google_that_is_away_once(site: Site, elastic: Path) -> None
     parameters = {**site.parameters, "config_dir": str(elastic)}
     wrong = wrong_in(found_by_doctor("compute_engine", parameters))
     assert site.requests == [call]
-    assert "check the way to its provider" in "\n".join(wrong)
+    assert "check the connection to its provider" in "\n".join(wrong)
 
 
 def test_doctor_sums_up_many_prices_and_says_where_the_output_of_jobs_goes(

@@ -220,7 +220,7 @@ def test_doctor_says_that_prices_are_those_of_now(
 ) -> None:
     plugin = plugin_of(site, elastic, **catalog.parameters)
     assert of_prices(plugin).level == "ok"
-    assert "as Google's catalog tells them now for us-central1" in of_prices(plugin).what
+    assert "from Google's current catalog for us-central1" in of_prices(plugin).what
     (small,) = [one.what for one in plugin.diagnose() if f"4 nodes of {SMALL}" in one.what]
     assert "0.52202 an hour (from Google's current catalog)" in small
 

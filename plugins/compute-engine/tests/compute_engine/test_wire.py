@@ -28,7 +28,7 @@ DENIED = "Required 'compute.instances.list' permission for 'projects/test-projec
 @pytest.mark.parametrize(
     ("status", "reason", "message", "error", "said"),
     [
-        (401, "authError", "Invalid Credentials", AuthError, "log in anew"),
+        (401, "authError", "Invalid Credentials", AuthError, "log in again"),
         (403, "forbidden", DENIED, AuthError, r"permission is compute\.instances\.list"),
         (403, "accessNotConfigured", "API has not been used", AuthError, "enable that API"),
         (403, "quotaExceeded", "Quota 'CPUS' exceeded", QuotaError, "CPUS"),
@@ -93,7 +93,7 @@ def test_google_that_cannot_be_reached_is_told_from_one_that_refuses(
     site: Site, elastic: Path
 ) -> None:
     plugin = plugin_of(site, elastic, endpoint="http://127.0.0.1:9")
-    with pytest.raises(UnreachableError, match="could not be asked to list instances"):
+    with pytest.raises(UnreachableError, match="cannot reach Google to list instances"):
         plugin.list_bursts()
 
 

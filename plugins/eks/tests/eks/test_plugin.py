@@ -86,17 +86,17 @@ def refused(**parameters: Any) -> str:
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("cluster_name", "my cluster", "not a name for a cluster"),
+        ("cluster_name", "my cluster", "not a valid name for an EKS cluster"),
         ("node_role_arn", "nodes", "not the ARN of a role"),
-        ("node_role_arn", None, "needed to make node groups"),
+        ("node_role_arn", None, "needed to create node groups"),
         ("cluster_role_arn", "arn:aws:iam::1:role/x", "not the ARN of a role"),
         ("subnets", ["subnet-1", "net-2"], "'net-2' is not the id of a subnet"),
         ("security_groups", ["default"], "not the id of a security group"),
-        ("disk_size", 0, "more than nothing"),
-        ("provider_poll_interval", 0, "more than no time"),
+        ("disk_size", 0, "must be positive"),
+        ("provider_poll_interval", 0, "must be positive and finite"),
         ("machine_type", "c5.4xlarg", "did you mean 'c5.4xlarge'"),
         ("provisioning", "cheap", "spot, then on-demand"),
-        ("name", "Burst_0", "not a name for a MiniCluster"),
+        ("name", "Burst_0", "not a valid name for a MiniCluster"),
     ],
 )
 def test_a_parameter_that_is_wrong_is_named_with_why(field: str, value: Any, said: str) -> None:
@@ -349,7 +349,7 @@ def test_doctor_asks_aws_that_does_not_answer_once(directory: Path) -> None:
         }
         wrong = wrong_in(found_by_doctor("eks", parameters))
     assert len(silent.asked) == 1
-    assert "check the way to its provider" in "\n".join(wrong)
+    assert "check the connection to its provider" in "\n".join(wrong)
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_doctor_asks_aws_that_does_not_answer_once(directory: Path) -> None:
         ("--node-role-arn=nodes", "--node-role-arn: 'nodes' is not the ARN of a role"),
         ("--subnet=10.0.0.0/16", "--subnet: '10.0.0.0/16' is not the id of a subnet"),
         ("--cluster-name=", "--cluster-name: '' is not a valid name for an EKS cluster"),
-        ("--namespace=", "--namespace: '' is not a name for a namespace"),
+        ("--namespace=", "--namespace: '' is not a valid name for a namespace"),
     ],
 )
 def test_init_refuses_what_the_plugin_would_and_names_the_option(

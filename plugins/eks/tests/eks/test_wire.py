@@ -59,7 +59,7 @@ PLAN = GroupPlan(NODE_ROLE, "c5.4xlarge", 2, spot=False, subnets=["subnet-1"], l
         (403, "UnrecognizedClientException", "The security token included is invalid", AuthError,
          "does not accept these credentials"),
         (403, "ExpiredTokenException", "The security token included is expired", AuthError,
-         "log in anew"),
+         "log in again"),
         (403, "InvalidSignatureException", "signature expired", AuthError, "credentials"),
         (404, "ResourceNotFoundException", "No cluster found", NotFoundError, "No cluster"),
         (400, "InvalidParameterException", "bad role", AwsFailure, "bad role"),
@@ -253,9 +253,9 @@ def test_the_lack_of_credentials_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     aws = aws_at("http://127.0.0.1:9")
-    with pytest.raises(AuthError, match="there are no credentials"):
+    with pytest.raises(AuthError, match="there are no AWS credentials"):
         nodegroups.names(aws, "c")
-    with pytest.raises(AuthError, match="there are no credentials"):
+    with pytest.raises(AuthError, match="there are no AWS credentials"):
         aws.token("c")
     aws.close()
 

@@ -149,12 +149,12 @@ def test_the_wheel_alone_brings_the_plugin_along(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("--namespace=Not OK", "--namespace: 'Not OK' is not a name for a namespace"),
+        ("--namespace=Not OK", "--namespace: 'Not OK' is not a valid name for a namespace"),
         ("--cluster-name=_", "--cluster-name: '_' is not a valid name for a cluster"),
         ("--project=My Project", "--project: 'My Project' is not a valid project id"),
         ("--location=mars", "--location: 'mars' is neither a zone nor a region"),
         ("--image=", "--image: '' is not a reference of a container image"),
-        ("--name=Burst", "--name: 'Burst-c2-standard-8-0' is not a name for a MiniCluster"),
+        ("--name=Burst", "--name: 'Burst-c2-standard-8-0' is not a valid name for a MiniCluster"),
         ("--machine-type=c2-standard-8=1000000000", "1000000000 burst nodes are too many"),
         ("--machine-type=c2-standard-8=40000", "80000 burst nodes are too many"),
     ],

@@ -302,7 +302,7 @@ def test_doctor_asks_google_that_is_away_once(gke: Site, site: Path) -> None:
     parameters = {**gke.parameters, "config_dir": str(site), "name": SLOTS}
     wrong = wrong_in(found_by_doctor("gke", parameters))
     assert len(gke.asked) == 1
-    assert "check the way to its provider" in "\n".join(wrong)
+    assert "check the connection to its provider" in "\n".join(wrong)
 
 
 # --- lifetimes -----------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def seen(*pods: dict[str, Any], size: int = 1, ran: bool = False) -> Outcome:
 def test_a_job_that_was_killed_for_memory_has_ended_so(phase: str, state: Any, before: Any) -> None:
     now = seen(pod(0, phase, own(state, before)))
     assert (now.exit_code, now.problem, now.restarted) == (KILLED, "", before is not None)
-    assert "killed for memory (OOMKilled)" in now.reason
+    assert "killed for lack of memory (OOMKilled)" in now.reason
 
 
 def test_memory_of_any_pod_is_the_jobs() -> None:
@@ -159,7 +159,7 @@ def test_a_first_pod_that_is_made_anew_runs_no_job() -> None:
     evicted = pod(0, "Failed", reason="Evicted")
     for pods in ((later, evicted), (evicted, later)):
         assert "Evicted" in seen(*pods, ran=True).problem
-    assert "another one was made" in seen(later, ran=True).problem
+    assert "its replacement does not run the job" in seen(later, ran=True).problem
     assert seen(later).problem == ""
 
 

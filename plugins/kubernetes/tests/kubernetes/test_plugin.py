@@ -79,8 +79,8 @@ def refused(tmp_path: Path, **parameters: Any) -> str:
     ("field", "value", "said"),
     [
         ("isolated_burst", True, "needs node_types or cpu_limit"),
-        ("name", "Burst_0", "not a name for a MiniCluster"),
-        ("namespace", "My Space", "not a name for a namespace"),
+        ("name", "Burst_0", "not a valid name for a MiniCluster"),
+        ("namespace", "My Space", "not a valid name for a namespace"),
         ("cpu_limit", 0, "at least 1"),
         ("price", -1, "0 or more"),
         ("log_level", 8, "from 0"),
@@ -88,13 +88,13 @@ def refused(tmp_path: Path, **parameters: Any) -> str:
         ("lead_port", 70000, "not a TCP port"),
         ("munge_key", "/nowhere/munge.key", "cannot be read"),
         ("broker_toml", "/nowhere/broker.toml", "cannot be read"),
-        ("curve_cert", "/nowhere/curve.cert", "cannot be read"),
-        ("curve_cert_secret_name", "My_Cert", "not a name for a secret"),
-        ("munge_secret_name", "", "not a name for a secret"),
+        ("curve_cert", "/nowhere/curve.cert", "cannot read the certificate"),
+        ("curve_cert_secret_name", "My_Cert", "not a valid name for a secret"),
+        ("munge_secret_name", "", "not a valid name for a secret"),
         ("kubeconfig", "/nowhere/kubeconfig", "cannot be read"),
         ("flux_operator_yaml", "http://example.org/operator.yaml", "an https URL"),
         ("flux_operator_yaml", "/nowhere/operator.yaml", "cannot be read"),
-        ("poll_interval", 0, "more than no time"),
+        ("poll_interval", 0, "must be positive and finite"),
     ],
 )
 def test_a_parameter_that_is_wrong_is_named_with_why(
@@ -140,7 +140,7 @@ def test_a_cluster_that_does_not_answer_now_keeps_no_service_from_starting(
     plugins["kubernetes"]["config_dir"] = str(write_site(tmp_path / "elastic"))
     client = FluxBurst(mock=True, config=Config(plugins=plugins))
     client.load("kubernetes")
-    assert "http://127.0.0.1:9 cannot be asked" in caplog.text
+    assert "cannot ask the API server http://127.0.0.1:9" in caplog.text
     with pytest.raises(BurstError, match=r"http://127\.0\.0\.1:9 cannot be asked"):
         client.plugins["kubernetes"].list_bursts()
 
@@ -209,15 +209,15 @@ def test_doctor_asks_a_server_that_does_not_answer_once(tmp_path: Path) -> None:
         }
         wrong = wrong_in(found_by_doctor("kubernetes", written))
     assert len(silent.asked) == 1
-    assert "check the way to its provider" in "\n".join(wrong)
+    assert "check the connection to its provider" in "\n".join(wrong)
 
 
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("--namespace=Not OK", "--namespace: 'Not OK' is not a name for a namespace"),
+        ("--namespace=Not OK", "--namespace: 'Not OK' is not a valid name for a namespace"),
         ("--image=a b", "--image: 'a b' is not a reference of a container image"),
-        ("--name=Burst", "--name: 'Burst-0' is not a name for a MiniCluster"),
+        ("--name=Burst", "--name: 'Burst-0' is not a valid name for a MiniCluster"),
         ("--lead-hosts= ", "--lead-hosts: ' ' names no host"),
         ("--default-queue=\udcff", "is not a valid queue name"),
         ("--nodes=65536", "--clusters times --nodes: 262144 burst nodes are too many"),

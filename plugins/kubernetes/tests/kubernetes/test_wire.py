@@ -45,7 +45,7 @@ def asking(
         (401, "Unauthorized", "Unauthorized", AuthError, "does not accept these credentials"),
         (403, "Forbidden", 'User "x" cannot create resource', AuthError, r"rbac\.yaml"),
         (403, "Forbidden", "exceeded quota: small, limited: count/x=1", QuotaError, "small"),
-        (404, "NotFound", 'namespaces "space" not found', NotFoundError, "is not there"),
+        (404, "NotFound", 'namespaces "space" not found', NotFoundError, "does not exist"),
         (409, "AlreadyExists", 'secrets "x" already exists', ExistsError, "already exists"),
         (409, "Conflict", "the object has been modified", ApiFailure, "been modified"),
         (422, "Invalid", "spec.size: Invalid value", ApiFailure, "spec.size"),

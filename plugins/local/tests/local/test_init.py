@@ -399,7 +399,9 @@ def test_the_directory_that_one_stands_in_stays_the_one_that_one_stands_in(site:
 def test_force_replaces_an_elastic_instance_and_leaves_nothing_of_it(site: Site, init: Run) -> None:
     done(init("--burst-nodes=1"))
     (site.directory / "log" / "lead.log").write_text("old")
-    assert "has an elastic instance already; give --force" in line_of(init("--burst-nodes=2"))
+    assert "already has an elastic instance; replace it with --force" in line_of(
+        init("--burst-nodes=2")
+    )
     assert elastic.load(site.directory).burst_hosts == ("burst0",)
     site.says(certificate=2)
     done(init("--burst-nodes=2", "--force"))
@@ -416,7 +418,9 @@ def test_what_is_no_elastic_instance_is_never_replaced(
     site.directory.mkdir()
     (site.directory / "thesis.tex").write_text("all of it")
     before = site.listing()
-    assert "is not empty, and is no elastic instance" in line_of(init("--burst-nodes=1", *options))
+    assert "is not empty, and is not an elastic instance" in line_of(
+        init("--burst-nodes=1", *options)
+    )
     assert site.listing() == before
 
 
@@ -476,7 +480,7 @@ def test_a_policy_that_somebody_chose_stays_and_is_warned_of_where_jobs_do_not_w
     own.write_text(own.read_text().replace("hybrid", "easy"))
     status, _, err = init("--burst-nodes=1", "--force", f"--config-file={own}")
     assert status == 0
-    assert "under Fluxion's queue-policy 'easy' a job that asks for more nodes than are up" in err
+    assert "under Fluxion's queue-policy 'easy' a job that needs more nodes than are up" in err
     assert 'put queue-policy = "conservative" into the table [sched-fluxion-qmanager]' in err
     assert policy_of(site.directory) == "easy"
 
@@ -486,12 +490,12 @@ def test_a_policy_that_somebody_chose_stays_and_is_warned_of_where_jobs_do_not_w
     [
         (
             'queue-policy = "conservative"\nqueue-policy-per-queue = "a:fcfs b:hybrid"',
-            "queue a: under Fluxion's queue-policy 'fcfs' a job that asks for more",
+            "queue a: under Fluxion's queue-policy 'fcfs' a job that needs more",
         ),
         (
             'queue-policy = "conservativ"',
             "Fluxion ignores unknown queue-policy 'conservativ', uses its default: under Fluxion's "
-            "queue-policy 'fcfs' a job that asks for more",
+            "queue-policy 'fcfs' a job that needs more",
         ),
     ],
 )
@@ -502,7 +506,7 @@ def test_a_policy_of_one_queue_and_one_that_fluxion_does_not_know_are_warned_of(
     own = configured(site, f"[{FLUXION}]\n{policies}\n")
     status, out, err = init("--burst-nodes=1", f"--config-file={own}")
     assert status == 0
-    assert err.count("a job that asks for more") == 1
+    assert err.count("a job that needs more") == 1
     assert said in err
     assert "jobs wait for burst nodes" not in out
 
@@ -649,7 +653,7 @@ def test_what_cannot_be_added_is_named(
 
 def test_nodes_are_only_added_to_an_elastic_instance(site: Site, run: Run) -> None:
     line = line_of(run("local", "init", str(site.directory), "--add", "--burst-nodes=1"))
-    assert "is no elastic instance's directory" in line
+    assert "is not an elastic instance's directory" in line
 
 
 # --- where the hosts come from -----------------------------------------------------------------
@@ -779,10 +783,13 @@ BAD_OPTIONS = [
     (["--burst-nodes=1", "--cores=0"], "--cores"),
     (["--burst-nodes=1", "--log-level=8"], "--log-level"),
     (["--burst-nodes=1", "--launcher=magic"], "--launcher"),
-    (["--burst-nodes=1", "--flux-root=/nowhere"], "there is no /nowhere/bin/flux"),
+    (["--burst-nodes=1", "--flux-root=/nowhere"], "/nowhere/bin/flux does not exist"),
     (["--burst-nodes=1", "--network-device=nosuch0"], "no network device 'nosuch0'"),
     (["--burst-nodes=1", "--network-device=a b"], "'a b' is not a network device"),
-    (["--burst-nodes=1", "--curve-cert=/nowhere"], "/nowhere cannot be read: No such file"),
+    (
+        ["--burst-nodes=1", "--curve-cert=/nowhere"],
+        "cannot read the certificate /nowhere: No such file",
+    ),
 ]
 
 
@@ -835,13 +842,14 @@ def test_a_place_that_cannot_be_written_is_named(site: Site, run: Run) -> None:
     (site.place / "file").touch()
     before = site.listing()
     for place, problem in (
-        ("nowhere/elastic", "nowhere/elastic cannot be written: No such file or directory"),
-        ("file/elastic", "file/elastic cannot be written: Not a directory"),
+        ("nowhere/elastic", "nowhere/elastic: No such file or directory"),
+        ("file/elastic", "file/elastic: Not a directory"),
         ("file", "'file' is a file"),
         ("x" * 300, "File name too long"),
     ):
         line = line_of(run("local", "init", place, "--burst-nodes=1", f"--port={site.port}"))
         assert problem in line
+        assert "/elastic: " not in problem or "cannot write " in line
         assert site.listing() == before
 
 
@@ -1056,8 +1064,8 @@ def test_start_refuses_a_directory_that_is_none(site: Site, run: Run) -> None:
     (site.place / "empty").mkdir()
     before = site.listing()
     for place, problem in (
-        ("nowhere", "nowhere is no elastic instance's directory"),
-        ("empty", "empty is no elastic instance's directory"),
+        ("nowhere", "nowhere is not an elastic instance's directory"),
+        ("empty", "empty is not an elastic instance's directory"),
         ("file", "'file' is a file"),
     ):
         assert problem in line_of(run("local", "start", place, "--", "true"))
@@ -1100,7 +1108,7 @@ def test_start_refuses_a_certificate_that_others_can_read_or_that_is_not_there(
     assert f"others can read the certificate {certificate} (mode 0640)" in line
     certificate.unlink()
     line = line_of(run("local", "start", str(site.directory), "--", "true"))
-    assert f"{certificate} cannot be read: No such file or directory" in line
+    assert f"cannot read the certificate {certificate}: No such file or directory" in line
 
 
 @only_root
@@ -1146,7 +1154,7 @@ def test_what_init_wrote_is_accepted_by_the_plugin(site: Site, init: Run, run: R
         ("hostnames", "burst[1-", "'burst[1-' is not a hostlist (RFC 29)"),
         ("hostnames", ",", "a hostlist (RFC 29) of at least one host"),
         ("config_dir", "/nowhere", "/nowhere"),
-        ("config_dir", ".", "/curve.cert cannot be read"),
+        ("config_dir", ".", "/curve.cert: No such file"),
         ("log_level", 9, "must be from 0 (emergency) to 7 (debug), got 9"),
         ("log_level", -1, "must be from 0 (emergency) to 7 (debug), got -1"),
         ("log_level", "high", "expected integer, got 'high'"),
@@ -1310,12 +1318,12 @@ def test_flux_reads_burst_nodes_of_several_shapes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shapes", "problem"),
     [
-        ([Shape("x", ("z",), 1)], "hosts that are not there: z"),
-        ([Shape("x", (), 1)], "hosts that are not there: none"),
+        ([Shape("x", ("z",), 1)], "names undeclared hosts: z"),
+        ([Shape("x", (), 1)], "names undeclared hosts: none"),
         ([Shape("x", ("a1",), 1), Shape("y", ("a1", "a2"), 1)], "a1 has two shapes"),
-        ([Shape("lead", ("a1",), 1)], "'lead' is not a name"),
-        ([Shape("burst", ("a1",), 1)], "'burst' is not a name"),
-        ([Shape("a b", ("a1",), 1)], "'a b' is not a name"),
+        ([Shape("lead", ("a1",), 1)], "'lead' is not a valid name"),
+        ([Shape("burst", ("a1",), 1)], "'burst' is not a valid name"),
+        ([Shape("a b", ("a1",), 1)], "'a b' is not a valid name"),
         ([Shape("x", ("a1",), 0)], "at least 1 core"),
         ([Shape("x", ("a1",), 1, 5000)], "at most 4096"),
     ],

@@ -287,7 +287,7 @@ def test_loading_leaves_the_callers_parameters_alone(monkeypatch: pytest.MonkeyP
 
 
 def test_without_a_client_it_says_so() -> None:
-    with pytest.raises(BurstError, match="not loaded by a client"):
+    with pytest.raises(BurstError, match="no client has loaded it"):
         MockBurst(BurstParameters()).list_bursts()
 
 
