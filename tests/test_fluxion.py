@@ -112,7 +112,7 @@ def test_the_policies_are_what_they_are_said_to_be(policy: str) -> None:
         if not waits:
             told = fluxburst(flux, "why", job)
             assert 'Flux ended it: alloc: alloc denied due to type="unsatisfiable"' in told.stdout
-            assert f"under Fluxion's queue-policy {policy!r} a job that asks" in told.stderr
+            assert f"under Fluxion's queue-policy {policy!r} a job that needs" in told.stderr
             assert fluxion.ADVICE in told.stderr
 
 

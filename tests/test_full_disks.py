@@ -136,7 +136,7 @@ def test_unburst_of_nothing_does_not_say_what_is_not_recorded(tmp_path: Path) ->
         client.ledger.set_breaker(Breaker("cloud", "node", 1))  # anything
         with pytest.raises(BurstErrors) as caught:
             client.run_unburst()
-    assert "is its directory there, and writable?" in str(caught.value)
+    assert "does its directory exist, and is it writable?" in str(caught.value)
     assert "gone" not in str(caught.value)
 
 

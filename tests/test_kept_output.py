@@ -10,7 +10,7 @@ from fluxburst.provider.isolation import output_finding
 
 def test_a_directory_that_can_be_made_is_as_it_should_be_and_is_not_made(tmp_path: Path) -> None:
     finding = output_finding(tmp_path / "a" / "b")
-    assert (finding.level, "is made with the first" in finding.what) == ("ok", True)
+    assert (finding.level, "created on first use" in finding.what) == ("ok", True)
     assert list(tmp_path.iterdir()) == []
     assert output_finding(tmp_path).what == f"the output of jobs is kept in {tmp_path}"
 

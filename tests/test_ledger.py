@@ -494,7 +494,7 @@ not_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhe
 @not_root
 def test_a_directory_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(LedgerError, match=r"cannot be written.*is its directory there"):
+    with pytest.raises(LedgerError, match=r"cannot be written.*does its directory exist"):
         Ledger(tmp_path / "ledger.sqlite", "here")
 
 

@@ -403,7 +403,7 @@ def test_what_a_plugin_knows_cannot_be_set_to_what_is_no_bursts(value: Any) -> N
     liar = Liar()
     with pytest.raises(TypeError):
         liar.bursts = value
-    with pytest.raises(TypeError, match="holds Bursts by name"):
+    with pytest.raises(TypeError, match="bursts must map names to Bursts"):
         liar.bursts["x"] = value
 
 

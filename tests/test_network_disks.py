@@ -235,7 +235,7 @@ def test_a_command_where_there_are_no_locks_says_so_in_one_line_at_once(
     assert done.returncode == 1
     said = done.stderr if command != "doctor" else " ".join(done.stdout.split())
     assert "cannot lock files (No locks available)" in said
-    assert "held by another" not in said
+    assert "another client holds" not in said
     assert "Traceback" not in done.stderr
     if command != "doctor":
         assert len(done.stderr.splitlines()) == 1

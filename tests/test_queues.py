@@ -118,7 +118,7 @@ def test_a_job_that_flux_would_not_move_is_declined_and_nothing_is_written_on_it
     jobid = instance.submit(spec(1, 4, burstable=True, queue="batch", constraints=OWN))
     cloud = InQueue(instance)
     client = client_on(instance, cloud)
-    assert "constraints of its own" in decision(client).reasons[0]
+    assert "its own constraints" in decision(client).reasons[0]
     passes(client, 3)
     assert (cloud.created, client.ledger.assignments()) == ([], [])
     assert "annotations" not in instance.job(jobid)

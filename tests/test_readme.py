@@ -95,7 +95,7 @@ def test_the_demo_shows_bursts_that_come_up_and_go_down() -> None:
     )
     assert "106 nodes in 3 bursts" in done.stdout
     assert done.stdout.count("ended") == 3
-    assert "All nodes are down again." in done.stdout
+    assert "All nodes are terminated." in done.stdout
 
 
 def test_links_lead_somewhere() -> None:

@@ -124,7 +124,7 @@ def test_cores_in_sockets_are_counted_within_their_sockets() -> None:
     [{"core": 1}, {"memory": 1}, {"": 1}, {"ssd": -1}, {"ssd": 1.5}, {1: 1}, [("ssd", 1)]],
 )
 def test_resources_that_are_no_counts_of_other_types_are_refused(resources: Any) -> None:
-    with pytest.raises(ValueError, match="resources that are no counts"):
+    with pytest.raises(ValueError, match="resources that are not counts"):
         check_node_types([NodeType("odd", 1, resources=resources)])
 
 

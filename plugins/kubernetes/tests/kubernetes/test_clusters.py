@@ -93,7 +93,7 @@ def test_creating_twice_adopts_and_another_takes_the_next_slot(
     again = plugin_of(server, site, namespace=namespace)
     assert again.create(burst("kubernetes-1")).hostnames == first.hostnames
     assert again.create(burst("kubernetes-2")).hostnames == ("burst-1-0", "burst-1-1")
-    with pytest.raises(CapacityError, match="no free slot holds it"):
+    with pytest.raises(CapacityError, match="no free slot holds them"):
         again.create(burst("kubernetes-3"))
 
 
@@ -249,7 +249,7 @@ def test_a_lease_that_is_renewed_moves_the_jobs_deadline(
 
 def test_what_is_not_there_cannot_be_renewed(server: Server, site: Path, namespace: str) -> None:
     plugin = plugin_of(server, site, namespace=namespace)
-    with pytest.raises(BurstError, match="no MiniCluster of it"):
+    with pytest.raises(BurstError, match="it has no MiniCluster"):
         plugin.renew(burst(lease_until=time.time() + 10))
 
 

@@ -127,7 +127,7 @@ def test_its_exit_code_is_that_of_the_first_pods_message(
     ("message", "said"),
     [
         ("interrupted", "ended while its job ran"),
-        ("refused", "did not take the job"),
+        ("refused", "rejected the job"),
         ("", "its pod has ended"),
     ],
 )
@@ -358,7 +358,7 @@ def test_a_404_of_what_stands_before_the_server_is_not_the_end_of_a_job_that_run
             plugin.list_bursts,
             lambda: plugin.delete(made),
         ):
-            with pytest.raises(UnreachableError, match="no Kubernetes API server"):
+            with pytest.raises(UnreachableError, match="is not a Kubernetes API server"):
                 ask()
         away.clear()
         assert plugin.refresh(made).state is BurstState.READY
@@ -376,7 +376,7 @@ def test_a_minicluster_that_has_lost_its_labels_is_not_gone(
     path, merge = MINICLUSTERS.format(namespace, made.name), "application/merge-patch+json"
     labels = cluster_of(server, namespace, made.name)["metadata"]["labels"]
     server.api("PATCH", path, {"metadata": {"labels": None}}, content_type=merge)
-    with pytest.raises(BurstError, match="has not the labels"):
+    with pytest.raises(BurstError, match="but its labels no longer match"):
         plugin.refresh(made)
     server.api("PATCH", path, {"metadata": {"labels": labels}}, content_type=merge)
     assert plugin.refresh(made).state is BurstState.READY

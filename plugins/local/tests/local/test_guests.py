@@ -81,9 +81,9 @@ def test_no_nodes_are_brought_up_for_a_guests_job_without_an_imp() -> None:
         done = site.burst("run")
         assert "1 job selected, 0 given, 1 not." in done.stdout, done.stderr
         planned = site.burst("plan", "--json").stdout
-        assert "the instance runs no jobs of guests, on any node: [exec] imp is not" in planned
+        assert "the instance cannot run jobs of guests on any node: [exec] imp is not" in planned
         doctor = " ".join(site.burst("doctor").stdout.split())
-        assert "and [exec] imp is not set: the instance runs no jobs of theirs" in doctor
+        assert "but [exec] imp is not set: the instance cannot run their jobs" in doctor
         own = site.owner.flux("submit", "-N3", "-n3", "--urgency=20", "--setattr=burstable", "true")
         assert "2 jobs selected, 1 given, 1 not." in site.burst("run").stdout
         site.owner.flux("job", "attach", own)

@@ -176,7 +176,7 @@ def test_a_lead_that_is_killed_fails_the_burst_and_the_job_is_free_again_once_it
     (failed,) = [e for e in client.ledger.entries() if e.burst.name == burst.name]
     assert failed.burst.state is BurstState.FAILED
     assert "burst0" in failed.burst.error
-    assert "is no more" in failed.burst.error
+    assert "is gone" in failed.burst.error
     assert jobid in client.instance.job_ids()
 
 
