@@ -47,7 +47,7 @@ def ledger_in(directory: Path) -> Ledger:
 
     Raises:
         RequestError: if there is no such directory.
-        LedgerError: if the ledger cannot be read.
+        LedgerError: if the ledger is unreadable.
     """
     try:
         there = stat.S_ISDIR(directory.stat().st_mode)

@@ -274,7 +274,7 @@ class Ledger(LedgerFile):
 
         Args:
             jobs: Their ids.
-            at: When, in seconds since the epoch.
+            at: Time, in seconds since the epoch.
             reason: Why, for a person.
             setback: What came to nothing; None if it is no setback.
         """

@@ -134,7 +134,7 @@ class Planner:
         rest = [job for job in others if job.id not in known]
         return sorted([*jobs, *rest], key=queue_order) if rest else jobs
 
-    # --- the steps -------------------------------------------------------------------------
+    # --- their steps -----------------------------------------------------------------------
 
     def _candidates(self, jobs: Sequence[Job], queue: Sequence[Job] = ()) -> list[Candidate]:
         """Return the selected jobs, in queue order, once earlier assignments have their nodes.

@@ -62,7 +62,7 @@ class Outliving:
 
         Args:
             entry: The burst.
-            now: The time, in seconds since the epoch.
+            now: Current time, in seconds since the epoch.
             nodes: The instance's nodes.
         """
         left = self._spans.until(entry) - now

@@ -122,7 +122,7 @@ class Provisioner:
             self._call(plugin, request, None)
         self._workers.wait(math.inf)
 
-    # --- the steps -------------------------------------------------------------------------
+    # --- their steps -----------------------------------------------------------------------
 
     def _start(self, reservation: Reservation) -> None:
         plugin = reservation.plugin

@@ -162,7 +162,7 @@ class Service:
         self._check_leases()
         return Report(time.monotonic() - started, plan, error)
 
-    # --- the steps -------------------------------------------------------------------------
+    # --- their steps -----------------------------------------------------------------------
 
     def _goes_on_without(self) -> bool:
         """Whether a pass does what it can without a writable ledger."""

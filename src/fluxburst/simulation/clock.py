@@ -12,7 +12,7 @@ class Clock:
     """A time that advances only on request, from event to event.
 
     Attributes:
-        now: The time, in seconds since the epoch.
+        now: Current time, in seconds since the epoch.
     """
 
     def __init__(self, now: float) -> None:

@@ -22,7 +22,7 @@ FRESH_SECONDS = 300.0
 
 
 class EksCluster:
-    """The cluster that the parameters name.
+    """The cluster named by the parameters.
 
     Args:
         aws: The account.
@@ -59,12 +59,12 @@ class EksCluster:
         clusters.wait_active(self._aws, self._name, self._params.cluster_timeout)
 
     def made_for(self) -> Record | None:
-        """Return what fluxburst wrote on the cluster; None if it is not there, or not ours."""
+        """Return fluxburst's record on the cluster; None if it does not exist, or is not ours."""
         found = clusters.describe(self._aws, self._name)
         return None if found is None else record_of(found.tags)
 
     def delete(self) -> None:
-        """Delete the cluster, if fluxburst made it, and wait until it is gone."""
+        """Delete the cluster, if fluxburst created it, and wait until it is gone."""
         if self.made_for() is not None:
             clusters.delete(self._aws, self._name, self._params.cluster_timeout)
 

@@ -41,7 +41,7 @@ class Identity:
         """Return the project's id.
 
         Raises:
-            RequestError: if there is none.
+            RequestError: if it does not exist.
         """
         if not self.project:
             raise RequestError(

@@ -46,7 +46,7 @@ class SlurmJob:
         state: Its state.
         hosts: Its hosts.
         since: When it started, or may start; 0 if unknown.
-        reason: Why it is in its state.
+        reason: The reason for its state.
     """
 
     id: int

@@ -29,7 +29,7 @@ class LifetimeFindings:
     """Compares the lives of nodes with the limits of jobs.
 
     Args:
-        lifespans: The lifetimes of the configuration.
+        lifespans: The configured lifetimes.
         plugins: The loaded plugins, by name.
         jobs: The pending jobs that may burst.
         queues: The instance's queues, by name.
