@@ -356,7 +356,7 @@ def test_a_failed_burst_that_cannot_be_taken_down_is_reported_and_tried_again() 
         client.reconcile()
     left = cloud.bursts[OLD]
     assert left.state is BurstState.ENDING
-    assert "lost a node; what is left of it could not be taken down" in left.problem
+    assert "lost a node; terminating it failed" in left.problem
     assert cloud.in_use() == {"node": 1}
     assert marks(instance) == {1: None}
     cloud.stuck = False
@@ -578,7 +578,7 @@ def stuck_while_coming_up() -> tuple[EmbeddedInstance, Cloud, Burst]:
 def test_a_burst_that_failed_and_cannot_be_taken_down_is_ending_and_is_counted() -> None:
     instance, cloud, burst = stuck_while_coming_up()
     assert burst.state is BurstState.ENDING
-    assert "no such image; what is left of it could not be taken down" in burst.problem
+    assert "no such image; terminating it failed" in burst.problem
     assert cloud.in_use() == {"node": 1}
     assert marks(instance) == {1: None}
     cloud.stuck = False

@@ -56,10 +56,10 @@ class EndReason(str, enum.Enum):
     """Its lease was not renewed."""
 
     LIFETIME = "lifetime"
-    """It has lived as long as it may."""
+    """It reached its maximum lifetime."""
 
     OUTLIVED = "outlived"
-    """A job could have started on it that would have outlived it."""
+    """A job that could have started on it would have outlived it."""
 
     FAILED = "failed"
     """It did not come up, vanished, or lost nodes."""
@@ -68,13 +68,13 @@ class EndReason(str, enum.Enum):
     """Its isolated job has ended there."""
 
     JOB_NOT_HELD = "job_not_held"
-    """Its isolated job is not held here any more."""
+    """Its isolated job is no longer held here."""
 
     NOT_RECORDED = "not_recorded"
-    """Its plugin listed it, and no record had it."""
+    """Its plugin listed it, but no ledger had it."""
 
     ON_DEMAND = "on_demand"
-    """A person ran ``unburst``."""
+    """A user ran ``unburst``."""
 
 
 LIVE_STATES = frozenset(BurstState) - {BurstState.ENDED, BurstState.FAILED}
@@ -95,7 +95,7 @@ class Burst:
         state: Its state.
         hostnames: Hostnames of its nodes in the instance, once they are known.
         price: Hourly price of one node, in the currency of the plugin's prices.
-        error: Why it failed, for a person.
+        error: Why it failed, for people.
         joined: How many of its nodes were up in the instance when last observed. For an
             isolated burst: in its own instance; the job may have begun once all were.
         since: When the provider began to bill it, in seconds since the epoch; None before that, or
@@ -109,10 +109,10 @@ class Burst:
         hosts: Hostnames of declared nodes to use, one for each node, if
             constraints of its jobs name hosts or ranks; empty for any. Only ``create`` receives
             it.
-        waiting_for: What it waits for as it comes up, such as the provider's queue, for a person.
-        end_reason: Why it is being, or was, terminated; None if it is not, or that is not known.
+        waiting_for: What it waits for while starting, such as the provider's queue, for people.
+        end_reason: Why it is being, or was, terminated; None if it is not, or if unknown.
             fluxburst sets it.
-        leftover: Why it could not be terminated when that was last tried, for a person: it may
+        leftover: Why the last attempt to terminate it failed, for people: it may
             still cost money. fluxburst sets it.
     """
 
@@ -138,17 +138,17 @@ class Burst:
 
     @property
     def is_left(self) -> bool:
-        """Whether it could not be terminated when that was last tried."""
+        """Whether the last attempt to terminate it failed."""
         return self.state is BurstState.ENDING and bool(self.leftover)
 
     @property
     def problem(self) -> str:
-        """What went wrong with it, or else what it waits for, for a person; empty for nothing."""
+        """What went wrong with it, or else what it waits for, for people; empty for nothing."""
         left = f"{_LEFT}{self.leftover}" if self.leftover else ""
         return "; ".join(filter(None, (self.error, left))) or self.waiting_for
 
 
-_LEFT = "what is left of it could not be taken down, it may cost money: "
+_LEFT = "terminating it failed, so it may still cost money: "
 
 
 def drain_reason(burst: str) -> str:

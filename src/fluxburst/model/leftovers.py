@@ -1,4 +1,4 @@
-"""What is said of bursts that are there although they should not be."""
+"""Messages about bursts that should be gone, but still exist."""
 
 from __future__ import annotations
 

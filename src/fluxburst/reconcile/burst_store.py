@@ -151,15 +151,15 @@ class BurstStore:
         """Record a burst's new state; return it as recorded.
 
         Its request and its price stay, whatever its plugin says; so do its job's end, its lease
-        if the plugin does not mention it, and the reason for its termination, whatever late
-        terminated, whatever is answered late.
+        if the plugin does not mention it, and the reason for its termination, whatever
+        late answers say.
 
         Args:
-            plugin: Whose it is.
-            burst: The burst, as it is now.
-            reason: Why it is in its state now, for a person.
-            end_reason: Why it is terminated; what was recorded first stays.
-            leftover: Why it could not be terminated; None for what is recorded.
+            plugin: Its plugin.
+            burst: The burst in its new state.
+            reason: The reason for its state, for people.
+            end_reason: Why it is terminated; the first recorded reason stays.
+            leftover: Why its termination failed; None for the recorded reason.
         """
         entry = self.ledger.entry(burst.name) or self.request(burst)
         known = entry.burst
@@ -348,14 +348,14 @@ def _within(known: Burst, burst: Burst) -> Burst:
 
 
 def _end_reason(known: Burst, burst: Burst, end_reason: EndReason | None) -> EndReason | None:
-    """Return why a burst is terminated: what was recorded first stays."""
+    """Return why a burst is terminated: the first recorded reason stays."""
     goes = burst.state in LEAVING_STATES or burst.state is BurstState.FAILED
     failed = EndReason.FAILED if goes and burst.error else None
     return known.end_reason or end_reason or failed
 
 
 def _as_believed(known: Burst, burst: Burst) -> Burst:
-    """Return a burst as far as its plugin is believed, which says only what becomes of it."""
+    """Return a burst with the facts that its plugin is believed about: only its state."""
     burst = _within(known, burst)
     late = known.state in LEAVING_STATES and burst.state in COMING_STATES | {BurstState.READY}
     ready = burst.state is BurstState.READY and not known.isolated
@@ -373,21 +373,21 @@ def _as_believed(known: Burst, burst: Burst) -> Burst:
     )
     if known.isolated:
         return burst
-    return replace(burst, exit_code=None, output="")  # whatever was written into what it knows
+    return replace(burst, exit_code=None, output="")  # whatever was written into the plugin's
 
 
 def _since_it_costs(entry: Entry, burst: Burst) -> Burst:
-    """Return a burst with since when it costs: not before it was asked for."""
+    """Return a burst with the start of its costs: not before its request."""
     known = entry.burst
     costless = {BurstState.REQUESTED}
     if entry.created is not None and entry.started is None:
-        costless |= LEAVING_STATES  # it goes without having left its provider's queue
+        costless |= LEAVING_STATES  # it ends without having left its provider's queue
     if burst.since is None and burst.state in LIVE_STATES - costless:
-        # The provider does not say since when it costs: then since it was asked.
+        # If the provider does not report when costs began, they began with the request.
         since = entry.requested if known.since is None else known.since
         return replace(burst, since=since)
     if burst.since is not None and burst.since < entry.requested:
-        # It costs nothing before it was asked for, unless it was in no record when it was found.
+        # It costs nothing before its request, unless it was found without one.
         asked = entry.requested if known.since is None else known.since
         return replace(burst, since=max(burst.since, asked))
     return burst

@@ -1,4 +1,4 @@
-"""The EKS cluster of the parameters, as the base for managed clusters has it."""
+"""The EKS cluster of the parameters, for the base of managed clusters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fluxburst_eks.tokens import Token
 
 FRESH_SECONDS = 300.0
-"""A token is used for a connection if it is good for that long, or else made anew."""
+"""A token must be valid for this long to be used for a connection, or else it is renewed."""
 
 
 class EksCluster:
@@ -37,7 +37,7 @@ class EksCluster:
         self._token: Token | None = None
 
     def access(self) -> Access | None:
-        """Return how to reach the cluster now; None if there is none that can be reached."""
+        """Return the current access to the cluster; None if it does not exist or is not ready."""
         found = clusters.describe(self._aws, self._name)
         if found is None or found.status in ("DELETING", "FAILED") or not found.endpoint:
             return None
@@ -48,12 +48,12 @@ class EksCluster:
         return Access(self._name, found.endpoint, found.certificate, token)
 
     def ensure(self, record: Record) -> None:
-        """Have the cluster be there, and wait until it can be used."""
+        """Ensure that the cluster exists, and wait until it is usable."""
         if clusters.describe(self._aws, self._name) is None:
             if not self._params.create_cluster:
                 raise BurstError(
                     f"there is no cluster {self._name} in the region {self._aws.region}: set "
-                    "create_cluster to have it made, or name another one with cluster_name"
+                    "create_cluster to create it, or name another one with cluster_name"
                 )
             clusters.create(self._aws, self._name, self._plan(record))
         clusters.wait_active(self._aws, self._name, self._params.cluster_timeout)
@@ -71,7 +71,7 @@ class EksCluster:
     def _plan(self, record: Record) -> ClusterPlan:
         params = self._params
         if params.cluster_role_arn is None or not params.subnets:
-            raise BurstError("cluster_role_arn and subnets are needed to make a cluster")
+            raise BurstError("creating a cluster needs cluster_role_arn and subnets")
         return ClusterPlan(
             params.cluster_role_arn,
             params.subnets,

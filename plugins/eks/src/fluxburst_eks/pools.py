@@ -45,7 +45,7 @@ _STATES = {
 
 
 class EksPools:
-    """The node groups of the cluster that the parameters name.
+    """The node groups of the cluster named by the parameters.
 
     Args:
         aws: The account.

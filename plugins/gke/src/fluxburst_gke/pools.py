@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 class GkePools:
-    """The node pools of the cluster that the parameters name.
+    """The node pools of the cluster named by the parameters.
 
     Args:
         google: Their project and location.

@@ -153,9 +153,9 @@ class PoolRequest:
 
 
 class ProviderCluster(Protocol):
-    """A provider's cluster, which is the user's or made by fluxburst.
+    """A provider's cluster, the user's own or created by fluxburst.
 
-    Everything may be asked again, and raises what :class:`NodePools` raises.
+    All methods may be repeated, and raise the errors of :class:`NodePools`.
     """
 
     def access(self) -> Access | None:
@@ -177,9 +177,9 @@ class ProviderCluster(Protocol):
 class NodePools(Protocol):
     """The node pools in a provider's cluster.
 
-    Everything may be asked again, and then finds what is there. All raise a
-    :class:`~fluxburst.errors.BurstError` or one of its kinds for what the provider refuses: a
-    ``CapacityError``, ``QuotaError`` or ``AuthError`` where it is that.
+    All methods may be repeated, and then find what exists. For refusals of the provider, all raise
+    a :class:`~fluxburst.errors.BurstError` or a subclass, such as ``CapacityError``,
+    ``QuotaError`` or ``AuthError``.
     """
 
     @property
