@@ -338,7 +338,7 @@ def test_an_error_in_one_plugin_does_not_keep_the_others_from_being_taken_down()
     assert [burst.name for burst in caught.value.bursts] == [named("cloud", 1)]
     left = stuck.bursts[named("stuck", 1)]
     assert left.state is BurstState.ENDING
-    assert "could not be taken down, it may cost money" in left.problem
+    assert "terminating it failed, so it may still cost money" in left.problem
     assert "will not go" in left.leftover
 
 

@@ -227,7 +227,7 @@ def test_status_shows_that_it_cannot_be_ended() -> None:
         world.run_a_job().watch(HOUR)
         (shown,) = status.of_client(world.client).to_dict()["bursts"]
         assert (shown["state"], shown["ended"]) == ("ending", None)
-        assert "could not be taken down, it may cost money: plugin liar" in shown["error"]
+        assert "terminating it failed, so it may still cost money: plugin liar" in shown["error"]
 
 
 def test_metrics_show_that_it_cannot_be_ended() -> None:
@@ -317,9 +317,7 @@ def test_what_had_failed_before_it_could_not_be_taken_down_has_failed_in_the_end
         world.client.run_burst()
         world.watch(MINUTE)
         first = world.client.ledger.entries()[0]
-        assert first.burst.problem.startswith(
-            "no such image; what is left of it could not be taken"
-        )
+        assert first.burst.problem.startswith("no such image; terminating it failed")
         world.plugin.there.pop(first.burst.name)
         world.watch(MINUTE)
         last = world.client.ledger.entries()[0]
