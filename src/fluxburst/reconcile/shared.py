@@ -21,7 +21,7 @@ class Shared:
     Attributes:
         hooks: The client's hooks.
         plugins: The loaded plugins, by name; the client's own mapping, not a copy.
-        instance: The instance that jobs wait in.
+        instance: The instance of the jobs.
         pending_queue: The client's mirror of its pending jobs.
         store: The record of bursts, and what plugins and hooks know of them.
         workers: The threads in which plugins are called.
