@@ -116,7 +116,7 @@ def test_what_is_not_ours_is_said_once_as_long_as_it_is_listed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def said() -> list[str]:
-        found = [r for r in caplog.records if "not of this instance" in r.getMessage()]
+        found = [r for r in caplog.records if "lists bursts of others" in r.getMessage()]
         assert all(record.levelno == logging.WARNING for record in found)
         return [record.getMessage() for record in found]
 
