@@ -98,7 +98,10 @@ def refused(site: Site, elastic: Path, **parameters: Any) -> str:
         ({"lead_host": "../.."}, "lead_host (from config or environment): '../..' is neither"),
         ({"image": "/etc"}, "'/etc' is neither a name for an image nor a path"),
         ({"endpoint": "ä\n☃"}, "is not a URL or a host"),
-        ({"request_timeout": 1e30}, "request_timeout (from config or environment): must be more"),
+        (
+            {"request_timeout": 1e30},
+            "request_timeout (from config or environment): must be positive",
+        ),
         ({"munge_key": "\0"}, "expected path, got"),
         ({"network_tags": ["Not OK"]}, "is not a name for a network tag"),
         ({"compute_familly": "x"}, "did you mean 'compute_family'"),
