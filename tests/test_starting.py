@@ -203,6 +203,21 @@ def test_a_job_whose_queue_is_stopped_meanwhile_keeps_no_burst(world: World) -> 
     assert len(world.cloud.created) == 2  # at once: nothing came to nothing
 
 
+def test_a_job_that_its_user_holds_is_released_too_when_its_queue_is_stopped(
+    world: World,
+) -> None:
+    world.instance.set_urgencies({world.job: 0})
+    world.instance.set_queue("", started=False, why_stopped="maintenance")
+    world.step(20.0)
+    assert world.reasons() == ["its queue is stopped (maintenance)"]
+    world.instance.set_queue("", started=True, why_stopped="")
+    world.steps(140.0)
+    assert world.cloud.deleted == [world.burst]
+    world.instance.set_urgencies({world.job: 16})
+    world.step(20.0)
+    assert len(world.cloud.created) == 2
+
+
 def test_how_long_is_for_the_administrator_to_say() -> None:
     world = World(timeouts=Timeouts(start=Duration(30.0)))
     world.step()

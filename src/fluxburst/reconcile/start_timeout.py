@@ -152,15 +152,22 @@ class StartTimeout:
     # --- their steps -----------------------------------------------------------------------
 
     def _assigned(self) -> Iterator[tuple[Job, Mark]]:
-        """Yield the pending jobs that should start here, with their marks."""
+        """Yield the pending jobs that wait for nodes of this instance, with their marks."""
         for name, plugin in self._plugins.items():
             if not may_be_isolated(plugin):
                 for job, mark in list(self._pending_queue.given(name)):
-                    if mark.urgency is None and not job.not_startable:
+                    if mark.urgency is None:
                         yield job, mark
 
+    def _startable(self) -> Iterator[tuple[Job, Mark]]:
+        """Yield those that should start: not those that wait for more than capacity."""
+        return ((job, mark) for job, mark in self._assigned() if not job.not_startable)
+
     def _release_closed(self, queues: Mapping[str, Queue]) -> None:
-        """Release the jobs whose queue was stopped or disabled meanwhile: they keep no burst."""
+        """Release the jobs whose queue was stopped or disabled meanwhile: they keep no burst.
+
+        Also those that their users hold: otherwise they would keep a burst once they are not held.
+        """
         if all(not queue.why_closed for queue in queues.values()):
             return
         for job, mark in list(self._assigned()):
@@ -169,7 +176,7 @@ class StartTimeout:
 
     def _release_stranded(self) -> None:
         """Release the jobs of plugins that size bursts themselves, if nothing of these exists."""
-        jobs = [(job, mark) for job, mark in self._assigned() if mark.plugin in self._sizing]
+        jobs = [(job, mark) for job, mark in self._startable() if mark.plugin in self._sizing]
         live = [entry.burst for entry in self._store.ledger.live()] if jobs else []
         names = {burst.name for burst in live}
         plugins = {burst.plugin for burst in live}
@@ -180,7 +187,7 @@ class StartTimeout:
     def _stuck(self, live: Sequence[Burst], room: Room) -> Iterator[Stuck]:
         """Yield the jobs that could have started, as far as is known, and those that cannot."""
         ready = {burst.name: burst for burst in live if burst.state is BurstState.READY}
-        waiting = [(j, m) for j, m in self._assigned() if not m.burst or m.burst in ready]
+        waiting = [(j, m) for j, m in self._startable() if not m.burst or m.burst in ready]
         awaited = [ready[name] for name in dict.fromkeys(m.burst for _, m in waiting if m.burst)]
         unseen = self._without_nodes(awaited, room.nodes) if awaited else frozenset()
         if awaited:
