@@ -84,6 +84,8 @@ def _below(limit: Limit, top: Limit) -> Limit:
     """Return a limit that is not above that of the instance."""
     most = dict(top.values())
     values: dict[str, Any] = {w: min(v, most.get(w, math.inf)) for w, v in limit.values()}
+    if "cost_per_day" in values:
+        values["cost_per_day"] = min(values["cost_per_day"], values.get("cost", math.inf))
     return Limit(**values)
 
 
