@@ -148,6 +148,18 @@ def test_a_coming_burst_that_nobody_waits_for_any_more_is_ended() -> None:
         assert world.plugin.there == {}
 
 
+def test_a_burst_on_demand_is_idle_only_from_when_it_is_up() -> None:
+    with World(lifetimes(idle_timeout=5 * MINUTE), boot=10 * MINUTE) as world:
+        world.client.request_burst("cloud", 1, None)
+        world.watch(9 * MINUTE)
+        assert (world.is_in(BurstState.STARTING), world.entry.idle) == (True, None)
+        world.watch(5 * MINUTE)
+        assert world.is_in(BurstState.READY)
+        assert world.entry.idle == world.entry.ready == world.start + 10 * MINUTE
+        world.watch(2 * MINUTE)
+        assert world.is_in(BurstState.ENDED)
+
+
 def test_no_burst_is_ended_for_idleness_before_its_min_lifetime() -> None:
     with World(lifetimes(idle_timeout=MINUTE, min_lifetime=30 * MINUTE)) as world:
         world.submit(MINUTE)

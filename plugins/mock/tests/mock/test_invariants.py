@@ -625,6 +625,8 @@ class Bursting(RuleBasedStateMachine):
             runs = self.instance.runs(self.submitted)
             on_it = [run for run in runs if not set(run.hostnames).isdisjoint(burst.hostnames)]
             ends = [now if run.ended is None else run.ended for run in on_it]
+            if not burst.jobs:  # on demand: it is wanted until it is up
+                ends.append(now if entry.ready is None else entry.ready)
             wanted = max([self.wanted_at.get(burst.name, 0.0), entry.requested, *ends])
             idle_since = before if before > wanted else now
             young = now < entry.requested + lifetimes.min_lifetime
