@@ -304,6 +304,42 @@ def test_what_a_plugin_deletes_at_last_has_ended() -> None:
         assert not any(node.drained for node in world.instance.nodes())
 
 
+@pytest.mark.parametrize("plugin", [Clinging, Adopting])
+def test_what_comes_back_under_the_name_of_an_ended_burst_costs_from_the_start_of_that(
+    plugin: type[Clinging],
+) -> None:
+    with World(plugin) as world:
+        world.plugin.lies = False
+        began = world.instance.now()
+        world.run_a_job().watch(HOUR)
+        assert world.entry.burst.state is BurstState.ENDED
+        before = world.cost()
+        found = world.instance.now()
+        world.plugin.lies = True
+        world.plugin.there[world.name] = Burst(world.name, "liar", "node", 1, since=found)
+        world.watch(HOUR)
+        assert (world.entry.live, world.entry.burst.since) == (True, began)
+        assert world.cost() >= before + NODE.price
+        world.plugin.lies = False
+        world.watch(HOUR)
+        assert world.entry.burst.since == began
+        assert world.cost() >= before + NODE.price
+
+
+def test_what_a_burst_has_cost_stays_if_its_provider_starts_it_again() -> None:
+    with World(Adopting) as world:
+        began = world.instance.now()
+        world.instance.submit(spec(1, 8, burstable=1, duration=2 * HOUR))
+        world.client.run_burst()
+        world.watch(10 * MINUTE)
+        assert world.entry.burst.state is BurstState.READY
+        there = world.plugin.there
+        there[world.name] = replace(there[world.name], since=world.instance.now())
+        world.watch(10 * MINUTE)
+        assert world.entry.burst.since == began
+        assert world.cost() == pytest.approx(NODE.price / 3)
+
+
 def test_what_had_failed_before_it_could_not_be_taken_down_has_failed_in_the_end() -> None:
     class Failing(Clinging):
         def refresh(self, burst: Burst) -> Burst:

@@ -377,17 +377,26 @@ def _as_believed(known: Burst, burst: Burst) -> Burst:
 
 
 def _since_it_costs(entry: Entry, burst: Burst) -> Burst:
-    """Return a burst with the start of its costs: not before its request."""
+    """Return a burst with the start of its costs: not before its request.
+
+    Once it is known, it never becomes later: what was billed stays billed, even if the provider
+    starts the machines again. Only the time of the request, which counts while the provider
+    reports no other, is corrected until the burst has come up.
+    """
     known = entry.burst
     costless = {BurstState.REQUESTED}
     if entry.created is not None and entry.started is None:
         costless |= LEAVING_STATES  # it ends without having left its provider's queue
-    if burst.since is None and burst.state in LIVE_STATES - costless:
+    if burst.since is None:
         # If the provider does not report when costs began, they began with the request.
-        since = entry.requested if known.since is None else known.since
+        costs = burst.state in LIVE_STATES - costless
+        since = entry.requested if costs and known.since is None else known.since
         return replace(burst, since=since)
-    if burst.since is not None and burst.since < entry.requested:
+    if burst.since < entry.requested:
         # It costs nothing before its request, unless it was found without one.
         asked = entry.requested if known.since is None else known.since
         return replace(burst, since=max(burst.since, asked))
-    return burst
+    is_assumed = known.since == entry.requested and known.state in COMING_STATES
+    if known.since is None or is_assumed:
+        return burst
+    return replace(burst, since=min(burst.since, known.since))
