@@ -67,8 +67,8 @@ def in_the_future(burst: Burst) -> Burst:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda burst: "done", "returned 'done', not the current burst"),
-        (changed(name="other"), "not the current burst"),
+        (lambda burst: "done", "returned 'done', which is not a burst"),
+        (changed(name="other"), "returned burst 'other' for burst"),
         (changed(state="ready"), "whose state is not a BurstState: 'ready'"),
         (changed(nodes="three"), "whose nodes is not a number of nodes: 'three'"),
         (changed(nodes=-3), "whose nodes is not a number of nodes: -3"),

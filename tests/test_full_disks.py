@@ -68,7 +68,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
         yield directory
 
 
-def unburst_unrecorded(client: FluxBurst, site: Site, mend: str = "once it is writable") -> None:
+def unburst_unrecorded(client: FluxBurst, site: Site, mend: str = "once it is writable,") -> None:
     """Have all taken down, which cannot be recorded, and says so."""
     with pytest.raises(BurstErrors) as caught:
         client.run_unburst()
@@ -76,7 +76,7 @@ def unburst_unrecorded(client: FluxBurst, site: Site, mend: str = "once it is wr
     assert [burst.name for burst in caught.value.bursts] == [site.burst]
     (error,) = caught.value.errors
     assert isinstance(error, LedgerError)
-    assert f"gone, but not recorded as gone: {site.burst}: {mend}, run" in str(error)
+    assert f"gone, but not recorded as gone: {site.burst}: {mend} run" in str(error)
     assert "run 'fluxburst unburst --all' again" in str(error)
     assert site.recorded()[0] is BurstState.READY
 
@@ -112,7 +112,7 @@ def test_unburst_works_on_a_disk_that_is_full_from_the_start(small: Path) -> Non
     site = Site(small)
     filler = fill(small)
     with site.client() as client:
-        unburst_unrecorded(client, site, "free space, and then")
+        unburst_unrecorded(client, site, "free space, then")
     filler.unlink()
     with site.client() as client:
         assert client.run_unburst() == [site.burst]

@@ -390,7 +390,7 @@ def test_a_deletion_that_hangs_is_an_error_and_is_asked_for_again() -> None:
             client.run_unburst()
         (entry,) = client.ledger.live()
         assert entry.burst.state is BurstState.ENDING
-        assert "it may cost money" in entry.burst.problem
+        assert "it may still cost money" in entry.burst.problem
         cloud.release.set()
         name = entry.burst.name
         until(lambda: name not in {e.burst.name for e in client.ledger.live()}, client)

@@ -332,7 +332,7 @@ def test_a_reader_sees_what_was_committed_while_another_writes(ledger: Ledger, p
 def test_a_reader_cannot_write(ledger: Ledger, path: Path) -> None:
     with (
         closing(Ledger(path, "here", read_only=True)) as reader,
-        pytest.raises(LedgerError, match="cannot be written"),
+        pytest.raises(LedgerError, match="opened for reading only"),
     ):
         reader.request(burst(), 1.0, None, "")
 
@@ -481,7 +481,7 @@ def test_the_ledger_of_another_instance_is_refused_and_not_touched(
     before = path.read_bytes()
     with pytest.raises(LedgerError) as caught:
         Ledger(path, "here", read_only=read_only)
-    assert "the instance there, not of here" in str(caught.value)
+    assert "the instance there, not to here" in str(caught.value)
     assert "--state-dir" in str(caught.value)
     assert path.read_bytes() == before
 
@@ -547,7 +547,7 @@ def test_with_a_full_disk_a_pass_stops_before_it_spends(small: Path) -> None:
     with client_on(instance, plugin, state_dir=small) as client:
         client.reconcile()
         filler = fill(small)
-        with pytest.raises(LedgerError, match=r"the disk is full.*nothing is brought up"):
+        with pytest.raises(LedgerError, match=r"the disk is full.*nothing is provisioned"):
             client.run_burst()
         assert plugin.created == []
         assert [pending.mark for pending in instance.pending_jobs()] == [None]

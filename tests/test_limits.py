@@ -75,7 +75,7 @@ def test_a_limit_holds_back_the_last_in_the_queue_and_is_named(what: str, scope:
             first = decision.id in (1, 2)
             assert decision.outcome is (Outcome.ASSIGNED if first else Outcome.UNMATCHED)
         name = NAMES.get(scope, scope)
-        expected = f"the limit {what} of {name} is 2, of which 2 is taken"
+        expected = f"the limit {what} of {name} is 2, of which 2 is used"
         assert expected in plan.decisions[-1].reasons[0]
         assert [left.id for left in client.run_burst()] == [3, 4]
         assert placed(instance) == [1, 2]
@@ -94,7 +94,7 @@ def test_a_limit_of_bursts_holds_back_the_next_burst_and_is_named(scope: str) ->
         late = instance.submit(spec(1, 8, burstable=1, queue="batch"))
         assert [left.id for left in client.run_burst()] == [late]
         name = NAMES.get(scope, scope)
-        assert f"the limit bursts of {name} is 1, of which 1 is taken" in reason_of(client, late)
+        assert f"the limit bursts of {name} is 1, of which 1 is used" in reason_of(client, late)
 
 
 @pytest.mark.parametrize("what", LIMITED)
@@ -236,7 +236,7 @@ def test_a_plan_that_is_applied_late_does_not_pass_a_limit() -> None:
             client.apply(plan)
         (error,) = caught.value.errors
         assert isinstance(error, LimitError)
-        assert "the limit nodes of the instance is 1, of which 1 is taken" in str(error)
+        assert "the limit nodes of the instance is 1, of which 1 is used" in str(error)
         assert (len(cloud.created), placed(instance)) == (1, [])
 
 
@@ -264,7 +264,7 @@ def test_what_has_ended_counts_with_what_it_cost_and_no_more() -> None:
         client.run_unburst()
         last = instance.submit(spec(1, 8, burstable=1, queue="batch"))
         assert [left.id for left in client.run_burst()] == [last]
-        assert "the limit cost of the instance is 1.5, of which 0.6667 is taken" in reason_of(
+        assert "the limit cost of the instance is 1.5, of which 0.6667 is used" in reason_of(
             client, last
         )
 
@@ -337,7 +337,7 @@ def test_a_longer_lease_needs_money_for_the_longer_part_only() -> None:
     start, end = NOON + HOUR, NOON + 2 * HOUR
     assert budget.why_not_longer(owner, live.burst, start, end) == ""
     why = budget.why_not_longer(owner, live.burst, start, end + MINUTE)
-    assert why == "the limit cost of the instance is 4, of which 2 is taken"
+    assert why == "the limit cost of the instance is 4, of which 2 is used"
 
 
 def test_a_copy_is_spent_by_itself() -> None:
@@ -486,7 +486,8 @@ def test_no_limit_is_ever_passed(
     tables: Sequence[dict[str, Any]], happens: Sequence[tuple[Any, ...]]
 ) -> None:
     limits = built(tables)
-    policy = of(limits, lease=HOUR, teardown=10 * MINUTE, idle_timeout=15 * MINUTE)
+    lives = {"lease": HOUR, "teardown": 10 * MINUTE, "idle_timeout": 15 * MINUTE}
+    policy = of(limits, **lives, grace=0.0, cancel_jobs=True)
     instance = EmbeddedInstance(Recording(()), queues={"batch": (), "debug": ()})
     clouds: dict[str, dict[str, Burst]] = {"one": {}, "two": {}}
     types = {

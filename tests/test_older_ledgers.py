@@ -108,6 +108,7 @@ def test_it_is_brought_up_to_date_by_who_acts_while_another_looks(
 
 
 _LEFT = "what is left of it could not be taken down, it may cost money: "
+_LEFT_NOW = "terminating it failed, so it may still cost money: "
 _TOLD = {
     "idle": ("ended", "no job has been on it, or waited for it, for 5m", ""),
     "lifetime": ("draining", "it may live 30m at most", ""),
@@ -145,7 +146,9 @@ def test_what_texts_told_before_has_fields_of_its_own(tmp_path: Path) -> None:
             "lease": ("", "access denied"),
             "failed": ("no such image", "access denied"),
         }
-        assert {n: b.problem for n, b in bursts.items()} == {n: t[2] for n, t in _TOLD.items()}
+        assert {n: b.problem for n, b in bursts.items()} == {
+            name: error.replace(_LEFT, _LEFT_NOW) for name, (_, _, error) in _TOLD.items()
+        }
         kinds = [ledger.assignments(job)[-1].setback for job in range(3)]
         assert kinds == [SetbackKind.NOT_MOVED, SetbackKind.NOT_STARTED, None]
         assert sorted(ledger.set_back(0.0)) == [0, 1]

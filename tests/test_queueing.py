@@ -124,7 +124,7 @@ def test_the_reason_names_how_long_it_waited_and_for_what() -> None:
         world.submit()
         world.watch(2 * HOUR + 20 * MINUTE)
         assert world.first.burst.error == (
-            "it waited in its provider's queue for 2h10m, and request in [timeouts] is 2h: "
+            "it waited in its provider's queue for 2h10m, but request in [timeouts] is 2h: "
             "Resources"
         )
 

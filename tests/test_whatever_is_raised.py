@@ -141,7 +141,7 @@ def test_what_is_no_burst_by_hand_is_an_error_that_names_the_plugin(answer: Any)
     bad, good = Elsewhere("bad"), Elsewhere("good")
     bad.by_hand = lambda nodes, tasks: answer  # type: ignore[method-assign]
     with client_with(bad, good) as client:
-        with pytest.raises(BurstErrors, match=r"plugin bad: by_hand\(\) answered"):
+        with pytest.raises(BurstErrors, match=r"plugin bad: by_hand\(\) returned"):
             client.request_bursts(1, None)
         assert len(good.created) == 1
 

@@ -51,8 +51,10 @@ def check_burst(answer: object, asked: Burst, what: str) -> Burst:
     Raises:
         BurstError: if it is not a burst, is another one, or has impossible values.
     """
-    if not isinstance(answer, Burst) or answer.name != asked.name:
-        raise BurstError(f"{what} returned {answer!r}, not the current burst")
+    if not isinstance(answer, Burst):
+        raise BurstError(f"{what} returned {answer!r}, which is not a burst")
+    if answer.name != asked.name:
+        raise BurstError(f"{what} returned burst {answer.name!r} for burst {asked.name!r}")
     for field, problem in _problems(answer):
         value = getattr(answer, field)
         raise BurstError(f"{what} returned a burst whose {field} {problem}: {_short(value)}")

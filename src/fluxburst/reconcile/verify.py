@@ -154,15 +154,13 @@ def _recorded(entry: Entry, plugins: Mapping[str, BurstPlugin]) -> tuple[str, st
 
 
 def unrecorded(ledger: Ledger, gone: Sequence[Burst]) -> LedgerError:
-    """Return what to say of what was taken down, but is not recorded as such."""
+    """Return the error that names the bursts whose end could not be recorded."""
     if not gone:
         return LedgerError(ledger.path, ledger.unwritable)
     names = ", ".join(burst.name for burst in gone)
-    repair = (
-        "make room, and then" if is_full(Path(ledger.path).parent) else "once it can be written"
-    )
+    repair = "free space, then" if is_full(Path(ledger.path).parent) else "once it is writable,"
     return LedgerError(
         ledger.path,
-        f"{ledger.unwritable}; gone, but not recorded as gone: {names}: {repair}, run "
+        f"{ledger.unwritable}; gone, but not recorded as gone: {names}: {repair} run "
         "'fluxburst unburst --all' again, which records it",
     )

@@ -129,7 +129,9 @@ def test_a_wrapper_is_put_before_the_broker(
 def test_an_image_without_flux_is_said(site: Site, elastic: Path, tmp_path: Path) -> None:
     booted = boot(site, elastic, tmp_path / "root", tmp_path / "nowhere")
     assert booted.done.returncode == 1
-    assert f"fluxburst: there is no {tmp_path}/nowhere/bin/flux in this image" in booted.done.stderr
+    assert (
+        f"fluxburst: {tmp_path}/nowhere/bin/flux does not exist in this image" in booted.done.stderr
+    )
 
 
 def test_a_user_with_another_id_is_refused(
