@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 from tests.support import Joining, client_on, spec
@@ -103,3 +104,60 @@ def test_what_was_deleted_and_is_listed_later_is_terminated_again(site: Site) ->
     client.reconcile()
     client.reconcile()
     assert cloud.there == {}
+
+
+class Sharing(Counting):
+    """A plugin that lists once for all that is asked within one round."""
+
+    def __init__(self, instance: EmbeddedInstance) -> None:
+        super().__init__(instance)
+        self.rounds = 0
+        self.listed: Collection[str] | None = None
+        self.observing_now = False
+
+    @contextmanager
+    def observing(self) -> Iterator[None]:
+        self.rounds += 1
+        self.observing_now = True
+        try:
+            yield
+        finally:
+            self.listed, self.observing_now = None, False
+
+    def adopt(self) -> Sequence[Burst] | None:
+        assert self.observing_now
+        self.listed = self.list_bursts()
+        return [self.there[name] for name in self.listed]
+
+    def refresh(self, burst: Burst) -> Burst:
+        assert self.observing_now
+        if self.listed is None:
+            self.listed = self.list_bursts()
+        return super().refresh(burst)
+
+
+def test_one_round_of_observations_is_one_context_for_all_bursts() -> None:
+    instance = EmbeddedInstance()
+    cloud = Sharing(instance)
+    client = client_on(instance, cloud)
+    for _ in range(2):
+        client.run_burst(request_burst=True, nodes=1)
+    cloud.counted()
+    for look in (client.refresh_bursts, client.reconcile):
+        rounds = cloud.rounds
+        look()
+        assert (cloud.rounds, cloud.counted()) == (rounds + 1, 1)
+
+
+def test_a_round_that_fails_is_over_and_presumes_no_burst_gone() -> None:
+    instance = EmbeddedInstance()
+    cloud = Sharing(instance)
+    client = client_on(instance, cloud)
+    client.run_burst(request_burst=True, nodes=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cloud, "list_bursts", lambda: 1 / 0)
+        with pytest.raises(BurstErrors, match="ZeroDivisionError"):
+            client.reconcile()
+        assert not cloud.observing_now
+    assert [entry.burst.name for entry in client.ledger.live()] == cloud.created
+    assert cloud.deleted == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -290,6 +291,14 @@ class BurstPlugin:
                 node type for a while, and its jobs are offered to others.
         """
         return burst
+
+    def observing(self) -> AbstractContextManager[object]:
+        """Return the context of one round of observations: of ``adopt()`` and of ``refresh()``.
+
+        A plugin that lists its provider may do so once in a round, instead of once for each burst,
+        and forgets the list when the round ends. By default, nothing is shared.
+        """
+        return nullcontext()
 
     # --- the client's side: inherit or override these --------------------------------------
 

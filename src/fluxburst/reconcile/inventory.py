@@ -49,10 +49,11 @@ def take_inventory(plugin: BurstPlugin, coming: Sequence[Burst], *, all_of_it: b
     Raises:
         BurstError: if its answer is invalid.
     """
-    seen = _what_is_there(plugin) if all_of_it else Inventory(None, ())
-    refused: dict[str, BurstError] = {}
-    refreshed = [_refreshed(plugin, burst, refused) for burst in coming]
-    return replace(seen, refreshed=refreshed, refused=refused)
+    with plugin.observing():
+        seen = _what_is_there(plugin) if all_of_it else Inventory(None, ())
+        refused: dict[str, BurstError] = {}
+        refreshed = [_refreshed(plugin, burst, refused) for burst in coming]
+        return replace(seen, refreshed=refreshed, refused=refused)
 
 
 def _what_is_there(plugin: BurstPlugin) -> Inventory:
