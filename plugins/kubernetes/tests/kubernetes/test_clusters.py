@@ -307,7 +307,7 @@ def test_pods_that_cannot_be_scheduled_yet_are_waited_for(
     plugin = plugin_of(server, site, namespace=namespace)
     made = plugin.create(burst())
     wait_until(
-        lambda: "Insufficient cpu" in plugin.refresh(made).error, "it says what it waits for"
+        lambda: "Insufficient cpu" in plugin.refresh(made).waiting_for, "it says what it waits for"
     )
     assert plugin.refresh(made).state is BurstState.STARTING
 
@@ -415,7 +415,7 @@ def test_doctor_tells_the_server_the_identity_and_the_namespace(
     findings = {one.what: one.level for one in plugin_of(server, site).diagnose()}
     (told,) = [what for what in findings if what.startswith("API server v")]
     assert told.endswith(f"at {server.url}, as context test, user admin")
-    assert findings["the Flux Operator's miniclusters.flux-framework.org is there"] == "ok"
+    assert findings["the Flux Operator's miniclusters.flux-framework.org exists"] == "ok"
     assert findings["slots for bursts, with their nodes: burst-0 of 3, burst-1 of 3"] == "ok"
     found = list(plugin_of(server, site, namespace=namespace).diagnose())
     assert f"the namespace {namespace} does not exist yet; bursts create it" in [

@@ -6,6 +6,7 @@ before.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,9 @@ class Child:
             arguments = [str(config), str(self.site), self.namespace, self.do]
             process.append(
                 subprocess.Popen(
-                    [sys.executable, "-c", CHILD, *arguments], cwd=Path(__file__).parent
+                    [sys.executable, "-c", CHILD, *arguments],
+                    cwd=Path(__file__).parent,
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                 )
             )
             code = process[0].wait(timeout=60)
