@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, MutableMapping
 from dataclasses import replace
 
 from fluxburst import Burst, BurstState
@@ -82,9 +82,19 @@ class BurstPools:
             )
         return pool
 
-    def of(self, burst: str) -> Pool | None:
-        """Return a burst's node pool; None if it does not exist, or belongs to another."""
-        pool = self._provider.get(self.name_of(burst))
+    def of(self, burst: str, seen: MutableMapping[str, Pool] | None = None) -> Pool | None:
+        """Return a burst's node pool; None if it does not exist, or belongs to another.
+
+        Args:
+            burst: Its name.
+            seen: Node pools seen in this round, by name: only others are asked for, and added.
+        """
+        name = self.name_of(burst)
+        pool = None if seen is None else seen.get(name)
+        if pool is None:
+            pool = self._provider.get(name)
+            if seen is not None and pool is not None:
+                seen[name] = pool
         if self._params.node_pool is not None or pool is None or pool.record is None:
             return pool
         return pool if (pool.record.tag, pool.record.burst) == (self._site.tag, burst) else None

@@ -204,34 +204,47 @@ class ManagedKubernetes(MiniClusterBurst):
 
     def list_bursts(self) -> Collection[str]:
         """Return the bursts with remains: in the cluster, or at the provider."""
-        return [burst.name for burst in self.adopt()]
+        pools = self.pools.ours(self.tag)
+        there = set(super().list_bursts())
+        there |= self._with_pools(pools, there).keys()
+        return sorted(there or self._with_cluster())
 
     def adopt(self) -> Sequence[Burst]:
         """Return the bursts with remains, in their current state."""
-        pools = self.pools.ours(self.tag)
+        pools = {pool.name: pool for pool in self.pools.ours(self.tag)}
+        if self.rounds.pools is not None:
+            self.rounds.pools.update(pools)
         bursts = {burst.name: burst for burst in super().adopt()}
-        own = {pool.record.burst: pool for pool in pools if pool.record is not None}
-        if self.params.node_pool is not None:
-            grown = next((pool for pool in pools if pool.name == self.params.node_pool), None)
-            own = {name: pool for name, pool in own.items() if pool is not grown or not bursts}
-            found = {name: self.burst_pools.with_pool(one, grown) for name, one in bursts.items()}
-        else:
-            found = {
-                name: self.burst_pools.with_pool(one, own.get(name)) for name, one in bursts.items()
-            }
+        own = self._with_pools(pools.values(), bursts)
+        grown = self.params.node_pool
+        found = {
+            name: self.burst_pools.with_pool(one, pools.get(grown) if grown else own.get(name))
+            for name, one in bursts.items()
+        }
         for name, pool in own.items():
             if name not in found:
                 found[name] = self.burst_pools.without_minicluster(name, pool)
-        if not found and not self.params.keep_cluster:
-            record = self.pools.cluster.made_for()
-            if record is not None and record.tag == self.tag:
-                error = "only the cluster created for it is left"
-                found[record.burst] = replace(self._remnant(record.burst), error=error)
-        return list(found.values())
+        if found:
+            return list(found.values())
+        error = "only the cluster created for it is left"
+        return [replace(self._remnant(name), error=error) for name in self._with_cluster()]
+
+    def _with_pools(self, pools: Iterable[Pool], bursts: Collection[str]) -> dict[str, Pool]:
+        """Return the node pools by burst; one that grows for all only if there are no bursts."""
+        return {
+            pool.record.burst: pool
+            for pool in pools
+            if pool.record is not None and not (bursts and pool.name == self.params.node_pool)
+        }
+
+    def _with_cluster(self) -> list[str]:
+        """Return the burst that the cluster was created for, if it is to be deleted with it."""
+        record = None if self.params.keep_cluster else self.pools.cluster.made_for()
+        return [] if record is None or record.tag != self.tag else [record.burst]
 
     def refresh(self, burst: Burst) -> Burst:
         """Return a burst in its state according to its node pool, its pods and the nodes."""
-        pool = self.burst_pools.of(burst.name)
+        pool = self.burst_pools.of(burst.name, self.rounds.pools)
         if pool is not None and self._is_half_made(burst, pool):
             return self._go_on_with(burst, pool)
         now = super().refresh(burst)
@@ -255,6 +268,8 @@ class ManagedKubernetes(MiniClusterBurst):
         An isolated one is not continued: its job may have run.
         """
         if self.params.node_pool is not None or burst.isolated:
+            return False
+        if self.rounds.find(burst.name) is not None:
             return False
         with self.connection.there() as cluster:
             return self._miniclusters(cluster).find(burst.name) is None

@@ -22,6 +22,7 @@ from fluxburst_kubernetes.connection import Connection
 from fluxburst_kubernetes.errors import ExistsError, NotFoundError
 from fluxburst_kubernetes.node_pools import pool_name
 from fluxburst_kubernetes.parameters import MiniClusterParameters
+from fluxburst_kubernetes.rounds import Rounds, Snapshot
 from fluxburst_kubernetes.slots import NAME_LENGTH, Slot, SlotPool, declared_slots, slot_names
 from fluxburst_kubernetes.states import Found, Patience, as_it_is
 
@@ -51,6 +52,7 @@ class MiniClusterBurst(ElasticPlugin):
         """Held while secrets and their users are created, or found to be unused."""
         self._seen: tuple[float, Sequence[Slot]] | None = None
         """When the cluster was last asked for free slots, and the answer."""
+        self.rounds = Rounds(self._look)
 
     # --- the subclass's part ---------------------------------------------------------------
 
@@ -132,6 +134,10 @@ class MiniClusterBurst(ElasticPlugin):
         from fluxburst_kubernetes.miniclusters import MiniClusters
 
         return MiniClusters(cluster, self.tag, self.name)
+
+    def _look(self) -> Snapshot:
+        with self.connection.there() as cluster:
+            return self._miniclusters(cluster).snapshot()
 
     def validate(self) -> bool:
         """Check the parameters, the directory if it is set, and the Flux Operator.
@@ -252,18 +258,19 @@ class MiniClusterBurst(ElasticPlugin):
             there |= miniclusters.bursts_of_jobs()
         return sorted(there | set(self._draining().values()))
 
+    def observing(self) -> contextlib.AbstractContextManager[None]:
+        """Share one list of each kind of objects among the bursts of a round."""
+        return self.rounds.begin()
+
     def adopt(self) -> Sequence[Burst]:
         """Return the bursts with remains, in their current state."""
-        with self.connection.there() as cluster:
-            miniclusters = self._miniclusters(cluster)
-            left = miniclusters.bursts_of_jobs()  # first, or a new burst seems to have only a Job
-            there = miniclusters.all()
+        snapshot = self.rounds.snapshot()
         bursts = {}
-        for found in there:
+        for found in snapshot.found:
             written = labels.read(found.minicluster)
             bursts[written.name] = self._as_it_is(written.burst(self.name), found, adopting=True)
         draining = self._draining()
-        for name in sorted({*left, *draining.values()}):
+        for name in sorted({*snapshot.with_job, *draining.values()}):
             hosts = [host for host, burst in draining.items() if burst == name]
             known = bursts.get(name) or self._remnant(name)
             bursts[name] = replace(
@@ -273,15 +280,18 @@ class MiniClusterBurst(ElasticPlugin):
 
     def refresh(self, burst: Burst) -> Burst:
         """Return a burst in its state according to its pods and the instance's nodes."""
-        with self.connection.there() as cluster:
-            found = self._miniclusters(cluster).find(burst.name)
-            if found is None and burst.isolated:
-                self._check_again(cluster, burst)
+        found = self.rounds.find(burst.name)
+        if found is None:
+            with self.connection.there() as cluster:
+                found = self._miniclusters(cluster).find(burst.name)
+                if found is None and burst.isolated:
+                    self._check_again(cluster, burst)
         if found is None:
             gone = "its MiniCluster no longer exists"
             return replace(burst, state=BurstState.FAILED, error=gone)
         now = self._as_it_is(burst, found)
-        if now.isolated and now.state is BurstState.READY:
+        ready = now.isolated and now.state is BurstState.READY
+        if ready and self.rounds.may_have_secret(burst.name):
             with self.connection.opened() as cluster:
                 self._miniclusters(cluster).remove_job(burst.name)
         return now
@@ -380,7 +390,7 @@ class MiniClusterBurst(ElasticPlugin):
         hosts = written.hostnames
         up = {node.hostname for node in self.instance.nodes() if node.up}.intersection(hosts)
         burst = replace(burst, hostnames=hosts)
-        return as_it_is(burst, found, up, time.time(), self._patience, adopting=adopting)
+        return as_it_is(burst, found, up, found.at, self._patience, adopting=adopting)
 
     @property
     def _patience(self) -> Patience:
@@ -390,7 +400,7 @@ class MiniClusterBurst(ElasticPlugin):
         from fluxburst_kubernetes import outcomes
 
         ran = burst.state is BurstState.READY
-        seen = outcomes.outcome(found, time.time(), self._patience, ran=ran)
+        seen = outcomes.outcome(found, found.at, self._patience, ran=ran)
         burst = replace(burst, since=burst.since if found.since is None else found.since)
         output = self._output(seen.pod) if seen.pod else ""
         now = outcomes.as_it_is(burst, seen, output)

@@ -13,6 +13,7 @@ from fluxburst.formats.units import format_duration
 from fluxburst_kubernetes import labels, secrets
 from fluxburst_kubernetes.cluster import JOBS, MINICLUSTERS, PODS, SECRETS, Cluster
 from fluxburst_kubernetes.errors import NotFoundError, StaysError
+from fluxburst_kubernetes.rounds import Snapshot, burst_label
 from fluxburst_kubernetes.states import Found
 
 
@@ -60,23 +61,48 @@ class MiniClusters:
         if self._cluster is None:
             return set()
         jobs = self._cluster.list(JOBS, labels.instance_labels(self._tag))
-        return {name for job in jobs if (name := job["metadata"]["labels"].get(labels.BURST, ""))}
+        return {*map(burst_label, jobs)} - {""}
 
-    def all(self) -> list[Found]:
-        """Return the objects of each burst."""
+    def snapshot(self) -> Snapshot:
+        """Return the objects of all bursts, listing each kind once.
+
+        Raises:
+            NotFoundError: if the cluster has no Flux Operator.
+        """
         if self._cluster is None:
-            return []
-        return [self._with_its_pods(self._cluster, one) for one in self.listed()]
+            return Snapshot()
+        at, own = time.time(), labels.instance_labels(self._tag)
+        jobs = self._cluster.list(JOBS, own)  # first, or a new burst seems to have only a Job
+        there = self.listed()
+        pods = self._cluster.list(PODS, own) if there else []
+        job_of = {job["metadata"]["name"]: job for job in jobs}
+        pods_of: dict[str, list[Mapping[str, Any]]] = {}
+        for pod in pods:
+            pods_of.setdefault(burst_label(pod), []).append(pod)
+        with_secret = None
+        if any(labels.read(one).isolated for one in there):
+            with_secret = frozenset(map(burst_label, self._cluster.list(SECRETS, own)))
+        found = [
+            Found(one, job_of.get(one["metadata"]["name"]), pods_of.get(burst_label(one), ()), at)
+            for one in there
+        ]
+        return Snapshot(found, frozenset(map(burst_label, jobs)) - {""}, with_secret)
 
     def find(self, burst: str) -> Found | None:
         """Return the objects of a burst; None if there are none."""
+        found = self._minicluster(burst)
+        if self._cluster is None or found is None:
+            return None
+        return self._with_its_pods(self._cluster, found)
+
+    def _minicluster(self, burst: str) -> Mapping[str, Any] | None:
         if self._cluster is None:
             return None
         try:
             found = self._cluster.list(MINICLUSTERS, self._labels_of(burst))
         except NotFoundError:  # no Flux Operator, and so no MiniCluster
             return None
-        return self._with_its_pods(self._cluster, found[0]) if found else None
+        return found[0] if found else None
 
     def end(self, burst: str, *, timeout: float, poll_interval: float) -> None:
         """Delete a burst's MiniCluster, and wait until it, its Job and its pods are gone.
@@ -92,12 +118,12 @@ class MiniClusters:
         if self._cluster is None:
             return
         own = self._labels_of(burst)
-        found = self.find(burst)
-        if found is not None and not found.leaving:
-            self._cluster.delete(MINICLUSTERS, found.slot)
+        found = self._minicluster(burst)
+        if found is not None and not Found(found, None, ()).leaving:
+            self._cluster.delete(MINICLUSTERS, found["metadata"]["name"])
         until = time.monotonic() + timeout
         while (
-            self.find(burst) is not None
+            self._minicluster(burst) is not None
             or self._cluster.list(JOBS, own)
             or self._cluster.list(PODS, own)
         ):

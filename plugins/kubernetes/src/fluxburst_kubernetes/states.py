@@ -8,8 +8,9 @@ https://kubernetes.io/docs/concepts/workloads/controllers/job/.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -31,11 +32,16 @@ HOPELESS = frozenset(
 
 @dataclass(frozen=True)
 class Found:
-    """A burst in the cluster: its MiniCluster, its Job if there is one, and its pods."""
+    """A burst in the cluster: its MiniCluster, its Job if there is one, and its pods.
+
+    Attributes:
+        at: When they were so, in seconds since the epoch.
+    """
 
     minicluster: Mapping[str, Any]
     job: Mapping[str, Any] | None
     pods: Sequence[Mapping[str, Any]]
+    at: float = field(default_factory=time.time)
 
     @property
     def slot(self) -> str:

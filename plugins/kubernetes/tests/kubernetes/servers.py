@@ -109,12 +109,15 @@ class Script:
 
 
 @contextmanager
-def before_it(server: Server, hook: Callable[[str, str], Reply | None]) -> Iterator[str]:
+def before_it(
+    server: Server, hook: Callable[[str, str], Reply | None], keys: Path | None = None
+) -> Iterator[str]:
     """Serve what an API server answers, as a proxy does that may answer itself.
 
     Args:
         server: The API server.
         hook: Called with the method and the path of each request; None to pass it on.
+        keys: A directory with the server's certificate and key, to serve them over TLS.
     """
     context = ssl.create_default_context(cafile=str(server.certificate))
     with httpx2.Client(base_url=server.url, verify=context, trust_env=False) as client:
@@ -128,8 +131,27 @@ def before_it(server: Server, hook: Callable[[str, str], Reply | None]) -> Itera
             types = {"Content-Type": done.headers.get("Content-Type", "text/plain")}
             return done.status_code, done.content, types
 
-        with serving(answer) as url:
+        with serving(answer, keys) as url:
             yield url
+
+
+@contextmanager
+def noting(server: Server, keys: Path | None = None) -> Iterator[tuple[str, list[str]]]:
+    """Serve what an API server answers, and note what is asked, such as ``list pods``.
+
+    ``list all pods`` is a list of the pods of everybody. ``keys`` are as of `before_it`.
+    """
+    asked: list[str] = []
+
+    def note(method: str, path: str) -> None:
+        plain, _, query = path.partition("?")
+        kind, *name = plain.partition("/namespaces/")[2].split("/")[1:] or ["namespaces", ""]
+        lists = "list" if "labelSelector" in query else "list all"
+        verb = "get" if name else lists
+        asked.append(f"{verb if method == 'GET' else method.lower()} {kind}")
+
+    with before_it(server, note, keys) as url:
+        yield url, asked
 
 
 CHANGES = ("POST", "PUT", "PATCH", "DELETE")
