@@ -600,7 +600,7 @@ def test_a_create_that_answers_wrongly_is_an_error_and_what_it_made_is_deleted(
 
     wrong = Wrong("cloud")
     client = client_with(wrong, jobs=(job(1),))
-    with pytest.raises(BurstErrors, match="which is not a burst|returned burst 'another'"):
+    with pytest.raises(BurstErrors, match=r"which is not a burst|returned burst 'another'"):
         client.run_burst()
     assert len(wrong.deleted) == 1
     assert marks(client) == {1: None}
