@@ -313,6 +313,18 @@ def test_a_plugin_that_is_stuck_is_left_alone_and_that_is_said() -> None:
         hung.release.set()
 
 
+def test_a_stuck_plugin_is_not_asked_for_nodes_on_demand() -> None:
+    instance = wide(1)
+    hung = Hangs("hung", instance)
+    with client_on(instance, hung, policy=SHORT) as client:
+        a_pass(client)
+        known = len(client.ledger.entries())
+        with pytest.raises(BurstErrors, match=r"create\(\) has not answered for"):
+            client.run_burst(request_burst=True, nodes=1)
+        assert len(client.ledger.entries()) == known
+        hung.release.set()
+
+
 def test_a_burst_of_a_stuck_plugin_that_does_not_join_is_one_failure() -> None:
     class Falls(Joining):
         release: threading.Event | None = None

@@ -161,3 +161,10 @@ def test_a_round_that_fails_is_over_and_presumes_no_burst_gone() -> None:
         assert not cloud.observing_now
     assert [entry.burst.name for entry in client.ledger.live()] == cloud.created
     assert cloud.deleted == []
+
+
+def test_a_request_on_demand_lists_once(site: tuple[EmbeddedInstance, Counting, FluxBurst]) -> None:
+    _, cloud, client = site
+    client.run_burst(request_burst=True, nodes=1)
+    assert cloud.counted() == 1
+    assert len(cloud.there) == 3

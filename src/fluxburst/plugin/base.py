@@ -394,9 +394,8 @@ class BurstPlugin:
                 "demand is not available"
             )
         node_type, count = sized(self, nodes, tasks)
-        names = {*self.bursts, *self.list_bursts()}
         prefix = prefix_of(self.name, self.instance_tag)
-        name = next(n for i in itertools.count(1) if (n := f"{prefix}{i}") not in names)
+        name = next(n for i in itertools.count(1) if (n := f"{prefix}{i}") not in self.bursts)
         return Burst(name, self.name, node_type.name, count, price=node_type.price)
 
     def lacking(self) -> Iterable[str]:

@@ -113,6 +113,9 @@ class Provisioner:
     ) -> None:
         """Have plugins provision capacity on demand, and wait for all of it."""
         for plugin in plugins:
+            if plugin.name in self._workers.stuck():
+                self._failed(plugin, PatienceError(self._workers.stuck()[plugin.name]))
+                continue
             try:
                 bursts = self._reserver.reserve_on_demand(plugin, nodes, tasks)
             except FluxburstError as error:
