@@ -33,7 +33,7 @@ from fluxburst.provider import elastic_directory
 from fluxburst.provider.elastic import Elastic
 from fluxburst_local import adding
 from fluxburst_local.allocations import Surroundings, note_enclosure, surroundings
-from fluxburst_local.parameters import LauncherName
+from fluxburst_local.parameters import ON_THIS_HOST, LauncherName
 from fluxburst_local.settings import with_settings_of
 
 COUNT = click.IntRange(1, elastic_instances.MAX_NODES)
@@ -209,7 +209,7 @@ def _burst_hosts(
             problem = f"{count} burst nodes requested, but {counted(len(hosts), 'host')} named"
             raise RequestError(problem)
         return hosts[:count]
-    if options["launcher"] == "process":  # all on this machine, in any allocation
+    if options["launcher"] in ON_THIS_HOST:  # in any allocation
         around = replace(around, others=(), room=None)
     others = tuple(host for host in around.others if host not in leads)
     if around.room is not None and count is not None and count > (len(others) or around.room):

@@ -11,7 +11,7 @@ from fluxburst.config.validators import check_log_level, check_price
 from fluxburst.errors import FormatError, RequestError
 from fluxburst.formats.hostlist import format_hostlist, parse_hostlist
 from fluxburst.provider.elastic import Elastic, check_certificate, find_flux, load
-from fluxburst_local.parameters import BurstParameters
+from fluxburst_local.parameters import ON_THIS_HOST, BurstParameters
 from fluxburst_local.slurm_limits import parse_time
 
 RUN_DIR_BYTES = 24
@@ -67,7 +67,7 @@ def _check_run_dir(plugin: Checked) -> None:
     run_dir = plugin.params.run_dir
     if not run_dir.is_absolute():
         raise RequestError(f"must be an absolute path, got {str(run_dir)!r}")
-    if plugin.params.launcher == "process" and not os.access(run_dir, os.W_OK):
+    if plugin.params.launcher in ON_THIS_HOST and not os.access(run_dir, os.W_OK):
         raise RequestError(f"{run_dir} is not a writable directory")
     if len(os.fsencode(run_dir)) > RUN_DIR_BYTES:
         raise RequestError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Optional
@@ -11,6 +12,12 @@ from fluxburst import Duration
 from fluxburst.provider.elastic_plugin import ElasticParameters
 
 LauncherName = Literal["process", "flux", "slurm", "srun", "ssh"]
+
+ON_THIS_HOST: Collection[LauncherName] = frozenset({"process"})
+"""The launchers whose brokers run on this host: they connect by loopback."""
+
+AS_JOBS: Collection[LauncherName] = frozenset({"slurm", "flux"})
+"""The launchers whose brokers are jobs, which may wait in a queue."""
 
 
 def _help(text: str) -> dict[str, str]:

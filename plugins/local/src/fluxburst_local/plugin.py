@@ -33,7 +33,7 @@ from fluxburst_local.isolated import IsolatedBursts
 from fluxburst_local.launchers import Launched, Launcher, SlurmLauncher
 from fluxburst_local.launchers.choice import chosen_launcher
 from fluxburst_local.parameter_checks import CHECKS
-from fluxburst_local.parameters import BurstParameters
+from fluxburst_local.parameters import AS_JOBS, ON_THIS_HOST, BurstParameters
 
 LOOPBACK = "127.0.0.1"
 ENDING_SECONDS = 15.0
@@ -65,7 +65,7 @@ class LocalBurst(ElasticPlugin):
             self.params.log_level,
             self.params.join_timeout,
             "" if self.is_its_own else self.instance.name,
-            LOOPBACK if self.params.launcher == "process" else "",
+            LOOPBACK if self.params.launcher in ON_THIS_HOST else "",
             flux_configuration.allows_guests(flux_configuration.read(self.directory / "config")),
         )
 
@@ -199,7 +199,7 @@ class LocalBurst(ElasticPlugin):
     @property
     def arms_leases(self) -> bool:
         """Whether brokers are started in a job, which has a time limit."""
-        return self.params.launcher in ("slurm", "flux")
+        return self.params.launcher in AS_JOBS
 
     def renew(self, burst: Burst) -> Burst:
         """Extend the time limit of the brokers' job, if the launcher uses jobs."""

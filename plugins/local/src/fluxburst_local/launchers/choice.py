@@ -28,18 +28,20 @@ def chosen_launcher(
         directory: The elastic instance's directory, which records the enclosing allocation.
     """
     around = enclosure(directory)
-    if params.launcher == "flux":
-        uri = params.flux_uri or around.flux_uri
-        return FluxLauncher(brokers, uri, elastic.cores, elastic.gpus)
-    if params.launcher == "slurm":
-        options = SlurmOptions(
-            params.partition, params.account, params.time, tuple(params.slurm_args)
-        )
-        slurm = slurm_environment(around.slurm_conf)
-        return SlurmLauncher(brokers, options, elastic.cores, elastic.gpus, slurm)
-    if params.launcher == "srun":
-        job = params.slurm_job or around.slurm_job
-        return SrunLauncher(brokers, elastic.cores, job, slurm_environment(around.slurm_conf))
-    if params.launcher == "ssh":
-        return SshLauncher(brokers, params.ssh_args, params.flux_user or "")
-    return ProcessLauncher(brokers)
+    match params.launcher:
+        case "process":
+            return ProcessLauncher(brokers)
+        case "flux":
+            uri = params.flux_uri or around.flux_uri
+            return FluxLauncher(brokers, uri, elastic.cores, elastic.gpus)
+        case "slurm":
+            options = SlurmOptions(
+                params.partition, params.account, params.time, tuple(params.slurm_args)
+            )
+            slurm = slurm_environment(around.slurm_conf)
+            return SlurmLauncher(brokers, options, elastic.cores, elastic.gpus, slurm)
+        case "srun":
+            job = params.slurm_job or around.slurm_job
+            return SrunLauncher(brokers, elastic.cores, job, slurm_environment(around.slurm_conf))
+        case "ssh":
+            return SshLauncher(brokers, params.ssh_args, params.flux_user or "")
