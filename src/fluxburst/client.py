@@ -147,7 +147,7 @@ class FluxBurst(ServedClient):
     def reconcile(self) -> None:
         """Compare reality with the ledger, repair differences, and do what is due.
 
-        Adopts bursts that were created without a record of it; continues terminations; terminates
+        Adopts bursts whose creation was never confirmed; continues terminations; terminates
         bursts that carry this instance's name but are in no record, and bursts that lost nodes,
         once no job runs on the rest; releases jobs that wait for a burst that failed or does not
         exist. A plugin that cannot be asked is left alone, and none of its bursts is presumed

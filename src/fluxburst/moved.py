@@ -1,7 +1,6 @@
 """Old import paths of public names: each works for one release, with a warning.
 
 ``import fluxburst.OLD`` returns the module that has its names now; docs/migration.md lists them.
-them for people.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The planner's and the reconciler's view of a burst plugin, whether or not it sizes its bursts.
 
-Only this module checks which methods a plugin implements: :func:`provider_of` decides.
+The planner and the reconciler check here, and nowhere else, which methods a plugin implements:
+:func:`provider_of` decides.
 """
 
 from __future__ import annotations

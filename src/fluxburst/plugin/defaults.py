@@ -97,7 +97,7 @@ def terminate(
 
 def not_ours(plugin: str, burst: str) -> BurstError:
     """Return what to say of a burst that is not to be deleted, as it is not this instance's."""
-    problem = "is not a burst of this instance: it is not taken down"
+    problem = "is not a burst of this instance: it is not terminated"
     return BurstError(problem, plugin=plugin, burst=burst)
 
 

@@ -1,7 +1,7 @@
 """Drains bursts: no new job starts on their nodes, and running jobs may finish.
 
-This is the only place where fluxburst drains nodes and waits for jobs to leave them. When a plugin
-deletes a burst, it is drained already, and the plugin only removes its nodes.
+This is the only place where the reconciler drains nodes and waits for jobs to leave them. When a
+plugin deletes a burst, it is drained already: the plugin repeats the drain, and removes the nodes.
 """
 
 from __future__ import annotations

@@ -83,9 +83,9 @@ class Observer:
     # --- the steps of a pass ---------------------------------------------------------------
 
     def sync(self, patience: float, *, repair: bool) -> None:
-        """Ask each plugin what is there, and take in what is answered within ``patience`` seconds.
+        """Ask each plugin what exists, and process the answers that come within ``patience`` seconds.
 
-        What is found is adopted, and with ``mend``, the difference to the record is mended.
+        Unknown bursts are adopted; with ``repair``, differences from the ledger are repaired.
         """
         for plugin in self._plugins.values():
             if plugin.name in self._workers.stuck():

@@ -2,8 +2,7 @@
 
 A plugin's calls run one after another, in the order of their start; their answers are processed in
 the client's own thread. A thread cannot be stopped: a call that times out is given up, its plugin
-is stuck until the call returns, and its answer is processed
-then.
+is stuck until the call returns, and its answer is processed then.
 """
 
 from __future__ import annotations
