@@ -83,7 +83,7 @@ class Observer:
     # --- the steps of a pass ---------------------------------------------------------------
 
     def sync(self, patience: float, *, repair: bool) -> None:
-        """Ask each plugin what exists, and process the answers that come within ``patience`` seconds.
+        """Ask each plugin what exists, and process what it answers within ``patience`` seconds.
 
         Unknown bursts are adopted; with ``repair``, differences from the ledger are repaired.
         """
