@@ -6,13 +6,13 @@ examples as that, at random.
 
 from __future__ import annotations
 
+import concurrent.futures
 import itertools
 import math
 import os
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -41,6 +41,7 @@ from fluxburst.ledger.entries import TRANSITIONS
 from fluxburst.model.burst import COMING_STATES, LIVE_STATES, prefix_of, tag_of
 from fluxburst.model.job import Job, JobState
 from fluxburst.model.plan import Outcome
+from fluxburst.reconcile.workers import Call
 from fluxburst_mock.failures import Failure, FailureKind, SimulatedCrash
 from fluxburst_mock.plugin import BurstParameters
 
@@ -125,8 +126,8 @@ class Bursting(RuleBasedStateMachine):
         fast = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self.state_dir = Path(tempfile.mkdtemp(prefix="fluxburst-", dir=fast))
         self.instance = WatchedInstance()
-        self.gate = threading.Event()
-        self.gate.set()
+        self.gates = {name: threading.Event() for name in TYPES}
+        self._open_all()
         self.books = {name: Books(name, self.instance.true_now) for name in TYPES}
         self.policy = Policy(
             lifetimes=Lifetimes(
@@ -153,7 +154,7 @@ class Bursting(RuleBasedStateMachine):
             if not getattr(self, "broken", False):
                 self._end()
         finally:
-            self.gate.set()
+            self._open_all()
             self.client.close()
             shutil.rmtree(self.state_dir)
 
@@ -170,7 +171,23 @@ class Bursting(RuleBasedStateMachine):
             )
             client.hooks.add(Package(name, name), object(), [kind])
             client.load(name, BurstParameters(TYPES[name], Duration(20.0)))
+        workers = client._controller.workers
+        setattr(workers, "start", self._one_by_one(workers.start))  # noqa: B010 - it is a method
         return client
+
+    def _one_by_one(self, start: Callable[[Call[Any]], None]) -> Callable[[Call[Any]], None]:
+        """Have a call return before the next one starts, if its cloud answers at all.
+
+        Otherwise the order in which the clouds act would be chance, and no failure would come
+        again.
+        """
+
+        def start_and_wait(call: Call[Any]) -> None:
+            start(call)
+            if self.gates[call.plugin].is_set():
+                concurrent.futures.wait([call.future])
+
+        return start_and_wait
 
     def _factory(self, name: str) -> Callable[[BurstParameters], Provider]:
         def make(_: BurstParameters) -> Provider:
@@ -178,7 +195,7 @@ class Bursting(RuleBasedStateMachine):
             return Provider(
                 parameters,
                 self.books[name],
-                self.gate,
+                self.gates[name],
                 adopts=name == "flaky",
                 queue=QUEUE_OF.get(name, ""),
             )
@@ -263,10 +280,11 @@ class Bursting(RuleBasedStateMachine):
     )
     def serve_while_nobody_answers(self, passes: list[bool], seconds: float, leaves: bool) -> None:
         """Run passes while all clouds are slow; the client may be gone when they answer."""
-        self.gate.clear()
+        for gate in self.gates.values():
+            gate.clear()
         for everything in passes:
             self._act(lambda e=everything: self.client.run_pass(everything=e, patience=0.0))  # type: ignore[misc]
-            if self.gate.is_set():
+            if self._all_answer():
                 return  # it died
             self.instance.advance(seconds)
         self._answer()
@@ -431,7 +449,7 @@ class Bursting(RuleBasedStateMachine):
             failed = {getattr(error, "plugin", "") for error in errors.errors}
         except SimulatedCrash:
             self.unwatched |= {entry.burst.name for entry in self._live()}
-            if not self.gate.is_set():
+            if not self._all_answer():
                 self._answer()
             self.restart()
             return
@@ -442,13 +460,20 @@ class Bursting(RuleBasedStateMachine):
         """Have all clouds answer what they were asked; nobody takes the answers in."""
         for books in self.books.values():
             books.unwatched = True
-        self.gate.set()
-        workers = self.client._controller.workers
-        while not all(call.future.done() for call in list(workers._calls)):
-            time.sleep(0.0005)
+        calls = list(self.client._controller.workers._calls)
+        for name, gate in self.gates.items():  # one after another, so that it is no chance
+            gate.set()
+            concurrent.futures.wait([call.future for call in calls if call.plugin == name])
         for books in self.books.values():
             books.unwatched = False
         self.unwatched |= {entry.burst.name for entry in self._live()}
+
+    def _open_all(self) -> None:
+        for gate in self.gates.values():
+            gate.set()
+
+    def _all_answer(self) -> bool:
+        return all(gate.is_set() for gate in self.gates.values())
 
     def _provider(self, name: str) -> Provider:
         plugin = self.client.plugins[name]
