@@ -340,6 +340,20 @@ def test_what_a_burst_has_cost_stays_if_its_provider_starts_it_again() -> None:
         assert world.cost() == pytest.approx(NODE.price / 3)
 
 
+def test_what_lost_nodes_have_cost_stays_in_the_ledger() -> None:
+    with World(Adopting) as world:
+        world.instance.submit(spec(3, 8, burstable=1, duration=2 * HOUR))
+        world.client.run_burst()
+        world.watch(HOUR)
+        burst = world.entry.burst
+        left = replace(burst, nodes=2, hostnames=burst.hostnames[:2])
+        world.plugin.there[burst.name] = left
+        world.watch(MINUTE)
+        assert world.entry.burst.error == "only 2 of its 3 nodes exist"
+        assert world.entry.burst.hostnames == left.hostnames
+        assert world.cost() >= 3 * NODE.price
+
+
 def test_what_had_failed_before_it_could_not_be_taken_down_has_failed_in_the_end() -> None:
     class Failing(Clinging):
         def refresh(self, burst: Burst) -> Burst:

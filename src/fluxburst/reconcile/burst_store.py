@@ -164,7 +164,7 @@ class BurstStore:
         entry = self.ledger.entry(burst.name) or self.request(burst)
         known = entry.burst
         burst = replace(
-            _since_it_costs(entry, _as_believed(known, burst)),
+            _since_it_costs(entry, _as_believed(entry, burst)),
             end_reason=_end_reason(known, burst, end_reason),
             leftover=known.leftover if leftover is None else leftover,
         )
@@ -341,10 +341,14 @@ def is_ours(ledger: Ledger, plugin: BurstPlugin, name: str) -> bool:
         return False
 
 
-def _within(known: Burst, burst: Burst) -> Burst:
-    """Return a burst with no more nodes than recorded; 0 means that the number is unknown."""
-    most = known.nodes or burst.nodes
-    return burst if burst.nodes <= most else replace(burst, nodes=most)
+def _billed_nodes(entry: Entry, burst: Burst) -> int:
+    """Return how many nodes of a burst cost money: no more than recorded; 0 for unknown.
+
+    Once it has been up, it is also no fewer: the ledger has one number of nodes for all of its
+    life, and the nodes that it loses have cost money.
+    """
+    most = entry.burst.nodes or burst.nodes
+    return most if entry.ready is not None else min(burst.nodes, most)
 
 
 def _end_reason(known: Burst, burst: Burst, end_reason: EndReason | None) -> EndReason | None:
@@ -354,9 +358,10 @@ def _end_reason(known: Burst, burst: Burst, end_reason: EndReason | None) -> End
     return known.end_reason or end_reason or failed
 
 
-def _as_believed(known: Burst, burst: Burst) -> Burst:
+def _as_believed(entry: Entry, burst: Burst) -> Burst:
     """Return a burst with the facts that its plugin is believed about: only its state."""
-    burst = _within(known, burst)
+    known = entry.burst
+    burst = replace(burst, nodes=_billed_nodes(entry, burst))
     late = known.state in LEAVING_STATES and burst.state in COMING_STATES | {BurstState.READY}
     ready = burst.state is BurstState.READY and not known.isolated
     burst = replace(
