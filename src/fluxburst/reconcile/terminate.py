@@ -1,8 +1,8 @@
 """Terminates bursts: drained first if jobs still run, then deleted, then settled.
 
 A burst's termination is recorded before its first step, and stays recorded until its
-plugin reports it gone, however often that takes. A plugin that lists a burst after
-that is no longer believed: such a burst has ended once it is no longer listed.
+plugin reports it gone, however often that takes. :mod:`fluxburst.reconcile.doubts` knows
+the bursts that their plugin lists after that.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from fluxburst.errors import (
 )
 from fluxburst.formats.fluid import format_f58
 from fluxburst.model.burst import LEAVING_STATES, LIVE_STATES, Burst, BurstState, EndReason
-from fluxburst.model.leftovers import still_listed
 from fluxburst.planning.setbacks import Starts
 from fluxburst.plugin.adapter import provider_of
 from fluxburst.plugin.base import BurstPlugin
 from fluxburst.reconcile.assign import Assigner
 from fluxburst.reconcile.burst_store import is_ours, is_placeholder
+from fluxburst.reconcile.doubts import THERE_AGAIN, Doubts
 from fluxburst.reconcile.drain import Drainer
 from fluxburst.reconcile.inventory import listed_by
 from fluxburst.reconcile.shared import Shared
@@ -74,8 +74,7 @@ class Terminator:
         self._shared = shared
         self._failures: Counter[str] = Counter()
         self._retry_at: dict[str, float] = {}
-        self._claims: set[str] = set()
-        self._contradicted: set[str] = set()
+        self._doubts = Doubts(shared.store, drainer)
         self.gone: list[Burst] = []
         self.errors: list[FluxburstError] = []
 
@@ -130,7 +129,7 @@ class Terminator:
             for name in self._listed(plugin) or ():
                 known.setdefault(name, Burst(name, plugin.name, "", 0))
             wanted = [b for n, b in known.items() if names is None or n in names]
-            chosen[plugin.name] = [self._there_again(plugin, burst) for burst in wanted]
+            chosen[plugin.name] = [self._doubts.reopen(plugin, burst) for burst in wanted]
         found = {burst.name for bursts in chosen.values() for burst in bursts}
         unknown = sorted(set(names or ()) - found)
         if unknown and self.errors:  # it may belong to a plugin that could not be asked
@@ -163,12 +162,12 @@ class Terminator:
 
     def end_again(self, plugin: BurstPlugin, found: Burst) -> None:
         """Terminate a burst that its plugin lists although the ledger has its end."""
-        burst = self._there_again(plugin, found)
-        if self._is_doubted(burst.name):
+        burst = self._doubts.reopen(plugin, found)
+        if self._doubts.is_doubted(burst.name):
             self._contradict(plugin, burst)
         else:
             extra = {"burst": burst.name, "plugin": plugin.name}
-            _log.warning("burst %s: %s: terminating it", burst.name, _THERE_AGAIN, extra=extra)
+            _log.warning("burst %s: %s: terminating it", burst.name, THERE_AGAIN, extra=extra)
         self.end(burst)
 
     def go_on(self, plugin: BurstPlugin, burst: Burst, *, listed: bool | None) -> None:
@@ -179,8 +178,8 @@ class Terminator:
             burst: The burst, which is being terminated.
             listed: Whether its plugin lists it; None if unknown.
         """
-        claimed = burst.name in self._claims
-        if not listed and (claimed or (listed is False and self._is_doubted(burst.name))):
+        claimed = bool(self._doubts.claimed([burst.name]))
+        if not listed and (claimed or (listed is False and self._doubts.is_doubted(burst.name))):
             self._confirm(plugin, [burst])
             return
         if claimed:
@@ -190,41 +189,13 @@ class Terminator:
     def there_again(self, plugin: str, name: str) -> None:
         """Record that a listed burst exists, if the ledger has its end."""
         if plugin in self._plugins:
-            self._there_again(self._plugins[plugin], Burst(name, plugin, "", 0))
+            self._doubts.reopen(self._plugins[plugin], Burst(name, plugin, "", 0))
 
-    def _there_again(self, plugin: BurstPlugin, found: Burst) -> Burst:
-        """Record that a burst exists, if the ledger has its end, and drain its nodes again."""
-        entry = self._store.ledger.entry(found.name)
-        if entry is None or entry.live:
-            return found
-        burst, reason = replace(entry.burst, since=found.since), _THERE_AGAIN
-        if self._store.ledger.times_deleted(found.name):
-            why = still_listed(plugin.name, found.name)
-            burst, reason = replace(burst, leftover=str(why)), str(why.args[0])
-        burst = self._store.reopen(plugin, burst, reason)
-        self._drainer.drain_nodes([burst])
-        return burst
-
-    def _is_doubted(self, name: str) -> bool:
-        """Whether a burst was listed after its plugin reported it deleted."""
-        entry = self._store.ledger.entry(name)
-        return entry is not None and entry.live and self._store.ledger.times_deleted(name) > 0
-
-    def _claimed(self, plugin: BurstPlugin, names: Collection[str]) -> set[str]:
-        """Note which bursts are reported gone by a plugin that is not believed."""
-        doubted = set(filter(self._is_doubted, names))
-        self._claims |= doubted
-        for name in doubted:  # the plugin may have recorded its end
-            plugin.bursts[name] = self._store.known(Burst(name, plugin.name, "", 0))
-        return doubted
-
-    def _contradict(self, plugin: BurstPlugin, burst: Burst) -> None:
-        """Leave a burst alone for a while that is still listed; warn once."""
-        self._claims.discard(burst.name)
+    def _contradict(self, plugin: BurstPlugin, burst: Burst, *, again: bool = False) -> None:
+        """Leave a burst alone for a while that is still listed; warn once, or ``again``."""
         self._back_off(burst.name)
-        if burst.name not in self._contradicted:
-            self._contradicted.add(burst.name)
-            error = still_listed(plugin.name, burst.name)
+        error = self._doubts.contradict(plugin.name, burst.name, again=again)
+        if error is not None:
             self.errors.append(error)
             self._hooks.phase_failed("unburst", plugin, error)
 
@@ -235,18 +206,17 @@ class Terminator:
 
     def _verify_claimed(self, plugin: BurstPlugin, names: Collection[str]) -> None:
         """Check on demand whether bursts are gone whose plugin is not believed."""
-        claimed = self._claims.intersection(names)
+        claimed = self._doubts.claimed(names)
         if not claimed:
             return
         listed = self._listed(plugin) if provider_of(plugin).lists_bursts else ()
         if listed is None:
             return
-        bursts = [self._store.known(Burst(name, plugin.name, "", 0)) for name in sorted(claimed)]
+        bursts = [self._store.known(Burst(name, plugin.name, "", 0)) for name in claimed]
         self._confirm(plugin, [burst for burst in bursts if burst.name not in listed])
         for burst in bursts:
             if burst.name in listed:
-                self._contradicted.discard(burst.name)  # a user who asks is told again
-                self._contradict(plugin, burst)
+                self._contradict(plugin, burst, again=True)  # a user who asks is told again
 
     # --- step by step ----------------------------------------------------------------------
 
@@ -332,7 +302,7 @@ class Terminator:
             everything: Whether these were all of its bursts, and nothing failed.
         """
         spared = [burst for burst in bursts if burst.name not in gone]
-        gone -= self._claimed(plugin, gone)
+        gone -= self._doubts.claim(plugin, gone)
         # Before the end is recorded: after it, nothing would come back to them.
         self._drainer.undrain(gone)
         ended = self._end_all(plugin, [burst for burst in bursts if burst.name in gone])
@@ -367,8 +337,7 @@ class Terminator:
         for burst in ended:
             self._failures.pop(burst.name, None)
             self._retry_at.pop(burst.name, None)
-            self._claims.discard(burst.name)
-            self._contradicted.discard(burst.name)
+            self._doubts.forget(burst.name)
         self.gone += ended
         return ended
 
@@ -422,5 +391,4 @@ def _each(error: FluxburstError) -> Sequence[FluxburstError]:
 
 
 _TAKEN_DOWN = "the burst that it waited for was terminated"
-_THERE_AGAIN = "its plugin lists it, although it had ended"
 _NOT_LISTED = "its plugin no longer lists it"
