@@ -39,7 +39,7 @@ from fluxburst.hooks.packages import Package
 from fluxburst.ledger import Assignment, Entry
 from fluxburst.ledger.entries import TRANSITIONS
 from fluxburst.model.burst import COMING_STATES, LIVE_STATES, prefix_of, tag_of
-from fluxburst.model.job import Job, JobState
+from fluxburst.model.job import RUNNING, Job, JobState
 from fluxburst.model.plan import Outcome
 from fluxburst.reconcile.workers import Call
 from fluxburst_mock.failures import Failure, FailureKind, SimulatedCrash
@@ -692,6 +692,7 @@ class Bursting(RuleBasedStateMachine):
         self._check_reasons()
         with suppress(BurstErrors):
             self.client.reconcile()
+        self.instance.cancel_jobs(self.instance.job_ids(RUNNING), "the end")
         self.client.run_unburst()
         self.client.reconcile()
         self.check_invariants_now()
