@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 from tests.support import Elsewhere, Joining, client_on, job, spec
 
-from fluxburst import Burst, BurstState, FluxBurst, NodeType
+from fluxburst import Burst, BurstParameters, BurstState, FluxBurst, NodeType, PluginType
 from fluxburst.config.policy import Policy, Timeouts
-from fluxburst.errors import BurstErrors, FluxburstError, PatienceError
+from fluxburst.errors import BurstErrors, CapacityError, FluxburstError, PatienceError
 from fluxburst.formats.units import Duration
+from fluxburst.hooks.packages import Package
 from fluxburst.model.job import Mark
 from fluxburst.reconcile.workers import Answer, Call, Done, Failed, PluginWorkers, TimedOut
 from fluxburst.simulation.embedded import EmbeddedInstance
@@ -443,3 +444,32 @@ def test_a_client_that_is_closed_while_a_plugin_hangs_leaves_it_to_itself() -> N
     client.close()
     assert hung.created == []
     hung.release.set()
+
+
+def test_the_answer_to_a_plugin_that_was_reloaded_meanwhile_counts_for_its_successor() -> None:
+    class Refusing(Elsewhere):
+        release = threading.Event()
+
+        def __init__(self, _: BurstParameters) -> None:
+            super().__init__("cloud")
+
+        def create(self, burst: Burst) -> Burst:
+            assert self.release.wait(LONG)
+            raise CapacityError("none left", plugin=self.name, burst=burst.name)
+
+    with client_on(wide(1)) as client:
+        offered = [PluginType("cloud", BurstParameters, Refusing)]
+        client.hooks.add(Package("cloud", "cloud"), object(), offered)
+        client.load("cloud")
+        client.run_pass(everything=True, patience=0.0)
+        (entry,) = client.ledger.live()
+        former = client.plugins["cloud"]
+        client.reconfigure(client.config)
+        assert client.plugins["cloud"] is not former
+        client.plan()
+        Refusing.release.set()
+        with suppress(BurstErrors):
+            client.run_pass(everything=True, patience=LONG)
+        assert client.plugins["cloud"].bursts[entry.burst.name].state is BurstState.FAILED
+        assert client.ledger.live() == []
+        assert [a for a in client.ledger.assignments() if a.released is None] == []

@@ -60,6 +60,8 @@ class Loader:
         )
         plugin = _made(offer.plugin_type, params, arguments)
         self._introduce(plugin, name, validate)
+        if name in self.plugins:  # the answers that it waits for are about these
+            plugin.bursts = self.plugins[name].bursts
         self._add(name, plugin, offer.package.distribution)
         return plugin
 

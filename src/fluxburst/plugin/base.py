@@ -126,7 +126,7 @@ class BurstPlugin:
 
     @bursts.setter
     def bursts(self, bursts: Mapping[str, Burst]) -> None:
-        self._bursts = KnownBursts(bursts)
+        self._bursts = bursts if isinstance(bursts, KnownBursts) else KnownBursts(bursts)
 
     def loaded_as(self, name: str) -> None:
         """Receive its permanent name from the client."""
