@@ -218,7 +218,7 @@ def test_the_configuration_is_read_again_at_sighup(flux: Flux, site: Site) -> No
         service.send_signal(signal.SIGHUP)
         assert re.search(r"MONOTONIC_USEC=\d+", site.manager.until("RELOADING=1"))
         site.manager.until("READY=1")
-        site.wait_for_log("the former one stays")
+        site.wait_for_log("keeping the former one")
         assert site.logged("did you mean 'nodes'")
         site.configure("limits.nodes = 1")
         service.send_signal(signal.SIGHUP)

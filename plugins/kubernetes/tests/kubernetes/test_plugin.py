@@ -197,7 +197,10 @@ def test_init_declares_the_hosts_of_every_slot_and_says_how_to_go_on(tmp_path: P
     assert "replace it with --force" in again.stderr
     here = [*command, "--force", "--address=127.0.0.1"]
     done = subprocess.run(here, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, "at 127.0.0.1 each host reaches itself" in done.stderr) == (0, True)
+    assert (done.returncode, "at 127.0.0.1 each host reaches only itself" in done.stderr) == (
+        0,
+        True,
+    )
 
 
 def test_doctor_asks_a_server_that_does_not_answer_once(tmp_path: Path) -> None:

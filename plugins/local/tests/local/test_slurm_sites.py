@@ -109,7 +109,7 @@ def test_a_burst_that_waits_in_slurms_queue_says_so_and_is_given_up_in_time(
     client.run_burst()
     (burst,) = client.refresh_bursts()
     assert burst.state is BurstState.REQUESTED
-    assert burst.error.startswith("waits in Slurm's queue")
+    assert burst.waiting_for.startswith("waits in Slurm's queue")
     (burst,) = follow(client, 60, quiet=True)
     assert burst.state is BurstState.FAILED
     assert "waited longer than 2s for its nodes" in burst.error
