@@ -82,7 +82,7 @@ def _wanted(declared: Sequence[str]) -> Mapping[MachineType, int]:
 def _shape(prefix: str, kind: MachineType, count: int) -> Shape:
     hosts = tuple(f"{prefix}-{kind.name}-{number}" for number in range(count))
     try:
-        check_name(hosts[-1], "Compute Engine instance")
+        check_name(hosts[-1], "machine of Compute Engine")
     except RequestError as error:
         raise RequestError(f"--prefix: {error}") from error
     return Shape(kind.name, hosts, kind.cores, kind.gpus)

@@ -107,7 +107,7 @@ class Compute:
         wanted = " AND ".join(f"labels.{key}={value}" for key, value in labels.items())
         client = self._client(api.InstancesClient)
         request = api.AggregatedListInstancesRequest(project=self.project, filter=wanted)
-        doing = "list instances"
+        doing = "list machines"
         found: list[api.Instance] = []
         for page in self._pages(doing, client.aggregated_list, request):
             for place, scope in page.items.items():
@@ -126,7 +126,7 @@ class Compute:
         client = self._client(api.InstancesClient)
         request = api.GetInstanceRequest(project=self.project, zone=zone, instance=name)
         try:
-            self._ask(f"look up the instance {name} in {zone}", client.get, request)
+            self._ask(f"look up the machine {name} in {zone}", client.get, request)
         except NotFoundError as error:
             if f"instances/{name}" not in str(error):
                 raise
@@ -179,7 +179,7 @@ class Compute:
         )
         try:
             with contextlib.suppress(NotFoundError):
-                self._ask(f"delete the instance {instance.name}", client.delete_unary, request)
+                self._ask(f"delete the machine {instance.name}", client.delete_unary, request)
         except GoogleFailure as error:
             if error.code not in NOT_READY_CODES:
                 raise

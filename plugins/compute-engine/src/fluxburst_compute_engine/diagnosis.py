@@ -148,7 +148,7 @@ def _image(compute: Compute, params: BurstParameters) -> Finding:
         return Finding(
             "error", str(error), "check the parameters compute_family, image_project, image"
         )
-    return Finding("ok", f"instances boot from the image {found.name}, of {path}")
+    return Finding("ok", f"machines boot from the image {found.name}, of {path}")
 
 
 def type_findings(

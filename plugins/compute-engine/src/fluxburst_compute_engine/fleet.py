@@ -93,7 +93,7 @@ class Fleet:
             found = self.find(compute, burst.name)
             if found:
                 return found
-            errors.append(BurstError(f"Google created the instances in {zone}, but lists none"))
+            errors.append(BurstError(f"Google created the machines in {zone}, but lists none"))
         raise self._no_capacity(burst, errors)
 
     def _insert(
@@ -106,7 +106,7 @@ class Fleet:
         """Create machines in a zone; on failure, none of them remain."""
         from fluxburst_compute_engine.cloud import request_id
 
-        doing = f"create {resource.count} instances of {burst.node_type} in {zone}"
+        doing = f"create {resource.count} machines of {burst.node_type} in {zone}"
         try:
             compute.insert(zone, resource, request_id(self.tag, burst.name), doing)
         except (CapacityError, QuotaError):
@@ -171,7 +171,7 @@ class Fleet:
             for zone in zones:
                 if compute.has(zone, host):
                     raise BurstError(
-                        f"its instance {host} exists in {zone}, but its labels no longer match: "
+                        f"its machine {host} exists in {zone}, but its labels no longer match: "
                         "the fate of its job is unknown",
                         plugin=self.plugin,
                         burst=burst,
@@ -219,9 +219,7 @@ class Fleet:
             if time.monotonic() > until:
                 left = format_hostlist(sorted(one.name for one in found))
                 limit = format_duration(self.params.delete_timeout)
-                raise BurstError(
-                    f"its instances were deleted, but {left} still exist after {limit}"
-                )
+                raise BurstError(f"its machines were deleted, but {left} still exist after {limit}")
             time.sleep(self.params.poll_interval)
             found = compute.instances(own)
 

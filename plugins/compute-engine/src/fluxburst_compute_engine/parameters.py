@@ -35,13 +35,13 @@ class BurstParameters(ElasticParameters):
         metadata=_help("zones to try in turn; by default all of the region"),
     )
     network: str = field(
-        default="default", metadata=_help("VPC network of the instances", "network_name")
+        default="default", metadata=_help("VPC network of the machines", "network_name")
     )
     subnetwork: Optional[str] = field(
         default=None, metadata=_help("subnetwork; by default the network's own in the region")
     )
     external_ip: bool = field(
-        default=False, metadata=_help("give each instance an external IP address")
+        default=False, metadata=_help("give each machine an external IP address")
     )
     network_tags: list[str] = field(
         default_factory=list, metadata=_help("network tags, for firewall rules")
@@ -78,7 +78,7 @@ class BurstParameters(ElasticParameters):
         default=None, metadata=_help("boot image, instead of the newest of compute_family")
     )
     image_project: Optional[str] = field(
-        default=None, metadata=_help("project of the image; by default the instances' project")
+        default=None, metadata=_help("project of the image; by default the machines' project")
     )
     disk_size: Optional[int] = field(
         default=None,
@@ -89,14 +89,14 @@ class BurstParameters(ElasticParameters):
     )
     compact_placement: bool = field(
         default=False,
-        metadata=_help("place the instances of a burst close to each other", "compute_compact"),
+        metadata=_help("place the machines of a burst close to each other", "compute_compact"),
     )
     min_count: Optional[int] = field(
         default=None,
         metadata=_help("minimum number of nodes of a burst; by default all or none"),
     )
     service_account: Optional[str] = field(
-        default=None, metadata=_help("service account of the instances; by default none")
+        default=None, metadata=_help("service account of the machines; by default none")
     )
     compute_scopes: list[str] = field(
         default_factory=lambda: ["cloud-platform"],
@@ -114,13 +114,13 @@ class BurstParameters(ElasticParameters):
         default=None, metadata=_help('command to wrap brokers in, such as "strace,-e,network"')
     )
     munge_key: Optional[Path] = field(
-        default=None, metadata=_help("MUNGE key for the instances; by default none")
+        default=None, metadata=_help("MUNGE key for the machines; by default none")
     )
 
     # --- the instance that they join ---
     lead_host: Optional[str] = field(
         default=None,
-        metadata=_help("address of the lead broker for instances; by default as declared"),
+        metadata=_help("address of the lead broker for machines; by default as declared"),
     )
     lead_port: Optional[int] = field(
         default=None, metadata=_help("port of the lead broker; by default as declared")
@@ -136,10 +136,10 @@ class BurstParameters(ElasticParameters):
     # --- timeouts ---
     join_timeout: Duration = field(
         default=Duration(600.0),
-        metadata=_help("how long an instance may take to boot and join, or to come back"),
+        metadata=_help("how long a machine may take to boot and join, or to come back"),
     )
     delete_timeout: Duration = field(
-        default=Duration(600.0), metadata=_help("how long instances may take to be deleted")
+        default=Duration(600.0), metadata=_help("how long machines may take to be deleted")
     )
     zone_pause: Duration = field(
         default=Duration(300.0),

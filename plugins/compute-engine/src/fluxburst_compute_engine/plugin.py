@@ -156,7 +156,7 @@ class ComputeEngineBurst(ElasticPlugin):
             self._connected, params, lambda compute: self.fleet.zones(compute)
         )
         yield from self._findings_of_types()
-        yield from self.findings_here("instances", params.lead_host, params.lead_port)
+        yield from self.findings_here("machines", params.lead_host, params.lead_port)
 
     def _findings_of_types(self) -> Iterator[Finding]:
         from fluxburst_compute_engine.diagnosis import type_findings
@@ -230,7 +230,7 @@ class ComputeEngineBurst(ElasticPlugin):
                 found = self._make(compute, burst)
         hosts = hosts_of(found)
         if len(hosts) < machines.least(self.params, burst, burst.nodes):
-            problem = f"only {len(hosts)} of its {burst.nodes} instances exist"
+            problem = f"only {len(hosts)} of its {burst.nodes} machines exist"
             raise BurstError(problem, plugin=self.name, burst=burst.name, nodes=len(hosts))
         if burst.isolated:
             return self._as_told(replace(burst, nodes=len(hosts)), found, hosts)
@@ -320,7 +320,7 @@ class ComputeEngineBurst(ElasticPlugin):
         with self._connected() as compute:
             found = self.fleet.find(compute, burst.name)
         if not found:
-            raise BurstError("it has no instances", plugin=self.name, burst=burst.name)
+            raise BurstError("it has no machines", plugin=self.name, burst=burst.name)
         return replace(burst, lease_until=lease_of(burst, found))
 
     def _as_told(
@@ -424,7 +424,7 @@ class ComputeEngineBurst(ElasticPlugin):
         burst = replace(burst, lease_until=lease_of(burst, found))
         if seen.lost or not hosts:
             left = tuple(host for host in hosts if host not in seen.lost) if adopting else hosts
-            problem = seen.problem or "it has no instances"
+            problem = seen.problem or "it has no machines"
             problem += self.fleet.explanation(compute, burst.name, seen.late)
             return replace(burst, state=BurstState.FAILED, hostnames=left, error=problem)
         if len(up) == len(hosts):

@@ -86,9 +86,9 @@ def health(
     for host in hosts:
         machine = there.get(host)
         if machine is None:
-            lost[host] = "its instance is gone: it was deleted, or preempted by Google"
+            lost[host] = "its machine is gone: it was deleted, or preempted by Google"
         elif machine.status not in COMING | RUNNING:
-            lost[host] = f"its instance is {machine.status}"
+            lost[host] = f"its machine is {machine.status}"
         elif host not in up and now - machine.began > patience:
             lost[host] = f"it did not join within {format_duration(patience)}"
             late.append(host)

@@ -197,7 +197,7 @@ def test_an_instance_that_has_stopped_is_lost(site: Site, elastic: Path) -> None
     plugin = plugin_of(site, elastic)
     made = plugin.create(burst())
     next(iter(site.machines.values())).instance.status = "TERMINATED"
-    assert "its instance is TERMINATED" in plugin.refresh(made).error
+    assert "its machine is TERMINATED" in plugin.refresh(made).error
 
 
 def test_one_that_does_not_join_says_what_its_serial_port_says(site: Site, elastic: Path) -> None:
@@ -236,7 +236,7 @@ def test_a_lease_cannot_be_longer_than_it_was(site: Site, elastic: Path) -> None
     assert renewed.lease_until is not None
     assert abs(renewed.lease_until - made.lease_until) < 2
     plugin.delete(made)
-    with pytest.raises(BurstError, match="it has no instances"):
+    with pytest.raises(BurstError, match="it has no machines"):
         plugin.renew(made)
 
 

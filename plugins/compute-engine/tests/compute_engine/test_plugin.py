@@ -249,7 +249,7 @@ def test_init_declares_hosts_of_each_machine_type(site: Site, tmp_path: Path) ->
         ("--machine-type=c2-standard-8=1000000000", "1000000000 burst nodes are too many"),
         (f"--machine-type=c2-standard-8={'9' * 5000}", "burst nodes are too many"),
         ("--machine-type=c9-standard-8=1", "unknown machine type 'c9-standard-8'"),
-        (f"--prefix={'x' * 60}", "is not a name for a Compute Engine instance"),
+        (f"--prefix={'x' * 60}", "is not a name for a machine of Compute Engine"),
         ("--prefix=Lab", "--prefix: 'Lab-c2-standard-8-3' is not a name for"),
         ("--project=My Project", "--project: 'My Project' is not a valid project id"),
         ("--region=mars", "--region: 'mars' is not a region of Google Cloud"),

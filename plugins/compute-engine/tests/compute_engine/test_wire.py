@@ -52,7 +52,7 @@ def test_each_code_is_an_error_of_its_kind(
     with pytest.raises(error, match=said) as caught:
         plugin_of(site, elastic).list_bursts()
     assert type(caught.value) is error
-    assert "list instances" in str(caught.value)
+    assert "list machines" in str(caught.value)
     assert site.requests == [LIST] * (3 if status == 401 else 1)
 
 
@@ -93,7 +93,7 @@ def test_google_that_cannot_be_reached_is_told_from_one_that_refuses(
     site: Site, elastic: Path
 ) -> None:
     plugin = plugin_of(site, elastic, endpoint="http://127.0.0.1:9")
-    with pytest.raises(UnreachableError, match="cannot reach Google to list instances"):
+    with pytest.raises(UnreachableError, match="cannot reach Google to list machines"):
         plugin.list_bursts()
 
 
@@ -156,7 +156,7 @@ def test_a_zone_that_a_list_does_not_tell_of_has_not_lost_its_instances(
     made = plugin.create(burst())
     site.away = set(site.zones)
     for ask in (lambda: plugin.refresh(made), plugin.adopt, plugin.list_bursts):
-        with pytest.raises(UnreachableError, match="could not list instances of zones/"):
+        with pytest.raises(UnreachableError, match="could not list machines of zones/"):
             ask()
     site.away.clear()
     plugin.delete(made)
