@@ -366,6 +366,7 @@ def bench(session: nox.Session) -> None:
     """Measure speed beside the peers', each from PyPI in an environment of its own."""
     _install(session, PLUGINS)
     session.run("python", "benchmarks/planning.py", *session.posargs)
+    session.run("python", "benchmarks/idle.py")
     if FLUX:
         session.run("python", "benchmarks/cycle.py", *session.posargs)
         session.run("python", "benchmarks/joining.py", *session.posargs)
