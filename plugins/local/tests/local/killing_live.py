@@ -10,9 +10,7 @@ import argparse
 import json
 import os
 import signal
-import sqlite3
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -22,6 +20,7 @@ from typing import Any
 
 import flux
 from tests.elastic_instance import wait_until
+from tests.killer import Killer
 from tests.local.growing import Growing, growing
 
 from fluxburst import FluxBurst
@@ -33,35 +32,6 @@ from fluxburst.ledger import Ledger
 JOBS_OF_NODES = (1, 2)
 BURST_NODES = 3
 SECONDS_AT_MOST = 60.0
-
-
-class Killer:
-    """Kills this process at its n-th point."""
-
-    def __init__(self, at: int | None) -> None:
-        self._at = at
-        self._passed = 0
-        self._lock = threading.Lock()
-
-    def __call__(self) -> None:
-        with self._lock:
-            self._passed += 1
-            if self._passed == self._at:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    def on_sql(self, statement: str) -> None:
-        if not statement.lstrip().upper().startswith(("SELECT", "PRAGMA")):
-            self()
-
-    def watch_sqlite(self) -> None:
-        connect = sqlite3.connect
-
-        def watched(*arguments: Any, **options: Any) -> sqlite3.Connection:
-            connection: sqlite3.Connection = connect(*arguments, **options)
-            connection.set_trace_callback(self.on_sql)
-            return connection
-
-        sqlite3.connect = watched  # type: ignore[assignment]
 
 
 class Pointed:

@@ -25,7 +25,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tests.mock.world import Killer, RemoteInstance, RemotePlugin, World, connect, serve
+from tests.killer import Killer
+from tests.mock.world import RemoteInstance, RemotePlugin, World, connect, serve
 
 from fluxburst import Burst, Duration, FluxBurst, NodeType
 from fluxburst.config.file import Config

@@ -13,6 +13,7 @@ import pytest
 pytestmark = pytest.mark.long
 
 HERE = Path(__file__).parent
+IMPORTED_FROM = [HERE.parents[1], HERE.parents[3]]
 PARTS = min(2, os.cpu_count() or 1)
 
 
@@ -20,7 +21,7 @@ def start(part: int, parts: int, *options: str) -> subprocess.Popen[str]:
     """Start killing at every so many points."""
     points = [f"--first={part}", f"--stride={parts}"]
     command = [sys.executable, str(HERE / "killing.py"), *points, *options]
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, IMPORTED_FROM))}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )

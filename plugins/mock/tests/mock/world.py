@@ -8,14 +8,13 @@ next.
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import sqlite3
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from multiprocessing.managers import BaseManager
 from pathlib import Path
 from typing import Any
+
+from tests.killer import Killer
 
 from fluxburst import Burst, BurstParameters, BurstPlugin, NodeType
 from fluxburst.flux.protocol import Changes, Run
@@ -71,37 +70,6 @@ class World:
 
 class Server(BaseManager):
     """Serves a world on a Unix socket."""
-
-
-class Killer:
-    """Kills this process at its n-th point."""
-
-    def __init__(self, at: int | None) -> None:
-        self._at = at
-        self.passed = 0
-        self._lock = threading.Lock()
-
-    def __call__(self, _: str = "") -> None:
-        with self._lock:
-            self.passed += 1
-            if self.passed == self._at:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    def on_sql(self, statement: str) -> None:
-        """Pass a point before everything that is written to a database."""
-        if not statement.lstrip().upper().startswith(("SELECT", "PRAGMA")):
-            self()
-
-    def watch_sqlite(self) -> None:
-        """Pass points in every database that is opened from now on."""
-        connect = sqlite3.connect
-
-        def watched(*arguments: Any, **options: Any) -> sqlite3.Connection:
-            connection: sqlite3.Connection = connect(*arguments, **options)
-            connection.set_trace_callback(self.on_sql)
-            return connection
-
-        sqlite3.connect = watched  # type: ignore[assignment]
 
 
 class RemoteInstance:
