@@ -109,10 +109,11 @@ class Drainer:
         kept: list[BurstError] = []
         waiting = list(bursts)
         while waiting:
+            ranks = self._store.ranks_of(waiting)
             for burst in list(waiting):
                 grace, cancels = limits[burst.name]
                 waited = self._instance.now() - began
-                if not (why := self.why_busy(burst)):
+                if not (why := why_busy(self._instance, ranks[burst.name])):
                     waiting.remove(burst)
                     is_free(burst)
                 elif waited < grace or (cancels and waited < grace + CANCEL_SECONDS):
